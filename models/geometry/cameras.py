@@ -1,0 +1,110 @@
+"""Cameras on an orbit round the head: the vocabulary that generators, renderers and networks share.
+
+World: y up, the face looks along +z, origin in the head. A camera is `cam2world` with OpenCV axes
+(x right, y down, z forward) and `intrinsics` normalised by the image's side, so that they hold at
+any resolution. Azimuth and elevation are in degrees, (0, 0) is the frontal view, and the position is
+`radius * (sin az cos el, sin el, cos az cos el)`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cameras:
+    """Some cameras, one a row."""
+
+    cam2world: Float32[np.ndarray, "view 4 4"]
+    intrinsics: Float32[np.ndarray, "view 3 3"]
+    azimuth_deg: Float32[np.ndarray, " view"]
+    elevation_deg: Float32[np.ndarray, " view"]
+
+    def __len__(self) -> int:
+        return len(self.cam2world)
+
+    def __getitem__(self, views: slice | Sequence[int] | np.ndarray) -> "Cameras":
+        return Cameras(
+            cam2world=self.cam2world[views],
+            intrinsics=self.intrinsics[views],
+            azimuth_deg=self.azimuth_deg[views],
+            elevation_deg=self.elevation_deg[views],
+        )
+
+
+class ViewGrid(BaseModel):
+    """The grid of views round a head; the view index is elevation-major.
+
+    The defaults are the 125 views of the paper's dataset: 25 azimuths by 5 elevations.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    azimuths: int = Field(25, ge=1, le=3600, description="How many azimuths, spread evenly over 360 degrees")
+    elevations_deg: tuple[float, ...] = Field(
+        (-30.0, -15.0, 0.0, 15.0, 30.0), min_length=1, description="Elevations of the rings, in degrees"
+    )
+    radius: float = Field(2.7, gt=0.9, description="Distance of the cameras from the origin, in world units")
+    focal: float = Field(4.2647, gt=0.0, description="Focal length in units of the image's side")
+
+    @property
+    def views(self) -> int:
+        return self.azimuths * len(self.elevations_deg)
+
+    def cameras(self) -> Cameras:
+        azimuth = np.arange(self.azimuths) * (360.0 / self.azimuths)
+        elevation, azimuth = np.meshgrid(np.asarray(self.elevations_deg), azimuth, indexing="ij")
+        return orbit(azimuth.ravel(), elevation.ravel(), radius=self.radius, focal=self.focal)
+
+
+def orbit(
+    azimuth_deg: Sequence[float] | Float[np.ndarray, " view"],
+    elevation_deg: Sequence[float] | Float[np.ndarray, " view"],
+    *,
+    radius: float = 2.7,
+    focal: float = 4.2647,
+) -> Cameras:
+    """Cameras at the given angles that look at the origin with the world's y axis up."""
+    az, el = np.radians(np.asarray(azimuth_deg, np.float64)), np.radians(np.asarray(elevation_deg, np.float64))
+    outward = np.stack([np.sin(az) * np.cos(el), np.sin(el), np.cos(az) * np.cos(el)], axis=-1)  # view 3
+    right = np.stack([np.cos(az), np.zeros_like(az), -np.sin(az)], axis=-1)  # view 3
+    forward = -outward
+    down = np.cross(forward, right)
+    cam2world = np.tile(np.eye(4), (len(az), 1, 1))
+    cam2world[:, :3, :3] = np.stack([right, down, forward], axis=-1)
+    cam2world[:, :3, 3] = radius * outward
+    intrinsics = np.array([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
+    return Cameras(
+        cam2world=cam2world.astype(np.float32),
+        intrinsics=np.tile(intrinsics, (len(az), 1, 1)).astype(np.float32),
+        azimuth_deg=np.asarray(azimuth_deg, np.float32),
+        elevation_deg=np.asarray(elevation_deg, np.float32),
+    )
+
+
+def pixel_rays(
+    cameras: Cameras, resolution: int
+) -> tuple[Float32[np.ndarray, "view height width 3"], Float32[np.ndarray, "view height width 3"]]:
+    """Origins and unit directions, in the world frame, of the rays through all pixel centres."""
+    centres = (np.arange(resolution) + 0.5) / resolution
+    x, y = np.meshgrid(centres, centres, indexing="xy")
+    pixels = np.stack([x, y, np.ones_like(x)], axis=-1)  # height width 3
+    in_camera = np.einsum("vij,hwj->vhwi", np.linalg.inv(cameras.intrinsics.astype(np.float64)), pixels)
+    directions = np.einsum("vij,vhwj->vhwi", cameras.cam2world[:, :3, :3].astype(np.float64), in_camera)
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    origins = np.broadcast_to(cameras.cam2world[:, None, None, :3, 3], directions.shape)
+    return origins.astype(np.float32), directions.astype(np.float32)
+
+
+def project(
+    cameras: Cameras, points: Float[np.ndarray, "point 3"]
+) -> tuple[Float64[np.ndarray, "view point 2"], Float64[np.ndarray, "view point"]]:
+    """Pixel positions (x right, y down, in units of the image's side, 0 to 1) and depths along z."""
+    rotation = cameras.cam2world[:, :3, :3].astype(np.float64)
+    offset = points[None].astype(np.float64) - cameras.cam2world[:, None, :3, 3]
+    in_camera = np.einsum("vji,vpj->vpi", rotation, offset)
+    homogeneous = np.einsum("vij,vpj->vpi", cameras.intrinsics.astype(np.float64), in_camera)
+    return homogeneous[..., :2] / homogeneous[..., 2:], in_camera[..., 2]

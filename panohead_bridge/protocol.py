@@ -1,0 +1,41 @@
+"""What a generator of heads offers; every stage of the dataset is written against this alone."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from models.geometry.cameras import Cameras
+from storage.records import Identity, Rendering
+
+FIVE_LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
+"""Order of the five landmarks, left and right as the picture shows them (ArcFace's template)."""
+
+
+@runtime_checkable
+class HeadGenerator(Protocol):
+    """Invents heads in the world frame of `models.geometry.cameras`.
+
+    The same seed gives the same head, bit for bit, whatever was asked before.
+    """
+
+    name: str
+    """Lower-case name; the first half of a head's id."""
+
+    fingerprint: str
+    """Changes when the heads change: of the weights, or of the code of a generator without weights."""
+
+    box_warp: float
+    """Side of the cube round the origin that holds the head, in world units."""
+
+    def sample(self, seed: int) -> Identity:
+        """The head of this seed."""
+
+    def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
+        """Pictures from all cameras, composited on white, with anti-aliased masks."""
+
+    def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
+        """Raw density at points of the cube (PanoHead's sigma; 10 on the surface); larger is inside."""
+
+    def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"] | None:
+        """True positions of FIVE_LANDMARKS, or None where the generator does not know them."""
