@@ -8,6 +8,7 @@ any resolution. Azimuth and elevation are in degrees, (0, 0) is the frontal view
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -44,11 +45,13 @@ class ViewGrid(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     azimuths: int = Field(25, ge=1, le=3600, description="How many azimuths, spread evenly over 360 degrees")
-    elevations_deg: tuple[float, ...] = Field(
+    elevations_deg: tuple[Annotated[float, Field(ge=-90.0, le=90.0)], ...] = Field(
         (-30.0, -15.0, 0.0, 15.0, 30.0), min_length=1, description="Elevations of the rings, in degrees"
     )
-    radius: float = Field(2.7, gt=0.9, description="Distance of the cameras from the origin, in world units")
-    focal: float = Field(4.2647, gt=0.0, description="Focal length in units of the image's side")
+    radius: float = Field(
+        2.7, gt=0.9, allow_inf_nan=False, description="Distance of the cameras from the origin, in world units"
+    )
+    focal: float = Field(4.2647, gt=0.0, allow_inf_nan=False, description="Focal length in units of the image's side")
 
     @property
     def views(self) -> int:

@@ -1,0 +1,94 @@
+"""Normal maps of a mesh: what every renderer of them offers, and what is done with the maps afterwards.
+
+A renderer casts one ray through each pixel's centre and interpolates the angle-weighted vertex normals at
+the point where it first meets the mesh (so the interpolation is perspective-correct). Normals are unit
+vectors in the world frame, zero where nothing is hit.
+"""
+
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+from scipy.ndimage import distance_transform_edt
+
+from models.geometry.cameras import Cameras
+from models.geometry.normals_embree import EmbreeNormalRenderer
+from storage.records import NormalMaps, TriangleMesh
+
+RendererName = Literal["auto", "embree", "pytorch3d"]
+
+BACKGROUND = 128
+"""Value of all three channels of an encoded normal map where there is no head."""
+
+
+@runtime_checkable
+class NormalRenderer(Protocol):
+    """Renders normal maps; the same mesh and cameras give the same bits."""
+
+    def render(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
+        """World normals at the pixels' centres of all cameras."""
+
+
+def make_normal_renderer(name: str = "auto", *, threads: int = 0) -> NormalRenderer:
+    """The renderer of that name (`RendererName`); "auto" takes PyTorch3D where it and a GPU are there, else Embree.
+
+    `threads` is for Embree, 0 means as many as there are cores.
+
+    Raises:
+        ValueError: if the name is unknown, or PyTorch3D is asked for and cannot be imported.
+    """
+    if name not in get_args(RendererName):
+        raise ValueError(f"normals.renderer: expected one of {', '.join(get_args(RendererName))}, got {name!r}")
+    if name == "embree":
+        return EmbreeNormalRenderer(threads=threads)
+    from models.geometry.normals_pytorch3d import PyTorch3DNormalRenderer, pytorch3d_problem  # torch is slow to import
+
+    if name == "auto" and pytorch3d_problem(gpu=True):
+        return EmbreeNormalRenderer(threads=threads)
+    return PyTorch3DNormalRenderer()
+
+
+def world_normals_to_camera(
+    normals: Float[np.ndarray, "view height width 3"], cameras: Cameras
+) -> Float32[np.ndarray, "view height width 3"]:
+    """The same vectors in each camera's own axes (x right, y down, z forward): facing normals have z < 0."""
+    return np.einsum("vji,vhwj->vhwi", cameras.cam2world[:, :3, :3], normals).astype(np.float32)
+
+
+def fill_normals_under_mask(
+    normals: Float32[np.ndarray, "view height width 3"],
+    hit: Bool[np.ndarray, "view height width"],
+    mask: UInt8[np.ndarray, "view height width"],
+) -> Float32[np.ndarray, "view height width 3"]:
+    """Normals for all pixels that the mask touches, zero elsewhere.
+
+    A pixel with mask but no hit at its centre (the anti-aliased outline) takes the normal of the nearest hit.
+
+    Raises:
+        ValueError: if a view has a mask but no hit at all, so that mesh and picture disagree.
+    """
+    touched = mask > 0
+    for view in np.flatnonzero(touched.any((1, 2)) & ~hit.any((1, 2))):
+        raise ValueError(f"normals: view {view} has a mask but its camera sees no mesh; mesh and picture disagree")
+    filled = np.zeros_like(normals)
+    for view in np.flatnonzero(touched.any((1, 2))):
+        row, column = distance_transform_edt(~hit[view], return_distances=False, return_indices=True)
+        filled[view] = np.where(touched[view, ..., None], normals[view, row, column], 0.0)
+    return filled
+
+
+def encode_normals(
+    normals: Float[np.ndarray, "*batch height width 3"], mask: UInt8[np.ndarray, "*batch height width"]
+) -> UInt8[np.ndarray, "*batch height width 3"]:
+    """Normals as bytes, round((n + 1) / 2 * 255), the background (128, 128, 128) where the mask is 0."""
+    encoded = np.round((np.clip(normals, -1.0, 1.0) + 1.0) / 2.0 * 255.0).astype(np.uint8)
+    return np.where(mask[..., None] > 0, encoded, np.uint8(BACKGROUND))
+
+
+def decode_normals(
+    encoded: UInt8[np.ndarray, "*batch height width 3"], mask: UInt8[np.ndarray, "*batch height width"]
+) -> Float32[np.ndarray, "*batch height width 3"]:
+    """Unit normals from bytes, zero where the mask is 0; within 0.4 degrees of what was encoded."""
+    normals = encoded.astype(np.float32) / 255.0 * 2.0 - 1.0
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    return np.where(mask[..., None] > 0, normals / np.maximum(length, 1e-6), np.float32(0.0))

@@ -1,0 +1,143 @@
+"""ArcFace identity embeddings (Deng et al. 2019) of aligned crops, and the one embedding of a head.
+
+The network is an ONNX file in insightface's form: input [n, 3, 112, 112], output [n, 512]. insightface's own
+class runs it, and decides by the graph how pixels are scaled: where nodes named Sub and Mul are among the first
+eight, the graph scales by itself and gets 0 to 255, otherwise it gets (pixel - 127.5) / 127.5. RGB in both cases.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+from jaxtyping import Bool, Float, Float32, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.geometry.cameras import Cameras
+from models.identity.alignment import CROP_SIDE, align_faces, landmarks_inside, project_landmarks
+
+EMBEDDING_SIZE = 512
+
+
+class FrontalViews(BaseModel):
+    """Which views count as frontal: the identity of a head is the mean over these."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_azimuth_deg: float = Field(30.0, ge=0.0, le=180.0, description="Largest azimuth to either side, in degrees")
+    max_elevation_deg: float = Field(15.0, ge=0.0, le=90.0, description="Largest elevation up or down, in degrees")
+
+    def select(self, cameras: Cameras) -> Bool[np.ndarray, " view"]:
+        azimuth = (cameras.azimuth_deg.astype(np.float64) + 180.0) % 360.0 - 180.0
+        elevation = cameras.elevation_deg.astype(np.float64)
+        # the azimuths are float32: a view at 30.000001 is meant to be at 30
+        near = np.abs(azimuth) <= self.max_azimuth_deg + 1e-3
+        return near & (np.abs(elevation) <= self.max_elevation_deg + 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadIdentity:
+    """Who a head is: one unit embedding, and those of its accepted views (NaN rows for the other views)."""
+
+    identity: Float32[np.ndarray, "512"]
+    views: Float32[np.ndarray, "view 512"]
+    accepted: Bool[np.ndarray, " view"]
+
+
+class ArcFaceEmbedder:
+    """An ArcFace network; one thread on a CPU, so that the same crop gives the same bits."""
+
+    def __init__(self, path: Path, *, providers: tuple[str, ...] | None = None, batch_size: int = 32) -> None:
+        """Loads an ONNX file; `providers` are onnxruntime's, by default CUDA where it is there, then the CPU.
+
+        Raises:
+            ValueError: if the file is missing, is no ONNX network, or has not ArcFace's input and output.
+        """
+        self._network = ArcFaceONNX(str(path), session=_session(path, providers or _default_providers()))
+        _check_signature(path, self._network.input_shape, self._network.output_shape)
+        fixed = self._network.input_shape[0]
+        self.batch_size = fixed if isinstance(fixed, int) else batch_size
+
+    def embed(self, crops: UInt8[np.ndarray, "crop 112 112 3"]) -> Float32[np.ndarray, "crop 512"]:
+        """L2-normalised embeddings of RGB crops of `alignment.align_faces`.
+
+        Raises:
+            ValueError: if the network gives an embedding that is zero or not finite.
+        """
+        batches = [self._embed_batch(crops[start : start + self.batch_size]) for start in self._starts(len(crops))]
+        embeddings = np.concatenate([np.zeros((0, EMBEDDING_SIZE)), *batches])
+        length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+        if not (np.isfinite(length) & (length > 0)).all():
+            raise ValueError("ArcFace: the network gives an embedding that is zero or not finite; check its weights")
+        return (embeddings / length).astype(np.float32)
+
+    def _starts(self, crops: int) -> range:
+        return range(0, crops, self.batch_size)
+
+    def _embed_batch(self, crops: UInt8[np.ndarray, "crop 112 112 3"]) -> Float32[np.ndarray, "crop 512"]:
+        """Raw embeddings; a last batch that is too small for a network with a fixed batch is filled with zeros."""
+        bgr = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
+        missing = self.batch_size - len(bgr) if isinstance(self._network.input_shape[0], int) else 0
+        filler = [np.zeros((CROP_SIDE, CROP_SIDE, 3), np.uint8)] * missing
+        return self._network.get_feat(bgr + filler)[: len(bgr)]
+
+
+def mean_identity(
+    views: Float[np.ndarray, "view 512"], accepted: Bool[np.ndarray, " view"]
+) -> Float32[np.ndarray, "512"]:
+    """The L2-normalised mean over the accepted views.
+
+    Raises:
+        ValueError: if no view is accepted.
+    """
+    if not accepted.any():
+        raise ValueError("identity: no frontal view shows a face; allow larger angles or leave this head out")
+    mean = views[accepted].astype(np.float64).mean(axis=0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+def embed_head(
+    embedder: ArcFaceEmbedder,
+    rgb: UInt8[np.ndarray, "view height width 3"],
+    cameras: Cameras,
+    landmarks: Float[np.ndarray, "5 3"],
+    frontal: FrontalViews,
+) -> HeadIdentity:
+    """The identity of a head from its pictures and the true landmarks of the head, in the world frame.
+
+    A view is accepted where it is frontal and all five landmarks are inside of the picture.
+
+    Raises:
+        ValueError: if no view is accepted.
+    """
+    positions = project_landmarks(cameras, landmarks, rgb.shape[1])
+    accepted = frontal.select(cameras) & landmarks_inside(positions, rgb.shape[1])
+    views = np.full((len(cameras), EMBEDDING_SIZE), np.nan, np.float32)
+    views[accepted] = embedder.embed(align_faces(rgb[accepted], positions[accepted]))
+    return HeadIdentity(identity=mean_identity(views, accepted), views=views, accepted=accepted)
+
+
+def _session(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:
+    if not path.is_file():
+        raise ValueError(f"ArcFace network: expected an ONNX file, found nothing at {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise ValueError(f"ArcFace network: {path} cannot be loaded by onnxruntime: {error}") from error
+
+
+def _default_providers() -> tuple[str, ...]:
+    available = onnxruntime.get_available_providers()
+    return tuple(name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available)
+
+
+def _check_signature(path: Path, taken: list[int | str | None], given: list[int | str | None]) -> None:
+    if list(taken[1:]) != [3, CROP_SIDE, CROP_SIDE] or list(given[1:]) != [EMBEDDING_SIZE]:
+        raise ValueError(
+            f"ArcFace network: {path} takes {taken} and gives {given}, expected [n, 3, {CROP_SIDE}, {CROP_SIDE}] "
+            f"and [n, {EMBEDDING_SIZE}]; is it a recognition network?"
+        )

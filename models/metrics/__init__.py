@@ -1,0 +1,10 @@
+"""Measures of generated pictures, normals and identities against the truth.
+
+LPIPS is in `models.metrics.perceptual`, which imports torch; nothing here does.
+"""
+
+from models.metrics.geometry import AngularError, normal_angular_error_deg
+from models.metrics.identity import identity_similarity
+from models.metrics.images import l2, psnr, ssim
+
+__all__ = ["AngularError", "identity_similarity", "l2", "normal_angular_error_deg", "psnr", "ssim"]

@@ -1,0 +1,159 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from models.geometry.meshes import MeshParams, as_trimesh, density_grid, extract_mesh, mesh_statistics, vertex_normals
+from storage.records import TriangleMesh
+from tests.models.geometry import solids
+
+
+def balls(*spheres):
+    """The density of some balls, each (centre, radius); a negative radius is a hollow."""
+
+    def density(points):
+        distance = np.full(len(points), np.inf)
+        for centre, radius in spheres:
+            to_ball = np.linalg.norm(points - np.asarray(centre), axis=-1) - abs(radius)
+            distance = np.maximum(distance, -to_ball) if radius < 0 else np.minimum(distance, to_ball)
+        return np.clip(10.0 * (1.0 - distance / 0.05), -20.0, 20.0).astype(np.float32)
+
+    return density
+
+
+def mesh_of(density, resolution=48, box_warp=1.0, **params):
+    params = MeshParams(resolution=resolution, **params)
+    return extract_mesh(density_grid(density, box_warp, resolution), box_warp, params)
+
+
+def test_grid_is_indexed_by_axis_and_reaches_the_box_s_faces():
+    """grid[i, j, k] is the density at (x_i, y_j, z_k), with samples on both faces of the box on every axis."""
+    grid = density_grid(lambda p: p @ np.array([1, 10, 100], np.float32), 2.0, 5)
+    axis = np.linspace(-1, 1, 5)
+    expected = axis[:, None, None] + 10 * axis[:, None] + 100 * axis
+    np.testing.assert_allclose(grid, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 10**6])
+def test_the_grid_does_not_depend_on_the_chunk(chunk):
+    """The same bits in chunks of any size, and no call gets more points than asked for."""
+    sizes = []
+
+    def density(points):
+        sizes.append(len(points))
+        return solids.density(points)
+
+    grid = density_grid(density, 1.0, 6, chunk)
+    np.testing.assert_array_equal(grid, density_grid(solids.density, 1.0, 6))
+    assert max(sizes) <= chunk
+    assert sum(sizes) == 6**3
+
+
+def test_the_grid_s_memory_is_what_is_stated():
+    """4 bytes a sample for the result and 64 a point of the chunk, measured."""
+    values = np.zeros(10_000, np.float32)
+    tracemalloc.start()
+    density_grid(lambda points: values[: len(points)], 1.0, 100, 10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 100**3 + 64 * 10_000 + 50_000
+
+
+def test_a_density_that_is_not_finite_is_an_error():
+    """NaN from a generator is refused, with the number of them."""
+    with pytest.raises(ValueError, match="27 that are not finite"):
+        density_grid(lambda p: np.full(len(p), np.nan, np.float32), 1.0, 3)
+
+
+@pytest.mark.parametrize("box_warp", [1.0, 1.6])
+def test_a_plane_is_placed_exactly(box_warp):
+    """Where the density is linear the surface is exact to float precision: no half-voxel shift on any axis."""
+    for axis in range(3):
+        mesh = mesh_of(lambda p, axis=axis: 10.0 - 30.0 * (p[:, axis] - np.float32(0.0371)), 20, box_warp)
+        on_plane = mesh.vertices[:, axis] > -box_warp / 2 + 0.01
+        free = np.delete(np.abs(mesh.vertices), axis, axis=1).max(axis=1) < box_warp / 2 - 1e-6
+        cut = mesh.vertices[on_plane & free]
+        assert len(cut) == 400 - 76
+        np.testing.assert_allclose(cut[:, axis], 0.0371, atol=1e-6)
+
+
+def test_vertices_lie_on_the_solid_within_a_tenth_of_a_voxel():
+    """Curvature and the solid's creases are all that is left of the error."""
+    mesh = mesh_of(solids.density, 64)
+    error = np.abs(solids.signed_distance(mesh.vertices.astype(np.float64)))
+    assert np.percentile(error, 95) < 0.1 / 63
+    assert np.median(error) < 0.02 / 63
+
+
+def test_faces_look_outwards_and_close_the_mesh():
+    """The enclosed volume is positive and the ball's, every edge has two faces that agree on their winding."""
+    mesh = mesh_of(balls(((0.05, 0, 0), 0.3)), 64)
+    solid = as_trimesh(mesh)
+    assert solid.is_watertight
+    assert solid.is_winding_consistent
+    assert solid.volume == pytest.approx(4 / 3 * np.pi * 0.3**3, rel=2e-3)
+    outward = mesh.vertices - np.array([0.05, 0, 0])
+    cosines = np.einsum("vi,vi->v", vertex_normals(mesh), outward) / np.linalg.norm(outward, axis=-1)
+    assert cosines.min() > 0.99
+
+
+def test_a_solid_cut_by_the_box_is_closed_at_its_faces():
+    """A ball that sticks out is closed where the box ends, within a thousandth of a voxel."""
+    mesh = mesh_of(balls(((0, -0.4, 0), 0.3)), 40)
+    assert as_trimesh(mesh).is_watertight
+    assert mesh.vertices[:, 1].min() == pytest.approx(-0.5, abs=2e-3 / 39)
+
+
+def test_noise_still_gives_a_closed_mesh():
+    """Every ambiguous case of marching cubes, at the box's faces too."""
+    grid = np.random.default_rng(3).uniform(0, 20, (14, 14, 14)).astype(np.float32)
+    solid = as_trimesh(extract_mesh(grid, 1.0, MeshParams(resolution=14, min_piece_share=0.0)))
+    assert solid.is_watertight
+    assert solid.is_winding_consistent
+
+
+def test_trimming_empties_the_border_and_more_of_the_top():
+    """A full box is cut at the shares given: 4 of 40 samples at each face, 10 at the top (+y)."""
+    mesh = mesh_of(lambda p: np.full(len(p), 20, np.float32), 40, trim_border=0.1, trim_top=0.25)
+    step = 1 / 39
+    np.testing.assert_allclose(mesh.vertices.min(axis=0), -0.5 + 4 * step, atol=0.01 * step)
+    np.testing.assert_allclose(mesh.vertices.max(axis=0), 0.5 - np.array([4, 10, 4]) * step, atol=0.01 * step)
+
+
+def test_small_pieces_go_and_large_ones_stay():
+    """Pieces under the share of the largest's volume are removed; 0 keeps all."""
+    field = balls(((-0.2, 0, 0), 0.2), ((0.25, 0, 0), 0.12), ((0, 0.4, 0), 0.03))
+    for share, pieces in ((0.0, 3), (0.01, 2), (0.5, 1)):
+        solid = as_trimesh(mesh_of(field, min_piece_share=share))
+        assert solid.body_count == pieces
+        assert solid.is_watertight
+
+
+def test_statistics_tell_pieces_and_cavities():
+    """Volumes from large to small, a cavity negative; an empty grid has no piece."""
+    grid = density_grid(balls(((0, 0, 0), 0.4), ((0, 0, 0), -0.2)), 1.0, 64)
+    hollow = mesh_statistics(grid, 1.0, MeshParams(resolution=64))
+    assert hollow.pieces == 2
+    np.testing.assert_allclose(hollow.piece_volumes, [4 / 3 * np.pi * 0.4**3, -4 / 3 * np.pi * 0.2**3], rtol=1e-2)
+    assert hollow.watertight
+    assert mesh_statistics(np.zeros((64, 64, 64), np.float32), 1.0, MeshParams(resolution=64)).pieces == 0
+
+
+def test_vertex_normals_weigh_by_angle():
+    """Between a right angle in z, of any area, and half of one in x the normal is towards (1, 0, 2)."""
+    for size in (0.1, 1.0, 7.0):
+        vertices = np.array([[0, 0, 0], [size, 0, 0], [0, size, 0], [0, 1, 0], [0, 1, 1]], np.float32)
+        mesh = TriangleMesh(vertices=vertices, faces=np.array([[0, 1, 2], [0, 3, 4]], np.int32))
+        np.testing.assert_allclose(vertex_normals(mesh)[0], np.array([1, 0, 2]) / np.sqrt(5), atol=1e-6)
+
+
+def test_an_empty_grid_is_an_error_that_names_the_level():
+    """Nothing above the level: the message has the level and the largest density."""
+    with pytest.raises(ValueError, match=r"mesh\.level: nothing of the density is above 10\.0 .*7"):
+        mesh_of(lambda p: np.full(len(p), 7.0, np.float32), 8)
+
+
+def test_a_grid_of_another_size_is_an_error():
+    """The grid must have been made for these parameters."""
+    with pytest.raises(ValueError, match=r"mesh\.resolution"):
+        extract_mesh(np.zeros((8, 8, 8), np.float32), 1.0, MeshParams(resolution=16))

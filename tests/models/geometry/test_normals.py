@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.geometry.cameras import ViewGrid, orbit
+from models.geometry.meshes import MeshParams, density_grid, extract_mesh, vertex_normals
+from models.geometry.normals import (
+    NormalRenderer,
+    decode_normals,
+    encode_normals,
+    fill_normals_under_mask,
+    make_normal_renderer,
+    world_normals_to_camera,
+)
+from models.geometry.normals_pytorch3d import pytorch3d_problem
+from models.metrics import normal_angular_error_deg
+from storage.records import TriangleMesh
+from tests.models.geometry import solids
+
+CAMERAS = orbit([0.0, 40.0, 90.0, 180.0, 250.0, 300.0], [0.0, 20.0, 0.0, -15.0, 30.0, -30.0])
+
+
+def _available(name):
+    why = pytorch3d_problem(gpu=False) if name == "pytorch3d" else None
+    return pytest.param(name, marks=[pytest.mark.skip(reason=why)] if why else [])
+
+
+RENDERERS = [_available("embree"), _available("pytorch3d")]
+
+
+@pytest.fixture(scope="module")
+def solid():
+    return extract_mesh(density_grid(solids.density, 1.0, 96), 1.0, MeshParams(resolution=96))
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_an_asymmetric_solid_comes_back_from_the_pixels(solid, name):
+    """Density, grid, mesh and renderer together give the exact picture of a solid without any symmetry.
+
+    Every mirrored or turned axis on the way would put a bump in another place.
+    """
+    maps = make_normal_renderer(name).render(solid, CAMERAS, 96)
+    normals, hit = solids.picture(CAMERAS, 96)
+    assert (maps.hit == hit).mean() > 0.997
+    error = normal_angular_error_deg(maps.normals, normals, maps.hit & hit)
+    assert error.median < 1.0
+    assert error.percentile_95 < 6.0
+
+
+def test_the_solid_has_no_symmetry():
+    """None of the 47 mirror images and turns along the axes covers the solid itself, so the test above can tell."""
+    points = np.random.default_rng(0).uniform(-0.4, 0.4, (20_000, 3))
+    inside = solids.signed_distance(points) < 0
+    for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]):
+        for signs in np.stack(np.meshgrid(*[[1, -1]] * 3), axis=-1).reshape(-1, 3):
+            if (order, signs.tolist()) != ([0, 1, 2], [1, 1, 1]):
+                turned = solids.signed_distance(points[:, order] * signs) < 0
+                assert (turned != inside).sum() > 0.1 * inside.sum()
+
+
+def test_normals_are_interpolated_in_perspective():
+    """On a tilted triangle with three different vertex normals each pixel has the normal of its own 3D point.
+
+    Interpolation linear on the screen would be off by far more than the tolerance.
+    """
+    vertices = np.array([[-0.4, -0.3, 0.9], [0.4, -0.3, -0.9], [0.0, 0.45, -0.3]], np.float32)
+    folded = np.array([[-0.6, 0.0, 0.5], [0.5, 0.1, -1.3], [0.5, 0.6, -0.2]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [1, 0, 4], [2, 1, 5]], np.int32)
+    mesh = TriangleMesh(vertices=np.concatenate([vertices, folded]), faces=faces)
+    camera, side = orbit([10.0], [5.0]), 48
+    maps = make_normal_renderer("embree").render(mesh, camera, side)
+    at_vertices = vertex_normals(mesh)
+    rotation, position = camera.cam2world[0, :3, :3].astype(np.float64), camera.cam2world[0, :3, 3]
+    tested = 0
+    for row, column in np.argwhere(maps.hit[0]):
+        ray = rotation @ [(column + 0.5) / side / 4.2647 - 0.5 / 4.2647, (row + 0.5) / side / 4.2647 - 0.5 / 4.2647, 1]
+        hits = []
+        for corners in faces:
+            a, b, c = mesh.vertices[corners].astype(np.float64)
+            distance, u, v = np.linalg.solve(np.stack([-ray, b - a, c - a], axis=-1), position - a)
+            hits.append((distance if min(u, v, 1 - u - v) >= 0 else np.inf, u, v))
+        face = int(np.argmin([hit[0] for hit in hits]))
+        distance, u, v = hits[face]
+        if face == 0 and np.isfinite(distance):
+            a, b, c = at_vertices[faces[0]]
+            expected = (1 - u - v) * a + u * b + v * c
+            np.testing.assert_allclose(maps.normals[0, row, column], expected / np.linalg.norm(expected), atol=1e-4)
+            tested += 1
+    assert tested > 50
+
+
+def test_views_do_not_depend_on_the_batch_or_the_threads(solid):
+    """The same bits for a view alone, among others, and with one thread or three."""
+    together = make_normal_renderer("embree", threads=3).render(solid, CAMERAS, 40)
+    for view in range(len(CAMERAS)):
+        alone = make_normal_renderer("embree", threads=1).render(solid, CAMERAS[[view]], 40)
+        np.testing.assert_array_equal(alone.normals[0], together.normals[view])
+        np.testing.assert_array_equal(alone.hit[0], together.hit[view])
+
+
+def test_maps_are_unit_vectors_exactly_where_something_is_hit(solid):
+    """Length 1 on hits, zero elsewhere; facing normals point against the ray."""
+    maps = make_normal_renderer("embree").render(solid, CAMERAS, 40)
+    length = np.linalg.norm(maps.normals, axis=-1)
+    np.testing.assert_allclose(length, maps.hit, atol=1e-6)
+    in_camera = world_normals_to_camera(maps.normals, CAMERAS)
+    np.testing.assert_allclose(np.linalg.norm(in_camera, axis=-1), length, atol=1e-5)
+    assert np.median(in_camera[maps.hit][:, 2]) < -0.5
+
+
+def test_a_normal_towards_the_camera_is_minus_z_in_its_axes():
+    """The camera's own viewing axis, reversed, becomes (0, 0, -1) for every camera of the grid."""
+    cameras = ViewGrid(azimuths=4, elevations_deg=(-30.0, 20.0)).cameras()
+    towards = np.broadcast_to(-cameras.cam2world[:, None, None, :3, 2], (8, 2, 3, 3))
+    np.testing.assert_allclose(
+        world_normals_to_camera(towards, cameras), np.broadcast_to([0, 0, -1], (8, 2, 3, 3)), atol=1e-6
+    )
+
+
+def test_a_mesh_out_of_sight_gives_empty_maps(solid):
+    """No hit is no error: all zeros."""
+    mesh = TriangleMesh(vertices=solid.vertices + np.float32(50), faces=solid.faces)
+    maps = make_normal_renderer("embree").render(mesh, CAMERAS[[0]], 8)
+    assert not maps.hit.any()
+    assert not maps.normals.any()
+
+
+def test_auto_gives_a_renderer_that_works_here(solid):
+    """ "auto" never fails for want of PyTorch3D."""
+    renderer = make_normal_renderer()
+    assert isinstance(renderer, NormalRenderer)
+    assert renderer.render(solid, CAMERAS[[0]], 16).hit.any()
+
+
+def test_an_unknown_renderer_is_refused_with_what_is_allowed():
+    """The message has the allowed names."""
+    with pytest.raises(ValueError, match="auto, embree, pytorch3d"):
+        make_normal_renderer("blender")
+
+
+@pytest.mark.skipif(pytorch3d_problem(gpu=False) is None, reason="PyTorch3D is installed here")
+def test_pytorch3d_that_is_not_there_is_explained():
+    """Asked for by name, the error says how to build it and what to use in its place."""
+    with pytest.raises(ValueError, match=r"PyTorch3D is not installed\. .*pip install.*Embree"):
+        make_normal_renderer("pytorch3d")
+
+
+@pytest.mark.skipif(pytorch3d_problem(gpu=False) is not None, reason="PyTorch3D is not installed here")
+def test_both_renderers_agree(solid):
+    """Masks agree on 99.5% of the pixels, normals to half a degree on average."""
+    ours, theirs = (make_normal_renderer(name).render(solid, CAMERAS, 64) for name in ("embree", "pytorch3d"))
+    assert (ours.hit == theirs.hit).mean() > 0.995
+    assert normal_angular_error_deg(theirs.normals, ours.normals, ours.hit & theirs.hit).mean < 0.5
+
+
+def test_the_outline_takes_the_nearest_normal():
+    """A slow search for the nearest hit gives the same normals under the mask, and zero is left outside of it."""
+    rng = np.random.default_rng(1)
+    hit = rng.random((2, 9, 9)) < 0.15
+    normals = np.where(hit[..., None], rng.normal(size=(2, 9, 9, 3)), 0).astype(np.float32)
+    mask = (rng.random((2, 9, 9)) < 0.6).astype(np.uint8) * 7
+    filled = fill_normals_under_mask(normals, hit, mask)
+    assert not filled[mask == 0].any()
+    for view, row, column in np.argwhere(mask > 0):
+        where = np.argwhere(hit[view])
+        distance = np.linalg.norm(where - [row, column], axis=-1)
+        nearest = where[distance == distance.min()]
+        assert any((normals[view, r, c] == filled[view, row, column]).all() for r, c in nearest)
+
+
+def test_a_mask_over_nothing_is_an_error():
+    """A view with a mask that sees no mesh at all is named; one without a mask is left empty."""
+    normals, hit = np.zeros((2, 4, 4, 3), np.float32), np.zeros((2, 4, 4), bool)
+    mask = np.zeros((2, 4, 4), np.uint8)
+    assert not fill_normals_under_mask(normals, hit, mask).any()
+    mask[1, 2, 2] = 255
+    with pytest.raises(ValueError, match="view 1"):
+        fill_normals_under_mask(normals, hit, mask)
+
+
+def test_bytes_of_known_normals():
+    """Axes, diagonal and background have the values of the design: round((n + 1) / 2 * 255), 128 under no mask."""
+    normals = np.array([[[1, 0, 0], [0, -1, 0], [0.6, 0, 0.8], [0, 0, 1]]], np.float32)
+    encoded = encode_normals(normals, np.array([[255, 1, 255, 0]], np.uint8))
+    assert encoded.tolist() == [[[255, 128, 128], [128, 0, 128], [204, 128, 230], [128, 128, 128]]]
+
+
+@settings(deadline=None)
+@given(arrays(np.float64, (2, 3, 3), elements=st.floats(-1, 1)))
+def test_decoding_undoes_encoding(vectors):
+    """Any unit vector comes back as a unit vector less than 0.5 degrees away."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    normals = np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), [0.0, 0.0, 1.0])
+    mask = np.full((2, 3), 255, np.uint8)
+    decoded = decode_normals(encode_normals(normals, mask), mask)
+    np.testing.assert_allclose(np.linalg.norm(decoded, axis=-1), 1.0, atol=1e-5)
+    cosines = np.clip((decoded * normals).sum(-1), -1, 1)
+    assert np.degrees(np.arccos(cosines)).max() < 0.5

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from models.geometry.cameras import ViewGrid, orbit
+from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head, mean_identity
+from tests.models.identity.networks import write_network
+
+FACE = np.array([[-0.06, 0.05, 0.2], [0.06, 0.05, 0.2], [0, 0, 0.25], [-0.05, -0.06, 0.2], [0.05, -0.06, 0.2]])
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.random.default_rng(0).integers(0, 256, (7, 112, 112, 3), dtype=np.uint8)
+
+
+def expected_embeddings(crops, weight):
+    """The network of `write_network` by hand, on RGB in [-1, 1]."""
+    blocks = ((crops - 127.5) / 127.5).reshape(-1, 7, 16, 7, 16, 3).mean(axis=(2, 4))
+    raw = blocks.transpose(0, 3, 1, 2).reshape(len(crops), -1) @ weight
+    return raw / np.linalg.norm(raw, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("scaled_inside", [False, True], ids=["scaled by insightface", "Sub and Mul in the graph"])
+def test_embeddings_are_the_network_s_on_rgb_in_both_forms(tmp_path, crops, scaled_inside):
+    """Channels in RGB order, pixels scaled once to [-1, 1] and never twice, unit length."""
+    path, weight = write_network(tmp_path / "r.onnx", scaled_inside=scaled_inside)
+    embeddings = ArcFaceEmbedder(path).embed(crops)
+    assert embeddings.shape == (7, 512)
+    np.testing.assert_allclose(embeddings, expected_embeddings(crops, weight), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 4], ids=["any batch", "fixed batch 1", "fixed batch 4"])
+def test_embeddings_do_not_depend_on_the_batch(tmp_path, crops, batch):
+    """The same bits alone, in pairs and all together, also for a network of a fixed batch."""
+    path, _ = write_network(tmp_path / "r.onnx", batch=batch)
+    alone = np.concatenate([ArcFaceEmbedder(path, batch_size=1).embed(crops[i : i + 1]) for i in range(7)])
+    for batch_size in (2, 32):
+        np.testing.assert_array_equal(ArcFaceEmbedder(path, batch_size=batch_size).embed(crops), alone)
+
+
+def test_no_crops_give_no_embeddings(tmp_path, crops):
+    """An empty batch is no error."""
+    path, _ = write_network(tmp_path / "r.onnx")
+    assert ArcFaceEmbedder(path).embed(crops[:0]).shape == (0, 512)
+
+
+def test_frontal_views_of_the_default_grid():
+    """|azimuth| <= 30 and |elevation| <= 15: 5 azimuths (0, 14.4, 28.8 to both sides) on 3 rings."""
+    cameras = ViewGrid().cameras()
+    chosen = cameras[FrontalViews().select(cameras)]
+    assert len(chosen) == 15
+    np.testing.assert_allclose(np.unique(chosen.azimuth_deg), [0, 14.4, 28.8, 331.2, 345.6], atol=1e-4)
+    np.testing.assert_array_equal(np.unique(chosen.elevation_deg), [-15, 0, 15])
+
+
+def test_the_limits_belong_to_the_frontal_views():
+    """Exactly 30 and 15 degrees count, a degree more does not; azimuths wrap."""
+    cameras = orbit([30.0, -30.0, 330.0, 390.0, 31.0, 0.0, 0.0], [0.0, 0.0, 0.0, 15.0, 0.0, 16.0, -15.0])
+    assert FrontalViews().select(cameras).tolist() == [True, True, True, True, False, False, True]
+
+
+def test_the_identity_is_the_unit_mean_of_the_accepted_views():
+    """Known vectors; rows that are not accepted do not matter, NaN or not."""
+    views = np.zeros((4, 512), np.float32)
+    views[0, 0] = views[1, 1] = 1
+    views[2] = np.nan
+    views[3, 7] = 1
+    identity = mean_identity(views, np.array([True, True, False, False]))
+    assert identity[:2].tolist() == pytest.approx([np.sqrt(0.5)] * 2)
+    assert not identity[2:].any()
+
+
+def test_no_accepted_view_is_an_error():
+    """A head without a face has no identity."""
+    with pytest.raises(ValueError, match="no frontal view"):
+        mean_identity(np.full((3, 512), np.nan, np.float32), np.zeros(3, bool))
+
+
+def test_a_head_s_identity_comes_from_its_frontal_views(tmp_path):
+    """Frontal views have unit rows, the others NaN, and changing a view from behind changes nothing."""
+    path, _ = write_network(tmp_path / "r.onnx")
+    embedder, cameras = ArcFaceEmbedder(path), ViewGrid().cameras()
+    rgb = np.random.default_rng(2).integers(0, 256, (125, 32, 32, 3), dtype=np.uint8)
+    head = embed_head(embedder, rgb, cameras, FACE, FrontalViews())
+    assert head.accepted.sum() == 15
+    np.testing.assert_allclose(np.linalg.norm(head.views[head.accepted], axis=-1), 1.0, atol=1e-6)
+    assert np.isnan(head.views[~head.accepted]).all()
+    np.testing.assert_array_equal(head.identity, mean_identity(head.views, head.accepted))
+    rgb[~head.accepted] = 0
+    np.testing.assert_array_equal(embed_head(embedder, rgb, cameras, FACE, FrontalViews()).identity, head.identity)
+
+
+def test_views_that_cut_a_landmark_off_are_not_accepted(tmp_path):
+    """A camera so near that the eyes are outside gives no embedding, and a head of only such views none at all."""
+    path, _ = write_network(tmp_path / "r.onnx")
+    rgb = np.random.default_rng(2).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    near = orbit([0.0], [0.0], focal=60.0)
+    with pytest.raises(ValueError, match="no frontal view"):
+        embed_head(ArcFaceEmbedder(path), rgb, near, FACE, FrontalViews())
+
+
+@pytest.mark.parametrize("wrong", [{"side": 128}, {"outputs": 256}], ids=["input 128", "output 256"])
+def test_a_network_of_another_form_is_refused(tmp_path, wrong):
+    """The message tells what it takes and gives and what is expected."""
+    path, _ = write_network(tmp_path / "r.onnx", **wrong)
+    with pytest.raises(ValueError, match=r"expected \[n, 3, 112, 112\]"):
+        ArcFaceEmbedder(path)
+
+
+def test_a_missing_and_a_broken_file_are_told_apart(tmp_path):
+    """Both name the file."""
+    with pytest.raises(ValueError, match=r"found nothing at .*absent\.onnx"):
+        ArcFaceEmbedder(tmp_path / "absent.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"broken\.onnx cannot be loaded"):
+        ArcFaceEmbedder(tmp_path / "broken.onnx")
+
+
+def test_a_network_that_gives_nothing_is_an_error(tmp_path):
+    """A crop whose embedding is zero has no direction."""
+    path, _ = write_network(tmp_path / "r.onnx", scaled_inside=False, seed=0)
+    embedder = ArcFaceEmbedder(path)
+    embedder._network.input_std = np.inf
+    with pytest.raises(ValueError, match="zero or not finite"):
+        embedder.embed(np.zeros((1, 112, 112, 3), np.uint8))
+
+
+def test_unknown_limits_are_refused():
+    """The configuration names a field that it does not have."""
+    with pytest.raises(ValidationError, match="azimuth"):
+        FrontalViews(azimuth=3)
