@@ -1,0 +1,57 @@
+"""Embed: the ArcFace identity of a head, from its frontal views.
+
+Artifact: `identity.npz` with identity (512,), the L2-normalised mean over the accepted views, and
+identity_views (view, 512), NaN where a view is not accepted.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head
+from storage.weights import embedded_weights, fingerprint
+from tasks.stage import Stage, StageJob, StageParams
+
+
+class EmbedParams(StageParams):
+    """Which views count as frontal, and the recognition network."""
+
+    frontal: FrontalViews = Field(FrontalViews(), description="The views that are embedded")
+    recognition: str = Field("embedded", description="'embedded', or the path of an ArcFace ONNX file")
+
+
+def recognition_path(params: EmbedParams) -> Path:
+    """The ONNX file of the recognition network."""
+    return embedded_weights("recognition") if params.recognition == "embedded" else Path(params.recognition)
+
+
+@lru_cache(maxsize=2)
+def _embedder(path: Path) -> ArcFaceEmbedder:
+    return ArcFaceEmbedder(path)
+
+
+def _weights(sections: Mapping[str, Any]) -> str:
+    return fingerprint(recognition_path(sections["embed"]))
+
+
+def _make(job: StageJob) -> None:
+    params = job.sections["embed"]
+    with np.load(job.inputs["sample"] / "identity.npz", allow_pickle=False) as arrays:
+        if "landmarks" not in arrays:
+            raise ValueError(f"{job.head.id}: expected the generator's five landmarks to align faces by, found none")
+        landmarks = arrays["landmarks"]
+    with np.load(job.inputs["render"] / "views.npz", allow_pickle=False) as arrays:
+        rgb = arrays["rgb"]
+    head = embed_head(
+        _embedder(recognition_path(params)), rgb, job.sections["views"].cameras(), landmarks, params.frontal
+    )
+    np.savez(job.out / "identity.npz", identity=head.identity, identity_views=head.views)
+
+
+EMBED = Stage(
+    name="embed", version=1, reads=("views", "embed"), inputs=("sample", "render"), weights=_weights, make=_make
+)

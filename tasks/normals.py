@@ -1,0 +1,48 @@
+"""Normals: maps of a mesh's normals from every camera of the view grid, as the dataset holds them.
+
+The mask comes from the rendering and the normals from the mesh, whose silhouettes differ by parts of a
+pixel: a pixel that only the mask touches takes the nearest normal, and mask 0 is background.
+
+Artifact: `normals.npz` with normals (view, height, width, 3) uint8, world frame, encoded as
+round((n + 1) / 2 * 255), background 128.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from models.geometry.normals import RendererName, encode_normals, fill_normals_under_mask, make_normal_renderer
+from tasks.mesh import load_mesh
+from tasks.stage import Stage, StageJob, StageParams
+
+
+class NormalsParams(StageParams):
+    """Which renderer draws the maps; their output is equal within its tolerance."""
+
+    renderer: RendererName = Field("auto", description="auto takes PyTorch3D where it and a GPU are there, else Embree")
+
+
+def _make(job: StageJob) -> None:
+    with np.load(job.inputs["render"] / "views.npz", allow_pickle=False) as arrays:
+        mask = arrays["mask"]
+    renderer = make_normal_renderer(job.sections["normals"].renderer, threads=1)
+    maps = renderer.render(load_mesh(job.inputs["mesh"]), job.sections["views"].cameras(), mask.shape[1])
+    normals = encode_normals(fill_normals_under_mask(maps.normals, maps.hit, mask), mask)
+    np.savez(job.out / "normals.npz", normals=normals)
+
+
+def _renderer(sections: Mapping[str, Any]) -> str:
+    """The renderer that is used here: what two of them draw differs in its last bits."""
+    return type(make_normal_renderer(sections["normals"].renderer)).__name__
+
+
+NORMALS = Stage(
+    name="normals",
+    version=1,
+    reads=("views", "normals"),
+    inputs=("mesh", "render"),
+    weights=_renderer,
+    make=_make,
+)

@@ -1,0 +1,107 @@
+"""Publish: join the written heads into one frozen dataset and take its digest.
+
+Artifact: `dataset.json` {"digest", "heads"}. The dataset itself stands in the run's folder, named by
+its digest, so another dataset never takes its place; one that was deleted is joined anew from the heads'
+artifacts.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from storage.artifacts import ArtifactStore, artifact_key
+from storage.dataset import DatasetInfo, HeadEntry
+from storage.dataset import publish as publish_dataset
+from storage.dataset_publish import read_manifest
+from storage.errors import DatasetError
+from tasks.stage import Head, Outcome, StageParams
+
+VERSION = 1
+
+
+class PublishParams(StageParams):
+    """How the heads are split, and what a reader of the dataset must know of its terms."""
+
+    validation_share: float = Field(0.1, ge=0.0, lt=1.0, description="Share of heads for validation, by hash of the id")
+    test_share: float = Field(0.1, ge=0.0, lt=1.0, description="Share of heads for testing, by hash of the id")
+    licence: str = Field("CC0-1.0: procedural heads, no real person", description="Terms of the pictures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What became of the heads that were asked for."""
+
+    asked: int
+    screened_out: Mapping[str, int]
+    dropped: int
+    quarantined: int
+    written: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A frozen dataset on disk."""
+
+    path: Path
+    digest: str
+    key: str
+    outcome: Outcome
+
+
+def publish_key(keys: Mapping[str, str], attributes: Mapping[str, Any]) -> str:
+    """Content address of the dataset of these written heads (id -> key of its write artifact)."""
+    return artifact_key("publish", VERSION, dict(attributes), dict(keys))
+
+
+def publish(
+    store: ArtifactStore,
+    heads: Sequence[Head],
+    write_keys: Mapping[str, str],
+    attributes: Mapping[str, Any],
+    datasets: Path,
+) -> Published:
+    """Join the heads' groups under `datasets`; raises DatasetError where no head is left."""
+    if not heads:
+        raise DatasetError("publish: expected at least one written head, found none; ask for more heads (plan.heads)")
+    keys = {head.id: write_keys[head.id] for head in heads}
+    key = publish_key(keys, attributes)
+    with store.lock("publish", key):
+        frozen = _frozen(store, key, datasets)
+        if frozen is not None:
+            return Published(path=frozen.path, digest=frozen.digest, key=key, outcome="reused")
+        entries = [HeadEntry(id=head.id, folder=store.open("write", keys[head.id]).path) for head in heads]
+        info = publish_dataset(datasets, entries, attributes)
+        if not store.has("publish", key):
+            with store.commit(
+                "publish", key, version=VERSION, params=dict(attributes), inputs=keys, weights="", subject="dataset"
+            ) as out:
+                (out / "dataset.json").write_text(json.dumps({"digest": info.digest, "heads": len(heads)}))
+    return Published(path=info.path, digest=info.digest, key=key, outcome="made")
+
+
+def _frozen(store: ArtifactStore, key: str, datasets: Path) -> DatasetInfo | None:
+    """The dataset that was made under this key, if it still stands."""
+    if not store.has("publish", key):
+        return None
+    digest = json.loads((store.open("publish", key).path / "dataset.json").read_text())["digest"]
+    path = datasets / f"{digest[:12]}.zarr"
+    return DatasetInfo(path=path, digest=digest) if path.is_dir() and read_manifest(path).digest == digest else None
+
+
+def dataset_attributes(
+    sections: Mapping[str, StageParams], fingerprints: Mapping[str, str], counts: Counts, params: PublishParams
+) -> dict[str, Any]:
+    """The group attributes of a dataset: where it comes from, as the schema has it."""
+    return {
+        "generator": sections["generator"].model_dump(mode="json"),
+        "fingerprints": dict(fingerprints),
+        "parameters": {name: section.model_dump(mode="json") for name, section in sections.items()},
+        "view_grid": sections["views"].model_dump(mode="json"),
+        "counts": asdict(counts),
+        "split": {"validation": params.validation_share, "test": params.test_share},
+        "licence": params.licence,
+    }

@@ -1,0 +1,126 @@
+"""What a stage is: a step of the dataset's making that turns one head's inputs into one artifact.
+
+A stage names the sections of the profile that it reads and the stages whose artifacts it reads.
+Nothing else reaches it, and just that enters its key, so a parameter that a stage does not read
+cannot change what it makes, nor cause it to be made again:
+
+    key = hash(stage name, version, sections read, keys of inputs, fingerprint of weights)
+
+`make_head` is all that a worker does for one head and stage, and is safe to call from any number of
+processes at once: the first makes the artifact, the others wait and reuse it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from storage.artifacts import ArtifactStore, artifact_key
+
+Outcome = Literal["made", "reused"]
+
+
+class StageParams(BaseModel):
+    """Base of every section of a profile: frozen, and unknown fields are refused by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One head to make: the dataset's name for it and the generator's seed."""
+
+    id: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageJob:
+    """What `Stage.make` gets: the head, the sections that it reads, its inputs' folders, a folder to fill."""
+
+    head: Head
+    sections: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    out: Path
+
+
+def no_weights(sections: Mapping[str, Any]) -> str:
+    """The fingerprint of a stage that uses no weights."""
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step for one head.
+
+    `gated` stages skip the heads that the screen dropped. `version` is raised when the code of the
+    stage would make something else from the same inputs.
+    """
+
+    name: str
+    version: int
+    reads: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    gated: bool = True
+    weights: Callable[[Mapping[str, Any]], str] = no_weights
+    make: Callable[[StageJob], None]
+
+    def sections(self, profile: BaseModel) -> dict[str, BaseModel]:
+        """The sections of the profile that this stage reads, and no others."""
+        return {name: getattr(profile, name) for name in self.reads}
+
+    def identity(self, head: Head, sections: Mapping[str, BaseModel]) -> dict[str, Any]:
+        """The parameters that enter the key; the seed does where no input already stands for it."""
+        params: dict[str, Any] = {name: section.model_dump(mode="json") for name, section in sections.items()}
+        if not self.inputs:
+            params["seed"] = head.seed
+        return params
+
+    def key(self, head: Head, sections: Mapping[str, BaseModel], input_keys: Mapping[str, str]) -> str:
+        """Content address of what this stage makes of this head."""
+        return artifact_key(
+            self.name, self.version, self.identity(head, sections), dict(input_keys), self.weights(sections)
+        )
+
+
+def make_head(
+    store: ArtifactStore,
+    stage: Stage,
+    head: Head,
+    sections: Mapping[str, BaseModel],
+    input_keys: Mapping[str, str],
+) -> Outcome:
+    """Make the artifact of one head unless it is there.
+
+    Raises whatever the stage raises, `CorruptArtifact` where an input no longer matches its manifest.
+    """
+    key = stage.key(head, sections, input_keys)
+    if store.has(stage.name, key):
+        return "reused"
+    with store.lock(stage.name, key):
+        if store.has(stage.name, key):
+            return "reused"
+        inputs = {name: store.open(name, input_key).path for name, input_key in input_keys.items()}
+        with store.commit(
+            stage.name,
+            key,
+            version=stage.version,
+            params=stage.identity(head, sections),
+            inputs=dict(input_keys),
+            weights=stage.weights(sections),
+            subject=head.id,
+        ) as out:
+            stage.make(StageJob(head=head, sections=sections, inputs=inputs, out=out))
+    return "made"
+
+
+def head_keys(
+    stages: tuple[Stage, ...], head: Head, sections_of: Mapping[str, Mapping[str, BaseModel]]
+) -> dict[str, str]:
+    """Keys of all stages of one head, in order; they are known before anything is made."""
+    keys: dict[str, str] = {}
+    for stage in stages:
+        keys[stage.name] = stage.key(head, sections_of[stage.name], {name: keys[name] for name in stage.inputs})
+    return keys

@@ -1,0 +1,14 @@
+"""The stages that make one head, in order."""
+
+from tasks.embed import EMBED
+from tasks.encode import ENCODE
+from tasks.mesh import MESH
+from tasks.normals import NORMALS
+from tasks.render import RENDER
+from tasks.sample import SAMPLE
+from tasks.screen import SCREEN
+from tasks.stage import Stage
+from tasks.write import WRITE
+
+DATASET_STAGES: tuple[Stage, ...] = (SAMPLE, SCREEN, RENDER, MESH, NORMALS, EMBED, WRITE)
+HEAD_STAGES: tuple[Stage, ...] = (*DATASET_STAGES, ENCODE)
