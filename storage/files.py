@@ -1,0 +1,114 @@
+"""Files that are whole or absent: written beside, flushed to the disk, then renamed.
+
+A temp folder belongs to the process that holds the flock of the `.lock` file beside it. The kernel frees
+the lock when that process dies, however it dies, so leftovers can be told from work in progress without
+clocks or process ids. A lock file is unlinked only by its holder: a waiter that got the unlinked file
+sees that it has no name any more and starts over (filelock does this).
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def flocked(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
+    """Hold the exclusive flock of the lock file `path`; raises filelock.Timeout after `timeout_s`."""
+    timeout = -1 if timeout_s is None else timeout_s
+    lock = FileLock(path, timeout=timeout, thread_local=False, fallback_to_soft=False)
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def owned_folder(parent: Path, label: str) -> Iterator[Path]:
+    """A new empty folder in `parent` that is removed at the end, unless it was renamed away before."""
+    make_folder(parent)
+    folder = parent / f"{label}-{secrets.token_hex(8)}"
+    with flocked(lock_of(folder)):
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock file of an owned folder: beside it, so that the folder holds nothing but its payload."""
+    return folder.with_name(folder.name + ".lock")
+
+
+def sweep_owned_folders(parent: Path) -> list[Path]:
+    """Remove the owned folders whose owners are dead, and return them; those of the living stay."""
+    locks = sorted(parent.glob("*.lock"))
+    return [path.with_suffix("") for path in locks if _sweep_one(path)]
+
+
+def _sweep_one(lock: Path) -> bool:
+    folder = lock.with_suffix("")
+    try:
+        with flocked(lock, timeout_s=0.0):
+            existed = folder.is_dir()
+            if existed:
+                shutil.rmtree(folder)
+            return existed
+    except Timeout:
+        return False
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents so that their names survive a power cut."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folders(root: Path) -> None:
+    """Flush the names of a folder and of all folders below it, the innermost first."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        fsync(Path(folder))
+
+
+def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
+    """Replace the file `path`: at any moment it has its old bytes or all the new ones.
+
+    The temp file lies in `scratch` (on the same file system), by default beside `path`.
+    """
+    make_folder(path.parent)
+    temp = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        with temp.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    fsync(path.parent)
+
+
+def rename_folder(source: Path, target: Path) -> None:
+    """Give a finished folder its final name. Raises FileExistsError or ENOTEMPTY where one has it already."""
+    make_folder(target.parent)
+    source.rename(target)
+    fsync(target.parent)

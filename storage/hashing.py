@@ -1,0 +1,46 @@
+"""Names for content: canonical JSON and SHA-256, the same in every process and on every machine."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from storage.errors import SpinMeRoundError, StoreError
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces. Raises StoreError for what JSON can't hold exactly (NaN, sets, objects)."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"expected values that JSON holds (numbers, texts, lists, maps), got {error}") from error
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256, in hexadecimal, of the value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256, in hexadecimal, of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_listing(checksums: Mapping[str, str]) -> str:
+    """One digest for many files: SHA-256 of the canonical list of (name, SHA-256), sorted by name."""
+    return sha256_json(sorted(checksums.items()))
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of the content of a file, or of all files of a folder with their names.
+
+    Names of the folder itself, times and permissions don't count. Raises SpinMeRoundError where nothing is.
+    """
+    if path.is_file():
+        return sha256_file(path)
+    if not path.is_dir():
+        raise SpinMeRoundError(f"cannot fingerprint {path}: expected a file or a folder, found nothing")
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return sha256_listing({file.relative_to(path).as_posix(): sha256_file(file) for file in files})

@@ -1,0 +1,100 @@
+"""What a folder should hold: the size and SHA-256 of each file, by a relative name that can't leave it.
+
+Used by artifacts, datasets and checkpoints. Names are POSIX paths below the folder; absolute ones, `..`
+and symbolic links are refused, when files are recorded and when a manifest is read.
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import from_json
+
+from storage.files import fsync
+from storage.hashing import sha256_file
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def relative_name(name: str) -> str:
+    """The name itself, if it stays below its folder; else ValueError."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or str(path) != name:
+        raise ValueError(f"file name {name!r}: expected a plain relative path below the folder")
+    return name
+
+
+RelativeName = Annotated[str, AfterValidator(relative_name)]
+
+
+class FileRecord(BaseModel):
+    """Size in bytes and SHA-256 of one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+def stated_version(data: bytes) -> int:
+    """The schema version that a manifest's JSON states, 0 where it states none or is no JSON."""
+    try:
+        found = from_json(data)
+    except ValueError:
+        return 0
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    return version if isinstance(version, int) else 0
+
+
+def walk_files(folder: Path, *, without: Collection[str] = ()) -> Iterator[str]:
+    """Names of all files below a folder, sorted, but those `without`. Raises ValueError for a link or a device."""
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(folders + files):
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise ValueError(f"{relative} is a link or a special file: expected files and folders only")
+            if path.is_file() and relative not in without:
+                yield relative
+
+
+def record_files(folder: Path, *, without: Collection[str] = ()) -> dict[str, FileRecord]:
+    """Flush every file of a folder to the disk and record it."""
+    records = {}
+    for name in sorted(walk_files(folder, without=without)):
+        fsync(folder / name)
+        records[name] = record_file(folder / name)
+    return records
+
+
+def record_file(path: Path) -> FileRecord:
+    """Size and SHA-256 of one file as it is now."""
+    return FileRecord(size=path.stat().st_size, sha256=sha256_file(path))
+
+
+def size_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
+    """What is wrong with a file's existence, kind or size (cheap), or None."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()) or path.is_symlink():
+        return f"{name} is a link: expected a file of its own"
+    if not path.is_file():
+        return f"{name} is missing"
+    if (size := path.stat().st_size) != expected.size:
+        return f"{name}: expected {expected.size} bytes, found {size}"
+    return None
+
+
+def content_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
+    """What is wrong with a file, its SHA-256 included (reads it all), or None."""
+    problem = size_problem(folder, name, expected)
+    if problem is None and sha256_file(folder / name) != expected.sha256:
+        problem = f"{name}: its bytes do not match their SHA-256"
+    return problem
+
+
+def extra_files(folder: Path, expected: Mapping[str, FileRecord], *, without: Collection[str] = ()) -> list[str]:
+    """Names of files that lie in a folder and stand in no record."""
+    return [name for name in walk_files(folder, without=without) if name not in expected]

@@ -1,0 +1,51 @@
+"""Processes to kill: forked, so that they start in milliseconds and die without any clean-up."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+
+def start(work: Callable[[], None]) -> int:
+    """Run `work` in a forked process; returns its id. Its exit status is 0 where `work` returned."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def wait(child: int) -> int:
+    """Exit status of the process, negative for the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@contextmanager
+def running(work: Callable[[], None]) -> Iterator[int]:
+    """A process that runs `work`; it is killed at the end of the block, if not before."""
+    child = start(work)
+    try:
+        yield child
+    finally:
+        with suppress(ProcessLookupError, ChildProcessError):
+            kill(child)
+
+
+def kill(child: int) -> None:
+    """Kill -9 the process and wait for its end."""
+    os.kill(child, signal.SIGKILL)
+    wait(child)
+
+
+def kill_at_random(work: Callable[[], None], chance: random.Random, within_s: float) -> int:
+    """Start `work`, kill -9 it at a random moment, and return its exit status."""
+    child = start(work)
+    time.sleep(chance.uniform(0, within_s))
+    os.kill(child, signal.SIGKILL)
+    return wait(child)

@@ -1,0 +1,73 @@
+"""Atomic files and owned folders."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from storage.files import flocked, owned_folder, rename_folder, sweep_owned_folders, write_atomic
+from tests.storage.processes import kill_at_random
+
+
+def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
+    """A writer killed at any moment leaves the old bytes or the new ones."""
+    path, chance = tmp_path / "x", random.Random(1)
+    write_atomic(path, b"a" * 300_000)
+    for _ in range(30):
+
+        def write() -> None:
+            for letter in b"bcdefgh" * 1000:
+                write_atomic(path, bytes([letter]) * 300_000)
+
+        assert kill_at_random(write, chance, within_s=0.04) == -signal.SIGKILL
+        data = path.read_bytes()
+        assert len(data) == 300_000
+        assert len(set(data)) == 1
+
+
+def test_write_atomic_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed write leaves the old file and no temp file."""
+    write_atomic(tmp_path / "x", b"old")
+
+    def fail(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "x", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_owned_folder_is_removed_or_renamed(tmp_path: Path) -> None:
+    """At the end an owned folder is gone, unless it was given its final name."""
+    with owned_folder(tmp_path / "tmp", "kept") as folder:
+        (folder / "x").touch()
+        rename_folder(folder, tmp_path / "final" / "deep")
+    with owned_folder(tmp_path / "tmp", "dropped") as folder:
+        (folder / "y").touch()
+    assert [path.name for path in (tmp_path / "final" / "deep").iterdir()] == ["x"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_sweep_leaves_what_is_not_owned(tmp_path: Path) -> None:
+    """Folders without a lock file are nobody's leftovers, locks without a folder are."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "alone.lock").touch()
+    with owned_folder(tmp_path, "busy") as busy:
+        assert sweep_owned_folders(tmp_path) == []
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            ["mine", "file", busy.name, f"{busy.name}.lock"]
+        )
+    assert sweep_owned_folders(tmp_path / "nowhere") == []
+
+
+def test_corrupted_lock_file_still_locks(tmp_path: Path) -> None:
+    """What stands in a lock file does not matter, and stays as long as the lock is held."""
+    (tmp_path / "x.lock").write_bytes(b"\x00garbage" * 100)
+    with flocked(tmp_path / "x.lock"):
+        assert (tmp_path / "x.lock").exists()
+    assert not (tmp_path / "x.lock").exists()
