@@ -1,0 +1,141 @@
+"""The embedded generator: analytic heads that need no weights and whose truth is known.
+
+A head is a signed distance and a colour, both steered by 64 standard normal numbers (`traits`). Its
+density is a linear function of the signed distance near the surface, so marching cubes at SURFACE_LEVEL
+finds the surface exactly, by the same path as a neural generator's. Pictures are bit for bit the same
+on one machine, whatever was rendered before and however many threads there are.
+"""
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.geometry.cameras import Cameras
+from panohead_bridge.procedural.defects import Defect, draw_defect
+from panohead_bridge.procedural.lighting import soft_light
+from panohead_bridge.procedural.scene import Scene
+from panohead_bridge.procedural.skull import first_hits
+from panohead_bridge.procedural.tracing import Samples, TracedSurface, gradient, in_chunks, trace, unit
+from panohead_bridge.procedural.traits import LATENT_SIZE, decode
+from storage.records import Identity, Rendering
+
+VERSION = 1
+"""Raised whenever any head changes; part of the fingerprint, hence of every artifact's key."""
+
+SURFACE_LEVEL = 10.0
+THICKNESS = 0.05
+"""Depth below the surface, in world units, at which the density has doubled; it is zero as far outside."""
+
+
+class ProceduralOptions(BaseModel):
+    """Options of the procedural generator."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    defect_share: float = Field(default=0.3, ge=0.0, le=1.0, description="Share of heads that get a labelled defect")
+    truncation: float = Field(default=1.0, ge=0.0, le=2.0, description="Factor on the latent (psi): 0 is the mean head")
+
+
+class ProceduralGenerator:
+    """Analytic heads; see `panohead_bridge.protocol.HeadGenerator`."""
+
+    name = "procedural"
+    box_warp = 1.0
+
+    def __init__(self, options: ProceduralOptions | None = None) -> None:
+        self.options = options or ProceduralOptions()
+        content = f"{self.name} {VERSION} {self.options.model_dump_json()}"
+        self.fingerprint = f"procedural-{VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        self._scene = lru_cache(maxsize=2)(self._make_scene)
+        self._surface = lru_cache(maxsize=1)(self._make_surface)
+
+    def sample(self, seed: int) -> Identity:
+        """The identity of a seed: truncation times LATENT_SIZE standard normal numbers.
+
+        Raises:
+            ValueError: the seed is negative.
+        """
+        latent = _random(seed, "identity").standard_normal(LATENT_SIZE) * self.options.truncation
+        return Identity(seed=seed, latent=latent.astype(np.float32))
+
+    def defect(self, identity: Identity) -> Defect | None:
+        """The defect of a head, by its seed; for measurement only, no stage of the dataset asks for it."""
+        return draw_defect(_random(identity.seed, "defect"), self.options.defect_share)
+
+    def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
+        """Pictures from all cameras; five samples a pixel, depth at the pixel's centre."""
+        return _develop(trace(self._surface_of(identity), self._scene_of(identity).shade, cameras, resolution))
+
+    def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
+        """10 * (1 - signed distance / THICKNESS), clipped to 0 and 20."""
+        return density_of_distance(self.signed_distance(identity, points))
+
+    def signed_distance(
+        self, identity: Identity, points: Float32[np.ndarray, "point 3"]
+    ) -> Float32[np.ndarray, " point"]:
+        """Distance to the surface in world units, negative inside; a first-order bound away from it."""
+        return in_chunks(self._scene_of(identity).distance, points)
+
+    def surface_normal(
+        self, identity: Identity, points: Float32[np.ndarray, "point 3"]
+    ) -> Float32[np.ndarray, "point 3"]:
+        """Unit gradients of the signed distance, outwards."""
+        return unit(gradient(self._scene_of(identity).distance, points))
+
+    def labels(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Int64[np.ndarray, " point"]:
+        """The part nearest to each point, as its place in `procedural.head.PARTS`."""
+        return in_chunks(lambda p: self._scene_of(identity).parts(p).argmin(dim=0), points)
+
+    def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"]:
+        """Eyes, nose tip and mouth corners, on the surface as seen from the front."""
+        scene = self._scene_of(identity)
+        starts = [(x, y, 0.49) for x, y in scene.head.landmark_places()]
+        return np.asarray(first_hits(scene.distance, starts, (0.0, 0.0, -1.0)), np.float32)
+
+    def _scene_of(self, identity: Identity) -> Scene:
+        return self._scene(identity.seed, identity.latent.astype(np.float32).tobytes())
+
+    def _surface_of(self, identity: Identity) -> TracedSurface:
+        return self._surface(identity.seed, identity.latent.astype(np.float32).tobytes())
+
+    def _make_scene(self, seed: int, latent: bytes) -> Scene:
+        identity = Identity(seed=seed, latent=np.frombuffer(latent, np.float32))
+        return Scene.of(decode(identity.latent), self.defect(identity), _random(seed, "damage"))
+
+    def _make_surface(self, seed: int, latent: bytes) -> TracedSurface:
+        return TracedSurface.of(self._scene(seed, latent).distance, soft_light)
+
+
+def density_of_distance(distance: Float32[np.ndarray, " point"]) -> Float32[np.ndarray, " point"]:
+    """SURFACE_LEVEL on the surface, linear within THICKNESS of it."""
+    scaled = SURFACE_LEVEL * (1.0 - distance / np.float32(THICKNESS))
+    return np.clip(scaled, 0.0, 2.0 * SURFACE_LEVEL).astype(np.float32)
+
+
+def interpolate(start: Identity, end: Identity, share: float) -> Identity:
+    """An identity between two, its latent again standard normal; it keeps the seed (so the defect) of `start`."""
+    latent = (start.latent * (1.0 - share) + end.latent * share) / np.hypot(1.0 - share, share)
+    return Identity(seed=start.seed, latent=latent.astype(np.float32))
+
+
+def _random(seed: int, purpose: str) -> np.random.Generator:
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}")
+    salt = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    return np.random.default_rng([seed, salt])
+
+
+def _develop(samples: Samples) -> Rendering:
+    """Samples to pictures: mean of linear light over each pixel, on white, with the square root as gamma."""
+    linear = samples.radiance.mean(axis=3)
+    alpha = samples.hit.mean(axis=3, dtype=np.float32)
+    return Rendering(
+        rgb=_to_bytes(np.sqrt(linear)), mask=_to_bytes(alpha), depth=np.ascontiguousarray(samples.depth[..., 0])
+    )
+
+
+def _to_bytes(values: Float32[np.ndarray, "*axis"]) -> UInt8[np.ndarray, "*axis"]:
+    return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)

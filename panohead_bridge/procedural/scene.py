@@ -1,0 +1,49 @@
+"""A head with its defect, if any: what is measured, meshed and rendered."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from panohead_bridge.procedural.appearance import Appearance
+from panohead_bridge.procedural.defects import Damage, Defect, Source, damage_of
+from panohead_bridge.procedural.head import Head, join
+from panohead_bridge.procedural.primitives import Points, Scalars
+from panohead_bridge.procedural.traits import Traits
+
+
+@dataclass(frozen=True)
+class Scene:
+    head: Head
+    appearance: Appearance
+    damage: Damage
+
+    @staticmethod
+    def of(traits: Traits, defect: Defect | None, rng: np.random.Generator) -> "Scene":
+        head = Head.of(traits)
+        return Scene(head, Appearance.of(head), damage_of(defect, rng, head.distance))
+
+    def parts(self, p: Points) -> Float[Tensor, "part point"]:
+        """Distance to each of head.PARTS, in world units."""
+        copies = [self._copy(source) for source in self.damage.sources(p)]
+        return self.damage.carve(p, torch.stack(copies).amin(dim=0))
+
+    def _copy(self, source: Source) -> Float[Tensor, "part point"]:
+        parts = self.head.parts(source.points) * source.scale
+        return parts if source.bound is None else torch.maximum(parts, source.bound)
+
+    def distance(self, p: Points) -> Scalars:
+        return join(self.parts(p))
+
+    def shade(self, p: Points) -> Float[Tensor, "4 point"]:
+        """Signed distance, then red, green and blue without light."""
+        copies = []
+        for source in self.damage.sources(p):
+            parts = self.damage.carve(p, self._copy(source))
+            copies.append(torch.cat([join(parts)[None], self.appearance.albedo(source.points, parts)]))
+        shown = copies[0]
+        for copy in copies[1:]:
+            shown = torch.where(copy[0] < shown[0], copy, shown)
+        return torch.cat([shown[:1], self.damage.tint(p, shown[1:])])

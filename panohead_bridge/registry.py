@@ -1,0 +1,52 @@
+"""Generators by name: `procedural`, or anyone's `package.module:factory`.
+
+A factory is called with the options as keyword arguments and returns a `HeadGenerator`.
+"""
+
+import importlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from panohead_bridge.protocol import HeadGenerator
+
+
+class GeneratorConfig(BaseModel):
+    """Which generator invents the heads, and its options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="procedural", description="'procedural', or 'package.module:factory'")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options that the generator takes")
+
+
+def make_generator(config: GeneratorConfig) -> HeadGenerator:
+    """The generator that `config` names.
+
+    Raises:
+        ValueError: the name is unknown, can't be imported, or makes something that is no HeadGenerator;
+            or the options are refused (pydantic's ValidationError is a ValueError).
+    """
+    factory = {"procedural": _procedural}.get(config.name) or _imported(config.name)
+    generator = factory(**config.options)
+    if not isinstance(generator, HeadGenerator):
+        raise ValueError(
+            f"generator.name: {config.name!r} made a {type(generator).__name__}, which lacks part of "
+            "HeadGenerator; see panohead_bridge.protocol"
+        )
+    return generator
+
+
+def _procedural(**options: Any) -> ProceduralGenerator:
+    return ProceduralGenerator(ProceduralOptions(**options))
+
+
+def _imported(name: str) -> Any:
+    module, colon, factory = name.partition(":")
+    if not colon:
+        raise ValueError(f"generator.name: expected 'procedural' or 'package.module:factory', got {name!r}")
+    try:
+        return getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"generator.name: {name!r} can't be imported ({error}); check the spelling") from error

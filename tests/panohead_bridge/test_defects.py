@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from scipy.ndimage import label
+
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from panohead_bridge.procedural.defects import KINDS, Defect, damage_of
+from panohead_bridge.procedural.generator import interpolate
+from panohead_bridge.procedural.primitives import Points
+from panohead_bridge.procedural.scene import Scene
+from panohead_bridge.procedural.tracing import in_chunks
+from panohead_bridge.procedural.traits import LATENT_SIZE, decode
+
+
+def _scene(kind: str | None, strength: float = 0.8) -> Scene:
+    defect = None if kind is None else Defect(kind=kind, strength=strength)
+    return Scene.of(decode(np.zeros(LATENT_SIZE)), defect, np.random.default_rng(1))
+
+
+def test_share_of_defects_is_as_asked():
+    """No head, all heads, or about the share of them has a defect; kinds all occur."""
+    generators = {share: ProceduralGenerator(ProceduralOptions(defect_share=share)) for share in (0.0, 0.3, 1.0)}
+    found = {share: [g.defect(g.sample(s)) for s in range(600)] for share, g in generators.items()}
+    assert not any(found[0.0])
+    assert all(found[1.0])
+    assert 0.24 < np.mean([d is not None for d in found[0.3]]) < 0.36
+    assert {d.kind for d in found[1.0]} == set(KINDS)
+
+
+def test_share_does_not_change_heads():
+    """A seed has the same latent, and the same defect if any, whatever the share."""
+    low, high = (ProceduralGenerator(ProceduralOptions(defect_share=share)) for share in (0.3, 1.0))
+    for seed in range(60):
+        np.testing.assert_array_equal(low.sample(seed).latent, high.sample(seed).latent)
+        assert low.defect(low.sample(seed)) in (None, high.defect(high.sample(seed)))
+
+
+def test_defect_follows_the_seed_and_not_the_latent():
+    """Moving the latent towards another head keeps the seed's defect."""
+    generator = ProceduralGenerator(ProceduralOptions(defect_share=1.0))
+    start, end = generator.sample(3), generator.sample(4)
+    assert generator.defect(interpolate(start, end, 0.5)) == generator.defect(start)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"colour seam"}))
+def test_defects_change_the_solid_and_stay_in_the_cube(kind, lattice):
+    """Every geometric defect changes the distance and leaves nothing beyond the cube."""
+    sound, broken = (in_chunks(_scene(k).distance, lattice) for k in (None, kind))
+    assert np.abs(sound - broken).max() > 0.004
+    assert np.isfinite(broken).all()
+    assert np.abs(lattice[broken < 0.0]).max() < 0.495
+
+
+def test_stronger_defects_change_more(lattice):
+    """A flattened skull at full strength is further from the sound head than at low strength."""
+    sound = in_chunks(_scene(None).distance, lattice) < 0
+    weak, strong = (in_chunks(_scene("flattened skull", s).distance, lattice) < 0 for s in (0.1, 1.0))
+    assert (sound != strong).sum() > (sound != weak).sum()
+
+
+def test_floating_pieces_float():
+    """Floating pieces are solids of their own."""
+    axis = np.linspace(-0.49, 0.49, 50, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+    sizes = {
+        k: label(in_chunks(_scene(k).distance, grid.reshape(-1, 3)).reshape(50, 50, 50) < 0)[1]
+        for k in (None, "floating pieces")
+    }
+    assert sizes[None] == 1
+    assert sizes["floating pieces"] > 1
+
+
+def test_mirrored_face_shows_skin_behind(lattice):
+    """With a mirrored face the back's surface comes out further and shows skin and eyes, not only hair."""
+    scene = _scene("mirrored face", 1.0)
+    assert (
+        lattice[in_chunks(scene.distance, lattice) < 0][:, 2].min()
+        <= lattice[in_chunks(_scene(None).distance, lattice) < 0][:, 2].min()
+    )
+    middle = scene.damage.middle
+    eye = np.array([[scene.head.landmark_places()[1][0], scene.head.landmark_places()[1][1], 0.0]], np.float32)
+    ray = np.repeat(eye, 400, axis=0)
+    ray[:, 2] = np.linspace(-0.45, middle, 400)
+    distance = in_chunks(scene.distance, ray)
+    surface = ray[[np.argmax(distance < 0)]]
+    assert in_chunks(lambda p: scene.parts(p).argmin(dim=0), surface)[0] != 1
+
+
+def test_colour_seam_leaves_the_solid_alone(lattice):
+    """A colour seam changes colours on one side of a plane, and no distance."""
+    sound, seam = _scene(None), _scene("colour seam")
+    np.testing.assert_array_equal(in_chunks(sound.distance, lattice), in_chunks(seam.distance, lattice))
+    near = lattice[np.abs(in_chunks(sound.distance, lattice)) < 0.02]
+    changed = np.abs(in_chunks(sound.shade, near) - in_chunks(seam.shade, near))[1:].max(axis=0) > 1e-3
+    assert 0.02 < changed.mean() < 0.98
+
+
+def test_no_defect_does_nothing():
+    """The damage of no defect hands points, parts and colours through."""
+    damage = damage_of(None, np.random.default_rng(0), lambda p: p.x)
+    p = Points(*np.zeros((3, 2)))
+    assert [source.points for source in damage.sources(p)] == [p]
+    assert damage.carve(p, "parts") == "parts"

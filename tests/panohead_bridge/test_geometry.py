@@ -1,0 +1,119 @@
+import mcubes
+import numpy as np
+import pytest
+import torch
+import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panohead_bridge.procedural import ProceduralGenerator
+from panohead_bridge.procedural import head as head_module
+from panohead_bridge.procedural.generator import density_of_distance
+from panohead_bridge.procedural.head import PARTS, Head
+from panohead_bridge.procedural.primitives import Points, ellipsoid, smooth_union, sphere
+from panohead_bridge.procedural.tracing import gradient
+from panohead_bridge.procedural.traits import LATENT_SIZE, decode
+from storage.records import Identity
+
+ANY_LATENT = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).standard_normal(LATENT_SIZE))
+
+
+def _near_surface(generator: ProceduralGenerator, identity: Identity, width: float, count: int = 4000) -> np.ndarray:
+    points = np.random.default_rng(5).uniform(-0.3, 0.3, (60000, 3)).astype(np.float32)
+    return points[np.abs(generator.signed_distance(identity, points)) < width][:count]
+
+
+def test_ellipsoid_with_equal_radii_is_a_sphere():
+    """The ellipsoid's bound is exact on a sphere."""
+    p = Points(*torch.randn(3, 100, generator=torch.manual_seed(0)))
+    torch.testing.assert_close(
+        ellipsoid(p, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5)), sphere(p, (0.1, 0.2, 0.3), 0.5), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_smooth_union_is_sharp_away_from_the_seam():
+    """Beyond its width it is the minimum; at the seam it is a quarter of the width below."""
+    a, b = torch.tensor([0.0, 1.0, 0.3]), torch.tensor([0.5, 0.2, 0.3])
+    torch.testing.assert_close(smooth_union(a, b, 0.1), torch.tensor([0.0, 0.2, 0.275]))
+
+
+def test_normals_equal_finite_differences(generator, identity):
+    """Automatic differentiation agrees with central differences at points near the surface."""
+    points = _near_surface(generator, identity, 0.02, 500)
+    step = np.float32(5e-4)
+    shifts = np.eye(3, dtype=np.float32) * step
+    differences = [
+        generator.signed_distance(identity, points + s) - generator.signed_distance(identity, points - s)
+        for s in shifts
+    ]
+    slope = np.stack(differences, axis=-1) / (2 * step)
+    slope /= np.linalg.norm(slope, axis=-1, keepdims=True)
+    cosine = (slope * generator.surface_normal(identity, points)).sum(axis=-1)
+    assert np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1))) < 0.3
+    assert np.quantile(cosine, 0.05) > 0.97
+
+
+def test_distance_is_nearly_true_at_the_surface(generator, identity):
+    """The gradient's length is near one at the surface, so the density is linear in real distance."""
+    slopes = np.linalg.norm(
+        gradient(generator._scene_of(identity).distance, _near_surface(generator, identity, 0.004)), axis=1
+    )
+    assert 0.85 < np.median(slopes) < 1.1
+    assert np.quantile(slopes, 0.99) < 1.7
+
+
+def test_density_is_ten_on_the_surface():
+    """The density falls linearly through 10 at distance zero and stays within 0 and 20."""
+    distance = np.array([-1.0, -0.05, -0.025, 0.0, 0.025, 0.05, 1.0], np.float32)
+    np.testing.assert_allclose(density_of_distance(distance), [20, 20, 15, 10, 5, 0, 0], atol=1e-5)
+
+
+def test_marching_cubes_finds_the_surface(generator, identity):
+    """A closed mesh at level 10 lies on the surface, and its normals are the distance's gradient."""
+    axis = np.linspace(-0.5, 0.5, 96, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    density = generator.density(identity, grid).reshape(96, 96, 96)
+    vertices, faces = mcubes.marching_cubes(density, 10.0)
+    vertices = (vertices / 95.0 - 0.5).astype(np.float32)
+    mesh = trimesh.Trimesh(vertices, faces[:, ::-1], process=False)
+    assert mesh.is_watertight
+    assert np.quantile(np.abs(generator.signed_distance(identity, vertices)), 0.95) * 95 < 0.25
+    cosine = np.abs((mesh.vertex_normals * generator.surface_normal(identity, vertices)).sum(axis=1))
+    assert np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1))) < 2.5
+
+
+@given(ANY_LATENT)
+@settings(max_examples=8, deadline=None)
+def test_any_head_stays_inside_the_cube(lattice, latent):
+    """No head reaches beyond 0.47, all of them hold the origin, and none is close to a side of the picture."""
+    head = Head.of(decode(latent))
+    with torch.inference_mode():
+        distance = head.distance(Points(*torch.from_numpy(lattice.T.copy()))).numpy()
+    inside = lattice[distance < 0.0]
+    assert np.abs(inside).max() < 0.47
+    assert np.hypot(*inside[inside[:, 1] > -0.25][:, [0, 2]].T).max() < 0.29
+    assert distance[np.linalg.norm(lattice, axis=1).argmin()] < 0.0
+
+
+@given(ANY_LATENT)
+@settings(max_examples=4, deadline=None)
+def test_skipping_far_points_changes_no_surface(latent):
+    """Face and ears are evaluated in boxes only; without the boxes the surface is the same."""
+    head = Head.of(decode(latent))
+    p = Points(*(torch.rand(3, 60000, generator=torch.manual_seed(1)) * 0.56 - 0.28))
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        boxed = head.distance(p)
+        patch.setattr(head_module, "in_face", lambda q: q.z > -9.0)
+        patch.setattr(head_module, "beside_head", lambda q: q.z > -9.0)
+        everywhere = head.distance(p)
+    near = boxed.abs() < 0.004
+    assert (boxed - everywhere)[near].abs().max() < 2e-3
+    assert ((boxed - everywhere)[near].abs() > 1e-6).float().mean() < 2e-3
+
+
+def test_labels_name_the_parts(generator, identity):
+    """The eye's landmark is eye, the nose's is skin, and the crown is hair."""
+    eye, _, nose, *_ = generator.landmarks(identity)
+    crown = np.array([0.0, 0.30, -0.02], np.float32)
+    found = generator.labels(identity, np.stack([eye, nose, crown]))
+    assert [PARTS[label] for label in found] == ["eye", "skin", "hair"]

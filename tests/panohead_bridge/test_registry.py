@@ -1,0 +1,52 @@
+import pytest
+from pydantic import ValidationError
+
+from panohead_bridge.procedural import ProceduralGenerator
+from panohead_bridge.protocol import HeadGenerator
+from panohead_bridge.registry import GeneratorConfig, make_generator
+
+
+def test_default_is_the_procedural_generator():
+    """A configuration without values makes a whole HeadGenerator."""
+    generator = make_generator(GeneratorConfig())
+    assert isinstance(generator, HeadGenerator)
+    assert (generator.name, generator.box_warp) == ("procedural", 1.0)
+
+
+def test_factory_by_module_gets_the_options():
+    """`package.module:factory` is imported and called with the options."""
+    config = GeneratorConfig(name="panohead_bridge.registry:_procedural", options={"truncation": 0.5})
+    generator = make_generator(config)
+    assert isinstance(generator, ProceduralGenerator)
+    assert generator.options.truncation == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("panohaed", "expected 'procedural' or 'package.module:factory', got 'panohaed'"),
+        ("no_such_package:make", "can't be imported"),
+        ("panohead_bridge.registry:nothing", "can't be imported"),
+        ("builtins:dict", "lacks part of HeadGenerator"),
+    ],
+    ids=["unknown", "no module", "no attribute", "no generator"],
+)
+def test_bad_names_are_named(name: str, message: str):
+    """A name that makes no generator is a ValueError that quotes it."""
+    with pytest.raises(ValueError, match=message):
+        make_generator(GeneratorConfig(name=name))
+
+
+@pytest.mark.parametrize("options", [{"defect_shares": 0.1}, {"defect_share": 1.5}, {"truncation": -1.0}])
+def test_bad_options_are_refused(options: dict):
+    """Unknown option names and values out of range are refused by name."""
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        make_generator(GeneratorConfig(options=options))
+
+
+def test_fingerprint_covers_options():
+    """Options that change heads change the fingerprint; the same options keep it."""
+    prints = [
+        make_generator(GeneratorConfig(options=o)).fingerprint for o in ({}, {"defect_share": 0.3}, {"truncation": 0.7})
+    ]
+    assert prints[0] == prints[1] != prints[2]

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+
+from models.geometry.cameras import orbit, pixel_rays, project
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from panohead_bridge.protocol import FIVE_LANDMARKS
+
+GOLDEN_PLACES = np.array([[0.0, 0.05, 0.2], [0.15, 0.1, 0.0], [0.0, 0.26, 0.0], [0.05, -0.2, 0.1]], np.float32)
+GOLDEN = {
+    0: (
+        [0.0131, 0.0099, 0.0493, -0.0115],
+        [[162.0, 153.1, 147.2], [140.0, 136.4, 134.9], [215.8, 176.8, 160.9], [164.0, 143.9, 135.8]],
+    ),
+    7: (
+        [0.0145, -0.0169, 0.0221, -0.0073],
+        [[190.8, 157.1, 106.0], [176.2, 147.8, 99.5], [165.9, 119.0, 94.2], [159.3, 128.4, 92.1]],
+    ),
+}
+"""Signed distances at GOLDEN_PLACES, and mean colours of the middle four of the picture's 16 tiles, by seed."""
+
+
+def test_depth_lies_on_the_surface(generator, identity, cameras, rendering):
+    """Points at the depth of each pixel's centre have a signed distance of nearly zero."""
+    origins, directions = pixel_rays(cameras, 48)
+    along = np.einsum("vhwc,vc->vhw", directions, cameras.cam2world[:, :3, 2])
+    points = (origins + directions * (rendering.depth / along)[..., None])[np.isfinite(rendering.depth)]
+    distance = np.abs(generator.signed_distance(identity, points))
+    assert np.median(distance) < 5e-5
+    assert np.quantile(distance, 0.99) < 1e-3
+
+
+def test_mask_is_the_projection_of_the_solid(generator, identity, cameras, rendering, lattice):
+    """Every point well inside the head projects onto the mask, in all views."""
+    inside = lattice[generator.signed_distance(identity, lattice) < -0.01]
+    pixels, _ = project(cameras, inside)
+    for view in range(len(cameras)):
+        column, row = np.floor(pixels[view] * 48).astype(int).T
+        shown = (column >= 0) & (column < 48) & (row >= 0) & (row < 48)
+        assert (rendering.mask[view][row[shown], column[shown]] == 255).mean() > 0.99
+        assert (rendering.mask[view][row[shown], column[shown]] > 0).all()
+
+
+def test_background_is_white_and_edges_are_soft(rendering):
+    """Pixels without any hit are white, those with all hits have depth, and some are in between."""
+    assert (rendering.rgb[rendering.mask == 0] == 255).all()
+    assert np.isfinite(rendering.depth[rendering.mask == 255]).all()
+    assert np.isnan(rendering.depth[rendering.mask == 0]).all()
+    assert ((rendering.mask > 0) & (rendering.mask < 255)).any()
+
+
+def test_head_fills_the_frame_without_touching_its_sides(rendering):
+    """The head stands off the left, right and upper border and fills most of the height in the frontal view."""
+    mask = rendering.mask > 0
+    assert not mask[:, 0].any()
+    assert not mask[:, :40, 0].any()
+    assert not mask[:, :40, -1].any()
+    assert mask[0].any(axis=1).mean() > 0.75
+
+
+def test_same_bits_for_any_subset_and_thread_count(identity, cameras, rendering):
+    """Fewer cameras, two threads and a fresh generator give exactly the same pictures."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        again = ProceduralGenerator(ProceduralOptions(defect_share=0.0)).render(identity, cameras[[3, 1]], 48)
+    finally:
+        torch.set_num_threads(threads)
+    for field in ("rgb", "mask", "depth"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(rendering, field)[[3, 1]])
+
+
+def test_front_and_back_differ(rendering):
+    """The back of the head is not the face: their pictures differ far more than by noise."""
+    front, back = rendering.rgb[0].astype(float), rendering.rgb[2, :, ::-1].astype(float)
+    solid = (rendering.mask[0] == 255) & (rendering.mask[2, :, ::-1] == 255)
+    assert np.abs(front - back)[solid].mean() > 15
+
+
+def test_landmarks_are_on_the_surface_and_in_order(generator, identity):
+    """Five points on the surface; left is left in the frontal picture, eyes above nose above mouth."""
+    landmarks = generator.landmarks(identity)
+    assert np.abs(generator.signed_distance(identity, landmarks)).max() < 1e-4
+    pixels, _ = project(orbit([0.0], [0.0]), landmarks)
+    place = dict(zip(FIVE_LANDMARKS, pixels[0], strict=True))
+    assert place["left eye"][0] < place["nose tip"][0] < place["right eye"][0]
+    assert place["left mouth corner"][0] < place["right mouth corner"][0]
+    assert place["left eye"][1] < place["nose tip"][1] < place["left mouth corner"][1]
+    assert landmarks[2, 2] == landmarks[:, 2].max()
+
+
+def test_seeds_give_different_people(generator):
+    """Frontal pictures of different seeds differ; a seed asked again gives the same picture."""
+    seeds, front = (11, 12, 11), orbit([0.0], [0.0])
+    a, b, again = (generator.render(generator.sample(seed), front, 24).rgb.astype(float) for seed in seeds)
+    assert np.abs(a - b).mean() > 8
+    np.testing.assert_array_equal(a, again)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_heads_are_those_of_this_version(generator, seed):
+    """Known distances and colours: when they change, VERSION must be raised and these values renewed."""
+    identity = generator.sample(seed)
+    picture = generator.render(identity, orbit([20.0], [10.0]), 24).rgb[0].astype(float)
+    colours = picture.reshape(4, 6, 4, 6, 3).mean(axis=(1, 3))[1:3, 1:3].reshape(4, 3)
+    distances, expected = GOLDEN[seed]
+    np.testing.assert_allclose(generator.signed_distance(identity, GOLDEN_PLACES), distances, atol=2e-4)
+    np.testing.assert_allclose(colours, expected, atol=1.5)
+    assert generator.fingerprint.startswith("procedural-1-")

@@ -1,0 +1,86 @@
+from dataclasses import astuple, fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from panohead_bridge.procedural.generator import interpolate
+from panohead_bridge.procedural.traits import FACTORS, LATENT_SIZE, Traits, decode
+
+
+def _seeded(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(LATENT_SIZE)
+
+
+def test_every_number_of_the_latent_is_used_once():
+    """Factors and traits together take exactly the latent."""
+    assert len(FACTORS) + len(fields(Traits)) == LATENT_SIZE
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 50.0))
+@settings(max_examples=50, deadline=None)
+def test_traits_stay_in_their_ranges(seed: int, scale: float):
+    """However extreme the latent, no trait leaves its range."""
+    traits = decode(_seeded(seed) * scale)
+    for f in fields(Traits):
+        low, high = f.metadata["range"]
+        assert low <= getattr(traits, f.name) <= high
+
+
+def test_zero_latent_is_the_middle_of_every_range():
+    """The mean head has each trait half way."""
+    middle = [sum(f.metadata["range"]) / 2 for f in fields(Traits)]
+    np.testing.assert_allclose(astuple(decode(np.zeros(LATENT_SIZE))), middle, atol=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, LATENT_SIZE - 1))
+@settings(max_examples=50, deadline=None)
+def test_each_number_moves_a_trait_smoothly(seed: int, index: int):
+    """A step in one number changes some trait, and a tenth of the step by about a tenth as much."""
+    latent = _seeded(seed).clip(-2.0, 2.0)
+    spans = np.array([f.metadata["range"][1] - f.metadata["range"][0] for f in fields(Traits)])
+
+    def moved(step: float) -> np.ndarray:
+        other = latent.copy()
+        other[index] += step
+        return (np.array(astuple(decode(other))) - np.array(astuple(decode(latent)))) / spans
+
+    large, small = moved(1e-2), moved(1e-3)
+    assert np.abs(large).max() > 1e-5
+    np.testing.assert_allclose(small, large / 10.0, atol=1e-4)
+
+
+def test_truncation_scales_the_latent():
+    """Truncation 0.5 halves the latent; 0 gives every seed the mean head."""
+    full, half, none = (ProceduralGenerator(ProceduralOptions(truncation=psi)).sample(3) for psi in (1.0, 0.5, 0.0))
+    np.testing.assert_allclose(half.latent, full.latent / 2)
+    assert not none.latent.any()
+
+
+def test_latents_are_standard_normal():
+    """Over many seeds mean and deviation are those of the standard normal distribution."""
+    generator = ProceduralGenerator()
+    latents = np.stack([generator.sample(seed).latent for seed in range(500)])
+    assert abs(latents.mean()) < 0.03
+    assert abs(latents.std() - 1.0) < 0.03
+
+
+def test_interpolation_meets_both_ends():
+    """Shares 0 and 1 give the two latents, and half way keeps their scale."""
+    generator = ProceduralGenerator()
+    a, b = generator.sample(1), generator.sample(2)
+    np.testing.assert_array_equal(interpolate(a, b, 0.0).latent, a.latent)
+    np.testing.assert_array_equal(interpolate(a, b, 1.0).latent, b.latent)
+    assert 0.7 < interpolate(a, b, 0.5).latent.std() < 1.3
+
+
+def test_bad_latents_and_seeds_are_refused():
+    """A latent of another size, one with NaN, and a negative seed are ValueErrors that say what was got."""
+    with pytest.raises(ValueError, match=r"expected 64 finite numbers, got shape \(3,\)"):
+        decode(np.zeros(3))
+    with pytest.raises(ValueError, match="finite"):
+        decode(np.full(LATENT_SIZE, np.nan))
+    with pytest.raises(ValueError, match="expected 0 or more, got -1"):
+        ProceduralGenerator().sample(-1)
