@@ -1,0 +1,59 @@
+"""EDM's stochastic sampler (Karras et al. 2022, Algorithm 2): pure functions handed their denoiser."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float
+from torch import Tensor
+
+from models.diffusion.denoiser import Denoise
+from models.diffusion.params import SolverParams
+
+Generators = Sequence[torch.Generator]
+"""One generator a sample, so that a sample doesn't depend on the batch it is drawn in."""
+
+
+def seeded_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
+    """One generator a seed."""
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+
+def draw_noise(shape: Sequence[int], generators: Generators, device: torch.device | str = "cpu") -> Tensor:
+    """Unit normal numbers of this shape, sample i of the first axis from generator i. Raises ValueError for another
+    number of generators."""
+    if len(generators) != shape[0]:
+        raise ValueError(f"generators: expected {shape[0]}, one a sample, got {len(generators)}")
+    return randn_tensor(tuple(shape), generator=list(generators), device=torch.device(device))
+
+
+def edm_sampler(
+    denoise: Denoise,
+    noise: Float[Tensor, " batch *shape"],
+    sigmas: Float[Tensor, " level"],
+    generators: Generators,
+    params: SolverParams | None = None,
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> Float[Tensor, " batch *shape"]:
+    """Integrates from unit normal `noise` down the noise levels `sigmas`, which fall to 0.
+
+    `denoise` is D(x; s) with one noise level a sample. `callback(step, x)` is called after every step.
+    """
+    params = params or SolverParams()
+    churn = min(params.s_churn / (len(sigmas) - 1), 2**0.5 - 1)
+    x = noise * float(sigmas[0])
+    for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
+        sigma_hat = sigma
+        if churn > 0 and params.s_tmin <= sigma <= params.s_tmax:
+            sigma_hat = sigma * (1 + churn)
+            added = draw_noise(x.shape, generators, x.device).to(x.dtype)
+            x = x + (sigma_hat**2 - sigma**2) ** 0.5 * params.s_noise * added
+        slope = (x - denoise(x, x.new_full((len(x),), sigma_hat))) / sigma_hat
+        x_next = x + (sigma_next - sigma_hat) * slope
+        if params.solver == "heun" and sigma_next > 0:
+            slope_next = (x_next - denoise(x_next, x.new_full((len(x),), sigma_next))) / sigma_next
+            x_next = x + (sigma_next - sigma_hat) * (slope + slope_next) / 2
+        x = x_next
+        if callback is not None:
+            callback(step, x)
+    return x

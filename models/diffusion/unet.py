@@ -1,0 +1,222 @@
+"""The multiview UNet: a Stable-Diffusion-type UNet whose views see each other through 3D attention.
+
+Views are folded into the batch for every layer of the original network. Each transformer block gains, between its
+self-attention and its cross-attention, one attention over the tokens of all views of a sample, whose output
+projection starts at zero: at step 0 the model treats each view as the original network does. No layer knows the order
+of the views, so permuting them permutes the output.
+
+Channels of one view: image latent 4, normal latent 4, rays, mask 1 (1 for conditioning views, 0 for targets); out:
+4 + 4. Parameters keep the names of diffusers' UNet2DConditionModel under `unet.`; the new ones are
+`unet.….transformer_blocks.N.norm_3d.*` and `….attn_3d.*`.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin, BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.diffusion.params import UNetParams, check_factors
+from models.diffusion.rays import RayEncoding, ray_channels
+
+TIME_SCALE, TIME_SHIFT = 640.0, 440.0
+"""timestep = 640 c_noise + 440: within 170 of Stable Diffusion's own timestep of each noise level (0.03 to 14.6), so
+that its sinusoidal embedding meets values that it knows, and steps of a 50-step schedule lie tens apart."""
+
+
+def build_unet(params: UNetParams) -> "MultiviewUNet":
+    """A MultiviewUNet of these sizes with fresh random weights."""
+    kinds = params.attention_levels
+    base = {
+        "sample_size": params.sample_size,
+        "in_channels": params.latent_channels,
+        "out_channels": params.latent_channels,
+        "block_out_channels": list(params.block_out_channels),
+        "layers_per_block": params.layers_per_block,
+        "down_block_types": ["CrossAttnDownBlock2D" if kind else "DownBlock2D" for kind in kinds],
+        "up_block_types": ["CrossAttnUpBlock2D" if kind else "UpBlock2D" for kind in reversed(kinds)],
+        "attention_head_dim": params.attention_heads,  # diffusers' name for the number of heads
+        "norm_num_groups": params.norm_groups,
+        "cross_attention_dim": params.cross_attention_dim,
+    }
+    return MultiviewUNet(
+        base=base,
+        views=params.views,
+        ray_encoding=params.ray_encoding,
+        multiview_factors=params.multiview_factors,
+    )
+
+
+class MultiviewTransformerBlock(nn.Module):
+    """A BasicTransformerBlock whose tokens also attend to those of the sample's other views.
+
+    Takes over the layers of `block`. The number of views arrives with each call as `cross_attention_kwargs["views"]`,
+    so the block keeps no state between calls. Without `across_views` it is the original block.
+    """
+
+    def __init__(self, block: BasicTransformerBlock, *, across_views: bool) -> None:
+        super().__init__()
+        odd = block.norm_type != "layer_norm" or block.attn2 is None or block.pos_embed is not None
+        if odd or hasattr(block, "fuser"):
+            raise ValueError(
+                "MultiviewUNet: expected transformer blocks of Stable Diffusion's type (layer_norm, self-attention, "
+                f"cross-attention, nothing else), got another with norm_type {block.norm_type!r}"
+            )
+        self.norm1: nn.Module = block.norm1
+        self.attn1: Attention = block.attn1
+        self.norm2: nn.Module = block.norm2
+        self.attn2: Attention = block.attn2
+        self.norm3: nn.Module = block.norm3
+        self.ff: nn.Module = block.ff
+        self.norm_3d: nn.LayerNorm | None = None
+        self.attn_3d: Attention | None = None
+        if across_views:
+            self.norm_3d = nn.LayerNorm(block.dim)
+            self.attn_3d = Attention(
+                query_dim=block.dim, heads=block.num_attention_heads, dim_head=block.attention_head_dim
+            )
+            for weight in self.attn_3d.to_out[0].parameters():
+                nn.init.zeros_(weight)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch_view token channel"],
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Float[Tensor, "batch_view word state"] | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        timestep: Tensor | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        class_labels: Tensor | None = None,
+    ) -> Float[Tensor, "batch_view token channel"]:
+        """The original block's signature; `timestep` and `class_labels` are unused, as there under layer_norm."""
+        kwargs = dict(cross_attention_kwargs or {})
+        views = kwargs.pop("views", 1)
+        hidden = hidden_states + self.attn1(self.norm1(hidden_states), attention_mask=attention_mask, **kwargs)
+        if self.norm_3d is not None and self.attn_3d is not None:
+            tokens = rearrange(hidden, "(b p) n c -> b (p n) c", p=views)
+            tokens = tokens + self.attn_3d(self.norm_3d(tokens))
+            hidden = rearrange(tokens, "b (p n) c -> (b p) n c", p=views)
+        hidden = hidden + self.attn2(
+            self.norm2(hidden),
+            encoder_hidden_states=encoder_hidden_states,
+            attention_mask=encoder_attention_mask,
+            **kwargs,
+        )
+        return hidden + self.ff(self.norm3(hidden))
+
+
+class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+    """F of the preconditioned denoiser, for P views at once.
+
+    `base` is the configuration of the UNet2DConditionModel it grows from (4 channels in and out); `multiview_factors`
+    are the downsampling factors with 3D attention. `from_unet` grows a pretrained network, `build_unet` a fresh one.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = ["MultiviewTransformerBlock", "ResnetBlock2D"]  # type: ignore[misc,assignment]
+    _repeated_blocks: ClassVar[list[str]] = ["MultiviewTransformerBlock"]  # type: ignore[misc]
+    _skip_layerwise_casting_patterns: ClassVar[list[str]] = ["norm"]  # type: ignore[misc,assignment]
+
+    @register_to_config
+    def __init__(
+        self,
+        base: dict[str, Any],
+        views: int = 8,
+        ray_encoding: RayEncoding = "spinmeround",
+        multiview_factors: tuple[int, ...] | list[int] = (1, 2, 4, 8),
+        time_scale: float = TIME_SCALE,
+        time_shift: float = TIME_SHIFT,
+    ) -> None:
+        super().__init__()
+        if base.get("in_channels", 4) != base.get("out_channels", 4):
+            raise ValueError(
+                f"base: expected as many channels in as out (a text-to-image UNet), got {base['in_channels']} and "
+                f"{base['out_channels']}"
+            )
+        self.latent_channels = base.get("in_channels", 4)
+        self.ray_channels = ray_channels(ray_encoding)
+        grown = {
+            "in_channels": 2 * self.latent_channels + self.ray_channels + 1,
+            "out_channels": 2 * self.latent_channels,
+        }
+        self.unet = UNet2DConditionModel.from_config({**base, **grown})
+        check_factors(multiview_factors, len(self.unet.down_blocks))
+        _install_multiview_blocks(self.unet, set(multiview_factors))
+
+    @classmethod
+    def from_unet(
+        cls,
+        unet: UNet2DConditionModel,
+        *,
+        views: int = 8,
+        ray_encoding: RayEncoding = "spinmeround",
+        multiview_factors: tuple[int, ...] = (1, 2, 4, 8),
+        zero_pose: bool = False,
+    ) -> "MultiviewUNet":
+        """Grows a pretrained text-to-image UNet (Stable Diffusion 1.5, Arc2Face).
+
+        Weights of the image channels of conv_in and conv_out are copied to the normal channels; those of the rays
+        and the mask stay random, or are zero with `zero_pose`. Raises ValueError for a UNet of another type.
+        """
+        base = {name: value for name, value in unet.config.items() if not name.startswith("_")}
+        model = cls(base=base, views=views, ray_encoding=ray_encoding, multiview_factors=multiview_factors)
+        nn.Module.to(model, device=unet.device, dtype=unet.dtype)  # ModelMixin.to warns of nothing when given a dtype
+        weights = dict(unet.state_dict())
+        conv_in, conv_out = weights["conv_in.weight"], weights["conv_out.weight"]
+        pose = model.unet.conv_in.weight.detach()[:, 2 * model.latent_channels :]
+        weights["conv_in.weight"] = torch.cat([conv_in, conv_in, torch.zeros_like(pose) if zero_pose else pose], dim=1)
+        weights["conv_out.weight"] = torch.cat([conv_out, conv_out])
+        weights["conv_out.bias"] = weights["conv_out.bias"].repeat(2)
+        missing = model.unet.load_state_dict(weights, strict=False).missing_keys
+        if any("_3d." not in name for name in missing):
+            raise ValueError(f"unet: expected all weights of its configuration, missing {missing[0]}")
+        return model
+
+    def forward(
+        self,
+        latents: Float[Tensor, "batch view channel height width"],
+        c_noise: Float[Tensor, "batch view"],
+        *,
+        mask: Float[Tensor, "batch view 1 height width"],
+        rays: Float[Tensor, "batch view ray height width"],
+        text: Float[Tensor, "batch word state"],
+    ) -> Float[Tensor, "batch view channel height width"]:
+        """The raw network output, in the shape of `latents` (image channels first, then normals).
+
+        `latents` are already scaled by c_in; `c_noise` is ln(s)/4 of each view; `text` holds the text encoder's states,
+        the same for all views of a sample.
+        """
+        views = latents.shape[1]
+        sample = rearrange(torch.cat([latents, rays, mask], dim=2), "b p c h w -> (b p) c h w")
+        timestep = self.config["time_scale"] * rearrange(c_noise, "b p -> (b p)") + self.config["time_shift"]
+        output = self.unet(
+            sample,
+            timestep,
+            encoder_hidden_states=repeat(text, "b l d -> (b p) l d", p=views),
+            cross_attention_kwargs={"views": views},
+            return_dict=False,
+        )[0]
+        return rearrange(output, "(b p) c h w -> b p c h w", p=views)
+
+
+def _install_multiview_blocks(unet: UNet2DConditionModel, factors: set[int]) -> None:
+    """Replaces every transformer block; those at one of the downsampling factors attend across views."""
+    last = len(unet.down_blocks) - 1
+    stages = [(block, 2**level) for level, block in enumerate(unet.down_blocks)]
+    stages += [(unet.mid_block, 2**last)]
+    stages += [(block, 2 ** (last - level)) for level, block in enumerate(unet.up_blocks)]
+    for stage, factor in stages:
+        for transformer in stage.modules():
+            if isinstance(transformer, Transformer2DModel):
+                transformer.transformer_blocks = nn.ModuleList(
+                    MultiviewTransformerBlock(block, across_views=factor in factors)
+                    for block in transformer.transformer_blocks
+                )

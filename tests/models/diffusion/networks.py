@@ -1,0 +1,108 @@
+"""Tiny networks of the real classes with random weights, and conditions for them."""
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from einops import rearrange
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from models.diffusion.denoiser import Conditions
+from models.diffusion.rays import encode_rays, reference_view
+from models.diffusion.unet import MultiviewUNet, UNetParams, build_unet
+from models.geometry.cameras import ViewGrid
+from models.identity.conditioning import PromptTokens
+
+TINY = UNetParams(
+    sample_size=4,
+    views=4,
+    block_out_channels=(16, 32),
+    layers_per_block=1,
+    attention_levels=(True, False),
+    multiview_factors=(1, 2),
+    attention_heads=2,
+    norm_groups=4,
+    cross_attention_dim=512,
+)
+TINY_PROMPT = PromptTokens(words=(2, 3, 4, 5, 6), identity=5, start=0, end=1, padding=1, length=8)
+
+
+def tiny_unet(*, awake: bool = True, **changes: object) -> MultiviewUNet:
+    """A tiny multiview UNet; `awake` gives the output projections of its 3D layers random weights."""
+    torch.manual_seed(0)
+    unet = build_unet(UNetParams(**{**TINY.model_dump(), **changes})).eval()
+    if awake:
+        wake(unet)
+    return unet
+
+
+def wake(unet: MultiviewUNet) -> None:
+    """Random weights for the output projections of the 3D layers, which start at zero."""
+    for name, weight in unet.named_parameters():
+        if "attn_3d.to_out" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+
+
+def base_unet(**changes: object) -> UNet2DConditionModel:
+    """A tiny text-to-image UNet of Stable Diffusion's type."""
+    torch.manual_seed(1)
+    config = {
+        "sample_size": 4,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+        "cross_attention_dim": 512,
+    }
+    return UNet2DConditionModel(**{**config, **changes}).eval()
+
+
+def tiny_text_encoder(**changes: int) -> CLIPTextModel:
+    """A one-layer CLIP text encoder for TINY_PROMPT."""
+    torch.manual_seed(2)
+    config = {
+        "vocab_size": 7,
+        "hidden_size": 512,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 8,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    return CLIPTextModel(CLIPTextConfig(**{**config, **changes})).eval()
+
+
+def tiny_autoencoder() -> AutoencoderKL:
+    """An autoencoder from 8 x 8 pictures to latents of 4 x 4 x 4."""
+    torch.manual_seed(3)
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+    ).eval()
+
+
+def poses(batch: int, views: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """cam2world and intrinsics of `batch` groups of cameras spread over the grid of views."""
+    grid = ViewGrid().cameras()
+    chosen = [(37 * i) % len(grid) for i in range(batch * views)]
+    cameras = grid[chosen]
+    return tuple(
+        rearrange(torch.from_numpy(array), "(b p) i j -> b p i j", p=views)
+        for array in (cameras.cam2world, cameras.intrinsics)
+    )
+
+
+def conditions(batch: int = 2, views: int = 4, given: int = 1, seed: int = 0) -> Conditions:
+    """Random conditions of tiny networks; the first `given` views of each sample are conditioning."""
+    generator = torch.Generator().manual_seed(seed)
+    is_given = (torch.arange(views) < given).expand(batch, -1)
+    return Conditions(
+        conditioning=is_given,
+        clean=torch.randn(batch, views, 8, 4, 4, generator=generator),
+        rays=encode_rays(*poses(batch, views), reference=reference_view(is_given), resolution=4),
+        text=torch.randn(batch, 8, 512, generator=generator),
+    )

@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.diffusion.denoiser import denoise
+from models.diffusion.edm import CLEAN_SIGMA, noise_label, precondition
+from models.diffusion.guidance import guided_denoiser
+from tests.models.diffusion.networks import conditions, tiny_unet
+
+SIGMA = torch.tensor([0.5, 20.0])
+
+
+def noisy(seed: int = 3) -> Tensor:
+    return torch.randn(2, 4, 8, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def empty_text() -> Tensor:
+    return torch.randn(1, 8, 512, generator=torch.Generator().manual_seed(9)).expand(2, -1, -1)
+
+
+@torch.no_grad()
+def test_denoiser_equals_its_formula() -> None:
+    """D = c_skip x + c_out F(c_in x; c_noise), written out view by view; conditioning views enter unscaled, with the
+    label of the cleanest level and mask 1, and come out as they are."""
+    unet, given = tiny_unet(), conditions(given=1)
+    latents, c_noise, mask = torch.empty(2, 4, 8, 4, 4), torch.empty(2, 4), torch.zeros(2, 4, 1, 4, 4)
+    for b in range(2):
+        scale = precondition(SIGMA[b])
+        for v in range(4):
+            latents[b, v] = given.clean[b, v] if v == 0 else scale.c_in * noisy()[b, v]
+            c_noise[b, v] = noise_label(torch.tensor(CLEAN_SIGMA)) if v == 0 else scale.c_noise
+    mask[:, 0] = 1
+    output = unet(latents, c_noise, mask=mask, rays=given.rays, text=given.text)
+    got = denoise(unet, noisy(), SIGMA, given)
+    for b in range(2):
+        scale = precondition(SIGMA[b])
+        expected = scale.c_skip * noisy()[b, 1:] + scale.c_out * output[b, 1:]
+        torch.testing.assert_close(got[b, 1:], expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(got[:, 0], given.clean[:, 0])
+
+
+@torch.no_grad()
+def test_noise_at_conditioning_views_is_ignored() -> None:
+    """What `noisy` holds at conditioning views reaches nothing, and what `clean` holds at targets neither."""
+    unet, given = tiny_unet(), conditions(given=3)
+    before = denoise(unet, noisy(), SIGMA, given)
+    changed, clean = noisy(), given.clean.clone()
+    changed[:, :3] = 100.0
+    clean[:, 3] = 100.0
+    torch.testing.assert_close(denoise(unet, changed, SIGMA, replace(given, clean=clean)), before)
+
+
+@torch.no_grad()
+def test_half_precision_network_denoises_in_single() -> None:
+    """A bfloat16 network is fed bfloat16, while the noisy latents and the result keep float32."""
+    unet, given = tiny_unet(), conditions()
+    expected = denoise(unet, noisy(), SIGMA, given)
+    got = denoise(unet.to(torch.bfloat16), noisy(), SIGMA, given)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, expected, atol=0.3, rtol=0.1)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+@torch.no_grad()
+def test_guidance_equals_two_forwards(scale: float) -> None:
+    """One forward for both branches gives D_empty + scale (D_given - D_empty), computed in two."""
+    unet, given = tiny_unet(), conditions()
+    no_images = replace(given, clean=torch.zeros_like(given.clean), text=empty_text())
+    with_conditions, without = denoise(unet, noisy(), SIGMA, given), denoise(unet, noisy(), SIGMA, no_images)
+    got = guided_denoiser(unet, given, empty_text(), scale)(noisy(), SIGMA)
+    expected = without + scale * (with_conditions - without)
+    torch.testing.assert_close(got[:, 1:], expected[:, 1:], atol=1e-4, rtol=1e-4)
+    assert torch.equal(got[:, 0], given.clean[:, 0])
+
+
+@torch.no_grad()
+def test_guidance_runs_the_network_once_a_call() -> None:
+    """One forward whatever the scale: of both branches, or at scale 1 of the conditional one alone."""
+    unet, batches = tiny_unet(), []
+    unet.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
+    for scale in (3.0, 1.0):
+        got = guided_denoiser(unet, conditions(), empty_text(), scale)(noisy(), SIGMA)
+    assert batches == [4, 2]
+    torch.testing.assert_close(got, denoise(unet, noisy(), SIGMA, conditions()))
+
+
+def test_drops_touch_only_the_samples_named() -> None:
+    """Dropping takes the identity of some samples and the images of others, and changes nothing in place."""
+    given = conditions()
+    text, clean = given.text.clone(), given.clean.clone()
+    dropped = given.dropped(
+        identity=torch.tensor([True, False]), images=torch.tensor([False, True]), empty_text=empty_text()
+    )
+    assert torch.equal(dropped.text, torch.stack([empty_text()[0], text[1]]))
+    assert torch.equal(dropped.clean[0], clean[0])
+    assert not dropped.clean[1].any()
+    assert torch.equal(given.text, text)
+    assert torch.equal(given.clean, clean)
+    assert torch.equal(dropped.rays, given.rays)
+    assert torch.equal(dropped.conditioning, given.conditioning)
+
+
+def test_negative_guidance_is_refused() -> None:
+    """The error says what is allowed and how to turn guidance off."""
+    with pytest.raises(ValueError, match=r"guidance_scale: expected 0 or more, got -1\.0; 1 turns guidance off"):
+        guided_denoiser(tiny_unet(), conditions(), empty_text(), -1.0)

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EDMEulerScheduler
+
+from models.diffusion.edm import (
+    NoiseDistribution,
+    NoiseSchedule,
+    from_epsilon,
+    loss_weight,
+    noise_label,
+    precondition,
+    shift_sigma,
+)
+
+SIGMAS = (0.002, 0.05, 1.0, 14.6, 80.0, 700.0)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_preconditioning_closed_forms(sigma: float) -> None:
+    """The four scalings and the weight equal their formulas, evaluated with Python's own floats."""
+    got = precondition(torch.tensor([sigma], dtype=torch.float64))
+    assert got.c_skip.item() == pytest.approx(1 / (sigma**2 + 1), rel=1e-12)
+    assert got.c_out.item() == pytest.approx(-sigma / math.sqrt(sigma**2 + 1), rel=1e-12)
+    assert got.c_in.item() == pytest.approx(1 / math.sqrt(sigma**2 + 1), rel=1e-12)
+    assert got.c_noise.item() == pytest.approx(0.25 * math.log(sigma), rel=1e-12)
+    weight = loss_weight(torch.tensor([sigma], dtype=torch.float64)).item()
+    assert weight == pytest.approx((1 + sigma**2) / sigma**2, rel=1e-12)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_preconditioning_equals_edm_euler_scheduler(sigma: float) -> None:
+    """diffusers' scheduler with sigma_data 1 and v-prediction scales inputs, noise and outputs alike."""
+    scheduler = EDMEulerScheduler(sigma_data=1.0, prediction_type="v_prediction")
+    x, output = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.full((2, 3), 0.3)
+    level = torch.tensor(sigma)
+    ours = precondition(level)
+    torch.testing.assert_close(ours.c_in * x, scheduler.precondition_inputs(x, level))
+    torch.testing.assert_close(ours.c_noise, scheduler.precondition_noise(level))
+    denoised = scheduler.precondition_outputs(x, output, level)
+    torch.testing.assert_close(ours.c_skip * x + ours.c_out * output, denoised)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_network_sees_and_predicts_unit_variance(sigma: float) -> None:
+    """For data of unit variance, c_in x and the ideal output (D - c_skip x)/c_out both have unit variance, and the
+    weight times c_out^2 is 1 (EDM, Appendix B.6)."""
+    generator = torch.Generator().manual_seed(0)
+    data, noise = torch.randn(2, 200_000, generator=generator, dtype=torch.float64)
+    level = torch.tensor(sigma, dtype=torch.float64)
+    scale, noisy = precondition(level), data + sigma * noise
+    assert (scale.c_in * noisy).std().item() == pytest.approx(1, abs=0.01)
+    assert ((data - scale.c_skip * noisy) / scale.c_out).std().item() == pytest.approx(1, abs=0.01)
+    assert (loss_weight(level) * scale.c_out.square()).item() == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("timestep", [0, 1, 20, 200, 500, 800, 999])
+def test_epsilon_network_denoises_alike_under_edm(timestep: int) -> None:
+    """A noise prediction at a Stable Diffusion timestep, converted, gives DDIM's predicted original sample."""
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+    scheduler.set_timesteps(1000)
+    alpha = scheduler.alphas_cumprod[timestep].double()
+    sigma = ((1 - alpha) / alpha).sqrt()
+    generator = torch.Generator().manual_seed(timestep)
+    x_t, epsilon = torch.randn(2, 50, generator=generator, dtype=torch.float64)  # variance-preserving
+    noisy = x_t / precondition(sigma).c_in
+    scale = precondition(sigma)
+    denoised = scale.c_skip * noisy + scale.c_out * from_epsilon(epsilon, noisy, sigma)
+    expected = scheduler.step(epsilon, timestep, x_t).pred_original_sample
+    torch.testing.assert_close(denoised, expected.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_noise_distribution_has_the_papers_moments() -> None:
+    """ln sigma is normal with mean 0.7 and standard deviation 1.6, and a seed gives the same levels again."""
+    levels = NoiseDistribution().sample(100_000, generator=torch.Generator().manual_seed(0))
+    assert levels.log().mean().item() == pytest.approx(0.7, abs=0.02)
+    assert levels.log().std().item() == pytest.approx(1.6, abs=0.02)
+    again = NoiseDistribution().sample(100_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(levels, again)
+
+
+@pytest.mark.parametrize("targets", [1, 5, 7, 8])
+def test_shift_lowers_log_snr_by_ln_targets(targets: int) -> None:
+    """log-SNR is -2 ln sigma: the shift takes exactly ln N off it, in the distribution as in the function."""
+    sigma = torch.tensor([0.1, 1.0, 30.0], dtype=torch.float64)
+    lowered = 2 * (shift_sigma(sigma, targets) / sigma).log()
+    torch.testing.assert_close(lowered, torch.full_like(lowered, math.log(targets)))
+    one, many = (
+        NoiseDistribution().sample(4, targets=n, generator=torch.Generator().manual_seed(5)) for n in (1, targets)
+    )
+    torch.testing.assert_close(many, shift_sigma(one, targets))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 18, 50])
+def test_schedule_equals_edm_euler_scheduler(steps: int) -> None:
+    """The levels are those of diffusers' Karras schedule with the same ends, from sigma_max down to 0."""
+    scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=1.0)
+    scheduler.set_timesteps(steps)
+    sigmas = NoiseSchedule(steps=steps).sigmas()
+    torch.testing.assert_close(sigmas.float(), scheduler.sigmas, rtol=1e-5, atol=1e-6)
+    assert sigmas[0].item() == pytest.approx(80.0)
+    assert sigmas[-1] == 0
+    assert bool((sigmas.diff() < 0).all())
+
+
+def test_noise_label_keeps_shape() -> None:
+    """Noise levels of any shape give labels of that shape."""
+    assert noise_label(torch.ones(2, 3, 1)).shape == (2, 3, 1)
+
+
+def test_nonsense_is_refused_by_name() -> None:
+    """A shift for no targets and a schedule upside down name what is wrong."""
+    with pytest.raises(ValueError, match="targets: expected 1 or more"):
+        shift_sigma(torch.ones(1), 0)
+    with pytest.raises(ValueError, match="sigma_min: expected less than sigma_max"):
+        NoiseSchedule(sigma_min=3.0, sigma_max=2.0)

@@ -1,0 +1,23 @@
+import torch
+
+from models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
+from tests.models.diffusion.networks import tiny_autoencoder
+
+
+@torch.no_grad()
+def test_latents_are_scaled_by_the_autoencoders_factor() -> None:
+    """Encoding multiplies the mean by scaling_factor, decoding divides by it."""
+    vae = tiny_autoencoder()
+    vae.register_to_config(scaling_factor=0.5)
+    pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mean = vae.encode(pictures).latent_dist.mean
+    latents = encode_pictures(vae, pictures)
+    torch.testing.assert_close(latents, 0.5 * mean)
+    torch.testing.assert_close(decode_pictures(vae, latents), vae.decode(mean).sample)
+    assert pictures.shape[-1] == latents.shape[-1] * downsampling(vae)
+
+
+def test_a_view_is_image_then_normals() -> None:
+    """The first half of a view's channels is the image's latent."""
+    paired = pair_latents(torch.zeros(2, 4, 3, 3), torch.ones(2, 4, 3, 3))
+    assert paired.mean(dim=(0, 2, 3)).tolist() == [0.0] * 4 + [1.0] * 4

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.diffusion.edm import precondition
+from models.diffusion.loss import TrainingBatch, multiview_loss, sample_drops
+from models.diffusion.unet import MultiviewUNet
+from tests.models.diffusion.networks import conditions, tiny_unet
+
+SIGMA = torch.tensor([0.3, 5.0])
+KEEP = torch.zeros(2, dtype=torch.bool)
+
+
+def batch(given: int = 1) -> TrainingBatch:
+    known = conditions(given=given)
+    return TrainingBatch(
+        latents=known.clean,
+        conditioning=known.conditioning,
+        rays=known.rays,
+        text=known.text,
+        empty_text=torch.full_like(known.text, 0.1),
+        drop_identity=KEEP,
+        drop_images=KEEP,
+    )
+
+
+def noise(seed: int = 1) -> Tensor:
+    return torch.randn(2, 4, 8, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def perfect(unet: MultiviewUNet, latents: Tensor, mistake: float) -> None:
+    """Makes the network put out the ideal F = (x_0 - c_skip x)/c_out, plus a constant mistake."""
+
+    def answer(module: MultiviewUNet, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        scale = precondition(SIGMA[:, None, None, None, None])
+        noisy = args[0] / scale.c_in
+        return (latents - scale.c_skip * noisy) / scale.c_out + mistake
+
+    unet.register_forward_hook(answer)
+
+
+@pytest.mark.parametrize("given", [0, 1, 3])
+@pytest.mark.parametrize("mistake", [0.0, 0.5])
+def test_loss_is_the_squared_error_of_the_network(given: int, mistake: float) -> None:
+    """An ideal network loses 0, and one that is off by a constant loses its square, at every noise level and for any
+    number of targets."""
+    unet = tiny_unet()
+    perfect(unet, batch().latents, mistake)
+    loss = multiview_loss(unet, batch(given), SIGMA, noise())
+    torch.testing.assert_close(loss.per_sample, torch.full((2,), mistake**2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss.mean, loss.per_sample.mean())
+
+
+def test_only_targets_count() -> None:
+    """Noise drawn for conditioning views changes nothing; noise of a target does."""
+    unet, of_given, of_target = tiny_unet(), noise(), noise()
+    of_given[:, 0] += 10
+    of_target[:, 3] += 1
+    with torch.no_grad():
+        loss, same, other = (multiview_loss(unet, batch(), SIGMA, n).per_sample for n in (noise(), of_given, of_target))
+    assert torch.equal(loss, same)
+    assert bool((loss != other).all())
+
+
+def test_samples_may_differ_in_their_conditioning_views() -> None:
+    """A batch that mixes 1 and 3 conditioning views gives each sample the loss that it has among its like."""
+    unet = tiny_unet()
+    with torch.no_grad():
+        one, three = (multiview_loss(unet, batch(given), SIGMA, noise()).per_sample for given in (1, 3))
+        conditioning = torch.stack([batch(1).conditioning[0], batch(3).conditioning[1]])
+        mixed = multiview_loss(unet, replace(batch(), conditioning=conditioning), SIGMA, noise()).per_sample
+    torch.testing.assert_close(mixed, torch.stack([one[0], three[1]]))
+
+
+def test_dropped_conditions_are_gone() -> None:
+    """With both dropped, the loss is the same whoever's identity and pictures were given; otherwise it is not."""
+    unet, other = tiny_unet(), batch()
+    latents = other.latents.clone()
+    latents[:, 0] += 1
+    other = replace(other, latents=latents, text=other.text + 1)
+    with torch.no_grad():
+        for dropped in (True, False):
+            flag = torch.full((2,), dropped)
+            losses = [
+                multiview_loss(unet, replace(b, drop_identity=flag, drop_images=flag), SIGMA, noise()).per_sample
+                for b in (batch(), other)
+            ]
+            assert torch.equal(*losses) == dropped
+
+
+def test_a_step_of_gradient_descent_lowers_the_loss() -> None:
+    """The gradient points uphill: a small step against it lowers the loss of the same batch."""
+    unet = tiny_unet().train()
+    before = multiview_loss(unet, batch(), SIGMA, noise()).mean
+    before.backward()
+    with torch.no_grad():
+        for weight in unet.parameters():
+            if weight.grad is not None:
+                weight -= 1e-3 * weight.grad
+        assert multiview_loss(unet, batch(), SIGMA, noise()).mean < before
+
+
+def test_drops_have_their_probability() -> None:
+    """15 of a hundred samples lose identity and images at once; a seed gives the same drops again."""
+    identity, images = sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))
+    assert identity.float().mean().item() == pytest.approx(0.15, abs=0.01)
+    assert torch.equal(identity, images)
+    assert torch.equal(identity, sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))[0])
+
+
+def test_a_sample_without_targets_is_refused() -> None:
+    """There is nothing to learn from a group of conditioning views alone."""
+    with pytest.raises(ValueError, match="expected at least one target view in every sample"):
+        multiview_loss(tiny_unet(), batch(given=4), SIGMA, noise())

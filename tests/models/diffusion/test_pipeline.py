@@ -1,0 +1,170 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.diffusion.edm import NoiseSchedule
+from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
+from models.diffusion.sampler import SolverParams
+from models.geometry.cameras import Cameras, ViewGrid, orbit
+from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
+
+IDENTITY = np.eye(512, dtype=np.float32)[3]
+SCHEDULE = NoiseSchedule(steps=2)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> SpinMeRoundPipeline:
+    made = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def grid(views: Sequence[int]) -> Cameras:
+    return ViewGrid(azimuths=10).cameras()[list(views)]
+
+
+def given(views: Sequence[int] = (0,), side: int = 8, height: int | None = None) -> PosedViews:
+    random = np.random.default_rng(0)
+    pictures = random.random((2, len(views), height or side, side, 3), dtype=np.float32)
+    return PosedViews(cameras=grid(views), images=pictures[0], normals=pictures[1])
+
+
+def sample(pipeline: SpinMeRoundPipeline, views: Sequence[int] = range(1, 6), **changes: Any) -> SpinMeRoundOutput:
+    options: dict[str, Any] = {
+        "identity": IDENTITY,
+        "conditioning": given(),
+        "schedule": SCHEDULE,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "np",
+    }
+    return pipeline(grid(views), **{**options, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"conditioning": None},
+        {"identity": None},
+        {"identity": None, "conditioning": None},
+        {"conditioning": given((0, 3, 7))},
+        {"identity": torch.from_numpy(IDENTITY), "solver": SolverParams(solver="heun", s_churn=5)},
+    ],
+    ids=["one view", "identity alone", "view alone", "nothing", "three views", "heun with churn"],
+)
+def test_every_kind_of_condition_gives_pictures(pipeline: SpinMeRoundPipeline, changes: dict[str, Any]) -> None:
+    """An image and a normal map in [0, 1] for each camera, from 0, 1 or 3 views with or without an identity."""
+    out = sample(pipeline, **changes)
+    for pictures in (out.images, out.normals):
+        assert pictures.shape == (5, 8, 8, 3)
+        assert pictures.min() >= 0
+        assert pictures.max() <= 1
+        assert np.isfinite(pictures).all()
+
+
+def test_a_seed_gives_the_same_pictures(pipeline: SpinMeRoundPipeline) -> None:
+    """Equal seeds, equal pictures; other seeds, others."""
+    first, again = sample(pipeline), sample(pipeline)
+    other = sample(pipeline, generator=torch.Generator().manual_seed(1))
+    assert np.array_equal(first.images, again.images)
+    assert not np.allclose(first.images, other.images)
+
+
+def test_order_and_batch_size_change_nothing(pipeline: SpinMeRoundPipeline) -> None:
+    """The views of a request are the same in any order and in batches of any number of groups."""
+    first = sample(pipeline, range(1, 12))
+    backwards = sample(pipeline, range(11, 0, -1), batch_size=3)
+    np.testing.assert_allclose(backwards.images[::-1], first.images, atol=1e-4)
+    np.testing.assert_allclose(backwards.normals[::-1], first.normals, atol=1e-4)
+
+
+def test_conditions_matter(pipeline: SpinMeRoundPipeline) -> None:
+    """Another identity, other pictures and another pose of them each change what is generated."""
+    first = sample(pipeline)
+    for changes in (
+        {"identity": -IDENTITY},
+        {"conditioning": PosedViews(cameras=grid([0]), images=1 - given().images, normals=given().normals)},
+        {"conditioning": PosedViews(cameras=grid([0]), images=given().images, normals=1 - given().normals)},
+        {"conditioning": PosedViews(cameras=grid([4]), images=given().images, normals=given().normals)},
+    ):
+        assert not np.allclose(sample(pipeline, **changes).images, first.images, atol=1e-5)
+
+
+def test_save_and_load_round_trip(pipeline: SpinMeRoundPipeline, tmp_path) -> None:
+    """A saved pipeline holds safetensors and json, and samples the same pictures when loaded."""
+    pipeline.save_pretrained(tmp_path)
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".safetensors", ".json"}
+    loaded = SpinMeRoundPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.conditioner.tokens == TINY_PROMPT
+    np.testing.assert_allclose(sample(loaded).images, sample(pipeline).images, atol=1e-5)
+
+
+def test_output_types(pipeline: SpinMeRoundPipeline) -> None:
+    """PIL images, tensors and latents are the same views as the arrays."""
+    arrays, pil, tensors, latents = (sample(pipeline, output_type=kind) for kind in ("np", "pil", "pt", "latent"))
+    assert isinstance(pil.images[0], Image.Image)
+    np.testing.assert_allclose(np.stack([np.asarray(image) for image in pil.normals]) / 255, arrays.normals, atol=3e-3)
+    np.testing.assert_allclose(tensors.images.permute(0, 2, 3, 1).numpy(), arrays.images, atol=1e-6)
+    assert latents.images.shape == latents.normals.shape == (5, 4, 4, 4)
+
+
+def test_pictures_may_come_as_pil(pipeline: SpinMeRoundPipeline) -> None:
+    """Conditioning views as PIL images give what the same numbers give as arrays."""
+    bytes_ = (given().images * 255).round().astype(np.uint8)
+    pil = PosedViews(cameras=grid([0]), images=[Image.fromarray(bytes_[0])], normals=[Image.fromarray(bytes_[0])])
+    scaled = bytes_.astype(np.float32) / 255
+    arrays = PosedViews(cameras=grid([0]), images=scaled, normals=scaled)
+    got, expected = (sample(pipeline, conditioning=views).images for views in (pil, arrays))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
+    """Two batches of two steps: four calls, with the latents of all views of the batch."""
+    seen: list[tuple[int, tuple[int, ...]]] = []
+    sample(pipeline, range(1, 7), callback=lambda step, latents: seen.append((step, tuple(latents.shape))))
+    assert seen == [(0, (1, 4, 8, 4, 4)), (1, (1, 4, 8, 4, 4))] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conditioning": given((0, 1))}, "conditioning: expected 0 or 1 or 3 views, got 2"),
+        ({"conditioning": given((0, 1, 2, 3))}, "conditioning: expected 0 or 1 or 3 views, got 4"),
+        ({"conditioning": given(side=16)}, r"conditioning images: expected shape \(1, 3, 8, 8\), got \(1, 3, 16, 16\)"),
+        ({"conditioning": given(height=4)}, r"conditioning images: expected shape .* got \(1, 3, 4, 8\)"),
+        ({"identity": np.full(512, np.nan, np.float32)}, "identity: expected 512 finite numbers, .* 512 not finite"),
+        ({"batch_size": 0}, "batch_size: expected 1 or more, got 0"),
+    ],
+    ids=["two views", "four views", "another size", "not square", "NaN identity", "empty batches"],
+)
+def test_wrong_input_is_refused(pipeline: SpinMeRoundPipeline, changes: dict[str, Any], message: str) -> None:
+    """The error names the argument, what is allowed and what was given."""
+    with pytest.raises(ValueError, match=message):
+        sample(pipeline, **changes)
+
+
+def test_a_camera_in_the_head_is_refused(pipeline: SpinMeRoundPipeline) -> None:
+    """Neither a target nor a conditioning view may be inside."""
+    inside = orbit([0.0], [0.0], radius=0.5)
+    with pytest.raises(ValueError, match=r"cameras: expected cameras at a distance of 0.87 or more"):
+        pipeline(inside, schedule=SCHEDULE)
+    with pytest.raises(ValueError, match="conditioning: expected cameras at a distance"):
+        sample(pipeline, conditioning=PosedViews(cameras=inside, images=given().images, normals=given().normals))
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    """A text encoder too short for the prompt, one of another width, and an autoencoder of other channels."""
+    prompt = TINY_PROMPT.model_dump()
+    with pytest.raises(ValueError, match="text encoder: expected max_position_embeddings of 77 or more, got 8"):
+        SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder())
+    with pytest.raises(
+        ValueError, match="unet: cross_attention_dim: expected 768, as the other parts have it, got 512"
+    ):
+        SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(hidden_size=768), prompt)
+    with pytest.raises(ValueError, match="vae: latent_channels: expected 8, as the other parts have it, got 4"):
+        SpinMeRoundPipeline(tiny_unet(latent_channels=8), tiny_autoencoder(), tiny_text_encoder(), prompt)

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from diffusers import EDMEulerScheduler
+from torch import Tensor
+
+from models.diffusion.denoiser import Denoise
+from models.diffusion.edm import NoiseSchedule, precondition
+from models.diffusion.sampler import SolverParams, draw_noise, edm_sampler, seeded_generators
+
+MEAN, STD = 1.5, 0.6
+
+
+def gaussian_denoiser(mean: float = MEAN, std: float = STD) -> Denoise:
+    """The ideal denoiser of normally distributed data: (std^2 x + s^2 mean)/(std^2 + s^2)."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        variance = sigma.square().reshape(-1, *[1] * (x.ndim - 1))
+        return (std**2 * x + variance * mean) / (std**2 + variance)
+
+    return denoise
+
+
+def noise(batch: int, size: int = 4, seed: int = 0) -> Tensor:
+    return draw_noise((batch, size), seeded_generators(range(seed, seed + batch))).double()
+
+
+def error(solver: str, steps: int) -> float:
+    """Largest distance from the exact solution x(0) = mean + std (x(s) - mean)/sqrt(std^2 + s^2)."""
+    schedule = NoiseSchedule(steps=steps, sigma_min=0.01, sigma_max=20.0)
+    start = noise(3)
+    got = edm_sampler(
+        gaussian_denoiser(), start, schedule.sigmas(), seeded_generators(range(3)), SolverParams(solver=solver)
+    )
+    x = 20.0 * start
+    return (got - (MEAN + STD * (x - MEAN) / (STD**2 + 400.0) ** 0.5)).abs().max().item()
+
+
+@pytest.mark.parametrize(("solver", "order", "within"), [("euler", 1, 0.1), ("heun", 2, 0.01)])
+def test_converges_to_the_analytic_solution(solver: str, order: int, within: float) -> None:
+    """For Gaussian data the probability-flow ODE is solved to the order of the solver: twice the steps, a 2^order
+    smaller error."""
+    coarse, fine = error(solver, 48), error(solver, 96)
+    assert coarse < within
+    assert coarse / fine == pytest.approx(2**order, rel=0.35)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SolverParams(solver="heun"),
+        SolverParams(solver="euler", s_churn=40, s_noise=1.0),
+        SolverParams(solver="heun", s_churn=40, s_noise=1.0),
+    ],
+    ids=["deterministic", "euler with churn", "heun with churn"],
+)
+def test_samples_have_the_datas_distribution(params: SolverParams) -> None:
+    """Mean and standard deviation of the samples are the data's, with fresh noise at every step or without."""
+    generators = seeded_generators([0])
+    start = draw_noise((1, 20_000), generators).double()
+    got = edm_sampler(gaussian_denoiser(), start, NoiseSchedule(steps=200).sigmas(), generators, params)
+    assert got.mean().item() == pytest.approx(MEAN, abs=0.03)
+    assert got.std().item() == pytest.approx(STD, rel=0.06)
+
+
+@pytest.mark.parametrize("s_churn", [0.0, 12.0])
+def test_equals_diffusers_edm_euler_scheduler(s_churn: float) -> None:
+    """Step for step the same numbers as EDMEulerScheduler (sigma_data 1, v-prediction), with and without churn."""
+    scheduler = EDMEulerScheduler(sigma_data=1.0, prediction_type="v_prediction")
+    scheduler.set_timesteps(12)
+    start = torch.randn(1, 5, generator=torch.Generator().manual_seed(0))
+
+    def network(scaled: Tensor) -> Tensor:
+        return torch.tanh(scaled)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        scale = precondition(sigma[:, None])
+        return scale.c_skip * x + scale.c_out * torch.tanh(scale.c_in * x)
+
+    params = SolverParams(s_churn=s_churn, s_tmin=0.05, s_tmax=50.0, s_noise=1.003)
+    seen: list[Tensor] = []
+    sigmas = scheduler.sigmas.double()
+    edm_sampler(denoise, start, sigmas, seeded_generators([7]), params, lambda step, x: seen.append(x))
+
+    x, generator = start * 80.0, torch.Generator().manual_seed(7)
+    for step, timestep in enumerate(scheduler.timesteps):
+        churned = s_churn > 0 and 0.05 <= scheduler.sigmas[step] <= 50.0
+        gamma = min(s_churn / 12, 2**0.5 - 1) if churned else 0.0
+        scheduler._step_index = step
+        hat = float(scheduler.sigmas[step]) * (1 + gamma)
+        added = torch.randn(1, 5, generator=generator) if churned else torch.zeros(1, 5)
+        noisy = x + added * 1.003 * (hat**2 - float(scheduler.sigmas[step]) ** 2) ** 0.5
+        output = network(scheduler.precondition_inputs(noisy, torch.tensor(hat)))
+        denoised = scheduler.precondition_outputs(noisy, output, torch.tensor(hat))
+        x = noisy + (noisy - denoised) / hat * (float(scheduler.sigmas[step + 1]) - hat)
+        torch.testing.assert_close(seen[step], x, rtol=1e-4, atol=1e-4)
+        assert timestep.isfinite()
+
+
+@pytest.mark.parametrize("s_churn", [0.0, 20.0])
+def test_a_sample_does_not_depend_on_its_batch(s_churn: float) -> None:
+    """Seeds 4, 5 and 6 give the same samples together, alone and in another order, bit for bit."""
+    sigmas, params = NoiseSchedule(steps=10).sigmas(), SolverParams(s_churn=s_churn)
+
+    def sample(seeds: list[int]) -> Tensor:
+        generators = seeded_generators(seeds)
+        return edm_sampler(gaussian_denoiser(), draw_noise((len(seeds), 8), generators), sigmas, generators, params)
+
+    together = sample([4, 5, 6])
+    assert torch.equal(torch.cat([sample([seed]) for seed in (4, 5, 6)]), together)
+    assert torch.equal(sample([6, 4, 5]), together[[2, 0, 1]])
+
+
+def test_the_last_step_returns_what_is_denoised() -> None:
+    """The step to noise level 0 lands on D exactly, so clean views come out as they went in."""
+    clean = torch.full((2, 4), 0.25)
+    got = edm_sampler(
+        lambda x, sigma: clean, noise(2).float(), NoiseSchedule(steps=7).sigmas(), seeded_generators([0, 1])
+    )
+    torch.testing.assert_close(got, clean)
+
+
+def test_one_generator_a_sample() -> None:
+    """Another number of generators than of samples is refused."""
+    with pytest.raises(ValueError, match="generators: expected 2, one a sample, got 1"):
+        draw_noise((2, 3), seeded_generators([0]))

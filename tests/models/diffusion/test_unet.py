@@ -1,0 +1,233 @@
+import jaxtyping
+import pytest
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from models.diffusion.edm import NoiseSchedule, noise_label
+from models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, UNetParams, build_unet
+from tests.models.diffusion.networks import TINY, base_unet, conditions, tiny_unet, wake
+
+
+def inputs(batch: int = 2, views: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Random latents, noise labels and conditions of tiny networks."""
+    given = conditions(batch, views)
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(batch, views, 8, 4, 4, generator=generator)
+    mask = given.conditioning.float()[..., None, None, None].expand(-1, -1, 1, 4, 4)
+    c_noise = torch.rand(batch, views, generator=generator)
+    return latents, c_noise, {"mask": mask, "rays": given.rays, "text": given.text}
+
+
+def test_inflated_network_equals_the_original_per_view() -> None:
+    """At step 0, with pose weights zeroed and no normals, each view's image half is the original UNet's output; the
+    normal half, made of copied weights, is the same."""
+    base = base_unet()
+    model = MultiviewUNet.from_unet(base, multiview_factors=(1, 2), zero_pose=True).eval()
+    latents, c_noise, rest = inputs()
+    latents[:, :, 4:] = 0
+    with torch.no_grad():
+        ours = model(latents, c_noise, **rest)
+        expected = base(
+            rearrange(latents[:, :, :4], "b p c h w -> (b p) c h w"),
+            TIME_SCALE * c_noise.flatten() + TIME_SHIFT,
+            encoder_hidden_states=repeat(rest["text"], "b l d -> (b p) l d", p=4),
+        ).sample
+    torch.testing.assert_close(ours[:, :, :4], rearrange(expected, "(b p) c h w -> b p c h w", p=4))
+    torch.testing.assert_close(ours[:, :, 4:], ours[:, :, :4])
+
+
+def test_normals_enter_as_images_do() -> None:
+    """Swapping image and normal latents changes nothing at step 0, as conv_in's weights are copied."""
+    model = MultiviewUNet.from_unet(base_unet(), multiview_factors=(1, 2)).eval()
+    latents, c_noise, rest = inputs()
+    with torch.no_grad():
+        swapped = model(torch.cat([latents[:, :, 4:], latents[:, :, :4]], dim=2), c_noise, **rest)
+        torch.testing.assert_close(swapped, model(latents, c_noise, **rest))
+
+
+def test_pose_weights_are_random_unless_zeroed() -> None:
+    """conv_in's pose channels (rays and mask) hold fresh weights by default, zeros by flag."""
+    fresh, zeroed = (
+        MultiviewUNet.from_unet(base_unet(), multiview_factors=(1,), zero_pose=flag).unet.conv_in.weight[:, 8:]
+        for flag in (False, True)
+    )
+    assert fresh.shape[1] == zeroed.shape[1] == 150
+    assert fresh.std() > 0
+    assert not zeroed.any()
+
+
+def test_key_map() -> None:
+    """Every parameter of the original keeps its name and, but for conv_in and conv_out, its values; the new ones are
+    norm_3d and attn_3d."""
+    base = base_unet()
+    grown = MultiviewUNet.from_unet(base, multiview_factors=(1, 2)).unet.state_dict()
+    original = base.state_dict()
+    changed = {name for name, weight in original.items() if not torch.equal(weight, grown[name][: len(weight)])}
+    assert changed == {"conv_in.weight"}
+    assert all("norm_3d" in name or "attn_3d" in name for name in grown.keys() - original.keys())
+
+
+def test_permuting_views_permutes_the_output() -> None:
+    """With awake 3D layers, the network commutes with any order of the views."""
+    model = tiny_unet()
+    latents, c_noise, rest = inputs()
+    order = torch.tensor([2, 0, 3, 1])
+    moved = {"mask": rest["mask"][:, order], "rays": rest["rays"][:, order], "text": rest["text"]}
+    with torch.no_grad():
+        permuted = model(latents[:, order], c_noise[:, order], **moved)
+        torch.testing.assert_close(permuted, model(latents, c_noise, **rest)[:, order], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("awake", [False, True])
+def test_views_meet_only_in_3d_layers(awake: bool) -> None:
+    """A change of one view reaches the others if and only if the 3D layers put something out."""
+    model = tiny_unet(awake=awake)
+    latents, c_noise, rest = inputs()
+    changed = latents.clone()
+    changed[:, 1] += 1
+    with torch.no_grad():
+        difference = (model(changed, c_noise, **rest) - model(latents, c_noise, **rest)).abs().amax(dim=(2, 3, 4))
+    assert bool((difference[:, 1] > 1e-3).all())
+    others = difference[:, [0, 2, 3]]
+    assert bool((others > 1e-6).all()) if awake else not others.any()
+
+
+def test_samples_of_a_batch_do_not_meet() -> None:
+    """Each sample of a batch gets what it gets alone."""
+    model = tiny_unet()
+    latents, c_noise, rest = inputs(batch=3)
+    with torch.no_grad():
+        together = model(latents, c_noise, **rest)
+        for i in range(3):
+            alone = model(latents[[i]], c_noise[[i]], **{name: value[[i]] for name, value in rest.items()})
+            torch.testing.assert_close(together[[i]], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_any_number_of_views() -> None:
+    """The number of views is a matter of the call, not of the network: calls may alternate."""
+    model = tiny_unet()
+    with torch.no_grad():
+        for views in (1, 4, 2):
+            latents, c_noise, rest = inputs(views=views)
+            assert model(latents, c_noise, **rest).shape == latents.shape
+
+
+def test_new_layers_get_gradients_at_step_0() -> None:
+    """The zero-initialised output projections have a gradient other than zero, so that they learn."""
+    model = tiny_unet(awake=False)
+    latents, c_noise, rest = inputs()
+    model(latents, c_noise, **rest).square().sum().backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "attn_3d.to_out.0.weight" in name]
+    assert gradients
+    assert all(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [((1, 2), {"down_blocks.0", "mid_block", "up_blocks.1"}), ((2,), {"mid_block"}), ((), set())],
+)
+def test_3d_attention_stands_at_the_stated_resolutions(factors: tuple[int, ...], expected: set[str]) -> None:
+    """Factor 1 is the outermost level, factor 2 of two levels the middle."""
+    model = tiny_unet(multiview_factors=factors)
+    found = {name.split(".attentions")[0] for name, _ in model.unet.named_parameters() if "attn_3d" in name}
+    assert found == expected
+
+
+def test_save_and_load_round_trip(tmp_path) -> None:
+    """save_pretrained writes safetensors and a config from which the same function comes back."""
+    model = tiny_unet(ray_encoding="plucker")
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+    loaded = MultiviewUNet.from_pretrained(tmp_path).eval()
+    latents, c_noise, rest = inputs()
+    rest["rays"] = rest["rays"][:, :, :6]
+    with torch.no_grad():
+        assert torch.equal(loaded(latents, c_noise, **rest), model(latents, c_noise, **rest))
+    assert loaded.config["ray_encoding"] == "plucker"
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    """Recomputed activations give the gradients of stored ones."""
+    latents, c_noise, rest = inputs()
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_unet().train()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        model(latents, c_noise, **rest).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_compiles_without_graph_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile captures the whole forward as one graph that computes the same (as in users' runs, where no
+    shapes are checked)."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model = tiny_unet()
+    latents, c_noise, rest = inputs()
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(latents, c_noise, **rest), model(latents, c_noise, **rest))
+
+
+def test_channels_last_changes_nothing() -> None:
+    """The memory format of the convolutions is free."""
+    model = tiny_unet()
+    latents, c_noise, rest = inputs()
+    with torch.no_grad():
+        expected = model(latents, c_noise, **rest)
+        model.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(model(latents, c_noise, **rest), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_noise_labels_are_told_apart() -> None:
+    """Neighbouring levels of a 50-step schedule have sinusoidal embeddings at a clear distance."""
+    sigmas = NoiseSchedule(sigma_max=700.0).sigmas()[:-1]
+    timesteps = (TIME_SCALE * noise_label(sigmas) + TIME_SHIFT).float()
+    embeddings = build_unet(TINY).unet.time_proj(timesteps)
+    assert (embeddings.diff(dim=0).norm(dim=1) > 0.2 * embeddings.norm(dim=1).mean()).all()
+
+
+def test_paper_size_is_a_configuration() -> None:
+    """The defaults give Stable Diffusion 1.5's 859,520,964 parameters, those of the 154 + 4 more channels in and out
+    and of 16 3D layers."""
+    with torch.device("meta"):
+        model = build_unet(UNetParams())
+    count = {True: 0, False: 0}
+    for name, weight in model.named_parameters():
+        count["_3d." in name] += weight.numel()
+    channels = 320 * 9 * (4 + 149 + 1) + 320 * 9 * 4 + 4
+    assert count[False] == 859_520_964 + channels
+    widths = [320] * 5 + [640] * 5 + [1280] * 6
+    assert count[True] == sum(4 * c * c + c + 2 * c for c in widths)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_levels": (True,)}, "attention_levels: expected 2, one a level, got 1"),
+        ({"sample_size": 5}, "sample_size: expected a multiple of 2, got 5"),
+        ({"norm_groups": 5}, "block_out_channels: expected multiples of norm_groups 5, got 16"),
+        ({"multiview_factors": (1, 3)}, r"multiview_factors: expected some of \[1, 2\] for 2 levels, got 3"),
+    ],
+)
+def test_contradictory_sizes_are_refused(changes: dict[str, object], message: str) -> None:
+    """The error names the field, what is allowed and what was given."""
+    with pytest.raises(ValueError, match=message):
+        UNetParams(**{**TINY.model_dump(), **changes})
+
+
+def test_other_kinds_of_unet_are_refused() -> None:
+    """An inpainting UNet and one whose blocks lack cross-attention can't be grown."""
+    with pytest.raises(ValueError, match="expected as many channels in as out"):
+        MultiviewUNet.from_unet(base_unet(in_channels=9))
+    with pytest.raises(ValueError, match="transformer blocks of Stable Diffusion's type"):
+        MultiviewUNet.from_unet(base_unet(attention_type="gated"), multiview_factors=(1,))
+
+
+def test_double_precision_survives_growth() -> None:
+    """from_unet keeps the dtype of the weights it grows from."""
+    model = MultiviewUNet.from_unet(base_unet().double(), multiview_factors=(1,))
+    wake(model)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float64}
