@@ -1,0 +1,183 @@
+"""The command line: reads what is asked, runs a flow, prints what came of it.
+
+Exit status 0 only when what was asked is there. The user's mistakes are told in a line or two, without a
+traceback. Whatever takes long to import is imported by the command that needs it.
+"""
+
+import importlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.options import RunOptions, run_command
+from flows.progress import shown_progress
+from flows.server import configure, engine_server
+from storage.errors import SpinMeRoundError
+
+app = typer.Typer(
+    help="From seeds to a trained multi-view identity model: synthetic heads, a dataset, training, a report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+dataset_app = typer.Typer(help="Look at a published dataset.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
+RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
+DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")]
+
+
+def main() -> None:
+    """Entry point of `spinmeround`."""
+    with told_errors():
+        app(standalone_mode=True)
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Tell the user's mistakes in their own words and leave with status 2."""
+    try:
+        yield
+    except SpinMeRoundError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise SystemExit(130) from None
+
+
+@run_command(app)
+def demo(options: RunOptions, retry_quarantined: RetryOption = False) -> None:
+    """Everything, from seeds to a report."""
+    summary = run_flow(options, "flows.workflow:workflow_flow", retry_quarantined=retry_quarantined)
+    tell(summary, options, "heads", "dataset", "training", "evaluation", "report")
+
+
+@run_command(app)
+def build(options: RunOptions, retry_quarantined: RetryOption = False) -> None:
+    """Build and publish the dataset of a profile."""
+    summary = run_flow(options, "flows.dataset:dataset_flow", retry_quarantined=retry_quarantined)
+    tell(summary, options, "heads", "dataset")
+
+
+@run_command(app)
+def stage(name: Annotated[str, typer.Argument(help="sample, screen, render, ...")], options: RunOptions) -> None:
+    """Run one stage of the heads, and no other."""
+    tell(run_flow(options, "flows.stages:stage_flow", stage=name), options, "heads")
+
+
+@run_command(app)
+def train(options: RunOptions) -> None:
+    """Train on the published dataset of a profile; goes on where an earlier training was ended."""
+    tell(run_flow(options, "flows.training:training_flow"), options, "dataset", "training")
+
+
+@run_command(app)
+def evaluate(options: RunOptions) -> None:
+    """Measure the trained model on held-out heads, against the truth and against baselines."""
+    tell(run_flow(options, "flows.evaluation:evaluation_flow"), options, "dataset", "evaluation")
+
+
+@run_command(app)
+def report(options: RunOptions) -> None:
+    """Write the report of a run, with whatever has been done of it."""
+    tell(run_flow(options, "flows.report:report_flow"), options, "report")
+
+
+@dataset_app.command("info")
+def dataset_info(path: DatasetArgument) -> None:
+    """What a dataset holds, as JSON."""
+    from storage.dataset import info
+
+    typer.echo(json.dumps(info(path), indent=1))
+
+
+@dataset_app.command("verify")
+def dataset_verify(path: DatasetArgument) -> None:
+    """Check every file and every array of a dataset; exit status 1 when something is wrong."""
+    from storage.dataset import verify
+
+    problems = verify(path)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    typer.echo(f"{path}: {f'{len(problems)} problems' if problems else 'whole'}")
+    if problems:
+        raise SystemExit(1)
+
+
+@app.command()
+def serve(
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs, whose history is shown.")] = Path("runs"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the server and its UI.")] = 4200,
+) -> None:
+    """Start the Prefect server and its UI, and serve all flows as deployments."""
+    from flows.serve import serve_all
+
+    serve_all(runs, port)
+
+
+def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any]:
+    """Run one flow, with a Prefect server there meanwhile; returns the run's summary."""
+    home = configure(options.runs, quiet=True)
+    with engine_server(home) as server:
+        profile, place = options.load()
+        from flows.recording import settle
+        from flows.run_folder import open_run
+        from flows.stages import sized
+
+        module, name = entry.split(":")
+        flow = sized(getattr(importlib.import_module(module), name), profile)
+        folder = open_run(place, profile.name)
+        if server is not None:
+            server.wait()
+        began = datetime.now(UTC)
+        try:
+            with shown_progress():
+                flow(profile=profile, place=place, **arguments)
+        finally:
+            settle(began)
+        return dict(json.loads(folder.summary.read_text()))
+
+
+def tell(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:
+    """Print what came of a run, and where it is."""
+    tellers = {"heads": _heads, "dataset": _dataset, "training": _training, "evaluation": _evaluation}
+    for part in parts:
+        if summary[part] is not None:
+            typer.echo(tellers[part](summary[part]) if part in tellers else f"{part:<10} {summary[part]}")
+    made = sum(stage["made"] for stage in summary["stages"].values())
+    reused = sum(stage["reused"] for stage in summary["stages"].values())
+    typer.echo(f"{'artifacts':<10} {made} made, {reused} reused")
+    typer.echo(f"{'run':<10} {summary['folder']}")
+    runs = "" if options.runs == Path("runs") else f" --runs {options.runs}"
+    typer.echo(f"{'UI':<10} spinmeround serve{runs}, then open http://127.0.0.1:4200")
+
+
+def _heads(heads: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{number} {reason}" for reason, number in heads["screened_out"].items())
+    dropped = f"{heads['dropped']} screened out" + (f" ({reasons})" if reasons else "")
+    rest = f"{heads['quarantined']} quarantined, {heads['written']} written"
+    return f"{'heads':<10} {heads['asked']} asked, {dropped}, {rest}"
+
+
+def _dataset(dataset: dict[str, Any]) -> str:
+    return f"{'dataset':<10} {dataset['path']}\n{'digest':<10} {dataset['digest']}"
+
+
+def _training(training: dict[str, Any]) -> str:
+    first, last = training["loss_first"], training["loss_last"]
+    return f"{'training':<10} {training['steps']} steps, loss {first:.4f} to {last:.4f}"
+
+
+def _evaluation(evaluation: dict[str, Any]) -> str:
+    rows = {"model": evaluation["model"], **evaluation["baselines"]}
+    lines = []
+    for name, metrics in rows.items():
+        known = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items() if value is not None)
+        lines.append(f"{'evaluation' if not lines else '':<10} {name.replace('_', ' ')}: {known}")
+    return "\n".join(lines)

@@ -1,0 +1,97 @@
+"""The dataset flow: plan, the stages of the heads, publish."""
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.profile import Profile
+from flows.progress import progress
+from flows.run_folder import Place
+from flows.session import Session, current, joined
+from flows.shards import STAGES, waiting
+from flows.stages import TASK_OPTIONS, run_stages, state_name
+from storage.errors import ConfigError
+from tasks.publish import Counts, Published, dataset_attributes, publish
+from tasks.stages import DATASET_STAGES
+
+
+@flow(name="dataset", flow_run_name="dataset {profile.name}", persist_result=False)
+def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
+    """Build the dataset of a profile and publish it; returns its digest.
+
+    Heads that failed for good in an earlier build are left out unless `retry_quarantined`.
+    """
+    with joined(profile, place) as session:
+        if retry_quarantined:
+            session.store.clear_failures()
+        planned = plan_task.submit()
+        planned.result()
+        runs = run_stages(session, DATASET_STAGES, wait_for=[planned])
+        return publish_task.submit(wait_for=runs).result().digest
+
+
+@task(name="plan", task_run_name="plan", **TASK_OPTIONS)
+def plan_task() -> State[int]:
+    """Which heads are asked for, and the keys of everything that will be made of them."""
+    session = current()
+    first, last = session.heads[0], session.heads[-1]
+    return Completed(message=f"{len(session.keys)} heads, {first.id} to {last.id}", data=len(session.keys))
+
+
+@task(name="publish", task_run_name="publish", **TASK_OPTIONS)
+def publish_task() -> State[Published]:
+    """Join the written heads into a frozen dataset."""
+    session = current()
+    heads, counts = session.census()
+    keys = {head.id: session.keys[head.id]["write"] for head in heads}
+    with session.ledger.timed("publish"):
+        found = publish(session.store, heads, keys, attributes(session, counts), session.folder.datasets)
+    session.ledger.add("publish", made=found.outcome == "made", reused=found.outcome == "reused")
+    session.results["dataset"] = {"path": str(found.path), "digest": found.digest}
+    progress().say(f"dataset: {counts.written} heads in {found.path}")
+    _show_census(counts, found)
+    return Completed(name=state_name(found.outcome), message=f"digest {found.digest}", data=found)
+
+
+def find_dataset(session: Session) -> Published:
+    """The published dataset of this profile; raises ConfigError where it has not been built to its end."""
+    unfinished = next((head for head in session.heads if waiting(session, STAGES["write"], head)), None)
+    heads, counts = session.census()
+    found = None
+    if unfinished is None and heads:
+        keys = {head.id: session.keys[head.id]["write"] for head in heads}
+        found = publish(session.store, heads, keys, attributes(session, counts), session.folder.datasets)
+    if found is None:
+        missing = f"{unfinished.id} is not written yet" if unfinished else "none of its heads was written"
+        raise ConfigError(
+            f"run folder {session.folder.root}: expected the dataset of these parameters, but {missing}; "
+            "run 'spinmeround build' with the same options first"
+        )
+    session.results["dataset"] = {"path": str(found.path), "digest": found.digest}
+    return found
+
+
+def attributes(session: Session, counts: Counts) -> dict[str, Any]:
+    """What the dataset says of itself; only what decides its content, so that the digest is a function of that."""
+    sections: dict[str, Any] = {"plan": session.profile.plan}
+    fingerprints = {}
+    for stage in DATASET_STAGES:
+        sections |= session.sections[stage.name]
+        if found := stage.weights(session.sections[stage.name]):
+            fingerprints["generator" if stage.name == "sample" else stage.name] = found
+    return dataset_attributes(sections, fingerprints, counts, session.profile.publish)
+
+
+def _show_census(counts: Counts, found: Published) -> None:
+    """What became of all heads, as an artifact in the UI."""
+    rows = {
+        "asked": counts.asked,
+        **{f"screened out: {reason}": number for reason, number in counts.screened_out.items()},
+        "quarantined": counts.quarantined,
+        "written": counts.written,
+    }
+    table = [{"heads": name, "number": number} for name, number in rows.items()]
+    create_table_artifact(table, key="dataset", description=f"Dataset {found.digest[:12]}")

@@ -1,0 +1,50 @@
+"""What a run did, counted while it goes: thread-safe, and all that the summary says about stages."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCount:
+    """Artifacts of one stage; `seconds` is the time spent in it, added up over all workers."""
+
+    made: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+
+
+class Ledger:
+    """Counts by stage."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stages: dict[str, StageCount] = {}
+
+    def add(self, stage: str, *, made: int = 0, reused: int = 0, seconds: float = 0.0) -> None:
+        """Add to a stage's counts; stages are listed in the order of their first count."""
+        with self._lock:
+            old = self._stages.get(stage, StageCount())
+            self._stages[stage] = replace(
+                old, made=old.made + made, reused=old.reused + reused, seconds=old.seconds + seconds
+            )
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the block's time to the stage."""
+        start = monotonic()
+        try:
+            yield
+        finally:
+            self.add(stage, seconds=monotonic() - start)
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """{stage: {made, reused, seconds}}"""
+        with self._lock:
+            return {
+                name: {"made": count.made, "reused": count.reused, "seconds": round(count.seconds, 2)}
+                for name, count in self._stages.items()
+            }

@@ -1,0 +1,61 @@
+"""The options that all commands on a run share, as one value."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from flows.profile import Profile
+    from flows.run_folder import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Which profile, with what changed, and where its run is."""
+
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Name of a profile, or a .toml file.")] = "demo"
+    set: Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")] = None
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs")
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; else RUNS/<profile>.")] = None
+    store: Annotated[Path | None, typer.Option("--store", help="Artifact store; else in the run's folder.")] = None
+    workers: Annotated[int | None, typer.Option("--workers", help="Worker processes; else one for each core.")] = None
+    shard_size: Annotated[int | None, typer.Option("--shard-size", help="Heads that one task run covers.")] = None
+
+    def load(self) -> "tuple[Profile, Place]":
+        """The profile and the place of the run; raises ConfigError."""
+        from flows.profile import load_profile
+        from flows.run_folder import Place
+
+        execution = {"workers": self.workers, "shard_size": self.shard_size}
+        over = [f"execution.{name}={value}" for name, value in execution.items() if value is not None]
+        place = Place(runs=str(self.runs), out=self.out and str(self.out), store=self.store and str(self.store))
+        return load_profile(self.profile, [*(self.set or []), *over]), place
+
+
+def run_command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function with a parameter `options: RunOptions` a command that has each of their fields as an option."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = [each for each in inspect.signature(function).parameters.values() if each.name != "options"]
+        shared = [
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+            for each in fields(RunOptions)
+        ]
+
+        @wraps(function)
+        def command(**values: Any) -> None:
+            options = RunOptions(**{each.name: values.pop(each.name) for each in fields(RunOptions)})
+            function(options=options, **values)
+
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + shared
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        app.command()(command)
+        return function
+
+    return register

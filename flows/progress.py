@@ -1,0 +1,113 @@
+"""What a person sees of a run: bars where a terminal looks on, plain lines where none does."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told by the flows how far each stage is; `total` is in whatever the stage counts (heads, steps)."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins."""
+
+    def advance(self, name: str, by: int = 1, note: str = "") -> None:
+        """Part of a stage is done; `note` is a word on how it goes."""
+
+    def say(self, line: str) -> None:
+        """Something worth a line."""
+
+
+class PlainProgress:
+    """Lines on standard error; a stage speaks when it begins, at most at every tenth of it, and when it ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+
+    def stage(self, name: str, total: int) -> None:
+        with self._lock:
+            self._totals[name], self._done[name] = total, 0
+
+    def advance(self, name: str, by: int = 1, note: str = "") -> None:
+        with self._lock:
+            total, before = self._totals[name], self._done[name]
+            self._done[name] = now = before + by
+            if now >= total or now * 10 // total > before * 10 // total:
+                self._write(f"{name}: {now}/{total}{'  ' + note if note else ''}")
+
+    def say(self, line: str) -> None:
+        with self._lock:
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class BarProgress:
+    """A bar a stage."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.description:>10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, int] = {}
+
+    def __enter__(self) -> "BarProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        self._tasks[name] = self._bars.add_task(name, total=total, note="")
+
+    def advance(self, name: str, by: int = 1, note: str = "") -> None:
+        self._bars.update(self._tasks[name], advance=by, **({"note": note} if note else {}))
+
+    def say(self, line: str) -> None:
+        self._bars.console.print(line, highlight=False, markup=False)
+
+
+_current: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Show the progress of what runs inside the block: bars on a terminal, else lines."""
+    if sys.stderr.isatty():
+        with BarProgress() as bars:
+            yield from _set(bars)
+    else:
+        yield from _set(PlainProgress())
+
+
+def _set(progress: Progress) -> Iterator[Progress]:
+    token = _current.set(progress)
+    try:
+        yield progress
+    finally:
+        _current.reset(token)
+
+
+def progress() -> Progress:
+    """The progress of the run that goes on here."""
+    found = _current.get()
+    if found is None:
+        found = PlainProgress()
+        _current.set(found)
+    return found

@@ -1,0 +1,31 @@
+"""Waits until the server has written a run down: task runs are recorded from events, some time after they end."""
+
+import time
+from datetime import datetime
+
+from prefect import get_client
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterStartTime
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+
+_PATIENCE_S = 15.0
+_FLUSH_S = 1.2
+
+
+def settle(since: datetime) -> None:
+    """Hand all events and logs to the server, then wait until the task runs that began after `since` have ended there.
+
+    Gives up quietly after some seconds: the artifact store, not the server, knows what was done.
+    """
+    EventsWorker.drain_all(timeout=_PATIENCE_S)
+    APILogWorker.drain_all(timeout=_PATIENCE_S)
+    deadline, before = time.monotonic() + _PATIENCE_S, -1
+    began = TaskRunFilter(start_time=TaskRunFilterStartTime(after_=since))
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            runs = client.read_task_runs(task_run_filter=began)
+            settled = all(run.state is not None and run.state.is_final() for run in runs)
+            if settled and len(runs) == before:
+                return
+            before = len(runs)
+            time.sleep(_FLUSH_S)

@@ -1,0 +1,46 @@
+"""The report flow: one HTML file of a run, from what lies on its disk."""
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.dataset import find_dataset
+from flows.evaluation import find_evaluation, find_training
+from flows.profile import Profile
+from flows.run_folder import Place
+from flows.session import current, joined
+from flows.stages import TASK_OPTIONS
+from tasks.report import run_report
+from tasks.report_collect import FinishedRun
+
+
+@flow(name="report", flow_run_name="report {profile.name}", persist_result=False)
+def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+    """Write the report of a run; returns its path. Training and evaluation are in it where they have been done."""
+    with joined(profile, place):
+        return report_task.submit().result()
+
+
+@task(name="report", task_run_name="report", **TASK_OPTIONS)
+def report_task() -> State[str]:
+    """Collect and render."""
+    session = current()
+    dataset = find_dataset(session)
+    training = find_training(session, dataset)
+    evaluation = find_evaluation(session, dataset, training) if training else None
+    with session.ledger.timed("report"):
+        run = FinishedRun(
+            name=session.profile.name,
+            store=session.store,
+            heads=session.heads,
+            keys=session.keys,
+            dataset=dataset.path,
+            training=("train", training) if training else None,
+            evaluation=("evaluate", evaluation) if evaluation else None,
+            stages=session.ledger.stages(),
+            parameters=session.profile.model_dump(mode="json"),
+        )
+        path = run_report(run, session.folder.report, session.profile.report)
+    session.ledger.add("report", made=1)
+    session.results["report"] = str(path)
+    return Completed(message=str(path), data=str(path))

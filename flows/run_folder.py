@@ -1,0 +1,98 @@
+"""The folder of a run: where everything that a profile's build leaves is found.
+
+run.json            the profile's name and when the folder was made
+store/              the artifact store, unless another one is shared
+datasets/           published datasets
+training/           checkpoints while training
+report.html, summary.json, summaries/
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.errors import ConfigError, environment_errors
+from storage.files import make_folder, write_atomic
+
+
+class Place(BaseModel):
+    """Where a run is and where its artifacts are; relative to the working folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runs: str = Field(default="runs", description="Folder of all runs")
+    out: str | None = Field(default=None, description="Folder of this run; by default runs/<profile>")
+    store: str | None = Field(default=None, description="Artifact store; by default the folder 'store' of the run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """A run's folder, made and guarded by `open_run`."""
+
+    root: Path
+    store: Path
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "training"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+
+def open_run(place: Place, profile: str) -> RunFolder:
+    """The run folder of a profile, made where there is none.
+
+    Raises:
+        ConfigError: the folder is another profile's, or no run folder at all though it holds something.
+        StorageUnavailable: it can't be written.
+    """
+    root = Path(place.out) if place.out else Path(place.runs) / profile
+    store = Path(place.store) if place.store else root / "store"
+    for folder in (root, store):
+        blocked = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+        if blocked:
+            raise ConfigError(f"run folder {folder}: expected a folder at {blocked}, found a file; choose another path")
+    with environment_errors(root):
+        make_folder(root.absolute())
+        _claim(root, profile)
+    return RunFolder(root=root.absolute(), store=store.absolute())
+
+
+def _claim(root: Path, profile: str) -> None:
+    marker = root / "run.json"
+    if not marker.exists():
+        if strangers := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
+            raise ConfigError(
+                f"run folder {root}: expected an empty folder or a run's, found {', '.join(strangers)}, no run.json; "
+                "choose another folder with --out"
+            )
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        write_atomic(marker, json.dumps({"profile": profile, "created": created}, indent=1).encode())
+    found = _owner(marker)
+    if found != profile:
+        raise ConfigError(
+            f"run folder {root}: expected a run of profile {profile!r}, found one of {found!r}; "
+            "choose another folder with --out or --runs"
+        )
+
+
+def _owner(marker: Path) -> str:
+    try:
+        return str(json.loads(marker.read_text())["profile"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{marker}: expected JSON with the profile's name, found something else; restore or remove it"
+        ) from error

@@ -1,0 +1,166 @@
+"""The stages of the heads as Prefect task runs: one for each shard that has something missing.
+
+A stage in which nothing is missing is one task run, shown as cached. Keys are known before anything is
+made, so all task runs are handed to the runner at once, a stage after the other, each waiting for the same
+shard's task runs of the stages that it reads: no stage waits for the slowest head of the one before.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.flows import Flow
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.profile import Profile
+from flows.progress import progress
+from flows.run_folder import Place
+from flows.session import Session, current, joined, worker_count
+from flows.shards import STAGES, ShardCount, run_shard, waiting
+from storage.errors import ConfigError, CorruptArtifact
+from tasks.stage import Outcome, Stage
+
+TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
+"""The store decides what is done already, and only ids and counts come back from a task."""
+
+
+@task(name="shard", **TASK_OPTIONS)
+def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
+    """Make what is missing of a stage for these heads."""
+    session, logger = current(), get_run_logger()
+    chosen = set(heads)
+    count = run_shard(session, STAGES[stage], [head for head in session.heads if head.id in chosen])
+    logger.info("%s: %s", stage, count)
+    for failure in count.quarantined:
+        logger.warning("%s quarantined in %s: %s\n%s", failure.subject, stage, failure.reason, failure.traceback)
+        progress().say(f"quarantined {failure.subject} in {stage}: {failure.reason}")
+    return Completed(message=str(count), data=count)
+
+
+@task(name="reused", **TASK_OPTIONS)
+def reused_task(stage: str, heads: int) -> State[ShardCount]:
+    """Nothing is missing of a stage."""
+    return Completed(name="Cached", message=f"all {heads} reused", data=ShardCount(reused=heads))
+
+
+def state_name(outcome: Outcome) -> str:
+    """How a task run that made or reused one thing is called in the UI."""
+    return "Cached" if outcome == "reused" else "Completed"
+
+
+Runs = dict[int, PrefectFuture[ShardCount]]
+"""Task runs of one stage by shard."""
+
+
+def run_stages(
+    session: Session, stages: Sequence[Stage], wait_for: Sequence[PrefectFuture[Any]] = ()
+) -> list[PrefectFuture[ShardCount]]:
+    """Make what is missing of these stages, for all heads, with task runs of the flow that goes on here.
+
+    Returns the task runs of the last stage.
+
+    Raises:
+        CorruptArtifact: artifacts were found that are not whole; they have been moved aside.
+        StorageUnavailable, SpinMeRoundError: what ends a build.
+    """
+    missing = _missing(session, stages)
+    runs: dict[str, Runs] = {}
+    for stage in stages:
+        runs[stage.name] = _submit(session, stage, missing[stage.name], runs, wait_for)
+    wait([run for shards in runs.values() for run in shards.values()])
+    session.check()
+    for stage in stages:
+        _show_counts(stage.name, [run.result() for run in _distinct(runs[stage.name].values())])
+    return _distinct(runs[stages[-1].name].values())
+
+
+def _missing(session: Session, stages: Sequence[Stage]) -> dict[str, list[int]]:
+    """Indices of the heads that each stage is to make, as far as the screen's verdicts are known."""
+    corrupt: list[CorruptArtifact] = []
+    missing: dict[str, list[int]] = {stage.name: [] for stage in stages}
+    for stage in stages:
+        for index, head in enumerate(session.heads):
+            try:
+                if waiting(session, stage, head):
+                    missing[stage.name].append(index)
+            except CorruptArtifact as error:
+                corrupt.append(error)
+    if corrupt:
+        more = f" (and {len(corrupt) - 1} more)" if len(corrupt) > 1 else ""
+        raise CorruptArtifact(f"{corrupt[0]}{more}")
+    return missing
+
+
+def _submit(
+    session: Session,
+    stage: Stage,
+    missing: Sequence[int],
+    runs: Mapping[str, Runs],
+    wait_for: Sequence[PrefectFuture[Any]],
+) -> Runs:
+    size = session.profile.execution.shard_size
+    shards = range(-(-len(session.heads) // size))
+    upstream = [name for name in (*stage.inputs, *(("screen",) if stage.gated else ())) if name in runs]
+    before = {
+        shard: [runs[name][shard] for name in upstream if shard in runs[name]] or list(wait_for) for shard in shards
+    }
+    present = sum(session.store.has(stage.name, session.keys[head.id][stage.name]) for head in session.heads)
+    session.ledger.add(stage.name, reused=present)
+    if not missing:
+        named = reused_task.with_options(name=stage.name, task_run_name=stage.name)
+        everything = _distinct(run for shard in shards for run in before[shard])
+        return dict.fromkeys(shards, named.submit(stage.name, present, wait_for=everything))
+    progress().stage(stage.name, len(missing))
+    found = {}
+    for shard in sorted({index // size for index in missing}):
+        heads = [session.heads[index].id for index in missing if index // size == shard]
+        last = min((shard + 1) * size, len(session.heads)) - 1
+        named_shard = shard_task.with_options(name=stage.name, task_run_name=f"{stage.name} {shard * size}-{last}")
+        found[shard] = named_shard.submit(stage.name, heads, wait_for=before[shard])
+    return found
+
+
+def _distinct(runs: Iterable[PrefectFuture[ShardCount]]) -> list[PrefectFuture[ShardCount]]:
+    return list({run.task_run_id: run for run in runs}.values())
+
+
+def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
+    """What became of the heads in a stage, as an artifact in the UI."""
+    lost = [failure for count in counts for failure in count.quarantined]
+    row = [sum(getattr(count, name) for count in counts) for name in ("made", "reused", "skipped")]
+    lines = [
+        f"| stage | made | reused | skipped | quarantined |\n|---|---|---|---|---|\n"
+        f"| {stage} | {row[0]} | {row[1]} | {row[2]} | {len(lost)} |",
+        *(f"- {failure.subject}: {failure.reason} ({failure.attempts} attempts)" for failure in lost),
+    ]
+    create_markdown_artifact("\n\n".join(lines), key=f"stage-{stage}", description=f"Heads in the stage {stage}")
+
+
+@flow(name="stage", flow_run_name="stage {stage} of {profile.name}", persist_result=False)
+def stage_flow(profile: Profile, stage: str, place: Place = Place()) -> None:  # noqa: B008 (frozen)
+    """One stage of the heads, and no other: its inputs must be there."""
+    if stage not in STAGES:
+        raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES)}")
+    with joined(profile, place) as session:
+        _require_inputs(session, STAGES[stage])
+        run_stages(session, [STAGES[stage]])
+
+
+def _require_inputs(session: Session, stage: Stage) -> None:
+    upstream = [*stage.inputs, *(("screen",) if stage.gated else ())]
+    for name in upstream:
+        if not any(session.store.has(name, session.keys[head.id][name]) for head in session.heads):
+            raise ConfigError(
+                f"stage {stage.name}: expected the artifacts of {name} with these parameters, found none in "
+                f"{session.store.root}; run the stage {name} first"
+            )
+
+
+def sized(flow: Flow[..., Any], profile: Profile) -> Flow[..., Any]:
+    """The flow with as many threads for task runs as the profile has workers."""
+    return flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=worker_count(profile)))

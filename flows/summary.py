@@ -1,0 +1,47 @@
+"""What a run leaves to be read by people and programs: `summary.json`, and all earlier ones in `summaries/`."""
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from storage.errors import environment_errors
+from storage.files import write_atomic
+
+if TYPE_CHECKING:
+    from flows.session import Session
+
+
+def summarise(session: "Session") -> dict[str, Any]:
+    """The summary of a run; parts that this run did not touch are null.
+
+    `heads` {asked, screened_out {reason: number}, quarantined, written}; a head that was dropped for two
+    reasons counts under both. `stages` {name: {made, reused, seconds}}, the seconds added up over workers.
+    `dataset` {path, digest}, `training` {steps, loss_first, loss_last}, `evaluation` {model, baselines},
+    `report` the path of the HTML file.
+    """
+    _, counts = session.census()
+    return {
+        "profile": session.profile.name,
+        "folder": str(session.folder.root),
+        "heads": {
+            "asked": counts.asked,
+            "screened_out": dict(counts.screened_out),
+            "dropped": counts.dropped,
+            "quarantined": counts.quarantined,
+            "written": counts.written,
+        },
+        "stages": session.ledger.stages(),
+        **{part: session.results.get(part) for part in ("dataset", "training", "evaluation", "report")},
+        "parameters": session.profile.model_dump(mode="json"),
+    }
+
+
+def write_summary(session: "Session") -> dict[str, Any]:
+    """Write the summary, and a copy that later runs leave alone; returns it."""
+    summary = summarise(session)
+    data = (json.dumps(summary, indent=1) + "\n").encode()
+    with environment_errors(session.folder.root):
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        write_atomic(session.folder.root / "summaries" / f"{stamp}.json", data)
+        write_atomic(session.folder.summary, data)
+    return summary

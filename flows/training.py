@@ -1,0 +1,99 @@
+"""The training flow: encode the dataset's views, then train the multiview model on their latents.
+
+The networks are imported by the worker that trains, so finding that all is there already takes no time.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.dataset import find_dataset
+from flows.profile import Profile
+from flows.progress import progress
+from flows.run_folder import Place
+from flows.session import Session, current, joined, worker_count
+from flows.shards import STAGES
+from flows.stages import TASK_OPTIONS, run_stages, state_name
+from storage.artifacts import ArtifactStore
+from tasks.encode import EncodeParams, publish_latents
+from tasks.publish import Published
+from tasks.stage import Outcome
+from tasks.train_params import TrainingResult, TrainParams, load_training, training_key
+
+
+@flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
+def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+    """Train on the published dataset of a profile; returns the key of the training's artifact."""
+    with joined(profile, place) as session:
+        dataset = find_dataset(session)
+        runs = run_stages(session, [STAGES["encode"]])
+        latents = latents_task.submit(dataset.path, wait_for=runs)
+        return train_task.submit(dataset, wait_for=[latents]).result()
+
+
+@task(name="latents", task_run_name="latents", **TASK_OPTIONS)
+def latents_task(dataset: Path) -> State[str]:
+    """Put the heads' latents beside their pictures in the dataset."""
+    session = current()
+    heads, _ = session.census()
+    with session.ledger.timed("encode"):
+        folders = {head.id: session.store.open("encode", session.keys[head.id]["encode"]).path for head in heads}
+        digest = publish_latents(dataset, folders, session.profile.encode)
+    return Completed(message=f"latents of {len(heads)} heads, digest {digest}", data=digest)
+
+
+@task(name="train", task_run_name="train", **TASK_OPTIONS)
+def train_task(dataset: Published) -> State[str]:
+    """Train in a process of its own that has all cores; goes on from the newest checkpoint."""
+    session, profile = current(), current().profile
+    key = training_key(dataset.digest, profile.train, profile.encode)
+    outcome: Outcome = "reused"
+    with session.ledger.timed("train"):
+        if not session.store.has("train", key):
+            arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
+            progress().stage("train", profile.train.steps)
+            with session.pool.alone(threads=worker_count(profile)) as worker:
+                outcome = worker.call(_train, *arguments, report=stepper("train"))
+        result = note_training(session, key)
+    session.ledger.add("train", made=outcome == "made", reused=outcome == "reused")
+    message = f"{result.steps} steps, loss {result.loss_first:.3f} to {result.loss_last:.3f}"
+    return Completed(name=state_name(outcome), message=message, data=key)
+
+
+def note_training(session: Session, key: str) -> TrainingResult:
+    """The result of a training that the store has, put into the results of the run."""
+    result = load_training(session.store.open("train", key).path)
+    losses = {"loss_first": result.loss_first, "loss_last": result.loss_last}
+    session.results["training"] = {"key": key, "steps": result.steps, **losses}
+    return result
+
+
+def stepper(stage: str) -> Callable[[tuple[int, str]], None]:
+    """Shows (steps done, note) reports of a stage, which may begin in the middle."""
+    done = 0
+
+    def show(report: tuple[int, str]) -> None:
+        nonlocal done
+        progress().advance(stage, by=report[0] - done, note=report[1])
+        done = report[0]
+
+    return show
+
+
+def _train(
+    store: Path,
+    dataset: Path,
+    params: TrainParams,
+    encode: EncodeParams,
+    checkpoints: Path,
+    report: Callable[[tuple[int, str]], None],
+) -> Outcome:
+    from tasks.train import make_training
+
+    def step(done: int, steps: int, loss: float) -> None:
+        report((done, f"loss {loss:.3f}"))
+
+    return make_training(ArtifactStore(store), dataset, params, encode, checkpoints, step)[0]

@@ -1,0 +1,66 @@
+"""One Prefect server for all end-to-end tests, and the smallest profile that goes through every stage."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.profile import Profile, validated
+from tests.support.weights import write_autoencoder, write_recognition
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "generator": {"name": "tests.support.tiny:make"},
+    "plan": {"heads": 4},
+    "views": {"azimuths": 4, "elevations_deg": [0.0]},
+    "sample": {"resolution": 16, "previews": {"azimuths": 4, "elevations_deg": [0.0]}},
+    "screen": {"resolution": 16, "silhouette_spikes": 1.0, "depth_to_width": [0.1, 10.0]},
+    "render": {"resolution": 16},
+    "mesh": {"resolution": 24},
+    "execution": {"shard_size": 2, "workers": 1, "retries": 1, "max_quarantined_share": 0.5},
+}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """API of a real server in a process of its own."""
+    with prefect_test_harness(server_startup_timeout=180):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Sections of a profile that name small random weights."""
+    folder = tmp_path_factory.mktemp("weights")
+    return {
+        "embed": {"recognition": str(write_recognition(folder / "recognition.onnx"))},
+        "encode": {"autoencoder": str(write_autoencoder(folder / "autoencoder"))},
+    }
+
+
+@pytest.fixture
+def tiny(weights: dict[str, Any]) -> Callable[..., Profile]:
+    """The tiny profile with fields changed, as `section__field=value`."""
+
+    def make(**changes: Any) -> Profile:
+        values = {**weights, **{name: dict(v) if isinstance(v, dict) else v for name, v in TINY.items()}}
+        for name, value in changes.items():
+            section, _, field = name.partition("__")
+            if field:
+                values[section] = {**values.get(section, {}), field: value}
+            else:
+                values[section] = value
+        return validated(values, source="test")
+
+    return make
+
+
+@pytest.fixture
+def environment(server: str) -> dict[str, str]:
+    """Environment of a command in a process of its own that uses the tests' server."""
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PREFECT_API_URL": server, "PYTHONPATH": str(root)}

@@ -1,0 +1,48 @@
+"""What end-to-end tests do with runs: build, read the summary, ask the server what it recorded."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
+
+from flows.dataset import dataset_flow
+from flows.profile import Profile
+from flows.run_folder import Place
+from flows.stages import sized
+
+
+def build(profile: Profile, runs: Path, **options: Any) -> dict[str, Any]:
+    """Build a profile's dataset below `runs`; returns the run's summary."""
+    sized(dataset_flow, profile)(profile, Place(runs=str(runs), **options))
+    return summary(runs / profile.name)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """The summary of the run in `folder`."""
+    return json.loads((folder / "summary.json").read_text())
+
+
+def counts(found: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """(made, reused) by stage."""
+    return {name: (stage["made"], stage["reused"]) for name, stage in found["stages"].items()}
+
+
+def recorded(flow_name: str, expected: int) -> dict[str, str]:
+    """Name and state of the task runs of the newest run of a flow, once `expected` of them are there and final."""
+    deadline = time.monotonic() + 60
+    states: dict[str, str] = {}
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
+        flows = {run.id: client.read_flow(run.flow_id).name for run in runs}
+        newest = FlowRunFilter(id=FlowRunFilterId(any_=[next(run.id for run in runs if flows[run.id] == flow_name)]))
+        while time.monotonic() < deadline:
+            found = client.read_task_runs(flow_run_filter=newest)
+            states = {run.name: run.state.name for run in found if run.state is not None and run.state.is_final()}
+            if len(states) >= expected:
+                return states
+            time.sleep(0.5)
+    return states

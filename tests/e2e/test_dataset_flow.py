@@ -1,0 +1,137 @@
+"""What the dataset flow promises, on a real Prefect server."""
+
+import pytest
+import zarr
+
+from flows.run_folder import Place
+from flows.stages import stage_flow
+from storage.artifacts import ArtifactStore
+from storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
+from tasks.stages import DATASET_STAGES
+from tests.e2e.runs import build, counts, recorded
+
+STAGES = [stage.name for stage in DATASET_STAGES]
+pytestmark = pytest.mark.usefixtures("server")
+
+
+def test_first_build_makes_and_second_reuses(tiny, tmp_path):
+    """A build is a graph of shards; the same build again is one cached task run a stage, with the same digest."""
+    first = build(tiny(), tmp_path)
+    assert counts(first) == dict.fromkeys(STAGES, (4, 0)) | {"publish": (1, 0)}
+    assert first["heads"] == {"asked": 4, "screened_out": {}, "dropped": 0, "quarantined": 0, "written": 4}
+    shards = {f"{name} {shard}": "Completed" for name in STAGES for shard in ("0-1", "2-3")}
+    assert recorded("dataset", 16) == shards | {"plan": "Completed", "publish": "Completed"}
+
+    second = build(tiny(), tmp_path)
+    assert counts(second) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (0, 1)}
+    assert second["dataset"] == first["dataset"]
+    assert recorded("dataset", 9) == dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
+    assert len(list((tmp_path / "tiny" / "summaries").iterdir())) == 2
+
+
+def test_digest_is_a_function_of_the_profile_alone(tiny, tmp_path):
+    """Shards of one and of eight, one worker and two, give the same digest in separate stores."""
+    digests = {
+        build(tiny(execution={"shard_size": size, "workers": workers}), tmp_path / f"{size}-{workers}")["dataset"][
+            "digest"
+        ]
+        for size, workers in ((1, 2), (8, 1))
+    }
+    assert len(digests) == 1
+
+
+def test_one_changed_field_redoes_what_depends_on_it(tiny, tmp_path):
+    """Another marching-cubes level makes mesh, normals, write and publish anew, and nothing else."""
+    build(tiny(), tmp_path)
+    changed = counts(build(tiny(mesh__level=9.0), tmp_path))
+    again = {name: (4, 0) if name in ("mesh", "normals", "write") else (0, 4) for name in STAGES}
+    assert changed == again | {"publish": (1, 0)}
+
+
+def test_plain_zarr_reads_what_was_built(tiny, tmp_path):
+    """The dataset needs nothing of ours to be read."""
+    path = build(tiny(), tmp_path)["dataset"]["path"]
+    group = zarr.open_group(path, mode="r")
+    assert group["rgb"].shape == (4, 4, 16, 16, 3)
+    assert [int(seed) for seed in group["seed"][:]] == [0, 1, 2, 3]
+
+
+def test_a_head_that_always_fails_is_quarantined(tiny, tmp_path):
+    """The build goes on without it, remembers why, does not try again unasked, and does when asked."""
+    profile = tiny(generator={"name": "tests.support.tiny:make", "options": {"failing": [2]}})
+    found = build(profile, tmp_path)
+    assert found["heads"]["quarantined"] == 1
+    assert found["heads"]["written"] == 3
+    (failure,) = ArtifactStore(tmp_path / "tiny" / "store").failures()
+    assert (failure.subject, failure.stage, failure.attempts) == ("tiny-000002", "sample", 2)
+    assert "seed 2 has no nose" in failure.reason
+    assert "Traceback" in failure.traceback
+    assert counts(build(profile, tmp_path))["sample"] == (0, 3)
+
+
+def test_screened_heads_go_no_further(tiny, tmp_path):
+    """A head that the screen drops is counted by its reasons and never rendered."""
+    profile = tiny(generator={"name": "tests.support.tiny:make", "options": {"clipped": [1]}})
+    found = build(profile, tmp_path)
+    assert found["heads"]["dropped"] == 1
+    assert "clipped_volume" in found["heads"]["screened_out"]
+    assert counts(found)["screen"] == (4, 0)
+    assert counts(found)["render"] == (3, 0)
+
+
+def test_a_killed_worker_is_replaced(tiny, tmp_path):
+    """A worker that dies in the middle of a head is replaced, and the head is made at the next attempt."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    options = {"dying": [0, 3], "memory": str(memory)}
+    found = build(tiny(generator={"name": "tests.support.tiny:make", "options": options}), tmp_path)
+    assert found["heads"]["written"] == 4
+    assert sorted(path.name for path in memory.iterdir()) == ["0", "3"]
+
+
+def test_a_hanging_head_is_quarantined(tiny, tmp_path):
+    """A head that takes too long loses its worker and is given up with that reason."""
+    generator = {"name": "tests.support.tiny:make", "options": {"hanging": [1]}}
+    profile = tiny(generator=generator, execution={"timeout_s": 20.0, "retries": 0, "max_quarantined_share": 0.5})
+    assert build(profile, tmp_path)["heads"]["quarantined"] == 1
+    (failure,) = ArtifactStore(tmp_path / "tiny" / "store").failures()
+    assert failure.reason == "timed out after 20 s"
+
+
+def test_too_many_quarantined_heads_fail_the_build(tiny, tmp_path):
+    """Past the profile's share, the build fails and says what was wrong with the heads."""
+    generator = {"name": "tests.support.tiny:make", "options": {"failing": [0, 1, 2]}}
+    with pytest.raises(SpinMeRoundError, match="max_quarantined_share allows 2: .*seed 0 has no nose"):
+        build(tiny(generator=generator), tmp_path)
+
+
+def test_a_truncated_artifact_is_told_and_made_anew(tiny, tmp_path):
+    """The build that finds it names it and fails; the next one makes it anew, with the same digest."""
+    before = build(tiny(), tmp_path)
+    store = tmp_path / "tiny" / "store"
+    victim = next((store / "mesh").rglob("mesh.npz"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(CorruptArtifact, match=f"mesh/{victim.parent.name[:12]}"):
+        build(tiny(), tmp_path)
+    after = build(tiny(), tmp_path)
+    assert counts(after)["mesh"] == (1, 3)
+    assert after["dataset"] == before["dataset"]
+
+
+def test_another_profiles_folder_is_refused(tiny, tmp_path):
+    """Nothing of it is touched."""
+    build(tiny(plan={"heads": 1}), tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="expected a run of profile 'other', found one of 'tiny'"):
+        build(tiny(name="other"), tmp_path, out=str(tmp_path / "tiny"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_single_stage(tiny, tmp_path):
+    """A stage's own flow makes that stage alone, and says what is to be run first where its input is missing."""
+    place = Place(runs=str(tmp_path))
+    with pytest.raises(ConfigError, match="run the stage sample first"):
+        stage_flow(tiny(), "render", place)
+    stage_flow(tiny(), "sample", place)
+    store = ArtifactStore(tmp_path / "tiny" / "store")
+    assert sorted(path.name for path in store.root.iterdir() if path.name in STAGES) == ["sample"]
