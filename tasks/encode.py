@@ -1,0 +1,102 @@
+"""Encode: the latents of a head's views, RGB and normals, from the autoencoder that the model works in.
+
+Artifact: a Zarr group of one subject with rgb and normals, float16 (1, view, channel, height, width): the
+mean of the posterior times the autoencoder's scaling factor, so of about unit variance.
+Pictures are taken as they are on disk: RGB on white, normals (n + 1) / 2 in the world frame on (128, 128, 128).
+
+diffusers takes seconds to import, so that is left to the functions that run the autoencoder.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import zarr
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from torch import Tensor
+
+from storage.dataset import HeadEntry, add_latents, write_latents
+from storage.weights import embedded_weights, fingerprint
+from tasks.stage import Stage, StageJob, StageParams
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+
+class EncodeParams(StageParams):
+    """The autoencoder, and how many views go through it at once."""
+
+    autoencoder: str = Field("embedded", description="'embedded', or the path of a diffusers AutoencoderKL folder")
+    batch: int = Field(25, ge=1, description="Views encoded at once")
+
+
+def autoencoder_path(params: EncodeParams) -> Path:
+    """The folder of the autoencoder."""
+    return embedded_weights("autoencoder") if params.autoencoder == "embedded" else Path(params.autoencoder)
+
+
+def autoencoder_fingerprint(params: EncodeParams) -> str:
+    """What stands for the autoencoder's weights in keys and in the dataset."""
+    return fingerprint(autoencoder_path(params))
+
+
+@lru_cache(maxsize=2)
+def load_autoencoder(path: Path) -> "AutoencoderKL":
+    """The autoencoder in float32 on the CPU, for inference; the same object for the same path.
+
+    Raises ValueError where the folder holds none.
+    """
+    if not (path / "config.json").is_file():
+        raise ValueError(
+            f"encode.autoencoder: expected a folder with a diffusers AutoencoderKL (config.json), found none at {path}"
+        )
+    from diffusers import AutoencoderKL
+
+    autoencoder = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    return autoencoder.eval().requires_grad_(False)
+
+
+def as_images(pictures: UInt8[np.ndarray, "view height width 3"]) -> Float[Tensor, "view 3 height width"]:
+    """Bytes to [-1, 1], channels first."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def encode_images(
+    autoencoder: "AutoencoderKL", images: Float[Tensor, "view 3 height width"], batch: int
+) -> Float[Tensor, "view channel h w"]:
+    """Scaled latents of pictures in [-1, 1], `batch` of them at once."""
+    from models.diffusion.latents import encode_pictures
+
+    return torch.cat([encode_pictures(autoencoder, part) for part in images.split(batch)])
+
+
+def _weights(sections: Mapping[str, Any]) -> str:
+    return autoencoder_fingerprint(sections["encode"])
+
+
+def _make(job: StageJob) -> None:
+    params = job.sections["encode"]
+    autoencoder = load_autoencoder(autoencoder_path(params))
+    head = zarr.open_group(job.inputs["write"], mode="r")
+    rgb, normals = (
+        encode_images(autoencoder, as_images(np.asarray(head[name][0])), params.batch).numpy().astype(np.float16)
+        for name in ("rgb", "normals")
+    )
+    write_latents(job.out, rgb, normals)
+
+
+ENCODE = Stage(name="encode", version=1, reads=("encode",), inputs=("write",), weights=_weights, make=_make)
+
+
+def publish_latents(dataset: Path, latents: Mapping[str, Path], params: EncodeParams) -> str:
+    """Puts the `encode` artifacts of all heads (id to folder) into a dataset's `latents` group; returns its digest.
+
+    Latents of the same autoencoder that are there already stay. Raises DatasetError where a head is missing.
+    """
+    autoencoder = autoencoder_fingerprint(params)
+    return add_latents(dataset, [HeadEntry(id=id, folder=folder) for id, folder in latents.items()], autoencoder)

@@ -1,0 +1,56 @@
+"""The report of a run: one HTML file that needs nothing but itself.
+
+`render_report` is a pure function: the same data gives the same file, byte for byte. Pictures, style and
+script are inside the file, and its content security policy forbids it to load anything else.
+"""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from storage.errors import environment_errors
+from storage.files import write_atomic
+from tasks.report_collect import FinishedRun, collect_report
+from tasks.report_curves import summarise
+from tasks.report_data import ReportData
+from tasks.report_params import ReportParams
+from tasks.report_tables import flattened, heading, metric_rows, verdicts
+from tasks.report_view import drop_groups, head_card, novel_figure, viewer
+
+
+def run_report(run: FinishedRun, target: Path, params: ReportParams) -> Path:
+    """Write the report of a run to the file `target`, and return it."""
+    return write_report(target, collect_report(run, params), params)
+
+
+def render_report(data: ReportData, params: ReportParams = ReportParams()) -> str:  # noqa: B008 (frozen)
+    """The report as HTML."""
+    environment = Environment(
+        loader=PackageLoader("tasks", "templates"),
+        autoescape=select_autoescape(("html", "html.j2")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        params=params,
+        kept=[head_card(card, params) for card in data.kept],
+        drop_groups=drop_groups(data, params),
+        viewer=viewer(data.orbit, params),
+        curves=[summary for summary in map(summarise, data.curves) if summary],
+        novel_views=[novel_figure(views, params) for views in data.novel_views],
+        metric_rows=metric_rows(data.evaluation) if data.evaluation else [],
+        verdicts=verdicts(data.evaluation) if data.evaluation else [],
+        heading=heading,
+        flattened=flattened,
+        longest_stage=max((stage.seconds for stage in data.stages), default=0.0),
+    )
+
+
+def write_report(path: Path, data: ReportData, params: ReportParams = ReportParams()) -> Path:  # noqa: B008 (frozen)
+    """Write the report; whoever reads `path` sees all of it, or all of the one before."""
+    page = render_report(data, params)
+    with environment_errors(path):
+        write_atomic(path, page.encode())
+    return path

@@ -1,0 +1,126 @@
+"""What is trained: the multiview UNet and the text encoder that reads the identity, their optimiser and average.
+
+`TrainingState` packs into named tensors and back without loss, so a training that goes on from a
+checkpoint computes the very numbers that it would have computed without the interruption.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from models.diffusion.unet import MultiviewUNet, UNetParams, build_unet
+from models.identity.conditioning import IdentityConditioner
+from tasks.train_params import TextEncoderParams
+
+
+def build_text_encoder(params: TextEncoderParams) -> CLIPTextModel:
+    """A text encoder of these sizes with fresh random weights."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=params.vocabulary,
+            hidden_size=params.width,
+            intermediate_size=params.feed_forward,
+            num_hidden_layers=params.layers,
+            num_attention_heads=params.heads,
+            max_position_embeddings=params.prompt.length,
+            bos_token_id=params.prompt.start,
+            eos_token_id=params.prompt.end,
+            pad_token_id=params.prompt.padding,
+        )
+    )
+
+
+class Networks(nn.Module):
+    """All that is trained, as one module."""
+
+    def __init__(self, unet: MultiviewUNet, conditioner: IdentityConditioner) -> None:
+        super().__init__()
+        self.unet = unet
+        self.conditioner = conditioner
+
+
+def build_networks(unet: UNetParams, text_encoder: TextEncoderParams, seed: int) -> Networks:
+    """Networks with random weights that are a function of the seed.
+
+    Raises ValueError where the UNet does not take states of the text encoder's width.
+    """
+    if unet.cross_attention_dim != text_encoder.width:
+        raise ValueError(
+            f"train.unet.cross_attention_dim: expected the text encoder's width {text_encoder.width}, "
+            f"got {unet.cross_attention_dim}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Networks(build_unet(unet), IdentityConditioner(build_text_encoder(text_encoder), text_encoder.prompt))
+
+
+class Schedule(NamedTuple):
+    """Learning rate: a linear rise over `warm_up` steps, then half a cosine down to `floor` of the peak."""
+
+    peak: float
+    warm_up: int
+    steps: int
+    floor: float
+
+    def at(self, step: int) -> float:
+        if step < self.warm_up:
+            return self.peak * (step + 1) / self.warm_up
+        share = torch.tensor((step - self.warm_up) / max(1, self.steps - self.warm_up), dtype=torch.float64)
+        return self.peak * float(self.floor + (1 - self.floor) * (1 + torch.cos(torch.pi * share)) / 2)
+
+
+class TrainingState:
+    """Networks, AdamW and the exponential moving average of the weights (power warm-up, diffusers' EMAModel)."""
+
+    def __init__(self, networks: Networks, weight_decay: float, ema_decay: float) -> None:
+        self.networks = networks
+        self.optimiser = torch.optim.AdamW(networks.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.average = EMAModel(networks.parameters(), decay=ema_decay)
+
+    def update(self, learning_rate: float, gradient_limit: float) -> None:
+        """One step of the optimiser from the gradients that are there, which it clears."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        nn.utils.clip_grad_norm_(self.networks.parameters(), gradient_limit)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.average.step(self.networks.parameters())
+
+    def averaged(self) -> Networks:
+        """The networks, with the averaged weights put in."""
+        self.average.copy_to(self.networks.parameters())
+        return self.networks
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, by name."""
+        return {name: tensor.detach().clone().contiguous() for name, tensor in self._named()}
+
+    def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
+        """Takes over `tensors` as they were after `steps`; raises ValueError where they are of other networks."""
+        for parameter in self.networks.parameters():
+            self.optimiser.state[parameter] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        here = dict(self._named())
+        shapes = {name: tuple(tensor.shape) for name, tensor in here.items()}
+        if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
+            raise ValueError("checkpoint: expected the tensors of these networks, got others; train into a new folder")
+        with torch.no_grad():
+            for name, tensor in here.items():
+                tensor.copy_(tensors[name])
+        self.average.optimization_step = steps
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        names = [name for name, _ in self.networks.named_parameters()]
+        parameters = list(self.networks.parameters())
+        for name, parameter, averaged in zip(names, parameters, self.average.shadow_params, strict=True):
+            yield f"weights.{name}", parameter
+            yield f"average.{name}", averaged
+            for part, tensor in sorted(self.optimiser.state[parameter].items()):
+                yield f"optimiser.{part}.{name}", tensor

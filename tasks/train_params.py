@@ -1,0 +1,124 @@
+"""Configuration and result of a training, apart from the networks, so that what is cached is found in no time."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from models.diffusion.edm import NoiseDistribution
+from models.diffusion.params import UNetParams
+from models.identity.prompt import PromptTokens
+from storage.artifacts import artifact_key
+from tasks.encode import EncodeParams, autoencoder_fingerprint
+from tasks.stage import StageParams
+
+VERSION = 1
+
+
+class Grouping(StageParams):
+    """Steps of one stage of the training, and how the views of its groups are used.
+
+    At each step one pair of `conditioning` and `targets` is drawn, all pairs equally likely.
+    """
+
+    steps: int = Field(ge=0, description="Steps of this stage; 0 leaves it out")
+    conditioning: tuple[int, ...] = Field(min_length=1, description="Numbers of conditioning views")
+    targets: tuple[int, ...] = Field(min_length=1, description="Number of target views to each of them")
+
+    @model_validator(mode="after")
+    def _paired(self) -> "Grouping":
+        if len(self.conditioning) != len(self.targets) or min(self.conditioning) < 0 or min(self.targets) < 1:
+            raise ValueError(
+                "conditioning, targets: expected equally long lists, numbers from 0 and from 1, got "
+                f"{list(self.conditioning)} and {list(self.targets)}"
+            )
+        return self
+
+    @property
+    def largest(self) -> int:
+        return max(m + n for m, n in zip(self.conditioning, self.targets, strict=True))
+
+
+class TextEncoderParams(StageParams):
+    """Sizes of the CLIP text encoder. The defaults are Arc2Face's; `layers` and the prompt make it small."""
+
+    width: int = Field(768, ge=512, description="Width of its states: `unet.cross_attention_dim`")
+    feed_forward: int = Field(3072, ge=1)
+    layers: int = Field(12, ge=1)
+    heads: int = Field(12, ge=1)
+    vocabulary: int = Field(49408, ge=7)
+    prompt: PromptTokens = PromptTokens()
+
+
+class TrainParams(StageParams):
+    """The model's sizes and how it is trained. The defaults are the paper's."""
+
+    unet: UNetParams = UNetParams()
+    text_encoder: TextEncoderParams = TextEncoderParams()
+    adapt: Grouping = Grouping(steps=31_000, conditioning=(0,), targets=(1,))
+    single_view: Grouping = Grouping(steps=600_000, conditioning=(1,), targets=(7,))
+    multi_view: Grouping = Grouping(steps=1_000_000, conditioning=(0, 1, 3), targets=(8, 7, 5))
+    batch: int = Field(32, ge=1, description="Groups of views a step")
+    learning_rate: float = Field(1e-5, gt=0.0)
+    warm_up_steps: int = Field(1000, ge=1, description="Steps over which the learning rate rises")
+    final_rate: float = Field(1.0, gt=0.0, le=1.0, description="Learning rate at the end, as a share of the highest")
+    weight_decay: float = Field(1e-2, ge=0.0)
+    gradient_limit: float = Field(1.0, gt=0.0, description="Largest norm of all gradients")
+    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Of the averaged weights; less in the first steps")
+    condition_dropout: float = Field(0.15, ge=0.0, lt=1.0, description="Share of samples without any condition")
+    random_background: float = Field(
+        0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded anew at each step"
+    )
+    noise: NoiseDistribution = NoiseDistribution()
+    seed: int = Field(0, ge=0)
+    checkpoint_every: int = Field(1000, ge=1, description="Steps")
+    record_every: int = Field(100, ge=1, description="Steps whose mean loss is one record of the history")
+    memory_mb: int = Field(4096, ge=0, description="Latents up to this size are held in memory")
+    threads: int = Field(0, ge=0, description="Of torch; 0 leaves its own choice")
+
+    @property
+    def groupings(self) -> tuple[Grouping, Grouping, Grouping]:
+        return self.adapt, self.single_view, self.multi_view
+
+    @property
+    def steps(self) -> int:
+        return sum(grouping.steps for grouping in self.groupings)
+
+    def grouping_at(self, step: int) -> Grouping:
+        """The stage of the training that this step belongs to."""
+        for grouping in self.groupings:
+            if step < grouping.steps:
+                return grouping
+            step -= grouping.steps
+        raise ValueError(f"step: expected less than {self.steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What came of a training; `history` holds {"step", "loss"} records in order."""
+
+    steps: int
+    loss_first: float
+    loss_last: float
+    history: list[dict[str, Any]]
+    pipeline: Path
+
+
+def training_content(params: TrainParams) -> dict[str, Any]:
+    """The parameters that decide what a training makes."""
+    return params.model_dump(mode="json", exclude={"checkpoint_every", "memory_mb", "threads"})
+
+
+def training_key(digest: str, params: TrainParams, encode: EncodeParams) -> str:
+    """Content address of a training on a dataset of this digest."""
+    content = training_content(params)
+    return artifact_key("train", VERSION, content, {"dataset": digest}, autoencoder_fingerprint(encode))
+
+
+def load_training(folder: Path) -> TrainingResult:
+    """The result of a training, from its artifact's folder."""
+    summary = json.loads((folder / "training.json").read_text())
+    history = json.loads((folder / "history.json").read_text())["runs"][0]["history"]
+    return TrainingResult(**summary, history=history, pipeline=folder / "pipeline")

@@ -1,0 +1,18 @@
+"""One small report for all tests of the folder: two heads to turn, 5 azimuths by 3 elevations."""
+
+import pytest
+
+from models.geometry.cameras import ViewGrid
+from tasks.report import render_report
+from tasks.report_data import ReportData
+from tests.tasks.report.synthetic import report_data
+
+
+@pytest.fixture(scope="session")
+def data() -> ReportData:
+    return report_data(heads=2, grid=ViewGrid(azimuths=5, elevations_deg=(-30.0, 0.0, 30.0)), kept=3)
+
+
+@pytest.fixture(scope="session")
+def page(data: ReportData) -> str:
+    return render_report(data)

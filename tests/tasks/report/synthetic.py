@@ -1,0 +1,182 @@
+"""Ellipsoids with a face painted on: pictures, masks and normals of all views, for the report's tests."""
+
+import numpy as np
+
+from models.geometry.cameras import Cameras, ViewGrid, pixel_rays
+from tasks.publish import Counts
+from tasks.report_data import (
+    Evaluation,
+    HeadCard,
+    LossCurve,
+    NovelViews,
+    Orbit,
+    OrbitHead,
+    Quarantined,
+    ReportData,
+    StageRow,
+)
+
+
+def views(seed: int, cameras: Cameras, resolution: int = 64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """RGB on white, mask and encoded normals of an ellipsoid with hair, eyes and a mouth."""
+    random = np.random.default_rng(seed)
+    axes = np.array([0.19, 0.25, 0.22]) * random.uniform(0.85, 1.1, 3)
+    skin, hair = random.uniform([150, 100, 80], [240, 190, 165]), random.uniform([20, 15, 10], [170, 120, 70])
+    origins, directions = (rays.astype(np.float64) for rays in pixel_rays(cameras, resolution))
+    o, d = origins / axes, directions / axes
+    a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1
+    discriminant = b * b - a * c
+    hit = discriminant > 0
+    points = origins + directions * ((-b - np.sqrt(np.maximum(discriminant, 0))) / a)[..., None]
+    normals = points / axes**2
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    x, y, z = np.moveaxis(points / axes, -1, 0)
+    colour = np.where(((z < 0.25 - y * 0.3) | (y > 0.65))[..., None], hair, skin)
+    for eye in (-0.35, 0.35):
+        colour = np.where((np.hypot(x - eye, y - 0.15) < 0.11)[..., None] & (z > 0)[..., None], 30.0, colour)
+    colour = np.where((np.hypot(x / 2.4, y + 0.4) < 0.1)[..., None] & (z > 0)[..., None], [150.0, 50, 50], colour)
+    shade = 0.65 + 0.35 * np.clip(normals @ np.array([0.3, 0.8, 0.52]), 0, 1)
+    rgb = np.where(hit[..., None], colour * shade[..., None], 255).clip(0, 255).astype(np.uint8)
+    encoded = np.where(hit[..., None], np.rint((normals + 1) / 2 * 255), 128).astype(np.uint8)
+    return rgb, np.where(hit, 255, 0).astype(np.uint8), encoded
+
+
+def card(seed: int, reasons: tuple[str, ...] = (), scores: dict[str, float] | None = None) -> HeadCard:
+    """A contact sheet's entry: front and back."""
+    rgb, mask, _ = views(seed, ViewGrid(azimuths=2, elevations_deg=(0.0,)).cameras(), 64)
+    return HeadCard(
+        id=f"procedural-{seed:06d}",
+        pictures=rgb,
+        mask=mask,
+        captions=("front", "back"),
+        reasons=reasons,
+        scores=scores or {},
+    )
+
+
+def novel_views(seed: int) -> NovelViews:
+    """Truth, and a noisy copy of it as what a model made."""
+    grid = ViewGrid(azimuths=8, elevations_deg=(0.0,))
+    cameras = grid.cameras()
+    rgb, _, normals = views(seed, cameras)
+    noise = np.random.default_rng(seed).normal(0, 18, rgb.shape)
+    return NovelViews(
+        id=f"procedural-{seed:06d}",
+        input_rgb=rgb[:1],
+        input_azimuth_deg=cameras.azimuth_deg[:1],
+        input_elevation_deg=cameras.elevation_deg[:1],
+        generated_rgb=(rgb + noise).clip(0, 255).astype(np.uint8)[1:],
+        true_rgb=rgb[1:],
+        generated_normals=(normals + noise).clip(0, 255).astype(np.uint8)[1:],
+        true_normals=normals[1:],
+        azimuth_deg=cameras.azimuth_deg[1:],
+        elevation_deg=cameras.elevation_deg[1:],
+        metrics={"psnr": 17.31, "ssim": 0.71, "normal_angular_error_deg": 14.2},
+    )
+
+
+def loss_curve(steps: int = 600) -> LossCurve:
+    step = np.arange(1, steps + 1, dtype=np.float64)
+    noise = np.random.default_rng(0).normal(0, 0.25, steps)
+    return LossCurve(name="multi-view", step=step, loss=(0.12 + np.exp(-step / 120)) * np.exp(noise))
+
+
+def orbit(heads: int, grid: ViewGrid) -> Orbit:
+    cameras = grid.cameras()
+    made = [(seed, views(seed, cameras)) for seed in range(heads)]
+    return Orbit(
+        side=64,
+        azimuth_deg=cameras.azimuth_deg,
+        elevation_deg=cameras.elevation_deg,
+        heads=tuple(
+            OrbitHead(id=f"procedural-{seed:06d}", rgb=rgb, mask=mask, normals=normals)
+            for seed, (rgb, mask, normals) in made
+        ),
+    )
+
+
+def evaluation() -> Evaluation:
+    """A model that wins in normals and loses to a baseline in PSNR; LPIPS is missing."""
+    return Evaluation(
+        model={
+            "l2": 0.0184,
+            "psnr": 17.35,
+            "ssim": 0.712,
+            "identity_similarity": 0.61,
+            "normal_angular_error_deg": 14.2,
+            "lpips": None,
+        },
+        baselines={
+            "nearest_input_view": {
+                "l2": 0.0312,
+                "psnr": 15.06,
+                "ssim": 0.655,
+                "identity_similarity": 0.58,
+                "normal_angular_error_deg": 41.7,
+                "lpips": None,
+            },
+            "mean_training_image": {
+                "l2": 0.0121,
+                "psnr": 19.17,
+                "ssim": 0.698,
+                "identity_similarity": 0.32,
+                "normal_angular_error_deg": 16.9,
+                "lpips": None,
+            },
+        },
+        missing={"lpips": "the weights of LPIPS are not on this machine; `spinmeround weights fetch lpips` names them"},
+        heads=3,
+    )
+
+
+def stages() -> tuple[StageRow, ...]:
+    return (
+        StageRow(name="sample", version=1, made=32, reused=0, seconds=6.1, parameters={"generator.name": "procedural"}),
+        StageRow(name="render", version=1, made=0, reused=26, seconds=0.0, parameters={"render.resolution": 64}),
+        StageRow(name="mesh", version=2, made=26, reused=0, seconds=31.4, parameters={"mesh.level": 10.0}),
+    )
+
+
+def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> ReportData:  # noqa: B008 (frozen)
+    """A whole report with every part filled in."""
+    dropped = (
+        card(101, ("stray_volume",), {"stray_volume": 0.0312, "depth_to_width": 1.21}),
+        card(102, ("stray_volume", "clipped_volume"), {"stray_volume": 0.0021, "clipped_volume": 0.034}),
+        card(103, ("clipped_volume",), {"stray_volume": 0.0, "clipped_volume": 0.051}),
+    )
+    return ReportData(
+        run="demo",
+        data_date="2026-11-22",
+        counts=Counts(
+            asked=kept + 4,
+            dropped=3,
+            screened_out={"stray_volume": 2, "clipped_volume": 2},
+            quarantined=1,
+            written=kept,
+        ),
+        digests={"dataset": "9f2c" * 16, "generator": "ab12" * 16, "training run": "77de" * 16},
+        kept=tuple(card(seed) for seed in range(kept)),
+        dropped=dropped,
+        quarantined=(
+            Quarantined(
+                id="procedural-000017",
+                stage="mesh",
+                reason="ValueError: no surface at level 10 <inside> the box",
+                attempts=3,
+            ),
+        ),
+        orbit=orbit(heads, grid),
+        curves=(loss_curve(),),
+        novel_views=tuple(novel_views(seed) for seed in (201, 202, 203)),
+        evaluation=evaluation(),
+        stages=stages(),
+        parameters={
+            "generator": {"name": "procedural", "options": {}},
+            "views": {"azimuths": 25, "elevations_deg": [-30.0, -15.0, 0.0, 15.0, 30.0], "radius": 2.7},
+            "mesh": {"level": 10.0, "resolution": 96},
+        },
+        licences={
+            "heads": "Made by the procedural generator of this project: Apache-2.0.",
+            "recognition network": "Trained on procedural heads: Apache-2.0.",
+        },
+    )

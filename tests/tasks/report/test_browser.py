@@ -1,0 +1,294 @@
+"""The report in a real browser: what a person's mouse, fingers and keys do to the viewer, and how the page holds up."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.report_data import ReportData
+from tasks.report_pictures import nearest_view
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+SHIFTS = """addEventListener("DOMContentLoaded", () => { window.shift = 0; new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true }); });"""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(page: str, tmp_path_factory) -> str:
+    path: Path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(page)
+    return path.as_uri()
+
+
+class Tab:
+    """An open report, and everything that it complained of or asked the network for."""
+
+    def __init__(self, context, address: str) -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page = context.new_page()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.add_init_script(SHIFTS)
+        self.page.goto(address)
+        self.canvas = self.page.locator("#orbit")
+
+    def wait(self, condition: str) -> None:
+        """Until the expression holds; asked from outside, since the page's policy forbids Playwright's own waiting."""
+        for _ in range(400):
+            if self.page.evaluate(condition):
+                return
+            self.page.wait_for_timeout(25)
+        pytest.fail(f"still not so after 10 s: {condition}")
+
+    def view(self) -> int:
+        """The view on the canvas, once it stands still."""
+        self.wait("document.getElementById('orbit').dataset.moving === 'false'")
+        return int(self.canvas.get_attribute("data-view"))
+
+    def drag(self, right: float, down: float) -> None:
+        """Drag by shares of the canvas's side, and hold still before letting go."""
+        box = self.canvas.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        mouse = self.page.mouse
+        mouse.move(x, y)
+        mouse.down()
+        mouse.move(x + right * box["width"], y + down * box["height"], steps=6)
+        self.page.wait_for_timeout(120)
+        mouse.up()
+
+    def pixels(self) -> np.ndarray:
+        """The canvas at the size of a view, RGBA, straight alpha."""
+        script = """(canvas) => {
+            const small = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
+            const pen = small.getContext("2d");
+            pen.imageSmoothingQuality = "high";
+            pen.drawImage(canvas, 0, 0, 64, 64);
+            return Array.from(pen.getImageData(0, 0, 64, 64).data);
+        }"""
+        return np.array(self.canvas.evaluate(script), np.uint8).reshape(64, 64, 4)
+
+
+@pytest.fixture(scope="module")
+def desktop(browser, address: str) -> Iterator[Tab]:
+    context = browser.new_context(viewport=DESKTOP)
+    yield Tab(context, address)
+    context.close()
+
+
+@pytest.fixture
+def tab(desktop: Tab, address: str) -> Iterator[Tab]:
+    """The report, freshly loaded."""
+    desktop.complaints.clear()
+    desktop.page.goto(address)
+    yield desktop
+    assert desktop.complaints == []
+
+
+def view_at(data: ReportData, azimuth: float, elevation: float) -> int:
+    return nearest_view(data.orbit.azimuth_deg, data.orbit.elevation_deg, (azimuth, elevation))
+
+
+def test_canvas_shows_the_datasets_pixels(tab: Tab, data: ReportData):
+    """RGB, normals and mask on the canvas are those of the head and view that it names, but for WebP's loss."""
+    view = tab.view()
+    assert view == view_at(data, 0, 0)
+    head = data.orbit.heads[0]
+    inside = np.pad(head.mask[view] == 255, 0)
+    inside[:2], inside[-2:] = False, False
+    for shift in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+        inside &= np.roll(inside, *shift)
+    for mode, truth in (("rgb", head.rgb), ("normals", head.normals)):
+        tab.page.locator(f"input[name=orbit-mode][value={mode}]").check(force=True)
+        tab.view()
+        error = np.abs(tab.pixels()[..., :3].astype(int) - truth[view])[inside]
+        assert np.median(error) < 6
+    tab.page.locator("input[name=orbit-mode][value=mask]").check(force=True)
+    tab.view()
+    assert ((tab.pixels()[..., 3] > 127) == (head.mask[view] > 127)).mean() > 0.99
+
+
+def test_dragging_turns_the_head_with_the_hand(tab: Tab, data: ReportData):
+    """Dragged right, the camera goes left round the head (azimuth falls); dragged down, it rises."""
+    tab.view()
+    tab.drag(72 / 260, 0)
+    assert tab.view() == view_at(data, -72, 0)
+    tab.drag(0, 60 / 260)
+    assert tab.view() == view_at(data, -72, 30)
+
+
+def test_a_flick_goes_on_and_comes_to_rest(tab: Tab, data: ReportData):
+    """Let go in motion, the head turns further than it was dragged, and stops by itself."""
+    tab.view()
+    tab.canvas.evaluate("""(canvas) => {
+        const box = canvas.getBoundingClientRect(), y = box.top + 200;
+        for (const [type, x] of [["down", 300], ["move", 280], ["up", 280]])
+            canvas.dispatchEvent(new PointerEvent("pointer" + type, { pointerId: 1, clientX: box.x + x, clientY: y }));
+    }""")
+    assert tab.view() not in (view_at(data, 0, 0), view_at(data, 72, 0))
+
+
+def test_arrow_keys_walk_the_grid(tab: Tab, data: ReportData):
+    """A key is one azimuth or one elevation; the azimuth wraps, the elevation stops at its ends, Home is the front."""
+    tab.view()
+    tab.canvas.focus()
+    for key, at in [
+        ("ArrowRight", (72, 0)),
+        ("ArrowLeft", (0, 0)),
+        ("ArrowLeft", (-72, 0)),
+        ("ArrowUp", (-72, 30)),
+        ("ArrowUp", (-72, 30)),
+        ("ArrowDown", (-72, 0)),
+        ("Home", (0, 0)),
+    ]:
+        tab.page.keyboard.press(key)
+        assert tab.view() == view_at(data, *at)
+    for _ in range(5):
+        tab.page.keyboard.press("ArrowRight")
+        tab.view()
+    assert tab.view() == view_at(data, 0, 0)
+
+
+def test_sliders_turn_the_head_and_follow_it(tab: Tab, data: ReportData):
+    """The sliders are the same state as the drag, and the words beside the head name its angles."""
+    tab.view()
+    tab.page.locator("#orbit-azimuth").fill("144")
+    assert tab.view() == view_at(data, 144, 0)
+    assert tab.page.locator("#orbit-angles").inner_text() == "azimuth +144°, elevation 0°"
+    tab.canvas.focus()
+    tab.page.keyboard.press("Home")
+    tab.view()
+    assert float(tab.page.locator("#orbit-azimuth").input_value()) == 0
+
+
+def test_spin_turns_until_it_is_stopped(tab: Tab):
+    """The button starts and stops, and says which."""
+    tab.view()
+    button = tab.page.locator("#orbit-spin")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    tab.wait("document.getElementById('orbit').dataset.view !== '5'")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    tab.view()
+
+
+def test_another_head_keeps_the_angle(tab: Tab, data: ReportData):
+    """A choice in the viewer or a click on the contact sheet changes the head and not the view."""
+    tab.view()
+    tab.page.locator("#orbit-azimuth").fill("72")
+    view = tab.view()
+    tab.page.locator('a[data-head="1"]').click()
+    tab.wait("document.getElementById('orbit-head').textContent === 'procedural-000001'")
+    assert tab.view() == view
+    inside = data.orbit.heads[1].mask[view] == 255
+    assert np.median(np.abs(tab.pixels()[..., :3].astype(int) - data.orbit.heads[1].rgb[view])[inside]) < 8
+    assert tab.page.locator('input[name=orbit-head][value="1"]').is_checked()
+
+
+def test_nothing_is_asked_of_the_network(tab: Tab):
+    """The page loads itself and nothing else."""
+    tab.view()
+    tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    tab.page.wait_for_timeout(100)
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in tab.requests)
+
+
+def test_curve_is_read_under_the_pointer(tab: Tab):
+    """Pointing at the middle of the curve names a step near the middle."""
+    drawing = tab.page.locator("svg.wide").first
+    drawing.scroll_into_view_if_needed()
+    drawing.hover()
+    step = int(tab.page.locator(".key output").first.inner_text().split()[1].strip(":"))
+    assert 270 < step < 350
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_page_fits_and_does_not_jump(browser, address: str, size: dict, scheme: str):
+    """No sideways scrolling at either width, no layout shift, and the paper follows the system's colour scheme."""
+    context = browser.new_context(viewport=size, color_scheme=scheme)
+    tab = Tab(context, address)
+    tab.view()
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    paper = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = np.mean([int(value) for value in paper[4:-1].split(",")])
+    assert (brightness > 200) == (scheme == "light")
+    assert tab.page.evaluate("window.shift") < 0.01
+    assert tab.complaints == []
+    context.close()
+
+
+def test_finger_turns_the_head(browser, address: str, data: ReportData):
+    """A touch that moves turns the head, and the page does not scroll away under it."""
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    tab = Tab(context, address)
+    tab.view()
+    tab.canvas.scroll_into_view_if_needed()
+    box, before = tab.canvas.bounding_box(), tab.page.evaluate("scrollY")
+    session = context.new_cdp_session(tab.page)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    turn = box["width"] * 72 / 260
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": px, "y": py} for px, py in points]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    touch("touchStart", (x, y))
+    for share in (0.25, 0.5, 0.75, 1.0):
+        touch("touchMove", (x + share * turn, y))
+    tab.page.wait_for_timeout(120)
+    touch("touchEnd")
+    assert tab.view() == view_at(data, -72, 0)
+    assert tab.page.evaluate("scrollY") == before
+    context.close()
+
+
+def test_page_is_whole_without_scripts(browser, address: str):
+    """Pictures, curve and tables need no JavaScript; the viewer says that it does."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator("table.metrics").is_visible()
+    assert page.locator("svg.wide").is_visible()
+    assert "Turning the head needs JavaScript" in page.locator("noscript").text_content()
+    context.close()
+
+
+def test_print_is_black_on_white_with_everything_open(browser, address: str):
+    """Printed from a dark screen, the page is light, its controls are gone and the parameters are laid open."""
+    context = browser.new_context(viewport=DESKTOP, color_scheme="dark")
+    tab = Tab(context, address)
+    tab.view()
+    tab.page.emulate_media(media="print")
+    assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not tab.page.locator("nav").is_visible()
+    tab.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.page.locator("details.profile pre").first.is_visible()
+    context.close()

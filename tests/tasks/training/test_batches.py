@@ -1,0 +1,89 @@
+"""Which heads and views a step sees, and other backgrounds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.geometry.cameras import ViewGrid
+from storage.dataset import HeadDataset
+from tasks.batches import LatentSource, draw_group, on_colour, recolour, step_rng
+from tasks.encode import EncodeParams, autoencoder_path, load_autoencoder
+from tasks.train_params import Grouping
+
+AZIMUTHS = ViewGrid().cameras().azimuth_deg
+PAPER = Grouping(steps=1, conditioning=(0, 1, 3), targets=(8, 7, 5))
+
+
+@given(seed=st.integers(0, 2**31), step=st.integers(0, 10**7))
+def test_a_group_is_a_function_of_seed_and_step(seed: int, step: int) -> None:
+    """The same numbers give the same group; 8 different views; the first given one shows part of the face."""
+    first, second = (draw_group(PAPER, range(5, 25), AZIMUTHS, 4, step_rng(seed, step, 0)) for _ in range(2))
+    assert (first.views == second.views).all()
+    assert (first.subjects == second.subjects).all()
+    assert first.views.shape == (4, 8)
+    assert all(len(set(row)) == 8 for row in first.views.tolist())
+    assert set(first.subjects.tolist()) <= set(range(5, 25))
+    if first.conditioning:
+        azimuth = (AZIMUTHS[first.views[:, 0]] + 180) % 360 - 180
+        assert (np.abs(azimuth) <= 90.01).all()
+
+
+def test_all_numbers_of_conditioning_views_are_equally_likely() -> None:
+    """0, 1 and 3 each in about a third of 3000 steps."""
+    drawn = [draw_group(PAPER, [0], AZIMUTHS, 1, step_rng(0, step, 0)).conditioning for step in range(3000)]
+    counts = np.bincount(drawn, minlength=4)
+    assert counts[2] == 0
+    assert (np.abs(counts[[0, 1, 3]] - 1000) < 100).all()
+
+
+def test_too_few_views_are_named() -> None:
+    """Eight views cannot be drawn from five."""
+    with pytest.raises(ValueError, match="expected 8 views"):
+        draw_group(PAPER, [0], AZIMUTHS[:5], 1, step_rng(0, 0, 0))
+
+
+def test_groupings_must_pair_up() -> None:
+    """As many numbers of targets as of conditioning views."""
+    with pytest.raises(ValueError, match="equally long"):
+        Grouping(steps=1, conditioning=(0, 1), targets=(8,))
+
+
+def test_another_background_is_what_compositing_gives() -> None:
+    """Round trip by compositing: a half-transparent red pixel on white, moved to blue."""
+    red, white, blue = np.array([1.0, -1, -1]), np.ones(3), np.array([-1.0, -1, 1])
+    mask = np.array([[[0, 128, 255]]], np.uint8)
+    alpha = mask[..., None] / 255
+    on_white = np.rint(((alpha * red + (1 - alpha) * white) + 1) * 127.5).astype(np.uint8)
+    moved = on_colour(on_white, mask, blue.astype(np.float32))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(moved, (alpha * red + (1 - alpha) * blue)[0], atol=0.01)
+
+
+def test_recolouring_encodes_anew(dataset: Path, encode_params: EncodeParams) -> None:
+    """Share 0 changes nothing; share 1 changes image latents only, and on white it finds the stored ones."""
+    data = HeadDataset.open(dataset)
+    subjects = data.split("train")
+    group = draw_group(
+        Grouping(steps=1, conditioning=(1,), targets=(2,)),
+        subjects,
+        data.cameras()["azimuth_deg"],
+        2,
+        step_rng(0, 0, 0),
+    )
+    latents = LatentSource(data, subjects, 64).read(group)
+    autoencoder = load_autoencoder(autoencoder_path(encode_params))
+
+    class White(np.random.Generator):
+        def uniform(self, *arguments: object) -> np.ndarray:
+            return np.ones(3)
+
+    kept = recolour(latents, group, 0.0, data, autoencoder, np.random.default_rng(0))
+    assert torch.equal(kept, latents)
+    changed = recolour(latents, group, 1.0, data, autoencoder, np.random.default_rng(0))
+    assert torch.equal(changed[:, :, 4:], latents[:, :, 4:])
+    assert (changed[:, :, :4] - latents[:, :, :4]).abs().max() > 0.01
+    white = recolour(latents, group, 1.0, data, autoencoder, White(np.random.PCG64(0)))
+    assert torch.allclose(white, latents, atol=5e-3)

@@ -1,0 +1,147 @@
+"""Training: exact resumption, what it reads and writes, and its refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import load_file
+
+from storage.artifacts import ArtifactStore
+from storage.dataset import HeadDataset
+from storage.errors import DatasetError
+from tasks.encode import EncodeParams
+from tasks.train import make_training, run_training, summarise
+from tasks.train_params import TrainParams
+
+diffusers_logging.disable_progress_bar()
+Params = Callable[..., TrainParams]
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill_at(step: int) -> Callable[[int, int, float], None]:
+    def progress(done: int, steps: int, loss: float) -> None:
+        if done == step:
+            raise _Killed
+
+    return progress
+
+
+def _weights(folder: Path) -> dict[str, bytes]:
+    files = sorted((folder / "pipeline").rglob("*.safetensors"))
+    assert {file.parent.name for file in files} == {"unet", "vae", "text_encoder"}
+    return {
+        f"{file.parent.name}.{name}": tensor.numpy().tobytes()
+        for file in files
+        for name, tensor in load_file(file).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path_factory: pytest.TempPathFactory):
+    """A training that nothing interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    (root / "out").mkdir()
+    result = run_training(dataset, train_params(), encode_params, root / "checkpoints", root / "out")
+    return root / "out", result
+
+
+def test_interrupted_training_ends_with_the_same_weights(
+    whole, dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path
+) -> None:
+    """Killed at step 7 and at step 11, with a checkpoint every 5 steps: same weights, same history."""
+    out, expected = whole
+    (tmp_path / "out").mkdir()
+    arguments = (dataset, train_params(), encode_params, tmp_path / "checkpoints", tmp_path / "out")
+    for step in (7, 11):
+        with pytest.raises(_Killed):
+            run_training(*arguments, _kill_at(step))
+    steps_done: list[int] = []
+    result = run_training(*arguments, lambda step, steps, loss: steps_done.append(step))
+    assert steps_done == [11, 12]
+    assert result.history == expected.history
+    assert _weights(tmp_path / "out") == _weights(out)
+
+
+def test_the_result_is_whole(whole) -> None:
+    """History in records of three steps; first and last loss are means over a tenth of the steps, at least one."""
+    out, result = whole
+    assert [record["step"] for record in result.history] == [3, 6, 9, 12]
+    assert json.loads((out / "training.json").read_text()) == {
+        "steps": 12,
+        "loss_first": result.loss_first,
+        "loss_last": result.loss_last,
+    }
+    assert json.loads((out / "history.json").read_text())["runs"][0]["history"] == result.history
+
+
+def test_summary_of_losses() -> None:
+    """Known values: 20 losses 0 to 19, records of 8."""
+    history, first, last = summarise([float(loss) for loss in range(20)], 8)
+    assert history == [{"step": 8, "loss": 3.5}, {"step": 16, "loss": 11.5}, {"step": 20, "loss": 17.5}]
+    assert (first, last) == (0.5, 18.5)
+
+
+def test_held_out_heads_are_never_read(
+    dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every read of training is of a head in the split 'train', with and without backgrounds made on the fly."""
+    read: set[int] = set()
+    original = HeadDataset.read_views
+
+    def spy(self: HeadDataset, subject: int, *arguments):
+        read.add(subject)
+        return original(self, subject, *arguments)
+
+    monkeypatch.setattr(HeadDataset, "read_views", spy)
+    params = train_params(random_background=0.5, memory_mb=0)
+    run_training(dataset, params, encode_params, tmp_path, tmp_path)
+    assert read
+    assert read <= set(HeadDataset.open(dataset).split("train"))
+
+
+def test_reading_on_demand_equals_holding_in_memory(
+    whole, dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path
+) -> None:
+    """The memory limit changes where latents come from, not what is learnt."""
+    run_training(dataset, train_params(memory_mb=0), encode_params, tmp_path, tmp_path)
+    assert _weights(tmp_path) == _weights(whole[0])
+
+
+def test_the_artifact_is_made_once_and_keyed_by_what_matters(
+    dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path
+) -> None:
+    """A second call reuses it; threads and checkpoint interval don't change the key, the seed does."""
+    store = ArtifactStore(tmp_path / "store")
+
+    def make(**changes: object) -> tuple[str, str]:
+        return make_training(store, dataset, train_params(**changes), encode_params, tmp_path / "training")[:2]
+
+    made, key = make()
+    assert made == "made"
+    assert make(checkpoint_every=100, threads=2, memory_mb=1) == ("reused", key)
+    assert make(seed=1) != ("reused", key)
+
+
+def test_latents_of_another_autoencoder_are_refused(
+    dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path
+) -> None:
+    """The autoencoder that made the latents must be the one that decodes what the model generates."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    with pytest.raises(DatasetError, match="another autoencoder"):
+        run_training(dataset, train_params(), EncodeParams(autoencoder=str(other)), tmp_path, tmp_path)
+
+
+def test_networks_that_do_not_fit_are_refused(
+    dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path
+) -> None:
+    """The UNet must take the text encoder's width."""
+    params = train_params(unet=train_params().unet.model_copy(update={"cross_attention_dim": 64}))
+    with pytest.raises(ValueError, match="cross_attention_dim"):
+        run_training(dataset, params, encode_params, tmp_path, tmp_path)
