@@ -24,11 +24,14 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# a process for each core, with one thread each: more threads than cores only wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
 test: lint types
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint types
-	$(BIN)/pytest
+	$(PYTEST)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -6,20 +6,35 @@ traceback. Whatever takes long to import is imported by the command that needs i
 
 import importlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
 from storage.errors import SpinMeRoundError
 
+
+class Commands(TyperGroup):
+    """Tells the user's mistakes in their own words and leaves with status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpinMeRoundError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise SystemExit(2) from error
+        except KeyboardInterrupt:
+            typer.echo("interrupted; the same command goes on from here", err=True)
+            raise SystemExit(130) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="From seeds to a trained multi-view identity model: synthetic heads, a dataset, training, a report.",
     no_args_is_help=True,
     add_completion=False,
@@ -34,21 +49,7 @@ DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for 
 
 def main() -> None:
     """Entry point of `spinmeround`."""
-    with told_errors():
-        app(standalone_mode=True)
-
-
-@contextmanager
-def told_errors() -> Iterator[None]:
-    """Tell the user's mistakes in their own words and leave with status 2."""
-    try:
-        yield
-    except SpinMeRoundError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
-        raise SystemExit(130) from None
+    app()
 
 
 @run_command(app)

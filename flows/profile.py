@@ -101,11 +101,9 @@ def _frontal(profile: Profile) -> str | None:
 
 
 def _group_sizes(profile: Profile) -> str | None:
-    groups = {
-        "train.single_view": profile.train.single_view.largest,
-        "train.multi_view": profile.train.multi_view.largest,
-        "evaluate": profile.evaluate.conditioning + profile.evaluate.targets,
-    }
+    names = ("adapt", "single_view", "multi_view")
+    groups = {f"train.{name}": getattr(profile.train, name).largest for name in names}
+    groups["evaluate"] = profile.evaluate.conditioning + profile.evaluate.targets
     most = min(profile.views.views, profile.train.unet.views)
     name, size = max(groups.items(), key=lambda group: group[1])
     if size <= most:

@@ -5,7 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class Progress(Protocol):
@@ -64,7 +67,7 @@ class BarProgress:
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
         )
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "BarProgress":
         self._bars.start()
@@ -77,7 +80,9 @@ class BarProgress:
         self._tasks[name] = self._bars.add_task(name, total=total, note="")
 
     def advance(self, name: str, by: int = 1, note: str = "") -> None:
-        self._bars.update(self._tasks[name], advance=by, **({"note": note} if note else {}))
+        self._bars.update(self._tasks[name], advance=by)
+        if note:
+            self._bars.update(self._tasks[name], note=note)
 
     def say(self, line: str) -> None:
         self._bars.console.print(line, highlight=False, markup=False)

@@ -20,7 +20,7 @@ def settle(since: datetime) -> None:
     EventsWorker.drain_all(timeout=_PATIENCE_S)
     APILogWorker.drain_all(timeout=_PATIENCE_S)
     deadline, before = time.monotonic() + _PATIENCE_S, -1
-    began = TaskRunFilter(start_time=TaskRunFilterStartTime(after_=since))
+    began = TaskRunFilter(start_time=TaskRunFilterStartTime.model_validate({"after_": since}))
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             runs = client.read_task_runs(task_run_filter=began)

@@ -22,7 +22,8 @@ from storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from storage.files import flocked, make_folder
 
 STARTUP_S = 180
-_DEFAULTS = {
+"""Longest time that a server may take to answer, in seconds."""
+SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTUP_S),
@@ -42,7 +43,7 @@ def configure(runs: Path, *, quiet: bool) -> Path:
     With `quiet` its log goes to the UI alone, not to the terminal too.
     """
     home = Path(os.environ.setdefault("PREFECT_HOME", str(runs.absolute() / ".prefect")))
-    for name, value in {**_DEFAULTS, **(_QUIET if quiet else {})}.items():
+    for name, value in {**SETTINGS, **(_QUIET if quiet else {})}.items():
         os.environ.setdefault(name, value)
     with environment_errors(home):
         make_folder(home)

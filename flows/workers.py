@@ -69,7 +69,7 @@ class Worker:
 
     def __init__(self, *, threads: int = 1) -> None:
         self._threads = threads
-        self._closed = False
+        self._closed = self._busy = False
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -91,6 +91,7 @@ class Worker:
             CallFailed: the function raised anything else.
         """
         process, pipe = self._start()
+        self._busy = True
         try:
             pipe.send((function, args, report is not None))
             answer = self._answer(process, pipe, timeout_s, report)
@@ -99,6 +100,8 @@ class Worker:
         except BaseException:
             self.kill()
             raise
+        finally:
+            self._busy = False
         if isinstance(answer, Raised):
             raise answer.exception()
         return answer
@@ -157,8 +160,11 @@ class Worker:
         self._process = self._pipe = None
 
     def close(self) -> None:
-        """End the process for good."""
+        """End the process for good: an idle one leaves in order, a busy one is killed."""
         self._closed = True
+        if self._process is not None and self._pipe is not None and not self._busy:
+            self._pipe.close()
+            self._process.join(_POLITE_S)
         self.kill()
 
 
@@ -210,6 +216,7 @@ def _serve(pipe: Connection, threads: int) -> None:
     """The worker's life: answer calls until the pipe closes."""
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
+    os.environ["TQDM_DISABLE"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:

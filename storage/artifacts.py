@@ -272,6 +272,8 @@ def _payload(out: Path, stage: str, key: str) -> dict[str, FileRecord]:
 
 def _read_manifest(folder: Path, stage: str, key: str) -> Manifest:
     """The manifest in `folder`; ValueError if it is broken or another artifact's, StoreError if it is too new."""
+    if (folder / MANIFEST).is_symlink():
+        raise ValueError(f"{MANIFEST} is a link: expected a file of its own")
     data = (folder / MANIFEST).read_bytes()
     if (newest := stated_version(data)) > SCHEMA_VERSION:
         raise StoreError(
@@ -279,7 +281,10 @@ def _read_manifest(folder: Path, stage: str, key: str) -> Manifest:
             f"{SCHEMA_VERSION}; use a newer version of the software"
         )
     manifest = Manifest.model_validate_json(data)
-    rebuilt = artifact_key(manifest.stage, manifest.version, manifest.params, manifest.inputs, manifest.weights)
+    try:
+        rebuilt = artifact_key(manifest.stage, manifest.version, manifest.params, manifest.inputs, manifest.weights)
+    except StoreError as error:
+        raise ValueError(f"{MANIFEST}: {error}") from error
     if (manifest.stage, manifest.key) != (stage, key) or rebuilt != key:
         raise ValueError(f"{MANIFEST} describes another artifact, {manifest.stage}/{manifest.key[:12]}")
     return manifest

@@ -80,7 +80,7 @@ def add_latents(
     it. The dataset's digest stays. Latents of another autoencoder are replaced. Raises DatasetError where the
     heads are not just those of the dataset.
     """
-    ids = read_metadata(dataset).get("attributes", {}).get("ids", [])
+    ids = list((read_metadata(dataset).get("attributes") or {}).get("ids", []))
     by_id = {head.id: head for head in heads}
     if set(ids) != set(by_id) or len(by_id) != len(heads):
         wrong = sorted(set(ids) ^ set(by_id))[:3]

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras
 from models.geometry.normals import decode_normals
-from models.identity.alignment import align_faces, project_landmarks
+from models.identity.alignment import align_faces, landmarks_inside, project_landmarks
 from models.identity.arcface import ArcFaceEmbedder, FrontalViews
 from models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
 from models.metrics.perceptual import Missing, make_lpips
@@ -135,17 +135,20 @@ class Judge:
         }
 
     def _identity(self, subject: Subject, predicted: Pictures) -> float | None:
-        cameras = Cameras(**self.data.cameras(subject.index))[subject.targets]
-        frontal = np.flatnonzero(FRONTAL.select(cameras))
-        landmarks = self._landmarks(subject)
-        if landmarks is None or not len(frontal):
-            reason = "the generator gives no landmarks" if landmarks is None else "no target is frontal"
-            self.missing["identity_similarity"] = f"{self.data.ids[subject.index]}: {reason}"
-            return None
-        positions = project_landmarks(cameras[frontal], landmarks, predicted.rgb.shape[1])
-        embeddings = self._embedder.embed(align_faces(predicted.rgb[frontal], positions))
+        cameras, landmarks = Cameras(**self.data.cameras(subject.index))[subject.targets], self._landmarks(subject)
+        if landmarks is None:
+            return self._no_identity(subject, "the generator gives no landmarks")
+        side = predicted.rgb.shape[1]
+        positions = project_landmarks(cameras, landmarks, side)
+        frontal = np.flatnonzero(FRONTAL.select(cameras) & landmarks_inside(positions, side))
+        if not len(frontal):
+            return self._no_identity(subject, "no target shows the face from the front")
+        embeddings = self._embedder.embed(align_faces(predicted.rgb[frontal], positions[frontal]))
         identity = np.broadcast_to(self.data.identities[subject.index], embeddings.shape)
         return float(identity_similarity(embeddings, identity).mean())
+
+    def _no_identity(self, subject: Subject, reason: str) -> None:
+        self.missing["identity_similarity"] = f"{self.data.ids[subject.index]}: {reason}"
 
     def _landmarks(self, subject: Subject) -> Float32[np.ndarray, "5 3"] | None:
         generator = generator_of({"generator": GeneratorConfig.model_validate(self.data.attributes["generator"])})

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from storage.artifacts import ArtifactStore, artifact_key
+from storage.artifacts import Artifact, ArtifactStore, artifact_key
 from storage.dataset import DatasetInfo, HeadEntry
 from storage.dataset import publish as publish_dataset
 from storage.dataset_publish import read_manifest
@@ -64,7 +64,11 @@ def publish(
     attributes: Mapping[str, Any],
     datasets: Path,
 ) -> Published:
-    """Join the heads' groups under `datasets`; raises DatasetError where no head is left."""
+    """Join the heads' groups under `datasets`.
+
+    Every byte is checked on the way: raises CorruptArtifact where a head is not what its manifest says (it has then
+    been moved aside, and the next build makes it again), DatasetError where no head is left.
+    """
     if not heads:
         raise DatasetError("publish: expected at least one written head, found none; ask for more heads (plan.heads)")
     keys = {head.id: write_keys[head.id] for head in heads}
@@ -73,7 +77,7 @@ def publish(
         frozen = _frozen(store, key, datasets)
         if frozen is not None:
             return Published(path=frozen.path, digest=frozen.digest, key=key, outcome="reused")
-        entries = [HeadEntry(id=head.id, folder=store.open("write", keys[head.id]).path) for head in heads]
+        entries = [_entry(store.verify("write", keys[head.id]), head) for head in heads]
         info = publish_dataset(datasets, entries, attributes)
         if not store.has("publish", key):
             with store.commit(
@@ -81,6 +85,11 @@ def publish(
             ) as out:
                 (out / "dataset.json").write_text(json.dumps({"digest": info.digest, "heads": len(heads)}))
     return Published(path=info.path, digest=info.digest, key=key, outcome="made")
+
+
+def _entry(artifact: Artifact, head: Head) -> HeadEntry:
+    checksums = {name: record.sha256 for name, record in artifact.manifest.files.items()}
+    return HeadEntry(id=head.id, folder=artifact.path, checksums=checksums)
 
 
 def _frozen(store: ArtifactStore, key: str, datasets: Path) -> DatasetInfo | None:

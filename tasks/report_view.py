@@ -27,13 +27,22 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """A score of the screen as text, and whether it is a reason of the drop."""
+
+    name: str
+    value: str
+    failing: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """A head of a contact sheet, ready for the page."""
 
     id: str
     tile: Tile | None
     reasons: tuple[str, ...]
-    scores: tuple[tuple[str, str], ...]
+    scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +134,10 @@ def head_card(card: HeadCard, params: ReportParams) -> Card:
         count, height, width = pictures.shape[:3]
         alt = f"Head {card.id}: {' and '.join(card.captions)}"
         tile = Tile(uri=row_uri(pictures, quality=params.quality), alt=alt, width=count * width, height=height)
-    scores = tuple((name.replace("_", " "), f"{value:.4g}") for name, value in card.scores.items())
+    scores = tuple(
+        Score(name=name.replace("_", " "), value=f"{value:.3g}", failing=name in card.reasons)
+        for name, value in card.scores.items()
+    )
     reasons = tuple(reason.replace("_", " ") for reason in card.reasons)
     return Card(id=card.id, tile=tile, reasons=reasons, scores=scores)
 

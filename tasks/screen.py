@@ -28,13 +28,13 @@ class ScreenParams(StageParams):
 
     level: float = Field(10.0, gt=0.0, description="Density of the surface")
     resolution: int = Field(64, ge=16, le=256, description="Side of the coarse density grid")
-    stray_volume: float = Field(0.0, ge=0.0, le=1.0, description="Largest share of volume apart from the main piece")
-    cavity_volume: float = Field(0.0, ge=0.0, le=1.0, description="Largest share of volume that is closed cavities")
+    stray_volume: float = Field(1e-4, ge=0.0, le=1.0, description="Largest share of volume apart from the main piece")
+    cavity_volume: float = Field(1e-3, ge=0.0, le=1.0, description="Largest share of volume that is closed cavities")
     clipped_volume: float = Field(0.0, ge=0.0, le=1.0, description="Largest share of the cube's faces that is inside")
     silhouette_holes: float = Field(0.01, ge=0.0, le=1.0, description="Largest share of a silhouette that is holes")
     silhouette_spikes: float = Field(0.025, ge=0.0, le=1.0, description="Largest share of a silhouette that is thin")
     depth_to_width: tuple[float, float] = Field(
-        (0.95, 1.5), description="Least and largest ratio of the side silhouette's width to the front one's"
+        (1.0, 1.5), description="Least and largest ratio of the side silhouette's width to the front one's"
     )
 
 

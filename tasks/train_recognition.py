@@ -151,6 +151,8 @@ def export_recognition(network: RecognitionNetwork) -> bytes:
         external_data=False,
         verbose=False,
     )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto
     if not math.isfinite(sum(float(onnx.numpy_helper.to_array(w).sum()) for w in model.graph.initializer)):
         raise ValueError("recognition: the trained weights are not finite; lower learning_rate")

@@ -96,9 +96,9 @@ class SpinMeRoundPipeline(DiffusionPipeline):
 
         `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning
         views, where sampling also starts from sigma 700 instead of 80. `batch_size` groups are generated at once, which
-        changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `callback(step, latents)` follows each step.
-        Raises ValueError for other than 0, 1 or 3 conditioning views, pictures of another size than the model's, a
-        camera inside the head and a NaN embedding.
+        changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `callback(step, latents)`
+        follows each step. Raises ValueError for other than 0, 1 or 3 conditioning views, pictures of another size than
+        the model's, a camera inside the head and a NaN embedding.
         """
         check_cameras("cameras", cameras)
         if batch_size < 1:

@@ -74,7 +74,7 @@ def smooth_union(a: Scalars, b: Scalars, width: float) -> Scalars:
     return torch.minimum(a, b) - overlap * overlap * (0.25 / width)
 
 
-def smooth_intersection(a: Scalars, b: Scalars, width: float) -> Scalars:
+def smooth_intersection(a: Float[Tensor, "*part point"], b: Scalars, width: float) -> Float[Tensor, "*part point"]:
     overlap = (width - (a - b).abs()).clamp(min=0.0)
     return torch.maximum(a, b) + overlap * overlap * (0.25 / width)
 

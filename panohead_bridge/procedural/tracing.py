@@ -8,6 +8,7 @@ Work goes in fixed chunks of elementwise operations, so the result does not depe
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from models.geometry.cameras import Cameras
 from panohead_bridge.procedural.primitives import Points, Scalars
 
 CHUNK = 32768
-"""Points a step: they fit the cache, and torch keeps operations on no more than these to one thread."""
+"""Points a step: they fit the cache."""
 
 RAYS = 65536
 SUBPIXELS = ((0.0, 0.0), (-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
@@ -36,6 +37,18 @@ Shade = Callable[[Points], Float[Tensor, "4 point"]]
 """Signed distance, then red, green and blue (display-referred), of points near the surface."""
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch to the calling thread: chunks are too small to share, and workers share the cores already."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def in_chunks(
     function: Callable[[Points], Tensor], points: Float32[np.ndarray, "point 3"]
 ) -> Shaped[np.ndarray, "*axis point"]:
@@ -46,6 +59,7 @@ def in_chunks(
     return torch.cat(results, dim=-1).numpy() if results else np.zeros(0, np.float32)
 
 
+@one_thread()
 def gradient(distance: Distance, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, "point 3"]:
     """The exact gradient of a signed distance, by automatic differentiation."""
     columns = torch.from_numpy(np.ascontiguousarray(points.T))

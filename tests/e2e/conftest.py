@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.profile import Profile, validated
+from flows.server import SETTINGS
 from tests.support.weights import write_autoencoder, write_recognition
 
 TINY: dict[str, Any] = {
@@ -21,6 +23,34 @@ TINY: dict[str, Any] = {
     "screen": {"resolution": 16, "silhouette_spikes": 1.0, "depth_to_width": [0.1, 10.0]},
     "render": {"resolution": 16},
     "mesh": {"resolution": 24},
+    "train": {
+        "unet": {
+            "sample_size": 4,
+            "views": 4,
+            "block_out_channels": [8, 8],
+            "layers_per_block": 1,
+            "attention_levels": [True, False],
+            "multiview_factors": [1],
+            "attention_heads": 2,
+            "norm_groups": 4,
+            "cross_attention_dim": 512,
+            "ray_encoding": "plucker",
+        },
+        "text_encoder": {
+            "width": 512,
+            "feed_forward": 16,
+            "layers": 1,
+            "heads": 8,
+            "vocabulary": 7,
+            "prompt": {"words": [2, 3, 4, 5, 6], "identity": 5, "start": 0, "end": 1, "padding": 1, "length": 8},
+        },
+        "adapt": {"steps": 1, "conditioning": [0], "targets": [1]},
+        "single_view": {"steps": 1, "conditioning": [1], "targets": [3]},
+        "multi_view": {"steps": 2, "conditioning": [0, 1], "targets": [4, 3]},
+        "batch": 1,
+    },
+    "evaluate": {"heads": 1, "targets": 3, "frontal_targets": 1, "schedule": {"steps": 1}},
+    "publish": {"validation_share": 0.2, "test_share": 0.3},
     "execution": {"shard_size": 2, "workers": 1, "retries": 1, "max_quarantined_share": 0.5},
 }
 
@@ -28,7 +58,7 @@ TINY: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """API of a real server in a process of its own."""
-    with prefect_test_harness(server_startup_timeout=180):
+    with patch.dict(os.environ, SETTINGS), prefect_test_harness(server_startup_timeout=180):
         yield str(PREFECT_API_URL.value())
 
 

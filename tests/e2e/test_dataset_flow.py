@@ -101,7 +101,7 @@ def test_a_hanging_head_is_quarantined(tiny, tmp_path):
 def test_too_many_quarantined_heads_fail_the_build(tiny, tmp_path):
     """Past the profile's share, the build fails and says what was wrong with the heads."""
     generator = {"name": "tests.support.tiny:make", "options": {"failing": [0, 1, 2]}}
-    with pytest.raises(SpinMeRoundError, match="max_quarantined_share allows 2: .*seed 0 has no nose"):
+    with pytest.raises(SpinMeRoundError, match=r"max_quarantined_share allows 2: .*seed 0 has no nose"):
         build(tiny(generator=generator), tmp_path)
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import label
 
 from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
@@ -44,10 +45,12 @@ def test_defect_follows_the_seed_and_not_the_latent():
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"colour seam"}))
 def test_defects_change_the_solid_and_stay_in_the_cube(kind, lattice):
     """Every geometric defect changes the distance and leaves nothing beyond the cube."""
-    sound, broken = (in_chunks(_scene(k).distance, lattice) for k in (None, kind))
+    scattered = np.random.default_rng(2).uniform(-0.3, 0.3, (30000, 3)).astype(np.float32)
+    points = np.concatenate([lattice, scattered])
+    sound, broken = (in_chunks(_scene(k).distance, points) for k in (None, kind))
     assert np.abs(sound - broken).max() > 0.004
     assert np.isfinite(broken).all()
-    assert np.abs(lattice[broken < 0.0]).max() < 0.495
+    assert np.abs(points[broken < 0.0]).max() < 0.495
 
 
 def test_stronger_defects_change_more(lattice):
@@ -97,6 +100,8 @@ def test_colour_seam_leaves_the_solid_alone(lattice):
 def test_no_defect_does_nothing():
     """The damage of no defect hands points, parts and colours through."""
     damage = damage_of(None, np.random.default_rng(0), lambda p: p.x)
-    p = Points(*np.zeros((3, 2)))
+    p = Points(*torch.zeros(3, 2))
     assert [source.points for source in damage.sources(p)] == [p]
-    assert damage.carve(p, "parts") == "parts"
+    parts, colours = torch.ones(5, 2), torch.ones(3, 2)
+    assert damage.carve(p, parts) is parts
+    assert damage.tint(p, colours) is colours

@@ -132,6 +132,16 @@ def _edit_name(name: str) -> Any:
     )
 
 
+def _infinite_parameter(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace("10.0", "1e999"))
+
+
+def _link_manifest(folder: Path) -> None:
+    (folder / "manifest.json").rename(folder.parent / "manifest.json")
+    (folder / "manifest.json").symlink_to(folder.parent / "manifest.json")
+
+
 def _link_out(folder: Path) -> None:
     (folder / "mesh.npz").unlink()
     (folder.parent / "outside").write_bytes(b"payload")
@@ -153,6 +163,8 @@ def _edit(folder: Path, change: Any) -> None:
         pytest.param(_edit_name("/etc/passwd"), id="absolute path"),
         pytest.param(_edit_name("../../x"), id="parent path"),
         pytest.param(_link_out, id="link out of the root"),
+        pytest.param(_link_manifest, id="manifest is a link"),
+        pytest.param(_infinite_parameter, id="infinite parameter"),
         pytest.param(lambda folder: (folder / "manifest.json").write_text("[" * 100_000), id="deep nesting"),
         pytest.param(lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), id="no text"),
     ],
@@ -259,36 +271,6 @@ def test_lock_excludes_and_times_out(store: ArtifactStore) -> None:
     thread.join(timeout=10)
     assert entered.is_set()
     assert list((store.root / "locks").iterdir()) == []
-
-
-def test_failures_are_remembered_until_cleared(store: ArtifactStore) -> None:
-    """Quarantined heads are honoured by other runs, listed by stage and head, and cleared at once or by stage."""
-    keys = [artifact_key(stage, **ARGUMENTS) for stage in ("mesh", "embed")]
-    store.record_failure("mesh", keys[0], "procedural-000002", "no face", "Traceback", 3)
-    store.record_failure("embed", keys[1], "procedural-000001", "no face", "Traceback", 3)
-    again = ArtifactStore(store.root)
-    found = again.failure("mesh", keys[0])
-    assert found is not None
-    assert (found.subject, found.reason, found.traceback, found.attempts) == (
-        "procedural-000002",
-        "no face",
-        "Traceback",
-        3,
-    )
-    assert [failure.stage for failure in again.failures()] == ["embed", "mesh"]
-    assert again.clear_failures("mesh") == 1
-    assert again.failure("mesh", keys[0]) is None
-    assert again.clear_failures() == 1
-    assert again.failures() == []
-
-
-def test_unreadable_failure_counts_for_nothing(store: ArtifactStore) -> None:
-    """A damaged record of a failure means that the head is tried again."""
-    key = artifact_key("mesh", **ARGUMENTS)
-    store.record_failure("mesh", key, "h", "why", "", 1)
-    (store.root / "failures" / "mesh" / f"{key}.json").write_text("{")
-    assert store.failure("mesh", key) is None
-    assert store.failures() == []
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_bad_group_attributes_are_refused(dataset: Path, attributes: dict[str, A
     assert verify(dataset)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(
         ["zarr.json", "manifest.json", "rgb/zarr.json", "seed/zarr.json", "rgb/c/1/0/0/0/0", "latents/zarr.json"]

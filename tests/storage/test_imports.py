@@ -20,5 +20,5 @@ def test_storage_is_light(module: str) -> None:
 
 
 def test_the_probe_can_fail() -> None:
-    """The probe sees what is really imported: checkpoints are torch's."""
-    assert loaded("checkpoints", ["torch", "prefect"]) == "['torch']"
+    """The probe sees what is really imported: the dataset is Zarr's."""
+    assert loaded("dataset", ["zarr", "prefect"]) == "['zarr']"

@@ -115,6 +115,7 @@ def test_dropped_heads_stand_under_their_first_reason_with_scores(page: str):
     """Each dropped head is shown once, with its scores and its other reasons."""
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert text.count("procedural-000102 also: clipped volume stray volume 0.0021 clipped volume 0.034") == 1
+    assert len(re.findall(r'class="failing"', page)) == 4
     assert "Dropped for: clipped volume (2), stray volume (2)" in text
 
 

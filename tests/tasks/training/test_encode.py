@@ -80,7 +80,7 @@ def test_training_lowers_the_error_and_is_reproducible() -> None:
     pictures = _pictures(24)
     start = train_autoencoder(pictures, SMALL.model_copy(update={"steps": 2}))
     trained, again = (train_autoencoder(pictures, SMALL) for _ in range(2))
-    assert measure(trained, pictures)["rgb_psnr_db"] > measure(start, pictures)["rgb_psnr_db"] + 1
+    assert measure(trained, pictures)["rgb_psnr_db"] > measure(start, pictures)["rgb_psnr_db"] + 0.5
     assert all(
         torch.equal(a, b) for a, b in zip(trained.state_dict().values(), again.state_dict().values(), strict=True)
     )

@@ -1,0 +1,36 @@
+"""The whole workflow on a real server: one run from seeds to a report, and a second that makes nothing."""
+
+import pytest
+
+from flows.run_folder import Place
+from flows.stages import sized
+from flows.training import training_flow
+from flows.workflow import workflow_flow
+from storage.errors import ConfigError
+from tests.e2e.runs import counts, recorded, summary
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+def test_from_seeds_to_a_report_and_again(tiny, tmp_path):
+    """Dataset, training, evaluation and report stand at the end; the second run reuses all and rewrites the report."""
+    profile = tiny(plan={"heads": 8})
+    sized(workflow_flow, profile)(profile, Place(runs=str(tmp_path)))
+    first = summary(tmp_path / "tiny")
+    assert first["training"]["steps"] == 4
+    assert {"nearest_input_view", "mean_training_image"} <= set(first["evaluation"]["baselines"])
+    assert (tmp_path / "tiny" / "report.html").stat().st_size > 10_000
+    assert first["report"] == str(tmp_path / "tiny" / "report.html")
+
+    sized(workflow_flow, profile)(profile, Place(runs=str(tmp_path)))
+    second = summary(tmp_path / "tiny")
+    assert {name for name, (made, _) in counts(second).items() if made} == {"report"}
+    parts = ("dataset", "training", "evaluation", "heads")
+    assert [second[part] for part in parts] == [first[part] for part in parts]
+    assert recorded("evaluation", 1) == {"evaluate": "Cached"}
+
+
+def test_training_needs_a_dataset(tiny, tmp_path):
+    """Training before there is a dataset says what to run first."""
+    with pytest.raises(ConfigError, match="spinmeround build"):
+        training_flow(tiny(), Place(runs=str(tmp_path)))
