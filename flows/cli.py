@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
-from storage.errors import SpinMeRoundError
+from storage.errors import ConfigError, SpinMeRoundError
 
 
 class Commands(TyperGroup):
@@ -88,6 +88,31 @@ def evaluate(options: RunOptions) -> None:
 def report(options: RunOptions) -> None:
     """Write the report of a run, with whatever has been done of it."""
     tell(run_flow(options, "flows.report:report_flow"), options, "report")
+
+
+@run_command(app)
+def sample(
+    options: RunOptions,
+    from_dataset: Annotated[str | None, typer.Option(help="Id of the head whose views are given.")] = None,
+    view: Annotated[list[int] | None, typer.Option(help="Index of a given view; 1 or 3 of them, else 0.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Id of a head of which only the identity is given.")] = None,
+    unconditional: Annotated[bool, typer.Option("--unconditional", help="Nothing is given.")] = False,
+    azimuths: Annotated[int, typer.Option(min=1, help="How many views, all round.")] = 7,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    to: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),
+) -> None:
+    """Views from a trained model: PNGs, normals, cameras and a contact sheet."""
+    if sum([from_dataset is not None, identity is not None, unconditional]) != 1:
+        raise ConfigError("sample: expected one of --from-dataset HEAD, --identity HEAD and --unconditional")
+    values = {
+        "condition": "nothing" if unconditional else "views" if from_dataset else "identity",
+        "head": from_dataset or identity,
+        "given": view or [0],
+        "views": {"azimuths": azimuths, "elevations_deg": [0.0]},
+        "seed": seed,
+    }
+    run_flow(options, "flows.sampling:sampling_flow", params=values, folder=str(to.absolute()))
+    typer.echo(f"{'samples':<10} {to}")
 
 
 @dataset_app.command("info")
@@ -177,7 +202,7 @@ def _training(training: dict[str, Any]) -> str:
 
 def _evaluation(evaluation: dict[str, Any]) -> str:
     rows = {"model": evaluation["model"], **evaluation["baselines"]}
-    lines = []
+    lines: list[str] = []
     for name, metrics in rows.items():
         known = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items() if value is not None)
         lines.append(f"{'evaluation' if not lines else '':<10} {name.replace('_', ' ')}: {known}")

@@ -12,7 +12,7 @@ from flows.progress import progress
 from flows.run_folder import Place
 from flows.session import Session, current, joined
 from flows.shards import STAGES, waiting
-from flows.stages import TASK_OPTIONS, run_stages, state_name
+from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from storage.errors import ConfigError
 from tasks.publish import Counts, Published, dataset_attributes, publish
 from tasks.stages import DATASET_STAGES
@@ -30,7 +30,7 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
         planned = plan_task.submit()
         planned.result()
         runs = run_stages(session, DATASET_STAGES, wait_for=[planned])
-        return publish_task.submit(wait_for=runs).result().digest
+        return str(submit(publish_task, after=runs).result().digest)
 
 
 @task(name="plan", task_run_name="plan", **TASK_OPTIONS)

@@ -14,7 +14,7 @@ from flows.profile import Profile
 from flows.progress import progress
 from flows.run_folder import Place
 from flows.session import Session, current, joined, worker_count
-from flows.stages import TASK_OPTIONS, state_name
+from flows.stages import TASK_OPTIONS, state_name, submit
 from flows.training import note_training, stepper
 from storage.artifacts import ArtifactStore
 from storage.errors import ConfigError
@@ -36,7 +36,7 @@ def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B
                 f"run folder {session.folder.root}: expected a training with these parameters, found none; "
                 "run 'spinmeround train' with the same options first"
             )
-        return evaluate_task.submit(dataset, training).result()
+        return str(submit(evaluate_task, dataset, training).result())
 
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)

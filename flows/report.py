@@ -9,7 +9,7 @@ from flows.evaluation import find_evaluation, find_training
 from flows.profile import Profile
 from flows.run_folder import Place
 from flows.session import current, joined
-from flows.stages import TASK_OPTIONS
+from flows.stages import TASK_OPTIONS, submit
 from tasks.report import run_report
 from tasks.report_collect import FinishedRun
 
@@ -18,7 +18,7 @@ from tasks.report_collect import FinishedRun
 def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Write the report of a run; returns its path. Training and evaluation are in it where they have been done."""
     with joined(profile, place):
-        return report_task.submit().result()
+        return str(submit(report_task).result())
 
 
 @task(name="report", task_run_name="report", **TASK_OPTIONS)

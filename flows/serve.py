@@ -6,6 +6,7 @@ of runs use this server instead of one of their own, so that their runs are seen
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import typer
 
@@ -36,8 +37,8 @@ def serve_all(runs: Path, port: int) -> None:
 
 
 def _serve_deployments(runs: Path) -> None:
-    from prefect import serve
-    from prefect.deployments.runner import EntrypointType
+    from prefect import Flow, serve
+    from prefect.deployments.runner import EntrypointType, RunnerDeployment
 
     from flows.dataset import dataset_flow
     from flows.evaluation import evaluation_flow
@@ -48,7 +49,7 @@ def _serve_deployments(runs: Path) -> None:
     from flows.training import training_flow
     from flows.workflow import workflow_flow
 
-    flows = {
+    flows: dict[Flow[..., Any], dict[str, str]] = {
         workflow_flow: {},
         dataset_flow: {},
         training_flow: {},
@@ -57,16 +58,14 @@ def _serve_deployments(runs: Path) -> None:
         stage_flow: {"stage": "sample"},
     }
     place = Place(runs=str(runs.absolute())).model_dump()
-    serve(
-        *(
-            flow.to_deployment(
-                name=name,
-                parameters={"profile": load_profile(name).model_dump(mode="json"), "place": place, **more},
-                entrypoint_type=EntrypointType.MODULE_PATH,
-                tags=[name],
-            )
-            for name in profile_names()
-            for flow, more in flows.items()
-        ),
-        print_starting_message=False,
-    )
+    deployments = [
+        flow.to_deployment(
+            name=name,
+            parameters={"profile": load_profile(name).model_dump(mode="json"), "place": place, **more},
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            tags=[name],
+        )
+        for name in profile_names()
+        for flow, more in flows.items()
+    ]
+    serve(*cast(list[RunnerDeployment], deployments), print_starting_message=False)

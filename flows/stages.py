@@ -6,7 +6,7 @@ shard's task runs of the stages that it reads: no stage waits for the slowest he
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -15,7 +15,8 @@ from prefect.client.schemas.objects import State
 from prefect.flows import Flow
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task
 
 from flows.profile import Profile
 from flows.progress import progress
@@ -46,6 +47,11 @@ def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
 def reused_task(stage: str, heads: int) -> State[ShardCount]:
     """Nothing is missing of a stage."""
     return Completed(name="Cached", message=f"all {heads} reused", data=ShardCount(reused=heads))
+
+
+def submit(task_: Task[..., Any], *args: Any, after: Iterable[PrefectFuture[Any]] = ()) -> PrefectFuture[Any]:
+    """A run of a task that waits for other task runs."""
+    return task_.submit(*args, return_state=False, wait_for=list(after))
 
 
 def state_name(outcome: Outcome) -> str:
@@ -114,14 +120,14 @@ def _submit(
     if not missing:
         named = reused_task.with_options(name=stage.name, task_run_name=stage.name)
         everything = _distinct(run for shard in shards for run in before[shard])
-        return dict.fromkeys(shards, named.submit(stage.name, present, wait_for=everything))
+        return dict.fromkeys(shards, submit(named, stage.name, present, after=everything))
     progress().stage(stage.name, len(missing))
     found = {}
     for shard in sorted({index // size for index in missing}):
         heads = [session.heads[index].id for index in missing if index // size == shard]
         last = min((shard + 1) * size, len(session.heads)) - 1
         named_shard = shard_task.with_options(name=stage.name, task_run_name=f"{stage.name} {shard * size}-{last}")
-        found[shard] = named_shard.submit(stage.name, heads, wait_for=before[shard])
+        found[shard] = submit(named_shard, stage.name, heads, after=before[shard])
     return found
 
 
@@ -163,4 +169,5 @@ def _require_inputs(session: Session, stage: Stage) -> None:
 
 def sized(flow: Flow[..., Any], profile: Profile) -> Flow[..., Any]:
     """The flow with as many threads for task runs as the profile has workers."""
-    return flow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=worker_count(profile)))
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=worker_count(profile))
+    return flow.with_options(task_runner=cast(TaskRunner[PrefectFuture[Any]], runner))

@@ -16,7 +16,7 @@ from flows.progress import progress
 from flows.run_folder import Place
 from flows.session import Session, current, joined, worker_count
 from flows.shards import STAGES
-from flows.stages import TASK_OPTIONS, run_stages, state_name
+from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from storage.artifacts import ArtifactStore
 from tasks.encode import EncodeParams, publish_latents
 from tasks.publish import Published
@@ -30,8 +30,8 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
     with joined(profile, place) as session:
         dataset = find_dataset(session)
         runs = run_stages(session, [STAGES["encode"]])
-        latents = latents_task.submit(dataset.path, wait_for=runs)
-        return train_task.submit(dataset, wait_for=[latents]).result()
+        latents = submit(latents_task, dataset.path, after=runs)
+        return str(submit(train_task, dataset, after=[latents]).result())
 
 
 @task(name="latents", task_run_name="latents", **TASK_OPTIONS)

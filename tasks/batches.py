@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL
 from einops import rearrange
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor

@@ -24,7 +24,7 @@ from storage.weights import embedded_weights, fingerprint
 from tasks.stage import Stage, StageJob, StageParams
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers.models import AutoencoderKL
 
 
 class EncodeParams(StageParams):
@@ -54,7 +54,7 @@ def load_autoencoder(path: Path) -> "AutoencoderKL":
         raise ValueError(
             f"encode.autoencoder: expected a folder with a diffusers AutoencoderKL (config.json), found none at {path}"
         )
-    from diffusers import AutoencoderKL
+    from diffusers.models import AutoencoderKL
 
     autoencoder = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
     return autoencoder.eval().requires_grad_(False)
@@ -82,7 +82,7 @@ def _weights(sections: Mapping[str, Any]) -> str:
 def _make(job: StageJob) -> None:
     params = job.sections["encode"]
     autoencoder = load_autoencoder(autoencoder_path(params))
-    head = zarr.open_group(job.inputs["write"], mode="r")
+    head: Any = zarr.open_group(job.inputs["write"], mode="r")
     rgb, normals = (
         encode_images(autoencoder, as_images(np.asarray(head[name][0])), params.batch).numpy().astype(np.float16)
         for name in ("rgb", "normals")

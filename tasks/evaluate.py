@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,30 +125,32 @@ class Judge:
 
     def __call__(self, subject: Subject, predicted: Pictures, truth: Pictures) -> Metrics:
         inside = truth.mask == 255
-        vectors = [decode_normals(pictures.normals, pictures.mask) for pictures in (predicted, truth)]
+        found, true = (decode_normals(pictures.normals, pictures.mask) for pictures in (predicted, truth))
         return {
             "l2": float(l2(predicted.rgb, truth.rgb).mean()),
             "psnr": float(psnr(predicted.rgb, truth.rgb).mean()),
             "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
             "identity_similarity": self._identity(subject, predicted),
-            "normal_angular_error_deg": normal_angular_error_deg(*vectors, inside).mean,
+            "normal_angular_error_deg": normal_angular_error_deg(found, true, inside).mean,
             "lpips": None if isinstance(self._lpips, Missing) else float(self._lpips(predicted.rgb, truth.rgb).mean()),
         }
 
     def _identity(self, subject: Subject, predicted: Pictures) -> float | None:
         cameras, landmarks = Cameras(**self.data.cameras(subject.index))[subject.targets], self._landmarks(subject)
         if landmarks is None:
-            return self._no_identity(subject, "the generator gives no landmarks")
+            self._note_missing(subject, "the generator gives no landmarks")
+            return None
         side = predicted.rgb.shape[1]
         positions = project_landmarks(cameras, landmarks, side)
         frontal = np.flatnonzero(FRONTAL.select(cameras) & landmarks_inside(positions, side))
         if not len(frontal):
-            return self._no_identity(subject, "no target shows the face from the front")
+            self._note_missing(subject, "no target shows the face from the front")
+            return None
         embeddings = self._embedder.embed(align_faces(predicted.rgb[frontal], positions[frontal]))
         identity = np.broadcast_to(self.data.identities[subject.index], embeddings.shape)
         return float(identity_similarity(embeddings, identity).mean())
 
-    def _no_identity(self, subject: Subject, reason: str) -> None:
+    def _note_missing(self, subject: Subject, reason: str) -> None:
         self.missing["identity_similarity"] = f"{self.data.ids[subject.index]}: {reason}"
 
     def _landmarks(self, subject: Subject) -> Float32[np.ndarray, "5 3"] | None:
@@ -181,7 +184,8 @@ def run_evaluation(
         progress(done, len(subjects))
     evaluation = _summarise(data, subjects, scores, judge.missing)
     (out / "evaluation.json").write_text(json.dumps(asdict(evaluation), indent=1, allow_nan=False))
-    np.savez(out / "pictures.npz", **_pictures(data, subjects, generated))
+    pictures: dict[str, Any] = _pictures(data, subjects, generated)
+    np.savez(out / "pictures.npz", **pictures)
     return evaluation
 
 
@@ -193,7 +197,7 @@ def _copied_view(data: HeadDataset, subject: Subject) -> Pictures:
 
 def _mean(metrics: Sequence[Metrics]) -> Metrics:
     """Means over the heads that have a value."""
-    values = {name: [each[name] for each in metrics if each[name] is not None] for name in metrics[0]}
+    values = {name: [value for each in metrics if (value := each[name]) is not None] for name in metrics[0]}
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 

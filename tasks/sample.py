@@ -4,6 +4,8 @@ Artifact: `identity.npz` (seed, latent, landmarks where the generator knows them
 and `preview.npz` (rgb, mask, azimuth, elevation).
 """
 
+from typing import Any
+
 import numpy as np
 from pydantic import Field
 
@@ -33,7 +35,7 @@ def _make(job: StageJob) -> None:
     generator, params = generator_of(job.sections), job.sections["sample"]
     identity, previews = sample_head(generator, job.head.seed, params)
     landmarks = generator.landmarks(identity)
-    known = {} if landmarks is None else {"landmarks": landmarks}
+    known: dict[str, Any] = {} if landmarks is None else {"landmarks": landmarks}
     np.savez(job.out / "identity.npz", seed=identity.seed, latent=identity.latent, **known)
     cameras = params.previews.cameras()
     np.savez(

@@ -101,7 +101,7 @@ def write_samples(
 ) -> list[Path]:
     """Writes pictures in [0, 1] as PNGs, the cameras' angles, and the contact sheet."""
     folder.mkdir(parents=True, exist_ok=True)
-    rgb, normals = to_bytes(output.images), to_bytes(output.normals)
+    rgb, normals = to_bytes(np.asarray(output.images)), to_bytes(np.asarray(output.normals))
     files = []
     for kind, pictures in (("view", rgb), ("normals", normals)):
         for number, picture in enumerate(pictures):
@@ -121,7 +121,7 @@ def _sheet(rgb: np.ndarray, normals: np.ndarray, cameras: Cameras, conditioning:
     pairs, captions = [np.concatenate([a, b], axis=1) for a, b in zip(rgb, normals, strict=True)], []
     shown = [*(_angles("generated", cameras, view) for view in range(len(cameras)))]
     if conditioning is not None:
-        given = zip(to_bytes(conditioning.images), to_bytes(conditioning.normals), strict=True)
+        given = zip(to_bytes(np.asarray(conditioning.images)), to_bytes(np.asarray(conditioning.normals)), strict=True)
         pairs = [*(np.concatenate(pair, axis=1) for pair in given), *pairs]
         captions = [_angles("given", conditioning.cameras, view) for view in range(len(conditioning.cameras))]
     return contact_sheet(pairs, [*captions, *shown], style=SheetStyle(columns=4, cell=256))

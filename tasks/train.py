@@ -180,7 +180,7 @@ def _finish(
     )
     pipeline.save_pretrained(out / "pipeline")
     (out / "history.json").write_text(json.dumps({"runs": [{"name": "training", "history": history}]}))
-    summary = {"steps": len(losses), "loss_first": first, "loss_last": last}
+    summary: dict[str, Any] = {"steps": len(losses), "loss_first": first, "loss_last": last}
     (out / "training.json").write_text(json.dumps(summary))
     return TrainingResult(**summary, history=history, pipeline=out / "pipeline")
 

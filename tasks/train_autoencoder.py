@@ -9,10 +9,11 @@ that latents have zero mean and unit variance with `scaling_factor` 1 and no shi
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL
 from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
@@ -148,7 +149,8 @@ def standardise_latents(
     latents = torch.cat([posterior.mean for posterior in posteriors])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     channels = len(mean)
-    encoder, decoder = autoencoder.quant_conv, autoencoder.post_quant_conv
+    layers: Any = (autoencoder.quant_conv, autoencoder.post_quant_conv)  # typed as optional, here always there
+    encoder, decoder = layers
     encoder.weight[:channels] /= std[:, None, None, None]
     encoder.bias[:channels] = (encoder.bias[:channels] - mean) / std
     encoder.bias[channels:] -= 2 * std.log()

@@ -1,0 +1,47 @@
+"""The sampling flow: views of a head from the trained model of a profile, as pictures in a folder."""
+
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.dataset import find_dataset
+from flows.evaluation import find_training
+from flows.profile import Profile
+from flows.run_folder import Place
+from flows.session import current, joined, worker_count
+from flows.stages import TASK_OPTIONS, submit
+from storage.artifacts import ArtifactStore
+from storage.errors import ConfigError
+from tasks.publish import Published
+from tasks.sample_views import SampleViewsParams, run_sampling
+from tasks.train_params import load_training
+
+
+@flow(name="sampling", flow_run_name="sampling {profile.name}", persist_result=False)
+def sampling_flow(profile: Profile, params: SampleViewsParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
+    """Sample from the trained model of a profile into `folder`; returns the files."""
+    with joined(profile, place) as session:
+        dataset = find_dataset(session)
+        training = find_training(session, dataset)
+        if training is None:
+            raise ConfigError(
+                f"run folder {session.folder.root}: expected a training with these parameters, found none; "
+                "run 'spinmeround train' with the same options first"
+            )
+        return list(submit(sample_task, dataset, training, params, folder).result())
+
+
+@task(name="sample-views", task_run_name="sample views", **TASK_OPTIONS)
+def sample_task(dataset: Published, training: str, params: SampleViewsParams, folder: str) -> State[list[str]]:
+    """Generate and write, in a process of its own that has all cores."""
+    session = current()
+    with session.pool.alone(threads=worker_count(session.profile)) as worker:
+        files = worker.call(_sample, session.store.root, dataset.path, training, params, Path(folder))
+    return Completed(message=f"{len(files)} files in {folder}", data=files)
+
+
+def _sample(store: Path, dataset: Path, training: str, params: SampleViewsParams, folder: Path) -> list[str]:
+    pipeline = load_training(ArtifactStore(store).open("train", training).path).pipeline
+    return [str(path) for path in run_sampling(pipeline, dataset, params, folder)]
