@@ -157,5 +157,7 @@ def export_recognition(network: RecognitionNetwork) -> bytes:
     if not math.isfinite(sum(float(onnx.numpy_helper.to_array(w).sum()) for w in model.graph.initializer)):
         raise ValueError("recognition: the trained weights are not finite; lower learning_rate")
     buffer = io.BytesIO()
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")  # the exporter's stack traces, with paths of the machine that trained
     onnx.save_model(model, buffer)
     return buffer.getvalue()
