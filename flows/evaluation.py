@@ -30,12 +30,7 @@ def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B
     """Evaluate the trained model of a profile; returns the key of the evaluation's artifact."""
     with joined(profile, place) as session:
         dataset = find_dataset(session)
-        training = find_training(session, dataset)
-        if training is None:
-            raise ConfigError(
-                f"run folder {session.folder.root}: expected a training with these parameters, found none; "
-                "run 'spinmeround train' with the same options first"
-            )
+        training = require_training(session, dataset)
         return str(submit(evaluate_task, dataset, training).result())
 
 
@@ -65,6 +60,17 @@ def find_training(session: Session, dataset: Published) -> str | None:
         return None
     note_training(session, key)
     return key
+
+
+def require_training(session: Session, dataset: Published) -> str:
+    """Key of the training of this profile on the dataset; raises ConfigError where there is none."""
+    training = find_training(session, dataset)
+    if training is None:
+        raise ConfigError(
+            f"run folder {session.folder.root}: expected a training with these parameters, found none; "
+            "run 'spinmeround train' with the same options first"
+        )
+    return training
 
 
 def find_evaluation(session: Session, dataset: Published, training: str) -> str | None:

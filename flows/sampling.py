@@ -7,13 +7,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.dataset import find_dataset
-from flows.evaluation import find_training
+from flows.evaluation import require_training
 from flows.profile import Profile
 from flows.run_folder import Place
 from flows.session import current, joined, worker_count
 from flows.stages import TASK_OPTIONS, submit
 from storage.artifacts import ArtifactStore
-from storage.errors import ConfigError
 from tasks.publish import Published
 from tasks.sample_views import SampleViewsParams, run_sampling
 from tasks.train_params import load_training
@@ -24,12 +23,7 @@ def sampling_flow(profile: Profile, params: SampleViewsParams, folder: str, plac
     """Sample from the trained model of a profile into `folder`; returns the files."""
     with joined(profile, place) as session:
         dataset = find_dataset(session)
-        training = find_training(session, dataset)
-        if training is None:
-            raise ConfigError(
-                f"run folder {session.folder.root}: expected a training with these parameters, found none; "
-                "run 'spinmeround train' with the same options first"
-            )
+        training = require_training(session, dataset)
         return list(submit(sample_task, dataset, training, params, folder).result())
 
 
