@@ -147,6 +147,22 @@ def serve(
     serve_all(runs, port)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Which; without it, all are listed.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File to keep the tables in.")] = None,
+) -> None:
+    """Measure: `spinmeround bench NAME --help` tells the options of one benchmark."""
+    from flows.bench import benchmarks, run_benchmark
+
+    if name is None or name == "--help":
+        for known, about in benchmarks().items():
+            typer.echo(f"{known:<12} {about}")
+        return
+    run_benchmark(name, context.args, json_file)
+
+
 def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any]:
     """Run one flow, with a Prefect server there meanwhile; returns the run's summary."""
     home = configure(options.runs, quiet=True)
