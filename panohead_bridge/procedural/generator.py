@@ -18,11 +18,11 @@ from panohead_bridge.procedural.defects import Defect, draw_defect
 from panohead_bridge.procedural.lighting import soft_light
 from panohead_bridge.procedural.scene import Scene
 from panohead_bridge.procedural.skull import first_hits
-from panohead_bridge.procedural.tracing import Samples, TracedSurface, gradient, in_chunks, trace, unit
+from panohead_bridge.procedural.tracing import Samples, TracedSurface, cells_for, gradient, in_chunks, trace, unit
 from panohead_bridge.procedural.traits import LATENT_SIZE, decode
 from storage.records import Identity, Rendering
 
-VERSION = 1
+VERSION = 2
 """Raised whenever any head changes; part of the fingerprint, hence of every artifact's key."""
 
 SURFACE_LEVEL = 10.0
@@ -67,7 +67,8 @@ class ProceduralGenerator:
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
         """Pictures from all cameras; five samples a pixel, depth at the pixel's centre."""
-        return _develop(trace(self._surface_of(identity), self._scene_of(identity).shade, cameras, resolution))
+        surface = self._surface(*_key(identity), cells_for(resolution))
+        return _develop(trace(surface, self._scene_of(identity).shade, cameras, resolution))
 
     def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
         """10 * (1 - signed distance / THICKNESS), clipped to 0 and 20."""
@@ -96,17 +97,18 @@ class ProceduralGenerator:
         return np.asarray(first_hits(scene.distance, starts, (0.0, 0.0, -1.0)), np.float32)
 
     def _scene_of(self, identity: Identity) -> Scene:
-        return self._scene(identity.seed, identity.latent.astype(np.float32).tobytes())
-
-    def _surface_of(self, identity: Identity) -> TracedSurface:
-        return self._surface(identity.seed, identity.latent.astype(np.float32).tobytes())
+        return self._scene(*_key(identity))
 
     def _make_scene(self, seed: int, latent: bytes) -> Scene:
         identity = Identity(seed=seed, latent=np.frombuffer(latent, np.float32))
         return Scene.of(decode(identity.latent), self.defect(identity), _random(seed, "damage"))
 
-    def _make_surface(self, seed: int, latent: bytes) -> TracedSurface:
-        return TracedSurface.of(self._scene(seed, latent).distance, soft_light)
+    def _make_surface(self, seed: int, latent: bytes, cells: int) -> TracedSurface:
+        return TracedSurface.of(self._scene(seed, latent).distance, soft_light, cells)
+
+
+def _key(identity: Identity) -> tuple[int, bytes]:
+    return identity.seed, identity.latent.astype(np.float32).tobytes()
 
 
 def density_of_distance(distance: Float32[np.ndarray, " point"]) -> Float32[np.ndarray, " point"]:

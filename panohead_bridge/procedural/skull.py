@@ -100,19 +100,22 @@ def anatomy(t: Traits) -> Anatomy:
     def skin(p: Points) -> Scalars:
         return bare_head(t, p.mirrored(), skullcap(t, p))
 
-    def front(x: float, y: float) -> Triple:
-        return first_hit(skin, (x, y, 0.45), (0.0, 0.0, -1.0))
-
-    root = front(0.0, t.eye_height + 0.012)
-    base = front(0.0, t.eye_height - t.nose_length)
-    mouth_y = base[1] - t.mouth_drop
-    corner_y = mouth_y + t.smile * t.mouth_width**2
+    base_y = t.eye_height - t.nose_length
+    mouth_y = base_y - t.mouth_drop
+    places = (
+        (0.0, t.eye_height + 0.012),
+        (0.0, base_y),
+        (t.eye_spacing, t.eye_height),
+        (0.0, mouth_y),
+        (t.mouth_width, mouth_y + t.smile * t.mouth_width**2),
+    )
+    root, base, eye, mouth, corner = first_hits(skin, [(x, y, 0.45) for x, y in places], (0.0, 0.0, -1.0))
     return Anatomy(
-        eye=front(t.eye_spacing, t.eye_height),
+        eye=eye,
         nose_root=(0.0, root[1], root[2] + t.nose_bridge - 0.004),
         nose_tip=(0.0, base[1] + 0.008 + t.nose_upturn, base[2] + t.nose_projection),
-        mouth=front(0.0, mouth_y),
-        mouth_corner=front(t.mouth_width, corner_y),
+        mouth=mouth,
+        mouth_corner=corner,
         ear=first_hit(skin, (0.45, t.eye_height - 0.020, -0.012), (-1.0, 0.0, 0.0)),
         chin=chin_height(t),
         brow_height=t.eye_height + t.brow_height,

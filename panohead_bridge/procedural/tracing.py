@@ -1,10 +1,11 @@
 """Rendering a signed distance: a fine mesh finds the first hits, the distance itself makes them exact.
 
-Per head, once: the distance on a grid, coarse everywhere and fine only near the surface; marching
+Per head, once: the distance on a grid, coarse everywhere and ever finer near the surface; marching
 cubes on it; and light at the mesh's vertices (it stands still in the world, so it belongs to the
-surface, not to the view). Per ray: Embree's first hit, one Newton step on the exact distance, and the
-exact colour there. A pixel is the mean of five rays, the first through its centre, which gives depth.
-Work goes in fixed chunks of elementwise operations, so the result does not depend on threads.
+surface, not to the view). The grid is as fine as the pictures ask for. Per ray: Embree's first hit,
+one Newton step on the exact distance, and the exact colour there. A pixel is the mean of five rays,
+the first through its centre, which gives depth. Work goes in fixed chunks of elementwise operations,
+so the result does not depend on threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from embreex.mesh_construction import TriangleMesh as EmbreeMesh
 from embreex.rtcore_scene import EmbreeScene
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
@@ -29,7 +30,12 @@ CHUNK = 32768
 
 RAYS = 65536
 SUBPIXELS = ((0.0, 0.0), (-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
-CELLS, BLOCK = 256, 4
+BLOCK = 8
+"""Side, in cells, of the coarsest blocks that are refined towards the surface."""
+
+NEAR = 1.6
+"""A block of side b may hold surface when its centre's distance is below NEAR * b; sqrt(3) / 2 + the slope's slack."""
+
 STEP_LIMIT = 0.004
 
 Distance = Callable[[Points], Scalars]
@@ -74,33 +80,44 @@ def unit(vectors: Float32[np.ndarray, "*axis 3"]) -> Float32[np.ndarray, "*axis 
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def narrow_band(distance: Distance) -> tuple[Float32[np.ndarray, "x y z"], Int64[np.ndarray, "3"]]:
-    """The distance on the part of the cube's grid (CELLS + 1 points a side) that holds the head, and its corner.
+def cells_for(resolution: int) -> int:
+    """Cells along the cube's side for pictures of this side: a cell is 1.2 to 2.5 pixels wide.
 
-    Blocks of BLOCK^3 points round the surface are exact; elsewhere the block's one coarse value stands.
+    Depth and colour are exact at any hit; only silhouettes and soft light follow the mesh. Against twice as
+    many cells, pictures of 64 to 256 px keep a PSNR of 38 to 50 dB.
     """
-    axis = np.linspace(-0.5, 0.5, CELLS // BLOCK + 1, dtype=np.float32)
-    nodes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
-    coarse = in_chunks(distance, nodes.reshape(-1, 3)).reshape(nodes.shape[:3])
-    near = np.argwhere(np.abs(coarse) < 1.6 * BLOCK / CELLS)
-    first, last = near.min(axis=0), near.max(axis=0) + 1
-    grid = coarse[tuple(slice(low, high) for low, high in zip(first, last, strict=True))]
-    grid = repeat(grid, "x y z -> (x a) (y b) (z c)", a=BLOCK, b=BLOCK, c=BLOCK).copy()
-    offset = np.stack(np.meshgrid(*[np.arange(BLOCK)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    fine = (near[:, None] * BLOCK + offset[None]).reshape(-1, 3)
-    half = BLOCK // 2
-    grid[tuple((fine - first * BLOCK).T)] = in_chunks(distance, ((fine - half) / CELLS - 0.5).astype(np.float32))
-    return _cropped(grid, first * BLOCK - half)
+    return next((cells for side, cells in ((64, 128), (128, 192), (384, 256)) if resolution <= side), 384)
 
 
-def _cropped(
-    grid: Float32[np.ndarray, "x y z"], corner: Int64[np.ndarray, "3"]
-) -> tuple[Float32[np.ndarray, "u v w"], Int64[np.ndarray, "3"]]:
-    """The grid cut to two points round its negative values and to the cube, and the new corner."""
-    inside = np.argwhere(grid < 0.0)
-    low = np.maximum(inside.min(axis=0) - 2, -corner)
-    high = np.minimum(inside.max(axis=0) + 3, CELLS + 1 - corner)
-    return np.ascontiguousarray(grid[low[0] : high[0], low[1] : high[1], low[2] : high[2]]), corner + low
+def narrow_band(distance: Distance, cells: int) -> Float32[np.ndarray, "x y z"]:
+    """The distance at the centres of `cells`^3 cells of the cube.
+
+    It is exact in blocks near the surface; elsewhere the value at the centre of a block, coarser the further, stands.
+    """
+    block = BLOCK
+    values = np.empty((cells // block,) * 3, np.float32)
+    near = np.argwhere(np.ones(values.shape, bool))
+    while True:
+        places = ((near + 0.5) * block / cells - 0.5).astype(np.float32)
+        values[tuple(near.T)] = in_chunks(distance, places)
+        if block == 1:
+            return values
+        near = near[np.abs(values[tuple(near.T)]) < NEAR * block / cells]
+        block //= 2
+        values = repeat(values, "x y z -> (x a) (y b) (z c)", a=2, b=2, c=2).copy()
+        near = rearrange(2 * near[:, None] + _OCTANTS, "block octant xyz -> (block octant) xyz")
+
+
+_OCTANTS = np.argwhere(np.ones((2, 2, 2), bool))
+
+
+def _around_head(grid: Float32[np.ndarray, "x y z"]) -> tuple[Float32[np.ndarray, "u v w"], Int64[np.ndarray, "3"]]:
+    """The grid cut to two points round its negative values, and the cut's first corner."""
+    inside = grid < 0.0
+    spans = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    low = np.array([max(span[0] - 2, 0) for span in spans])
+    crop = grid[tuple(slice(first, span[-1] + 3) for first, span in zip(low, spans, strict=True))]
+    return np.ascontiguousarray(crop), low
 
 
 @dataclass(frozen=True)
@@ -113,10 +130,10 @@ class TracedSurface:
     scene: Any
 
     @staticmethod
-    def of(distance: Distance, light: Callable[..., Float32[np.ndarray, "vertex 3"]]) -> "TracedSurface":
-        crop, low = narrow_band(distance)
+    def of(distance: Distance, light: Callable[..., Float32[np.ndarray, "vertex 3"]], cells: int) -> "TracedSurface":
+        crop, low = _around_head(narrow_band(distance, cells))
         vertices, faces, _, _ = marching_cubes(crop, 0.0, gradient_direction="ascent")
-        vertices = ((vertices + low) / CELLS - 0.5).astype(np.float32)
+        vertices = ((vertices + low + 0.5) / cells - 0.5).astype(np.float32)
         normals = unit(gradient(distance, vertices))
         scene = EmbreeScene()
         EmbreeMesh(scene, vertices, faces.astype(np.int32))
