@@ -38,4 +38,16 @@ class HeadGenerator(Protocol):
         """Raw density at points of the cube (PanoHead's sigma; 10 on the surface); larger is inside."""
 
     def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"] | None:
-        """True positions of FIVE_LANDMARKS, or None where the generator does not know them."""
+        """True positions of FIVE_LANDMARKS, in the world; None where the generator does not know them.
+
+        A row is NaN where this head lacks the landmark, for instance where the cube cuts the face off. No
+        picture shows such a landmark, so no view of that head is aligned or embedded by it.
+        """
+
+
+@runtime_checkable
+class InterpolatingGenerator(HeadGenerator, Protocol):
+    """A generator that also knows the heads between two heads; optional."""
+
+    def interpolate(self, start: Identity, end: Identity, share: float) -> Identity:
+        """The head at `share`, 0 (`start`) to 1 (`end`), of the way between two."""

@@ -7,13 +7,14 @@ elementwise in the point and smooth in the traits.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from panohead_bridge.procedural import features
-from panohead_bridge.procedural.head import Head
+from panohead_bridge.procedural.head import PARTS, Head
 from panohead_bridge.procedural.pigments import Colour, Palette, palette
 from panohead_bridge.procedural.primitives import Points, Scalars, smoothstep
+from panohead_bridge.procedural.regions import LABELS, beard_amount, beard_cover, brow_cover, lip_cover
 from panohead_bridge.procedural.traits import switch
 
 Colours = Float[Tensor, "3 point"]
@@ -54,6 +55,19 @@ class Appearance:
             nearest = torch.minimum(nearest, distance)
         return colours
 
+    def regions(self, p: Points, parts: Float[Tensor, "part point"]) -> Int64[Tensor, " point"]:
+        """The label, a place in `regions.LABELS`, of points whose distances to the head's parts are known."""
+        labels = parts.argmin(dim=0)
+        p = self.head.local(p)
+        face = ((labels == PARTS.index("skin")) & (p.z > -0.03)).nonzero()[:, 0]
+        right = p.take(face).mirrored()
+        found = labels[face]
+        covers = {"beard": beard_amount(self.head) * beard_cover(self.head, right)}
+        covers |= {"lips": lip_cover(self.head, right), "brows": brow_cover(self.head, right)}
+        for name, cover in covers.items():
+            found = torch.where(cover > 0.5, LABELS.index(name), found)
+        return labels.index_copy(0, face, found)
+
     def _skin(self, p: Points) -> Colours:
         t, c = self.head.traits, self.colours
         mottle = noise(p, 55.0) * 0.6 + noise(p, 140.0) * 0.4
@@ -77,7 +91,7 @@ class Appearance:
         return self._brows(p, right, skin)
 
     def _beard(self, p: Points, right: Points, skin: Colours) -> Colours:
-        amount = switch(self.head.traits.beard, 0.58, 0.86)
+        amount = beard_amount(self.head)
         if amount == 0.0:
             return skin
         cover = beard_cover(self.head, right)
@@ -88,11 +102,7 @@ class Appearance:
         t, a = self.head.traits, self.head.anatomy
         line = features.mouth_line(t, a, right)
         along = right.x / (t.mouth_width * 1.02)
-        arch = (1.0 - along * along).clamp(min=0.0)
-        bow = 1.0 - 0.28 * gaussian1(right.x, 0.007)
-        top, bottom = 1.12 * t.lip_fullness * arch.sqrt() * bow * (0.55 + 0.45 * arch), -1.32 * t.lip_fullness * arch
-        inside = smoothstep(line - top, 0.0014, -0.0010) * smoothstep(bottom - line, 0.0014, -0.0010)
-        skin = mix(skin, column(self.colours.lips), 0.92 * inside * smoothstep(along, 1.0, 0.93))
+        skin = mix(skin, column(self.colours.lips), 0.92 * lip_cover(self.head, right))
         seam = smoothstep(line.abs(), 0.0022, 0.0004) * smoothstep(along, 1.02, 0.9)
         return mix(skin, column(self.colours.lips) * 0.35, 0.75 * seam)
 
@@ -109,14 +119,8 @@ class Appearance:
         return mix(skin, column((0.78, 0.47, 0.43)), 0.7 * smoothstep(gap, 0.0, -0.0012))
 
     def _brows(self, p: Points, right: Points, skin: Colours) -> Colours:
-        t, a = self.head.traits, self.head.anatomy
-        along = (right.x - a.eye[0]) / 0.036
-        ridge = a.brow_height + t.brow_arch * (1.0 - along * along) + t.brow_tilt * 0.03 * along
-        taper = t.brow_thickness * (1.0 - 0.55 * smoothstep(along, 0.1, 1.1))
         hairs = 0.93 + 0.07 * noise(Points(right.x + 0.8 * p.y, p.y * 0.3, p.z * 0.1), 900.0)
-        inside = smoothstep((right.y - ridge).abs() - taper, 0.0024, -0.0012)
-        inside = inside * smoothstep(along.abs(), 1.08, 0.85)
-        return mix(skin, column(self.colours.brow), 0.92 * inside * hairs)
+        return mix(skin, column(self.colours.brow), 0.92 * brow_cover(self.head, right) * hairs)
 
     def _hair(self, p: Points) -> Colours:
         t = self.head.traits
@@ -162,33 +166,12 @@ class Appearance:
         return column(self.colours.frame).expand(3, len(p.x))
 
 
-def beard_cover(head: Head, right: Points) -> Scalars:
-    """Where a beard grows on the lower face (0 to 1): jaw, chin and upper lip, clear of the lips."""
-    t, a = head.traits, head.anatomy
-    back = smoothstep(right.z, 0.105, 0.020)
-    cheek_line = a.mouth[1] + 0.004 + 0.020 * t.beard_length + (a.ear[1] + 0.035 - a.mouth[1]) * back * back
-    below = smoothstep(right.y - cheek_line, 0.016, -0.016)
-    jaw_line = a.chin + 0.55 * (0.085 - right.z).clamp(min=0.0)
-    throat = smoothstep(right.y - jaw_line, -0.026, -0.004) * smoothstep(right.z, -0.004 + a.ear[2], 0.014 + a.ear[2])
-    line = features.mouth_line(t, a, right)
-    around = (right.x / (t.mouth_width * 1.02)) ** 2 + (line / (1.35 * t.lip_fullness + 0.001)) ** 2
-    upper_edge = 1.2 * t.lip_fullness + 0.015 - 0.22 * right.x
-    moustache = smoothstep(line - upper_edge, 0.004, -0.003) * smoothstep(line, -0.004, 0.002)
-    moustache = moustache * smoothstep(right.x / t.mouth_width, 1.25, 0.85) * smoothstep(right.z, 0.06, 0.08)
-    philtrum = 1.0 - 0.5 * gaussian1(right.x, 0.004)
-    return torch.maximum(below * throat, moustache * philtrum) * smoothstep(around, 0.80, 1.10)
-
-
 def column(colour: Colour) -> Float[Tensor, "3 1"]:
     return torch.tensor(colour, dtype=torch.float32)[:, None]
 
 
 def mix(a: Colours, b: Tensor, share: Scalars) -> Colours:
     return a + (b - a) * share
-
-
-def gaussian1(value: Scalars, sigma: float) -> Scalars:
-    return torch.exp(value * value * (-0.5 / sigma**2))
 
 
 def gaussian(right: Points, centre: tuple[float, ...], sigma: float) -> Scalars:

@@ -6,7 +6,7 @@ places that a point shows (`sources`), what is added or cut (`carve`), and the c
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from panohead_bridge.procedural.head import PARTS
+from panohead_bridge.procedural.head import PARTS, Sight
 from panohead_bridge.procedural.primitives import Points, Triple, capsule, ellipsoid, smooth_intersection, sphere
 from panohead_bridge.procedural.skull import first_hit
 
@@ -48,6 +48,10 @@ class Damage:
 
     def sources(self, p: Points) -> list[Source]:
         return [Source(p)]
+
+    def moved(self, sight: Sight) -> Sight:
+        """From where a landmark of the sound head is looked at on the damaged one."""
+        return sight
 
     def carve(self, p: Points, parts: Parts) -> Parts:
         return parts
@@ -110,6 +114,9 @@ class ClippedVolume(Damage):
     def sources(self, p: Points) -> list[Source]:
         wall = torch.stack([p.x.abs(), p.y.abs(), p.z.abs()]).amax(dim=0) - EDGE
         return [Source(p.shifted(self.offset), bound=wall)]
+
+    def moved(self, sight: Sight) -> Sight:
+        return Sight(_along(sight.place, self.offset, 1.0), sight.outward)
 
 
 class FlattenedSkull(Damage):
@@ -196,9 +203,16 @@ KINDS: dict[str, Callable[[float, np.random.Generator, Distance], Damage]] = {
 }
 
 
-def draw_defect(rng: np.random.Generator, share: float) -> Defect | None:
-    """A defect with probability `share`; the kind and strength don't depend on the share."""
-    drawn, kind, strength = rng.uniform(), list(KINDS)[rng.integers(0, len(KINDS))], rng.uniform(0.25, 1.0)
+def draw_defect(
+    rng: np.random.Generator, share: float, kinds: Sequence[str] | None, strengths: tuple[float, float]
+) -> Defect | None:
+    """A defect with probability `share`; the kind and strength don't depend on the share.
+
+    A head keeps its kind while that is among `kinds` (None: all); otherwise it gets another of them.
+    """
+    drawn, kind, strength = rng.uniform(), list(KINDS)[rng.integers(0, len(KINDS))], rng.uniform(*strengths)
+    if kinds is not None and kind not in kinds:
+        kind = kinds[int(rng.integers(0, len(kinds)))]
     return Defect(kind=kind, strength=float(strength)) if drawn < share else None
 
 

@@ -10,16 +10,25 @@ import hashlib
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Float32, Int16, Int64, UInt8
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.geometry.cameras import Cameras
-from panohead_bridge.procedural.defects import Defect, draw_defect
+from panohead_bridge.procedural.defects import KINDS, Defect, draw_defect
 from panohead_bridge.procedural.lighting import soft_light
 from panohead_bridge.procedural.scene import Scene
-from panohead_bridge.procedural.skull import first_hits
-from panohead_bridge.procedural.tracing import Samples, TracedSurface, cells_for, gradient, in_chunks, trace, unit
+from panohead_bridge.procedural.tracing import (
+    Samples,
+    TracedSurface,
+    cells_for,
+    gradient,
+    in_chunks,
+    trace,
+    trace_labels,
+    unit,
+)
 from panohead_bridge.procedural.traits import LATENT_SIZE, decode
+from panohead_bridge.protocol import FIVE_LANDMARKS
 from storage.records import Identity, Rendering
 
 VERSION = 2
@@ -36,7 +45,28 @@ class ProceduralOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     defect_share: float = Field(default=0.3, ge=0.0, le=1.0, description="Share of heads that get a labelled defect")
+    defect_kinds: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="The kinds of defects that are drawn; by default all"
+    )
+    defect_strengths: tuple[float, float] = Field(
+        default=(0.25, 1.0), description="Least and largest strength of a defect, within 0 (faint) to 1 (gross)"
+    )
     truncation: float = Field(default=1.0, ge=0.0, le=2.0, description="Factor on the latent (psi): 0 is the mean head")
+
+    @field_validator("defect_kinds")
+    @classmethod
+    def _known_kinds(cls, kinds: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = set(kinds or ()) - set(KINDS)
+        if unknown:
+            raise ValueError(f"expected kinds among {', '.join(KINDS)}; got {', '.join(sorted(unknown))}")
+        return kinds
+
+    @field_validator("defect_strengths")
+    @classmethod
+    def _ordered_strengths(cls, strengths: tuple[float, float]) -> tuple[float, float]:
+        if not 0.0 <= strengths[0] <= strengths[1] <= 1.0:
+            raise ValueError(f"expected 0 <= least <= largest <= 1, got {strengths}")
+        return strengths
 
 
 class ProceduralGenerator:
@@ -50,7 +80,7 @@ class ProceduralGenerator:
         content = f"{self.name} {VERSION} {self.options.model_dump_json()}"
         self.fingerprint = f"procedural-{VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         self._scene = lru_cache(maxsize=2)(self._make_scene)
-        self._surface = lru_cache(maxsize=1)(self._make_surface)
+        self._surface = lru_cache(maxsize=2)(self._make_surface)
 
     def sample(self, seed: int) -> Identity:
         """The identity of a seed: truncation times LATENT_SIZE standard normal numbers.
@@ -63,7 +93,10 @@ class ProceduralGenerator:
 
     def defect(self, identity: Identity) -> Defect | None:
         """The defect of a head, by its seed; for measurement only, no stage of the dataset asks for it."""
-        return draw_defect(_random(identity.seed, "defect"), self.options.defect_share)
+        options = self.options
+        return draw_defect(
+            _random(identity.seed, "defect"), options.defect_share, options.defect_kinds, options.defect_strengths
+        )
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
         """Pictures from all cameras; five samples a pixel, depth at the pixel's centre."""
@@ -87,14 +120,34 @@ class ProceduralGenerator:
         return unit(gradient(self._scene_of(identity).distance, points))
 
     def labels(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Int64[np.ndarray, " point"]:
-        """The part nearest to each point, as its place in `procedural.head.PARTS`."""
-        return in_chunks(lambda p: self._scene_of(identity).parts(p).argmin(dim=0), points)
+        """What each point near the surface is, as its place in `procedural.regions.LABELS`."""
+        return in_chunks(self._scene_of(identity).labels, points)
+
+    def render_labels(
+        self, identity: Identity, cameras: Cameras, resolution: int
+    ) -> Int16[np.ndarray, "view height width"]:
+        """What each pixel's centre shows, as its place in `procedural.regions.LABELS`; BACKGROUND (-1) is nothing.
+
+        A pixel has a label exactly where `render` gives it a depth.
+        """
+        surface = self._surface(*_key(identity), cells_for(resolution))
+        return trace_labels(surface, self._scene_of(identity).labels, cameras, resolution)
 
     def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"]:
-        """Eyes, nose tip and mouth corners, on the surface as seen from the front."""
-        scene = self._scene_of(identity)
-        starts = [(x, y, 0.49) for x, y in scene.head.landmark_places()]
-        return np.asarray(first_hits(scene.distance, starts, (0.0, 0.0, -1.0)), np.float32)
+        """Eyes, nose tip and mouth corners, on the surface as seen from the front; NaN rows where cut off."""
+        return np.array(list(self._scene_of(identity).places(FIVE_LANDMARKS).values()), np.float32)
+
+    def named_landmarks(self, identity: Identity) -> dict[str, Float32[np.ndarray, "3"]]:
+        """The five and more by name, in the world: where a look along an axis first meets the head.
+
+        They lie on the outermost surface: on hair or glasses where those cover the place. NaN where the place is
+        cut off, as by a clipped volume. Left and right are those of the frontal picture.
+        """
+        return {name: np.array(place, np.float32) for name, place in self._scene_of(identity).places().items()}
+
+    def interpolate(self, start: Identity, end: Identity, share: float) -> Identity:
+        """See `interpolate`."""
+        return interpolate(start, end, share)
 
     def _scene_of(self, identity: Identity) -> Scene:
         return self._scene(*_key(identity))

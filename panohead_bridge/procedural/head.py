@@ -19,7 +19,7 @@ from panohead_bridge.procedural.features import (
     in_face,
 )
 from panohead_bridge.procedural.hair import hair
-from panohead_bridge.procedural.primitives import Points, Scalars, smooth_union
+from panohead_bridge.procedural.primitives import Points, Scalars, Triple, smooth_union
 from panohead_bridge.procedural.skull import Anatomy, anatomy, bare_head, skullcap
 from panohead_bridge.procedural.traits import Traits
 
@@ -30,6 +30,27 @@ SCALE, OFFSET = 1.12, (0.0, -0.022, 0.016)
 """Size and place of the head in the world: it fills the picture, and no style of hair leaves it."""
 
 FAR = 1.0
+REACH = 0.49
+"""Where sights start from: inside of the cube, outside of every sound head."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A place on the head and the axis along which it is seen from outside the cube, in the world."""
+
+    place: Triple
+    outward: Triple
+
+    @property
+    def start(self) -> Triple:
+        """On the cube's side that the place is seen from."""
+        x, y, z = (axis * REACH if axis else value for value, axis in zip(self.place, self.outward, strict=True))
+        return x, y, z
+
+    @property
+    def inward(self) -> Triple:
+        x, y, z = self.outward
+        return -x, -y, -z
 
 
 @dataclass(frozen=True)
@@ -74,12 +95,37 @@ class Head:
         t, a = self.traits, self.anatomy
         return add_mouth(t, a, right, add_nose(t, a, right, add_lids(t, a, right, skin)))
 
-    def landmark_places(self) -> list[tuple[float, float]]:
-        """World (x, y) of the eyes' centres, the nose tip and the mouth corners, left first as pictured."""
-        a = self.anatomy
-        (ex, ey, _), (_, ny, _), (mx, my, _) = a.eye, a.nose_tip, a.mouth_corner
-        places = ((-ex, ey), (ex, ey), (0.0, ny), (-mx, my), (mx, my))
-        return [(SCALE * x + OFFSET[0], SCALE * y + OFFSET[1]) for x, y in places]
+    def sights(self) -> dict[str, Sight]:
+        """From where each landmark is looked at, in the world; left and right as the frontal picture shows them."""
+        t, a = self.traits, self.anatomy
+        (
+            middle,
+            front,
+            back,
+            up,
+        ) = (0.0, 0.070, -0.022), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)
+        mouth, lip = a.mouth[1], 0.6 * t.lip_fullness
+        single: dict[str, tuple[Triple, Triple]] = {
+            "nose tip": (a.nose_tip, front),
+            "nose root": (a.nose_root, front),
+            "upper lip": ((0.0, mouth + lip, 0.0), front),
+            "lower lip": ((0.0, mouth - lip, 0.0), front),
+            "chin": ((0.0, a.chin + 0.027, 0.0), front),
+            "forehead": ((0.0, 0.5 * (a.brow_height + t.hairline), 0.0), front),
+            "crown": (middle, up),
+            "occiput": (middle, back),
+            "nape": ((0.0, -0.120, 0.0), back),
+        }
+        paired: dict[str, tuple[Triple, Triple]] = {
+            "eye": (a.eye, front),
+            "mouth corner": (a.mouth_corner, front),
+            "brow": ((a.eye[0], a.brow_height + t.brow_arch, 0.0), front),
+            "cheek": ((0.58 * t.face_width, -0.050, 0.0), front),
+            "ear": ((a.ear[0], a.ear[1], a.ear[2] - 0.45 * t.ear_size), (1.0, 0.0, 0.0)),
+        }
+        for name, ((x, y, z), (ox, oy, oz)) in paired.items():
+            single |= {f"left {name}": ((-x, y, z), (-ox, oy, oz)), f"right {name}": ((x, y, z), (ox, oy, oz))}
+        return {name: Sight(_world(place), outward) for name, (place, outward) in single.items()}
 
     def distance(self, p: Points) -> Scalars:
         return join(self.parts(p))
@@ -93,3 +139,8 @@ def join(parts: Float[Tensor, "part point"]) -> Scalars:
     skin, hair_, eye, garment_, frame = parts.unbind(0)
     solid = smooth_union(skin, hair_, 0.006)
     return torch.minimum(torch.minimum(solid, eye), torch.minimum(garment_, frame))
+
+
+def _world(place: Triple) -> Triple:
+    x, y, z = (SCALE * value + offset for value, offset in zip(place, OFFSET, strict=True))
+    return x, y, z

@@ -88,3 +88,8 @@ def smoothstep(value: Scalars, low: float, high: float) -> Scalars:
     """Zero below `low`, one above `high`, with a continuous slope; `low` may exceed `high`."""
     t = ((value - low) * (1.0 / (high - low))).clamp(0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
+
+
+def gaussian1(value: Scalars, sigma: float) -> Scalars:
+    """One at zero, falling as a bell of that width."""
+    return torch.exp(value * value * (-0.5 / sigma**2))

@@ -1,16 +1,18 @@
 """A head with its defect, if any: what is measured, meshed and rendered."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from panohead_bridge.procedural.appearance import Appearance
 from panohead_bridge.procedural.defects import Damage, Defect, Source, damage_of
 from panohead_bridge.procedural.head import Head, join
-from panohead_bridge.procedural.primitives import Points, Scalars
+from panohead_bridge.procedural.primitives import Points, Scalars, Triple
+from panohead_bridge.procedural.skull import first_hits
 from panohead_bridge.procedural.traits import Traits
 
 
@@ -36,6 +38,25 @@ class Scene:
 
     def distance(self, p: Points) -> Scalars:
         return join(self.parts(p))
+
+    def labels(self, p: Points) -> Int64[Tensor, " point"]:
+        """What each point is: its place in `regions.LABELS`; of several copies, that of the nearest."""
+        copies = []
+        for source in self.damage.sources(p):
+            parts = self.damage.carve(p, self._copy(source))
+            copies.append((join(parts), self.appearance.regions(source.points, parts)))
+        nearest, shown = copies[0]
+        for distance, labels in copies[1:]:
+            shown = torch.where(distance < nearest, labels, shown)
+            nearest = torch.minimum(distance, nearest)
+        return shown
+
+    def places(self, names: Iterable[str] | None = None) -> dict[str, Triple]:
+        """Where the head's landmarks are in the world, on the outermost surface; NaN where they are cut off."""
+        sights = {name: self.damage.moved(sight) for name, sight in self.head.sights().items()}
+        chosen = list(sights) if names is None else list(names)
+        found = first_hits(self.distance, [sights[name].start for name in chosen], [sights[n].inward for n in chosen])
+        return dict(zip(chosen, found, strict=True))
 
     def shade(self, p: Points) -> Float[Tensor, "4 point"]:
         """Signed distance, then red, green and blue without light."""

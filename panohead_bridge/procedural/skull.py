@@ -21,6 +21,11 @@ from panohead_bridge.procedural.traits import Traits
 
 CRANIUM_CENTRE = (0.0, 0.070, -0.022)
 CONVERGED = 2e-7
+BEYOND = 2.0
+"""A ray that has come this far has left the cube."""
+
+MET = 1e-4
+"""A ray whose last step was shorter has met the surface."""
 
 
 def skullcap(t: Traits, p: Points) -> Scalars:
@@ -61,25 +66,25 @@ def chin_height(t: Traits) -> float:
 
 
 def first_hits(
-    distance: Callable[[Points], Scalars], starts: Sequence[Triple], direction: Triple, steps: int = 64
+    distance: Callable[[Points], Scalars], starts: Sequence[Triple], directions: Sequence[Triple], steps: int = 64
 ) -> list[Triple]:
-    """Where parallel rays from outside first meet a surface, by sphere tracing; their last points when they miss."""
-    origins, heading = (
-        torch.tensor(starts, dtype=torch.float32).T,
-        torch.tensor(direction, dtype=torch.float32)[:, None],
-    )
-    travelled = torch.zeros(len(starts))
+    """Where rays from outside first meet a surface, by sphere tracing; NaN for those that miss or start inside."""
+    origins, headings = torch.tensor(starts, dtype=torch.float32).T, torch.tensor(directions, dtype=torch.float32).T
+    travelled, step = torch.zeros(len(starts)), torch.zeros(len(starts))
     with torch.inference_mode():
+        outside = distance(Points(*origins)) >= 0.0
         for _ in range(steps):
-            step = 0.9 * distance(Points(*(origins + travelled * heading)))
+            step = 0.9 * distance(Points(*(origins + travelled * headings)))
             travelled = travelled + step
-            if step.abs().max() < CONVERGED:
+            if ((step.abs() < CONVERGED) | (travelled > BEYOND)).all():
                 break
-    return [(x, y, z) for x, y, z in (origins + travelled * heading).T.tolist()]
+        met = outside & (step.abs() < MET) & (travelled < BEYOND)
+        places = torch.where(met, origins + travelled * headings, torch.nan)
+    return [(x, y, z) for x, y, z in places.T.tolist()]
 
 
 def first_hit(distance: Callable[[Points], Scalars], start: Triple, direction: Triple) -> Triple:
-    return first_hits(distance, [start], direction)[0]
+    return first_hits(distance, [start], [direction])[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,9 @@ def anatomy(t: Traits) -> Anatomy:
         (0.0, mouth_y),
         (t.mouth_width, mouth_y + t.smile * t.mouth_width**2),
     )
-    root, base, eye, mouth, corner = first_hits(skin, [(x, y, 0.45) for x, y in places], (0.0, 0.0, -1.0))
+    root, base, eye, mouth, corner = first_hits(
+        skin, [(x, y, 0.45) for x, y in places], [(0.0, 0.0, -1.0)] * len(places)
+    )
     return Anatomy(
         eye=eye,
         nose_root=(0.0, root[1], root[2] + t.nose_bridge - 0.004),

@@ -18,7 +18,7 @@ import torch
 from einops import rearrange, repeat
 from embreex.mesh_construction import TriangleMesh as EmbreeMesh
 from embreex.rtcore_scene import EmbreeScene
-from jaxtyping import Bool, Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Int16, Int64, Shaped
 from skimage.measure import marching_cubes
 from torch import Tensor
 
@@ -161,15 +161,17 @@ def first_hits(surface: TracedSurface, origins: np.ndarray, directions: np.ndarr
     return Hits(ray, found["tfar"][ray].astype(np.float32), unit(normals), light)
 
 
-def rays(cameras: Cameras, resolution: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def rays(
+    cameras: Cameras, resolution: int, subpixels: tuple[tuple[float, float], ...] = SUBPIXELS
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Chunks of (flat sample index, origins, directions); a direction's camera z is 1, so its length is depth.
 
     The flat index counts (view, row, column, subpixel).
     """
     inverse = np.linalg.inv(cameras.intrinsics.astype(np.float64))
     to_world = np.einsum("vij,vjk->vik", cameras.cam2world[:, :3, :3].astype(np.float64), inverse)
-    offsets = np.asarray(SUBPIXELS)
-    shape = (len(cameras), resolution, resolution, len(SUBPIXELS))
+    offsets = np.asarray(subpixels)
+    shape = (len(cameras), resolution, resolution, len(subpixels))
     for start in range(0, int(np.prod(shape)), RAYS):
         index = np.arange(start, min(start + RAYS, int(np.prod(shape))))
         view, row, column, sub = np.unravel_index(index, shape)
@@ -204,3 +206,15 @@ def trace(surface: TracedSurface, shade: Shade, cameras: Cameras, resolution: in
         depth[index[hits.ray]] = hits.distance - np.clip(distance / facing, -STEP_LIMIT, STEP_LIMIT)
         radiance[index[hits.ray]] = np.square(np.stack(colour, axis=-1)) * hits.light
     return Samples(radiance.reshape(*shape, 3), np.isfinite(depth).reshape(shape), depth.reshape(shape))
+
+
+def trace_labels(
+    surface: TracedSurface, labels: Callable[[Points], Int64[Tensor, " point"]], cameras: Cameras, resolution: int
+) -> Int16[np.ndarray, "view height width"]:
+    """The label at each pixel's centre, where `trace` gives depth; -1 where nothing is hit."""
+    shown = np.full((len(cameras), resolution, resolution), -1, np.int16)
+    for index, origins, directions in rays(cameras, resolution, SUBPIXELS[:1]):
+        hits = first_hits(surface, origins, directions)
+        points = origins[hits.ray] + hits.distance[:, None] * directions[hits.ray]
+        shown.reshape(-1)[index[hits.ray]] = in_chunks(labels, points)
+    return shown

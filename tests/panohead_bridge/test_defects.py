@@ -35,6 +35,29 @@ def test_share_does_not_change_heads():
         assert low.defect(low.sample(seed)) in (None, high.defect(high.sample(seed)))
 
 
+def test_held_out_kinds_leave_the_other_heads_alone():
+    """Without two kinds, heads of the other kinds keep kind and strength, and nobody has one of the two."""
+    held = {"spikes", "doubled skull"}
+    rest = ProceduralGenerator(ProceduralOptions(defect_share=1.0, defect_kinds=tuple(sorted(set(KINDS) - held))))
+    every = ProceduralGenerator(ProceduralOptions(defect_share=1.0))
+    for seed in range(100):
+        before, after = every.defect(every.sample(seed)), rest.defect(rest.sample(seed))
+        assert after.kind not in held
+        assert after.strength == before.strength
+        assert before.kind in held or after == before
+
+
+def test_strengths_are_as_asked():
+    """Strengths fill the range that is asked for, in the same order of heads as by default."""
+    drawn = {}
+    for strengths in ((0.25, 1.0), (0.5, 0.6)):
+        generator = ProceduralGenerator(ProceduralOptions(defect_share=1.0, defect_strengths=strengths))
+        drawn[strengths] = np.array([generator.defect(generator.sample(seed)).strength for seed in range(100)])
+    low = drawn[0.5, 0.6]
+    assert 0.5 <= low.min() < 0.52 < 0.58 < low.max() <= 0.6
+    np.testing.assert_allclose((low - 0.5) / 0.1, (drawn[0.25, 1.0] - 0.25) / 0.75, atol=1e-9)
+
+
 def test_defect_follows_the_seed_and_not_the_latent():
     """Moving the latent towards another head keeps the seed's defect."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=1.0))
@@ -80,7 +103,7 @@ def test_mirrored_face_shows_skin_behind(lattice):
         <= lattice[in_chunks(_scene(None).distance, lattice) < 0][:, 2].min()
     )
     middle = scene.damage.middle
-    eye = np.array([[scene.head.landmark_places()[1][0], scene.head.landmark_places()[1][1], 0.0]], np.float32)
+    eye = np.array([scene.head.sights()["right eye"].place], np.float32)
     ray = np.repeat(eye, 400, axis=0)
     ray[:, 2] = np.linspace(-0.45, middle, 400)
     distance = in_chunks(scene.distance, ray)

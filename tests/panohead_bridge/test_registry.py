@@ -37,7 +37,17 @@ def test_bad_names_are_named(name: str, message: str):
         make_generator(GeneratorConfig(name=name))
 
 
-@pytest.mark.parametrize("options", [{"defect_shares": 0.1}, {"defect_share": 1.5}, {"truncation": -1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"defect_shares": 0.1},
+        {"defect_share": 1.5},
+        {"truncation": -1.0},
+        {"defect_kinds": ["wigs"]},
+        {"defect_kinds": []},
+        {"defect_strengths": [0.9, 0.2]},
+    ],
+)
 def test_bad_options_are_refused(options: dict):
     """Unknown option names and values out of range are refused by name."""
     with pytest.raises(ValidationError, match=next(iter(options))):

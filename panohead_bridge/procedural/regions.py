@@ -1,0 +1,58 @@
+"""Where the painted regions of the skin lie: lips, brows and beard have a colour, but no solid of their own.
+
+Each function takes mirrored points in the head's own frame and gives a soft cover of 0 to 1.
+"""
+
+import torch
+
+from panohead_bridge.procedural import features
+from panohead_bridge.procedural.head import PARTS, Head
+from panohead_bridge.procedural.primitives import Points, Scalars, gaussian1, smoothstep
+from panohead_bridge.procedural.traits import switch
+
+LABELS = (*PARTS, "lips", "brows", "beard")
+"""What a point of a head is; its label is its place here. The parts come first."""
+
+BACKGROUND = -1
+"""The label of a pixel whose centre sees no head."""
+
+
+def lip_cover(head: Head, right: Points) -> Scalars:
+    t, a = head.traits, head.anatomy
+    line = features.mouth_line(t, a, right)
+    along = right.x / (t.mouth_width * 1.02)
+    arch = (1.0 - along * along).clamp(min=0.0)
+    bow = 1.0 - 0.28 * gaussian1(right.x, 0.007)
+    top, bottom = 1.12 * t.lip_fullness * arch.sqrt() * bow * (0.55 + 0.45 * arch), -1.32 * t.lip_fullness * arch
+    inside = smoothstep(line - top, 0.0014, -0.0010) * smoothstep(bottom - line, 0.0014, -0.0010)
+    return inside * smoothstep(along, 1.0, 0.93)
+
+
+def brow_cover(head: Head, right: Points) -> Scalars:
+    t, a = head.traits, head.anatomy
+    along = (right.x - a.eye[0]) / 0.036
+    ridge = a.brow_height + t.brow_arch * (1.0 - along * along) + t.brow_tilt * 0.03 * along
+    taper = t.brow_thickness * (1.0 - 0.55 * smoothstep(along, 0.1, 1.1))
+    inside = smoothstep((right.y - ridge).abs() - taper, 0.0024, -0.0012)
+    return inside * smoothstep(along.abs(), 1.08, 0.85)
+
+
+def beard_amount(head: Head) -> float:
+    return switch(head.traits.beard, 0.58, 0.86)
+
+
+def beard_cover(head: Head, right: Points) -> Scalars:
+    """Where a beard grows on the lower face (0 to 1): jaw, chin and upper lip, clear of the lips."""
+    t, a = head.traits, head.anatomy
+    back = smoothstep(right.z, 0.105, 0.020)
+    cheek_line = a.mouth[1] + 0.004 + 0.020 * t.beard_length + (a.ear[1] + 0.035 - a.mouth[1]) * back * back
+    below = smoothstep(right.y - cheek_line, 0.016, -0.016)
+    jaw_line = a.chin + 0.55 * (0.085 - right.z).clamp(min=0.0)
+    throat = smoothstep(right.y - jaw_line, -0.026, -0.004) * smoothstep(right.z, -0.004 + a.ear[2], 0.014 + a.ear[2])
+    line = features.mouth_line(t, a, right)
+    around = (right.x / (t.mouth_width * 1.02)) ** 2 + (line / (1.35 * t.lip_fullness + 0.001)) ** 2
+    upper_edge = 1.2 * t.lip_fullness + 0.015 - 0.22 * right.x
+    moustache = smoothstep(line - upper_edge, 0.004, -0.003) * smoothstep(line, -0.004, 0.002)
+    moustache = moustache * smoothstep(right.x / t.mouth_width, 1.25, 0.85) * smoothstep(right.z, 0.06, 0.08)
+    philtrum = 1.0 - 0.5 * gaussian1(right.x, 0.004)
+    return torch.maximum(below * throat, moustache * philtrum) * smoothstep(around, 0.80, 1.10)

@@ -1,0 +1,91 @@
+"""What the procedural generator tells about its heads besides pictures: labels per pixel, and landmarks."""
+
+import numpy as np
+import pytest
+
+from models.geometry.cameras import orbit, project
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from panohead_bridge.procedural.regions import BACKGROUND, LABELS
+from panohead_bridge.protocol import FIVE_LANDMARKS
+
+SIDE = 96
+
+
+def _pixels(places: np.ndarray, cameras) -> np.ndarray:
+    """(row, column) of world points in the first view."""
+    return np.floor(project(cameras, places)[0][0] * SIDE).astype(int)[:, ::-1]
+
+
+@pytest.fixture(scope="module")
+def views():
+    return orbit([0.0, 180.0], [0.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def labels(generator, identity, views) -> np.ndarray:
+    return generator.render_labels(identity, views, SIDE)
+
+
+def test_labels_cover_what_depth_covers(generator, identity, cameras, rendering):
+    """A pixel has a label exactly where it has a depth; all others are background."""
+    labels = generator.render_labels(identity, cameras, 48)
+    np.testing.assert_array_equal(labels != BACKGROUND, np.isfinite(rendering.depth))
+    assert set(np.unique(labels)) <= {BACKGROUND, *range(len(LABELS))}
+
+
+def test_labels_show_the_face(generator, identity, views, labels):
+    """Eyes, lips and brows are where the landmarks are, left and right alike; the back shows none of them."""
+    marks = generator.named_landmarks(identity)
+    expected = {"left eye": "eye", "right eye": "eye", "nose tip": "skin", "lower lip": "lips", "right brow": "brows"}
+    rows, columns = _pixels(np.stack([marks[name] for name in expected]), views).T
+    assert [LABELS[label] for label in labels[0, rows, columns]] == list(expected.values())
+    eyes = np.argwhere(labels[0] == LABELS.index("eye"))[:, 1]
+    middle = _pixels(marks["nose tip"][None], views)[0, 1]
+    assert 0.7 < (eyes < middle).sum() / (eyes > middle).sum() < 1.4
+    assert not np.isin(labels[1], [LABELS.index(name) for name in ("eye", "lips", "brows")]).any()
+    assert (labels[1] == LABELS.index("hair")).mean() > 0.1
+
+
+def test_beards_and_glasses_are_labelled(generator):
+    """Heads whose traits say so show them, others do not."""
+    shown = {}
+    for seed in (1, 14):  # a beard without glasses; glasses without a beard
+        found = generator.render_labels(generator.sample(seed), orbit([0.0], [0.0]), SIDE)
+        shown[seed] = {LABELS[label] for label in np.unique(found[found >= 0])}
+    assert {"beard"} == shown[1] & {"beard", "glasses"}
+    assert {"glasses"} == shown[14] & {"beard", "glasses"}
+
+
+@pytest.mark.parametrize("seed", [0, 7, 12, 31])
+def test_named_landmarks_are_on_the_surface_where_they_should(generator, seed):
+    """All lie on the surface; the five are among them; pairs mirror; order from crown to chin and ear to ear."""
+    identity = generator.sample(seed)
+    marks = generator.named_landmarks(identity)
+    places = np.stack(list(marks.values()))
+    assert np.abs(generator.signed_distance(identity, places)).max() < 1e-4
+    np.testing.assert_array_equal(np.stack([marks[n] for n in FIVE_LANDMARKS]), generator.landmarks(identity))
+    heights = [marks[n][1] for n in ("crown", "forehead", "right brow", "right eye", "nose tip", "upper lip", "chin")]
+    assert heights == sorted(heights, reverse=True)
+    across = [marks[n][0] for n in ("left ear", "left eye", "nose tip", "right eye", "right ear")]
+    assert across == sorted(across)
+    assert marks["occiput"][2] < -0.1 < marks["crown"][2] < marks["chin"][2] < marks["nose tip"][2]
+    for name in ("eye", "brow", "cheek", "ear", "mouth corner"):
+        np.testing.assert_allclose(marks[f"left {name}"][1:2], marks[f"right {name}"][1:2], atol=1e-6)
+
+
+def test_landmarks_follow_a_shifted_head_and_are_missing_where_it_is_cut():
+    """A head that the cube clips keeps the landmarks that are inside; the others are NaN rows, not far away."""
+    options = ProceduralOptions(defect_share=1.0, defect_kinds=("clipped volume",))
+    generator, sound = ProceduralGenerator(options), ProceduralGenerator(ProceduralOptions(defect_share=0.0))
+    seen: dict[bool, int] = {True: 0, False: 0}
+    for seed in range(5):
+        identity = generator.sample(seed)
+        marks = generator.named_landmarks(identity)
+        places = np.stack(list(marks.values()))
+        there = np.isfinite(places).all(axis=1)
+        assert np.abs(generator.signed_distance(identity, places[there])).max() < 1e-4
+        moved = places[there] - np.stack(list(sound.named_landmarks(identity).values()))[there]
+        np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-4)
+        for found in there:
+            seen[bool(found)] += 1
+    assert min(seen.values()) > 5
