@@ -33,10 +33,14 @@ class Rendering:
 
 @dataclass(frozen=True, kw_only=True)
 class TriangleMesh:
-    """A triangle mesh in the world frame; faces wind counter-clockwise seen from outside."""
+    """A triangle mesh in the world frame; faces wind counter-clockwise seen from outside.
+
+    `normals` are the vertices' unit normals where more is known of them than the faces tell.
+    """
 
     vertices: Float32[np.ndarray, "vertex 3"]
     faces: Int32[np.ndarray, "face 3"]
+    normals: Float32[np.ndarray, "vertex 3"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Mesh: the level set of a head's density, by marching cubes.
 
-Artifact: `mesh.npz` with vertices (vertex, 3) float32 in the world frame and faces (face, 3) int32.
+Artifact: `mesh.npz` with vertices (vertex, 3) float32 in the world frame, faces (face, 3) int32 and, where
+`mesh.vertex_normals` is "density", normals (vertex, 3) float32.
 """
 
 from pathlib import Path
@@ -23,12 +24,13 @@ def mesh_head(generator: HeadGenerator, identity: Identity, params: MeshParams) 
 def load_mesh(folder: Path) -> TriangleMesh:
     """The mesh in a mesh artifact."""
     with np.load(folder / "mesh.npz", allow_pickle=False) as arrays:
-        return TriangleMesh(vertices=arrays["vertices"], faces=arrays["faces"])
+        return TriangleMesh(**{name: arrays[name] for name in arrays.files})
 
 
 def _make(job: StageJob) -> None:
     mesh = mesh_head(generator_of(job.sections), load_identity(job.inputs["sample"]), job.sections["mesh"])
-    np.savez(job.out / "mesh.npz", vertices=mesh.vertices, faces=mesh.faces)
+    arrays = {name: values for name, values in vars(mesh).items() if values is not None}
+    np.savez(job.out / "mesh.npz", **arrays)
 
 
-MESH = Stage(name="mesh", version=1, reads=("generator", "mesh"), inputs=("sample",), make=_make)
+MESH = Stage(name="mesh", version=2, reads=("generator", "mesh"), inputs=("sample",), make=_make)

@@ -7,6 +7,7 @@ faces of the box. The surface is where the density crosses `MeshParams.level`; l
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import mcubes
 import numpy as np
@@ -44,6 +45,11 @@ class MeshParams(BaseModel):
     )
     min_piece_share: float = Field(
         0.01, ge=0.0, le=1.0, description="Pieces that enclose less than this share of the largest's volume are removed"
+    )
+    vertex_normals: Literal["density", "faces"] = Field(
+        "density",
+        description="Where the vertices' normals come from: the density's slope, better where the density falls over "
+        "more than two samples at the surface; or the faces round the vertex, better where it falls faster",
     )
 
 
@@ -94,6 +100,8 @@ def extract_mesh(grid: Float32[np.ndarray, "x y z"], box_warp: float, params: Me
     Vertices lie on the grid's edges where linear interpolation meets the level. The trimmed samples and all
     outside of the box count as empty, so the mesh is watertight. Faces wind counter-clockwise seen from outside.
     Pieces below `params.min_piece_share` of the largest one's enclosed volume are removed, cavities too.
+    With `params.vertex_normals = "density"` the vertices have normals from the grid's central differences.
+    Takes 8 bytes a sample beside the grid, and 500 a vertex.
 
     Raises:
         ValueError: if the grid is not a cube of `params.resolution`, or nothing in it is above the level.
@@ -101,18 +109,21 @@ def extract_mesh(grid: Float32[np.ndarray, "x y z"], box_warp: float, params: Me
     if grid.shape != (params.resolution,) * 3:
         raise ValueError(f"grid: expected {(params.resolution,) * 3} samples (mesh.resolution), got {grid.shape}")
     closed = _closed_grid(grid, params)
-    vertices, faces = mcubes.marching_cubes(closed, params.level)
-    vertices = (vertices - 1.0) * (box_warp / (params.resolution - 1)) - box_warp / 2
-    kept = _keep_pieces(vertices, faces.astype(np.int64), params.min_piece_share)
-    return TriangleMesh(vertices=kept[0].astype(np.float32), faces=kept[1].astype(np.int32))
+    places, faces = mcubes.marching_cubes(closed, params.level)
+    places, faces = _keep_pieces(places, faces.astype(np.int64), params.min_piece_share)
+    vertices = (places - 1.0) * (box_warp / (params.resolution - 1)) - box_warp / 2
+    slopes = _density_normals(closed, places) if params.vertex_normals == "density" else None
+    return TriangleMesh(vertices=vertices.astype(np.float32), faces=faces.astype(np.int32), normals=slopes)
 
 
 def vertex_normals(mesh: TriangleMesh) -> Float64[np.ndarray, "vertex 3"]:
-    """Unit normals of the vertices: the mean of the faces that meet there, weighted by their angles.
+    """Unit normals of the vertices: the mesh's own, else the mean of the faces there, weighted by their angles.
 
-    On marching cubes' uneven triangles these are nearer to the true normals than the area-weighted ones
+    On marching cubes' uneven triangles weights by angle are nearer to the true normals than by area
     (Thuermer and Wuethrich 1998).
     """
+    if mesh.normals is not None:
+        return mesh.normals.astype(np.float64)
     return np.array(as_trimesh(mesh).vertex_normals, np.float64)
 
 
@@ -124,7 +135,7 @@ def mesh_statistics(grid: Float32[np.ndarray, "x y z"], box_warp: float, params:
     """
     if not (grid > params.level).any():
         return MeshStatistics(piece_volumes=(), watertight=False)
-    mesh = extract_mesh(grid, box_warp, params.model_copy(update={"min_piece_share": 0.0}))
+    mesh = extract_mesh(grid, box_warp, params.model_copy(update={"min_piece_share": 0.0, "vertex_normals": "faces"}))
     pieces = _piece_labels(mesh.faces.astype(np.int64), len(mesh.vertices))
     volumes = _piece_volumes(mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64), pieces)
     return MeshStatistics(
@@ -154,6 +165,43 @@ def _closed_grid(grid: Float32[np.ndarray, "x y z"], params: MeshParams) -> Floa
     closed = np.full([size + 2 for size in grid.shape], empty)
     closed[1:-1, 1:-1, 1:-1][kept] = grid[kept]
     return closed
+
+
+def _density_normals(
+    closed: Float64[np.ndarray, "xp yp zp"], places: Float64[np.ndarray, "vertex 3"]
+) -> Float32[np.ndarray, "vertex 3"]:
+    """Unit normals at marching cubes' vertices: the slopes at both ends of the vertex's edge, interpolated.
+
+    Along the edge itself the density is known to fall outwards. Where the interpolated slope denies that (a part
+    thinner than the differences are wide) or the edge ends in an emptied sample (a cut by the box or the
+    trimming, which then looks along the edge), the fall between the edge's ends stands for its component.
+    """
+    low, high = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
+    edge, share = high - low, (places - low).sum(axis=-1, keepdims=True)
+    at_low, at_high = closed[tuple(low.T)], closed[tuple(high.T)]
+    slope = (1.0 - share) * _slopes(closed, low) + share * _slopes(closed, high)
+    fall = edge * (at_high - at_low)[:, None]
+    cut = np.minimum(at_low, at_high) == closed[0, 0, 0]
+    denied = (slope * fall).sum(axis=-1) <= 0
+    slope = np.where((edge > 0) & (cut | denied)[:, None], fall, slope)
+    return (-slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-30)).astype(np.float32)
+
+
+def _slopes(
+    closed: Float64[np.ndarray, "xp yp zp"], samples: Int[np.ndarray, "vertex 3"]
+) -> Float64[np.ndarray, "vertex 3"]:
+    """Central differences at samples of the grid, per sample; one-sided next to emptied samples."""
+    empty = closed[0, 0, 0]
+    here = closed[tuple(samples.T)]
+    slopes = np.empty(samples.shape)
+    for axis, step in enumerate(np.eye(3, dtype=np.int64)):
+        before, after = (
+            closed[tuple(np.clip(samples + way * step, 0, np.array(closed.shape) - 1).T)] for way in (-1, 1)
+        )
+        sides = (before != empty).astype(np.float64) + (after != empty)
+        before, after = np.where(before == empty, here, before), np.where(after == empty, here, after)
+        slopes[:, axis] = (after - before) / np.maximum(sides, 1.0)
+    return slopes
 
 
 def _piece_labels(faces: Int[np.ndarray, "face 3"], vertices: int) -> Int[np.ndarray, " face"]:
