@@ -204,6 +204,7 @@ def _heads(heads: dict[str, Any]) -> str:
     reasons = ", ".join(f"{number} {reason}" for reason, number in heads["screened_out"].items())
     dropped = f"{heads['dropped']} screened out" + (f" ({reasons})" if reasons else "")
     rest = f"{heads['quarantined']} quarantined, {heads['written']} written"
+    rest += f", {heads['pending']} not made yet" if heads["pending"] else ""
     return f"{'heads':<10} {heads['asked']} asked, {dropped}, {rest}"
 
 

@@ -73,21 +73,27 @@ class Session:
         return () if verdict.keep else tuple(verdict.reasons) or ("unnamed",)
 
     def census(self) -> tuple[list[Head], Counts]:
-        """The written heads, and what became of all that were asked for; two reasons of one head both count."""
+        """The written heads, and what became of all that were asked for."""
+        given_up = {failure.subject for failure in self.quarantined()}
+        first: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
-        dropped, written = 0, []
+        written, quarantined = [], 0
         for head in self.heads:
             if why := self.dropped(head):
+                first[why[0]] += 1
                 reasons.update(why)
-                dropped += 1
             elif self.store.has("write", self.keys[head.id]["write"]):
                 written.append(head)
+            else:
+                quarantined += head.id in given_up
         counts = Counts(
             asked=len(self.heads),
-            screened_out=dict(sorted(reasons.items())),
-            dropped=dropped,
-            quarantined=len(self.heads) - dropped - len(written),
+            screened_out=dict(sorted(first.items())),
+            screen_reasons=dict(sorted(reasons.items())),
+            dropped=first.total(),
+            quarantined=quarantined,
             written=len(written),
+            pending=len(self.heads) - first.total() - quarantined - len(written),
         )
         return written, counts
 

@@ -1,6 +1,7 @@
 """What a run leaves to be read by people and programs: `summary.json`, and all earlier ones in `summaries/`."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 def summarise(session: "Session") -> dict[str, Any]:
     """The summary of a run; parts that this run did not touch are null.
 
-    `heads` {asked, screened_out {reason: number}, quarantined, written}; a head that was dropped for two
-    reasons counts under both. `stages` {name: {made, reused, seconds}}, the seconds added up over workers.
+    `heads` is `tasks.publish.Counts`: asked is dropped + quarantined + written + pending.
+    `stages` {name: {made, reused, seconds}}, the seconds added up over workers.
     `dataset` {path, digest}, `training` {steps, loss_first, loss_last}, `evaluation` {model, baselines},
     `report` the path of the HTML file.
     """
@@ -23,13 +24,7 @@ def summarise(session: "Session") -> dict[str, Any]:
     return {
         "profile": session.profile.name,
         "folder": str(session.folder.root),
-        "heads": {
-            "asked": counts.asked,
-            "screened_out": dict(counts.screened_out),
-            "dropped": counts.dropped,
-            "quarantined": counts.quarantined,
-            "written": counts.written,
-        },
+        "heads": asdict(counts),
         "stages": session.ledger.stages(),
         **{part: session.results.get(part) for part in ("dataset", "training", "evaluation", "report")},
         "parameters": session.profile.model_dump(mode="json"),

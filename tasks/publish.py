@@ -7,7 +7,7 @@ artifacts.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,19 @@ class PublishParams(StageParams):
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What became of the heads that were asked for."""
+    """What became of the heads that were asked for.
+
+    `asked` is `dropped` + `quarantined` + `written` + `pending` (not made yet), `dropped` the sum of
+    `screened_out`, where a head counts under its first reason; in `screen_reasons` it counts under each.
+    """
 
     asked: int
     screened_out: Mapping[str, int]
+    screen_reasons: Mapping[str, int] = field(default_factory=dict)
     dropped: int
     quarantined: int
     written: int
+    pending: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from flows.stages import stage_flow
 from storage.artifacts import ArtifactStore
 from storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from tasks.stages import DATASET_STAGES
-from tests.e2e.runs import build, counts, recorded
+from tests.e2e.runs import build, counts, recorded, summary
 
 STAGES = [stage.name for stage in DATASET_STAGES]
 pytestmark = pytest.mark.usefixtures("server")
@@ -18,7 +18,8 @@ def test_first_build_makes_and_second_reuses(tiny, tmp_path):
     """A build is a graph of shards; the same build again is one cached task run a stage, with the same digest."""
     first = build(tiny(), tmp_path)
     assert counts(first) == dict.fromkeys(STAGES, (4, 0)) | {"publish": (1, 0)}
-    assert first["heads"] == {"asked": 4, "screened_out": {}, "dropped": 0, "quarantined": 0, "written": 4}
+    none = dict.fromkeys(("dropped", "quarantined", "pending"), 0)
+    assert first["heads"] == {"asked": 4, "screened_out": {}, "screen_reasons": {}, **none, "written": 4}
     shards = {f"{name} {shard}": "Completed" for name in STAGES for shard in ("0-1", "2-3")}
     assert recorded("dataset", 16) == shards | {"plan": "Completed", "publish": "Completed"}
 
@@ -79,6 +80,18 @@ def test_screened_heads_go_no_further(tiny, tmp_path):
     assert counts(found)["render"] == (3, 0)
 
 
+def test_counts_of_heads_add_up(tiny, tmp_path):
+    """A head with two reasons is dropped once, under the first of them; both stand in the full tally."""
+    generator = {"name": "tests.support.tiny:make", "options": {"clipped": [1, 2]}}
+    profile = tiny(generator=generator, screen__depth_to_width=[5.0, 10.0])
+    for stage in ("sample", "screen"):
+        stage_flow(profile, stage, Place(runs=str(tmp_path)))
+    heads = summary(tmp_path / "tiny")["heads"]
+    assert heads["screened_out"] == {"clipped_volume": 2, "depth_to_width": 2}
+    assert (heads["screen_reasons"]["clipped_volume"], heads["screen_reasons"]["depth_to_width"]) == (2, 4)
+    assert sum(heads["screened_out"].values()) == heads["dropped"] == heads["asked"] == 4
+
+
 def test_a_killed_worker_is_replaced(tiny, tmp_path):
     """A worker that dies in the middle of a head is replaced, and the head is made at the next attempt."""
     memory = tmp_path / "memory"
@@ -135,3 +148,5 @@ def test_single_stage(tiny, tmp_path):
     stage_flow(tiny(), "sample", place)
     store = ArtifactStore(tmp_path / "tiny" / "store")
     assert sorted(path.name for path in store.root.iterdir() if path.name in STAGES) == ["sample"]
+    heads = summary(tmp_path / "tiny")["heads"]
+    assert (heads["pending"], heads["quarantined"]) == (4, 0)

@@ -150,7 +150,7 @@ def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> R
         counts=Counts(
             asked=kept + 4,
             dropped=3,
-            screened_out={"stray_volume": 2, "clipped_volume": 2},
+            screened_out={"stray_volume": 2, "clipped_volume": 1},
             quarantined=1,
             written=kept,
         ),
