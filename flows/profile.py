@@ -27,6 +27,7 @@ from tasks.publish import PublishParams
 from tasks.render import RenderParams
 from tasks.report_params import ReportParams
 from tasks.sample import SampleParams
+from tasks.score import ScoreParams
 from tasks.screen import ScreenParams
 from tasks.train_params import TrainParams
 
@@ -60,6 +61,7 @@ class Profile(BaseModel):
     plan: PlanParams = PlanParams()
     views: ViewGrid = ViewGrid()
     sample: SampleParams = SampleParams()
+    score: ScoreParams = ScoreParams()
     screen: ScreenParams = ScreenParams()
     render: RenderParams = RenderParams()
     mesh: MeshParams = MeshParams()

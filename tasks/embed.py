@@ -24,18 +24,19 @@ class EmbedParams(StageParams):
     recognition: str = Field("embedded", description="'embedded', or the path of an ArcFace ONNX file")
 
 
-def recognition_path(params: EmbedParams) -> Path:
-    """The ONNX file of the recognition network."""
-    return embedded_weights("recognition") if params.recognition == "embedded" else Path(params.recognition)
+def recognition_path(recognition: str) -> Path:
+    """The ONNX file of a recognition network: 'embedded', or its own path."""
+    return embedded_weights("recognition") if recognition == "embedded" else Path(recognition)
 
 
 @lru_cache(maxsize=2)
-def _embedder(path: Path) -> ArcFaceEmbedder:
+def cached_embedder(path: Path) -> ArcFaceEmbedder:
+    """The recognition network in a file, loaded once a process."""
     return ArcFaceEmbedder(path)
 
 
 def _weights(sections: Mapping[str, Any]) -> str:
-    return fingerprint(recognition_path(sections["embed"]))
+    return fingerprint(recognition_path(sections["embed"].recognition))
 
 
 def _make(job: StageJob) -> None:
@@ -46,9 +47,8 @@ def _make(job: StageJob) -> None:
         landmarks = arrays["landmarks"]
     with np.load(job.inputs["render"] / "views.npz", allow_pickle=False) as arrays:
         rgb = arrays["rgb"]
-    head = embed_head(
-        _embedder(recognition_path(params)), rgb, job.sections["views"].cameras(), landmarks, params.frontal
-    )
+    embedder, cameras = cached_embedder(recognition_path(params.recognition)), job.sections["views"].cameras()
+    head = embed_head(embedder, rgb, cameras, landmarks, params.frontal)
     np.savez(job.out / "identity.npz", identity=head.identity, identity_views=head.views)
 
 

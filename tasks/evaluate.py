@@ -121,7 +121,7 @@ class Judge:
         self._lpips = make_lpips(Path(lpips_weights) if lpips_weights else None)
         if isinstance(self._lpips, Missing):
             self.missing["lpips"] = self._lpips.reason
-        self._embedder = ArcFaceEmbedder(recognition_path(embed))
+        self._embedder = ArcFaceEmbedder(recognition_path(embed.recognition))
 
     def __call__(self, subject: Subject, predicted: Pictures, truth: Pictures) -> Metrics:
         inside = truth.mask == 255

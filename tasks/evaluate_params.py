@@ -47,7 +47,7 @@ def key_parts(
 ) -> tuple[dict[str, Any], dict[str, str], str]:
     """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation."""
     inputs = {"dataset": digest, "train": training_key}
-    return params.model_dump(mode="json"), inputs, fingerprint(recognition_path(embed))
+    return params.model_dump(mode="json"), inputs, fingerprint(recognition_path(embed.recognition))
 
 
 def evaluation_key(digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams) -> str:

@@ -134,7 +134,7 @@ def _dropped_card(run: FinishedRun, name: str, verdict: Verdict) -> HeadCard:
         mask=mask,
         captions=("front", "back"),
         reasons=verdict.reasons,
-        scores=verdict.scores,
+        scores={name: value for name, value in verdict.scores.items() if value is not None},
     )
 
 

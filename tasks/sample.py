@@ -1,7 +1,7 @@
 """Sample: the identity of a seed and a cheap preview of the head, all that screening sees.
 
 Artifact: `identity.npz` (seed, latent, landmarks where the generator knows them: (5, 3), world frame)
-and `preview.npz` (rgb, mask, azimuth, elevation).
+and `preview.npz` (rgb, mask, depth, cam2world, intrinsics, azimuth, elevation).
 """
 
 from typing import Any
@@ -42,6 +42,9 @@ def _make(job: StageJob) -> None:
         job.out / "preview.npz",
         rgb=previews.rgb,
         mask=previews.mask,
+        depth=previews.depth,
+        cam2world=cameras.cam2world,
+        intrinsics=cameras.intrinsics,
         azimuth=cameras.azimuth_deg,
         elevation=cameras.elevation_deg,
     )
@@ -49,7 +52,7 @@ def _make(job: StageJob) -> None:
 
 SAMPLE = Stage(
     name="sample",
-    version=1,
+    version=2,
     reads=("generator", "sample"),
     gated=False,
     weights=generator_fingerprint,

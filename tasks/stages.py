@@ -6,9 +6,10 @@ from tasks.mesh import MESH
 from tasks.normals import NORMALS
 from tasks.render import RENDER
 from tasks.sample import SAMPLE
+from tasks.score import SCORE
 from tasks.screen import SCREEN
 from tasks.stage import Stage
 from tasks.write import WRITE
 
-DATASET_STAGES: tuple[Stage, ...] = (SAMPLE, SCREEN, RENDER, MESH, NORMALS, EMBED, WRITE)
+DATASET_STAGES: tuple[Stage, ...] = (SAMPLE, SCORE, SCREEN, RENDER, MESH, NORMALS, EMBED, WRITE)
 HEAD_STAGES: tuple[Stage, ...] = (*DATASET_STAGES, ENCODE)

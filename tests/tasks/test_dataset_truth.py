@@ -17,6 +17,7 @@ from tasks.normals import NormalsParams
 from tasks.publish import Counts, PublishParams, dataset_attributes, publish
 from tasks.render import RenderParams
 from tasks.sample import SampleParams
+from tasks.score import ScoreParams
 from tasks.screen import ScreenParams, load_verdict
 from tasks.stage import Head, head_keys, make_head
 from tasks.stages import DATASET_STAGES
@@ -32,6 +33,7 @@ class Profile(BaseModel):
     generator: GeneratorConfig = GeneratorConfig(options={"defect_share": 0.0})
     views: ViewGrid = ViewGrid()
     sample: SampleParams = SampleParams()
+    score: ScoreParams = ScoreParams()
     screen: ScreenParams = ScreenParams()
     render: RenderParams = RenderParams()
     mesh: MeshParams = MeshParams(resolution=128)

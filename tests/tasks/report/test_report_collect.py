@@ -169,7 +169,7 @@ def test_stages_carry_version_and_the_sections_that_they_read(run: FinishedRun):
     screen, publish = collect_report(run, ReportParams()).stages
     assert screen.version is not None
     assert (screen.made, screen.reused, screen.seconds) == (4, 1, 2.5)
-    assert screen.parameters == {"generator": {"name": "procedural"}, "screen": {"level": 10.0}}
+    assert screen.parameters == {"screen": {"level": 10.0}}
     assert publish.parameters == {"publish": {"licence": "CC0-1.0"}}
 
 

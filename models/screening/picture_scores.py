@@ -1,0 +1,167 @@
+"""Scores of a head's pictures: silhouettes all round, the back against the front, jumps of colour."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+from scipy import ndimage
+from skimage import morphology
+
+from models.geometry.cameras import pixel_rays
+from models.screening.evidence import Evidence
+
+FACE_ROWS, FACE_COLUMNS = (0.34, 0.78), (0.28, 0.72)
+"""Where the face is in a frontal picture, in sides of the picture."""
+
+SEAM_BIN, SEAM_BINS, SEAM_CELL, SEAM_TURN_DEG = 0.008, 24, 0.03, 6.0
+"""Width of the slabs beside a plane, their number, and the side of the patches, in sides of the cube; step of angle."""
+
+BRIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
+"""Weights of red, green and blue in brightness."""
+
+DARK = 12.0
+"""Added to bytes before their logarithm is taken, so that noise in the dark counts little."""
+
+
+def silhouette_holes(evidence: Evidence) -> float:
+    """Largest share of a preview's filled silhouette that is background enclosed by the head."""
+    shares = []
+    for mask in evidence.previews.mask >= 128:
+        filled = ndimage.binary_fill_holes(mask)
+        shares.append((filled & ~mask).sum() / max(filled.sum(), 1))
+    return float(max(shares))
+
+
+def silhouette_spikes(evidence: Evidence) -> float:
+    """Largest share of a preview's silhouette that opening by a disk of a 32nd of the side removes."""
+    masks = evidence.previews.mask >= 128
+    disk = morphology.disk(max(1, masks.shape[-1] // 32))
+    shares = []
+    for mask in masks:
+        padded = np.pad(mask, disk.shape[0], mode="edge")
+        opened = ndimage.binary_opening(padded, disk)
+        shares.append((padded & ~opened).sum() / max(padded.sum(), 1))
+    return float(max(shares))
+
+
+def depth_to_width(evidence: Evidence) -> float:
+    """Widest row of the side silhouette over the widest row of the frontal one."""
+
+    def widest(azimuth_deg: float) -> int:
+        mask = evidence.previews.mask[evidence.view(azimuth_deg)] >= 128
+        return max(int(mask[: len(mask) * 3 // 4].sum(axis=1).max()), 1)
+
+    return widest(90.0) / widest(0.0)
+
+
+def face_at_back(evidence: Evidence) -> float:
+    """Correlation of the fine structure of brightness on the back of the head with that of the face, -1 to 1."""
+    brightness = np.log(evidence.previews.rgb.astype(np.float32) @ BRIGHTNESS + np.float32(DARK))
+    return _front_in_back(evidence, brightness)
+
+
+def relief_at_back(evidence: Evidence) -> float:
+    """Correlation of the fine structure of depth on the back of the head with that of the face, -1 to 1."""
+    return _front_in_back(evidence, np.nan_to_num(evidence.previews.depth, nan=0.0))
+
+
+def recognition_at_back(evidence: Evidence) -> float | None:
+    """Cosine between the recognition embeddings of the face and of its place on the back; None without a network."""
+    return evidence.back_similarity
+
+
+def colour_seam(evidence: Evidence) -> float:
+    """The jump of log brightness across an upright plane that three quarters of the places along it agree on.
+
+    The surface seen in the previews is cut by planes of all angles and offsets; beside each, patches of the
+    two sides are compared, channel by channel. 0.1 is a jump by a tenth.
+    """
+    places, colours = _seen_surface(evidence)
+    angles = np.radians(np.arange(0.0, 180.0, SEAM_TURN_DEG))
+    return max(_jump_across(places, colours, float(angle)) for angle in angles)
+
+
+def _front_in_back(evidence: Evidence, pictures: Float[np.ndarray, "view height width"]) -> float:
+    """Best correlation of the face's fine structure with the back's, over small shifts."""
+    side = pictures.shape[-1]
+    (front, seen), (back, seen_back) = (_fine_structure(evidence, pictures, azimuth) for azimuth in (0.0, 180.0))
+    face = np.zeros((side, side), bool)
+    rows, columns = (slice(*(round(share * side) for share in part)) for part in (FACE_ROWS, FACE_COLUMNS))
+    face[rows, columns] = True
+    reach = range(-max(1, side // 32), max(1, side // 32) + 1)
+    shifts = [(down, across) for down in reach for across in reach]
+    return max(
+        _correlation(front, np.roll(back, shift, (0, 1)), face & seen & np.roll(seen_back, shift, (0, 1)))
+        for shift in shifts
+    )
+
+
+def _fine_structure(
+    evidence: Evidence, pictures: Float[np.ndarray, "view height width"], azimuth_deg: float
+) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+    """One preview less its blur inside the mask, and where that is known."""
+    view = evidence.view(azimuth_deg)
+    side = pictures.shape[-1]
+    seen = ndimage.binary_erosion(evidence.previews.mask[view] > 250, iterations=max(1, side // 32))
+    weight = ndimage.gaussian_filter(seen.astype(np.float32), side / 16)
+    blurred = ndimage.gaussian_filter(np.where(seen, pictures[view], 0.0).astype(np.float32), side / 16)
+    detail = np.where(seen, pictures[view] - blurred / np.maximum(weight, 1e-3), 0.0)
+    return detail.astype(np.float32), seen
+
+
+def _correlation(
+    a: Float32[np.ndarray, "height width"], b: Float32[np.ndarray, "height width"], where: Bool[np.ndarray, "h w"]
+) -> float:
+    """Pearson's correlation; zero where fewer than 40 pixels or no variation are there to compare."""
+    if where.sum() < 40:
+        return 0.0
+    first, second = a[where] - a[where].mean(), b[where] - b[where].mean()
+    scale = np.sqrt((first * first).sum() * (second * second).sum())
+    return float((first * second).sum() / scale) if scale > 1e-9 else 0.0
+
+
+def _seen_surface(evidence: Evidence) -> tuple[Float32[np.ndarray, "point 3"], Float32[np.ndarray, "point 3"]]:
+    """Points of the surface that the previews show away from outlines, and their log colours."""
+    previews, cameras = evidence.previews, evidence.cameras
+    origins, directions = pixel_rays(cameras, previews.depth.shape[-1])
+    along = np.einsum("vhwi,vi->vhw", directions, cameras.cam2world[:, :3, 2])
+    points = origins + (previews.depth / along)[..., None] * directions
+    solid = np.isfinite(previews.depth) & (ndimage.minimum_filter(previews.mask, (1, 3, 3)) > 250)
+    return points[solid].astype(np.float32), np.log(previews.rgb[solid].astype(np.float32) + np.float32(DARK))
+
+
+def _jump_across(
+    places: Float32[np.ndarray, "point 3"], colours: Float32[np.ndarray, "point 3"], angle: float
+) -> float:
+    """The largest jump, over offsets and channels, across planes whose normal has this angle to the x axis."""
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    slab = np.floor((places[:, 0] * cos + places[:, 2] * sin) / SEAM_BIN).astype(int) + SEAM_BINS // 2
+    across = places[:, 2] * cos - places[:, 0] * sin
+    patch = _cell(across) * _cells() + _cell(places[:, 1])
+    near = (slab >= 0) & (slab < SEAM_BINS)
+    index, patches = slab[near] * _cells() ** 2 + patch[near], _cells() ** 2
+    shape, length = (SEAM_BINS, patches), SEAM_BINS * patches
+    count = np.bincount(index, minlength=length).reshape(shape)
+    sums = np.stack(
+        [np.bincount(index, weights=channel, minlength=length).reshape(shape) for channel in colours[near].T]
+    )
+    pairs, totals = count[:-1] + count[1:], sums[:, :-1] + sums[:, 1:]  # slabs two bins wide
+    left, right = slice(None, -3), slice(3, None)  # a bin between them is left out: pixels there mix both sides
+    both = (pairs[left] > 0) & (pairs[right] > 0)
+    jump = totals[:, right] / np.maximum(pairs[right], 1) - totals[:, left] / np.maximum(pairs[left], 1)
+    return _agreed(np.where(both, jump, np.nan), both.sum(axis=1))
+
+
+def _agreed(jumps: Float[np.ndarray, "channel offset patch"], known: Int[np.ndarray, " offset"]) -> float:
+    """The largest size that three quarters of the known patches of an offset reach, with the same sign."""
+    ordered = np.sort(jumps, axis=-1)
+    offsets = np.flatnonzero(known >= 20)
+    lower = ordered[:, offsets, (0.25 * (known[offsets] - 1)).astype(int)]
+    upper = ordered[:, offsets, np.ceil(0.75 * (known[offsets] - 1)).astype(int)]
+    return float(np.maximum(lower, -upper).max(initial=0.0))
+
+
+def _cells() -> int:
+    return int(np.ceil(1.0 / SEAM_CELL))
+
+
+def _cell(coordinate: Float32[np.ndarray, " point"]) -> Int[np.ndarray, " point"]:
+    return np.clip(((coordinate + 0.5) / SEAM_CELL).astype(int), 0, _cells() - 1)

@@ -1,0 +1,112 @@
+"""Scores of a head's shape, from the voxels of a coarse grid; lengths are in sides of the cube.
+
+Heads stand upright in the canonical frame, facing +z, so left and right are x and -x. Faults of generators
+seldom come in mirrored pairs, while features of faces do; the one-sided scores live off that.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from scipy import ndimage
+
+from models.screening.evidence import Evidence
+from models.screening.solid import DENT_RADIUS, Solid
+
+COUNTERPART = 0.016
+"""How far from its mirrored place a counterpart still counts, in sides of the cube."""
+
+_FACES = tuple((*(slice(None),) * dimension, end) for dimension in range(3) for end in (0, -1))
+
+
+def stray_volume(evidence: Evidence) -> float:
+    """Share of the volume that is apart from the largest piece; 1 where nothing is inside."""
+    labels, pieces = ndimage.label(evidence.inside)
+    if not pieces:
+        return 1.0
+    sizes = np.bincount(labels.ravel())[1:]
+    return float(1.0 - sizes.max() / sizes.sum())
+
+
+def cavity_volume(evidence: Evidence) -> float:
+    """Volume of closed cavities, as a share of the head's."""
+    labels, _ = ndimage.label(~evidence.inside)
+    open_to_faces = np.unique(np.concatenate([labels[face].ravel() for face in _FACES]))
+    closed = (labels > 0) & ~np.isin(labels, open_to_faces)
+    return float(closed.sum() / max(evidence.inside.sum(), 1))
+
+
+def clipped_volume(evidence: Evidence) -> float:
+    """Share of the cube's faces that the head runs into, of five: a neck may run out below.
+
+    A face is the layer of samples next to the outermost one, where a generator that closes its surface at
+    the cube's edge still shows what it cut off.
+    """
+    inside = evidence.inside
+    faces = [inside[1], inside[-2], inside[:, -2], inside[:, :, 1], inside[:, :, -2]]
+    return float(np.mean([face.mean() for face in faces]))
+
+
+def crown_height(evidence: Evidence) -> float:
+    """Height of the top of the head over the cube's centre."""
+    solid = evidence.solid
+    return _reach(solid, solid.axis(1), np.abs(solid.axis(0)) < 0.04, np.abs(solid.axis(2)) < 0.04)
+
+
+def back_depth(evidence: Evidence) -> float:
+    """How far the back of the head, between the ears' height and the crown, lies behind the cube's centre."""
+    solid = evidence.solid
+    height = solid.axis(1)
+    return _reach(solid, -solid.axis(2), np.abs(solid.axis(0)) < 0.04, (height > -0.02) & (height < 0.10))
+
+
+def asymmetry(evidence: Evidence) -> float:
+    """Share of the head's volume that is farther than COUNTERPART from the mirrored head."""
+    solid = evidence.solid
+    alone = solid.inside & (solid.outside_distance[::-1] > COUNTERPART)
+    return float(alone.sum() / solid.volume)
+
+
+def one_sided_dents(evidence: Evidence) -> float:
+    """Volume of dents without a mirrored counterpart, outside of the face, in thousandths of the head's volume.
+
+    A dent is what a ball of DENT_RADIUS can't touch; a voxel counts by the share of DENT_RADIUS by which it
+    is deeper than all of its mirrored neighbourhood.
+    """
+    solid = evidence.solid
+    deeper = _one_sided(solid, solid.dents)
+    counted = (solid.axis(1) > -0.25) & ~_face(solid) & (deeper > solid.voxel)
+    return float(1e3 * deeper[counted].sum() / DENT_RADIUS / solid.volume)
+
+
+def crown_dents(evidence: Evidence) -> float:
+    """Depth of the deepest dent of the upper half of the head, mirrored or not."""
+    solid = evidence.solid
+    upper = (solid.axis(1) > 0.08) & ~_face(solid)
+    return float(np.where(upper, solid.dents, 0.0).max())
+
+
+def one_sided_bumps(evidence: Evidence) -> float:
+    """Height of the highest thin bump without a mirrored counterpart; a ball of 0.015 does not fit in."""
+    solid = evidence.solid
+    alone = (solid.bumps > 0.0) & ~_near(solid.bumps[::-1] > 0.0, solid.voxel) & (solid.axis(1) > -0.35)
+    return float(solid.bumps[alone].max(initial=0.0))
+
+
+def _reach(solid: Solid, along: np.ndarray, *where: np.ndarray) -> float:
+    chosen = solid.inside
+    for condition in where:
+        chosen = chosen & condition
+    return float(np.broadcast_to(along, chosen.shape)[chosen].max(initial=-0.5))
+
+
+def _face(solid: Solid) -> Bool[np.ndarray, "x y z"]:
+    """The region before and below the hairline, where hair, glasses and features overhang."""
+    return (solid.axis(2) > 0.06) & (solid.axis(1) < 0.16)
+
+
+def _one_sided(solid: Solid, values: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
+    side = 1 + 2 * round(COUNTERPART / solid.voxel)
+    return values - ndimage.maximum_filter(values[::-1], side)
+
+
+def _near(places: Bool[np.ndarray, "x y z"], voxel: float) -> Bool[np.ndarray, "x y z"]:
+    return ndimage.maximum_filter(places, 1 + 2 * round(COUNTERPART / voxel))

@@ -1,0 +1,107 @@
+"""Score: numbers that tell a spoilt head from a sound one, before its 125 views are paid for.
+
+The evidence is what the sample stage made (a ring of small previews), a coarse density grid, and where
+landmarks and a recognition network are there, whether the back of the head is recognised as its face. The
+scores are those of `models.screening`; what they mean for a head is the screen stage's to say, so other
+limits don't measure anything again. A head's defect label, where its generator has one, never gets here.
+
+Artifact: `scores.json` {score name: number, or null where it could not be had}.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import Field
+
+from models.geometry.cameras import Cameras
+from models.identity.alignment import align_faces, landmarks_inside, project_landmarks
+from models.screening.evidence import Evidence, refined_density_grid
+from models.screening.scores import all_scores
+from storage.records import Rendering
+from storage.weights import fingerprint
+from tasks.embed import cached_embedder, recognition_path
+from tasks.generators import generator_of, load_identity
+from tasks.stage import Stage, StageJob, StageParams
+
+TURN_ROUND = np.array([-1.0, 1.0, -1.0], np.float32)
+"""Half a turn about the world's y axis: takes a face to the back of the head."""
+
+
+class ScoreParams(StageParams):
+    """The evidence that scores are taken from."""
+
+    level: float = Field(10.0, gt=0.0, description="Density of the surface")
+    cells: int = Field(126, ge=32, le=512, multiple_of=2, description="Cells of the coarse density grid along an axis")
+    recognition: str | None = Field(
+        "embedded", description="'embedded', the path of an ArcFace ONNX file, or none to leave that score out"
+    )
+
+
+def load_scores(folder: Path) -> dict[str, float | None]:
+    """The scores in a score artifact."""
+    scores: dict[str, float | None] = json.loads((folder / "scores.json").read_text())
+    return scores
+
+
+def back_similarity(
+    previews: Rendering, cameras: Cameras, landmarks: Float32[np.ndarray, "5 3"], network: Path
+) -> float | None:
+    """Cosine between the embeddings of the face and of its place on the back; None where a view cuts it off."""
+    resolution = previews.rgb.shape[1]
+    crops = []
+    for azimuth, places in ((0.0, landmarks), (180.0, landmarks * TURN_ROUND)):
+        view = [int(np.abs((cameras.azimuth_deg - azimuth + 180.0) % 360.0 - 180.0).argmin())]
+        pixels = project_landmarks(cameras[view], places, resolution)
+        if not landmarks_inside(pixels, resolution).all():
+            return None
+        crops.append(align_faces(previews.rgb[view], pixels))
+    front, back = cached_embedder(network).embed(np.concatenate(crops))
+    return float(front @ back / np.maximum(np.linalg.norm(front) * np.linalg.norm(back), 1e-12))
+
+
+def _weights(sections: Mapping[str, Any]) -> str:
+    network = sections["score"].recognition
+    return "" if network is None else fingerprint(recognition_path(network))
+
+
+def _make(job: StageJob) -> None:
+    params, generator = job.sections["score"], generator_of(job.sections)
+    identity = load_identity(job.inputs["sample"])
+    with np.load(job.inputs["sample"] / "identity.npz", allow_pickle=False) as arrays:
+        landmarks = arrays.get("landmarks")
+    with np.load(job.inputs["sample"] / "preview.npz", allow_pickle=False) as arrays:
+        previews = Rendering(rgb=arrays["rgb"], mask=arrays["mask"], depth=arrays["depth"])
+        cameras = Cameras(
+            cam2world=arrays["cam2world"],
+            intrinsics=arrays["intrinsics"],
+            azimuth_deg=arrays["azimuth"],
+            elevation_deg=arrays["elevation"],
+        )
+    similarity = None
+    if params.recognition is not None and landmarks is not None:
+        similarity = back_similarity(previews, cameras, landmarks, recognition_path(params.recognition))
+    evidence = Evidence(
+        density=refined_density_grid(
+            lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
+        ),
+        level=params.level,
+        previews=previews,
+        cameras=cameras,
+        back_similarity=similarity,
+    )
+    (job.out / "scores.json").write_text(json.dumps(all_scores(evidence), indent=1))
+
+
+SCORE = Stage(
+    name="score",
+    version=1,
+    reads=("generator", "score"),
+    inputs=("sample",),
+    gated=False,
+    weights=_weights,
+    make=_make,
+)

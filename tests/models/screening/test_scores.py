@@ -1,0 +1,228 @@
+"""Screening sees what it claims to see: each score on shapes and pictures whose value is known."""
+
+import numpy as np
+import pytest
+
+from models.geometry.cameras import ViewGrid, pixel_rays
+from models.screening import picture_scores as pictures
+from models.screening import shape_scores as shapes
+from models.screening.evidence import Evidence, refined_density_grid
+from models.screening.scores import SCORES, all_scores
+from storage.records import Rendering
+
+CELLS, SIDE = 96, 48
+RING = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
+AXES = (0.18, 0.24, 0.22)
+LEVEL = 10.0
+
+NODES = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, CELLS + 1)] * 3, indexing="ij"), axis=-1)
+
+
+def ellipsoid(axes=AXES, centre=(0.0, 0.0, 0.0)):
+    """Whether the nodes of the cube's grid, [x, y, z], are inside of an ellipsoid."""
+    return (((NODES - np.asarray(centre)) / np.asarray(axes)) ** 2).sum(axis=-1) < 1
+
+
+def ball(centre, radius):
+    return ellipsoid((radius,) * 3, centre)
+
+
+def drawn(paint, axes=AXES):
+    """Previews of an ellipsoid whose colour at a point of its surface is `paint(points)`, in bytes."""
+    origins, directions = pixel_rays(RING, SIDE)
+    o, d = origins / np.float32(axes), directions / np.float32(axes)
+    a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1.0
+    root = b * b - a * c
+    distance = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.nan)
+    points = origins + distance[..., None] * directions
+    rgb = np.where(np.isfinite(distance)[..., None], paint(np.nan_to_num(points)), 255)
+    along = np.einsum("vhwi,vi->vhw", directions, RING.cam2world[:, :3, 2])
+    return Rendering(
+        rgb=rgb.round().astype(np.uint8),
+        mask=np.where(np.isfinite(distance), 255, 0).astype(np.uint8),
+        depth=(distance * along).astype(np.float32),
+    )
+
+
+def plain(points):
+    return np.full(points.shape, 120.0)
+
+
+PLAIN = drawn(plain)
+
+
+def evidence(inside=None, previews=PLAIN):
+    inside = ellipsoid() if inside is None else inside
+    return Evidence(
+        density=np.where(inside, 2 * LEVEL, 0.0).astype(np.float32), level=LEVEL, previews=previews, cameras=RING
+    )
+
+
+def test_plain_head_has_nothing_wrong():
+    """An ellipsoid has no faults, a crown and a back where its axes say, and all scores are finite."""
+    scores = all_scores(evidence())
+    for name in ("stray_volume", "cavity_volume", "clipped_volume", "asymmetry", "one_sided_dents", "one_sided_bumps"):
+        assert scores[name] == 0.0, name
+    assert scores["crown_height"] == pytest.approx(0.24, abs=1.1 / CELLS)
+    assert scores["back_depth"] == pytest.approx(0.22, abs=1.1 / CELLS)
+    assert scores["depth_to_width"] == pytest.approx(0.22 / 0.18, rel=0.1)
+    assert scores["recognition_at_back"] is None
+    assert all(value is None or np.isfinite(value) for value in scores.values())
+
+
+def test_empty_volume_is_stray():
+    """Where nothing is inside, all volume counts as stray and no score fails to be had."""
+    scores = all_scores(evidence(np.zeros((CELLS + 1,) * 3, bool)))
+    assert scores["stray_volume"] == 1.0
+    assert scores["crown_height"] == -0.5
+
+
+def test_stray_volume_is_the_share_of_the_smaller_piece():
+    piece = ball((0.4, 0.4, 0.4), 0.05)
+    expected = piece.sum() / (ellipsoid().sum() + piece.sum())
+    assert shapes.stray_volume(evidence(ellipsoid() | piece)) == pytest.approx(expected)
+
+
+def test_cavity_volume_is_the_share_of_the_hollow():
+    """A hollow of half the axes has an eighth of the volume; one that is open to the outside is none."""
+    hollow = ellipsoid() & ~ellipsoid(np.asarray(AXES) / 2)
+    assert shapes.cavity_volume(evidence(hollow)) == pytest.approx(1 / 7, rel=0.05)
+    middle = CELLS // 2
+    hollow[middle, middle:, middle] = False
+    assert shapes.cavity_volume(evidence(hollow)) == 0.0
+
+
+def test_clipped_volume_is_the_share_of_the_faces():
+    """A slab at the top is clipped on that face wholly and on four by its thickness; one at the bottom on those."""
+    top, bottom = np.zeros((2, *(CELLS + 1,) * 3), bool)
+    top[:, -4:] = True
+    bottom[:, :4] = True
+    assert shapes.clipped_volume(evidence(top)) == pytest.approx((1 + 4 * 4 / (CELLS + 1)) / 5)
+    assert shapes.clipped_volume(evidence(bottom)) == pytest.approx(4 * 4 / (CELLS + 1) / 5)
+
+
+@pytest.mark.parametrize("depth", [0.03, 0.04])
+def test_dent_is_one_sided_unless_both_sides_have_it(depth):
+    """A bore in one temple is scored by its volume and not when the other temple has its mirror image."""
+    place = np.array([AXES[0], 0.0, 0.0])
+    dented = ellipsoid() & ~ball(place, depth)
+    both = dented & ~ball(-place, depth)
+    assert shapes.one_sided_dents(evidence(dented)) > 0.05
+    assert shapes.one_sided_dents(evidence(dented)) == pytest.approx(shapes.one_sided_dents(evidence(dented[::-1])))
+    assert shapes.one_sided_dents(evidence(both)) == 0.0
+
+
+def test_crown_dent_is_as_deep_as_the_bore():
+    """A bore in the crown is as deep as its radius less what the ball sinks into it; one in the chin is none."""
+    crown = ellipsoid() & ~ball((0.0, AXES[1], 0.0), 0.03)
+    chin = ellipsoid() & ~ball((0.0, -AXES[1], 0.0), 0.03)
+    sinks = 0.08 - np.sqrt(0.08**2 - 0.03**2) + 0.03**2 / (2 * AXES[0] ** 2 / AXES[1])
+    assert shapes.crown_dents(evidence(crown)) == pytest.approx(0.03 - sinks, abs=1.0 / CELLS)
+    assert shapes.crown_dents(evidence(chin)) == 0.0
+
+
+def test_bump_is_one_sided_unless_both_sides_have_it():
+    """A thin bar out of one ear is as high as it is long; one out of each ear is not counted."""
+    bar = np.zeros_like(ellipsoid())
+    middle = CELLS // 2
+    bar[middle:, middle : middle + 2, middle : middle + 2] = True
+    bar[int((0.30 + 0.5) * CELLS) :] = False
+    assert shapes.one_sided_bumps(evidence(ellipsoid() | bar)) == pytest.approx(0.12, abs=2.0 / CELLS)
+    assert shapes.one_sided_bumps(evidence(ellipsoid() | bar | bar[::-1])) == 0.0
+
+
+def test_asymmetry_is_the_share_without_a_counterpart():
+    """A head beside the middle shares nothing with its mirror image; a shift below COUNTERPART / 2 is none."""
+    beside = ellipsoid((0.1, 0.1, 0.1), (0.3, 0.0, 0.0))
+    assert shapes.asymmetry(evidence(beside)) == pytest.approx(1.0, abs=0.02)
+    assert shapes.asymmetry(evidence(ellipsoid(centre=(0.002, 0.0, 0.0)))) == 0.0
+    assert shapes.asymmetry(evidence(ellipsoid(centre=(0.05, 0.0, 0.0)))) > 0.1
+
+
+def test_silhouettes_show_holes_and_spikes():
+    """A hole of 4 by 4 pixels counts by its area, a line of one pixel by its length."""
+    mask = PLAIN.mask.copy()
+    area = int((mask[2] > 0).sum())
+    mask[2, 22:26, 22:26] = 0
+    bored = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
+    assert pictures.silhouette_holes(evidence(previews=bored)) == pytest.approx(16 / area)
+    mask = PLAIN.mask.copy()
+    mask[3, 24, 40:47] = 255
+    spiked = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
+    before = pictures.silhouette_spikes(evidence())
+    assert pictures.silhouette_spikes(evidence(previews=spiked)) > before + 4 / area
+
+
+@pytest.mark.parametrize(("angle", "offset"), [(0.0, 0.0), (60.0, 0.03), (150.0, -0.04)])
+@pytest.mark.parametrize("jump", [0.15, 0.4])
+def test_colour_seam_is_the_log_of_the_jump(angle, offset, jump):
+    """Brightness that jumps by a factor across an upright plane scores the logarithm of that factor."""
+    a = np.radians(angle)
+
+    def seamed(points):
+        beyond = points[..., 0] * np.cos(a) + points[..., 2] * np.sin(a) > offset
+        return np.where(beyond, np.exp(jump), 1.0)[..., None] * np.full(points.shape, 100.0)
+
+    expected = np.log((100.0 * np.exp(jump) + pictures.DARK) / (100.0 + pictures.DARK))
+    assert pictures.colour_seam(evidence(previews=drawn(seamed))) == pytest.approx(expected, rel=0.1)
+
+
+def test_smooth_shading_is_no_seam():
+    """Light that falls off all round, and a band of another colour on one side, are no jumps along a plane."""
+
+    def shaded(points):
+        return (120.0 + 300.0 * points[..., :1]) * np.ones(3)
+
+    assert pictures.colour_seam(evidence(previews=drawn(shaded))) < 0.08
+    assert pictures.colour_seam(evidence()) == 0.0
+
+
+def features(points):
+    """Dark eyes and a mouth on the front half."""
+    spots = [(-0.06, 0.05), (0.06, 0.05), (0.0, -0.08)]
+    dark = np.zeros(points.shape[:-1])
+    for x, y in spots:
+        dark += np.exp(-((points[..., 0] - x) ** 2 + (points[..., 1] - y) ** 2) / 0.0006)
+    return np.where(points[..., 2] > 0, 1.0 - 0.7 * dark, 1.0)[..., None] * np.full(points.shape, 180.0)
+
+
+def test_face_at_back_correlates_with_the_face():
+    """A face on the front alone does not come back; the same face turned to the back correlates wholly."""
+    once = drawn(features)
+    twice = drawn(lambda points: np.minimum(features(points), features(points * np.array([-1.0, 1.0, -1.0]))))
+    assert pictures.face_at_back(evidence(previews=once)) < 0.3
+    assert pictures.face_at_back(evidence(previews=twice)) > 0.95
+
+
+def test_relief_of_a_turned_solid_correlates():
+    """An ellipsoid looks the same from behind, so the relief correlates wholly."""
+    assert pictures.relief_at_back(evidence()) > 0.95
+
+
+def test_refined_grid_equals_the_dense_one_where_it_matters():
+    """Inside and outside are the same as on the dense grid, with fewer evaluations; near the surface all is exact."""
+    asked = []
+
+    def density(points):
+        asked.append(len(points))
+        reach = np.linalg.norm((points - np.array([0.02, -0.03, 0.01])) / np.array([0.2, 0.3, 0.25]), axis=-1)
+        return np.clip(10.0 * (1.0 - (reach - 1.0) * 4.0), 0.0, 20.0).astype(np.float32)
+
+    grid = refined_density_grid(density, 1.0, CELLS, LEVEL)
+    refined = sum(asked)
+    dense = density(NODES.reshape(-1, 3).astype(np.float32)).reshape(grid.shape)
+    np.testing.assert_array_equal(grid > LEVEL, dense > LEVEL)
+    near = np.abs(dense - LEVEL) < 2.0
+    np.testing.assert_allclose(grid[near], dense[near], atol=1e-4)
+    assert refined < dense.size / 2
+
+
+def test_refined_grid_refuses_odd_cells():
+    with pytest.raises(ValueError, match="cells: expected an even number"):
+        refined_density_grid(lambda points: points[:, 0], 1.0, 33, LEVEL)
+
+
+def test_every_score_is_documented_once():
+    names = [score.name for score in SCORES]
+    assert len(set(names)) == len(names)
+    assert all(score.about and score.unit for score in SCORES)
