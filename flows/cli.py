@@ -115,6 +115,39 @@ def sample(
     typer.echo(f"{'samples':<10} {to}")
 
 
+@app.command()
+def generate(
+    seeds: Annotated[str, typer.Option(help="FIRST:END, or seeds with commas.")] = "0:48",
+    strip: Annotated[tuple[int, int] | None, typer.Option(help="Two seeds: shows the way between them.")] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Heads of a strip.")] = 9,
+    defects: Annotated[bool, typer.Option("--defects", help="Every defect, on the head of the first seed.")] = False,
+    azimuths: Annotated[str, typer.Option(help="Views of each head: degrees with commas, 0 is the front.")] = "25",
+    resolution: Annotated[int, typer.Option(min=16, max=1024, help="Side of a view.")] = 128,
+    columns: Annotated[int, typer.Option(min=1, help="Heads in a row.")] = 8,
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Whose generator: a name, or a .toml file.")] = "demo",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override, as generator.name=...")] = None,
+    to: Annotated[Path, typer.Option(help="The picture, .png or .webp.")] = Path("heads.png"),
+) -> None:
+    """Look at what a generator makes: one picture of many heads."""
+    from flows.profile import load_profile
+    from panohead_bridge.registry import make_generator
+    from tasks import gallery
+    from tasks.contact_sheet import check_sheet_name, save_contact_sheet
+
+    check_sheet_name(to)
+    generator = make_generator(load_profile(profile, overrides or []).generator)
+    params = gallery.gallery_params(azimuths, resolution, columns)
+    chosen = gallery.parse_seeds(seeds)
+    if strip is not None:
+        sheet = gallery.strip_sheet(generator, strip, steps, params)
+    elif defects:
+        sheet = gallery.defects_sheet(generator, chosen[0], params)
+    else:
+        sheet = gallery.seeds_sheet(generator, chosen, params)
+    save_contact_sheet(to, sheet)
+    typer.echo(f"{'sheet':<10} {to}")
+
+
 @dataset_app.command("info")
 def dataset_info(path: DatasetArgument) -> None:
     """What a dataset holds, as JSON."""

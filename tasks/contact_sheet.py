@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, Field
 
-from storage.errors import environment_errors
+from storage.errors import ConfigError, environment_errors
 from storage.files import write_atomic
 
 INK, FAINT_INK = (26, 28, 31), (104, 109, 115)
@@ -73,12 +73,17 @@ def contact_sheet(
     return sheet
 
 
+def check_sheet_name(path: Path) -> None:
+    """Raises ConfigError where a sheet can't be saved under that name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path.name}: expected a contact sheet's name to end in {' or '.join(SUFFIXES)}")
+
+
 def save_contact_sheet(path: Path, sheet: Image.Image) -> None:
     """Write the sheet as PNG or lossless WebP, as the suffix says; a reader sees all of it or the old file."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path.name}: expected a contact sheet's name to end in {' or '.join(SUFFIXES)}")
+    check_sheet_name(path)
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG" if path.suffix.lower() == ".png" else "WEBP", lossless=True)
+    sheet.save(buffer, format="PNG" if path.suffix.lower() == ".png" else "WEBP", lossless=True, optimize=True)
     with environment_errors(path):
         write_atomic(path, buffer.getvalue())
 

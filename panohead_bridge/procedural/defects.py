@@ -93,7 +93,7 @@ class Holes(Damage):
     def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
         count = 1 + int(rng.integers(0, 2 + round(5 * strength)))
         self.holes = [
-            (_place(rng, distance, lowest=-0.3)[1], 0.014 + 0.032 * strength * rng.uniform(0.6, 1.0))
+            (_place(rng, distance, lowest=-0.3)[1], 0.022 + 0.026 * strength * rng.uniform(0.6, 1.0))
             for _ in range(count)
         ]
 
@@ -182,7 +182,8 @@ class ColourSeam(Damage):
         self.normal = (math.cos(angle), math.sin(angle))
         self.offset = rng.uniform(-0.06, 0.06)
         sign = 1.0 if rng.integers(0, 2) else -1.0
-        self.change = [1.0 + (0.10 + 0.50 * strength) * sign * f for f in rng.uniform(-0.2, 1.0, 3)]
+        shares = rng.uniform(-0.2, 1.0, 3)
+        self.change = (1.0 + (0.10 + 0.50 * strength) * sign * shares / np.abs(shares).max()).tolist()
 
     def tint(self, p: Points, colours: Float[Tensor, "3 point"]) -> Float[Tensor, "3 point"]:
         beyond = p.x * self.normal[0] + p.z * self.normal[1] > self.offset

@@ -25,7 +25,12 @@ from panohead_bridge.procedural.traits import Traits, switch
 
 def baldness(t: Traits) -> float:
     """How far the crown has lost its hair."""
-    return switch(t.baldness, 0.74, 0.79)
+    return switch(t.baldness, 0.70, 0.79)
+
+
+def thinning(t: Traits) -> float:
+    """How far hair has been cut short before it goes: long hair fades out long before the crown is bald."""
+    return switch(t.baldness, 0.50, 0.78)
 
 
 def bald_sides(t: Traits) -> float:
@@ -34,12 +39,12 @@ def bald_sides(t: Traits) -> float:
 
 
 def tied_amount(t: Traits) -> float:
-    return switch(t.tied, 0.72, 0.80) * (1.0 - baldness(t))
+    return switch(t.tied, 0.72, 0.80) * (1.0 - thinning(t))
 
 
 def loose_length(t: Traits) -> float:
     """How long loose hair is: 0 is short, 1 is past the shoulders."""
-    return switch(t.hair_length, 0.42, 0.95) * (1.0 - tied_amount(t)) * (1.0 - baldness(t))
+    return switch(t.hair_length, 0.42, 0.95) * (1.0 - tied_amount(t)) * (1.0 - thinning(t))
 
 
 def curl(t: Traits) -> float:
@@ -51,14 +56,19 @@ def fringe_amount(t: Traits) -> float:
 
 
 def thickness(t: Traits, p: Points) -> Scalars:
-    """How far hair stands off the skullcap: more on top and in front, swept by the parting."""
+    """How far hair stands off the skullcap: more on top and in front, swept by the parting.
+
+    Baldness spreads from the brow over the crown and leaves a clean edge all the way.
+    """
     base = 0.010 + 0.012 * t.hair_volume + 0.034 * curl(t) * t.hair_volume
     top = (0.004 + 0.022 * t.hair_volume * (1.0 - tied_amount(t))) * smoothstep(p.y, 0.06, 0.20)
     quiff = 0.016 * t.hair_volume * (1.0 - fringe_amount(t)) * smoothstep(p.z, 0.00, 0.13)
     sweep = 1.0 + 0.5 * t.parting * torch.tanh(p.x * 12.0)
     amount = (base + (top + quiff * smoothstep(p.y, 0.08, 0.16)) * sweep) * (1.0 - 0.45 * tied_amount(t))
-    crown = smoothstep(p.y + 0.8 * p.z.clamp(min=-0.05), 0.035, 0.095)
-    return amount - 0.070 * (baldness(t) * crown + bald_sides(t))
+    gone = baldness(t)
+    edge = 0.035 + 0.20 * (1.0 - gone)
+    crown = smoothstep(p.y + 0.8 * p.z.clamp(min=-0.05), edge, edge + 0.060 + 0.070 * (1.0 - gone))
+    return amount - 0.070 * (min(4.0 * gone, 1.0) * crown + bald_sides(t))
 
 
 def waves(t: Traits, p: Points) -> Scalars:

@@ -98,12 +98,8 @@ class Head:
     def sights(self) -> dict[str, Sight]:
         """From where each landmark is looked at, in the world; left and right as the frontal picture shows them."""
         t, a = self.traits, self.anatomy
-        (
-            middle,
-            front,
-            back,
-            up,
-        ) = (0.0, 0.070, -0.022), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)
+        middle: Triple = (0.0, 0.070, -0.022)
+        front, back, up = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)
         mouth, lip = a.mouth[1], 0.6 * t.lip_fullness
         single: dict[str, tuple[Triple, Triple]] = {
             "nose tip": (a.nose_tip, front),

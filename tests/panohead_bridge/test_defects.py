@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import label
 
+from models.geometry.cameras import orbit
 from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from panohead_bridge.procedural.defects import KINDS, Defect, damage_of
 from panohead_bridge.procedural.generator import interpolate
@@ -74,6 +75,18 @@ def test_defects_change_the_solid_and_stay_in_the_cube(kind, lattice):
     assert np.abs(sound - broken).max() > 0.004
     assert np.isfinite(broken).all()
     assert np.abs(points[broken < 0.0]).max() < 0.495
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_faintest_defects_show(kind):
+    """At the least strength that is drawn, at least 5 pixels of small previews clearly change."""
+    cameras = orbit(np.arange(4) * 90.0, np.zeros(4))
+    sound = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
+    broken = ProceduralGenerator(
+        ProceduralOptions(defect_share=1.0, defect_kinds=(kind,), defect_strengths=(0.25, 0.25))
+    )
+    first, second = (g.render(g.sample(3), cameras, 48).rgb.astype(int) for g in (sound, broken))
+    assert (np.abs(first - second).max(axis=-1) > 24).sum() >= 5
 
 
 def test_stronger_defects_change_more(lattice):

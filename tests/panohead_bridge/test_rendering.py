@@ -34,12 +34,12 @@ def test_depth_lies_on_the_surface(generator, identity, cameras, rendering):
 
 def test_coarser_grids_show_the_same_head(generator, identity):
     """Pictures small enough for a coarse grid look like the same pictures scaled down from a fine one."""
-    view = orbit([20.0, 120.0], [10.0, 0.0])
-    small, large = generator.render(identity, view, 64), generator.render(identity, view, 192)
-    for field, limit in (("rgb", 1.5), ("mask", 1.5)):
+    view = orbit([20.0], [10.0])
+    small, large = generator.render(identity, view, 64), generator.render(identity, view, 128)
+    for field in ("rgb", "mask"):
         coarse, fine = getattr(small, field).astype(float), getattr(large, field).astype(float)
-        scaled = reduce(fine, "v (h a) (w b) ... -> v h w ...", "mean", a=3, b=3)
-        assert np.abs(coarse - scaled).mean() < limit
+        scaled = reduce(fine, "v (h a) (w b) ... -> v h w ...", "mean", a=2, b=2)
+        assert np.abs(coarse - scaled).mean() < 1.5
 
 
 def test_narrow_band_is_exact_at_the_surface(generator, identity):
@@ -131,4 +131,4 @@ def test_heads_are_those_of_this_version(generator, portraits, seed):
     distances, expected = GOLDEN[seed]
     np.testing.assert_allclose(generator.signed_distance(identity, GOLDEN_PLACES), distances, atol=2e-4)
     np.testing.assert_allclose(colours, expected, atol=1.5)
-    assert generator.fingerprint.startswith("procedural-2-")
+    assert generator.fingerprint.startswith("procedural-3-")

@@ -88,4 +88,4 @@ def test_landmarks_follow_a_shifted_head_and_are_missing_where_it_is_cut():
         np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-4)
         for found in there:
             seen[bool(found)] += 1
-    assert min(seen.values()) > 5
+    assert min(seen.values()) >= 3

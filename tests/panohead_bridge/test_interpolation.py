@@ -1,0 +1,60 @@
+"""Between and towards heads: small steps of the latent are small steps of pictures and of the solid."""
+
+import numpy as np
+
+from models.geometry.cameras import orbit
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+
+VIEW = orbit([25.0], [0.0])
+
+
+def _strip(generator: ProceduralGenerator, ends: tuple[int, int], steps: int, lattice: np.ndarray):
+    """Pictures (step, h, w, 3) and signed distances near the head (step, point) on the way between two seeds."""
+    start, end = (generator.sample(seed) for seed in ends)
+    heads = [generator.interpolate(start, end, share) for share in np.linspace(0.0, 1.0, steps)]
+    pictures = np.stack([generator.render(head, VIEW, 32).rgb[0] for head in heads]).astype(float)
+    return pictures, np.stack([generator.signed_distance(head, lattice) for head in heads])
+
+
+def test_nine_step_strip_is_smooth(generator, lattice):
+    """No step is a jump: each changes the picture by less than half of what the ends differ, and none stands still.
+
+    The way goes from a receding hairline to long hair. Lengths are in world units.
+    """
+    pictures, distances = _strip(generator, (12, 36), 9, lattice[::3])
+    near = np.abs(distances).min(axis=0) < 0.03
+    steps = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))
+    apart = np.abs(pictures[-1] - pictures[0]).mean()
+    assert steps.max() < 0.5 * apart
+    assert steps.min() > 0.03 * apart
+    moved = np.abs(np.diff(distances[:, near], axis=0))
+    assert moved.mean(axis=1).max() < 0.01
+    assert moved.max() < 0.08
+
+
+def test_smaller_steps_change_less(generator, lattice):
+    """A hundredth of the way changes solid and picture by a few hundredths of what the whole way does."""
+    start, end = generator.sample(3), generator.sample(7)
+    heads = [generator.interpolate(start, end, share) for share in (0.0, 0.01, 1.0)]
+    distances = [generator.signed_distance(head, lattice) for head in heads]
+    near = np.abs(distances[0]) < 0.03
+    whole, small = (np.abs(d - distances[0])[near].mean() for d in (distances[2], distances[1]))
+    assert 0.0 < small < 0.05 * whole
+
+
+def test_truncation_zero_is_the_mean_head(lattice):
+    """Every seed gives the same solid and the same picture at truncation 0."""
+    generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0, truncation=0.0))
+    first, second = generator.sample(4), generator.sample(99)
+    np.testing.assert_array_equal(generator.signed_distance(first, lattice), generator.signed_distance(second, lattice))
+    np.testing.assert_array_equal(generator.render(first, VIEW, 24).rgb, generator.render(second, VIEW, 24).rgb)
+
+
+def test_truncation_shrinks_variance(lattice):
+    """The less truncation leaves, the less heads vary."""
+    spread = []
+    for psi in (0.3, 0.6, 1.0):
+        generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0, truncation=psi))
+        solids = [generator.signed_distance(generator.sample(seed), lattice[::6]) for seed in range(6)]
+        spread.append(np.std(solids, axis=0).mean())
+    assert spread[0] < 0.7 * spread[1] < 0.7 * spread[2]
