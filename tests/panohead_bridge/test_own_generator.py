@@ -1,0 +1,72 @@
+"""The documentation's example of a generator, taken from the page, plugs in by name and builds what a dataset needs."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from models.geometry.cameras import ViewGrid
+from models.geometry.meshes import MeshParams
+from panohead_bridge.protocol import HeadGenerator
+from panohead_bridge.registry import GeneratorConfig, make_generator
+from storage.artifacts import ArtifactStore
+from tasks.mesh import MESH, load_mesh
+from tasks.render import RENDER, RenderParams
+from tasks.sample import SAMPLE, SampleParams
+from tasks.stage import Head, head_keys, make_head
+
+PAGE = Path(__file__).parents[2] / "docs" / "generators.md"
+STAGES = (SAMPLE, RENDER, MESH)
+
+
+class Profile(BaseModel):
+    """The sections that those stages read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generator: GeneratorConfig = GeneratorConfig(name="own_heads:make", options={"size": 0.22})
+    views: ViewGrid = ViewGrid(azimuths=4, elevations_deg=(0.0,))
+    sample: SampleParams = SampleParams(resolution=16)
+    render: RenderParams = RenderParams(resolution=32)
+    mesh: MeshParams = MeshParams(resolution=48)
+
+
+@pytest.fixture
+def own_heads(tmp_path, monkeypatch):
+    """The example as an importable module, as a user would write it."""
+    found = re.search(r"<!-- example: own_heads.py -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "own_heads.py").write_text(found.group(1))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("own_heads", None)
+
+
+def test_example_of_the_docs_makes_pictures_and_meshes(own_heads, tmp_path):
+    """Named in a profile, its heads go through the stages; masks, colours and meshes are those of its ellipsoids."""
+    profile, head, store = Profile(), Head(id="ellipsoids-000005", seed=5), ArtifactStore(tmp_path / "store")
+    generator = make_generator(profile.generator)
+    assert isinstance(generator, HeadGenerator)
+    sections = {stage.name: stage.sections(profile) for stage in STAGES}
+    keys = head_keys(STAGES, head, sections)
+    for stage in STAGES:
+        inputs = {name: keys[name] for name in stage.inputs}
+        assert make_head(store, stage, head, sections[stage.name], inputs) == "made"
+        assert make_head(store, stage, head, sections[stage.name], inputs) == "reused"
+    axes = generator.half_axes(generator.sample(5))
+    vertices = load_mesh(store.open("mesh", keys["mesh"]).path).vertices
+    np.testing.assert_allclose(np.linalg.norm(vertices / axes, axis=1), 1.0, atol=0.02)
+    with np.load(store.open("render", keys["render"]).path / "views.npz") as views:
+        assert views["rgb"].shape == (4, 32, 32, 3)
+        assert 0.1 < (views["mask"] == 255).mean() < 0.6
+    with np.load(store.open("sample", keys["sample"]).path / "identity.npz") as arrays:
+        np.testing.assert_allclose(np.linalg.norm(arrays["landmarks"] / axes, axis=1), 1.0, atol=1e-5)
+
+
+def test_docs_show_pictures_that_are_there():
+    """Every picture that the page shows is kept beside it, small enough to read in a browser."""
+    pictures = [PAGE.parent / name for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE.read_text())]
+    assert len(pictures) == 4
+    assert all(picture.stat().st_size < 300_000 for picture in pictures)
