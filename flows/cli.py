@@ -42,6 +42,8 @@ app = typer.Typer(
 )
 dataset_app = typer.Typer(help="Look at a published dataset.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
+screen_app = typer.Typer(help="How heads are screened.", no_args_is_help=True)
+app.add_typer(screen_app, name="screen")
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
 DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")]
@@ -146,6 +148,20 @@ def generate(
         sheet = gallery.seeds_sheet(generator, chosen, params)
     save_contact_sheet(to, sheet)
     typer.echo(f"{'sheet':<10} {to}")
+
+
+@run_command(screen_app)
+def calibrate(
+    options: RunOptions,
+    keep: Annotated[float | None, typer.Option(help="Share of the sound heads to keep at least.")] = None,
+    recall: Annotated[float | None, typer.Option(help="Share of the spoilt heads to drop at least.")] = None,
+    labels: Annotated[str, typer.Option(help="'truth' of the generator, or a review's decisions file.")] = "truth",
+) -> None:
+    """Choose the screen's limits from labelled heads: scores the profile's heads, and tells what to expect."""
+    if keep is None and recall is None:
+        keep = 0.95
+    values = {"labels": labels, "keep": keep, "recall": recall}
+    run_flow(options, "flows.calibration:calibration_flow", params=values)
 
 
 @dataset_app.command("info")

@@ -51,3 +51,21 @@ class InterpolatingGenerator(HeadGenerator, Protocol):
 
     def interpolate(self, start: Identity, end: Identity, share: float) -> Identity:
         """The head at `share`, 0 (`start`) to 1 (`end`), of the way between two."""
+
+
+class Fault(Protocol):
+    """What is wrong with a head: which kind of defect, and how strong from 0 to 1."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def strength(self) -> float: ...
+
+
+@runtime_checkable
+class LabelledGenerator(HeadGenerator, Protocol):
+    """A generator that knows which of its heads are spoilt; optional. For measurement only: no stage asks."""
+
+    def defect(self, identity: Identity) -> Fault | None:
+        """What is wrong with this head, None where nothing is."""

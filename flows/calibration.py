@@ -1,0 +1,68 @@
+"""The calibration flow: score a profile's heads, then choose the screen's limits from their labels."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from tasks.decisions import generator_id, load_decisions
+
+from flows.profile import Profile
+from flows.progress import progress
+from flows.run_folder import Place
+from flows.session import Session, current, joined
+from flows.shards import STAGES
+from flows.stages import TASK_OPTIONS, run_stages, submit
+from storage.errors import ConfigError, environment_errors
+from tasks.calibrate import CalibrateParams, Label, calibrate, toml, truth, write_calibration
+from tasks.generators import generator_of
+from tasks.score import load_scores
+from tasks.stage import Head
+
+
+@flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)
+def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
+    """Limits for the screen, from labels of the profile's heads; returns the files written."""
+    with joined(profile, place) as session:
+        runs = run_stages(session, [STAGES["sample"], STAGES["score"]])
+        return list(submit(calibrate_task, params, after=runs).result())
+
+
+@task(name="calibrate", task_run_name="calibrate", **TASK_OPTIONS)
+def calibrate_task(params: CalibrateParams) -> State[list[str]]:
+    """Choose the limits and write them, with their figures, into the run's folder."""
+    session = current()
+    labels = _labels(session, params.labels)
+    heads = [head for head in session.heads if head.id in labels and _scored(session, head)]
+    scores = [load_scores(session.store.open("score", session.keys[head.id]["score"]).path) for head in heads]
+    chosen = [labels[head.id] for head in heads]
+    told = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
+    found = calibrate(scores, chosen, params, told)
+    with environment_errors(session.folder.root):
+        files = write_calibration(found, scores, chosen, session.folder.root)
+    create_markdown_artifact(f"{found.origin}\n\n```toml\n{toml(found)}```", key="screening", description="Limits")
+    progress().say(f"limits: {found.origin}")
+    for path in files:
+        progress().say(f"written: {path}")
+    return Completed(message=found.origin, data=[str(path) for path in files])
+
+
+def _scored(session: Session, head: Head) -> bool:
+    return session.store.has("score", session.keys[head.id]["score"])
+
+
+def _labels(session: Session, source: str) -> dict[str, Label]:
+    """Labels by head: of all heads from the truth, of those that a person decided on from a file."""
+    sections: dict[str, Any] = {"generator": session.profile.generator}
+    if source == "truth":
+        found = truth(generator_of(sections), [head.seed for head in session.heads])
+        return {head.id: label for head, label in zip(session.heads, found, strict=True)}
+    path = Path(source)
+    if not path.is_file():
+        raise ConfigError(
+            f"--labels {source}: expected 'truth' or a decisions file of `spinmeround review`, found none"
+        )
+    rulings = load_decisions(path, generator_id(sections)).rulings()
+    return {name: Label(spoilt=ruling == "drop") for name, ruling in rulings.items()}
