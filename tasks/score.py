@@ -36,8 +36,8 @@ class ScoreParams(StageParams):
 
     level: float = Field(10.0, gt=0.0, description="Density of the surface")
     cells: int = Field(126, ge=32, le=512, multiple_of=2, description="Cells of the coarse density grid along an axis")
-    recognition: str | None = Field(
-        "embedded", description="'embedded', the path of an ArcFace ONNX file, or none to leave that score out"
+    recognition: str = Field(
+        "embedded", description="'embedded', the path of an ArcFace ONNX file, or 'none' to leave that score out"
     )
 
 
@@ -65,7 +65,7 @@ def back_similarity(
 
 def _weights(sections: Mapping[str, Any]) -> str:
     network = sections["score"].recognition
-    return "" if network is None else fingerprint(recognition_path(network))
+    return "" if network == "none" else fingerprint(recognition_path(network))
 
 
 def _make(job: StageJob) -> None:
@@ -82,7 +82,7 @@ def _make(job: StageJob) -> None:
             elevation_deg=arrays["elevation"],
         )
     similarity = None
-    if params.recognition is not None and landmarks is not None:
+    if params.recognition != "none" and landmarks is not None:
         similarity = back_similarity(previews, cameras, landmarks, recognition_path(params.recognition))
     evidence = Evidence(
         density=refined_density_grid(

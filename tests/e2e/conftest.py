@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {
     "plan": {"heads": 4},
     "views": {"azimuths": 4, "elevations_deg": [0.0]},
     "sample": {"resolution": 16, "previews": {"azimuths": 4, "elevations_deg": [0.0]}},
-    "score": {"cells": 32, "recognition": None},
+    "score": {"cells": 32, "recognition": "none"},
     "screen": {"limits": {"stray_volume": 1e-4, "clipped_volume": 0.0}},
     "render": {"resolution": 16},
     "mesh": {"resolution": 24},
