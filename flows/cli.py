@@ -75,6 +75,20 @@ def stage(name: Annotated[str, typer.Argument(help="sample, screen, render, ..."
 
 
 @run_command(app)
+def review(
+    options: RunOptions,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0: any.")] = 4280,
+    to: Annotated[Path | None, typer.Option(help="Write the page to this .html file instead of serving it.")] = None,
+    merge: Annotated[list[Path] | None, typer.Option(help="Take in a decisions file, as a page downloads it.")] = None,
+    done: Annotated[bool, typer.Option("--done", help="The verdicts are reviewed as they stand: go on.")] = False,
+) -> None:
+    """Look through the screened heads in the browser and keep or drop them, over the screen's word."""
+    from flows.review import review_run
+
+    review_run(options, port=port, to=to, merge=merge or [], done=done)
+
+
+@run_command(app)
 def train(options: RunOptions) -> None:
     """Train on the published dataset of a profile; goes on where an earlier training was ended."""
     tell(run_flow(options, "flows.training:training_flow"), options, "dataset", "training")
@@ -218,6 +232,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
     with engine_server(home) as server:
         profile, place = options.load()
         from flows.recording import settle
+        from flows.review_pause import review_command
         from flows.run_folder import open_run
         from flows.stages import sized
 
@@ -227,6 +242,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         if server is not None:
             server.wait()
         began = datetime.now(UTC)
+        review_command.set(options.command("review"))
         try:
             with shown_progress():
                 flow(profile=profile, place=place, **arguments)
@@ -252,9 +268,10 @@ def tell(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:
 def _heads(heads: dict[str, Any]) -> str:
     reasons = ", ".join(f"{number} {reason}" for reason, number in heads["screened_out"].items())
     dropped = f"{heads['dropped']} screened out" + (f" ({reasons})" if reasons else "")
+    rescued = f", {heads['kept_by_review']} kept by review" if heads["kept_by_review"] else ""
     rest = f"{heads['quarantined']} quarantined, {heads['written']} written"
     rest += f", {heads['pending']} not made yet" if heads["pending"] else ""
-    return f"{'heads':<10} {heads['asked']} asked, {dropped}, {rest}"
+    return f"{'heads':<10} {heads['asked']} asked, {dropped}{rescued}, {rest}"
 
 
 def _dataset(dataset: dict[str, Any]) -> str:

@@ -5,23 +5,27 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from flows.profile import Profile
 from flows.progress import progress
+from flows.review_pause import wait_for_review
 from flows.run_folder import Place
 from flows.session import Session, current, joined
 from flows.shards import STAGES, waiting
 from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from storage.errors import ConfigError
 from tasks.publish import Counts, Published, dataset_attributes, publish
-from tasks.stages import DATASET_STAGES
+from tasks.stage import GATE
+from tasks.stages import DATASET_STAGES, SCREEN_STAGES
 
 
 @flow(name="dataset", flow_run_name="dataset {profile.name}", persist_result=False)
 def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
     """Build the dataset of a profile and publish it; returns its digest.
 
+    With `review.pause` it waits after screening until a person has reviewed the heads.
     Heads that failed for good in an earlier build are left out unless `retry_quarantined`.
     """
     with joined(profile, place) as session:
@@ -29,7 +33,13 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
             session.store.clear_failures()
         planned = plan_task.submit()
         planned.result()
-        runs = run_stages(session, DATASET_STAGES, wait_for=[planned])
+        runs: list[PrefectFuture[Any]] = [planned]
+        stages = DATASET_STAGES
+        if profile.review.pause:
+            runs = [*run_stages(session, SCREEN_STAGES, wait_for=runs)]
+            wait_for_review(session)
+            stages = DATASET_STAGES[len(SCREEN_STAGES) :]
+        runs = [*run_stages(session, stages, wait_for=runs)]
         return str(submit(publish_task, after=runs).result().digest)
 
 
@@ -58,14 +68,15 @@ def publish_task() -> State[Published]:
 
 def find_dataset(session: Session) -> Published:
     """The published dataset of this profile; raises ConfigError where it has not been built to its end."""
-    unfinished = next((head for head in session.heads if waiting(session, STAGES["write"], head)), None)
+    ends = [STAGES[GATE], STAGES["write"]]
+    unfinished = next((head for head in session.heads if any(waiting(session, end, head) for end in ends)), None)
     heads, counts = session.census()
     found = None
     if unfinished is None and heads:
         keys = {head.id: session.keys[head.id]["write"] for head in heads}
         found = publish(session.store, heads, keys, attributes(session, counts), session.folder.datasets)
     if found is None:
-        missing = f"{unfinished.id} is not written yet" if unfinished else "none of its heads was written"
+        missing = f"{unfinished.id} is not reviewed or written yet" if unfinished else "none of its heads was written"
         raise ConfigError(
             f"run folder {session.folder.root}: expected the dataset of these parameters, but {missing}; "
             "run 'spinmeround build' with the same options first"
@@ -90,6 +101,7 @@ def _show_census(counts: Counts, found: Published) -> None:
     rows = {
         "asked": counts.asked,
         **{f"screened out: {reason}": number for reason, number in counts.screened_out.items()},
+        "kept by review against the screen": counts.kept_by_review,
         "quarantined": counts.quarantined,
         "written": counts.written,
     }

@@ -1,6 +1,7 @@
 """The options that all commands on a run share, as one value."""
 
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -35,6 +36,14 @@ class RunOptions:
         over = [f"execution.{name}={value}" for name, value in execution.items() if value is not None]
         place = Place(runs=str(self.runs), out=self.out and str(self.out), store=self.store and str(self.store))
         return load_profile(self.profile, [*(self.set or []), *over]), place
+
+    def command(self, name: str) -> str:
+        """The line that runs another command on the same run."""
+        words = ["spinmeround", name, "--profile", self.profile]
+        words += [word for override in self.set or [] for word in ("--set", override)]
+        places = {"--runs": self.runs if self.runs != Path("runs") else None, "--out": self.out, "--store": self.store}
+        words += [word for option, path in places.items() if path is not None for word in (option, str(path))]
+        return shlex.join(words)
 
 
 def run_command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,9 +1,10 @@
 """Profiles: every parameter of a run in one frozen model, composed of the sections that the stages define.
 
 A profile is a TOML file in `flows/profiles/` or anywhere else; `extends` names the one that it starts from.
-A section enters the keys of the stages that read it; `name` and `execution` enter none, so they can change
-how a run goes but never what it makes. Unknown, impossible and contradictory fields are `ConfigError`s of
-a line or two that name the field, what was found and what is allowed.
+A section enters the keys of the stages that read it; `name`, `review` and `execution` enter none, so they can
+change how a run goes but never what it makes (the decisions that `review` leads to do, head by head). Unknown,
+impossible and contradictory fields are `ConfigError`s of a line or two that name the field, what was found and
+what is allowed.
 """
 
 import tomllib
@@ -26,6 +27,7 @@ from tasks.plan import PlanParams
 from tasks.publish import PublishParams
 from tasks.render import RenderParams
 from tasks.report_params import ReportParams
+from tasks.review import ReviewParams
 from tasks.sample import SampleParams
 from tasks.score import ScoreParams
 from tasks.screen import ScreenParams
@@ -63,6 +65,7 @@ class Profile(BaseModel):
     sample: SampleParams = SampleParams()
     score: ScoreParams = ScoreParams()
     screen: ScreenParams = ScreenParams()
+    review: ReviewParams = ReviewParams()
     render: RenderParams = RenderParams()
     mesh: MeshParams = MeshParams()
     normals: NormalsParams = NormalsParams()

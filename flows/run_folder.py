@@ -4,6 +4,7 @@ run.json            the profile's name and when the folder was made
 store/              the artifact store, unless another one is shared
 datasets/           published datasets
 training/           checkpoints while training
+decisions.json      a person's decisions on the heads, unless another file is named
 report.html, summary.json, summaries/
 """
 
@@ -42,6 +43,10 @@ class RunFolder:
     @property
     def training(self) -> Path:
         return self.root / "training"
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "decisions.json"
 
     @property
     def report(self) -> Path:

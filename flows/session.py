@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,11 +27,13 @@ from flows.workers import WorkerPool
 from storage.artifacts import ArtifactStore
 from storage.errors import ConfigError, SpinMeRoundError
 from storage.failures import Failure
+from tasks.decisions import Decisions, GeneratorId, generator_id, load_decisions, ruled, strangers
 from tasks.generators import generator_of
 from tasks.plan import plan_heads
 from tasks.publish import Counts
-from tasks.screen import load_verdict
-from tasks.stage import Head, head_keys
+from tasks.review import Review, load_review, review
+from tasks.screen import Verdict, load_verdict
+from tasks.stage import GATE, Head, head_keys
 from tasks.stages import HEAD_STAGES
 
 
@@ -49,10 +52,25 @@ class Session:
     _reason: SpinMeRoundError | None = None
 
     @cached_property
+    def generator(self) -> GeneratorId:
+        """Whose heads these are."""
+        return generator_id({"generator": self.profile.generator})
+
+    @property
+    def decisions_file(self) -> Path:
+        """Where a person's decisions are."""
+        named = self.profile.review.decisions
+        return Path(named).absolute() if named else self.folder.decisions
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """A person's decisions, as they stood when the run began or `reread` was called."""
+        return load_decisions(self.decisions_file, self.generator)
+
+    @cached_property
     def heads(self) -> tuple[Head, ...]:
-        """All heads asked for, in order."""
-        generator = generator_of({"generator": self.profile.generator})
-        return tuple(plan_heads(generator.name, self.profile.plan))
+        """All heads asked for, in order, with the decisions on them."""
+        return tuple(ruled(plan_heads(self.generator.name, self.profile.plan), self.decisions))
 
     @cached_property
     def sections(self) -> Mapping[str, Mapping[str, BaseModel]]:
@@ -64,24 +82,43 @@ class Session:
         """Keys of all artifacts, by head and stage; known before anything is made."""
         return {head.id: head_keys(HEAD_STAGES, head, self.sections) for head in self.heads}
 
+    def reread(self) -> None:
+        """Take the decisions as they stand now, and the keys that follow. To be called while no task runs."""
+        for name in ("decisions", "heads", "keys"):
+            self.__dict__.pop(name, None)
+
+    def screened(self) -> dict[str, Verdict]:
+        """The screen's verdicts by id, of the heads that got as far."""
+        keys = {head.id: self.keys[head.id]["screen"] for head in self.heads}
+        there = {name: key for name, key in keys.items() if self.store.has("screen", key)}
+        return {name: load_verdict(self.store.open("screen", key).path) for name, key in there.items()}
+
+    def review(self, head: Head) -> Review | None:
+        """The final verdict on a head, also where only the screen has been run so far; None before that."""
+        keys = self.keys[head.id]
+        if self.store.has(GATE, keys[GATE]):
+            return load_review(self.store.open(GATE, keys[GATE]).path)
+        if self.store.has("screen", keys["screen"]):
+            return review(load_verdict(self.store.open("screen", keys["screen"]).path), head.decision)
+        return None
+
     def dropped(self, head: Head) -> tuple[str, ...]:
-        """Why the screen dropped a head; empty where it kept it or has not seen it yet."""
-        key = self.keys[head.id]["screen"]
-        if not self.store.has("screen", key):
-            return ()
-        verdict = load_verdict(self.store.open("screen", key).path)
-        return () if verdict.keep else tuple(verdict.reasons) or ("unnamed",)
+        """Why screen or review dropped a head; empty where it is kept or has not been judged yet."""
+        final = self.review(head)
+        return () if final is None else final.reasons
 
     def census(self) -> tuple[list[Head], Counts]:
         """The written heads, and what became of all that were asked for."""
         given_up = {failure.subject for failure in self.quarantined()}
         first: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
-        written, quarantined = [], 0
+        written, quarantined, rescued = [], 0, 0
         for head in self.heads:
-            if why := self.dropped(head):
-                first[why[0]] += 1
-                reasons.update(why)
+            final = self.review(head)
+            rescued += final is not None and final.rescued
+            if final is not None and not final.keep:
+                first[final.reasons[0]] += 1
+                reasons.update(final.reasons)
             elif self.store.has("write", self.keys[head.id]["write"]):
                 written.append(head)
             else:
@@ -91,6 +128,7 @@ class Session:
             screened_out=dict(sorted(first.items())),
             screen_reasons=dict(sorted(reasons.items())),
             dropped=first.total(),
+            kept_by_review=rescued,
             quarantined=quarantined,
             written=len(written),
             pending=len(self.heads) - first.total() - quarantined - len(written),
@@ -126,6 +164,16 @@ def current() -> Session:
 
 
 @contextmanager
+def looked_at(profile: Profile, place: Place) -> Iterator[Session]:
+    """A session to look at, which makes nothing and leaves no summary; its decisions file need not be there yet."""
+    session = _open(profile, place)
+    try:
+        yield session
+    finally:
+        session.pool.close()
+
+
+@contextmanager
 def joined(profile: Profile, place: Place) -> Iterator[Session]:
     """The session that goes on here, or a new one that ends with the block and then leaves its summary.
 
@@ -136,6 +184,7 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
         yield outer
         return
     session = _open(profile, place)
+    _check_decisions(session)
     token = _current.set(session)
     try:
         yield session
@@ -160,6 +209,19 @@ def _open(profile: Profile, place: Place) -> Session:
     if swept := store.sweep():
         progress().say(f"swept {len(swept)} leftovers of killed runs")
     return Session(profile=profile, folder=folder, store=store, pool=WorkerPool(worker_count(profile)))
+
+
+def _check_decisions(session: Session) -> None:
+    """Raise ConfigError for a decisions file that can't be used, before anything is made; tell of unknown heads."""
+    review, file = session.profile.review, session.decisions_file
+    if review.decisions and not review.pause and not file.is_file():
+        raise ConfigError(
+            f"review.decisions: expected a decisions file at {file}, found none; "
+            "'spinmeround review' with the same options makes it"
+        )
+    if unknown := strangers(session.heads, session.decisions):
+        names = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        progress().say(f"{file}: {len(unknown)} decisions are on heads that are not asked for and do nothing: {names}")
 
 
 def worker_count(profile: Profile) -> int:

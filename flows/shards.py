@@ -44,7 +44,7 @@ class ShardCount:
 
 
 def waiting(session: Session, stage: Stage, head: Head) -> bool:
-    """Whether this stage's artifact of a head is neither there, nor dropped by the screen, nor given up.
+    """Whether this stage's artifact of a head is neither there, nor dropped by screen or review, nor given up.
 
     Raises CorruptArtifact where the artifact is there but not whole; it has then been moved aside.
     """
@@ -85,7 +85,7 @@ def _one_head(session: Session, stage: Stage, head: Head, worker: Worker) -> Out
     keys = session.keys[head.id]
     if session.store.has(stage.name, keys[stage.name]):
         return "reused"
-    has_inputs = all(session.store.has(name, keys[name]) for name in stage.inputs)
+    has_inputs = all(session.store.has(name, keys[name]) for name in stage.needs)
     if not has_inputs or not waiting(session, stage, head):
         return "skipped"
     return _make_or_quarantine(session, stage, head, worker)
@@ -150,9 +150,9 @@ def _quarantine(session: Session, stage: Stage, head: Head, reason: str, traceba
 
 
 def _before(stage: Stage) -> tuple[str, ...]:
-    """All stages that this one's artifact is made from, in order."""
-    needed: set[str] = set()
+    """All stages without which this one does not get a head, in order."""
+    needed = set(stage.needs)
     for each in reversed(HEAD_STAGES):
-        if each.name in stage.inputs or each.name in needed:
-            needed |= {each.name, *each.inputs}
+        if each.name in needed:
+            needed |= set(each.needs)
     return tuple(each.name for each in HEAD_STAGES if each.name in needed)

@@ -86,7 +86,7 @@ def run_stages(
 
 
 def _missing(session: Session, stages: Sequence[Stage]) -> dict[str, list[int]]:
-    """Indices of the heads that each stage is to make, as far as the screen's verdicts are known."""
+    """Indices of the heads that each stage is to make, as far as the verdicts on them are known."""
     corrupt: list[CorruptArtifact] = []
     missing: dict[str, list[int]] = {stage.name: [] for stage in stages}
     for stage in stages:
@@ -111,7 +111,7 @@ def _submit(
 ) -> Runs:
     size = session.profile.execution.shard_size
     shards = range(-(-len(session.heads) // size))
-    upstream = [name for name in (*stage.inputs, *(("screen",) if stage.gated else ())) if name in runs]
+    upstream = [name for name in stage.needs if name in runs]
     before = {
         shard: [runs[name][shard] for name in upstream if shard in runs[name]] or list(wait_for) for shard in shards
     }
@@ -158,8 +158,7 @@ def stage_flow(profile: Profile, stage: str, place: Place = Place()) -> None:  #
 
 
 def _require_inputs(session: Session, stage: Stage) -> None:
-    upstream = [*stage.inputs, *(("screen",) if stage.gated else ())]
-    for name in upstream:
+    for name in stage.needs:
         if not any(session.store.has(name, session.keys[head.id][name]) for head in session.heads):
             raise ConfigError(
                 f"stage {stage.name}: expected the artifacts of {name} with these parameters, found none in "

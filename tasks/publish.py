@@ -36,13 +36,15 @@ class Counts:
     """What became of the heads that were asked for.
 
     `asked` is `dropped` + `quarantined` + `written` + `pending` (not made yet), `dropped` the sum of
-    `screened_out`, where a head counts under its first reason; in `screen_reasons` it counts under each.
+    `screened_out`, where a head counts under its first reason; in `screen_reasons` it counts under each
+    ("review" is a person's). `kept_by_review` are those that the screen would have dropped and a person kept.
     """
 
     asked: int
     screened_out: Mapping[str, int]
     screen_reasons: Mapping[str, int] = field(default_factory=dict)
     dropped: int
+    kept_by_review: int = 0
     quarantined: int
     written: int
     pending: int = 0

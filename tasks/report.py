@@ -37,6 +37,7 @@ def render_report(data: ReportData, params: ReportParams = ReportParams()) -> st
         params=params,
         kept=[head_card(card, params) for card in data.kept],
         drop_groups=drop_groups(data, params),
+        rescued=[head_card(card, params) for card in data.rescued],
         viewer=viewer(data.orbit, params),
         curves=[summary for summary in map(summarise, data.curves) if summary],
         novel_views=[novel_figure(views, params) for views in data.novel_views],

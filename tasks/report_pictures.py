@@ -45,11 +45,21 @@ def resize(
     return np.stack([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BOX)) for p in pictures])
 
 
-def data_uri(picture: UInt8[np.ndarray, "height width channel"], *, quality: int) -> str:
-    """A WebP data URI of an RGB or RGBA picture; alpha is kept exactly."""
+def webp(picture: UInt8[np.ndarray, "height width channel"], *, quality: int) -> bytes:
+    """An RGB or RGBA picture as a lossy WebP file; alpha is kept exactly."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", quality=quality, alpha_quality=100, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def data_uri(picture: UInt8[np.ndarray, "height width channel"], *, quality: int) -> str:
+    """A WebP data URI of an RGB or RGBA picture."""
+    return embedded(webp(picture, quality=quality))
+
+
+def embedded(file: bytes) -> str:
+    """The data URI of a WebP file."""
+    return "data:image/webp;base64," + base64.b64encode(file).decode("ascii")
 
 
 def row_uri(pictures: UInt8[np.ndarray, "picture height width channel"], *, quality: int) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from tasks.report_data import HeadCard, NovelViews, Orbit, OrbitHead, ReportData
 from tasks.report_params import ReportParams
 from tasks.report_pictures import SpriteSheet, cut_out, data_uri, nearest_view, resize, row_uri, sprite_sheet
-from tasks.report_tables import metric_of
+from tasks.report_tables import listed, metric_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def head_card(card: HeadCard, params: ReportParams) -> Card:
     if len(card.pictures):
         pictures = resize(cut_out(card.pictures, card.mask), params.picture_resolution)
         count, height, width = pictures.shape[:3]
-        alt = f"Head {card.id}: {' and '.join(card.captions)}"
+        alt = f"Head {card.id}: {listed(list(card.captions))}"
         tile = Tile(uri=row_uri(pictures, quality=params.quality), alt=alt, width=count * width, height=height)
     scores = tuple(
         Score(name=name.replace("_", " "), value=f"{value:.3g}", failing=name in card.reasons)

@@ -20,6 +20,11 @@ from pydantic import BaseModel, ConfigDict
 from storage.artifacts import ArtifactStore, artifact_key
 
 Outcome = Literal["made", "reused"]
+Ruling = Literal["keep", "drop"]
+"""What a person decided of a head, against the screen or with it."""
+
+GATE = "review"
+"""The stage whose verdict decides whether the gated stages get a head."""
 
 
 class StageParams(BaseModel):
@@ -30,10 +35,11 @@ class StageParams(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One head to make: the dataset's name for it and the generator's seed."""
+    """One head to make: the dataset's name for it, the generator's seed, a person's decision where there is one."""
 
     id: str
     seed: int
+    decision: Ruling | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +61,9 @@ def no_weights(sections: Mapping[str, Any]) -> str:
 class Stage:
     """One step for one head.
 
-    `gated` stages skip the heads that the screen dropped. `version` is raised when the code of the
-    stage would make something else from the same inputs.
+    `gated` stages skip the heads that screen and review dropped. The decision on the head enters the keys of
+    the stages that are `decided`, and no others. `version` is raised when the code of the stage would make
+    something else from the same inputs.
     """
 
     name: str
@@ -64,8 +71,14 @@ class Stage:
     reads: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     gated: bool = True
+    decided: bool = False
     weights: Callable[[Mapping[str, Any]], str] = no_weights
     make: Callable[[StageJob], None]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages that come before this one: its inputs, and the gate."""
+        return (*self.inputs, *((GATE,) if self.gated else ()))
 
     def sections(self, profile: BaseModel) -> dict[str, BaseModel]:
         """The sections of the profile that this stage reads, and no others."""
@@ -76,6 +89,8 @@ class Stage:
         params: dict[str, Any] = {name: section.model_dump(mode="json") for name, section in sections.items()}
         if not self.inputs:
             params["seed"] = head.seed
+        if self.decided:
+            params["decision"] = head.decision
         return params
 
     def key(self, head: Head, sections: Mapping[str, BaseModel], input_keys: Mapping[str, str]) -> str:

@@ -18,15 +18,15 @@ def test_first_build_makes_and_second_reuses(tiny, tmp_path):
     """A build is a graph of shards; the same build again is one cached task run a stage, with the same digest."""
     first = build(tiny(), tmp_path)
     assert counts(first) == dict.fromkeys(STAGES, (4, 0)) | {"publish": (1, 0)}
-    none = dict.fromkeys(("dropped", "quarantined", "pending"), 0)
+    none = dict.fromkeys(("dropped", "kept_by_review", "quarantined", "pending"), 0)
     assert first["heads"] == {"asked": 4, "screened_out": {}, "screen_reasons": {}, **none, "written": 4}
     shards = {f"{name} {shard}": "Completed" for name in STAGES for shard in ("0-1", "2-3")}
-    assert recorded("dataset", 16) == shards | {"plan": "Completed", "publish": "Completed"}
+    assert recorded("dataset", 18) == shards | {"plan": "Completed", "publish": "Completed"}
 
     second = build(tiny(), tmp_path)
     assert counts(second) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (0, 1)}
     assert second["dataset"] == first["dataset"]
-    assert recorded("dataset", 9) == dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
+    assert recorded("dataset", 10) == dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
     assert len(list((tmp_path / "tiny" / "summaries").iterdir())) == 2
 
 

@@ -1,0 +1,38 @@
+"""`spinmeround review`: a person goes through the screened heads, in the browser or on a page of its own."""
+
+import signal
+from pathlib import Path
+
+import typer
+
+from flows.options import RunOptions
+from flows.review_desk import desk_server, open_desk
+from flows.session import looked_at
+from tasks.decisions import mark_reviewed, merge_decisions, read_decisions
+
+
+def review_run(options: RunOptions, *, port: int, to: Path | None, merge: list[Path], done: bool) -> None:
+    """Serve the page until interrupted; or write it to a file, take in decisions files, or call it reviewed.
+
+    Raises ConfigError where no head is screened, or a decisions file can't be used.
+    """
+    profile, place = options.load()
+    with looked_at(profile, place) as session:
+        desk = open_desk(session, options.command("build"))
+        for path in merge:
+            merge_decisions(session.decisions_file, read_decisions(path, session.generator))
+        if done:
+            mark_reviewed(session.decisions_file, session.generator, desk.digest)
+        if to is not None:
+            desk.write(to)
+            typer.echo(f"{'page':<10} {to}\n{'then':<10} {options.command('review')} --merge decisions.json")
+        elif not merge and not done:
+            desk.page(served=True)  # whatever is wrong with the decisions file is told before anybody decides
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            with desk_server(desk, port) as server:
+                typer.echo(f"{'review':<10} http://127.0.0.1:{server.server_address[1]}   (end with Ctrl-C)")
+                try:
+                    server.serve_forever(poll_interval=0.2)
+                except KeyboardInterrupt:
+                    typer.echo("")
+        typer.echo(desk.tally())

@@ -1,0 +1,343 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const element = (id) => document.getElementById(id);
+  const words = (name) => name.replaceAll("_", " ");
+  const byId = new Map(data.heads.map((head) => [head.id, head]));
+  const memory = `spinmeround-review ${JSON.stringify(data.file.generator)}`;
+  const AGAINST = "by you, against the screen";
+  const RETRY_MS = 2000, REFRESH_MS = 5000, OVERSCAN = 6;
+
+  // decisions: what the file says; pending: what a person decided here that the file does not have yet
+  let decisions = data.file.decisions, pending = remembered();
+  let shown = [], current = "", filter = "all", descending = true, height = 160;
+  const done = [], rows = new Map();
+
+  function remembered() {
+    try { return JSON.parse(localStorage.getItem(memory)) || {}; } catch { return {}; }
+  }
+  function remember() {
+    try { localStorage.setItem(memory, JSON.stringify(pending)); } catch { /* a private window has no memory */ }
+  }
+
+  const entry = (id) => pending[id] || decisions[id] || { decision: "none", note: "" };
+  const ruling = (id) => entry(id).decision;
+  const keeps = (head) => (ruling(head.id) === "none" ? head.keep : ruling(head.id) === "keep");
+  const overruled = (head) => ruling(head.id) !== "none" && keeps(head) !== head.keep;
+  const FILTERS = {
+    all: () => true,
+    kept: keeps,
+    dropped: (head) => !keeps(head),
+    decided: (head) => ruling(head.id) !== "none",
+    undecided: (head) => ruling(head.id) === "none",
+    overruled,
+  };
+
+  function count(name) { return data.heads.reduce((sum, head) => sum + (FILTERS[name](head) ? 1 : 0), 0); }
+
+  function tell() {
+    element("progress").textContent = `${data.heads.length} heads, ${count("kept")} kept, ${count("dropped")} dropped, ${count("decided")} decided by you`;
+    for (const button of element("filters").children) {
+      button.setAttribute("aria-pressed", String(button.dataset.filter === filter));
+      button.lastChild.textContent = count(button.dataset.filter);
+    }
+  }
+
+  function choose() {
+    const reason = element("reason").value, sort = element("sort").value, part = element("search").value.trim();
+    const score = data.scores.findIndex((each) => each.name === sort);
+    shown = data.heads.filter((head) => FILTERS[filter](head) && (!reason || head.reasons.includes(reason)) && head.id.includes(part));
+    if (score >= 0) {
+      const last = descending ? -Infinity : Infinity, key = (head) => head.scores[score] ?? last;
+      shown.sort((a, b) => (descending ? key(b) - key(a) : key(a) - key(b)) || 0);
+    } else if (descending === false) shown.reverse();
+    element("order").textContent = score < 0 ? (descending ? "first to last" : "last to first") : (descending ? "largest first" : "smallest first");
+    element("none").hidden = shown.length > 0;
+    current = shown.length ? shown[0].id : "";
+    clear();
+    scrollTo(0, 0);
+    draw();
+    tell();
+  }
+
+  const index = () => shown.findIndex((head) => head.id === current);
+  const top = (at) => at * height;
+
+  function clear() {
+    for (const row of rows.values()) row.remove();
+    rows.clear();
+    element("list").style.height = `${shown.length * height}px`;
+  }
+
+  function draw() {
+    const list = element("list"), from = scrollY - list.offsetTop;
+    const first = Math.max(0, Math.floor(from / height) - OVERSCAN);
+    const last = Math.min(shown.length, Math.ceil((from + innerHeight) / height) + OVERSCAN);
+    const wanted = new Set(shown.slice(first, last).map((head) => head.id));
+    for (const [id, row] of rows) if (!wanted.has(id) && !row.contains(document.activeElement)) { row.remove(); rows.delete(id); }
+    for (let at = first; at < last; at++) {
+      const head = shown[at];
+      if (!rows.has(head.id)) {
+        const row = make(head);
+        row.style.top = `${top(at)}px`;
+        row.style.height = `${height}px`;
+        row.setAttribute("aria-setsize", shown.length);
+        row.setAttribute("aria-posinset", at + 1);
+        rows.set(head.id, row);
+        list.append(row);
+        paint(head);
+      }
+    }
+  }
+
+  function make(head) {
+    const row = node("article", "row");
+    row.setAttribute("role", "listitem");
+    row.dataset.id = head.id;
+    const strip = Object.assign(new Image(data.shape[0], data.shape[1]), { src: head.strip, decoding: "async", alt: `Previews of ${head.id}, from the front once round` });
+    const about = node("div", "about"), title = node("p", "id", head.id);
+    title.append(node("span", "verdict"), node("span", "by"));
+    const buttons = node("div", "buttons");
+    for (const [name, key, choice] of [["Keep", "y", "keep"], ["Drop", "n", "drop"], ["Clear", "c", "none"]]) {
+      const button = node("button", "", `${name} `);
+      button.type = "button";
+      button.dataset.choice = choice;
+      button.append(node("kbd", "", key));
+      button.addEventListener("click", () => { move(head.id); decide(head.id, choice); });
+      buttons.append(button);
+    }
+    const note = node("input", "note");
+    Object.assign(note, { placeholder: "note", maxLength: 2000, ariaLabel: `Note on ${head.id}` });
+    note.addEventListener("change", () => decide(head.id, ruling(head.id), note.value));
+    note.addEventListener("focus", () => move(head.id));
+    about.append(title, node("p", "reasons"), buttons, note);
+    const scores = node("dl", "scores");
+    data.scores.forEach((score, at) => {
+      const line = node("div", head.reasons.includes(score.name) ? "failing" : "");
+      if (score.name === element("sort").value) line.classList.add("sorted");
+      const value = node("dd", "", number(head.scores[at]));
+      value.append(node("i", "", limit(score.limit)));
+      line.title = `${words(score.name)} ${number(head.scores[at])}${limit(score.limit)}`;
+      line.append(node("dt", "", words(score.name)), value);
+      scores.append(line);
+    });
+    row.append(strip, about, scores);
+    row.addEventListener("click", () => move(head.id));
+    return row;
+  }
+
+  function paint(head) {
+    const row = rows.get(head.id);
+    if (!row) return;
+    const mine = ruling(head.id), keep = keeps(head);
+    row.classList.toggle("drop", !keep);
+    row.setAttribute("aria-current", String(head.id === current));
+    row.querySelector(".verdict").textContent = keep ? "keep" : "drop";
+    row.querySelector(".by").textContent = mine === "none" ? "by the screen" : overruled(head) ? AGAINST : "by you, as the screen";
+    row.querySelector(".reasons").textContent = head.reasons.length ? `screen: ${head.reasons.map(words).join(", ")}` : "";
+    for (const button of row.querySelectorAll("button")) {
+      const own = button.dataset.choice === mine;
+      if (button.dataset.choice === "none") button.hidden = mine === "none";
+      else button.setAttribute("aria-pressed", String(own));
+    }
+    const note = row.querySelector(".note");
+    if (note !== document.activeElement) note.value = entry(head.id).note;
+  }
+
+  function move(id) {
+    const before = byId.get(current);
+    current = id;
+    if (before) paint(before);
+    if (byId.has(id)) paint(byId.get(id));
+  }
+
+  function step(by) {
+    const at = index() + by;
+    if (at < 0 || at >= shown.length) return;
+    document.activeElement?.blur?.();
+    move(shown[at].id);
+    const list = element("list"), header = document.querySelector("header").offsetHeight;
+    const above = list.offsetTop + top(at) - header - 8, below = list.offsetTop + top(at + 1) - innerHeight + 8;
+    if (scrollY > above) scrollTo(0, above);
+    else if (scrollY < below) scrollTo(0, below);
+    draw();
+  }
+
+  function decide(id, decision, note = entry(id).note, undoable = true) {
+    const before = entry(id);
+    if (before.decision === decision && before.note === note) return;
+    if (undoable) done.push({ id, decision: before.decision, note: before.note });
+    pending[id] = { decision, note, time: new Date().toISOString() };
+    remember();
+    paint(byId.get(id));
+    tell();
+    save();
+  }
+
+  function undo() {
+    const last = done.pop();
+    if (!last) return;
+    decide(last.id, last.decision, last.note, false);
+    if (!shown.some((head) => head.id === last.id)) { filter = "all"; element("reason").value = ""; element("search").value = ""; choose(); }
+    step(shown.findIndex((head) => head.id === last.id) - index());
+    move(last.id);
+  }
+
+  // ---- saving ------------------------------------------------------------------------------------
+
+  let saving = null;
+  function status(text, bad = false) {
+    element("saved").textContent = text;
+    element("saved").classList.toggle("bad", bad);
+  }
+  async function ask(path, body) {
+    const how = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+    const answer = await fetch(path, how);
+    const found = await answer.json();
+    if (!answer.ok) throw new Error(found.error);
+    return found;
+  }
+  function save() {
+    if (!data.served) {
+      const kept = Object.keys(pending).length;
+      status(kept ? `${kept} in this browser; download them` : "");
+      return Promise.resolve(true);
+    }
+    saving ||= flush().finally(() => { saving = null; });
+    return saving;
+  }
+  async function flush() {
+    let wrote = false;
+    for (;;) {
+      const id = Object.keys(pending)[0];
+      if (id === undefined) { if (wrote) status(`saved ${new Date().toLocaleTimeString()}`); return true; }
+      const sent = pending[id];
+      try {
+        const { decision } = await ask("decisions", { id, decision: sent.decision, note: sent.note });
+        decisions[id] = decision;
+        wrote = true;
+        if (pending[id] === sent) delete pending[id];
+        remember();
+      } catch (error) {
+        const why = error instanceof TypeError ? "the page's server is not there; start 'spinmeround review' again" : error.message;
+        status(`${Object.keys(pending).length} not saved yet: ${why}`, true);
+        setTimeout(save, RETRY_MS);
+        return false;
+      }
+    }
+  }
+  async function refresh() {
+    if (!data.served || document.hidden || saving) return;
+    try {
+      const found = await ask("decisions");
+      const changed = data.heads.filter((head) => JSON.stringify(found.decisions[head.id]) !== JSON.stringify(decisions[head.id]));
+      decisions = found.decisions;
+      changed.forEach(paint);
+      if (changed.length) tell();
+      if (Object.keys(pending).length) save();
+    } catch (error) {
+      status(error instanceof TypeError ? "the page's server is not there; start 'spinmeround review' again" : error.message, true);
+    }
+  }
+  function download() {
+    const file = { ...data.file, decisions: { ...decisions, ...pending } };
+    const link = node("a", "");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(file, null, 1) + "\n"], { type: "application/json" }));
+    link.download = "decisions.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    status("downloaded");
+  }
+  async function finish() {
+    document.activeElement?.blur?.();
+    if (!data.served) { download(); return; }
+    if (!await save()) return;
+    try {
+      await ask("reviewed", { digest: data.digest });
+      element("over-words").textContent = `${count("decided")} of ${data.heads.length} heads decided by you; ${count("kept")} are kept and ${count("dropped")} dropped.`;
+      element("over").showModal();
+    } catch (error) { status(error.message, true); }
+  }
+
+  // ---- small things ------------------------------------------------------------------------------
+
+  function node(tag, kind, text = "") {
+    const made = document.createElement(tag);
+    if (kind) made.className = kind;
+    if (text) made.append(text);
+    return made;
+  }
+  function number(value) {
+    if (value === null || value === undefined) return "none";
+    return value === 0 ? "0" : String(Number(value.toPrecision(3)));
+  }
+  function limit([least, most]) {
+    if (least !== null && most !== null) return ` (${number(least)} to ${number(most)})`;
+    return most !== null ? ` (≤ ${number(most)})` : least !== null ? ` (≥ ${number(least)})` : "";
+  }
+  function option(select, value, text) { select.append(Object.assign(node("option", "", text), { value })); }
+
+  function measure() {
+    const probe = make(data.heads[0]);
+    probe.style.visibility = "hidden";
+    // rows are as high as the fullest one can be
+    probe.querySelector(".verdict").textContent = "drop";
+    probe.querySelector(".by").textContent = AGAINST;
+    probe.querySelector(".reasons").textContent = "screen: every reason";
+    element("list").append(probe);
+    height = probe.offsetHeight;
+    probe.remove();
+  }
+
+  for (const name of Object.keys(FILTERS)) {
+    const button = node("button", "", `${name} `);
+    Object.assign(button, { type: "button" });
+    button.dataset.filter = name;
+    button.append(node("span", ""));
+    button.addEventListener("click", () => { filter = name; choose(); });
+    element("filters").append(button);
+  }
+  option(element("reason"), "", "any");
+  for (const reason of [...new Set(data.heads.flatMap((head) => head.reasons))]) {
+    option(element("reason"), reason, `${words(reason)} (${data.heads.filter((head) => head.reasons.includes(reason)).length})`);
+  }
+  option(element("sort"), "", "number");
+  for (const score of data.scores) option(element("sort"), score.name, words(score.name));
+  for (const id of ["reason", "sort"]) element(id).addEventListener("change", () => { choose(); element(id).blur(); });
+  element("search").addEventListener("input", choose);
+  element("order").addEventListener("click", () => { descending = !descending; choose(); });
+  element("finish").addEventListener("click", finish);
+
+  const KEYS = {
+    ArrowDown: () => step(1), j: () => step(1), ArrowUp: () => step(-1), k: () => step(-1),
+    Home: () => step(-index()), End: () => step(shown.length - 1 - index()),
+    y: () => { if (current) { decide(current, "keep"); step(1); } },
+    n: () => { if (current) { decide(current, "drop"); step(1); } },
+    c: () => { if (current) decide(current, "none"); },
+    u: undo,
+    e: () => rows.get(current)?.querySelector(".note").focus(),
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || element("over").open) return;
+    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+    if (typing) {
+      if (event.key === "Escape" || (event.key === "Enter" && event.target.tagName === "INPUT")) event.target.blur();
+      return;
+    }
+    if (!KEYS[event.key]) return;
+    event.preventDefault();
+    KEYS[event.key]();
+  });
+  let drawing = 0;
+  addEventListener("scroll", () => { drawing ||= requestAnimationFrame(() => { drawing = 0; draw(); }); }, { passive: true });
+  addEventListener("resize", () => { if (data.heads.length) { measure(); clear(); draw(); } });
+  addEventListener("beforeunload", (event) => { if (data.served && Object.keys(pending).length) event.preventDefault(); });
+  addEventListener("focus", refresh);
+  setInterval(refresh, REFRESH_MS);
+
+  const newer = ([id, mine]) => byId.has(id) && (data.served || !decisions[id] || Date.parse(mine.time) > Date.parse(decisions[id].time));
+  pending = Object.fromEntries(Object.entries(pending).filter(newer));
+  if (data.heads.length) measure();
+  choose();
+  save();
+})();

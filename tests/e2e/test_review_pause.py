@@ -1,0 +1,162 @@
+"""A person's word on a real server: a paused build, the form's answer, the decisions file, reruns that don't ask."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.objects import FlowRun
+
+from flows.dataset import find_dataset
+from flows.run_folder import Place
+from flows.session import looked_at
+from storage.errors import ConfigError, SpinMeRoundError
+from tasks.decisions import load_decisions, mark_reviewed, record, review_digest
+from tests.e2e.runs import build, counts
+
+pytestmark = pytest.mark.usefixtures("server")
+CLIPPED = {"name": "tests.support.tiny:make", "options": {"clipped": [1, 2]}}
+
+
+def paused(since: set[Any]) -> FlowRun | None:
+    """The run that waits, if one does that was not there before."""
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs(limit=50) if run.id not in since]
+    return next((run for run in runs if run.state is not None and run.state.is_paused()), None)
+
+
+@contextmanager
+def meanwhile(act: Callable[[FlowRun, Callable[[dict], Any]], None]) -> Iterator[list[str]]:
+    """While the block builds, `act` on the run that pauses; the yielded list gets what went wrong there."""
+    with get_client(sync_client=True) as client:
+        before = {run.id for run in client.read_flow_runs(limit=200)}
+    wrong: list[str] = []
+
+    def answer() -> None:
+        try:
+            deadline = time.monotonic() + 120
+            while (run := paused(before)) is None:
+                assert time.monotonic() < deadline, "the build did not pause"
+                time.sleep(0.3)
+            with get_client(sync_client=True) as client:
+                act(run, lambda values: client.resume_flow_run(run.id, run_input=values))
+        except Exception as error:
+            wrong.append(repr(error))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield wrong
+    thread.join()
+    assert wrong == []
+
+
+def form(run: FlowRun) -> dict[str, Any]:
+    """What the UI shows of a paused run: the description and the fields."""
+    keyset = run.state.state_details.run_input_keyset
+    with get_client(sync_client=True) as client:
+        answers = [client.read_flow_run_input(run.id, keyset[name]) for name in ("description", "schema")]
+    return dict(zip(("description", "schema"), map(json.loads, answers), strict=True))
+
+
+def test_decisions_of_the_file_are_honoured_one_by_one(tiny, tmp_path):
+    """A drop and a rescue redo just those heads; taking them back gives the first dataset again."""
+    profile, file = tiny(generator=CLIPPED), tmp_path / "tiny" / "decisions.json"
+    first = build(profile, tmp_path)
+    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        generator = session.generator
+    record(file, generator, {"tiny-000000": "drop", "tiny-000001": "keep", "tiny-000077": "drop"})
+    second = build(profile, tmp_path)
+    assert counts(second)["review"] == (2, 2)
+    assert [counts(second)[name] for name in ("sample", "screen", "render")] == [(0, 4), (0, 4), (1, 2)]
+    assert second["heads"]["screened_out"] == {"clipped_volume": 1, "review": 1}
+    assert (second["heads"]["dropped"], second["heads"]["kept_by_review"], second["heads"]["written"]) == (2, 1, 2)
+    assert second["dataset"]["digest"] != first["dataset"]["digest"]
+    record(file, generator, {"tiny-000000": "none", "tiny-000001": "none"})
+    third = build(profile, tmp_path)
+    assert counts(third)["review"] == (0, 4)
+    assert third["dataset"] == first["dataset"]
+
+
+def test_a_new_decision_makes_the_dataset_stale(tiny, tmp_path):
+    """Training after a decision that no build has seen says to build first; it never takes the old dataset."""
+    profile = tiny(plan={"heads": 2})
+    build(profile, tmp_path)
+    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        record(session.decisions_file, session.generator, {"tiny-000001": "drop"})
+        with pytest.raises(ConfigError, match="tiny-000001 is not reviewed or written yet; run 'spinmeround build'"):
+            find_dataset(session)
+
+
+def test_named_decisions_must_be_there(tiny, tmp_path):
+    """A path that holds no file is refused before anything is made; it is the content that counts, not the path."""
+    named = tmp_path / "elsewhere" / "mine.json"
+    profile = tiny(review={"decisions": str(named)})
+    with pytest.raises(ConfigError, match=r"review\.decisions: expected a decisions file at .*mine\.json, found none"):
+        build(profile, tmp_path)
+    assert not list((tmp_path / "tiny").glob("store/*"))
+    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        record(named, session.generator, {"tiny-000003": "drop"})
+    assert build(profile, tmp_path)["heads"]["screened_out"] == {"review": 1}
+    (tmp_path / "tiny" / "decisions.json").write_bytes(named.read_bytes())
+    assert counts(build(tiny(), tmp_path))["review"] == (0, 4)
+
+
+def test_paused_answered_and_not_asked_again(tiny, tmp_path):
+    """The form says what the screen did; a wrong answer is told and asked again; the answer outlives the run."""
+    profile = tiny(generator=CLIPPED, review={"pause": True})
+
+    def answer(run: FlowRun, resume: Callable[[dict], Any]) -> None:
+        shown = form(run)
+        assert "4 heads screened: 2 kept, 2 dropped (2 clipped volume" in shown["description"]
+        assert "spinmeround review" in shown["description"]
+        assert set(shown["schema"]["properties"]) == {"keep", "drop", "decisions_file"}
+        assert not (tmp_path / "tiny" / "store" / "render").exists()
+        resume({"drop": "tiny-000009"})
+        deadline = time.monotonic() + 60
+        while "found 'tiny-000009'" not in str(again := paused(set()) and form(paused(set()))["description"]):
+            assert time.monotonic() < deadline, again
+            time.sleep(0.3)
+        resume({"keep": "tiny-000001, tiny-000002", "drop": "tiny-000003"})
+
+    with meanwhile(answer):
+        found = build(profile, tmp_path)
+    assert found["heads"]["screened_out"] == {"review": 1}
+    assert (found["heads"]["kept_by_review"], found["heads"]["written"]) == (2, 3)
+    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        rulings = load_decisions(session.decisions_file, session.generator).rulings()
+    assert rulings == {"tiny-000001": "keep", "tiny-000002": "keep", "tiny-000003": "drop"}
+    again = build(profile, tmp_path)
+    assert counts(again)["review"] == (0, 4)
+    assert again["dataset"] == found["dataset"]
+
+
+def test_the_pages_done_lets_it_go_on(tiny, tmp_path):
+    """The mark in the decisions file resumes the run without the UI, with what was decided on the page."""
+    profile = tiny(review={"pause": True})
+
+    def done(run: FlowRun, resume: Callable[[dict], Any]) -> None:
+        with looked_at(profile, Place(runs=str(tmp_path))) as session:
+            record(session.decisions_file, session.generator, {"tiny-000002": "drop"})
+            mark_reviewed(session.decisions_file, session.generator, review_digest(session.screened()))
+
+    with meanwhile(done):
+        assert build(profile, tmp_path)["heads"]["screened_out"] == {"review": 1}
+
+
+def test_nobody_comes(tiny, tmp_path, monkeypatch):
+    """The wait ends in words that say what is kept; a rerun screens nothing anew and asks again."""
+    profile = tiny(review={"pause": True, "pause_timeout_s": 2})
+    with pytest.raises(SpinMeRoundError, match=r"nobody reviewed the heads within review\.pause_timeout_s \(2 s\)"):
+        build(profile, tmp_path)
+    downloaded = Path(tmp_path / "download.json")
+    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        record(downloaded, session.generator, {"tiny-000000": "drop"})
+    with meanwhile(lambda run, resume: resume({"decisions_file": str(downloaded)})):
+        found = build(tiny(review={"pause": True}), tmp_path)
+    assert counts(found)["screen"] == (0, 4)
+    assert found["heads"]["screened_out"] == {"review": 1}
