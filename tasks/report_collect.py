@@ -25,8 +25,8 @@ from tasks.report_data import (
 from tasks.report_params import ReportParams
 from tasks.report_pictures import nearest_view, resize
 from tasks.report_results import read_curves, read_evaluation, read_novel_views, stage_rows
-from tasks.screen import Verdict, load_verdict
-from tasks.stage import Head
+from tasks.review import Review, load_review
+from tasks.stage import GATE, Head
 
 FRONT, BACK = (0.0, 0.0), (180.0, 0.0)
 """Azimuth and elevation of the two views on a contact sheet, in degrees."""
@@ -64,7 +64,7 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
     dataset = HeadDataset.open(run.dataset)
     training = run.store.open(*run.training) if run.training else None
     evaluation = run.store.open(*run.evaluation) if run.evaluation else None
-    verdicts = _verdicts(run)
+    reviews = _reviews(run)
     attributes = dataset.attributes
     return ReportData(
         run=run.name,
@@ -72,7 +72,8 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         counts=Counts(**attributes["counts"]),
         digests={"dataset": dataset.digest} | dict(attributes["fingerprints"]) | _made_by(training, evaluation),
         kept=_kept_cards(dataset, params),
-        dropped=_dropped_cards(run, verdicts, params),
+        dropped=_dropped_cards(run, reviews, params),
+        rescued=_rescued_cards(run, reviews, params),
         quarantined=_quarantined(run),
         orbit=_orbit(dataset, params),
         curves=read_curves(training) if training else (),
@@ -91,13 +92,13 @@ def spread(items: Sequence[Any], most: int) -> list[Any]:
     return [items[index * len(items) // most] for index in range(most)]
 
 
-def _verdicts(run: FinishedRun) -> dict[str, Verdict]:
-    """The screen's verdicts by id, of the heads that got as far."""
+def _reviews(run: FinishedRun) -> dict[str, Review]:
+    """The final verdicts by id, of the heads that got as far."""
     found = {}
     for head in run.heads:
-        key = run.keys[head.id]["screen"]
-        if run.store.has("screen", key):
-            found[head.id] = load_verdict(run.store.open("screen", key).path)
+        key = run.keys[head.id][GATE]
+        if run.store.has(GATE, key):
+            found[head.id] = load_review(run.store.open(GATE, key).path)
     return found
 
 
@@ -113,29 +114,29 @@ def _kept_cards(dataset: HeadDataset, params: ReportParams) -> tuple[HeadCard, .
     return tuple(cards)
 
 
-def _dropped_cards(run: FinishedRun, verdicts: Mapping[str, Verdict], params: ReportParams) -> tuple[HeadCard, ...]:
+def _dropped_cards(run: FinishedRun, reviews: Mapping[str, Review], params: ReportParams) -> tuple[HeadCard, ...]:
     """Some heads for each first reason, evenly chosen, in the order of the heads."""
-    dropped = [name for name, verdict in verdicts.items() if not verdict.keep]
+    dropped = [name for name, final in reviews.items() if not final.keep]
     by_reason: dict[str, list[str]] = {}
     for name in dropped:
-        by_reason.setdefault(verdicts[name].reasons[0], []).append(name)
+        by_reason.setdefault(reviews[name].reasons[0], []).append(name)
     chosen = {name for names in by_reason.values() for name in spread(names, params.dropped_heads)}
-    return tuple(_dropped_card(run, name, verdicts[name]) for name in dropped if name in chosen)
+    return tuple(_judged_card(run, name, reviews[name].reasons, reviews[name]) for name in dropped if name in chosen)
 
 
-def _dropped_card(run: FinishedRun, name: str, verdict: Verdict) -> HeadCard:
+def _rescued_cards(run: FinishedRun, reviews: Mapping[str, Review], params: ReportParams) -> tuple[HeadCard, ...]:
+    """Some of the heads that a person kept, with the reasons for which the screen would have dropped them."""
+    rescued = spread([name for name, final in reviews.items() if final.rescued], params.dropped_heads)
+    return tuple(_judged_card(run, name, reviews[name].screen.reasons, reviews[name]) for name in rescued)
+
+
+def _judged_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: Review) -> HeadCard:
     folder = run.store.open("sample", run.keys[name]["sample"]).path
     with np.load(folder / "preview.npz", allow_pickle=False) as preview:
-        views = [nearest_view(preview["azimuth"], preview["elevation"], at) for at in (FRONT, BACK)]
-        pictures, mask = preview["rgb"][views], preview["mask"][views]
-    return HeadCard(
-        id=name,
-        pictures=pictures,
-        mask=mask,
-        captions=("front", "back"),
-        reasons=verdict.reasons,
-        scores={name: value for name, value in verdict.scores.items() if value is not None},
-    )
+        pictures, mask, azimuths = preview["rgb"], preview["mask"], preview["azimuth"]
+    captions = tuple(f"{azimuth:g}°" for azimuth in azimuths)
+    scores = {score: value for score, value in final.scores.items() if value is not None}
+    return HeadCard(id=name, pictures=pictures, mask=mask, captions=captions, reasons=reasons, scores=scores)
 
 
 def _quarantined(run: FinishedRun) -> tuple[Quarantined, ...]:

@@ -32,7 +32,7 @@ from tasks.publish import Counts
 
 @dataclass(frozen=True, kw_only=True)
 class HeadCard:
-    """One head of a contact sheet: its pictures (usually front and back) and what was said of it.
+    """One head of a contact sheet: its pictures (front and back, or all previews) and what was said of it.
 
     `pictures` and `mask` are empty (no view) where nothing was rendered.
     """
@@ -140,6 +140,8 @@ class ReportData:
     """Digests and fingerprints by name; "dataset" is the one in the header."""
     kept: tuple[HeadCard, ...] = ()
     dropped: tuple[HeadCard, ...] = ()
+    rescued: tuple[HeadCard, ...] = ()
+    """Heads that a person kept; their reasons are those for which the screen would have dropped them."""
     quarantined: tuple[Quarantined, ...] = ()
     orbit: Orbit | None = None
     curves: tuple[LossCurve, ...] = ()

@@ -14,6 +14,7 @@ from tasks.report_data import HeadCard, NovelViews, Orbit, OrbitHead, ReportData
 from tasks.report_params import ReportParams
 from tasks.report_pictures import SpriteSheet, cut_out, data_uri, nearest_view, resize, row_uri, sprite_sheet
 from tasks.report_tables import listed, metric_of
+from tasks.review import REASON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,17 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class DropGroup:
-    """The dropped heads whose first reason is this one; `count` has all heads with the reason, shown or not."""
+    """The dropped heads whose first reason is this one: how many, some of them, and how many have it `any`where."""
 
     reason: str
     count: int
+    any: int
     cards: tuple[Card, ...]
+
+    @property
+    def in_words(self) -> str:
+        """The reason as a person says it."""
+        return in_words(self.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +133,11 @@ def angle(azimuth_deg: float, elevation_deg: float) -> str:
     return words if abs(elevation_deg) < 0.05 else f"{words}, {_degrees(elevation_deg)}"
 
 
+def in_words(reason: str) -> str:
+    """Why a head was dropped, as a person says it."""
+    return "a person's review" if reason == REASON else reason.replace("_", " ")
+
+
 def head_card(card: HeadCard, params: ReportParams) -> Card:
     """A head's pictures side by side in one tile, and its scores as text."""
     tile = None
@@ -138,17 +150,18 @@ def head_card(card: HeadCard, params: ReportParams) -> Card:
         Score(name=name.replace("_", " "), value=f"{value:.3g}", failing=name in card.reasons)
         for name, value in card.scores.items()
     )
-    reasons = tuple(reason.replace("_", " ") for reason in card.reasons)
+    reasons = tuple(in_words(reason) for reason in card.reasons)
     return Card(id=card.id, tile=tile, reasons=reasons, scores=scores)
 
 
 def drop_groups(data: ReportData, params: ReportParams) -> list[DropGroup]:
-    """The reasons from the most frequent on, each with the given heads that it dropped first."""
-    counts = data.counts.screened_out
+    """The first reasons from the most frequent on, each with the given heads that it dropped."""
+    counts, anywhere = data.counts.screened_out, data.counts.screen_reasons
     return [
         DropGroup(
-            reason=reason.replace("_", " "),
+            reason=reason,
             count=counts[reason],
+            any=anywhere.get(reason, counts[reason]),
             cards=tuple(head_card(card, params) for card in data.dropped if card.reasons[:1] == (reason,)),
         )
         for reason in sorted(counts, key=lambda reason: (-counts[reason], reason))

@@ -41,14 +41,17 @@ def views(seed: int, cameras: Cameras, resolution: int = 64) -> tuple[np.ndarray
     return rgb, np.where(hit, 255, 0).astype(np.uint8), encoded
 
 
-def card(seed: int, reasons: tuple[str, ...] = (), scores: dict[str, float] | None = None) -> HeadCard:
-    """A contact sheet's entry: front and back."""
-    rgb, mask, _ = views(seed, ViewGrid(azimuths=2, elevations_deg=(0.0,)).cameras(), 64)
+def card(
+    seed: int, reasons: tuple[str, ...] = (), scores: dict[str, float] | None = None, previews: int = 2
+) -> HeadCard:
+    """A contact sheet's entry: front and back, or more views from the front once round."""
+    cameras = ViewGrid(azimuths=previews, elevations_deg=(0.0,)).cameras()
+    rgb, mask, _ = views(seed, cameras, 64)
     return HeadCard(
         id=f"procedural-{seed:06d}",
         pictures=rgb,
         mask=mask,
-        captions=("front", "back"),
+        captions=tuple(f"{azimuth:g}°" for azimuth in cameras.azimuth_deg),
         reasons=reasons,
         scores=scores or {},
     )
@@ -142,21 +145,25 @@ def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> R
     dropped = (
         card(101, ("stray_volume",), {"stray_volume": 0.0312, "depth_to_width": 1.21}),
         card(102, ("stray_volume", "clipped_volume"), {"stray_volume": 0.0021, "clipped_volume": 0.034}),
-        card(103, ("clipped_volume",), {"stray_volume": 0.0, "clipped_volume": 0.051}),
+        card(103, ("clipped_volume",), {"stray_volume": 0.0, "clipped_volume": 0.051}, previews=8),
+        card(104, ("review",), {"stray_volume": 0.0, "clipped_volume": 0.0}, previews=8),
     )
     return ReportData(
         run="demo",
         data_date="2026-11-22",
         counts=Counts(
-            asked=kept + 4,
-            dropped=3,
-            screened_out={"stray_volume": 2, "clipped_volume": 1},
+            asked=kept + 5,
+            dropped=4,
+            screened_out={"stray_volume": 2, "clipped_volume": 1, "review": 1},
+            screen_reasons={"stray_volume": 2, "clipped_volume": 2, "review": 1},
+            kept_by_review=1,
             quarantined=1,
             written=kept,
         ),
         digests={"dataset": "9f2c" * 16, "generator": "ab12" * 16, "training run": "77de" * 16},
         kept=tuple(card(seed) for seed in range(kept)),
         dropped=dropped,
+        rescued=(card(5, ("stray_volume",), {"stray_volume": 0.0004}, previews=8),),
         quarantined=(
             Quarantined(
                 id="procedural-000017",

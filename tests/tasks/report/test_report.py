@@ -1,3 +1,4 @@
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -115,8 +116,17 @@ def test_dropped_heads_stand_under_their_first_reason_with_scores(page: str):
     """Each dropped head is shown once, with its scores and its other reasons."""
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert text.count("procedural-000102 also: clipped volume stray volume 0.0021 clipped volume 0.034") == 1
-    assert len(re.findall(r'class="failing"', page)) == 4
-    assert "Dropped for: stray volume (2), clipped volume (1)" in text
+    assert len(re.findall(r'class="failing"', page)) == 5
+    assert "stray volume (2), clipped volume (1), a person's review (1)" in html.unescape(text)
+
+
+def test_a_persons_word_is_told(page: str):
+    """Heads that a person dropped have their group, and those that one kept stand apart, with the screen's reasons."""
+    text = html.unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
+    assert "a person's review 1 procedural-000104" in text
+    assert "Kept by a person against the screen 1 procedural-000005 screen: stray volume" in text
+    assert "dropped by screen and review" in text
+    assert "clipped volume 1 2" in text
 
 
 def test_dropped_head_without_pictures_is_still_listed(data: ReportData):

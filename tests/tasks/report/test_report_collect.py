@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from tasks.report import run_report
 from tasks.report_collect import FinishedRun, collect_report, spread
 from tasks.report_params import ReportParams
 from tasks.report_results import read_curves, training_phases
+from tasks.review import review
+from tasks.screen import Verdict
 from tasks.stage import Head
 from tests.tasks.report.synthetic import evaluation, novel_views, views
 
 GRID = ViewGrid(azimuths=4, elevations_deg=(-15.0, 0.0))
 HEADS = tuple(Head(id=f"procedural-{seed:06d}", seed=seed) for seed in range(5))
 WRITTEN, DROPPED, QUARANTINED = HEADS[:3], HEADS[3], HEADS[4]
+RESCUED = WRITTEN[2]
 
 
 def put(store: ArtifactStore, stage: str, subject: str, fill: Callable[[Path], Any]) -> str:
@@ -41,10 +44,11 @@ def write_sample(folder: Path, seed: int) -> None:
     np.savez(folder / "preview.npz", rgb=rgb, mask=mask, **angles)
 
 
-def write_verdict(folder: Path, head: Head) -> None:
-    reasons = ["clipped_volume"] if head == DROPPED else []
-    verdict = {"keep": not reasons, "reasons": reasons, "scores": {"clipped_volume": 0.1 * bool(reasons)}}
-    (folder / "verdict.json").write_text(json.dumps(verdict))
+def write_review(folder: Path, head: Head) -> None:
+    reasons = ("clipped_volume",) if head in (DROPPED, RESCUED) else ()
+    verdict = Verdict(keep=not reasons, reasons=reasons, scores={"clipped_volume": 0.1 * bool(reasons)})
+    final = review(verdict, "keep" if head == RESCUED else None)
+    (folder / "review.json").write_text(json.dumps(asdict(final)))
 
 
 def write_group(folder: Path, head: Head) -> None:
@@ -83,10 +87,10 @@ def run(tmp_path_factory) -> FinishedRun:
     keys: dict[str, dict[str, str]] = {}
     for head in HEADS:
         sample = put(store, "sample", head.id, lambda out, head=head: write_sample(out, head.seed))
-        screen = put(store, "screen", head.id, lambda out, head=head: write_verdict(out, head))
+        judged = put(store, "review", head.id, lambda out, head=head: write_review(out, head))
         keys[head.id] = {
             "sample": sample,
-            "screen": screen,
+            "review": judged,
             "write": artifact_key("write", 1, {"subject": head.id}, {}),
         }
     entries = []
@@ -97,6 +101,7 @@ def run(tmp_path_factory) -> FinishedRun:
         key = artifact_key("write", 1, {"subject": head.id}, {})
         store.record_failure("write", key, head.id, "ValueError: no surface", "traceback", attempts=2)
     counts = {"asked": 5, "screened_out": {"clipped_volume": 1}, "dropped": 1, "quarantined": 1, "written": 3}
+    counts |= {"kept_by_review": 1}
     attributes = {
         "counts": counts,
         "fingerprints": {"generator": "abc"},
@@ -132,16 +137,18 @@ def test_heads_are_found_by_what_became_of_them(run: FinishedRun):
     assert [(card.id, card.reasons, card.scores) for card in data.dropped] == [
         (DROPPED.id, ("clipped_volume",), {"clipped_volume": 0.1})
     ]
+    assert [(card.id, card.reasons) for card in data.rescued] == [(RESCUED.id, ("clipped_volume",))]
     assert [(each.id, each.stage, each.attempts) for each in data.quarantined] == [(QUARANTINED.id, "write", 2)]
-    assert (data.counts.asked, data.counts.written) == (5, 3)
+    assert (data.counts.asked, data.counts.written, data.counts.kept_by_review) == (5, 3, 1)
 
 
 def test_cards_show_front_and_back(run: FinishedRun):
-    """The pictures are the views nearest to azimuth 0 and 180 at no elevation, of dataset and previews alike."""
+    """A kept head shows its views nearest to azimuth 0 and 180 at no elevation, a dropped one all its previews."""
     data = collect_report(run, ReportParams())
     np.testing.assert_array_equal(data.kept[1].pictures, views(1, GRID.cameras()[[4, 6]], 32)[0])
     previews = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
-    np.testing.assert_array_equal(data.dropped[0].pictures, views(DROPPED.seed, previews[[0, 4]], 32)[0])
+    np.testing.assert_array_equal(data.dropped[0].pictures, views(DROPPED.seed, previews, 32)[0])
+    assert data.dropped[0].captions[:3] == ("0°", "45°", "90°")
 
 
 def test_viewer_has_the_datasets_views(run: FinishedRun):
