@@ -21,7 +21,7 @@ from storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from storage.files import write_atomic
 from tasks.decisions import Choice, is_reviewed, load_decisions, mark_reviewed, record, review_digest
 from tasks.report_pictures import embedded
-from tasks.review_page import ReviewPage, limits_of, render_review, score_names, strip, strip_shape
+from tasks.review_page import ReviewPage, limits_of, render_review, strip, strip_shape
 from tasks.screen import Verdict
 
 _LARGEST_BODY = 16_384
@@ -68,7 +68,7 @@ class Desk:
             decisions=load_decisions(session.decisions_file, session.generator),
             strips={name: f"strips/{session.keys[name]['sample'][:16]}/{name}.webp" for name in names},
             shape=strip_shape(self._sample(names[0])),
-            limits=limits_of(session.profile.screen, score_names(self.verdicts)),
+            limits=limits_of(session.profile.screen.limits),
             digest=self.digest,
             command=self.command,
             unscreened=len(session.heads) - len(names),
@@ -121,7 +121,7 @@ def open_desk(session: Session, command: str) -> Desk:
     if not verdicts:
         raise ConfigError(
             f"run folder {session.folder.root}: expected heads that are screened with these parameters, found none; "
-            "run 'spinmeround stage sample' and 'spinmeround stage screen' with the same options first"
+            "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
         )
     return Desk(session=session, verdicts=verdicts, command=command)
 

@@ -3,7 +3,7 @@
 The person's decision on a head enters the key of that head's review and no other key, so a new decision
 makes one small artifact anew. The gated stages follow this verdict.
 
-Artifact: `review.json` {"keep": bool, "reasons": [reason], "scores": {score name: number},
+Artifact: `review.json` {"keep": bool, "reasons": [reason], "scores": {score name: number or null},
 "decision": "keep", "drop" or null, "screen": {"keep": bool, "reasons": [score name]}}.
 """
 
@@ -42,7 +42,7 @@ class Review:
 
     keep: bool
     reasons: tuple[str, ...]
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     decision: Ruling | None
     screen: ScreenVerdict
 

@@ -5,7 +5,7 @@ its own it has the previews inside, keeps decisions in the browser and downloads
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from pydantic import BaseModel
 
+from models.screening.scores import SCORES
 from tasks.decisions import Decisions
 from tasks.report_pictures import cut_out, resize, webp
-from tasks.screen import Verdict
+from tasks.screen import ScreenLimits, Verdict
 
 CELL = 128
 """Largest side of one preview in a strip, in pixels."""
@@ -70,16 +70,14 @@ def strip_shape(sample: Path) -> tuple[int, int]:
     return len(rgb) * side, side
 
 
-def limits_of(params: BaseModel, scores: Iterable[str]) -> dict[str, Limit]:
-    """The limits of the scores in the screen's parameters: a number is the largest, a pair least and largest."""
-    found = {}
-    for score in scores:
-        limit = getattr(params, score, None)
-        if isinstance(limit, Sequence) and len(limit) == 2:
-            found[score] = (limit[0], limit[1])
-        elif isinstance(limit, (int, float)):
-            found[score] = (None, float(limit))
-    return found
+def limits_of(limits: ScreenLimits) -> dict[str, Limit]:
+    """The limits of the scores that have one, as least or largest values, whichever passes."""
+    set_ones = {name: value for name, value in limits.model_dump().items() if value is not None}
+    return {
+        score.name: (None, set_ones[score.name]) if score.bad == "above" else (set_ones[score.name], None)
+        for score in SCORES
+        if score.name in set_ones
+    }
 
 
 def score_names(verdicts: Mapping[str, Verdict]) -> list[str]:
@@ -102,12 +100,14 @@ def render_review(page: ReviewPage) -> str:
 def page_data(page: ReviewPage) -> dict[str, Any]:
     """What the page's script reads."""
     names = score_names(page.verdicts)
+    about = {score.name: f"{score.about} ({score.unit})" for score in SCORES}
+    limits = {name: page.limits.get(name, (None, None)) for name in names}
     return {
         "run": page.run,
         "served": page.served,
         "digest": page.digest,
         "shape": page.shape,
-        "scores": [{"name": name, "limit": page.limits.get(name, (None, None))} for name in names],
+        "scores": [{"name": name, "limit": limits[name], "about": about.get(name, "")} for name in names],
         "heads": [
             {
                 "id": name,

@@ -117,7 +117,7 @@
       if (score.name === element("sort").value) line.classList.add("sorted");
       const value = node("dd", "", number(head.scores[at]));
       value.append(node("i", "", limit(score.limit)));
-      line.title = `${words(score.name)} ${number(head.scores[at])}${limit(score.limit)}`;
+      line.title = `${words(score.name)} ${number(head.scores[at])}${limit(score.limit)}\n${score.about}`;
       line.append(node("dt", "", words(score.name)), value);
       scores.append(line);
     });

@@ -21,12 +21,12 @@ def test_first_build_makes_and_second_reuses(tiny, tmp_path):
     none = dict.fromkeys(("dropped", "kept_by_review", "quarantined", "pending"), 0)
     assert first["heads"] == {"asked": 4, "screened_out": {}, "screen_reasons": {}, **none, "written": 4}
     shards = {f"{name} {shard}": "Completed" for name in STAGES for shard in ("0-1", "2-3")}
-    assert recorded("dataset", 18) == shards | {"plan": "Completed", "publish": "Completed"}
+    assert recorded("dataset", 20) == shards | {"plan": "Completed", "publish": "Completed"}
 
     second = build(tiny(), tmp_path)
     assert counts(second) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (0, 1)}
     assert second["dataset"] == first["dataset"]
-    assert recorded("dataset", 10) == dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
+    assert recorded("dataset", 11) == dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
     assert len(list((tmp_path / "tiny" / "summaries").iterdir())) == 2
 
 
@@ -83,8 +83,8 @@ def test_screened_heads_go_no_further(tiny, tmp_path):
 def test_counts_of_heads_add_up(tiny, tmp_path):
     """A head with two reasons is dropped once, under the first of them; both stand in the full tally."""
     generator = {"name": "tests.support.tiny:make", "options": {"clipped": [1, 2]}}
-    profile = tiny(generator=generator, screen__depth_to_width=[5.0, 10.0])
-    for stage in ("sample", "screen"):
+    profile = tiny(generator=generator, screen__limits={"clipped_volume": 0.0, "depth_to_width": 0.1})
+    for stage in ("sample", "score", "screen"):
         stage_flow(profile, stage, Place(runs=str(tmp_path)))
     heads = summary(tmp_path / "tiny")["heads"]
     assert heads["screened_out"] == {"clipped_volume": 2, "depth_to_width": 2}

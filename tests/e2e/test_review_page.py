@@ -27,6 +27,7 @@ from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
 HEADS = 40
 VALUES = {
     **TINY,
+    "score": {"cells": 32},
     "plan": {"heads": HEADS},
     "generator": {"name": "tests.support.tiny:make", "options": {"clipped": [3]}},
 }
@@ -70,6 +71,7 @@ def screen_all(session: Session) -> None:
         keep = head.seed % 4 != 3
         scores = {"clipped_volume": 1.0 - head.seed / HEADS, "depth_to_width": 1.0}
         reasons = [] if keep else ["clipped_volume"]
+        put(session, "score", head, {"scores.json": scores})
         put(session, "screen", head, {"verdict.json": {"keep": keep, "reasons": reasons, "scores": scores}})
 
 
@@ -309,7 +311,7 @@ def test_a_foreign_name_sees_nothing(desk):
 def test_nothing_to_review_and_a_taken_port(desk, tmp_path):
     """Both are told with what to do."""
     empty = Place(runs=str(tmp_path / "empty"))
-    with looked_at(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage sample' and"):
+    with looked_at(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
         open_desk(session, "")
     with serving(desk) as port, pytest.raises(ConfigError, match=f"--port {port}: cannot listen there"):
         desk_server(desk, port)
@@ -322,7 +324,7 @@ def test_command_ends_with_the_tally(desk, tmp_path):
         '[generator]\nname = "tests.support.tiny:make"\noptions = { clipped = [3] }\n'
         f"[plan]\nheads = {HEADS}\n"
         "[sample]\nresolution = 16\npreviews = { azimuths = 4, elevations_deg = [0.0] }\n"
-        "[screen]\nresolution = 16\nsilhouette_spikes = 1.0\ndepth_to_width = [0.1, 10.0]\n"
+        "[score]\ncells = 32\n[screen.limits]\nstray_volume = 1e-4\nclipped_volume = 0.0\n"
     )
     command = subprocess.Popen(
         [

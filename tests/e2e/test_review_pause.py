@@ -72,7 +72,12 @@ def test_decisions_of_the_file_are_honoured_one_by_one(tiny, tmp_path):
     record(file, generator, {"tiny-000000": "drop", "tiny-000001": "keep", "tiny-000077": "drop"})
     second = build(profile, tmp_path)
     assert counts(second)["review"] == (2, 2)
-    assert [counts(second)[name] for name in ("sample", "screen", "render")] == [(0, 4), (0, 4), (1, 2)]
+    assert [counts(second)[name] for name in ("sample", "score", "screen", "render")] == [
+        (0, 4),
+        (0, 4),
+        (0, 4),
+        (1, 2),
+    ]
     assert second["heads"]["screened_out"] == {"clipped_volume": 1, "review": 1}
     assert (second["heads"]["dropped"], second["heads"]["kept_by_review"], second["heads"]["written"]) == (2, 1, 2)
     assert second["dataset"]["digest"] != first["dataset"]["digest"]

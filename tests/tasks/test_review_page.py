@@ -4,13 +4,12 @@ import json
 import re
 
 import numpy as np
-from pydantic import BaseModel
 
 from models.geometry.cameras import ViewGrid
 from tasks.decisions import Decisions, GeneratorId
 from tasks.report_pictures import embedded
 from tasks.review_page import ReviewPage, limits_of, page_data, render_review, strip, strip_shape
-from tasks.screen import Verdict
+from tasks.screen import ScreenLimits, Verdict
 from tests.tasks.report.synthetic import views
 
 VERDICTS = {
@@ -78,11 +77,7 @@ def test_strip_is_all_previews_in_one_small_picture(tmp_path):
         assert len(strip(tmp_path)) < 20_000
 
 
-def test_limits_are_found_by_the_scores_names():
-    """One number is the largest value, a pair the least and the largest, and no limit is none."""
-
-    class Params(BaseModel):
-        holes: float = 0.1
-        ratio: tuple[float, float] = (1.0, 1.5)
-
-    assert limits_of(Params(), ["holes", "ratio", "colour"]) == {"holes": (None, 0.1), "ratio": (1.0, 1.5)}
+def test_limits_say_which_side_passes():
+    """A score that is bad above its limit has a largest value, one that is bad below it a least; no limit is none."""
+    limits = limits_of(ScreenLimits(clipped_volume=0.1, crown_height=0.3))
+    assert limits == {"clipped_volume": (None, 0.1), "crown_height": (0.3, None)}
