@@ -7,7 +7,6 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from tasks.decisions import generator_id, load_decisions
 
 from flows.profile import Profile
 from flows.progress import progress
@@ -17,6 +16,7 @@ from flows.shards import STAGES
 from flows.stages import TASK_OPTIONS, run_stages, submit
 from storage.errors import ConfigError, environment_errors
 from tasks.calibrate import CalibrateParams, Label, calibrate, toml, truth, write_calibration
+from tasks.decisions import generator_id, load_decisions
 from tasks.generators import generator_of
 from tasks.score import load_scores
 from tasks.stage import Head
