@@ -53,6 +53,7 @@ class InterpolatingGenerator(HeadGenerator, Protocol):
         """The head at `share`, 0 (`start`) to 1 (`end`), of the way between two."""
 
 
+@runtime_checkable
 class Fault(Protocol):
     """What is wrong with a head: which kind of defect, and how strong from 0 to 1."""
 
