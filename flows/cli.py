@@ -178,6 +178,20 @@ def calibrate(
     run_flow(options, "flows.calibration:calibration_flow", params=values)
 
 
+@run_command(app)
+def export(
+    head: Annotated[str, typer.Argument(help="Id of a head whose mesh and views are made.")],
+    options: RunOptions,
+    to: Annotated[Path, typer.Option(help="File to write: .glb, .ply or .obj.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a head's mesh, in the colours of its pictures, for any viewer."""
+    from flows.export import export_from_run
+
+    mesh = export_from_run(options, head, to, force=force)
+    typer.echo(f"{'mesh':<10} {to} ({len(mesh.vertices)} vertices, {len(mesh.faces)} faces)")
+
+
 @dataset_app.command("info")
 def dataset_info(path: DatasetArgument) -> None:
     """What a dataset holds, as JSON."""

@@ -24,9 +24,7 @@ class EmbreeNormalRenderer:
 
     def render(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
         """World normals at the pixels' centres of all cameras."""
-        scene = EmbreeScene()
-        EmbreeGeometry(scene, np.ascontiguousarray(mesh.vertices), np.ascontiguousarray(mesh.faces))
-        scene.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))  # builds the tree before threads share it
+        scene = embree_scene(mesh)
         at_vertices = vertex_normals(mesh)
         normals = np.zeros((len(cameras), resolution, resolution, 3), np.float32)
         hit = np.zeros((len(cameras), resolution, resolution), bool)
@@ -37,6 +35,14 @@ class EmbreeNormalRenderer:
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(render_view, range(len(cameras))))
         return NormalMaps(normals=normals, hit=hit)
+
+
+def embree_scene(mesh: TriangleMesh) -> EmbreeScene:
+    """The mesh in a tree that rays can be sent through, from several threads too."""
+    scene = EmbreeScene()
+    EmbreeGeometry(scene, np.ascontiguousarray(mesh.vertices), np.ascontiguousarray(mesh.faces))
+    scene.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))  # builds the tree before threads share it
+    return scene
 
 
 def _trace(

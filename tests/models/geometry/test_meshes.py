@@ -109,7 +109,7 @@ def test_faces_look_outwards_and_close_the_mesh():
 
 
 def test_normals_from_the_density_are_nearer_to_the_truth():
-    """A third of the faces' error at least, where the density falls over some samples; away from the creases."""
+    """At most a third of the error of those from the faces where the density falls over some samples, off creases."""
     errors = {}
     for source in ("density", "faces"):
         mesh = mesh_of(solids.density, 96, vertex_normals=source)

@@ -1,0 +1,79 @@
+"""Colours of a mesh's vertices from pictures of it."""
+
+import numpy as np
+from jaxtyping import Bool, Float64, UInt8
+from scipy.ndimage import map_coordinates
+from scipy.spatial import cKDTree
+
+from models.geometry.cameras import Cameras, project
+from models.geometry.meshes import vertex_normals
+from models.geometry.normals_embree import embree_scene
+from storage.records import TriangleMesh
+
+LEAST_FACING = 0.2
+"""Cosine between a vertex's normal and the direction to the camera below which its pixel is not looked at: there
+a pixel covers much of the surface, and often what lies behind it too."""
+
+
+def vertex_colours(
+    mesh: TriangleMesh,
+    cameras: Cameras,
+    rgb: UInt8[np.ndarray, "view height width 3"],
+    mask: UInt8[np.ndarray, "view height width"],
+) -> UInt8[np.ndarray, "vertex 3"]:
+    """The mean of what all views show at each vertex, weighted by the fourth power of how much it faces the camera.
+
+    A view counts where nothing hides the vertex and the four pixels round it are wholly of the head, so that none
+    of the background is mixed in. A vertex that no view shows (inside a fold) has its nearest neighbour's colour.
+
+    Raises:
+        ValueError: where the views show no vertex at all.
+    """
+    normals, scene = vertex_normals(mesh), embree_scene(mesh)
+    total, weights = np.zeros((len(mesh.vertices), 3)), np.zeros(len(mesh.vertices))
+    tolerance = 0.5 * float(np.median(np.linalg.norm(np.diff(mesh.vertices[mesh.faces[:, :2]], axis=1), axis=-1)))
+    for view in range(len(cameras)):
+        to_camera = cameras.cam2world[view, :3, 3] - mesh.vertices
+        distance = np.linalg.norm(to_camera, axis=-1)
+        facing = (normals * to_camera).sum(axis=-1) / distance
+        shown = np.flatnonzero(facing > LEAST_FACING)
+        places = _places(cameras[[view]], mesh, shown, mask.shape[1])
+        within = _inside(mask[view], places)
+        shown, places = shown[within], places[within]
+        origins = np.broadcast_to(cameras.cam2world[view, :3, 3], (len(shown), 3))
+        rays = np.ascontiguousarray(-to_camera[shown] / distance[shown, None], np.float32)
+        hits = scene.run(np.ascontiguousarray(origins), rays, output=True) if len(shown) else {"tfar": np.zeros(0)}
+        free = hits["tfar"] > distance[shown] - tolerance
+        shown, places = shown[free], places[free]
+        weight = facing[shown] ** 4
+        total[shown] += weight[:, None] * np.stack([_sampled(rgb[view, ..., c], places) for c in range(3)], axis=-1)
+        weights[shown] += weight
+    return _filled(mesh, total, weights)
+
+
+def _places(cameras: Cameras, mesh: TriangleMesh, vertices: np.ndarray, side: int) -> Float64[np.ndarray, "vertex 2"]:
+    """Row and column of vertices in the picture, whole numbers at the pixels' centres."""
+    pixels, _ = project(cameras, mesh.vertices[vertices])
+    return pixels[0, :, ::-1] * side - 0.5
+
+
+def _inside(mask: UInt8[np.ndarray, "height width"], places: Float64[np.ndarray, "vertex 2"]) -> Bool[np.ndarray, " v"]:
+    """Whether all pixels that a place is interpolated from are wholly of the head."""
+    return _sampled(mask == 255, places) > 1.0 - 1e-9
+
+
+def _sampled(values: np.ndarray, places: Float64[np.ndarray, "vertex 2"]) -> Float64[np.ndarray, " vertex"]:
+    """Bilinear interpolation; zero outside of the picture."""
+    return map_coordinates(values, places.T, output=np.float64, order=1, mode="constant")
+
+
+def _filled(
+    mesh: TriangleMesh, total: Float64[np.ndarray, "vertex 3"], weights: Float64[np.ndarray, " vertex"]
+) -> UInt8[np.ndarray, "vertex 3"]:
+    seen = weights > 0
+    if not seen.any():
+        raise ValueError("colours: no view shows any vertex of the mesh; mesh and pictures are not of the same head")
+    colours = total / np.maximum(weights, 1e-12)[:, None]
+    nearest = cKDTree(mesh.vertices[seen]).query(mesh.vertices[~seen])[1]
+    colours[~seen] = colours[seen][nearest]
+    return np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
