@@ -31,7 +31,7 @@ from panohead_bridge.procedural.traits import LATENT_SIZE, decode
 from panohead_bridge.protocol import FIVE_LANDMARKS
 from storage.records import Identity, Rendering
 
-VERSION = 3
+VERSION = 4
 """Raised whenever any head changes; part of the fingerprint, hence of every artifact's key."""
 
 SURFACE_LEVEL = 10.0

@@ -58,7 +58,7 @@ def fringe_amount(t: Traits) -> float:
 def thickness(t: Traits, p: Points) -> Scalars:
     """How far hair stands off the skullcap: more on top and in front, swept by the parting.
 
-    Baldness spreads from the brow over the crown and leaves a clean edge all the way.
+    Baldness spreads from the brow over the crown; towards its edge hair lies ever flatter.
     """
     base = 0.010 + 0.012 * t.hair_volume + 0.034 * curl(t) * t.hair_volume
     top = (0.004 + 0.022 * t.hair_volume * (1.0 - tied_amount(t))) * smoothstep(p.y, 0.06, 0.20)
@@ -66,9 +66,14 @@ def thickness(t: Traits, p: Points) -> Scalars:
     sweep = 1.0 + 0.5 * t.parting * torch.tanh(p.x * 12.0)
     amount = (base + (top + quiff * smoothstep(p.y, 0.08, 0.16)) * sweep) * (1.0 - 0.45 * tied_amount(t))
     gone = baldness(t)
-    edge = 0.035 + 0.20 * (1.0 - gone)
-    crown = smoothstep(p.y + 0.8 * p.z.clamp(min=-0.05), edge, edge + 0.060 + 0.070 * (1.0 - gone))
-    return amount - 0.070 * (min(4.0 * gone, 1.0) * crown + bald_sides(t))
+    if gone == 0.0:
+        return amount
+    edge = 0.035 + 0.20 * (1.0 - gone) + 0.006 * torch.sin(9.0 * t.parting + 31.0 * p.x + 17.0 * p.z)
+    above = p.y + 0.4 * (p.z - 0.05 + torch.sqrt((p.z + 0.05) ** 2 + 0.0025)) - edge
+    begun = min(4.0 * gone, 1.0)
+    thinned = begun * smoothstep(above, -0.140, 0.020)
+    crown = begun * smoothstep(above, 0.0, 0.060 + 0.070 * (1.0 - gone))
+    return amount * (1.0 - 0.75 * thinned) - 0.070 * (crown + bald_sides(t))
 
 
 def waves(t: Traits, p: Points) -> Scalars:
