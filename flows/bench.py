@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,8 @@ def run_benchmark(name: str, arguments: Sequence[str], to: Path | None) -> None:
     if name not in benchmarks():
         known = ", ".join(benchmarks()) or f"none: {BENCHMARKS} is only in a clone of the project"
         raise ConfigError(f"bench {name!r}: expected one of {known}")
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
     command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    command.command()(importlib.import_module(f"tests.benchmarks.{name}").main)
+    command.command()(_main_of(name))
     tables = command(args=list(arguments), prog_name=f"spinmeround bench {name}", standalone_mode=False)
     if not isinstance(tables, Mapping):  # --help
         return
@@ -54,6 +52,13 @@ def run_benchmark(name: str, arguments: Sequence[str], to: Path | None) -> None:
     if to is not None:
         result = {"benchmark": name, "arguments": list(arguments), "machine": machine(), "tables": tables}
         write_atomic(to, json.dumps(result, indent=1, default=float).encode())
+
+
+def _main_of(name: str) -> Callable[..., Tables]:
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    main: Callable[..., Tables] = importlib.import_module(f"tests.benchmarks.{name}").main
+    return main
 
 
 def machine() -> dict[str, Any]:

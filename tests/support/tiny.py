@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from models.geometry.cameras import Cameras, pixel_rays
+from panohead_bridge.procedural.defects import Defect
 from storage.records import Identity, Rendering
 
 
@@ -65,6 +66,10 @@ class TinyGenerator:
         directions = np.array([[-0.3, 0.3, 1], [0.3, 0.3, 1], [0, 0, 1], [-0.25, -0.4, 1], [0.25, -0.4, 1]])
         directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
         return (directions * self._axes(identity)).astype(np.float32)
+
+    def defect(self, identity: Identity) -> Defect | None:
+        """The clipped ones are spoilt."""
+        return Defect(kind="clipped volume", strength=1.0) if identity.seed in self.clipped else None
 
     def _axes(self, identity: Identity) -> Float32[np.ndarray, "3"]:
         axes = 0.25 + 0.03 * np.tanh(identity.latent[:3])
