@@ -47,7 +47,7 @@ def test_limits_from_the_truth_drop_the_spoilt_heads(labelled, tmp_path):
 
 
 def test_labels_that_are_not_there_are_named(labelled, tmp_path):
-    with pytest.raises(ConfigError, match="--labels nowhere.json: expected 'truth' or a decisions file"):
+    with pytest.raises(ConfigError, match=r"--labels nowhere\.json: expected 'truth' or a decisions file"):
         calibrated(labelled, tmp_path, keep=0.7, labels="nowhere.json")
 
 
