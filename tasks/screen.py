@@ -36,11 +36,13 @@ class ScreenLimits(StageParams):
     crown_dents: float | None = _limit("Deepest dent of the upper half of the head, in sides of the cube")
     one_sided_bumps: float | None = _limit("Highest thin one-sided bump, in sides of the cube")
     silhouette_holes: float | None = _limit("Largest share of a silhouette that is holes")
+    silhouette_pieces: float | None = _limit("Largest share of a silhouette that is apart from its main piece")
     silhouette_spikes: float | None = _limit("Largest share of a silhouette that is thin")
     depth_to_width: float | None = _limit("Largest ratio of the side silhouette's width to the front one's")
     face_at_back: float | None = _limit("Largest correlation of the back's brightness with the face's")
     relief_at_back: float | None = _limit("Largest correlation of the back's relief with the face's")
     recognition_at_back: float | None = _limit("Largest cosine of the back's embedding with the face's")
+    one_sided_colour: float | None = _limit("Largest share of the surface whose hue the mirrored view lacks")
     colour_seam: float | None = _limit("Largest jump of log brightness that runs across the head")
 
 

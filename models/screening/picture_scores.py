@@ -17,6 +17,9 @@ SEAM_BIN, SEAM_BINS, SEAM_CELL, SEAM_TURN_DEG = 0.008, 24, 0.03, 6.0
 BRIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
 """Weights of red, green and blue in brightness."""
 
+ODD_CHROMA = 0.08
+"""Difference of log chroma beyond which a colour is another one."""
+
 DARK = 12.0
 """Added to bytes before their logarithm is taken, so that noise in the dark counts little."""
 
@@ -27,6 +30,16 @@ def silhouette_holes(evidence: Evidence) -> float:
     for mask in evidence.previews.mask >= 128:
         filled = ndimage.binary_fill_holes(mask)
         shares.append((filled & ~mask).sum() / max(filled.sum(), 1))
+    return float(max(shares))
+
+
+def silhouette_pieces(evidence: Evidence) -> float:
+    """Largest share of a preview's silhouette that hangs together with no more than itself."""
+    shares = []
+    for mask in evidence.previews.mask >= 128:
+        labels, _ = ndimage.label(mask, np.ones((3, 3)))
+        sizes = np.bincount(labels.ravel())[1:]
+        shares.append(1.0 - sizes.max() / sizes.sum() if len(sizes) else 0.0)
     return float(max(shares))
 
 
@@ -66,6 +79,30 @@ def relief_at_back(evidence: Evidence) -> float:
 def recognition_at_back(evidence: Evidence) -> float | None:
     """Cosine between the recognition embeddings of the face and of its place on the back; None without a network."""
     return evidence.back_similarity
+
+
+def one_sided_colour(evidence: Evidence) -> float:
+    """Share of the surface in the previews whose hue and saturation the mirrored view has nowhere near.
+
+    Brightness is left out, since light need not come from the front.
+    """
+    logs = np.log(evidence.previews.rgb.astype(np.float32) + np.float32(DARK))
+    chroma = logs - logs.mean(axis=-1, keepdims=True)
+    solid = ndimage.minimum_filter(evidence.previews.mask, (1, 3, 3)) > 250
+    reach = max(1, solid.shape[-1] // 21)
+    odd = known = 0
+    for view, azimuth in enumerate(evidence.cameras.azimuth_deg):
+        twin = evidence.view(-float(azimuth))
+        other, there = chroma[twin, :, ::-1], solid[twin, :, ::-1]
+        nearest = np.full(solid.shape[1:], np.inf, np.float32)
+        for down in range(-reach, reach + 1):
+            for across in range(-reach, reach + 1):
+                shift = (down, across)
+                apart = np.abs(chroma[view] - np.roll(other, shift, (0, 1))).max(axis=-1)
+                nearest = np.minimum(nearest, np.where(np.roll(there, shift, (0, 1)), apart, np.inf))
+        seen = solid[view] & np.isfinite(nearest)
+        odd, known = odd + int((nearest[seen] > ODD_CHROMA).sum()), known + int(seen.sum())
+    return odd / max(known, 1)
 
 
 def colour_seam(evidence: Evidence) -> float:

@@ -42,11 +42,13 @@ SCORES: tuple[Score, ...] = (
     Score(of=shape_scores.crown_dents, unit="sides of the cube"),
     Score(of=shape_scores.one_sided_bumps, unit="sides of the cube"),
     Score(of=picture_scores.silhouette_holes, unit="share of area"),
+    Score(of=picture_scores.silhouette_pieces, unit="share of area"),
     Score(of=picture_scores.silhouette_spikes, unit="share of area"),
     Score(of=picture_scores.depth_to_width, unit="ratio"),
     Score(of=picture_scores.face_at_back, unit="correlation"),
     Score(of=picture_scores.relief_at_back, unit="correlation"),
     Score(of=picture_scores.recognition_at_back, unit="cosine"),
+    Score(of=picture_scores.one_sided_colour, unit="share of surface"),
     Score(of=picture_scores.colour_seam, unit="log ratio"),
 )
 

@@ -19,6 +19,7 @@ import typer
 from flows.profile import load_profile
 from models.screening.calibration import LabelledScores, choose_limits, cross_validated, dropped, pick
 from storage.artifacts import ArtifactStore
+from storage.errors import ConfigError
 from tasks.calibrate import Label, caught_rows, truth
 from tasks.generators import generator_of
 from tasks.plan import PlanParams, plan_heads
@@ -33,7 +34,7 @@ Scores = Mapping[str, float | None]
 def main(
     heads: Annotated[int, typer.Option(help="Heads to judge.")] = 1000,
     first_seed: Annotated[int, typer.Option(help="Seed of the first of them.")] = 40_000_000,
-    calibration_heads: Annotated[int, typer.Option(help="Heads to choose limits on; half of them spoilt.")] = 1000,
+    calibration_heads: Annotated[int, typer.Option(help="Heads to choose limits on.")] = 1000,
     calibration_seed: Annotated[int, typer.Option(help="Seed of the first of them.")] = 30_000_000,
     keep: Annotated[float, typer.Option(help="Share of the sound heads to keep, when choosing limits.")] = 0.955,
     profile: Annotated[str, typer.Option(help="Profile whose limits are judged beside the chosen ones.")] = "demo",
@@ -46,11 +47,14 @@ def main(
     if set(range(first_seed, first_seed + heads)) & set(range(calibration_seed, calibration_seed + calibration_heads)):
         raise typer.BadParameter("the heads to judge and those to choose limits on must not overlap")
     began = perf_counter()
-    chosen = _scored(profile, calibration_seed, calibration_heads, 0.5, store, workers)
-    judged = _scored(profile, first_seed, heads, 0.3, store, workers)
+    chosen = _scored(profile, calibration_seed, calibration_heads, store, workers)
+    judged = _scored(profile, first_seed, heads, store, workers)
     seconds = perf_counter() - began
     known, kinds = _labelled(*chosen), np.array([label.kind for label in chosen[1]])
-    loss = pick(cross_validated(known), keep=keep).allowed
+    try:
+        loss = pick(cross_validated(known), keep=keep).allowed
+    except ValueError as error:
+        raise ConfigError(f"--{error}; ask for less, or choose on more heads") from error
     limits = choose_limits(known, loss)
     own = {name: limit for name, limit in load_profile(profile).screen.limits if limit is not None}
     return {
@@ -67,10 +71,9 @@ def main(
 Heads = tuple[list[Scores], list[Label]]
 
 
-def _scored(profile: str, first_seed: int, heads: int, share: float, store: Path, workers: int) -> Heads:
+def _scored(profile: str, first_seed: int, heads: int, store: Path, workers: int) -> Heads:
     """Scores and true labels of these heads, made through the real stages."""
-    overrides = [f"generator.options.defect_share={share}"]
-    sections = {stage.name: stage.sections(load_profile(profile, overrides)) for stage in STAGES}
+    sections = {stage.name: stage.sections(load_profile(profile)) for stage in STAGES}
     plan = plan_heads("procedural", PlanParams(heads=heads, first_seed=first_seed))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         scores = list(pool.map(partial(_score, store, sections), plan, chunksize=4))

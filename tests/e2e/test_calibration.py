@@ -9,6 +9,7 @@ import pytest
 from flows.calibration import calibration_flow
 from flows.run_folder import Place
 from flows.stages import sized
+from models.screening.scores import SCORES
 from storage.errors import ConfigError
 from tasks.calibrate import CalibrateParams
 from tests.e2e.runs import build
@@ -39,7 +40,7 @@ def test_limits_from_the_truth_drop_the_spoilt_heads(labelled, tmp_path):
     assert {row["kind"]: (row["heads"], row["dropped"]) for row in figures["rows"]}["clipped volume"] == (6, 6)
     assert "20 heads of tiny-000000 to tiny-000019" in section["origin"]
     page = Path(files["calibration.html"]).read_text()
-    assert page.count("<svg") == 1 + 16
+    assert page.count("<svg") == 1 + len(SCORES)
     assert "http-equiv" not in page
     found = build(labelled.model_copy(update={"screen": type(labelled.screen)(**section)}), tmp_path)
     assert found["stages"]["score"]["made"] == 0

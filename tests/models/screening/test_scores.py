@@ -153,6 +153,37 @@ def test_silhouettes_show_holes_and_spikes():
     assert pictures.silhouette_spikes(evidence(previews=spiked)) > before + 4 / area
 
 
+def test_piece_of_a_silhouette_counts_by_its_area():
+    """A block of 3 by 3 pixels in a corner of one view is its share of that view's silhouette."""
+    mask = PLAIN.mask.copy()
+    area = int((mask[5] > 0).sum())
+    mask[5, 1:4, 1:4] = 255
+    apart = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
+    assert pictures.silhouette_pieces(evidence()) == 0.0
+    assert pictures.silhouette_pieces(evidence(previews=apart)) == pytest.approx(9 / (area + 9))
+
+
+def test_patch_of_colour_is_odd_unless_both_sides_have_it():
+    """A red temple is odd, two are not, and neither is light from one side."""
+
+    def patched(sides):
+        def paint(points):
+            red = np.zeros(points.shape[:-1], bool)
+            for side in sides:
+                red |= np.linalg.norm(points - np.array([side * AXES[0], 0.0, 0.0]), axis=-1) < 0.08
+            return np.where(red[..., None], (180.0, 90.0, 90.0), 120.0) * np.ones(points.shape)
+
+        return pictures.one_sided_colour(evidence(previews=drawn(paint)))
+
+    def lit(points):
+        return (120.0 + 300.0 * points[..., :1]) * np.ones(3)
+
+    assert patched([1]) > 0.01
+    assert patched([-1]) == pytest.approx(patched([1]), rel=0.05)
+    assert patched([-1, 1]) == 0.0
+    assert pictures.one_sided_colour(evidence(previews=drawn(lit))) < 1e-3
+
+
 @pytest.mark.parametrize(("angle", "offset"), [(0.0, 0.0), (60.0, 0.03), (150.0, -0.04)])
 @pytest.mark.parametrize("jump", [0.15, 0.4])
 def test_colour_seam_is_the_log_of_the_jump(angle, offset, jump):
