@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -114,7 +115,8 @@ def _pause(session: Session, digest: str, description: str, deadline: float) -> 
     assert context is not None
     assert context.flow_run is not None
     left = max(1, round(deadline - time.monotonic()))
-    for line in (*description.splitlines(), *_where(context.flow_run.id), f"waits for {left} s"):
+    end = (datetime.now().astimezone() + timedelta(seconds=left)).isoformat(" ", "minutes")
+    for line in (*description.splitlines(), *_where(context.flow_run.id), f"waits until {end}"):
         if line:
             progress().say(f"review: {line}")
     get_run_logger().info("waiting for a person's review\n%s", description)
