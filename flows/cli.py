@@ -16,7 +16,9 @@ from typer.core import TyperGroup
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
-from storage.errors import ConfigError, SpinMeRoundError
+from flows.workers import CallFailed, WorkerLost
+from storage.errors import ConfigError, SpinMeRoundError, environment_errors
+from storage.files import make_folder
 
 
 class Commands(TyperGroup):
@@ -27,6 +29,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except SpinMeRoundError as error:
             typer.echo(f"error: {error}", err=True)
+            raise SystemExit(2) from error
+        except (CallFailed, WorkerLost) as error:
+            typer.echo(f"error: {error} (the log of the run in the UI has the traceback)", err=True)
             raise SystemExit(2) from error
         except KeyboardInterrupt:
             typer.echo("interrupted; the same command goes on from here", err=True)
@@ -120,13 +125,21 @@ def sample(
     """Views from a trained model: PNGs, normals, cameras and a contact sheet."""
     if sum([from_dataset is not None, identity is not None, unconditional]) != 1:
         raise ConfigError("sample: expected one of --from-dataset HEAD, --identity HEAD and --unconditional")
+    given = view or [0]
+    if len(given) not in (1, 3):
+        raise ConfigError(f"--view: expected 1 or 3 given views, got {len(given)}")
     values = {
         "condition": "nothing" if unconditional else "views" if from_dataset else "identity",
         "head": from_dataset or identity,
-        "given": view or [0],
+        "given": given,
         "views": {"azimuths": azimuths, "elevations_deg": [0.0]},
         "seed": seed,
     }
+    from flows.run_folder import refuse_file
+
+    refuse_file(to, "--to")
+    with environment_errors(to):
+        make_folder(to.absolute())
     run_flow(options, "flows.sampling:sampling_flow", params=values, folder=str(to.absolute()))
     typer.echo(f"{'samples':<10} {to}")
 
@@ -218,7 +231,7 @@ def serve(
     runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs, whose history is shown.")] = Path("runs"),
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the server and its UI.")] = 4200,
 ) -> None:
-    """Start the Prefect server and its UI, and serve all flows as deployments."""
+    """Start the Prefect server and its UI, and serve all flows as deployments for the profiles that can run here."""
     from flows.serve import serve_all
 
     serve_all(runs, port)

@@ -30,7 +30,7 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
     """
     with joined(profile, place) as session:
         if retry_quarantined:
-            session.store.clear_failures()
+            session.retry_quarantined()
         planned = plan_task.submit()
         planned.result()
         runs: list[PrefectFuture[Any]] = [planned]
@@ -55,6 +55,7 @@ def plan_task() -> State[int]:
 def publish_task() -> State[Published]:
     """Join the written heads into a frozen dataset."""
     session = current()
+    session.check_quarantined()
     heads, counts = session.census()
     keys = {head.id: session.keys[head.id]["write"] for head in heads}
     with session.ledger.timed("publish"):
@@ -67,7 +68,11 @@ def publish_task() -> State[Published]:
 
 
 def find_dataset(session: Session) -> Published:
-    """The published dataset of this profile; raises ConfigError where it has not been built to its end."""
+    """The published dataset of this profile; raises ConfigError where it has not been built to its end.
+
+    Raises SpinMeRoundError where too many of its heads are quarantined.
+    """
+    session.check_quarantined()
     ends = [STAGES[GATE], STAGES["write"]]
     unfinished = next((head for head in session.heads if any(waiting(session, end, head) for end in ends)), None)
     heads, counts = session.census()

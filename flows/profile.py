@@ -20,7 +20,7 @@ from models.geometry.meshes import MeshParams
 from panohead_bridge.registry import GeneratorConfig
 from storage.errors import ConfigError
 from tasks.embed import EmbedParams
-from tasks.encode import EncodeParams
+from tasks.encode import EncodeParams, autoencoder_factor
 from tasks.evaluate_params import EvaluateParams
 from tasks.normals import NormalsParams
 from tasks.plan import PlanParams
@@ -79,7 +79,7 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Profile":
-        for contradiction in (_held_out, _frontal, _group_sizes, _text_width):
+        for contradiction in (_held_out, _frontal, _group_sizes, _text_width, _latent_size):
             if problem := contradiction(self):
                 raise ValueError(problem)
         return self
@@ -125,6 +125,19 @@ def _text_width(profile: Profile) -> str | None:
         None
         if width == expected
         else f"train.text_encoder.width: expected train.unet.cross_attention_dim {expected}, got {width}"
+    )
+
+
+def _latent_size(profile: Profile) -> str | None:
+    """The side of a latent, where the autoencoder is on this machine; else training finds out."""
+    if (factor := autoencoder_factor(profile.encode)) is None:
+        return None
+    side, sample_size = profile.render.resolution, profile.train.unet.sample_size
+    if side == factor * sample_size:
+        return None
+    return (
+        f"train.unet.sample_size: expected render.resolution {side} / {factor} of the autoencoder "
+        f"(encode.autoencoder = {profile.encode.autoencoder}) = {side / factor:g}, got {sample_size}"
     )
 
 

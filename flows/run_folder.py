@@ -67,13 +67,18 @@ def open_run(place: Place, profile: str) -> RunFolder:
     root = Path(place.out) if place.out else Path(place.runs) / profile
     store = Path(place.store) if place.store else root / "store"
     for folder in (root, store):
-        blocked = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
-        if blocked:
-            raise ConfigError(f"run folder {folder}: expected a folder at {blocked}, found a file; choose another path")
+        refuse_file(folder, "run folder")
     with environment_errors(root):
         make_folder(root.absolute())
         _claim(root, profile)
     return RunFolder(root=root.absolute(), store=store.absolute())
+
+
+def refuse_file(folder: Path, name: str) -> None:
+    """Raises ConfigError that begins with `name` where a file is in the way of this folder."""
+    blocked = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if blocked:
+        raise ConfigError(f"{name} {folder}: expected a folder at {blocked}, found a file; choose another path")
 
 
 def _claim(root: Path, profile: str) -> None:

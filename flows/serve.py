@@ -1,4 +1,4 @@
-"""A standing Prefect server with its UI, and every flow as a deployment for each profile.
+"""A standing Prefect server with its UI, and every flow as a deployment for each profile that can run here.
 
 The forms in the UI come from the pydantic models of the profile. While it runs, commands on the same folder
 of runs use this server instead of one of their own, so that their runs are seen there as they go.
@@ -6,12 +6,19 @@ of runs use this server instead of one of their own, so that their runs are seen
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from flows.run_folder import Place
 from flows.server import OwnServer, announce, configure, standing_server, withdraw
 from storage.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
+
+    from flows.profile import Profile
 
 
 def serve_all(runs: Path, port: int) -> None:
@@ -37,35 +44,63 @@ def serve_all(runs: Path, port: int) -> None:
 
 
 def _serve_deployments(runs: Path) -> None:
-    from prefect import Flow, serve
+    from prefect import serve
+
+    serve(*deployments(runs), print_starting_message=False)
+
+
+def deployments(runs: Path) -> "list[RunnerDeployment]":
+    """Every flow for every shipped profile whose generator can be made on this machine."""
     from prefect.deployments.runner import EntrypointType, RunnerDeployment
 
+    found = []
+    for profile in _servable_profiles():
+        place = Place(runs=str(runs.absolute()))
+        common = {"profile": profile.model_dump(mode="json"), "place": place.model_dump()}
+        for flow, more in _flows(runs.absolute() / profile.name).items():
+            deployment = flow.to_deployment(
+                name=profile.name,
+                parameters={**common, **more},
+                entrypoint_type=EntrypointType.MODULE_PATH,
+                tags=[profile.name],
+            )
+            found.append(cast(RunnerDeployment, deployment))
+    return found
+
+
+def _servable_profiles() -> "list[Profile]":
+    from flows.profile import load_profile, profile_names
+    from tasks.generators import generator_of
+
+    servable = []
+    for profile in map(load_profile, profile_names()):
+        try:
+            generator_of({"generator": profile.generator})
+        except ValueError as error:
+            typer.echo(f"profile {profile.name} is left out: {' '.join(str(error).split())}", err=True)
+        else:
+            servable.append(profile)
+    return servable
+
+
+def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
+    """All flows, with what their forms hold besides the profile and the place of its run."""
+    from flows.calibration import calibration_flow
     from flows.dataset import dataset_flow
     from flows.evaluation import evaluation_flow
-    from flows.profile import load_profile, profile_names
     from flows.report import report_flow
-    from flows.run_folder import Place
+    from flows.sampling import sampling_flow
     from flows.stages import stage_flow
     from flows.training import training_flow
     from flows.workflow import workflow_flow
 
-    flows: dict[Flow[..., Any], dict[str, str]] = {
+    return {
         workflow_flow: {},
         dataset_flow: {},
         training_flow: {},
         evaluation_flow: {},
         report_flow: {},
         stage_flow: {"stage": "sample"},
+        sampling_flow: {"params": {"condition": "nothing"}, "folder": str(run / "samples")},
+        calibration_flow: {"params": {"keep": 0.95}},
     }
-    place = Place(runs=str(runs.absolute())).model_dump()
-    deployments = [
-        flow.to_deployment(
-            name=name,
-            parameters={"profile": load_profile(name).model_dump(mode="json"), "place": place, **more},
-            entrypoint_type=EntrypointType.MODULE_PATH,
-            tags=[name],
-        )
-        for name in profile_names()
-        for flow, more in flows.items()
-    ]
-    serve(*cast(list[RunnerDeployment], deployments), print_starting_message=False)

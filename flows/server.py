@@ -14,12 +14,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from filelock import Timeout
+
 from storage.errors import ConfigError, SpinMeRoundError, environment_errors
-from storage.files import flocked, make_folder
+from storage.files import flocked, make_folder, write_atomic
 
 STARTUP_S = 180
 """Longest time that a server may take to answer, in seconds."""
@@ -60,12 +62,12 @@ class OwnServer:
         if port is not None and not _is_free(port):
             raise ConfigError(f"--port {port}: somebody listens there already; choose another port")
         self._log = home / "server.log"
-        self._starting = flocked(home / "starting.lock", timeout_s=STARTUP_S)
-        # two servers that make one database at once would break it
-        self._starting.__enter__()
         self.port = port or free_port()
-        with self._log.open("wb") as log:
-            self._process = _start(self.port, log, {} if ui else _HEADLESS)
+        with environment_errors(home), ExitStack() as starting:
+            starting.enter_context(_alone(home))
+            with self._log.open("wb") as log:
+                self._process = _start(self.port, log, {} if ui else _HEADLESS)
+            self._starting = starting.pop_all()
 
     @property
     def api(self) -> str:
@@ -76,7 +78,7 @@ class OwnServer:
         try:
             wait_until_healthy(self.api, self._process, self._log)
         finally:
-            self._starting.__exit__(None, None, None)
+            self._starting.close()
 
     def close(self) -> None:
         """End the server in an orderly way, so that it writes down what it was told last."""
@@ -109,12 +111,14 @@ def engine_server(home: Path) -> Iterator[OwnServer | None]:
 
 def announce(home: Path, api: str) -> None:
     """Let the commands that use this home know of a standing server."""
-    (home / "serving.json").write_text(json.dumps({"api": api}))
+    with environment_errors(home):
+        write_atomic(home / "serving.json", json.dumps({"api": api}).encode())
 
 
 def withdraw(home: Path) -> None:
     """The standing server is no more."""
-    (home / "serving.json").unlink(missing_ok=True)
+    with environment_errors(home):
+        (home / "serving.json").unlink(missing_ok=True)
 
 
 def standing_server(home: Path) -> str | None:
@@ -152,6 +156,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """No other command starts a server here meanwhile: two that make one database at once would break it."""
+    lock = home / "starting.lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(flocked(lock, timeout_s=float(STARTUP_S)))
+        except Timeout as error:
+            raise SpinMeRoundError(
+                f"{lock}: another command has been starting a server here for {STARTUP_S} s; wait for it or end it"
+            ) from error
+        yield
 
 
 def _is_free(port: int) -> bool:

@@ -36,6 +36,8 @@ from tasks.screen import Verdict, load_verdict
 from tasks.stage import GATE, Head, head_keys
 from tasks.stages import HEAD_STAGES
 
+RETRY_HINT = "Once the cause is mended, run 'spinmeround build' again with --retry-quarantined"
+
 
 @dataclass(kw_only=True)
 class Session:
@@ -91,15 +93,15 @@ class Session:
         """The screen's verdicts by id, of the heads that got as far."""
         keys = {head.id: self.keys[head.id]["screen"] for head in self.heads}
         there = {name: key for name, key in keys.items() if self.store.has("screen", key)}
-        return {name: load_verdict(self.store.open("screen", key).path) for name, key in there.items()}
+        return {name: load_verdict(self.store.verify("screen", key).path) for name, key in there.items()}
 
     def review(self, head: Head) -> Review | None:
         """The final verdict on a head, also where only the screen has been run so far; None before that."""
         keys = self.keys[head.id]
         if self.store.has(GATE, keys[GATE]):
-            return load_review(self.store.open(GATE, keys[GATE]).path)
+            return load_review(self.store.verify(GATE, keys[GATE]).path)
         if self.store.has("screen", keys["screen"]):
-            return review(load_verdict(self.store.open("screen", keys["screen"]).path), head.decision)
+            return review(load_verdict(self.store.verify("screen", keys["screen"]).path), head.decision)
         return None
 
     def dropped(self, head: Head) -> tuple[str, ...]:
@@ -139,6 +141,21 @@ class Session:
         """The heads of this run that were given up, in this build or an earlier one."""
         ours = {(stage, key) for keys in self.keys.values() for stage, key in keys.items()}
         return tuple(failure for failure in self.store.failures() if (failure.stage, failure.key) in ours)
+
+    def retry_quarantined(self) -> None:
+        """Forget this run's failures, so that its heads are tried again; a shared store keeps those of other runs."""
+        self.store.clear_failures((failure.stage, failure.key) for failure in self.quarantined())
+
+    def check_quarantined(self) -> None:
+        """Raises SpinMeRoundError where more heads are quarantined than `execution.max_quarantined_share` allows."""
+        lost = {failure.subject: failure for failure in self.quarantined()}
+        most = self.profile.execution.max_quarantined_share * len(self.heads)
+        if len(lost) > most:
+            reasons = "; ".join(f"{name} in {each.stage}: {each.reason}" for name, each in list(lost.items())[:3])
+            raise SpinMeRoundError(
+                f"{len(lost)} of {len(self.heads)} heads are quarantined, execution.max_quarantined_share allows "
+                f"{most:g}: {reasons}. {RETRY_HINT}"
+            )
 
     def end(self, reason: SpinMeRoundError) -> None:
         """Let the tasks that have not begun return at once; `check` raises the first reason."""
@@ -198,12 +215,7 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
 
 
 def _open(profile: Profile, place: Place) -> Session:
-    try:
-        generator_of({"generator": profile.generator})
-    except SpinMeRoundError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"generator: {' '.join(str(error).split())}") from error
+    _check_makeable(profile)
     folder = open_run(place, profile.name)
     store = ArtifactStore(folder.store)
     if swept := store.sweep():
@@ -222,6 +234,24 @@ def _check_decisions(session: Session) -> None:
     if unknown := strangers(session.heads, session.decisions):
         names = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         progress().say(f"{file}: {len(unknown)} decisions are on heads that are not asked for and do nothing: {names}")
+
+
+def _check_makeable(profile: Profile) -> None:
+    """Raises ConfigError where the generator, or the weights or renderer of a stage, can't be had on this machine."""
+    with _mistakes("generator: "):
+        generator_of({"generator": profile.generator})
+    with _mistakes():
+        head_keys(HEAD_STAGES, Head(id="any", seed=0), {stage.name: stage.sections(profile) for stage in HEAD_STAGES})
+
+
+@contextmanager
+def _mistakes(prefix: str = "") -> Iterator[None]:
+    try:
+        yield
+    except SpinMeRoundError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{prefix}{' '.join(str(error).split())}") from error
 
 
 def worker_count(profile: Profile) -> int:

@@ -93,9 +93,11 @@ def _one_head(session: Session, stage: Stage, head: Head, worker: Worker) -> Out
 
 def _make_or_quarantine(session: Session, stage: Stage, head: Head, worker: Worker) -> Outcome | Failure:
     execution = session.profile.execution
-    attempts = 1 + execution.retries
+    attempts, left = 1 + execution.retries, 1 + execution.retries
+    spare = len(_before(stage))
     reason: Exception | None = None
-    for _ in range(attempts):
+    while left:
+        left -= 1
         try:
             if isinstance(reason, CorruptArtifact):
                 _remake_inputs(session, stage, head, worker, execution.timeout_s)
@@ -106,6 +108,8 @@ def _make_or_quarantine(session: Session, stage: Stage, head: Head, worker: Work
         except (CallFailed, WorkerLost, SpinMeRoundError) as error:
             session.check()
             reason = error
+            if isinstance(error, CorruptArtifact) and spare:  # no failure of this stage: each input may be remade once
+                left, spare = left + 1, spare - 1
     return _quarantine(session, stage, head, str(reason), getattr(reason, "traceback", ""), attempts)
 
 
@@ -135,16 +139,10 @@ def _quarantine(session: Session, stage: Stage, head: Head, reason: str, traceba
     failure = session.store.record_failure(
         stage.name, session.keys[head.id][stage.name], head.id, " ".join(reason.split()), traceback, attempts
     )
-    lost = session.quarantined()
-    most = session.profile.execution.max_quarantined_share * len(session.heads)
-    if len(lost) > most:
-        reasons = "; ".join(f"{each.subject} in {each.stage}: {each.reason}" for each in lost[:3])
-        session.end(
-            SpinMeRoundError(
-                f"{len(lost)} of {len(session.heads)} heads are quarantined, execution.max_quarantined_share allows "
-                f"{most:g}: {reasons}"
-            )
-        )
+    try:
+        session.check_quarantined()
+    except SpinMeRoundError as error:
+        session.end(error)
         session.check()
     return failure
 

@@ -6,7 +6,7 @@ shard's task runs of the stages that it reads: no stage waits for the slowest he
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -17,6 +17,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
+from pydantic import Field
 
 from flows.profile import Profile
 from flows.progress import progress
@@ -74,6 +75,7 @@ def run_stages(
         CorruptArtifact: artifacts were found that are not whole; they have been moved aside.
         StorageUnavailable, SpinMeRoundError: what ends a build.
     """
+    session.check_quarantined()
     missing = _missing(session, stages)
     runs: dict[str, Runs] = {}
     for stage in stages:
@@ -147,8 +149,12 @@ def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
     create_markdown_artifact("\n\n".join(lines), key=f"stage-{stage}", description=f"Heads in the stage {stage}")
 
 
+StageName = Annotated[str, Field(description="Which stage", json_schema_extra={"enum": list(STAGES)})]
+"""In a form, one of a list; the flow itself says what there is."""
+
+
 @flow(name="stage", flow_run_name="stage {stage} of {profile.name}", persist_result=False)
-def stage_flow(profile: Profile, stage: str, place: Place = Place()) -> None:  # noqa: B008 (frozen)
+def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> None:  # noqa: B008 (frozen)
     """One stage of the heads, and no other: its inputs must be there."""
     if stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES)}")

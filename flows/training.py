@@ -3,7 +3,7 @@
 The networks are imported by the worker that trains, so finding that all is there already takes no time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prefect import flow, task
@@ -14,13 +14,14 @@ from flows.dataset import find_dataset
 from flows.profile import Profile
 from flows.progress import progress
 from flows.run_folder import Place
-from flows.session import Session, current, joined, worker_count
+from flows.session import RETRY_HINT, Session, current, joined, worker_count
 from flows.shards import STAGES
 from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from storage.artifacts import ArtifactStore
+from storage.errors import SpinMeRoundError
 from tasks.encode import EncodeParams, publish_latents
 from tasks.publish import Published
-from tasks.stage import Outcome
+from tasks.stage import Head, Outcome
 from tasks.train_params import TrainingResult, TrainParams, load_training, training_key
 
 
@@ -39,10 +40,23 @@ def latents_task(dataset: Path) -> State[str]:
     """Put the heads' latents beside their pictures in the dataset."""
     session = current()
     heads, _ = session.census()
+    _require_encoded(session, heads)
     with session.ledger.timed("encode"):
         folders = {head.id: session.store.open("encode", session.keys[head.id]["encode"]).path for head in heads}
         digest = publish_latents(dataset, folders, session.profile.encode)
     return Completed(message=f"latents of {len(heads)} heads, digest {digest}", data=digest)
+
+
+def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
+    """Raises SpinMeRoundError where a head of the dataset was given up in the stage encode."""
+    ours = {session.keys[head.id]["encode"] for head in heads}
+    lost = [failure for failure in session.quarantined() if failure.stage == "encode" and failure.key in ours]
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise SpinMeRoundError(
+            f"training needs the latents of all heads of the dataset, but {lost[0].subject} is quarantined in encode: "
+            f"{lost[0].reason}{more}. {RETRY_HINT}, then train"
+        )
 
 
 @task(name="train", task_run_name="train", **TASK_OPTIONS)

@@ -43,6 +43,7 @@ class CallFailed(Exception):
     def __init__(self, message: str, traceback: str) -> None:
         super().__init__(message)
         self.traceback = traceback
+        self.add_note(f"In the worker:\n{traceback}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +218,8 @@ def _serve(pipe: Connection, threads: int) -> None:
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     os.environ["TQDM_DISABLE"] = "1"
+    # a worker starts no process, so its semaphores (tqdm makes one) need no names that outlive it when it is killed
+    multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:

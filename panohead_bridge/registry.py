@@ -4,6 +4,8 @@ A factory is called with the options as keyword arguments and returns a `HeadGen
 """
 
 import importlib
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +31,7 @@ def make_generator(config: GeneratorConfig) -> HeadGenerator:
             or the options are refused (pydantic's ValidationError is a ValueError).
     """
     factory = {"procedural": _procedural}.get(config.name) or _imported(config.name)
+    _check_options(config, factory)
     generator = factory(**config.options)
     if not isinstance(generator, HeadGenerator):
         raise ValueError(
@@ -36,6 +39,19 @@ def make_generator(config: GeneratorConfig) -> HeadGenerator:
             "HeadGenerator; see panohead_bridge.protocol"
         )
     return generator
+
+
+def _check_options(config: GeneratorConfig, factory: Callable[..., object]) -> None:
+    """Raises ValueError that names the option that the factory does not take, or lacks."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some builtins have none
+        return
+    try:
+        signature.bind(**config.options)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "none"
+        raise ValueError(f"generator.options: {config.name!r}: {error}; it takes {takes}") from error
 
 
 def _procedural(**options: Any) -> ProceduralGenerator:

@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,10 +200,11 @@ class ArtifactStore:
         with environment_errors(self.root):
             return self._failures.all()
 
-    def clear_failures(self, stage: str | None = None) -> int:
-        """Forget the failures of a stage, or all of them, so that the heads are tried again; returns how many."""
+    def clear_failures(self, artifacts: Iterable[tuple[str, str]]) -> None:
+        """Forget the failures of these artifacts (stage, key), so that they are tried again."""
         with environment_errors(self.root):
-            return self._failures.clear(stage)
+            for stage, key in artifacts:
+                self._failures.forget(stage, key)
 
     def _folder(self, stage: str, key: str) -> Path:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in _OWN_FOLDERS:

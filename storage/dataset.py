@@ -13,7 +13,7 @@ what the publisher gave. `manifest.json` lists the SHA-256 of every file and the
 """
 
 from storage.dataset_heads import HeadEntry, write_head, write_latents
-from storage.dataset_publish import DatasetInfo, add_latents, assemble, publish
+from storage.dataset_publish import DatasetInfo, add_latents, assemble, publish, standing_latents
 from storage.dataset_reader import HeadDataset
 from storage.dataset_schema import PixelCodec
 from storage.dataset_split import SplitFractions, split_of
@@ -33,6 +33,7 @@ __all__ = [
     "info",
     "publish",
     "split_of",
+    "standing_latents",
     "verify",
     "write_head",
     "write_latents",

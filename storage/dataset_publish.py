@@ -67,7 +67,7 @@ def publish(folder: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, A
     """Like `assemble`, as `<folder>/<first 12 digits of the digest>.zarr`."""
     with _built(folder, heads, attributes) as (built, digest):
         target = folder / f"{digest[:12]}.zarr"
-        _settle(built, target, digest)
+        _settle(built, target, digest, ours=True)
     return DatasetInfo(path=target, digest=digest)
 
 
@@ -101,6 +101,17 @@ def add_latents(
     return digest
 
 
+def standing_latents(dataset: Path, autoencoder: str) -> str | None:
+    """Digest of a dataset's latents, where they are this autoencoder's and every file is there in its size."""
+    folder = dataset / LATENTS
+    try:
+        attributes = read_metadata(folder).get("attributes") or {}
+        digest = str(attributes["digest"])
+    except (DatasetError, KeyError):
+        return None
+    return digest if attributes.get("autoencoder") == autoencoder and is_standing(folder, digest) else None
+
+
 def latents_digest(attributes: Mapping[str, Any], files: Mapping[str, FileRecord]) -> str:
     """The digest of latents: of their attributes (but the digest itself) and of all files but `zarr.json`."""
     listing = {name: record.sha256 for name, record in files.items() if name != "zarr.json"}
@@ -119,6 +130,16 @@ def read_manifest(folder: Path) -> DatasetManifest:
         return DatasetManifest.model_validate_json(data)
     except (OSError, ValidationError) as error:
         raise DatasetError(f"{path}: expected the manifest of a dataset, found {_one_line(error)}") from error
+
+
+def is_standing(folder: Path, digest: str) -> bool:
+    """Whether `folder` holds the dataset of this digest, every file in its size; no byte of them is read."""
+    try:
+        manifest = read_manifest(folder)
+    except DatasetError:
+        return False
+    problems = (size_problem(folder, name, record) for name, record in manifest.files.items())
+    return manifest.digest == digest and not any(problems)
 
 
 def digest_of(files: Mapping[str, FileRecord]) -> str:
@@ -171,25 +192,36 @@ def _write_manifest(folder: Path, digest: str, files: Mapping[str, FileRecord]) 
     write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
 
 
-def _settle(built: Path, target: Path, digest: str) -> None:
-    """Give a finished dataset its name, unless it is there already. A damaged copy of it is moved aside."""
+def _settle(built: Path, target: Path, digest: str, *, ours: bool = False) -> None:
+    """Give a finished dataset its name, unless it is there already. A damaged copy of it is moved aside.
+
+    `ours` says that the name belongs to this digest, so that a folder without a readable manifest is a damaged copy.
+    """
     if target.is_symlink() or target.is_file():
         raise DatasetError(f"{target}: expected a free name for a dataset, found a file or link; choose another")
     if target.is_dir() and any(target.iterdir()):
-        there = read_manifest(target)
-        if there.digest != digest:
+        if is_standing(target, digest):
+            return
+        if (there := _stated_digest(target, ours=ours)) not in (None, digest):
             raise DatasetError(
-                f"{target} holds another dataset (digest {there.digest[:12]}, not {digest[:12]}), and a published "
+                f"{target} holds another dataset (digest {str(there)[:12]}, not {digest[:12]}), and a published "
                 "version is never overwritten; choose another target"
             )
-        if not any(size_problem(target, name, record) for name, record in there.files.items()):
-            return
         rename_folder(target, target.parent / ".corrupt" / f"{target.name}-{secrets.token_hex(4)}")
     try:
         rename_folder(built, target)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or read_manifest(target).digest != digest:
             raise
+
+
+def _stated_digest(target: Path, *, ours: bool) -> str | None:
+    try:
+        return read_manifest(target).digest
+    except DatasetError:
+        if ours:
+            return None
+        raise
 
 
 def _one_line(error: Exception) -> str:

@@ -51,12 +51,9 @@ class FailureLog:
         found = (_read(path) for path in self._folder.glob("*/*.json"))
         return sorted((each for each in found if each is not None), key=lambda each: (each.stage, each.subject))
 
-    def clear(self, stage: str | None = None) -> int:
-        """Forget the failures of a stage, or all; returns how many."""
-        paths = sorted(self._folder.glob(f"{stage or '*'}/*.json"))
-        for path in paths:
-            path.unlink(missing_ok=True)
-        return len(paths)
+    def forget(self, stage: str, key: str) -> None:
+        """Remove the record of this failure, if there is one."""
+        self._path(stage, key).unlink(missing_ok=True)
 
     def _path(self, stage: str, key: str) -> Path:
         return self._folder / stage / f"{key}.json"

@@ -7,6 +7,7 @@ Pictures are taken as they are on disk: RGB on white, normals (n + 1) / 2 in the
 diffusers takes seconds to import, so that is left to the functions that run the autoencoder.
 """
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from storage.dataset import HeadEntry, add_latents, write_latents
+from storage.dataset import HeadEntry, add_latents, standing_latents, write_latents
 from storage.weights import embedded_weights, fingerprint
 from tasks.stage import Stage, StageJob, StageParams
 
@@ -37,6 +38,15 @@ class EncodeParams(StageParams):
 def autoencoder_path(params: EncodeParams) -> Path:
     """The folder of the autoencoder."""
     return embedded_weights("autoencoder") if params.autoencoder == "embedded" else Path(params.autoencoder)
+
+
+def autoencoder_factor(params: EncodeParams) -> int | None:
+    """How many pixels of a picture a pixel of a latent covers along a side; None where the autoencoder is not here."""
+    try:
+        config = json.loads((autoencoder_path(params) / "config.json").read_text())
+        return int(2 ** (len(config["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def autoencoder_fingerprint(params: EncodeParams) -> str:
@@ -99,4 +109,6 @@ def publish_latents(dataset: Path, latents: Mapping[str, Path], params: EncodePa
     Latents of the same autoencoder that are there already stay. Raises DatasetError where a head is missing.
     """
     autoencoder = autoencoder_fingerprint(params)
+    if (digest := standing_latents(dataset, autoencoder)) is not None:
+        return digest
     return add_latents(dataset, [HeadEntry(id=id, folder=folder) for id, folder in latents.items()], autoencoder)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras
@@ -43,8 +43,6 @@ from tasks.evaluate_params import (
 from tasks.generators import generator_of
 from tasks.stage import Outcome
 
-FRONTAL = FrontalViews()
-
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -55,7 +53,7 @@ class Subject:
     targets: list[int]
 
 
-def choose_subjects(data: HeadDataset, params: EvaluateParams) -> list[Subject]:
+def choose_subjects(data: HeadDataset, params: EvaluateParams, frontal: FrontalViews) -> list[Subject]:
     """The heads and their views, a function of the seed and the head's number of the generator.
 
     Raises DatasetError where no head is held out, or a head has too few views.
@@ -72,16 +70,21 @@ def choose_subjects(data: HeadDataset, params: EvaluateParams) -> list[Subject]:
             f"{params.targets} targets; lower evaluate.targets"
         )
     cameras = Cameras(**data.cameras())
-    return [_choose(subject, cameras, int(data.seeds[subject]), params) for subject in held_out[: params.heads]]
+    is_frontal = frontal.select(cameras)
+    return [
+        _choose(subject, cameras, is_frontal, int(data.seeds[subject]), params) for subject in held_out[: params.heads]
+    ]
 
 
-def _choose(subject: int, cameras: Cameras, head_seed: int, params: EvaluateParams) -> Subject:
+def _choose(
+    subject: int, cameras: Cameras, is_frontal: Bool[np.ndarray, " view"], head_seed: int, params: EvaluateParams
+) -> Subject:
     order = step_rng(params.seed, head_seed, 0).permutation(len(cameras))
     facing = FrontalViews(max_azimuth_deg=90.0, max_elevation_deg=90.0).select(cameras)
     first = next((view for view in order if facing[view]), order[0])
     order = np.concatenate([[first], order[order != first]])
     given, rest = order[: params.conditioning], order[params.conditioning :]
-    front = rest[FRONTAL.select(cameras)[rest]][: min(params.frontal_targets, params.targets)]
+    front = rest[is_frontal[rest]][: min(params.frontal_targets, params.targets)]
     others = rest[~np.isin(rest, front)][: params.targets - len(front)]
     return Subject(index=subject, given=given.tolist(), targets=np.concatenate([front, others]).tolist())
 
@@ -118,6 +121,7 @@ class Judge:
     def __init__(self, data: HeadDataset, embed: EmbedParams, lpips_weights: str | None) -> None:
         self.data = data
         self.missing: dict[str, str] = {}
+        self._frontal = embed.frontal
         self._lpips = make_lpips(Path(lpips_weights) if lpips_weights else None)
         if isinstance(self._lpips, Missing):
             self.missing["lpips"] = self._lpips.reason
@@ -142,7 +146,7 @@ class Judge:
             return None
         side = predicted.rgb.shape[1]
         positions = project_landmarks(cameras, landmarks, side)
-        frontal = np.flatnonzero(FRONTAL.select(cameras) & landmarks_inside(positions, side))
+        frontal = np.flatnonzero(self._frontal.select(cameras) & landmarks_inside(positions, side))
         if not len(frontal):
             self._note_missing(subject, "no target shows the face from the front")
             return None
@@ -170,7 +174,7 @@ def run_evaluation(
     data = HeadDataset.open(dataset)
     model = SpinMeRoundPipeline.from_pretrained(pipeline, local_files_only=True)
     model.set_progress_bar_config(disable=True)
-    subjects = choose_subjects(data, params)
+    subjects = choose_subjects(data, params, embed.frontal)
     judge, mean_image = Judge(data, embed, params.lpips_weights), MeanTrainingImages(data, data.split("train"))
     scores: dict[str, list[Metrics]] = {"model": [], "nearest_input_view": [], "mean_training_image": []}
     generated = []

@@ -45,9 +45,15 @@ class Evaluation:
 def key_parts(
     digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams
 ) -> tuple[dict[str, Any], dict[str, str], str]:
-    """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation."""
+    """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation.
+
+    What LPIPS's weights are stands for where they are: a file that is put there later is noticed.
+    """
     inputs = {"dataset": digest, "train": training_key}
-    return params.model_dump(mode="json"), inputs, fingerprint(recognition_path(embed.recognition))
+    lpips = Path(params.lpips_weights) if params.lpips_weights else None
+    found = fingerprint(lpips) if lpips and lpips.is_file() else "absent"
+    weights = f"recognition {fingerprint(recognition_path(embed.recognition))}, lpips {found}"
+    return params.model_dump(mode="json", exclude={"lpips_weights"}), inputs, weights
 
 
 def evaluation_key(digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams) -> str:

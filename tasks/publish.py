@@ -1,8 +1,8 @@
 """Publish: join the written heads into one frozen dataset and take its digest.
 
 Artifact: `dataset.json` {"digest", "heads"}. The dataset itself stands in the run's folder, named by
-its digest, so another dataset never takes its place; one that was deleted is joined anew from the heads'
-artifacts.
+its digest, so another dataset never takes its place; one that was deleted or lost a file is joined anew from
+the heads' artifacts.
 """
 
 import json
@@ -16,7 +16,7 @@ from pydantic import Field
 from storage.artifacts import Artifact, ArtifactStore, artifact_key
 from storage.dataset import DatasetInfo, HeadEntry
 from storage.dataset import publish as publish_dataset
-from storage.dataset_publish import read_manifest
+from storage.dataset_publish import is_standing
 from storage.errors import DatasetError
 from tasks.stage import Head, Outcome, StageParams
 
@@ -101,12 +101,12 @@ def _entry(artifact: Artifact, head: Head) -> HeadEntry:
 
 
 def _frozen(store: ArtifactStore, key: str, datasets: Path) -> DatasetInfo | None:
-    """The dataset that was made under this key, if it still stands."""
+    """The dataset that was made under this key, if it still stands with all its files."""
     if not store.has("publish", key):
         return None
-    digest = json.loads((store.open("publish", key).path / "dataset.json").read_text())["digest"]
+    digest = json.loads((store.verify("publish", key).path / "dataset.json").read_text())["digest"]
     path = datasets / f"{digest[:12]}.zarr"
-    return DatasetInfo(path=path, digest=digest) if path.is_dir() and read_manifest(path).digest == digest else None
+    return DatasetInfo(path=path, digest=digest) if is_standing(path, digest) else None
 
 
 def dataset_attributes(

@@ -20,7 +20,7 @@ from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRound
 from models.diffusion.sampler import SolverParams
 from models.geometry.cameras import Cameras, ViewGrid
 from storage.dataset import HeadDataset
-from storage.errors import DatasetError
+from storage.errors import DatasetError, environment_errors
 from tasks.contact_sheet import SheetStyle, contact_sheet
 from tasks.stage import StageParams
 
@@ -44,6 +44,8 @@ class SampleViewsParams(StageParams):
     def _whole(self) -> "SampleViewsParams":
         if self.condition != "nothing" and self.head is None:
             raise ValueError(f"head: expected the id of a head for condition {self.condition!r}, got none")
+        if self.condition == "views" and len(self.given) not in (1, 3):
+            raise ValueError(f"given: expected 1 or 3 given views, got {len(self.given)}")
         return self
 
 
@@ -99,7 +101,17 @@ def _given(dataset: Path | None, params: SampleViewsParams) -> tuple[np.ndarray 
 def write_samples(
     output: SpinMeRoundOutput, cameras: Cameras, conditioning: PosedViews | None, folder: Path
 ) -> list[Path]:
-    """Writes pictures in [0, 1] as PNGs, the cameras' angles, and the contact sheet."""
+    """Writes pictures in [0, 1] as PNGs, the cameras' angles, and the contact sheet.
+
+    Raises StorageUnavailable where the folder can't be written.
+    """
+    with environment_errors(folder):
+        return _write_samples(output, cameras, conditioning, folder)
+
+
+def _write_samples(
+    output: SpinMeRoundOutput, cameras: Cameras, conditioning: PosedViews | None, folder: Path
+) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     rgb, normals = to_bytes(np.asarray(output.images)), to_bytes(np.asarray(output.normals))
     files = []

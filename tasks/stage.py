@@ -117,7 +117,7 @@ def make_head(
     with store.lock(stage.name, key):
         if store.has(stage.name, key):
             return "reused"
-        inputs = {name: store.open(name, input_key).path for name, input_key in input_keys.items()}
+        inputs = {name: store.verify(name, input_key).path for name, input_key in input_keys.items()}
         with store.commit(
             stage.name,
             key,

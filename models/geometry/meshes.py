@@ -184,7 +184,7 @@ def _density_normals(
     cut = np.minimum(at_low, at_high) == closed[0, 0, 0]
     denied = (slope * fall).sum(axis=-1) <= 0
     slope = np.where((edge > 0) & (cut | denied)[:, None], fall, slope)
-    return (-slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-30)).astype(np.float32)
+    return np.asarray(-slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-30), np.float32)
 
 
 def _slopes(
@@ -208,7 +208,7 @@ def _piece_labels(faces: Int[np.ndarray, "face 3"], vertices: int) -> Int[np.nda
     """The connected piece that each face belongs to."""
     start, end = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
     graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(vertices, vertices))
-    return connected_components(graph, directed=False)[1][faces[:, 0]]
+    return np.asarray(connected_components(graph, directed=False)[1][faces[:, 0]])
 
 
 def _piece_volumes(

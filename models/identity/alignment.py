@@ -28,7 +28,7 @@ def project_landmarks(
 def landmarks_inside(landmarks: Float[np.ndarray, "view landmark 2"], resolution: int) -> Bool[np.ndarray, " view"]:
     """Which views show all their landmarks: finite and inside of the picture."""
     inside = np.isfinite(landmarks) & (landmarks >= -0.5) & (landmarks <= resolution - 0.5)
-    return inside.all(axis=(1, 2))
+    return np.asarray(inside.all(axis=(1, 2)))
 
 
 def align_faces(
@@ -55,4 +55,4 @@ def _align_face(
     with warnings.catch_warnings():
         # insightface calls a method of scikit-image's that is to be renamed
         warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
-        return face_align.norm_crop(image, landmarks.astype(np.float32), image_size=CROP_SIDE)
+        return np.asarray(face_align.norm_crop(image, landmarks.astype(np.float32), image_size=CROP_SIDE))

@@ -70,7 +70,7 @@ class ArcFaceEmbedder:
         length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
         if not (np.isfinite(length) & (length > 0)).all():
             raise ValueError("ArcFace: the network gives an embedding that is zero or not finite; check its weights")
-        return (embeddings / length).astype(np.float32)
+        return np.asarray(embeddings / length, np.float32)
 
     def _starts(self, crops: int) -> range:
         return range(0, crops, self.batch_size)
@@ -80,7 +80,7 @@ class ArcFaceEmbedder:
         bgr = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
         missing = self.batch_size - len(bgr) if isinstance(self._network.input_shape[0], int) else 0
         filler = [np.zeros((CROP_SIDE, CROP_SIDE, 3), np.uint8)] * missing
-        return self._network.get_feat(bgr + filler)[: len(bgr)]
+        return np.asarray(self._network.get_feat(bgr + filler)[: len(bgr)])
 
 
 def mean_identity(
@@ -94,7 +94,7 @@ def mean_identity(
     if not accepted.any():
         raise ValueError("identity: no frontal view shows a face; allow larger angles or leave this head out")
     mean = views[accepted].astype(np.float64).mean(axis=0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)
+    return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
 
 def embed_head(

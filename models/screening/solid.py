@@ -74,4 +74,4 @@ class Solid:
     def _distance(self, to: Bool[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
         if not to.any():
             return np.full(to.shape, 1.0, np.float32)
-        return (distance_transform_edt(~to) * self.voxel).astype(np.float32)
+        return np.asarray(distance_transform_edt(~to) * self.voxel, np.float32)

@@ -116,7 +116,7 @@ def _decode_one(metadata: Any, own: float, factors: list[float]) -> float:
     mixed = own + sum(loading * factor for loading, factor in zip(loadings, factors, strict=True))
     z = mixed / math.sqrt(1.0 + sum(loading * loading for loading in loadings))
     low, high = metadata["range"]
-    return low + (high - low) * 0.5 * math.erfc(-z / math.sqrt(2.0))
+    return float(low + (high - low) * 0.5 * math.erfc(-z / math.sqrt(2.0)))
 
 
 def switch(value: float, low: float, high: float) -> float:

@@ -1,5 +1,6 @@
 """One Prefect server for all end-to-end tests, and the smallest profile that goes through every stage."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,3 +96,25 @@ def environment(server: str) -> dict[str, str]:
     """Environment of a command in a process of its own that uses the tests' server."""
     root = Path(__file__).parents[2]
     return {**os.environ, "PREFECT_API_URL": server, "PYTHONPATH": str(root)}
+
+
+@pytest.fixture
+def profile_file(tiny, tmp_path) -> Path:
+    """The tiny profile as a file, with a generator slow enough to be killed at work."""
+    path = tmp_path / "tiny.json"
+    generator = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.3}}
+    values = tiny(generator=generator, plan={"heads": 8}).model_dump(mode="json", exclude_none=True)
+    path.write_text(json.dumps(values))
+    toml = tmp_path / "tiny.toml"
+    toml.write_text(_toml(values))
+    return toml
+
+
+def _toml(values: dict, prefix: str = "") -> str:
+    """Nested tables as TOML; JSON's numbers, texts, booleans and lists are TOML's too."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"[{prefix}{name}]", _toml(value, f"{prefix}{name}.")]
+    return "\n".join(lines)

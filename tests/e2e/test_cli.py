@@ -1,6 +1,5 @@
 """The command line, in processes of its own: exit status, words, and what survives kill -9."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,29 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.workers import CallFailed, WorkerDied
+from storage.dataset import assemble
 from tests.e2e.runs import summary
-
-
-@pytest.fixture
-def profile_file(tiny, tmp_path) -> Path:
-    """The tiny profile as a file, with a generator slow enough to be killed at work."""
-    path = tmp_path / "tiny.json"
-    generator = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.3}}
-    values = tiny(generator=generator, plan={"heads": 8}).model_dump(mode="json", exclude_none=True)
-    path.write_text(json.dumps(values))
-    toml = tmp_path / "tiny.toml"
-    toml.write_text(_toml(values))
-    return toml
-
-
-def _toml(values: dict, prefix: str = "") -> str:
-    """Nested tables as TOML; JSON's numbers, texts, booleans and lists are TOML's too."""
-    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
-    for name, value in values.items():
-        if isinstance(value, dict):
-            lines += [f"[{prefix}{name}]", _toml(value, f"{prefix}{name}.")]
-    return "\n".join(lines)
+from tests.storage.heads import flip_bit, write_heads
 
 
 def spinmeround(*arguments: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -84,10 +64,17 @@ def test_kill_in_the_middle_and_again(tiny, profile_file, tmp_path, environment)
         (["build", "--set", "mesh.levle=3"], "mesh.levle: unknown field; did you mean mesh.level?"),
         (["build", "--set", "views.azimuths=0"], "views.azimuths"),
         (["build", "--workers", "-1"], "execution.workers"),
-        (["stage", "sculpt"], "stage 'sculpt': expected one of sample, screen"),
+        (["stage", "sculpt"], "stage 'sculpt': expected one of sample, "),
         (["dataset", "info", "/nowhere"], "/nowhere"),
+        (["build", "--set", "normals.renderer=pytorch3d"], "normals.renderer = pytorch3d: PyTorch3D is not installed"),
+        (["build", "--set", "render.resolution=128"], "train.unet.sample_size: expected render.resolution 128 / 8"),
+        (["sample", "--from-dataset", "x", "--view", "1", "--view", "2"], "--view: expected 1 or 3 given views, got 2"),
+        (
+            ["sample", "--unconditional", "--to", "/dev/null/samples"],
+            "--to /dev/null/samples: expected a folder at /dev",
+        ),
     ],
-    ids=["profile", "field", "grid", "workers", "stage", "dataset"],
+    ids=["profile", "field", "grid", "workers", "stage", "dataset", "renderer", "side", "views", "to"],
 )
 def test_mistakes_are_told_in_two_lines(arguments, message, environment, tmp_path):
     """Exit status 2, a line or two on standard error that name the mistake, no traceback, nothing made."""
@@ -99,6 +86,48 @@ def test_mistakes_are_told_in_two_lines(arguments, message, environment, tmp_pat
     assert message in told[-1] or message in told[0]
     assert len(told) <= 2
     assert not list((tmp_path / "runs").glob("*/store/*"))
+
+
+def test_a_worker_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
+    """What a worker raised, or that it died, is no traceback on the terminal either."""
+    for error in (CallFailed("RuntimeError: no nose", "Traceback ..."), WorkerDied("worker died with signal 9")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("flows.cli.run_flow", fail)
+        result = CliRunner().invoke(app, ["report", "--runs", str(tmp_path)])
+        assert result.exit_code == 2
+        assert str(error) in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_read_only_folder_of_runs_is_told(tmp_path):
+    """A folder of runs that was made earlier and can't be written now: a line, whoever runs the server."""
+    (tmp_path / "runs" / ".prefect").mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k,ro", "tmpfs", str(tmp_path / "runs" / ".prefect")]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        with patch.dict(os.environ, own, clear=True):
+            result = CliRunner().invoke(app, ["build", "--runs", str(tmp_path / "runs")])
+            assert "PREFECT_API_URL" not in os.environ
+        assert result.exit_code == 2
+        assert "read-only: choose a folder that can be written" in result.stderr.splitlines()[-1]
+    finally:
+        subprocess.run(["umount", str(tmp_path / "runs" / ".prefect")], check=True)
+
+
+def test_damage_in_a_dataset_is_told(tmp_path):
+    """`dataset verify` leaves with 0 for a whole dataset; with 1, and a line for each problem, for a damaged one."""
+    path = assemble(tmp_path / "heads.zarr", write_heads(tmp_path / "heads", range(2)), {}).path
+    assert CliRunner().invoke(app, ["dataset", "verify", str(path)]).exit_code == 0
+    flip_bit(path / "rgb/c/1/0/0/0/0")
+    damaged = CliRunner().invoke(app, ["dataset", "verify", str(path)])
+    assert damaged.exit_code == 1
+    assert "head procedural-000001 rgb: rgb/c/1/0/0/0/0: its bytes do not match" in damaged.stderr
+    assert "1 problems" in damaged.stdout
 
 
 def test_a_full_disk_is_told_and_survived(tiny, profile_file, tmp_path, environment):

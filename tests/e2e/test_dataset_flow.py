@@ -1,11 +1,15 @@
 """What the dataset flow promises, on a real Prefect server."""
 
+from pathlib import Path
+
 import pytest
 import zarr
 
+from flows.dataset import dataset_flow
 from flows.run_folder import Place
-from flows.stages import stage_flow
-from storage.artifacts import ArtifactStore
+from flows.stages import sized, stage_flow
+from storage.artifacts import ArtifactStore, artifact_key
+from storage.dataset import verify
 from storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from tasks.stages import DATASET_STAGES
 from tests.e2e.runs import build, counts, recorded, summary
@@ -112,23 +116,68 @@ def test_a_hanging_head_is_quarantined(tiny, tmp_path):
 
 
 def test_too_many_quarantined_heads_fail_the_build(tiny, tmp_path):
-    """Past the profile's share, the build fails and says what was wrong with the heads."""
-    generator = {"name": "tests.support.tiny:make", "options": {"failing": [0, 1, 2]}}
-    with pytest.raises(SpinMeRoundError, match=r"max_quarantined_share allows 2: .*seed 0 has no nose"):
-        build(tiny(generator=generator), tmp_path)
+    """Past the profile's share, every build fails and says what was wrong with the heads and what to do."""
+    profile = tiny(generator={"name": "tests.support.tiny:make", "options": {"failing": [0, 1, 2]}})
+    for _ in range(2):
+        with pytest.raises(
+            SpinMeRoundError, match=r"share allows 2: .*seed 0 has no nose.*'spinmeround build' again with --retry-quar"
+        ):
+            build(profile, tmp_path)
 
 
-def test_a_truncated_artifact_is_told_and_made_anew(tiny, tmp_path):
-    """The build that finds it names it and fails; the next one makes it anew, with the same digest."""
+def test_retrying_leaves_other_runs_failures_alone(tiny, tmp_path):
+    """In a shared store, only the failures of the run that asks are forgotten."""
+    profile = tiny(plan={"heads": 2}, generator={"name": "tests.support.tiny:make", "options": {"failing": [1]}})
+    store = ArtifactStore(tmp_path / "store")
+    key = artifact_key("sample", 1, {"seed": 1}, {})
+    store.record_failure("sample", key, "other-000001", "no face", "Traceback", 2)
+    build(profile, tmp_path, store=str(store.root))
+    sized(dataset_flow, profile)(profile, Place(runs=str(tmp_path), store=str(store.root)), retry_quarantined=True)
+    assert {failure.subject for failure in store.failures()} == {"other-000001", "tiny-000001"}
+
+
+def test_a_damaged_input_is_remade_and_no_failure_of_the_head(tiny, tmp_path):
+    """A changed byte in an input is noticed before it is used; remaking it needs no `execution.retries`."""
+    execution = {"shard_size": 4, "workers": 1, "retries": 0}
+    place = Place(runs=str(tmp_path))
+    for stage in ("sample", "score", "screen", "review", "render"):
+        stage_flow(tiny(execution=execution), stage, place)
+    victim = next((tmp_path / "tiny" / "store" / "render").rglob("views.npz"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 16
+    victim.write_bytes(data)
+    found = build(tiny(execution=execution), tmp_path)
+    assert (found["heads"]["written"], found["heads"]["quarantined"]) == (4, 0)
+    assert counts(found)["render"] == (1, 4)
+    assert len(list((tmp_path / "tiny" / "store" / "corrupt").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("stage", "file"), [("mesh", "mesh.npz"), ("write", "rgb/c/0/0/0/0/0")], ids=["mesh", "write"])
+def test_a_truncated_artifact_is_told_and_made_anew(tiny, tmp_path, stage, file):
+    """The build that finds it names it and fails; the next one makes it anew, with the same digest.
+
+    A dataset that shares the damaged file with the artifact is whole again, too.
+    """
     before = build(tiny(), tmp_path)
-    store = tmp_path / "tiny" / "store"
-    victim = next((store / "mesh").rglob("mesh.npz"))
-    victim.write_bytes(victim.read_bytes()[:100])
-    with pytest.raises(CorruptArtifact, match=f"mesh/{victim.parent.name[:12]}"):
+    artifact = next((tmp_path / "tiny" / "store" / stage).glob("??/*"))
+    with (artifact / file).open("r+b") as victim:
+        victim.truncate(100)
+    with pytest.raises(CorruptArtifact, match=f"{stage}/{artifact.name[:12]}"):
         build(tiny(), tmp_path)
     after = build(tiny(), tmp_path)
-    assert counts(after)["mesh"] == (1, 3)
+    assert counts(after)[stage] == (1, 3)
     assert after["dataset"] == before["dataset"]
+    assert verify(Path(after["dataset"]["path"])) == []
+
+
+def test_a_dataset_that_lost_a_file_is_joined_anew(tiny, tmp_path):
+    """The next build notices, joins the same heads again and makes nothing else."""
+    path = Path(build(tiny(), tmp_path)["dataset"]["path"])
+    (path / "normals/c/2/0/0/0/0").unlink()
+    after = build(tiny(), tmp_path)
+    assert counts(after) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (1, 0)}
+    assert after["dataset"]["path"] == str(path)
+    assert verify(path) == []
 
 
 def test_another_profiles_folder_is_refused(tiny, tmp_path):

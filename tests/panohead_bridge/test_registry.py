@@ -54,6 +54,20 @@ def test_bad_options_are_refused(options: dict):
         make_generator(GeneratorConfig(options=options))
 
 
+def strict_factory(*, side: int) -> object:
+    """A factory that takes just one option."""
+    raise AssertionError(side)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"side": 1, "sied": 1}, "'sied'"), ({}, "'side'")], ids=["unknown", "missing"]
+)
+def test_options_that_a_factory_does_not_take_are_named(options: dict, named: str):
+    """An option that is unknown or missing is a ValueError that names it, not a TypeError of the call."""
+    with pytest.raises(ValueError, match=rf"generator\.options: .*{named}.*; it takes side"):
+        make_generator(GeneratorConfig(name=f"{__name__}:strict_factory", options=options))
+
+
 def test_fingerprint_covers_options():
     """Options that change heads change the fingerprint; the same options keep it."""
     prints = [

@@ -129,6 +129,17 @@ def test_damaged_target_is_moved_aside_and_remade(tmp_path: Path) -> None:
     assert len(list((tmp_path / ".corrupt").iterdir())) == 1
 
 
+def test_damaged_manifest_is_moved_aside_where_the_name_is_the_digest(tmp_path: Path) -> None:
+    """A published folder whose manifest is lost or broken makes room for the whole dataset and is kept."""
+    heads = write_heads(tmp_path / "heads", range(2))
+    info = publish(tmp_path / "datasets", heads, ATTRIBUTES)
+    for damage in (Path.unlink, lambda path: path.write_text("{")):
+        damage(info.path / "manifest.json")
+        assert publish(tmp_path / "datasets", heads, ATTRIBUTES) == info
+        assert verify(info.path) == []
+    assert len(list((tmp_path / "datasets" / ".corrupt").iterdir())) == 2
+
+
 def test_other_dataset_is_never_overwritten(tmp_path: Path) -> None:
     """A target that holds another dataset, or anything else, is refused and untouched."""
     heads = write_heads(tmp_path / "heads", range(3))

@@ -1,5 +1,6 @@
 """Latents of a head, and the autoencoder that is trained for them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,16 @@ import pytest
 import torch
 
 from storage.dataset import HeadDataset
+from storage.errors import DatasetError
 from tasks.encode import (
     EncodeParams,
     as_images,
+    autoencoder_factor,
     autoencoder_fingerprint,
     autoencoder_path,
     encode_images,
     load_autoencoder,
+    publish_latents,
 )
 from tasks.train_autoencoder import (
     AutoencoderParams,
@@ -49,6 +53,23 @@ def test_stored_latents_are_those_of_the_pictures(dataset: Path, encode_params: 
         np.testing.assert_allclose(arrays[f"latents/{name}"], expected, atol=2e-3, rtol=2e-3)
         assert torch.allclose(encode_images(autoencoder, images, 1), encode_images(autoencoder, images, 2), atol=1e-5)
     assert data.latents_attributes()["autoencoder"] == autoencoder_fingerprint(encode_params)
+
+
+def test_latents_that_stand_stay(dataset: Path, encode_params: EncodeParams, tmp_path: Path) -> None:
+    """Whole latents of the same autoencoder are left as they are; damaged ones are made from the heads' again."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
+    before = (copy / "latents" / "manifest.json").stat()
+    assert publish_latents(copy, {}, encode_params) == HeadDataset.open(copy).latents_attributes()["digest"]
+    assert (copy / "latents" / "manifest.json").stat().st_ino == before.st_ino
+    (copy / "latents/rgb/c/3/0/0/0/0").unlink()
+    with pytest.raises(DatasetError, match="expected latents of just its 12 heads"):
+        publish_latents(copy, {}, encode_params)
+
+
+def test_the_factor_of_an_autoencoder(encode_params: EncodeParams, tmp_path: Path) -> None:
+    """Four levels halve the side three times; where there is no autoencoder, nothing is known."""
+    assert autoencoder_factor(encode_params) == autoencoder_factor(EncodeParams()) == 8
+    assert autoencoder_factor(EncodeParams(autoencoder=str(tmp_path))) is None
 
 
 def test_a_folder_without_autoencoder_is_refused(tmp_path: Path) -> None:

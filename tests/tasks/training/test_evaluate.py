@@ -10,13 +10,14 @@ import pytest
 from models.diffusion.edm import NoiseSchedule
 from models.geometry.cameras import Cameras, ViewGrid, orbit
 from models.geometry.normals import decode_normals
+from models.identity.arcface import FrontalViews
 from storage.dataset import HeadDataset
 from storage.errors import DatasetError
 from tasks.baselines import MeanTrainingImages, Pictures, nearest_input_view, read_pictures
 from tasks.embed import EmbedParams
 from tasks.encode import EncodeParams
 from tasks.evaluate import choose_subjects, run_evaluation
-from tasks.evaluate_params import EvaluateParams
+from tasks.evaluate_params import EvaluateParams, evaluation_key
 from tasks.sample_views import SampleViewsParams, run_sampling
 from tasks.train import run_training
 from tasks.train_params import TrainParams
@@ -40,9 +41,9 @@ def pipeline(
 def test_subjects_are_held_out_and_their_views_differ(dataset: Path) -> None:
     """Only heads of the test split; given and target views are disjoint; one target is frontal; no chance in it."""
     data = HeadDataset.open(dataset)
-    subjects = choose_subjects(data, QUICK)
+    subjects = choose_subjects(data, QUICK, FrontalViews())
     azimuth = np.abs((data.cameras()["azimuth_deg"] + 180) % 360 - 180)
-    assert subjects == choose_subjects(data, QUICK)
+    assert subjects == choose_subjects(data, QUICK, FrontalViews())
     for subject in subjects:
         assert subject.index in data.split("test")
         assert len({*subject.given, *subject.targets}) == 4
@@ -53,7 +54,30 @@ def test_subjects_are_held_out_and_their_views_differ(dataset: Path) -> None:
 def test_too_many_targets_are_refused(dataset: Path) -> None:
     """The error names the field and what the dataset has."""
     with pytest.raises(DatasetError, match=r"evaluate\.targets"):
-        choose_subjects(HeadDataset.open(dataset), EvaluateParams(targets=12))
+        choose_subjects(HeadDataset.open(dataset), EvaluateParams(targets=12), FrontalViews())
+
+
+def test_frontal_targets_are_the_profiles(dataset: Path) -> None:
+    """What counts as frontal is what `embed.frontal` says; with nothing in its range, no target is chosen for it."""
+    data = HeadDataset.open(dataset)
+    azimuth, elevation = data.cameras()["azimuth_deg"], data.cameras()["elevation_deg"]
+    narrow = FrontalViews(max_azimuth_deg=1.0, max_elevation_deg=1.0)
+    for subject in choose_subjects(data, QUICK.model_copy(update={"conditioning": 0}), narrow):
+        assert (azimuth[subject.targets[0]], elevation[subject.targets[0]]) == (0, 0)
+
+
+def test_lpips_weights_that_are_put_there_later_are_noticed(tmp_path: Path) -> None:
+    """An evaluation's key holds what the file of LPIPS is, not where it is."""
+    embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
+
+    def key(name: str) -> str:
+        return evaluation_key("digest", "training", QUICK.model_copy(update={"lpips_weights": name}), embed)
+
+    absent = key(str(tmp_path / "alex.pth"))
+    assert absent == key(str(tmp_path / "elsewhere.pth"))
+    for name in ("alex.pth", "copy.pth"):
+        (tmp_path / name).write_bytes(b"weights")
+    assert key(str(tmp_path / "alex.pth")) == key(str(tmp_path / "copy.pth")) != absent
 
 
 def test_the_copied_view_is_the_nearest_and_its_normals_turn_with_the_camera() -> None:
