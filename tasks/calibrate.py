@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import Field, model_validator
 
 from models.screening.calibration import (
@@ -229,7 +230,10 @@ def _histogram(
         if (limit := calibration.limits.get(name)) is not None:
             axes.axvline(float(np.clip(limit, bins[0], bins[-1])), color="black", linewidth=1, linestyle="--")
     axes.set_yscale("symlog", linthresh=1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
     axes.tick_params(labelsize=7)
+    axes.xaxis.get_offset_text().set_fontsize(7)
     return _svg(figure)
 
 

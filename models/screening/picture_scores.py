@@ -34,7 +34,7 @@ def silhouette_holes(evidence: Evidence) -> float:
 
 
 def silhouette_pieces(evidence: Evidence) -> float:
-    """Largest share of a preview's silhouette that hangs together with no more than itself."""
+    """Largest share of a preview's silhouette that is apart from its largest piece."""
     shares = []
     for mask in evidence.previews.mask >= 128:
         labels, _ = ndimage.label(mask, np.ones((3, 3)))
