@@ -4,15 +4,14 @@ import numpy as np
 
 from models.geometry.cameras import orbit
 from models.geometry.meshes import MeshParams, density_grid, extract_mesh
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from tests.benchmarks import geometry
 from tests.models.geometry import solids
 
 
 def test_an_unseen_head_is_within_the_targets():
     """With a third of the samples the vertices and half of the normals are already as near as is asked of all."""
-    generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
-    found = geometry.measure(generator, 20_000_007, geometry.all_round(2), 96, 48, "embree", None)
+    cameras = geometry.all_round(2)
+    found = geometry.measure(20_000_007, cameras=cameras, resolution=96, pixels=48, renderer="embree")
     head, everyone = geometry.accuracy([found])
     assert head | {"head": "all"} == everyone
     assert head["p95 [voxel]"] < 0.5
