@@ -19,6 +19,7 @@ from tests.support.tiny import TinyGenerator
 
 HEAD = Head(id="tiny-000001", seed=1)
 PROFILE = """
+extends = "demo"
 name = "tiny"
 generator = { name = "tests.support.tiny:make" }
 plan = { heads = 3 }
