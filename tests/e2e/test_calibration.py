@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from flows.stages import sized
 from models.screening.scores import SCORES
 from storage.errors import ConfigError
 from tasks.calibrate import CalibrateParams
+from tasks.decisions import Decision, Decisions, generator_id
 from tests.e2e.runs import build
 
 SPOILT = [1, 4, 5, 9, 13, 17]
@@ -45,6 +47,22 @@ def test_limits_from_the_truth_drop_the_spoilt_heads(labelled, tmp_path):
     found = build(labelled.model_copy(update={"screen": type(labelled.screen)(**section)}), tmp_path)
     assert found["stages"]["score"]["made"] == 0
     assert found["heads"]["dropped"] >= 6
+
+
+def test_labels_of_a_person(labelled, tmp_path):
+    """Only heads that a person decided on count, with the person's word, whatever the truth is."""
+    said = {f"tiny-{seed:06d}": "drop" if seed in SPOILT[:4] else "keep" for seed in range(16)}
+    now = datetime.now(UTC)
+    decisions = Decisions(
+        generator=generator_id({"generator": labelled.generator}),
+        decisions={name: Decision(decision=word, time=now) for name, word in said.items()},
+    )
+    path = tmp_path / "decisions.json"
+    path.write_bytes(decisions.to_json())
+    files = calibrated(labelled, tmp_path / "runs", keep=0.5, labels=str(path))
+    figures = json.loads(Path(files["calibration.json"]).read_text())
+    assert (figures["sound"], figures["spoilt"]) == (12, 4)
+    assert figures["rows"][1]["kind"] == "spoilt"
 
 
 def test_labels_that_are_not_there_are_named(labelled, tmp_path):
