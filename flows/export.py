@@ -36,6 +36,6 @@ def export_from_run(options: RunOptions, head_id: str, target: Path, *, force: b
     if missing:
         raise ConfigError(
             f"export {head_id}: expected its artifacts {' and '.join(missing)} in {store.root}, found none for these "
-            f"parameters (not made, or the screen dropped the head); run the stages {', '.join(missing)} first"
+            "parameters (not made yet, or the screen dropped the head); spinmeround build makes them"
         )
     return export_head(store, keys, profile.views.cameras(), target)

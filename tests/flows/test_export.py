@@ -105,7 +105,7 @@ def test_a_glb_says_that_the_light_is_in_the_colours(run, tmp_path):
     ("head", "name", "message"),
     [
         ("tiny-000007", "a.glb", "'tiny-000007': expected a head of profile tiny, tiny-000000 to tiny-000002"),
-        ("tiny-000002", "a.glb", "run the stages render, mesh first"),
+        ("tiny-000002", "a.glb", "its artifacts render and mesh in"),
         (HEAD.id, "a.stl", "ends in .glb, .ply, .obj, got '.stl'"),
         (HEAD.id, "nowhere/a.glb", "does not exist"),
     ],
