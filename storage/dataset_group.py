@@ -98,7 +98,7 @@ def _link(source: Path, target: Path) -> None:
         fsync(target)
 
 
-def _write_rows(array: zarr.Array, name: str, spec: ArraySpec, heads: Sequence[HeadEntry]) -> None:
+def _write_rows(array: "zarr.Array[Any]", name: str, spec: ArraySpec, heads: Sequence[HeadEntry]) -> None:
     """Fill a small array, some hundred heads at a time. What has no subject axis must be the same in all heads."""
     shared = _read_small(heads[0], name) if spec.layout == "whole" else None
     if shared is not None:

@@ -29,7 +29,7 @@ class HeadDataset:
         self.attributes = attributes
         self.sizes = sizes
         self.ids: tuple[str, ...] = tuple(attributes["ids"])
-        self._arrays: dict[str, zarr.Array] = {}
+        self._arrays: dict[str, zarr.Array[Any]] = {}
 
     @classmethod
     def open(cls, path: Path) -> "HeadDataset":
@@ -140,7 +140,7 @@ class HeadDataset:
                 f"{self.path}: {head}{name} cannot be read ({error}); run `spinmeround dataset verify`"
             ) from error
 
-    def _open_array(self, name: str) -> zarr.Array:
+    def _open_array(self, name: str) -> "zarr.Array[Any]":
         if name.startswith(LATENTS):
             sizes = check_arrays(self.path / LATENTS, LATENT_ARRAYS)
             if (sizes["subject"], sizes["view"]) != (len(self), self.views):

@@ -109,7 +109,7 @@ LATENT_ARRAYS: Mapping[str, ArraySpec] = {
 
 def create_array(
     group: zarr.Group, name: str, spec: ArraySpec, sizes: Mapping[str, int], codec: PixelCodec
-) -> zarr.Array:
+) -> "zarr.Array[Any]":
     """Make an empty array of the schema in a group; every chunk that is written gets a file, even one of zeros."""
     shape, file_shape = spec.shape(sizes), spec.chunks(sizes)
     sharded = spec.layout == "view"

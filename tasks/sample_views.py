@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from models.diffusion.edm import NoiseSchedule
+from models.diffusion.params import SolverParams
 from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
-from models.diffusion.sampler import SolverParams
 from models.geometry.cameras import Cameras, ViewGrid
 from storage.dataset import HeadDataset
 from storage.errors import DatasetError, environment_errors

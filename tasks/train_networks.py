@@ -12,7 +12,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from models.diffusion.unet import MultiviewUNet, UNetParams, build_unet
+from models.diffusion.params import UNetParams
+from models.diffusion.unet import MultiviewUNet, build_unet
 from models.identity.conditioning import IdentityConditioner
 from tasks.train_params import TextEncoderParams
 

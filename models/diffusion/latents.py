@@ -10,20 +10,23 @@ def encode_pictures(
     vae: AutoencoderKL, pictures: Float[Tensor, "n 3 height width"]
 ) -> Float[Tensor, "n channel latent_height latent_width"]:
     """Means of the latents of pictures in [-1, 1], times the autoencoder's scaling factor (unit variance)."""
-    latents = vae.encode(pictures.to(vae.dtype)).latent_dist.mode()
-    return latents.float() * vae.config["scaling_factor"]
+    latents: Tensor = vae.encode(pictures.to(vae.dtype)).latent_dist.mode()
+    scaling_factor: float = vae.config["scaling_factor"]
+    return latents.float() * scaling_factor
 
 
 def decode_pictures(
     vae: AutoencoderKL, latents: Float[Tensor, "n channel latent_height latent_width"]
 ) -> Float[Tensor, "n 3 height width"]:
     """Pictures in about [-1, 1] of scaled latents, in float32."""
-    return vae.decode((latents / vae.config["scaling_factor"]).to(vae.dtype)).sample.float()
+    pictures: Tensor = vae.decode((latents / vae.config["scaling_factor"]).to(vae.dtype)).sample
+    return pictures.float()
 
 
 def downsampling(vae: AutoencoderKL) -> int:
     """Side of a picture over the side of its latent."""
-    return 2 ** (len(vae.config["block_out_channels"]) - 1)
+    factor: int = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return factor
 
 
 def pair_latents(images: Float[Tensor, "n c h w"], normals: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h w"]:

@@ -25,11 +25,13 @@ from models.diffusion.edm import NoiseSchedule
 from models.diffusion.groups import ALLOWED_CONDITIONING, check_cameras, plan_groups
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
+from models.diffusion.params import SolverParams
 from models.diffusion.rays import encode_rays, reference_view
-from models.diffusion.sampler import SolverParams, draw_noise, edm_sampler, seeded_generators
+from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
 from models.diffusion.unet import MultiviewUNet
 from models.geometry.cameras import Cameras
-from models.identity.conditioning import IDENTITY_WIDTH, IdentityConditioner, PromptTokens
+from models.identity.conditioning import IDENTITY_WIDTH, IdentityConditioner
+from models.identity.prompt import PromptTokens
 
 
 @dataclass
@@ -65,8 +67,9 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         prompt: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder)
-        self.register_to_config(prompt=PromptTokens(**(prompt or {})).model_dump(mode="json"))
+        self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder)  # type: ignore[no-untyped-call]
+        tokens = PromptTokens(**(prompt or {}))
+        self.register_to_config(prompt=tokens.model_dump(mode="json"))  # type: ignore[no-untyped-call]
         self.image_processor = VaeImageProcessor(
             vae_scale_factor=downsampling(vae), vae_latent_channels=vae.config["latent_channels"], do_resize=False
         )
@@ -132,7 +135,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         generated = [target for group in groups for target in group]
         firsts = [generated.index(target) for target in range(len(cameras))]
         output = self._decode(latents[firsts], output_type)
-        self.maybe_free_model_hooks()
+        self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output
 
     def _check_parts(self) -> None:
@@ -147,7 +150,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
 
     def _targets(self, given: int) -> int:
         """Targets of a group with this many conditioning views."""
-        views = self.unet.config["views"]
+        views: int = self.unet.config["views"]
         allowed = [m for m in ALLOWED_CONDITIONING if m < views]
         if given not in allowed:
             raise ValueError(f"conditioning: expected {' or '.join(map(str, allowed))} views, got {given}")

@@ -24,7 +24,8 @@ def draw_noise(shape: Sequence[int], generators: Generators, device: torch.devic
     number of generators."""
     if len(generators) != shape[0]:
         raise ValueError(f"generators: expected {shape[0]}, one a sample, got {len(generators)}")
-    return randn_tensor(tuple(shape), generator=list(generators), device=torch.device(device))
+    noise: Tensor = randn_tensor(tuple(shape), generator=list(generators), device=torch.device(device))
+    return noise
 
 
 def edm_sampler(

@@ -48,12 +48,13 @@ def build_unet(params: UNetParams) -> "MultiviewUNet":
         "norm_num_groups": params.norm_groups,
         "cross_attention_dim": params.cross_attention_dim,
     }
-    return MultiviewUNet(
+    model: MultiviewUNet = MultiviewUNet(
         base=base,
         views=params.views,
         ray_encoding=params.ray_encoding,
         multiview_factors=params.multiview_factors,
     )
+    return model
 
 
 class MultiviewTransformerBlock(nn.Module):
@@ -111,7 +112,8 @@ class MultiviewTransformerBlock(nn.Module):
             attention_mask=encoder_attention_mask,
             **kwargs,
         )
-        return hidden + self.ff(self.norm3(hidden))
+        output: Tensor = hidden + self.ff(self.norm3(hidden))
+        return output
 
 
 class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
@@ -126,7 +128,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
     _repeated_blocks: ClassVar[list[str]] = ["MultiviewTransformerBlock"]  # type: ignore[misc]
     _skip_layerwise_casting_patterns: ClassVar[list[str]] = ["norm"]  # type: ignore[misc,assignment]
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         base: dict[str, Any],
@@ -136,7 +138,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         time_scale: float = TIME_SCALE,
         time_shift: float = TIME_SHIFT,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         if base.get("in_channels", 4) != base.get("out_channels", 4):
             raise ValueError(
                 f"base: expected as many channels in as out (a text-to-image UNet), got {base['in_channels']} and "
@@ -168,7 +170,9 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         and the mask stay random, or are zero with `zero_pose`. Raises ValueError for a UNet of another type.
         """
         base = {name: value for name, value in unet.config.items() if not name.startswith("_")}
-        model = cls(base=base, views=views, ray_encoding=ray_encoding, multiview_factors=multiview_factors)
+        model: MultiviewUNet = cls(
+            base=base, views=views, ray_encoding=ray_encoding, multiview_factors=multiview_factors
+        )
         nn.Module.to(model, device=unet.device, dtype=unet.dtype)  # ModelMixin.to warns of nothing when given a dtype
         weights = dict(unet.state_dict())
         conv_in, conv_out = weights["conv_in.weight"], weights["conv_out.weight"]
@@ -205,7 +209,8 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
             cross_attention_kwargs={"views": views},
             return_dict=False,
         )[0]
-        return rearrange(output, "(b p) c h w -> b p c h w", p=views)
+        raw: Tensor = rearrange(output, "(b p) c h w -> b p c h w", p=views)
+        return raw
 
 
 def _install_multiview_blocks(unet: UNet2DConditionModel, factors: set[int]) -> None:

@@ -59,12 +59,16 @@ def _places(cameras: Cameras, mesh: TriangleMesh, vertices: np.ndarray, side: in
 
 def _inside(mask: UInt8[np.ndarray, "height width"], places: Float64[np.ndarray, "vertex 2"]) -> Bool[np.ndarray, " v"]:
     """Whether all pixels that a place is interpolated from are wholly of the head."""
-    return _sampled(mask == 255, places) > 1.0 - 1e-9
+    inside: Bool[np.ndarray, " v"] = _sampled(mask == 255, places) > 1.0 - 1e-9
+    return inside
 
 
 def _sampled(values: np.ndarray, places: Float64[np.ndarray, "vertex 2"]) -> Float64[np.ndarray, " vertex"]:
     """Bilinear interpolation; zero outside of the picture."""
-    return map_coordinates(values, places.T, output=np.float64, order=1, mode="constant")
+    sampled: Float64[np.ndarray, " vertex"] = map_coordinates(
+        values, places.T, output=np.float64, order=1, mode="constant"
+    )
+    return sampled
 
 
 def _filled(
@@ -76,4 +80,5 @@ def _filled(
     colours = total / np.maximum(weights, 1e-12)[:, None]
     nearest = cKDTree(mesh.vertices[seen]).query(mesh.vertices[~seen])[1]
     colours[~seen] = colours[seen][nearest]
-    return np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(colours, 0, 255))
+    return levels.astype(np.uint8)

@@ -52,7 +52,8 @@ def world_normals_to_camera(
     normals: Float[np.ndarray, "view height width 3"], cameras: Cameras
 ) -> Float32[np.ndarray, "view height width 3"]:
     """The same vectors in each camera's own axes (x right, y down, z forward): facing normals have z < 0."""
-    return np.einsum("vji,vhwj->vhwi", cameras.cam2world[:, :3, :3], normals).astype(np.float32)
+    turned: np.ndarray = np.einsum("vji,vhwj->vhwi", cameras.cam2world[:, :3, :3], normals)
+    return turned.astype(np.float32)
 
 
 def fill_normals_under_mask(

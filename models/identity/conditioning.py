@@ -45,13 +45,17 @@ class IdentityConditioner(nn.Module):
         # CLIPTextModel.forward takes no embeddings, so the replacement is made where it looks the tokens up
         handle = self.text_encoder.get_input_embeddings().register_forward_hook(replace)
         try:
-            return self.text_encoder(tokens).last_hidden_state
+            return self._states(tokens)
         finally:
             handle.remove()
 
     def unconditional(self, n: int) -> Float[Tensor, "n length width"]:
         """Text states of the empty prompt, n times."""
-        return self.text_encoder(self._ids(self.tokens.empty(), n)).last_hidden_state
+        return self._states(self._ids(self.tokens.empty(), n))
+
+    def _states(self, tokens: Int64[Tensor, "n length"]) -> Float[Tensor, "n length width"]:
+        states: Tensor = self.text_encoder(tokens).last_hidden_state
+        return states
 
     def _ids(self, prompt: list[int], n: int) -> Int64[Tensor, "n length"]:
         return repeat(torch.tensor(prompt, device=self.text_encoder.device), "l -> n l", n=n)

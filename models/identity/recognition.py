@@ -56,7 +56,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "crop channel h w"]) -> Float[Tensor, "crop channel h w"]:
-        return features + self.layers(features)
+        residual: Tensor = self.layers(features)
+        return features + residual
 
 
 class RecognitionNetwork(nn.Module):
@@ -90,7 +91,8 @@ class RecognitionNetwork(nn.Module):
 
     def embed_reduced(self, crops: Float[Tensor, "crop 3 56 56"]) -> Float[Tensor, "crop embedding"]:
         """Embeddings of crops that `reduce_crops` has made smaller."""
-        return self.head(self.trunk(crops))
+        embeddings: Tensor = self.head(self.trunk(crops))
+        return embeddings
 
 
 def reduce_crops(crops: Float[Tensor, "crop 3 112 112"]) -> Float[Tensor, "crop 3 56 56"]:

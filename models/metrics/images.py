@@ -65,7 +65,7 @@ def _as_unit(pictures: Pictures) -> Float64[np.ndarray, "*batch height width 3"]
 
 
 def _ssim_of_one(predicted: Float64[np.ndarray, "h w 3"], target: Float64[np.ndarray, "h w 3"]) -> float:
-    return structural_similarity(
+    similarity: float = structural_similarity(  # type: ignore[no-untyped-call]
         predicted,
         target,
         data_range=1.0,
@@ -74,3 +74,4 @@ def _ssim_of_one(predicted: Float64[np.ndarray, "h w 3"], target: Float64[np.nda
         sigma=1.5,
         use_sample_covariance=False,
     )
+    return similarity

@@ -46,7 +46,7 @@ def silhouette_pieces(evidence: Evidence) -> float:
 def silhouette_spikes(evidence: Evidence) -> float:
     """Largest share of a preview's silhouette that opening by a disk of a 32nd of the side removes."""
     masks = evidence.previews.mask >= 128
-    disk = morphology.disk(max(1, masks.shape[-1] // 32))
+    disk = morphology.disk(max(1, masks.shape[-1] // 32))  # type: ignore[no-untyped-call]
     shares = []
     for mask in masks:
         padded = np.pad(mask, disk.shape[0], mode="edge")
@@ -201,4 +201,5 @@ def _cells() -> int:
 
 
 def _cell(coordinate: Float32[np.ndarray, " point"]) -> Int[np.ndarray, " point"]:
-    return np.clip(((coordinate + 0.5) / SEAM_CELL).astype(int), 0, _cells() - 1)
+    cell: Int[np.ndarray, " point"] = np.clip(((coordinate + 0.5) / SEAM_CELL).astype(int), 0, _cells() - 1)
+    return cell

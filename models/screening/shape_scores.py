@@ -105,8 +105,10 @@ def _face(solid: Solid) -> Bool[np.ndarray, "x y z"]:
 
 def _one_sided(solid: Solid, values: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
     side = 1 + 2 * round(COUNTERPART / solid.voxel)
-    return values - ndimage.maximum_filter(values[::-1], side)
+    excess: Float32[np.ndarray, "x y z"] = values - ndimage.maximum_filter(values[::-1], side)
+    return excess
 
 
 def _near(places: Bool[np.ndarray, "x y z"], voxel: float) -> Bool[np.ndarray, "x y z"]:
-    return ndimage.maximum_filter(places, 1 + 2 * round(COUNTERPART / voxel))
+    grown: Bool[np.ndarray, "x y z"] = ndimage.maximum_filter(places, 1 + 2 * round(COUNTERPART / voxel))
+    return grown

@@ -193,4 +193,5 @@ def _develop(samples: Samples) -> Rendering:
 
 
 def _to_bytes(values: Float32[np.ndarray, "*axis"]) -> UInt8[np.ndarray, "*axis"]:
-    return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(values, 0.0, 1.0) * 255.0)
+    return levels.astype(np.uint8)

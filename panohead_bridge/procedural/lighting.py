@@ -38,12 +38,14 @@ def soft_light(distance: Callable[[Points], Scalars], points: Vectors, normals: 
         _lambert(normals, FILL_DIRECTION, 0.35)[:, None] * FILL
         + _lambert(normals, BACK_DIRECTION, 0.35)[:, None] * BACK
     )
-    return ambient + key[:, None] * KEY + fill * (0.4 + 0.6 * open_sky)
+    light: Vectors = ambient + key[:, None] * KEY + fill * (0.4 + 0.6 * open_sky)
+    return light
 
 
 def _lambert(normals: Vectors, direction: np.ndarray, wrap: float) -> Float32[np.ndarray, " vertex"]:
     cosine = normals @ (direction / np.linalg.norm(direction)).astype(np.float32)
-    return np.maximum((cosine + wrap) / (1.0 + wrap), 0.0)
+    lit: Float32[np.ndarray, " vertex"] = np.maximum((cosine + wrap) / (1.0 + wrap), 0.0)
+    return lit
 
 
 def _occlusion(
@@ -51,7 +53,8 @@ def _occlusion(
 ) -> Float32[np.ndarray, " vertex"]:
     """Share of the sky, 0 to 1, that nearby surface takes away."""
     closed = [np.clip(1.0 - in_chunks(distance, points + normals * s) / s, 0.0, 1.0) for s in OCCLUSION_STEPS]
-    return np.mean(closed, axis=0)
+    share: Float32[np.ndarray, " vertex"] = np.mean(closed, axis=0)
+    return share
 
 
 def _shadow(distance: Callable[[Points], Scalars], points: Vectors, normals: Vectors) -> Float32[np.ndarray, " vertex"]:

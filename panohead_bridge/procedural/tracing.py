@@ -61,7 +61,7 @@ def in_chunks(
     """`function` on all points, a chunk at a time, without gradients."""
     columns = torch.from_numpy(np.ascontiguousarray(points.T))
     with torch.inference_mode():
-        results = [function(Points(*chunk.unbind(0))) for chunk in columns.split(CHUNK, dim=1)]
+        results = [function(Points(*chunk.unbind(0))) for chunk in torch.split(columns, CHUNK, dim=1)]
     return torch.cat(results, dim=-1).numpy() if results else np.zeros(0, np.float32)
 
 
@@ -69,15 +69,18 @@ def in_chunks(
 def gradient(distance: Distance, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, "point 3"]:
     """The exact gradient of a signed distance, by automatic differentiation."""
     columns = torch.from_numpy(np.ascontiguousarray(points.T))
-    slopes = []
-    for chunk in columns.split(CHUNK, dim=1):
+    slopes: list[Tensor] = []
+    for chunk in torch.split(columns, CHUNK, dim=1):
         leaf = chunk.contiguous().requires_grad_(True)
         slopes.extend(torch.autograd.grad(distance(Points(*leaf.unbind(0))).sum(), leaf))
     return torch.cat(slopes, dim=1).T.contiguous().numpy() if slopes else np.zeros((0, 3), np.float32)
 
 
 def unit(vectors: Float32[np.ndarray, "*axis 3"]) -> Float32[np.ndarray, "*axis 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    scaled: Float32[np.ndarray, "*axis 3"] = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12
+    )
+    return scaled
 
 
 def cells_for(resolution: int) -> int:
@@ -132,7 +135,7 @@ class TracedSurface:
     @staticmethod
     def of(distance: Distance, light: Callable[..., Float32[np.ndarray, "vertex 3"]], cells: int) -> "TracedSurface":
         crop, low = _around_head(narrow_band(distance, cells))
-        vertices, faces, _, _ = marching_cubes(crop, 0.0, gradient_direction="ascent")
+        vertices, faces, _, _ = marching_cubes(crop, 0.0, gradient_direction="ascent")  # type: ignore[no-untyped-call]
         vertices = ((vertices + low + 0.5) / cells - 0.5).astype(np.float32)
         normals = unit(gradient(distance, vertices))
         scene = EmbreeScene()

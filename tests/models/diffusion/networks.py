@@ -6,10 +6,11 @@ from einops import rearrange
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.diffusion.denoiser import Conditions
+from models.diffusion.params import UNetParams
 from models.diffusion.rays import encode_rays, reference_view
-from models.diffusion.unet import MultiviewUNet, UNetParams, build_unet
+from models.diffusion.unet import MultiviewUNet, build_unet
 from models.geometry.cameras import ViewGrid
-from models.identity.conditioning import PromptTokens
+from models.identity.prompt import PromptTokens
 
 TINY = UNetParams(
     sample_size=4,

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from models.diffusion.edm import NoiseSchedule
+from models.diffusion.params import SolverParams
 from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
-from models.diffusion.sampler import SolverParams
 from models.geometry.cameras import Cameras, ViewGrid, orbit
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
 

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from models.diffusion.denoiser import Denoise
 from models.diffusion.edm import NoiseSchedule, precondition
-from models.diffusion.sampler import SolverParams, draw_noise, edm_sampler, seeded_generators
+from models.diffusion.params import SolverParams
+from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
 
 MEAN, STD = 1.5, 0.6
 
