@@ -1,5 +1,6 @@
 """The sampling flow: views of a head from the trained model of a profile, as pictures in a folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import flow, task
@@ -9,6 +10,7 @@ from prefect.states import Completed
 from flows.dataset import find_dataset
 from flows.evaluation import require_training
 from flows.profile import Profile
+from flows.progress import progress
 from flows.run_folder import Place
 from flows.session import current, joined, worker_count
 from flows.stages import TASK_OPTIONS, submit
@@ -32,10 +34,29 @@ def sample_task(dataset: Published, training: str, params: SampleViewsParams, fo
     """Generate and write, in a process of its own that has all cores."""
     session = current()
     with session.pool.alone(threads=worker_count(session.profile)) as worker:
-        files = worker.call(_sample, session.store.root, dataset.path, training, params, Path(folder))
+        arguments = (session.store.root, dataset.path, training, params, Path(folder))
+        files = worker.call(_sample, *arguments, report=_show)
     return Completed(message=f"{len(files)} files in {folder}", data=files)
 
 
-def _sample(store: Path, dataset: Path, training: str, params: SampleViewsParams, folder: Path) -> list[str]:
+def _show(report: tuple[int, int]) -> None:
+    """Shows (steps done, steps in all) reports, which begin with the first step done."""
+    done, steps = report
+    if done == 1:
+        progress().stage("sample", steps)
+    progress().advance("sample")
+
+
+def _sample(
+    store: Path,
+    dataset: Path,
+    training: str,
+    params: SampleViewsParams,
+    folder: Path,
+    report: Callable[[tuple[int, int]], None],
+) -> list[str]:
+    def step(done: int, steps: int) -> None:
+        report((done, steps))
+
     pipeline = load_training(ArtifactStore(store).open("train", training).path).pipeline
-    return [str(path) for path in run_sampling(pipeline, dataset, params, folder)]
+    return [str(path) for path in run_sampling(pipeline, dataset, params, folder, step)]

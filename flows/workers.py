@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -217,7 +218,7 @@ def _serve(pipe: Connection, threads: int) -> None:
     """The worker's life: answer calls until the pipe closes."""
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    os.environ["TQDM_DISABLE"] = "1"
+    silence_libraries()
     # a worker starts no process, so its semaphores (tqdm makes one) need no names that outlive it when it is killed
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -231,6 +232,15 @@ def _serve(pipe: Connection, threads: int) -> None:
             pipe.send((True, _raised(error)))
             continue
         pipe.send((True, _attempt(function, (*args, lambda value: pipe.send((False, value))) if reports else args)))
+
+
+def silence_libraries() -> None:
+    """No bars of libraries in this process: what is to be seen goes through the parent's, or as lines to a log."""
+    os.environ["TQDM_DISABLE"] = "1"  # read once, when tqdm is first imported
+    for library in ("diffusers", "transformers"):  # the parent's main module, imported here too, may have used them
+        logging = sys.modules.get(f"{library}.utils.logging")
+        if logging is not None:
+            logging.disable_progress_bar()
 
 
 def _attempt(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

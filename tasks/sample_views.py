@@ -6,6 +6,7 @@ alone, or from nothing. Written are `view-NN.png` and `normals-NN.png` in the or
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -50,9 +51,15 @@ class SampleViewsParams(StageParams):
 
 
 def run_sampling(
-    pipeline: Path | SpinMeRoundPipeline, dataset: Path | None, params: SampleViewsParams, folder: Path
+    pipeline: Path | SpinMeRoundPipeline,
+    dataset: Path | None,
+    params: SampleViewsParams,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Samples and writes; returns the files. `dataset` may be None for condition 'nothing'.
+
+    `progress(done, steps)` follows each step; a pipeline loaded here draws no bar of its own.
 
     Raises DatasetError for an unknown head or view, ValueError where no dataset is given.
     """
@@ -61,6 +68,7 @@ def run_sampling(
         if not (model / "model_index.json").is_file():
             raise ValueError(f"pipeline: expected a trained pipeline (model_index.json), found none in {model}")
         model = SpinMeRoundPipeline.from_pretrained(model, local_files_only=True)
+        model.set_progress_bar_config(disable=True)
     identity, conditioning = _given(dataset, params)
     cameras = params.views.cameras()
     output = model(
@@ -73,6 +81,7 @@ def run_sampling(
         generator=torch.Generator().manual_seed(params.seed),
         batch_size=params.batch,
         output_type="np",
+        progress=progress,
     )
     return write_samples(output, cameras, conditioning, folder)
 

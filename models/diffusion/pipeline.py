@@ -7,6 +7,7 @@ Pictures are in [0, 1], normals in the dataset's colours (n + 1) / 2 of the worl
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -94,14 +95,16 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         batch_size: int = 1,
         output_type: str = "pil",
         callback: Callable[[int, Tensor], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> SpinMeRoundOutput:
         """Generates the views of `cameras`.
 
-        `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning
-        views, where sampling also starts from sigma 700 instead of 80. `batch_size` groups are generated at once, which
+        `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning views,
+        where sampling also starts from sigma 700 instead of 80. `batch_size` groups are generated at once, which
         changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `callback(step, latents)`
-        follows each step. Raises ValueError for other than 0, 1 or 3 conditioning views, pictures of another size than
-        the model's, a camera inside the head and a NaN embedding.
+        follows each step, and so does `progress(done, steps)`, which counts over all batches. Raises ValueError for
+        other than 0, 1 or 3 conditioning views, pictures of another size than the model's, a camera inside the head and
+        a NaN embedding.
         """
         check_cameras("cameras", cameras)
         if batch_size < 1:
@@ -116,10 +119,13 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         batches = [groups[start : start + batch_size] for start in range(0, len(groups), batch_size)]
         device = "cpu" if generator is None else generator.device
         seeds = torch.randint(2**62, (len(groups),), generator=generator, device=device).tolist()
-        with self.progress_bar(total=len(batches) * schedule.steps) as progress:
+        done, steps = count(1), len(batches) * schedule.steps
+        with self.progress_bar(total=steps) as bar:
 
             def advance(step: int, latents: Tensor) -> None:
-                progress.update()
+                bar.update()
+                if progress is not None:
+                    progress(next(done), steps)
                 if callback is not None:
                     callback(step, latents)
 

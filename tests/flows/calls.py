@@ -24,6 +24,10 @@ def threads() -> str:
     return os.environ["OMP_NUM_THREADS"]
 
 
+def bars_disabled() -> str:
+    return os.environ["TQDM_DISABLE"]
+
+
 def fail(message: str) -> None:
     raise RuntimeError(message)
 

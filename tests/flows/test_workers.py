@@ -1,9 +1,12 @@
 """Workers: they answer, they die without harm, and they never outlive their parent."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +26,15 @@ def test_answers_and_stays_warm(worker):
     assert worker.call(calls.double, 21) == 42
     assert worker.call(calls.process_id) == worker.call(calls.process_id) != os.getpid()
     assert worker.call(calls.threads) == "1"
+
+
+def test_libraries_draw_no_bars(worker, tmp_path):
+    """Nothing is said where a pipeline is saved and loaded, not even by libraries that were imported before."""
+    assert worker.call(calls.bars_disabled) == "1"
+    command = [sys.executable, "-m", "tests.flows.pipelines", str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert (tmp_path / "model_index.json").is_file()
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_reports_arrive_in_order(worker):

@@ -124,9 +124,16 @@ def test_pictures_may_come_as_pil(pipeline: SpinMeRoundPipeline) -> None:
 
 
 def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
-    """Two batches of two steps: four calls, with the latents of all views of the batch."""
+    """Two batches of two steps: four calls, with the latents of all views of the batch; progress counts them all."""
     seen: list[tuple[int, tuple[int, ...]]] = []
-    sample(pipeline, range(1, 7), callback=lambda step, latents: seen.append((step, tuple(latents.shape))))
+    counted: list[tuple[int, int]] = []
+    sample(
+        pipeline,
+        range(1, 7),
+        callback=lambda step, latents: seen.append((step, tuple(latents.shape))),
+        progress=lambda done, steps: counted.append((done, steps)),
+    )
+    assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert seen == [(0, (1, 4, 8, 4, 4)), (1, (1, 4, 8, 4, 4))] * 2
 
 

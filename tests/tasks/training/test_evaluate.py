@@ -123,8 +123,10 @@ def test_evaluation_writes_what_the_report_reads(dataset: Path, pipeline: Path, 
 
 
 @pytest.mark.parametrize("condition", ["views", "identity", "nothing"])
-def test_sampling_writes_pictures_and_a_sheet(dataset: Path, pipeline: Path, tmp_path: Path, condition: str) -> None:
-    """One picture and one normal map a camera, the cameras' angles, and a contact sheet."""
+def test_sampling_writes_pictures_and_a_sheet(
+    dataset: Path, pipeline: Path, tmp_path: Path, condition: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One picture and one normal map a camera, the cameras' angles, and a contact sheet; steps are told, not drawn."""
     head = HeadDataset.open(dataset).ids[0] if condition != "nothing" else None
     params = SampleViewsParams(
         condition=condition,
@@ -132,7 +134,11 @@ def test_sampling_writes_pictures_and_a_sheet(dataset: Path, pipeline: Path, tmp
         views=ViewGrid(azimuths=3, elevations_deg=(0.0,)),
         schedule=NoiseSchedule(steps=2),
     )
-    files = {file.name for file in run_sampling(pipeline, dataset, params, tmp_path)}
+    seen: list[tuple[int, int]] = []
+    files = {file.name for file in run_sampling(pipeline, dataset, params, tmp_path, lambda *step: seen.append(step))}
+    assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
+    assert len(seen) >= 2
+    assert "%|" not in capfd.readouterr().err
     pictures = {f"{kind}-0{number}.png" for kind in ("view", "normals") for number in range(3)}
     assert files == pictures | {"cameras.json", "sheet.png"}
     angles = json.loads((tmp_path / "cameras.json").read_text())
