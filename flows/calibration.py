@@ -34,12 +34,15 @@ def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = P
 def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     """Choose the limits and write them, with their figures, into the run's folder."""
     session = current()
+    session.check_quarantined()
     labels = _labels(session, params.labels)
     heads = [head for head in session.heads if head.id in labels and _scored(session, head)]
     scores = [load_scores(session.store.open("score", session.keys[head.id]["score"]).path) for head in heads]
     chosen = [labels[head.id] for head in heads]
+    lost = sum(not _scored(session, head) for head in session.heads)
     told = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
-    found = calibrate(scores, chosen, params, told)
+    told += f" ({lost} failed and are left out)" if lost else ""
+    found = calibrate(scores, chosen, params, generator=session.profile.generator.name, heads=told)
     with environment_errors(session.folder.root):
         files = write_calibration(found, scores, chosen, session.folder.root)
     create_markdown_artifact(f"{found.origin}\n\n```toml\n{toml(found)}```", key="screening", description="Limits")

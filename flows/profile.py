@@ -79,7 +79,7 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Profile":
-        for contradiction in (_held_out, _frontal, _group_sizes, _text_width, _latent_size):
+        for contradiction in (_held_out, _frontal, _group_sizes, _text_width, _latent_size, _screened_generator):
             if problem := contradiction(self):
                 raise ValueError(problem)
         return self
@@ -116,6 +116,16 @@ def _group_sizes(profile: Profile) -> str | None:
     return (
         f"{name}: expected at most {most} views (views has {profile.views.views}, train.unet.views is "
         f"{profile.train.unet.views}), got {size} conditioning and target views together"
+    )
+
+
+def _screened_generator(profile: Profile) -> str | None:
+    found, expected = profile.generator.name, profile.screen.generator
+    if not expected or found == expected:
+        return None
+    return (
+        f"screen.generator: the limits were found for {expected!r}, the profile's generator is {found!r}; begin "
+        "without limits (screen.generator='' and screen.limits={}) and find your own by 'spinmeround screen calibrate'"
     )
 
 

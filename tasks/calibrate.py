@@ -82,6 +82,7 @@ class Calibration:
     rows: tuple[CaughtRow, ...]
     sound: int
     spoilt: int
+    generator: str
     origin: str
 
 
@@ -100,9 +101,14 @@ def truth(generator: HeadGenerator, seeds: Sequence[int]) -> list[Label]:
 
 
 def calibrate(
-    scores: Sequence[Mapping[str, float | None]], labels: Sequence[Label], params: CalibrateParams, heads: str
+    scores: Sequence[Mapping[str, float | None]],
+    labels: Sequence[Label],
+    params: CalibrateParams,
+    *,
+    generator: str,
+    heads: str,
 ) -> Calibration:
-    """Limits for these labelled scores; `heads` says in words whose they are.
+    """Limits for these labelled scores of a generator's heads; `heads` says in words which ones.
 
     Raises ConfigError where one sort of label is missing, or no limits reach what is wanted.
     """
@@ -131,6 +137,7 @@ def calibrate(
         rows=tuple(caught_rows(dropped(found, limits), labels)),
         sound=sound,
         spoilt=spoilt,
+        generator=generator,
         origin=origin,
     )
 
@@ -156,8 +163,9 @@ def _row(kind: str, strength: str, within: Sequence[bool], gone: np.ndarray) -> 
 
 def toml(calibration: Calibration) -> str:
     """The limits as a profile has them."""
-    lines = [f"{name} = {limit:.6g}" for name, limit in calibration.limits.items()]
-    return "\n".join(["[screen]", f"origin = {json.dumps(calibration.origin)}", "", "[screen.limits]", *lines, ""])
+    told = [f"{name} = {json.dumps(getattr(calibration, name))}" for name in ("generator", "origin")]
+    limits = [f"{name} = {limit:.6g}" for name, limit in calibration.limits.items()]
+    return "\n".join(["[screen]", *told, "", "[screen.limits]", *limits, ""])
 
 
 def write_calibration(

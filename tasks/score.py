@@ -34,8 +34,12 @@ TURN_ROUND = np.array([-1.0, 1.0, -1.0], np.float32)
 class ScoreParams(StageParams):
     """The evidence that scores are taken from."""
 
-    level: float = Field(10.0, gt=0.0, description="Density of the surface")
+    level: float = Field(10.0, gt=0.0, description="Density of the surface, as mesh.level is for the mesh")
     cells: int = Field(126, ge=32, le=512, multiple_of=2, description="Cells of the coarse density grid along an axis")
+    trim_border: float = Field(0.0, ge=0.0, lt=0.5, description="Share of the grid emptied at each face of the cube")
+    trim_top: float | None = Field(
+        None, ge=0.0, lt=0.5, description="Share emptied at the top face (+y); as trim_border where it is not given"
+    )
     recognition: str = Field(
         "embedded", description="'embedded', the path of an ArcFace ONNX file, or 'none' to leave that score out"
     )
@@ -63,6 +67,17 @@ def back_similarity(
     return float(front @ back / np.maximum(np.linalg.norm(front) * np.linalg.norm(back), 1e-12))
 
 
+def trimmed(density: Float32[np.ndarray, "x y z"], params: ScoreParams) -> Float32[np.ndarray, "x y z"]:
+    """The density with the border emptied that the mesh will not have either (`mesh.trim_border`, `mesh.trim_top`)."""
+    side = int(params.trim_border * len(density))
+    top = side if params.trim_top is None else int(params.trim_top * len(density))
+    end = len(density) - side
+    kept = (slice(side, end), slice(side, len(density) - top), slice(side, end))
+    emptied = np.full_like(density, min(float(density.min()), 0.0))
+    emptied[kept] = density[kept]
+    return emptied
+
+
 def _weights(sections: Mapping[str, Any]) -> str:
     network = sections["score"].recognition
     return "" if network == "none" else fingerprint(recognition_path(network))
@@ -84,11 +99,13 @@ def _make(job: StageJob) -> None:
     similarity = None
     if params.recognition != "none" and landmarks is not None:
         similarity = back_similarity(previews, cameras, landmarks, recognition_path(params.recognition))
+    density = refined_density_grid(
+        lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
+    )
     evidence = Evidence(
-        density=refined_density_grid(
-            lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
-        ),
+        density=trimmed(density, params),
         level=params.level,
+        box_warp=generator.box_warp,
         previews=previews,
         cameras=cameras,
         back_similarity=similarity,
@@ -98,7 +115,7 @@ def _make(job: StageJob) -> None:
 
 SCORE = Stage(
     name="score",
-    version=1,
+    version=2,
     reads=("generator", "score"),
     inputs=("sample",),
     gated=False,

@@ -50,6 +50,7 @@ class ScreenParams(StageParams):
     """Limits of the scores; a head at a limit is kept."""
 
     limits: ScreenLimits = ScreenLimits()
+    generator: str = Field("", description="Generator that the limits were found for; a profile of another is refused")
     origin: str = Field("", description="Where the limits come from: heads, labels, date")
 
 

@@ -21,13 +21,15 @@ from storage.records import Rendering
 class Evidence:
     """Cheap evidence on one head.
 
-    `density` holds samples at the nodes of a regular grid over the whole cube, inside where they are above
-    `level`. `previews` come from `cameras`, all round. `back_similarity` is the cosine between the embeddings
-    of the face and of what is in its place on the back of the head, None where no network was asked.
+    `density` holds samples at the nodes of a regular grid over the whole cube of side `box_warp` (world units),
+    inside where they are above `level`. `previews` come from `cameras`, all round. `back_similarity` is the cosine
+    between the embeddings of the face and of what is in its place on the back of the head, None where no network
+    was asked.
     """
 
     density: Float32[np.ndarray, "x y z"]
     level: float
+    box_warp: float
     previews: Rendering
     cameras: Cameras
     back_similarity: float | None = None

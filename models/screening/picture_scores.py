@@ -156,13 +156,15 @@ def _correlation(
 
 
 def _seen_surface(evidence: Evidence) -> tuple[Float32[np.ndarray, "point 3"], Float32[np.ndarray, "point 3"]]:
-    """Points of the surface that the previews show away from outlines, and their log colours."""
+    """Points of the surface that the previews show away from outlines, in sides of the cube, and their log colours."""
     previews, cameras = evidence.previews, evidence.cameras
     origins, directions = pixel_rays(cameras, previews.depth.shape[-1])
     along = np.einsum("vhwi,vi->vhw", directions, cameras.cam2world[:, :3, 2])
     points = origins + (previews.depth / along)[..., None] * directions
     solid = np.isfinite(previews.depth) & (ndimage.minimum_filter(previews.mask, (1, 3, 3)) > 250)
-    return points[solid].astype(np.float32), np.log(previews.rgb[solid].astype(np.float32) + np.float32(DARK))
+    return (points[solid] / evidence.box_warp).astype(np.float32), np.log(
+        previews.rgb[solid].astype(np.float32) + np.float32(DARK)
+    )
 
 
 def _jump_across(

@@ -51,18 +51,14 @@ def main(
     judged = _scored(profile, first_seed, heads, store, workers)
     seconds = perf_counter() - began
     known, kinds = _labelled(*chosen), np.array([label.kind for label in chosen[1]])
-    try:
-        loss = pick(cross_validated(known), keep=keep).allowed
-    except ValueError as error:
-        raise ConfigError(f"--{error}; ask for less, or choose on more heads") from error
-    limits = choose_limits(known, loss)
+    limits = _chosen(known, keep)
     own = {name: limit for name, limit in load_profile(profile).screen.limits if limit is not None}
     return {
         "summary": [_summary("limits chosen here", judged, limits), _summary(f"limits of {profile}", judged, own)],
         "by kind and strength (limits chosen here)": _by_kind(judged, limits),
         f"by kind and strength (limits of {profile})": _by_kind(judged, own),
         "by reason (limits chosen here)": _by_reason(judged, limits),
-        "two kinds held out of the choice": _held_out(known, kinds, judged, loss),
+        "two kinds held out of the choice": _held_out(known, kinds, judged, keep),
         "escaped (limits chosen here)": _escaped(judged, limits, first_seed),
         "time": [{"heads": heads + calibration_heads, "processes": workers, "seconds": seconds}],
     }
@@ -89,6 +85,13 @@ def _score(root: Path, sections: Mapping[str, Mapping[str, Any]], head: Head) ->
 
 def _labelled(scores: Sequence[Scores], labels: Sequence[Label]) -> LabelledScores:
     return LabelledScores.of(scores, [label.spoilt for label in labels])
+
+
+def _chosen(known: LabelledScores, keep: float) -> dict[str, float]:
+    try:
+        return choose_limits(known, pick(cross_validated(known), keep=keep).allowed)
+    except ValueError as error:
+        raise ConfigError(f"--{error}; ask for less, or choose on more heads") from error
 
 
 def _summary(name: str, heads: Heads, limits: Mapping[str, float]) -> dict[str, Any]:
@@ -130,12 +133,12 @@ def _by_reason(heads: Heads, limits: Mapping[str, float]) -> list[dict[str, Any]
     return rows
 
 
-def _held_out(known: LabelledScores, kinds: np.ndarray, judged: Heads, loss: float) -> list[dict[str, Any]]:
-    """Every pair of kinds, the worst first: limits chosen without them, judged on them."""
+def _held_out(known: LabelledScores, kinds: np.ndarray, judged: Heads, keep: float) -> list[dict[str, Any]]:
+    """Every pair of kinds, the worst first: limits chosen without any head of theirs, judged on theirs alone."""
     found, theirs = _labelled(*judged), np.array([label.kind for label in judged[1]])
     rows = []
     for pair in combinations(sorted(set(kinds) - {""}), 2):
-        gone = dropped(found, choose_limits(known[~np.isin(kinds, pair)], loss))
+        gone = dropped(found, _chosen(known[~np.isin(kinds, pair)], keep))
         of_pair = np.isin(theirs, pair)
         if of_pair.any():
             rows.append((float(gone[of_pair].mean()), pair, int(of_pair.sum())))

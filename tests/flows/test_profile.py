@@ -101,3 +101,12 @@ def test_no_stage_reads_how_a_run_goes():
     """Neither the name nor `execution` can enter a key."""
     assert not {section for stage in HEAD_STAGES for section in stage.reads} & {"name", "execution"}
     assert (PROFILES / "demo.toml").is_file()
+
+
+def test_limits_of_another_generator_are_refused():
+    """The demo's limits hold for procedural heads; without limits any generator goes."""
+    own = "generator.name=tests.support.tiny:make"
+    with pytest.raises(ConfigError, match=r"screen\.generator: the limits were found for 'procedural'"):
+        load_profile("demo", [own])
+    profile = load_profile("demo", [own, "screen.generator=''", "screen.limits={}"])
+    assert not any(limit is not None for _, limit in profile.screen.limits)

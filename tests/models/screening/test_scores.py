@@ -27,16 +27,16 @@ def ball(centre, radius):
     return ellipsoid((radius,) * 3, centre)
 
 
-def drawn(paint, axes=AXES):
+def drawn(paint, axes=AXES, cameras=RING):
     """Previews of an ellipsoid whose colour at a point of its surface is `paint(points)`, in bytes."""
-    origins, directions = pixel_rays(RING, SIDE)
+    origins, directions = pixel_rays(cameras, SIDE)
     o, d = origins / np.float32(axes), directions / np.float32(axes)
     a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1.0
     root = b * b - a * c
     distance = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.nan)
     points = origins + distance[..., None] * directions
     rgb = np.where(np.isfinite(distance)[..., None], paint(np.nan_to_num(points)), 255)
-    along = np.einsum("vhwi,vi->vhw", directions, RING.cam2world[:, :3, 2])
+    along = np.einsum("vhwi,vi->vhw", directions, cameras.cam2world[:, :3, 2])
     return Rendering(
         rgb=rgb.round().astype(np.uint8),
         mask=np.where(np.isfinite(distance), 255, 0).astype(np.uint8),
@@ -51,11 +51,10 @@ def plain(points):
 PLAIN = drawn(plain)
 
 
-def evidence(inside=None, previews=PLAIN):
+def evidence(inside=None, previews=PLAIN, box_warp=1.0, cameras=RING):
     inside = ellipsoid() if inside is None else inside
-    return Evidence(
-        density=np.where(inside, 2 * LEVEL, 0.0).astype(np.float32), level=LEVEL, previews=previews, cameras=RING
-    )
+    density = np.where(inside, 2 * LEVEL, 0.0).astype(np.float32)
+    return Evidence(density=density, level=LEVEL, box_warp=box_warp, previews=previews, cameras=cameras)
 
 
 def test_plain_head_has_nothing_wrong():
@@ -198,13 +197,31 @@ def test_colour_seam_is_the_log_of_the_jump(angle, offset, jump):
     assert pictures.colour_seam(evidence(previews=drawn(seamed))) == pytest.approx(expected, rel=0.1)
 
 
+def test_scores_do_not_depend_on_the_unit_of_length():
+    """A head and its cameras twice as large, in a cube twice as large, has the same scores."""
+
+    def seamed(points):
+        return np.where(points[..., 0] > 0.02, 1.3, 1.0)[..., None] * np.full(points.shape, 100.0)
+
+    large = ViewGrid(azimuths=8, elevations_deg=(0.0,), radius=5.4).cameras()
+    twice = drawn(lambda points: seamed(points / 2), axes=[2 * axis for axis in AXES], cameras=large)
+    found, expected = (
+        {name: value for name, value in all_scores(each).items() if value is not None}
+        for each in (
+            evidence(previews=twice, box_warp=2.0, cameras=large),
+            evidence(previews=drawn(seamed)),
+        )
+    )
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
 def test_smooth_shading_is_no_seam():
     """Light that falls off all round, and a band of another colour on one side, are no jumps along a plane."""
 
     def shaded(points):
         return (120.0 + 300.0 * points[..., :1]) * np.ones(3)
 
-    assert pictures.colour_seam(evidence(previews=drawn(shaded))) < 0.08
+    assert pictures.colour_seam(evidence(previews=drawn(shaded))) < 0.1
     assert pictures.colour_seam(evidence()) == 0.0
 
 
@@ -226,8 +243,19 @@ def test_face_at_back_correlates_with_the_face():
 
 
 def test_relief_of_a_turned_solid_correlates():
-    """An ellipsoid looks the same from behind, so the relief correlates wholly."""
+    """An ellipsoid looks the same from behind, so the relief correlates wholly; a nose on one side spoils that."""
+
+    def nose(view):
+        rows, columns = np.indices((SIDE, SIDE))
+        depth = PLAIN.depth.copy()
+        depth[view] -= 0.15 * np.exp(-((rows - 26) ** 2 + (columns - 24) ** 2) / 12.0).astype(np.float32)
+        return depth
+
+    nosed = Rendering(rgb=PLAIN.rgb, mask=PLAIN.mask, depth=nose(0))
+    both = Rendering(rgb=PLAIN.rgb, mask=PLAIN.mask, depth=nose([0, 4]))
     assert pictures.relief_at_back(evidence()) > 0.95
+    assert pictures.relief_at_back(evidence(previews=both)) > 0.95
+    assert pictures.relief_at_back(evidence(previews=nosed)) < 0.8
 
 
 def test_refined_grid_equals_the_dense_one_where_it_matters():
