@@ -17,7 +17,7 @@ from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
 from flows.workers import CallFailed, WorkerLost
-from storage.errors import ConfigError, SpinMeRoundError, environment_errors
+from storage.errors import ConfigError, SpinMeRoundError, environment_errors, mistakes
 from storage.files import make_folder
 
 
@@ -164,7 +164,8 @@ def generate(
     from tasks.contact_sheet import check_sheet_name, save_contact_sheet
 
     check_sheet_name(to)
-    generator = make_generator(load_profile(profile, overrides or []).generator)
+    with mistakes("generator: "):
+        generator = make_generator(load_profile(profile, overrides or []).generator)
     params = gallery.gallery_params(azimuths, resolution, columns)
     chosen = gallery.parse_seeds(seeds)
     if strip is not None:
@@ -185,10 +186,10 @@ def calibrate(
     labels: Annotated[str, typer.Option(help="'truth' of the generator, or a review's decisions file.")] = "truth",
 ) -> None:
     """Choose the screen's limits from labelled heads: scores the profile's heads, and tells what to expect."""
-    if keep is None and recall is None:
-        keep = 0.95
-    values = {"labels": labels, "keep": keep, "recall": recall}
-    run_flow(options, "flows.calibration:calibration_flow", params=values)
+    from tasks.calibrate import calibrate_params
+
+    params = calibrate_params(labels, keep=0.95 if keep is None and recall is None else keep, recall=recall)
+    run_flow(options, "flows.calibration:calibration_flow", params=params)
 
 
 @run_command(app)

@@ -31,7 +31,7 @@ class Place(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """A run's folder, made and guarded by `open_run`."""
+    """A run's folder: made and guarded by `open_run`, or only looked up by `find_run`."""
 
     root: Path
     store: Path
@@ -64,13 +64,33 @@ def open_run(place: Place, profile: str) -> RunFolder:
         ConfigError: the folder is another profile's, or no run folder at all though it holds something.
         StorageUnavailable: it can't be written.
     """
+    folder = _folder(place, profile)
+    for each in (folder.root, folder.store):
+        refuse_file(each, "run folder")
+    with environment_errors(folder.root):
+        make_folder(folder.root)
+        _claim(folder.root, profile)
+    return folder
+
+
+def find_run(place: Place, profile: str) -> RunFolder:
+    """The run folder of a profile whose run is there; makes nothing.
+
+    Raises ConfigError where there is none, or another profile's.
+    """
+    folder = _folder(place, profile)
+    if not (folder.root / "run.json").is_file():
+        raise ConfigError(
+            f"run folder {folder.root}: expected a run of profile {profile!r}, found none; spinmeround build makes it "
+            "(another --runs or --out?)"
+        )
+    _check_owner(folder.root, profile)
+    return folder
+
+
+def _folder(place: Place, profile: str) -> RunFolder:
     root = Path(place.out) if place.out else Path(place.runs) / profile
     store = Path(place.store) if place.store else root / "store"
-    for folder in (root, store):
-        refuse_file(folder, "run folder")
-    with environment_errors(root):
-        make_folder(root.absolute())
-        _claim(root, profile)
     return RunFolder(root=root.absolute(), store=store.absolute())
 
 
@@ -91,7 +111,11 @@ def _claim(root: Path, profile: str) -> None:
             )
         created = datetime.now(UTC).isoformat(timespec="seconds")
         write_atomic(marker, json.dumps({"profile": profile, "created": created}, indent=1).encode())
-    found = _owner(marker)
+    _check_owner(root, profile)
+
+
+def _check_owner(root: Path, profile: str) -> None:
+    found = _owner(root / "run.json")
     if found != profile:
         raise ConfigError(
             f"run folder {root}: expected a run of profile {profile!r}, found one of {found!r}; "

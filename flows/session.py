@@ -25,7 +25,7 @@ from flows.run_folder import Place, RunFolder, open_run
 from flows.summary import write_summary
 from flows.workers import WorkerPool
 from storage.artifacts import ArtifactStore
-from storage.errors import ConfigError, SpinMeRoundError
+from storage.errors import ConfigError, SpinMeRoundError, mistakes
 from storage.failures import Failure
 from tasks.decisions import Decisions, GeneratorId, generator_id, load_decisions, ruled, strangers
 from tasks.generators import generator_of
@@ -238,20 +238,10 @@ def _check_decisions(session: Session) -> None:
 
 def _check_makeable(profile: Profile) -> None:
     """Raises ConfigError where the generator, or the weights or renderer of a stage, can't be had on this machine."""
-    with _mistakes("generator: "):
+    with mistakes("generator: "):
         generator_of({"generator": profile.generator})
-    with _mistakes():
+    with mistakes():
         head_keys(HEAD_STAGES, Head(id="any", seed=0), {stage.name: stage.sections(profile) for stage in HEAD_STAGES})
-
-
-@contextmanager
-def _mistakes(prefix: str = "") -> Iterator[None]:
-    try:
-        yield
-    except SpinMeRoundError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{prefix}{' '.join(str(error).split())}") from error
 
 
 def worker_count(profile: Profile) -> int:

@@ -36,6 +36,17 @@ class StorageUnavailable(SpinMeRoundError):
     """The file system refuses: full, read-only, no permission, failing."""
 
 
+@contextmanager
+def mistakes(prefix: str = "") -> Iterator[None]:
+    """Turn a ValueError inside the block into a ConfigError of one line that begins with `prefix`."""
+    try:
+        yield
+    except SpinMeRoundError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{prefix}{' '.join(str(error).split())}") from error
+
+
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder, then run again",
     errno.EDQUOT: "the disk quota is used up: free some space or choose another folder, then run again",

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from models.screening.calibration import (
     CurvePoint,
@@ -51,6 +51,18 @@ class CalibrateParams(StageParams):
         if (self.keep is None) == (self.recall is None):
             raise ValueError("expected one of keep and recall")
         return self
+
+
+def calibrate_params(labels: str, *, keep: float | None, recall: float | None) -> CalibrateParams:
+    """The parameters of these options of the command line; raises ConfigError that names the wrong one."""
+    if keep is not None and recall is not None:
+        raise ConfigError(f"--keep {keep:g} --recall {recall:g}: expected one of them, got both")
+    try:
+        return CalibrateParams(labels=labels, keep=keep, recall=recall)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        expected = wrong["msg"].removeprefix("Input should be ")
+        raise ConfigError(f"--{wrong['loc'][0]}: expected {expected}, got {wrong['input']:g}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

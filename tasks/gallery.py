@@ -46,8 +46,10 @@ def gallery_params(azimuths: str, resolution: int, columns: int) -> GalleryParam
     """The parameters of a sheet whose azimuths are given as `0,90,180`; raises ConfigError."""
     try:
         degrees = tuple(float(azimuth) for azimuth in azimuths.split(","))
-    except ValueError as error:
-        raise ConfigError(f"azimuths: expected degrees with commas, as 0,90,180; got {azimuths!r}") from error
+    except ValueError:
+        degrees = ()
+    if not degrees or not np.isfinite(degrees).all():
+        raise ConfigError(f"azimuths: expected degrees with commas, as 0,90,180; got {azimuths!r}")
     return GalleryParams(azimuths_deg=degrees, resolution=resolution, columns=columns)
 
 
@@ -61,7 +63,7 @@ def strip_sheet(generator: HeadGenerator, ends: tuple[int, int], steps: int, par
     """The way from one seed's head to another's, in equal steps, ends included.
 
     Raises:
-        ConfigError: the generator can't interpolate, or there are fewer than two steps.
+        ConfigError: the generator can't interpolate, a seed is negative, or there are fewer than two steps.
     """
     heads = zip(np.linspace(0.0, 1.0, steps), between(generator, ends, steps), strict=True)
     style = params.model_copy(update={"columns": steps})
@@ -73,6 +75,8 @@ def between(generator: HeadGenerator, ends: tuple[int, int], steps: int) -> list
     """The identities of a strip; raises ConfigError as `strip_sheet` does."""
     if not isinstance(generator, InterpolatingGenerator):
         raise ConfigError(f"strip: expected a generator with `interpolate`, but {generator.name!r} has none")
+    if min(ends) < 0:
+        raise ConfigError(f"strip: expected two seeds of 0 or more, got {ends[0]} and {ends[1]}")
     if steps < 2:
         raise ConfigError(f"steps: expected 2 or more, got {steps}")
     start, end = (generator.sample(seed) for seed in ends)

@@ -32,16 +32,18 @@ Scores = Mapping[str, float | None]
 
 
 def main(
-    heads: Annotated[int, typer.Option(help="Heads to judge.")] = 1000,
-    first_seed: Annotated[int, typer.Option(help="Seed of the first of them.")] = 40_000_000,
-    calibration_heads: Annotated[int, typer.Option(help="Heads to choose limits on.")] = 1000,
-    calibration_seed: Annotated[int, typer.Option(help="Seed of the first of them.")] = 30_000_000,
-    keep: Annotated[float, typer.Option(help="Share of the sound heads to keep, when choosing limits.")] = 0.955,
+    heads: Annotated[int, typer.Option(min=1, help="Heads to judge.")] = 1000,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first of them.")] = 40_000_000,
+    calibration_heads: Annotated[int, typer.Option(min=1, help="Heads to choose limits on.")] = 1000,
+    calibration_seed: Annotated[int, typer.Option(min=0, help="Seed of the first of them.")] = 30_000_000,
+    keep: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the sound heads to keep, when choosing limits.")
+    ] = 0.955,
     profile: Annotated[str, typer.Option(help="Profile whose limits are judged beside the chosen ones.")] = "demo",
     store: Annotated[Path, typer.Option(help="Folder for the artifacts, used again by the next run.")] = Path(
         "runs/bench-screening"
     ),
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Judge the screen on heads whose defects are known and that calibration never saw."""
     if set(range(first_seed, first_seed + heads)) & set(range(calibration_seed, calibration_seed + calibration_heads)):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.workers import CallFailed, WorkerDied
+from models.geometry.normals_pytorch3d import pytorch3d_problem
 from storage.dataset import assemble
 from tests.e2e.runs import summary
 from tests.storage.heads import flip_bit, write_heads
@@ -66,19 +67,36 @@ def test_kill_in_the_middle_and_again(tiny, profile_file, tmp_path, environment)
         (["build", "--workers", "-1"], "execution.workers"),
         (["stage", "sculpt"], "stage 'sculpt': expected one of sample, "),
         (["dataset", "info", "/nowhere"], "/nowhere"),
-        (["build", "--set", "normals.renderer=pytorch3d"], "normals.renderer = pytorch3d: PyTorch3D is not installed"),
+        pytest.param(
+            ["build", "--set", "normals.renderer=pytorch3d"],
+            "normals.renderer = pytorch3d: PyTorch3D is not installed",
+            marks=pytest.mark.skipif(pytorch3d_problem(gpu=False) is None, reason="PyTorch3D is installed here"),
+        ),
         (["build", "--set", "render.resolution=128"], "train.unet.sample_size: expected render.resolution 128 / 8"),
         (["sample", "--from-dataset", "x", "--view", "1", "--view", "2"], "--view: expected 1 or 3 given views, got 2"),
         (
             ["sample", "--unconditional", "--to", "/dev/null/samples"],
             "--to /dev/null/samples: expected a folder at /dev",
         ),
+        (["generate", "--set", "generator.name=nosuch:make"], "generator: generator.name: 'nosuch:make' can't be imp"),
+        (["generate", "--set", "generator.options.foo=1"], "foo"),
+        (["generate", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
+        (["generate", "--azimuths", "0,nan"], "azimuths: expected degrees with commas, as 0,90,180; got '0,nan'"),
+        (["generate", "--azimuths", "inf"], "azimuths: expected degrees with commas, as 0,90,180; got 'inf'"),
+        (["screen", "calibrate", "--keep", "2"], "--keep: expected less than or equal to 1, got 2"),
+        (["screen", "calibrate", "--recall", "nan"], "--recall: expected"),
+        (["screen", "calibrate", "--keep", ".9", "--recall", ".8"], "--keep 0.9 --recall 0.8: expected one of them"),
+        (["export", "procedural-000001", "--to", "head.glb"], "expected a run of profile 'demo', found none"),
     ],
-    ids=["profile", "field", "grid", "workers", "stage", "dataset", "renderer", "side", "views", "to"],
+    ids=[
+        *("profile", "field", "grid", "workers", "stage", "dataset", "renderer", "side", "views", "to"),
+        *("generator", "option", "strip", "nan", "inf", "keep", "recall", "aims", "run"),
+    ],
 )
-def test_mistakes_are_told_in_two_lines(arguments, message, environment, tmp_path):
+def test_mistakes_are_told_in_two_lines(arguments, message, environment, tmp_path, monkeypatch):
     """Exit status 2, a line or two on standard error that name the mistake, no traceback, nothing made."""
-    runs = [] if arguments[0] == "dataset" else ["--runs", str(tmp_path / "runs")]
+    runs = [] if arguments[0] in ("dataset", "generate") else ["--runs", str(tmp_path / "runs")]
+    monkeypatch.chdir(tmp_path)
     with patch.dict(os.environ, environment):
         result = CliRunner().invoke(app, [*arguments, *runs])
     assert result.exit_code == 2, result.output
@@ -86,6 +104,24 @@ def test_mistakes_are_told_in_two_lines(arguments, message, environment, tmp_pat
     assert message in told[-1] or message in told[0]
     assert len(told) <= 2
     assert not list((tmp_path / "runs").glob("*/store/*"))
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_what_only_looks_at_a_run_makes_none(tmp_path):
+    """A typo in --runs is told and leaves no folder behind."""
+    result = CliRunner().invoke(
+        app, ["export", "procedural-000000", "--to", str(tmp_path / "a.ply"), "--runs", str(tmp_path / "rnus")]
+    )
+    assert result.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_benchmark_of_no_heads_is_refused():
+    """Its own options have bounds, named in the error."""
+    result = CliRunner().invoke(app, ["bench", "screening", "--heads", "0"])
+    assert result.exit_code == 2
+    assert "--heads" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_worker_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
