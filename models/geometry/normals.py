@@ -1,8 +1,9 @@
 """Normal maps of a mesh: what every renderer of them offers, and what is done with the maps afterwards.
 
-A renderer casts one ray through each pixel's centre and interpolates the angle-weighted vertex normals at
-the point where it first meets the mesh (so the interpolation is perspective-correct). Normals are unit
-vectors in the world frame, zero where nothing is hit.
+A renderer casts one ray through each pixel's centre and interpolates the vertices' normals at the point
+where it first meets the mesh (so the interpolation is perspective-correct): the mesh's own, which are the
+density's slope unless `mesh.vertex_normals` says otherwise, else the mean of the faces, weighted by angle.
+Normals are unit vectors in the world frame, zero where nothing is hit.
 """
 
 from typing import Literal, Protocol, get_args, runtime_checkable

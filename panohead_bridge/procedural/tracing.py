@@ -1,11 +1,11 @@
-"""Rendering a signed distance: a fine mesh finds the first hits, the distance itself makes them exact.
+"""Rendering a signed distance: a fine mesh finds the first hits, the distance itself corrects them.
 
 Per head, once: the distance on a grid, coarse everywhere and ever finer near the surface; marching
 cubes on it; and light at the mesh's vertices (it stands still in the world, so it belongs to the
-surface, not to the view). The grid is as fine as the pictures ask for. Per ray: Embree's first hit,
-one Newton step on the exact distance, and the exact colour there. A pixel is the mean of five rays,
-the first through its centre, which gives depth. Work goes in fixed chunks of elementwise operations,
-so the result does not depend on threads.
+surface, not to the view). The grid is as fine as the pictures ask for. Per ray: Embree's first hit
+and the colour there; the depth of the hit is corrected by one Newton step on the exact distance. A pixel
+is the mean of five rays, the first through its centre, which gives depth. Work goes in fixed chunks of
+elementwise operations, so the result does not depend on threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ def unit(vectors: Float32[np.ndarray, "*axis 3"]) -> Float32[np.ndarray, "*axis 
 def cells_for(resolution: int) -> int:
     """Cells along the cube's side for pictures of this side: a cell is 1.2 to 2.5 pixels wide.
 
-    Depth and colour are exact at any hit; only silhouettes and soft light follow the mesh. Against twice as
+    Depth is corrected at every hit; colour, silhouettes and soft light follow the mesh. Against twice as
     many cells, pictures of 64 to 256 px keep a PSNR of 38 to 50 dB.
     """
     return next((cells for side, cells in ((64, 128), (128, 192), (384, 256)) if resolution <= side), 384)

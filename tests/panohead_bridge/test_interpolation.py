@@ -1,9 +1,11 @@
 """Between and towards heads: small steps of the latent are small steps of pictures and of the solid."""
 
 import numpy as np
+import pytest
 
 from models.geometry.cameras import orbit
 from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from tests.benchmarks.strips import strip_changes
 
 VIEW = orbit([25.0], [0.0])
 
@@ -17,9 +19,9 @@ def _strip(generator: ProceduralGenerator, ends: tuple[int, int], steps: int, la
 
 
 def test_nine_step_strip_is_smooth(generator, lattice):
-    """No step is a jump: each changes the picture by less than half of what the ends differ, and none stands still.
+    """Where nothing is switched, each step changes the picture by less than half of what the ends differ.
 
-    The way goes from a receding hairline to long hair. Lengths are in world units.
+    The way goes from a receding hairline to long hair. No step stands still. Lengths are in world units.
     """
     pictures, distances = _strip(generator, (12, 36), 9, lattice[::3])
     near = np.abs(distances).min(axis=0) < 0.03
@@ -30,6 +32,17 @@ def test_nine_step_strip_is_smooth(generator, lattice):
     moved = np.abs(np.diff(distances[:, near], axis=0))
     assert moved.mean(axis=1).max() < 0.01
     assert moved.max() < 0.08
+
+
+@pytest.mark.parametrize("ends", [(14, 1), (10, 27), (31, 30), (24, 35)], ids=["glasses", "bald", "hair", "beard"])
+def test_a_switch_changes_no_more_than_the_whole_way(generator, ends):
+    """What people have or lack may come in one step of nine; it changes the picture at most as the ends differ, +5%.
+
+    The last three are among the worst pairs of `spinmeround bench strips`. No step stands still either.
+    """
+    steps = strip_changes(generator, ends, 9, 32)
+    assert 0.5 < steps.max() < 1.05
+    assert steps.min() > 0.05
 
 
 def test_smaller_steps_change_less(generator, lattice):
