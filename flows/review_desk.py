@@ -14,12 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from flows.session import Session
 from storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from storage.files import write_atomic
-from tasks.decisions import Choice, is_reviewed, load_decisions, mark_reviewed, record, review_digest
+from storage.hashing import sha256_json
+from tasks.decisions import Choice, is_reviewed, load_decisions, mark_reviewed, record_unless_newer, review_digest
 from tasks.report_pictures import embedded
 from tasks.review_page import ReviewPage, limits_of, render_review, strip, strip_shape
 from tasks.screen import Verdict
@@ -33,11 +34,12 @@ class _Message(BaseModel):
 
 
 class DecisionMessage(_Message):
-    """What the page says of a head."""
+    """What the page says of a head; `seen` is the time of the decision that it showed before, if it showed one."""
 
     id: str
     decision: Choice
     note: str = Field("", max_length=2000)
+    seen: AwareDatetime | None = None
 
 
 class ReviewedMessage(_Message):
@@ -59,11 +61,18 @@ class Desk:
         """Stands for the verdicts on this desk."""
         return review_digest(self.verdicts)
 
+    @cached_property
+    def memory(self) -> str:
+        """Stands for this run, of all runs at all places: its marker has the moment at which it was made."""
+        session = self.session
+        return sha256_json([str(session.decisions_file), session.folder.marker.read_text()])[:16]
+
     def page(self, *, served: bool) -> ReviewPage:
         """The page, with the decisions as they are in the file now."""
         session, names = self.session, list(self.verdicts)
         return ReviewPage(
             run=session.profile.name,
+            memory=self.memory,
             verdicts=self.verdicts,
             decisions=load_decisions(session.decisions_file, session.generator),
             strips={name: f"strips/{session.keys[name]['sample'][:16]}/{name}.webp" for name in names},
@@ -86,11 +95,18 @@ class Desk:
             write_atomic(to.absolute(), render_review(page).encode())
 
     def decide(self, message: DecisionMessage) -> dict[str, Any]:
-        """Save a decision; returns it as it now is in the file. Raises ConfigError for an unknown head."""
+        """Save a decision, unless the file has a newer one than the page showed; returns what the file has now.
+
+        Raises ConfigError for an unknown head.
+        """
         if message.id not in self.verdicts:
             raise ConfigError(f"id: expected a head of this run, found {message.id!r}")
-        file = record(self.session.decisions_file, self.session.generator, {message.id: message.decision}, message.note)
-        return file.decisions[message.id].model_dump(mode="json")
+        said, session = (message.decision, message.note), self.session
+        stands = record_unless_newer(session.decisions_file, session.generator, message.id, said, message.seen)
+        return {
+            "decision": stands.model_dump(mode="json"),
+            "taken": (stands.decision, stands.note) == said,
+        }
 
     def reviewed(self, message: ReviewedMessage) -> None:
         """Remember that a person is done with these verdicts. Raises ConfigError where the page shows others."""
@@ -102,9 +118,10 @@ class Desk:
         """How far the review is, and how to go on, in three lines."""
         session = self.session
         file = load_decisions(session.decisions_file, session.generator)
-        rulings = [file.rulings().get(name) for name in self.verdicts]
+        names = self.verdicts or [head.id for head in session.heads]
+        rulings = [file.rulings().get(name) for name in names]
         keep, drop = rulings.count("keep"), rulings.count("drop")
-        done = ", reviewed" if is_reviewed(self.verdicts, file) else ""
+        done = ", reviewed" if self.verdicts and is_reviewed(self.verdicts, file) else ""
         return (
             f"{'decided':<10} {keep + drop} of {len(rulings)} heads: {keep} keep, {drop} drop{done}\n"
             f"{'decisions':<10} {session.decisions_file}\n"
@@ -115,10 +132,10 @@ class Desk:
         return self.session.store.open("sample", self.session.keys[name]["sample"]).path
 
 
-def open_desk(session: Session, command: str) -> Desk:
-    """The desk of a run. Raises ConfigError where no head is screened."""
+def open_desk(session: Session, command: str, *, may_be_empty: bool = False) -> Desk:
+    """The desk of a run. Raises ConfigError where no head is screened, unless it may be empty."""
     verdicts = session.screened()
-    if not verdicts:
+    if not verdicts and not may_be_empty:
         raise ConfigError(
             f"run folder {session.folder.root}: expected heads that are screened with these parameters, found none; "
             "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
@@ -159,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> None:
         if self.path == "/decisions":
-            self._json({"decision": self.desk.decide(DecisionMessage.model_validate_json(self._body()))})
+            self._json(self.desk.decide(DecisionMessage.model_validate_json(self._body())))
         elif self.path == "/reviewed":
             self.desk.reviewed(ReviewedMessage.model_validate_json(self._body()))
             self._json({})

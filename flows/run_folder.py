@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.errors import ConfigError, environment_errors
 from storage.files import make_folder, write_atomic
 
+MARKER = "run.json"
+
 
 class Place(BaseModel):
     """Where a run is and where its artifacts are; relative to the working folder."""
@@ -35,6 +37,10 @@ class RunFolder:
 
     root: Path
     store: Path
+
+    @property
+    def marker(self) -> Path:
+        return self.root / MARKER
 
     @property
     def datasets(self) -> Path:
@@ -79,7 +85,7 @@ def find_run(place: Place, profile: str) -> RunFolder:
     Raises ConfigError where there is none, or another profile's.
     """
     folder = _folder(place, profile)
-    if not (folder.root / "run.json").is_file():
+    if not folder.marker.is_file():
         raise ConfigError(
             f"run folder {folder.root}: expected a run of profile {profile!r}, found none; spinmeround build makes it "
             "(another --runs or --out?)"
@@ -102,7 +108,7 @@ def refuse_file(folder: Path, name: str) -> None:
 
 
 def _claim(root: Path, profile: str) -> None:
-    marker = root / "run.json"
+    marker = root / MARKER
     if not marker.exists():
         if strangers := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
             raise ConfigError(
@@ -115,7 +121,7 @@ def _claim(root: Path, profile: str) -> None:
 
 
 def _check_owner(root: Path, profile: str) -> None:
-    found = _owner(root / "run.json")
+    found = _owner(root / MARKER)
     if found != profile:
         raise ConfigError(
             f"run folder {root}: expected a run of profile {profile!r}, found one of {found!r}; "

@@ -8,7 +8,7 @@ the boundary of a task.
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from flows.ledger import Ledger
 from flows.profile import Profile
 from flows.progress import progress
-from flows.run_folder import Place, RunFolder, open_run
+from flows.run_folder import Place, RunFolder, find_run, open_run
 from flows.summary import write_summary
 from flows.workers import WorkerPool
 from storage.artifacts import ArtifactStore
@@ -62,7 +62,7 @@ class Session:
     def decisions_file(self) -> Path:
         """Where a person's decisions are."""
         named = self.profile.review.decisions
-        return Path(named).absolute() if named else self.folder.decisions
+        return Path(named).expanduser().absolute() if named else self.folder.decisions
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -182,8 +182,11 @@ def current() -> Session:
 
 @contextmanager
 def looked_at(profile: Profile, place: Place) -> Iterator[Session]:
-    """A session to look at, which makes nothing and leaves no summary; its decisions file need not be there yet."""
-    session = _open(profile, place)
+    """A session to look at, which makes nothing and leaves no summary; its decisions file need not be there yet.
+
+    Raises ConfigError where there is no such run.
+    """
+    session = _open(profile, place, find_run)
     try:
         yield session
     finally:
@@ -214,9 +217,9 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
         _current.reset(token)
 
 
-def _open(profile: Profile, place: Place) -> Session:
+def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunFolder] = open_run) -> Session:
     _check_makeable(profile)
-    folder = open_run(place, profile.name)
+    folder = folder_of(place, profile.name)
     store = ArtifactStore(folder.store)
     if swept := store.sweep():
         progress().say(f"swept {len(swept)} leftovers of killed runs")

@@ -37,7 +37,7 @@ class _Record(BaseModel):
 
 
 class GeneratorId(_Record):
-    """Whose heads were decided on: all that makes a seed's head."""
+    """Whose heads were decided on. The fingerprint tells heads apart; the options, as they were typed, only inform."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -72,9 +72,22 @@ class Decisions(_Record):
                 both[name] = theirs
         return self.model_copy(update={"decisions": both, "reviewed": {**other.reviewed, **self.reviewed}})
 
+    def with_new(self, said: Mapping[str, tuple[Choice, str]]) -> "Decisions":
+        """With (choice, note) of heads by id as the newest word on them, also where a fast clock wrote the last one."""
+        now = datetime.now(UTC)
+        made = {
+            name: Decision(decision=choice, note=note, time=_after(self.decisions.get(name), now))
+            for name, (choice, note) in said.items()
+        }
+        return self.model_copy(update={"decisions": {**self.decisions, **made}})
+
     def to_json(self) -> bytes:
         """As it is written to disk."""
         return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+def _after(earlier: Decision | None, now: datetime) -> datetime:
+    return now if earlier is None else max(now, earlier.time + timedelta(milliseconds=1))
 
 
 def generator_id(sections: Mapping[str, Any]) -> GeneratorId:
@@ -114,7 +127,7 @@ def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decision
             f"decisions {path}: expected what 'spinmeround review' writes, but {where}: {first['msg']}; "
             "mend the file or move it away"
         ) from error
-    if found.generator != generator:
+    if (found.generator.name, found.generator.fingerprint) != (generator.name, generator.fingerprint):
         raise ConfigError(
             f"decisions {path}: expected decisions on heads of {_told(generator)}, found those of "
             f"{_told(found.generator)}, whose heads are others; move the file away and review these heads"
@@ -154,14 +167,26 @@ def record(path: Path, generator: GeneratorId, rulings: Mapping[str, Choice], no
     """Write down what a person decides now: newer than what the file says, even if that was written by a fast clock."""
 
     def change(before: Decisions) -> Decisions:
-        now = datetime.now(UTC)
-        made = {
-            name: Decision(decision=choice, note=note, time=max(now, _after(before.decisions.get(name), now)))
-            for name, choice in rulings.items()
-        }
-        return before.model_copy(update={"decisions": {**before.decisions, **made}})
+        return before.with_new({name: (choice, note) for name, choice in rulings.items()})
 
     return update_decisions(path, generator, change)
+
+
+def record_unless_newer(
+    path: Path, generator: GeneratorId, head: str, said: tuple[Choice, str], seen: datetime | None
+) -> Decision:
+    """Write down (choice, note) on a head, unless the file has a decision newer than what the person saw.
+
+    `seen` is the time of the decision that stood there when the person decided, None where there was none.
+    Returns the decision that stands in the file now; raises as `update_decisions`.
+    """
+
+    def change(before: Decisions) -> Decisions:
+        there = before.decisions.get(head)
+        newer = there is not None and (seen is None or there.time > seen)
+        return before if newer else before.with_new({head: said})
+
+    return update_decisions(path, generator, change).decisions[head]
 
 
 def mark_reviewed(path: Path, generator: GeneratorId, digest: str) -> Decisions:
@@ -170,10 +195,6 @@ def mark_reviewed(path: Path, generator: GeneratorId, digest: str) -> Decisions:
     return update_decisions(
         path, generator, lambda before: before.model_copy(update={"reviewed": {**before.reviewed, **marked}})
     )
-
-
-def _after(earlier: Decision | None, now: datetime) -> datetime:
-    return now if earlier is None else earlier.time + timedelta(milliseconds=1)
 
 
 def review_digest(verdicts: Mapping[str, Verdict]) -> str:

@@ -32,11 +32,13 @@ Limit = tuple[float | None, float | None]
 class ReviewPage:
     """What the page shows: the screen's verdicts by id, in the order of the heads, and the decisions so far.
 
-    `strips` are the addresses of the heads' previews by id, `shape` (width, height) of all strips in pixels;
-    `digest` stands for these verdicts (`tasks.decisions.review_digest`), `unscreened` heads are not among them.
+    `memory` names the run in the browser's memory, apart from all other runs. `strips` are the addresses of
+    the heads' previews by id, `shape` (width, height) of all strips in pixels; `digest` stands for these
+    verdicts (`tasks.decisions.review_digest`), `unscreened` heads are not among them.
     """
 
     run: str
+    memory: str
     verdicts: Mapping[str, Verdict]
     decisions: Decisions
     strips: Mapping[str, str]
@@ -104,6 +106,7 @@ def page_data(page: ReviewPage) -> dict[str, Any]:
     limits = {name: page.limits.get(name, (None, None)) for name in names}
     return {
         "run": page.run,
+        "memory": page.memory,
         "served": page.served,
         "digest": page.digest,
         "shape": page.shape,

@@ -4,20 +4,31 @@
   const element = (id) => document.getElementById(id);
   const words = (name) => name.replaceAll("_", " ");
   const byId = new Map(data.heads.map((head) => [head.id, head]));
-  const memory = `spinmeround-review ${JSON.stringify(data.file.generator)}`;
+  const { name, fingerprint } = data.file.generator;
+  const memory = `spinmeround-review ${JSON.stringify([data.run, data.memory, name, fingerprint])} `;
   const AGAINST = "by you, against the screen";
+  const LEFT = { keep: "kept", drop: "dropped", none: "cleared" };
   const RETRY_MS = 2000, REFRESH_MS = 5000, OVERSCAN = 6;
 
-  // decisions: what the file says; pending: what a person decided here that the file does not have yet
+  // decisions: what the file says; pending: what a person decided here that the file does not have yet, with
+  // the time of the decision that they saw before
   let decisions = data.file.decisions, pending = remembered();
   let shown = [], current = "", filter = "all", descending = true, height = 160;
   const done = [], rows = new Map();
 
+  // each decision is an item of its own: other tabs, and pages that show other heads of this run, keep theirs
   function remembered() {
-    try { return JSON.parse(localStorage.getItem(memory)) || {}; } catch { return {}; }
+    const waits = ([id, mine]) => mine && (data.served || !decisions[id] || Date.parse(mine.time) > Date.parse(decisions[id].time));
+    return Object.fromEntries(data.heads.map(({ id }) => [id, recall(id)]).filter(waits));
   }
-  function remember() {
-    try { localStorage.setItem(memory, JSON.stringify(pending)); } catch { /* a private window has no memory */ }
+  function recall(id) {
+    try { return JSON.parse(localStorage.getItem(memory + id)); } catch { return null; }
+  }
+  function remember(id) {
+    try { localStorage.setItem(memory + id, JSON.stringify(pending[id])); } catch { /* a private window has no memory */ }
+  }
+  function forget(id, sent) {
+    if (recall(id)?.time === sent.time) localStorage.removeItem(memory + id);
   }
 
   const entry = (id) => pending[id] || decisions[id] || { decision: "none", note: "" };
@@ -167,8 +178,10 @@
     const before = entry(id);
     if (before.decision === decision && before.note === note) return;
     if (undoable) done.push({ id, decision: before.decision, note: before.note });
-    pending[id] = { decision, note, time: new Date().toISOString() };
-    remember();
+    // newer than what it replaces, also where that has the time of a fast clock
+    const time = new Date(Math.max(Date.now(), Date.parse(before.time || 0) + 1)).toISOString();
+    pending[id] = { decision, note, time, seen: pending[id] ? pending[id].seen : decisions[id]?.time ?? null };
+    remember(id);
     paint(byId.get(id));
     tell();
     save();
@@ -208,16 +221,19 @@
   }
   async function flush() {
     let wrote = false;
+    const refused = new Set();
     for (;;) {
       const id = Object.keys(pending)[0];
-      if (id === undefined) { if (wrote) status(`saved ${new Date().toLocaleTimeString()}`); return true; }
+      if (id === undefined) { if (wrote) conclude([...refused]); return !refused.size; }
       const sent = pending[id];
       try {
-        const { decision } = await ask("decisions", { id, decision: sent.decision, note: sent.note });
+        const { decision, taken } = await ask("decisions", { id, decision: sent.decision, note: sent.note, seen: sent.seen });
         decisions[id] = decision;
         wrote = true;
+        forget(id, sent);
         if (pending[id] === sent) delete pending[id];
-        remember();
+        else if (taken) { pending[id].seen = decision.time; remember(id); }
+        if (!taken) { refused.add(id); paint(byId.get(id)); tell(); }
       } catch (error) {
         const why = error instanceof TypeError ? "the page's server is not there; start 'spinmeround review' again" : error.message;
         status(`${Object.keys(pending).length} not saved yet: ${why}`, true);
@@ -225,6 +241,11 @@
         return false;
       }
     }
+  }
+  function conclude(refused) {
+    if (!refused.length) { status(`saved ${new Date().toLocaleTimeString()}`); return; }
+    const named = refused.slice(0, 3).map((id) => `${id} (${LEFT[ruling(id)]})`).join(", ") + (refused.length > 3 ? ", ..." : "");
+    status(`${refused.length} not saved, since there are newer decisions: ${named}; decide again if you mean it`, true);
   }
   async function refresh() {
     if (!data.served || document.hidden || saving) return;
@@ -240,7 +261,8 @@
     }
   }
   function download() {
-    const file = { ...data.file, decisions: { ...decisions, ...pending } };
+    const mine = Object.entries(pending).map(([id, { decision, note, time }]) => [id, { decision, note, time }]);
+    const file = { ...data.file, decisions: { ...decisions, ...Object.fromEntries(mine) } };
     const link = node("a", "");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(file, null, 1) + "\n"], { type: "application/json" }));
     link.download = "decisions.json";
@@ -335,8 +357,14 @@
   addEventListener("focus", refresh);
   setInterval(refresh, REFRESH_MS);
 
-  const newer = ([id, mine]) => byId.has(id) && (data.served || !decisions[id] || Date.parse(mine.time) > Date.parse(decisions[id].time));
-  pending = Object.fromEntries(Object.entries(pending).filter(newer));
+  addEventListener("storage", (event) => {
+    if (data.served || !event.key?.startsWith(memory)) return;
+    pending = { ...pending, ...remembered() };
+    data.heads.forEach(paint);
+    tell();
+    save();
+  });
+
   if (data.heads.length) measure();
   choose();
   save();

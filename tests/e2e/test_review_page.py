@@ -9,27 +9,33 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from flows.profile import validated
+from flows.options import RunOptions
+from flows.profile import Profile, validated
+from flows.review import review_run
 from flows.review_desk import Desk, desk_server, open_desk
-from flows.run_folder import Place
+from flows.run_folder import Place, open_run
 from flows.session import Session, looked_at
 from storage.errors import ConfigError
-from tasks.decisions import is_reviewed, load_decisions
+from tasks.decisions import Decision, Decisions, is_reviewed, load_decisions, merge_decisions, record
 from tests.e2e.conftest import TINY
 from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
 
-HEADS = 40
+HEADS = 12
 VALUES = {
     **TINY,
     "score": {"cells": 32},
     "plan": {"heads": HEADS},
     "generator": {"name": "tests.support.tiny:make", "options": {"clipped": [3]}},
+    "render": {"resolution": 32},  # the embedded autoencoder makes 4 of it, as TINY's network takes
 }
 PROFILE = validated(VALUES, source="test")
 
@@ -75,11 +81,34 @@ def screen_all(session: Session) -> None:
         put(session, "screen", head, {"verdict.json": {"keep": keep, "reasons": reasons, "scores": scores}})
 
 
-@pytest.fixture
-def desk(tmp_path) -> Iterator[Desk]:
-    with looked_at(PROFILE, Place(runs=str(tmp_path))) as session:
+@contextmanager
+def run_of(profile: Profile, place: Place) -> Iterator[Session]:
+    """A run whose folder is made and which is looked at."""
+    open_run(place, profile.name)
+    with looked_at(profile, place) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def screened(tmp_path_factory) -> Iterator[Desk]:
+    """The desk of a screened run, made once."""
+    with run_of(PROFILE, Place(runs=str(tmp_path_factory.mktemp("runs")))) as session:
         screen_all(session)
         yield open_desk(session, "spinmeround build --profile tiny")
+
+
+@pytest.fixture
+def desk(screened) -> Desk:
+    """The desk, with nothing decided."""
+    screened.session.decisions_file.unlink(missing_ok=True)
+    return screened
+
+
+@pytest.fixture(scope="module")
+def port(screened) -> Iterator[int]:
+    """Where the desk's page is served."""
+    with serving(screened) as port:
+        yield port
 
 
 @contextmanager
@@ -135,7 +164,7 @@ class Tab:
 
     def saved(self) -> None:
         """Until nothing waits to be saved."""
-        self.wait("Object.values(localStorage).every((kept) => kept === '{}')")
+        self.wait("localStorage.length === 0")
 
     def current(self) -> str:
         return self.page.locator('.row[aria-current="true"]').get_attribute("data-id").removeprefix("tiny-0000")
@@ -147,113 +176,186 @@ class Tab:
         return [name.removeprefix("tiny-0000") for _, name in sorted(rows)]
 
 
-def test_keys_decide_and_the_file_agrees(browser, desk):
+@pytest.fixture
+def context(browser):
+    """A browser that remembers nothing yet."""
+    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
+    yield context
+    context.close()
+
+
+def test_keys_decide_and_the_file_agrees(context, desk, port):
     """Every key does what the page says, each decision is on the disk at once, and a reload shows it."""
-    with serving(desk) as port:
-        context = browser.new_context(viewport=DESKTOP)
-        tab = Tab(context, f"http://127.0.0.1:{port}")
-        assert (tab.current(), rulings(desk)) == ("00", {})
-        tab.press("y", "n", "ArrowDown", "y")
-        tab.saved()
-        assert rulings(desk) == {"00": "keep", "01": "drop", "03": "keep"}
-        assert tab.current() == "04"
-        tab.press("u")
-        tab.saved()
-        assert (tab.current(), rulings(desk)) == ("03", {"00": "keep", "01": "drop"})
-        tab.press("k", "k", "c", "End", "n", "Home")
-        tab.saved()
-        assert rulings(desk) == {"00": "keep", "39": "drop"}
-        tab.press("e")
-        tab.page.keyboard.type("yn, a fine nose")
-        tab.press("Enter")
-        tab.saved()
-        tab.page.reload()
-        assert tab.page.locator('.row[data-id="tiny-000000"] .note').input_value() == "yn, a fine nose"
-        assert "40 heads, 30 kept, 10 dropped, 2 decided by you" in tab.page.locator("#progress").inner_text()
-        assert load_decisions(desk.session.decisions_file, desk.session.generator).decisions["tiny-000000"].note
-        assert tab.complaints == []
-        context.close()
+    tab = Tab(context, f"http://127.0.0.1:{port}")
+    assert (tab.current(), rulings(desk)) == ("00", {})
+    tab.press("y", "n", "ArrowDown", "y")
+    tab.saved()
+    assert rulings(desk) == {"00": "keep", "01": "drop", "03": "keep"}
+    assert tab.current() == "04"
+    tab.press("u")
+    tab.saved()
+    assert (tab.current(), rulings(desk)) == ("03", {"00": "keep", "01": "drop"})
+    tab.press("k", "k", "c", "End", "n", "Home")
+    tab.saved()
+    assert rulings(desk) == {"00": "keep", "11": "drop"}
+    tab.press("e")
+    tab.page.keyboard.type("yn, a fine nose")
+    tab.press("Enter")
+    tab.saved()
+    tab.page.reload()
+    assert tab.page.locator('.row[data-id="tiny-000000"] .note').input_value() == "yn, a fine nose"
+    assert "12 heads, 9 kept, 3 dropped, 2 decided by you" in tab.page.locator("#progress").inner_text()
+    assert load_decisions(desk.session.decisions_file, desk.session.generator).decisions["tiny-000000"].note
+    assert tab.complaints == []
 
 
-def test_filters_and_order(browser, desk):
+def test_filters_and_order(context, desk, port):
     """A filter shows just its heads, with their number; a score sorts both ways; the row says why, with the limit."""
-    with serving(desk) as port:
-        context = browser.new_context(viewport={"width": 1280, "height": 3000})
-        tab = Tab(context, f"http://127.0.0.1:{port}")
-        tab.page.locator('[data-filter="dropped"]').click()
-        assert tab.shown() == [f"{seed:02d}" for seed in range(3, 40, 4)]
-        tab.page.locator("#sort").select_option("clipped_volume")
-        tab.page.locator("#order").click()
-        assert tab.shown()[:2] == ["39", "35"]
-        failing = tab.page.locator('.row[data-id="tiny-000039"] .failing').inner_text()
-        assert " ".join(failing.split()) == "clipped volume 0.025 (≤ 0)"
-        tab.press("y")
-        tab.page.locator('[data-filter="overruled"]').click()
-        assert tab.shown() == ["39"]
-        tab.page.locator('[data-filter="all"]').click()
-        tab.page.locator("#search").fill("-00001")
-        assert sorted(tab.shown()) == [f"{seed}" for seed in range(10, 20)]
-        context.close()
+    tab = Tab(context, f"http://127.0.0.1:{port}")
+    tab.page.set_viewport_size({"width": 1280, "height": 3000})
+    tab.page.locator('[data-filter="dropped"]').click()
+    assert tab.shown() == ["03", "07", "11"]
+    tab.page.locator("#sort").select_option("clipped_volume")
+    tab.page.locator("#order").click()
+    assert tab.shown() == ["11", "07", "03"]
+    failing = tab.page.locator('.row[data-id="tiny-000011"] .failing').inner_text()
+    assert " ".join(failing.split()) == "clipped volume 0.0833 (≤ 0)"
+    tab.press("y")
+    tab.page.locator('[data-filter="overruled"]').click()
+    assert tab.shown() == ["11"]
+    tab.page.locator('[data-filter="all"]').click()
+    tab.page.locator("#search").fill("-00001")
+    assert sorted(tab.shown()) == ["10", "11"]
+    tab.saved()
 
 
-def test_two_tabs_and_a_lost_server(browser, desk):
+def test_two_tabs_and_a_lost_server(context, desk):
     """Tabs keep each other's decisions and see them; what a lost server did not get is saved when one is back."""
     with serving(desk) as port:
-        context = browser.new_context(viewport=DESKTOP)
         first, second = (Tab(context, f"http://127.0.0.1:{port}") for _ in range(2))
         first.press("n", "n")
         second.press("j", "j", "y")
         first.saved()
         second.saved()
         assert rulings(desk) == {"00": "drop", "01": "drop", "02": "keep"}
-        second.page.evaluate("dispatchEvent(new Event('focus'))")
-        second.wait("document.getElementById('progress').textContent.includes('3 decided')")
-        second.page.close()
+        for tab in (first, second):
+            tab.page.evaluate("dispatchEvent(new Event('focus'))")
+            tab.wait("document.getElementById('progress').textContent.includes('3 decided')")
     first.press("n")
+    second.press("n")
     first.wait("document.getElementById('saved').textContent.includes('1 not saved yet')")
-    assert "02" not in [name for name, ruling in rulings(desk).items() if ruling == "drop"]
+    second.page.close()
+    assert rulings(desk) == {"00": "drop", "01": "drop", "02": "keep"}
     with serving(desk, port):
+        first.page.reload()
         first.saved()
-        assert rulings(desk) == {"00": "drop", "01": "drop", "02": "drop"}
-        context.close()
+        assert rulings(desk) == {"00": "drop", "01": "drop", "02": "drop", "03": "drop"}
 
 
-def test_done_marks_these_verdicts(browser, desk):
-    """Done is in the decisions file, and the page says how to go on."""
+def test_another_runs_page_leaves_what_waits(context, desk, tmp_path):
+    """Pages of two runs at one address keep what waits apart, also on a head that both have, and lose none of it."""
     with serving(desk) as port:
-        context = browser.new_context(viewport=DESKTOP)
         tab = Tab(context, f"http://127.0.0.1:{port}")
-        tab.page.locator("#finish").click()
-        tab.wait("document.getElementById('over').open")
-        assert "spinmeround build --profile tiny" in tab.page.locator("#over").inner_text()
-        context.close()
+    tab.press("n", "End", "n")
+    tab.wait("document.getElementById('saved').textContent.includes('2 not saved yet')")
+    fewer = validated({**VALUES, "plan": {"heads": 2}}, source="test")
+    place = Place(out=str(tmp_path / "other"), store=str(desk.session.folder.store))
+    with run_of(fewer, place) as session, serving(other := open_desk(session, ""), port):
+        tab.page.close()
+        tab = Tab(context, f"http://127.0.0.1:{port}")
+        tab.press("j", "y")
+        tab.wait("document.getElementById('saved').textContent.startsWith('saved')")
+        assert "2 heads, 2 kept, 0 dropped, 1 decided" in tab.page.locator("#progress").inner_text()
+        assert (rulings(other), rulings(desk)) == ({"01": "keep"}, {})
+        tab.page.close()
+    with serving(desk, port):
+        tab = Tab(context, f"http://127.0.0.1:{port}")
+        tab.saved()
+        assert (rulings(other), rulings(desk)) == ({"01": "keep"}, {"00": "drop", "11": "drop"})
+
+
+def test_what_waited_too_long_overrules_nothing_newer(context, desk):
+    """A decision that waited for the server yields to one that came meanwhile, is told, and can be made again."""
+    with serving(desk) as port:
+        tab = Tab(context, f"http://127.0.0.1:{port}")
+    tab.press("n", "n")
+    tab.wait("document.getElementById('saved').textContent.includes('2 not saved yet')")
+    record(desk.session.decisions_file, desk.session.generator, {"tiny-000000": "keep"})
+    with serving(desk, port):
+        tab.saved()
+        assert rulings(desk) == {"00": "keep", "01": "drop"}
+        said = "1 not saved, since there are newer decisions: tiny-000000 (kept); decide again if you mean it"
+        tab.wait(f"document.getElementById('saved').textContent === '{said}'")
+        assert "2 decided by you" in tab.page.locator("#progress").inner_text()
+        tab.press("Home", "n")
+        tab.saved()
+        assert rulings(desk) == {"00": "drop", "01": "drop"}
+
+
+def test_done_marks_these_verdicts(context, desk, port):
+    """Done is in the decisions file, and the page says how to go on."""
+    tab = Tab(context, f"http://127.0.0.1:{port}")
+    tab.page.locator("#finish").click()
+    tab.wait("document.getElementById('over').open")
+    assert "spinmeround build --profile tiny" in tab.page.locator("#over").inner_text()
     session = desk.session
     assert is_reviewed(desk.verdicts, load_decisions(session.decisions_file, session.generator))
 
 
-def test_page_of_its_own_downloads_what_merges(browser, desk, tmp_path):
+def downloaded(tab: Tab, desk: Desk, to: Path) -> Decisions:
+    """What a page without a server gives."""
+    with tab.page.expect_download() as download:
+        tab.page.locator("#finish").click()
+    download.value.save_as(to)
+    return load_decisions(to, desk.session.generator)
+
+
+def test_page_of_its_own_downloads_what_merges(context, desk, tmp_path):
     """Without a server, decisions outlive a reload in the browser and leave it as a decisions file."""
     desk.write(tmp_path / "page.html")
-    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
     tab = Tab(context, (tmp_path / "page.html").as_uri())
     tab.press("n", "y")
     tab.page.reload()
     assert tab.page.evaluate("document.querySelector('.row img').decode().then(() => true)")
-    with tab.page.expect_download() as downloaded:
-        tab.page.locator("#finish").click()
-    downloaded.value.save_as(tmp_path / "mine.json")
-    found = load_decisions(tmp_path / "mine.json", desk.session.generator)
-    assert found.rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
+    assert downloaded(tab, desk, tmp_path / "mine.json").rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
     assert tab.complaints == []
-    context.close()
 
 
-def test_a_thousand_heads_do_not_lag(browser, desk):
+def test_pages_of_their_own_erase_nothing_of_each_other(context, desk, tmp_path):
+    """Two tabs, and a page with fewer of the run's heads: each adds its decisions to what the browser remembers."""
+    desk.write(tmp_path / "page.html")
+    few = {name: desk.verdicts[name] for name in ("tiny-000004", "tiny-000005")}
+    replace(desk, verdicts=few).write(tmp_path / "few.html")
+    address = (tmp_path / "page.html").as_uri()
+    first, second = Tab(context, address), Tab(context, address)
+    first.press("n", "n")
+    second.press("End", "n")
+    Tab(context, (tmp_path / "few.html").as_uri()).press("n")
+    first.wait("document.getElementById('progress').textContent.includes('4 decided')")
+    found = downloaded(first, desk, tmp_path / "mine.json").rulings()
+    assert found == {f"tiny-{seed:06d}": "drop" for seed in (0, 1, 4, 11)}
+    first.page.reload()
+    assert "4 decided" in first.page.locator("#progress").inner_text()
+
+
+def test_page_of_its_own_is_newer_than_a_fast_clock(context, desk, tmp_path):
+    """A decision replaces one of tomorrow's date, outlives a reload, and holds when it is merged."""
+    session, tomorrow = desk.session, datetime.now(UTC) + timedelta(days=1)
+    ahead = {"tiny-000000": Decision(decision="keep", time=tomorrow)}
+    merge_decisions(session.decisions_file, Decisions(generator=session.generator, decisions=ahead))
+    desk.write(tmp_path / "page.html")
+    tab = Tab(context, (tmp_path / "page.html").as_uri())
+    tab.press("n")
+    tab.page.reload()
+    merge_decisions(session.decisions_file, downloaded(tab, desk, tmp_path / "mine.json"))
+    assert rulings(desk) == {"00": "drop"}
+
+
+def test_a_thousand_heads_do_not_lag(context, desk):
     """Only the rows in view are made, whatever the number of heads; a key is answered within a frame or two."""
     many = dict.fromkeys((f"tiny-{seed:06d}" for seed in range(1000)), desk.verdicts["tiny-000003"])
-    desk.session.__dict__["keys"] = dict.fromkeys(many, desk.session.keys["tiny-000003"])
-    with serving(Desk(session=desk.session, verdicts=many, command="")) as port:
-        context = browser.new_context(viewport=DESKTOP)
+    keys = dict.fromkeys(many, desk.session.keys["tiny-000003"])
+    with patch.dict(desk.session.__dict__, keys=keys), serving(replace(desk, verdicts=many)) as port:
         tab = Tab(context, f"http://127.0.0.1:{port}")
         spent = tab.page.evaluate("""() => {
             const begin = performance.now();
@@ -263,7 +365,6 @@ def test_a_thousand_heads_do_not_lag(browser, desk):
         assert tab.page.locator(".row").count() < 40
         assert tab.current() == "tiny-000200"
         assert spent < 50
-        context.close()
 
 
 @pytest.mark.parametrize(
@@ -280,65 +381,102 @@ def test_a_thousand_heads_do_not_lag(browser, desk):
     ],
     ids=["own", "other site", "sandbox", "rebound name", "form", "huge", "nonsense", "unknown head"],
 )
-def test_who_may_decide(desk, headers, body, status):
+def test_who_may_decide(desk, port, headers, body, status):
     """Only JSON that comes from the server's own page, of a head that is there."""
-    with serving(desk) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("POST", "/decisions", json.dumps(body), {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        assert answer.status == status, answer.read()
-        connection.close()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/decisions", json.dumps(body), {"Content-Type": "application/json", **headers})
+    answer = connection.getresponse()
+    assert answer.status == status, answer.read()
+    connection.close()
     assert rulings(desk) == ({"01": "drop"} if status == 200 else {})
 
 
-def test_a_foreign_name_sees_nothing(desk):
+def test_a_foreign_name_sees_nothing(port):
     """Reading, too, needs the server's own name, and there is nothing but the page, its strips and the decisions."""
-    with serving(desk) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        for path, host, status in [
-            ("/", "evil.example", 403),
-            ("/strips/0/tiny-000001.webp", f"localhost:{port}", 200),
-            ("/strips/0/../../run.json", f"127.0.0.1:{port}", 404),
-            ("/run.json", f"127.0.0.1:{port}", 404),
-        ]:
-            connection.request("GET", path, headers={"Host": host})
-            answer = connection.getresponse()
-            assert (path, answer.status) == (path, status)
-            answer.read()
-        connection.close()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for path, host, status in [
+        ("/", "evil.example", 403),
+        ("/strips/0/tiny-000001.webp", f"localhost:{port}", 200),
+        ("/strips/0/../../run.json", f"127.0.0.1:{port}", 404),
+        ("/run.json", f"127.0.0.1:{port}", 404),
+    ]:
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        assert (path, answer.status) == (path, status)
+        answer.read()
+    connection.close()
 
 
-def test_nothing_to_review_and_a_taken_port(desk, tmp_path):
+def test_nothing_to_review_and_a_taken_port(desk, port, tmp_path):
     """Both are told with what to do."""
-    empty = Place(runs=str(tmp_path / "empty"))
-    with looked_at(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
+    empty = Place(runs=str(tmp_path))
+    with run_of(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
         open_desk(session, "")
-    with serving(desk) as port, pytest.raises(ConfigError, match=f"--port {port}: cannot listen there"):
+    with pytest.raises(ConfigError, match=f"--port {port}: cannot listen there"):
         desk_server(desk, port)
 
 
-def test_command_ends_with_the_tally(desk, tmp_path):
+TOML = f"""
+[generator]
+name = "tests.support.tiny:make"
+options = {{ clipped = [3] }}
+[plan]
+heads = {HEADS}
+[sample]
+resolution = 16
+previews = {{ azimuths = 4, elevations_deg = [0.0] }}
+[score]
+cells = 32
+[screen.limits]
+stray_volume = 1e-4
+clipped_volume = 0.0
+[render]
+resolution = 512
+"""
+
+
+@pytest.fixture
+def options(tmp_path) -> RunOptions:
+    """Of a run that is not there yet."""
+    (tmp_path / "tiny.toml").write_text(TOML)
+    return RunOptions(profile=str(tmp_path / "tiny.toml"), runs=tmp_path / "runs")
+
+
+def test_a_run_that_is_not_there_is_not_made(options):
+    """A typo in a folder's name is told, and leaves nothing behind."""
+    for merge in ([], [options.runs / "mine.json"]):
+        with pytest.raises(
+            ConfigError, match="expected a run of profile 'tiny', found none; spinmeround build makes it"
+        ):
+            review_run(options, port=0, to=None, merge=merge, done=False)
+    assert not options.runs.exists()
+
+
+def test_decisions_are_taken_in_before_screening(options, desk, tmp_path, monkeypatch, capsys):
+    """From all named files or from none, into the file in the home folder that the profile names."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = replace(options, set=["review.decisions='~/ours.json'"])
+    profile, place = options.load()
+    open_run(place, profile.name)
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    record(files[0], desk.session.generator, {"tiny-000000": "drop"})
+    with pytest.raises(ConfigError, match=r"second\.json: expected a decisions file"):
+        review_run(options, port=0, to=None, merge=files, done=False)
+    assert not (tmp_path / "ours.json").exists()
+    record(files[1], desk.session.generator, {"tiny-000001": "keep"})
+    review_run(options, port=0, to=None, merge=files, done=False)
+    assert "2 of 12 heads: 1 keep, 1 drop\n" in capsys.readouterr().out
+    found = load_decisions(tmp_path / "ours.json", desk.session.generator).rulings()
+    assert found == {"tiny-000000": "drop", "tiny-000001": "keep"}
+    with pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
+        review_run(options, port=0, to=None, merge=[], done=False)
+
+
+def test_command_ends_with_the_tally(options, desk):
     """Ctrl-C leaves with status 0, how many were decided, where, and how to go on."""
-    profile = tmp_path / "tiny.toml"
-    profile.write_text(
-        '[generator]\nname = "tests.support.tiny:make"\noptions = { clipped = [3] }\n'
-        f"[plan]\nheads = {HEADS}\n"
-        "[sample]\nresolution = 16\npreviews = { azimuths = 4, elevations_deg = [0.0] }\n"
-        "[score]\ncells = 32\n[screen.limits]\nstray_volume = 1e-4\nclipped_volume = 0.0\n"
-    )
+    words = ["review", "--profile", options.profile, "--out", str(desk.session.folder.root), "--port", "0"]
     command = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from flows.cli import main; main()",
-            "review",
-            "--profile",
-            str(profile),
-            "--runs",
-            str(tmp_path),
-            "--port",
-            "0",
-        ],
+        [sys.executable, "-c", "from flows.cli import main; main()", *words],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -355,6 +493,6 @@ def test_command_ends_with_the_tally(desk, tmp_path):
     command.send_signal(signal.SIGINT)
     output, errors = command.communicate(timeout=30)
     assert command.returncode == 0, errors
-    assert "1 of 40 heads: 0 keep, 1 drop" in output
-    assert f"spinmeround build --profile {profile}" in output
+    assert "1 of 12 heads: 0 keep, 1 drop" in output
+    assert f"spinmeround build --profile {options.profile}" in output
     assert rulings(desk) == {"01": "drop"}

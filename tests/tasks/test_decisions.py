@@ -20,6 +20,7 @@ from tasks.decisions import (
     merge_decisions,
     read_decisions,
     record,
+    record_unless_newer,
     review_digest,
     ruled,
     strangers,
@@ -70,6 +71,42 @@ def test_a_new_decision_is_the_newest(tmp_path):
     assert merge_decisions(path, old).rulings() == {}
 
 
+EARLIER, LATER = START, START + timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("there", "seen", "taken"),
+    [
+        (None, None, True),
+        (None, EARLIER, True),
+        (EARLIER, EARLIER, True),
+        (EARLIER, LATER, True),
+        (EARLIER, None, False),
+        (LATER, EARLIER, False),
+    ],
+    ids=["first", "file moved away", "what was seen", "older file put back", "not seen", "newer than seen"],
+)
+def test_an_unseen_decision_is_not_overruled(tmp_path, there, seen, taken):
+    """What a person decided holds unless somebody decided after what they saw; either way the file's word is told."""
+    path = tmp_path / "decisions.json"
+    if there is not None:
+        theirs = Decision(decision="keep", note="theirs", time=there)
+        merge_decisions(path, Decisions(generator=GENERATOR, decisions={"tiny-000000": theirs}))
+    stands = record_unless_newer(path, GENERATOR, "tiny-000000", ("drop", "mine"), seen)
+    assert (stands.decision, stands.note) == (("drop", "mine") if taken else ("keep", "theirs"))
+    assert load_decisions(path, GENERATOR).decisions == {"tiny-000000": stands}
+
+
+def test_options_typed_otherwise_are_the_same_heads(tmp_path):
+    """A default that is spelt out changes no head, so the decisions hold; the fingerprint is what counts."""
+    path = tmp_path / "decisions.json"
+    record(path, GENERATOR, {"tiny-000000": "drop"})
+    spelt = GeneratorId(name="tiny", fingerprint="tiny-1", options={"delay_s": 0.0})
+    record(path, spelt, {"tiny-000001": "keep"})
+    for generator in (GENERATOR, spelt):
+        assert load_decisions(path, generator).rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
+
+
 def test_recording_leaves_the_others_alone(tmp_path):
     """A decision is added to those that are in the file, whoever wrote them meanwhile."""
     path = tmp_path / "decisions.json"
@@ -114,13 +151,17 @@ def test_no_file_is_no_decision(tmp_path):
             {"generator": {"name": "tiny", "fingerprint": "tiny-2"}},
             r"of tiny \(tiny-1\), found those of tiny \(tiny-2\)",
         ),
-        ({"generator": {"name": "tiny", "fingerprint": "tiny-1", "options": {"psi": 0.5}}}, r"with \{\"psi\": 0\.5\}"),
+        (
+            {"generator": {"name": "tiny", "fingerprint": "tiny-2", "options": {"psi": 0.5}}},
+            r"with \{\"psi\": 0\.5\}",
+        ),
+        ({"generator": {"name": "large", "fingerprint": "tiny-1"}}, r"found those of large \(tiny-1\)"),
         ({"schema_version": 2}, "schema version 2, this software reads up to 1"),
         ({"decisions": {"a": {"decision": "maybe", "time": "2026-11-22T00:00:00Z"}}}, r"decisions\.a\.decision"),
         ({"decisions": {"a": {"decision": "keep", "time": "2026-11-22T00:00:00"}}}, r"decisions\.a\.time"),
         ({"verdicts": {}}, "verdicts"),
     ],
-    ids=["fingerprint", "options", "version", "choice", "no time zone", "stranger"],
+    ids=["fingerprint", "options", "name", "version", "choice", "no time zone", "stranger"],
 )
 def test_files_that_are_not_ours_are_refused(tmp_path, change, message):
     """In one line that names the file and what is wrong; the file stays as it is, also when a decision is added."""

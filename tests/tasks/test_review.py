@@ -36,7 +36,8 @@ def test_the_person_has_the_last_word(verdict, decision, keep, reasons, rescued)
     assert final.scores == verdict.scores
 
 
-PROFILE = validated({"name": "test", "generator": {"name": "tests.support.tiny:make"}}, source="test")
+VALUES = {"name": "test", "generator": {"name": "tests.support.tiny:make"}, "render": {"resolution": 512}}
+PROFILE = validated(VALUES, source="test")
 SECTIONS = {stage.name: stage.sections(PROFILE) for stage in HEAD_STAGES}
 decisions = st.lists(st.sampled_from([None, "keep", "drop"]), min_size=4, max_size=4)
 

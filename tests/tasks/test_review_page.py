@@ -22,6 +22,7 @@ def page(**changes) -> ReviewPage:
     """A page of two heads."""
     values = {
         "run": "demo",
+        "memory": "0123",
         "verdicts": VERDICTS,
         "decisions": Decisions(generator=GeneratorId(name="tiny", fingerprint="tiny-1")),
         "strips": dict.fromkeys(VERDICTS, embedded(b"RIFF")),
