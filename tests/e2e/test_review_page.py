@@ -445,9 +445,7 @@ def options(tmp_path) -> RunOptions:
 def test_a_run_that_is_not_there_is_not_made(options):
     """A typo in a folder's name is told, and leaves nothing behind."""
     for merge in ([], [options.runs / "mine.json"]):
-        with pytest.raises(
-            ConfigError, match="expected a run of profile 'tiny', found none; spinmeround build makes it"
-        ):
+        with pytest.raises(ConfigError, match="expected a run of profile 'tiny', found none"):
             review_run(options, port=0, to=None, merge=merge, done=False)
     assert not options.runs.exists()
 
