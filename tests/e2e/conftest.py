@@ -74,7 +74,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(weights: dict[str, Any]) -> Callable[..., Profile]:
     """The tiny profile with fields changed, as `section__field=value`."""
 

@@ -1,6 +1,7 @@
 """A person's word on a real server: a paused build, the form's answer, the decisions file, reruns that don't ask."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +13,37 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
 
+from flows import review_pause
 from flows.dataset import find_dataset
 from flows.run_folder import Place
 from flows.session import looked_at
 from storage.errors import ConfigError, SpinMeRoundError
 from tasks.decisions import load_decisions, mark_reviewed, record, review_digest
-from tests.e2e.runs import build, counts
+from tests.e2e.runs import build, counts, summary
 
 pytestmark = pytest.mark.usefixtures("server")
 CLIPPED = {"name": "tests.support.tiny:make", "options": {"clipped": [1, 2]}}
+
+
+@pytest.fixture(scope="module")
+def built(server, tiny, tmp_path_factory) -> Path:
+    """The folder of a run that is built, with two of its four heads dropped by the screen."""
+    runs = tmp_path_factory.mktemp("built")
+    build(tiny(generator=CLIPPED), runs)
+    return runs / "tiny"
+
+
+@pytest.fixture
+def runs(built, tmp_path) -> Path:
+    """A folder with a copy of that run."""
+    shutil.copytree(built, tmp_path / "tiny")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch) -> None:
+    """Paused runs look often whether they may go on."""
+    monkeypatch.setattr(review_pause, "POLL_S", 0.4)
 
 
 def paused(since: set[Any]) -> FlowRun | None:
@@ -63,14 +86,13 @@ def form(run: FlowRun) -> dict[str, Any]:
     return dict(zip(("description", "schema"), map(json.loads, answers), strict=True))
 
 
-def test_decisions_of_the_file_are_honoured_one_by_one(tiny, tmp_path):
+def test_decisions_of_the_file_are_honoured_one_by_one(tiny, runs):
     """A drop and a rescue redo just those heads; taking them back gives the first dataset again."""
-    profile, file = tiny(generator=CLIPPED), tmp_path / "tiny" / "decisions.json"
-    first = build(profile, tmp_path)
-    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+    profile, file, first = tiny(generator=CLIPPED), runs / "tiny" / "decisions.json", summary(runs / "tiny")
+    with looked_at(profile, Place(runs=str(runs))) as session:
         generator = session.generator
     record(file, generator, {"tiny-000000": "drop", "tiny-000001": "keep", "tiny-000077": "drop"})
-    second = build(profile, tmp_path)
+    second = build(profile, runs)
     assert counts(second)["review"] == (2, 2)
     assert [counts(second)[name] for name in ("sample", "score", "screen", "render")] == [
         (0, 4),
@@ -82,33 +104,33 @@ def test_decisions_of_the_file_are_honoured_one_by_one(tiny, tmp_path):
     assert (second["heads"]["dropped"], second["heads"]["kept_by_review"], second["heads"]["written"]) == (2, 1, 2)
     assert second["dataset"]["digest"] != first["dataset"]["digest"]
     record(file, generator, {"tiny-000000": "none", "tiny-000001": "none"})
-    third = build(profile, tmp_path)
+    third = build(profile, runs)
     assert counts(third)["review"] == (0, 4)
-    assert third["dataset"] == first["dataset"]
+    assert third["dataset"] == {**first["dataset"], "path": third["dataset"]["path"]}
 
 
-def test_a_new_decision_makes_the_dataset_stale(tiny, tmp_path):
+def test_a_new_decision_makes_the_dataset_stale(tiny, runs):
     """Training after a decision that no build has seen says to build first; it never takes the old dataset."""
-    profile = tiny(plan={"heads": 2})
-    build(profile, tmp_path)
-    with looked_at(profile, Place(runs=str(tmp_path))) as session:
-        record(session.decisions_file, session.generator, {"tiny-000001": "drop"})
-        with pytest.raises(ConfigError, match="tiny-000001 is not reviewed or written yet; run 'spinmeround build'"):
+    with looked_at(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
+        record(session.decisions_file, session.generator, {"tiny-000003": "drop"})
+        with pytest.raises(ConfigError, match="tiny-000003 is not reviewed or written yet; run 'spinmeround build'"):
             find_dataset(session)
 
 
-def test_named_decisions_must_be_there(tiny, tmp_path):
+def test_named_decisions_must_be_there(tiny, runs):
     """A path that holds no file is refused before anything is made; it is the content that counts, not the path."""
-    named = tmp_path / "elsewhere" / "mine.json"
-    profile = tiny(review={"decisions": str(named)})
+    named = runs / "elsewhere" / "mine.json"
+    profile = tiny(generator=CLIPPED, review={"decisions": str(named)})
     with pytest.raises(ConfigError, match=r"review\.decisions: expected a decisions file at .*mine\.json, found none"):
-        build(profile, tmp_path)
-    assert not list((tmp_path / "tiny").glob("store/*"))
-    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        build(profile, runs / "new")
+    assert not list((runs / "new" / "tiny").glob("store/*"))
+    with looked_at(profile, Place(runs=str(runs))) as session:
         record(named, session.generator, {"tiny-000003": "drop"})
-    assert build(profile, tmp_path)["heads"]["screened_out"] == {"review": 1}
-    (tmp_path / "tiny" / "decisions.json").write_bytes(named.read_bytes())
-    assert counts(build(tiny(), tmp_path))["review"] == (0, 4)
+    found = build(profile, runs)
+    assert found["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}
+    (runs / "tiny" / "decisions.json").write_bytes(named.read_bytes())
+    with looked_at(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
+        assert find_dataset(session).digest == found["dataset"]["digest"]
 
 
 def test_paused_answered_and_not_asked_again(tiny, tmp_path):
@@ -140,28 +162,28 @@ def test_paused_answered_and_not_asked_again(tiny, tmp_path):
     assert again["dataset"] == found["dataset"]
 
 
-def test_the_pages_done_lets_it_go_on(tiny, tmp_path):
+def test_the_pages_done_lets_it_go_on(tiny, runs):
     """The mark in the decisions file resumes the run without the UI, with what was decided on the page."""
-    profile = tiny(review={"pause": True})
+    profile = tiny(generator=CLIPPED, review={"pause": True})
 
     def done(run: FlowRun, resume: Callable[[dict], Any]) -> None:
-        with looked_at(profile, Place(runs=str(tmp_path))) as session:
-            record(session.decisions_file, session.generator, {"tiny-000002": "drop"})
+        with looked_at(profile, Place(runs=str(runs))) as session:
+            record(session.decisions_file, session.generator, {"tiny-000003": "drop"})
             mark_reviewed(session.decisions_file, session.generator, review_digest(session.screened()))
 
     with meanwhile(done):
-        assert build(profile, tmp_path)["heads"]["screened_out"] == {"review": 1}
+        assert build(profile, runs)["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}
 
 
-def test_nobody_comes(tiny, tmp_path, monkeypatch):
+def test_nobody_comes(tiny, runs):
     """The wait ends in words that say what is kept; a rerun screens nothing anew and asks again."""
-    profile = tiny(review={"pause": True, "pause_timeout_s": 2})
+    profile = tiny(generator=CLIPPED, review={"pause": True, "pause_timeout_s": 2})
     with pytest.raises(SpinMeRoundError, match=r"nobody reviewed the heads within review\.pause_timeout_s \(2 s\)"):
-        build(profile, tmp_path)
-    downloaded = Path(tmp_path / "download.json")
-    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+        build(profile, runs)
+    downloaded = runs / "download.json"
+    with looked_at(profile, Place(runs=str(runs))) as session:
         record(downloaded, session.generator, {"tiny-000000": "drop"})
     with meanwhile(lambda run, resume: resume({"decisions_file": str(downloaded)})):
-        found = build(tiny(review={"pause": True}), tmp_path)
+        found = build(tiny(generator=CLIPPED, review={"pause": True}), runs)
     assert counts(found)["screen"] == (0, 4)
-    assert found["heads"]["screened_out"] == {"review": 1}
+    assert found["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}
