@@ -5,6 +5,7 @@ of runs use this server instead of one of their own, so that their runs are seen
 """
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def serve_all(runs: Path, port: int) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted or terminated.
 
     Raises ConfigError where the port is taken or these runs are served already.
     """
@@ -31,6 +32,7 @@ def serve_all(runs: Path, port: int) -> None:
         raise ConfigError(f"--runs {runs}: these runs are served already, at {found.removesuffix('/api')}")
     # a run that the UI started sizes its threads by this, since it does not come through the command line
     os.environ.setdefault("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS", str(os.cpu_count() or 1))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the runner, which has its own, is there
     server = OwnServer(home, port=port, ui=True)
     os.environ["PREFECT_API_URL"] = server.api
     try:
@@ -46,7 +48,8 @@ def serve_all(runs: Path, port: int) -> None:
 def _serve_deployments(runs: Path) -> None:
     from prefect import serve
 
-    serve(*deployments(runs), print_starting_message=False)
+    # nothing is scheduled, so there is nothing to pause: that takes long and would keep the end waiting
+    serve(*deployments(runs), print_starting_message=False, pause_on_shutdown=False)
 
 
 def deployments(runs: Path) -> "list[RunnerDeployment]":
