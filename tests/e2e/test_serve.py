@@ -29,8 +29,8 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any
     pytest.fail("it took too long")
 
 
-@pytest.fixture(params=[signal.SIGINT])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
     """A client of the API of `spinmeround serve` on the runs of `tmp_path`, once it serves, and its process."""
     port = free_port()
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
@@ -46,7 +46,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[htt
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client:
             yield client, process
     finally:
-        process.send_signal(request.param)
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(PATIENCE_S)
         finally:
@@ -78,12 +78,6 @@ def test_a_stage_started_in_the_ui(served, tmp_path):
     state = until(lambda: _final(client.get(f"/flow_runs/{run}").raise_for_status().json()), process)
     assert state == "COMPLETED"
     assert summary(tmp_path / "one")["stages"]["sample"]["made"] == 1
-
-
-@pytest.mark.parametrize("served", [signal.SIGTERM], indirect=True, ids=["terminated"])
-def test_a_server_that_is_terminated_withdraws(served, tmp_path):
-    """Also while it still makes its deployments, a termination leaves no server behind, nor word of one."""
-    assert (tmp_path / ".prefect" / "serving.json").is_file()
 
 
 def _deployments(client: httpx.Client, tag: str) -> list[dict[str, Any]]:
