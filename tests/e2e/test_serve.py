@@ -1,7 +1,6 @@
 """`spinmeround serve`: what a person in the UI finds, and that it runs."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -46,7 +45,7 @@ def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[byte
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client:
             yield client, process
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # a shell's background jobs ignore SIGINT, and so do their children
         try:
             process.wait(PATIENCE_S)
         finally:
