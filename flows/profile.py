@@ -198,8 +198,11 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` put on `base`, table by table; an empty table empties the one below."""
     both = {
-        name: _merged(base[name], value) if isinstance(base.get(name), dict) and isinstance(value, dict) else value
+        name: _merged(base[name], value)
+        if isinstance(base.get(name), dict) and isinstance(value, dict) and value
+        else value
         for name, value in over.items()
     }
     return {**base, **both}

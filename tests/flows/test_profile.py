@@ -110,3 +110,12 @@ def test_limits_of_another_generator_are_refused():
         load_profile("demo", [own])
     profile = load_profile("demo", [own, "screen.generator=''", "screen.limits={}"])
     assert not any(limit is not None for _, limit in profile.screen.limits)
+
+
+def test_empty_table_empties_the_one_below(tmp_path):
+    """A profile that extends another drops all its limits by an empty table, and keeps what it doesn't name."""
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "demo"\n[screen]\ngenerator = ""\nlimits = {}\n')
+    profile = load_profile(str(path))
+    assert not any(limit is not None for _, limit in profile.screen.limits)
+    assert profile.render.resolution == 64
