@@ -165,7 +165,8 @@ def generate(
 
     check_sheet_name(to)
     with mistakes("generator: "):
-        generator = make_generator(load_profile(profile, overrides or []).generator)
+        # nothing is screened here, so limits for another generator are no matter
+        generator = make_generator(load_profile(profile, [*(overrides or []), "screen.generator=''"]).generator)
     params = gallery.gallery_params(azimuths, resolution, columns)
     chosen = gallery.parse_seeds(seeds)
     if strip is not None:
