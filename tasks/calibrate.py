@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -32,6 +31,7 @@ from panohead_bridge.protocol import HeadGenerator, LabelledGenerator
 from storage.errors import ConfigError
 from storage.files import write_atomic
 from storage.provenance import code_version
+from tasks.pages import template
 from tasks.stage import StageParams
 
 STRENGTHS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.01))
@@ -197,14 +197,11 @@ def write_calibration(
 
 def page(calibration: Calibration, scores: Sequence[Mapping[str, float | None]], labels: Sequence[Label]) -> str:
     """One self-contained page: the curve, the table of kinds, and each score's values beside its limit."""
-    templates = Environment(
-        loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     histograms = [
         (score, calibration.limits.get(score.name), _histogram(score.name, calibration, scores, labels))
         for score in SCORES
     ]
-    return templates.get_template("calibration.html.j2").render(
+    return template("calibration.html.j2").render(
         calibration=calibration, curve=_curve(calibration), histograms=histograms
     )
 

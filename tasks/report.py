@@ -6,10 +6,9 @@ script are inside the file, and its content security policy forbids it to load a
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from storage.errors import environment_errors
 from storage.files import write_atomic
+from tasks.pages import template
 from tasks.report_collect import FinishedRun, collect_report
 from tasks.report_curves import summarise
 from tasks.report_data import ReportData
@@ -25,14 +24,7 @@ def run_report(run: FinishedRun, target: Path, params: ReportParams) -> Path:
 
 def render_report(data: ReportData, params: ReportParams = ReportParams()) -> str:  # noqa: B008 (frozen)
     """The report as HTML."""
-    environment = Environment(
-        loader=PackageLoader("tasks", "templates"),
-        autoescape=select_autoescape(("html", "html.j2")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         data=data,
         params=params,
         kept=[head_card(card, params) for card in data.kept],

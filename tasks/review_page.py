@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 from jaxtyping import UInt8
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from models.screening.scores import SCORES
 from tasks.decisions import Decisions
+from tasks.pages import template
 from tasks.report_pictures import cut_out, resize, webp
 from tasks.screen import ScreenLimits, Verdict
 
@@ -89,14 +89,7 @@ def score_names(verdicts: Mapping[str, Verdict]) -> list[str]:
 
 def render_review(page: ReviewPage) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("tasks", "templates"),
-        autoescape=select_autoescape(("html", "html.j2")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("review.html.j2").render(page=page, data=page_data(page))
+    return template("review.html.j2").render(page=page, data=page_data(page))
 
 
 def page_data(page: ReviewPage) -> dict[str, Any]:
