@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.artifacts import ArtifactStore, artifact_key
+from storage.artifacts import SCHEMA_VERSION, ArtifactStore, artifact_key
 from storage.errors import CorruptArtifact, StoreError
 
 ARGUMENTS: dict[str, Any] = {"version": 1, "params": {"level": 10.0, "sizes": (1, 2)}, "inputs": {"sample": "a" * 64}}
@@ -191,7 +191,7 @@ def test_stranger_in_payload_is_noticed_by_verify(store: ArtifactStore) -> None:
 def test_newer_manifest_is_refused_and_kept(store: ArtifactStore) -> None:
     """A store of a newer version of the software is not touched."""
     key = commit(store)
-    _edit(store.path("mesh", key), lambda manifest: manifest.update(schema_version=2))
+    _edit(store.path("mesh", key), lambda manifest: manifest.update(schema_version=SCHEMA_VERSION + 1))
     with pytest.raises(StoreError, match="newer version"):
         store.open("mesh", key)
     assert store.has("mesh", key)
