@@ -58,7 +58,7 @@ class LocalBlobs(Blobs):
         (self._root / name).unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
-        found = (self._root / folder).rglob("*.json")
+        found = (path for path in (self._root / folder).rglob("*") if path.is_file())
         return sorted(path.relative_to(self._root).as_posix() for path in found)
 
 

@@ -58,7 +58,7 @@ class ObjectClient:
     """The objects below `url` (s3://bucket/prefix), by their names."""
 
     def __init__(self, url: str, patience: Patience) -> None:
-        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{2,62}(/[\w.+=-]+)*/?", url):
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{2,62}(/[\w+=-][\w.+=-]*)*/?", url):
             raise StoreError(f"artifact store {url}: expected s3://bucket or s3://bucket/prefix; mend the URL")
         self.url = url.rstrip("/")
         self._patience = patience
