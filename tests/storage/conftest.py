@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -19,20 +18,6 @@ OpenStore = Callable[..., ArtifactStore]
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "store")
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3Server]:
-    """A server that speaks S3, with an empty bucket."""
-    server = S3Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def s3_prefix() -> str:
-    """A part of the bucket for one test."""
-    return uuid4().hex
 
 
 @pytest.fixture
