@@ -41,7 +41,7 @@ class RunOptions:
 
     def command(self, name: str) -> str:
         """The line that runs another command on the same run."""
-        words = ["spinmeround", name, "--profile", self.profile]
+        words = ["spinmeround", *name.split(), "--profile", self.profile]
         words += [word for override in self.set or [] for word in ("--set", override)]
         places = {"--runs": self.runs if self.runs != Path("runs") else None, "--out": self.out, "--store": self.store}
         words += [word for option, path in places.items() if path is not None for word in (option, str(path))]

@@ -38,7 +38,7 @@ def plan(
         verdicts = {head: None if review is None else review.keep for head, review in reviews.items()}
         rows, share = estimate(session.store, DATASET_STAGES, session.heads, session.keys, session.sections, verdicts)
     typer.echo(f"{len(session.heads)} heads of profile {profile.name}, artifacts in {root}")
-    typer.echo(f"{share}; times are for {workers} workers")
+    typer.echo(f"{share}; times are for {workers} worker{'s' if workers > 1 else ''}")
     header = ["stage", "there", "to make", "dropped", "time", "disk", "by the means of"]
     typer.echo(table(header, [*(_cells(row, workers) for row in rows), _total(rows, workers)]))
     if isinstance(root, Path):

@@ -67,7 +67,7 @@ def _told(title: str, steps: Mapping[str, Step], fate: str) -> str:
             lines.append(f"  from      {_inputs(step.inputs)}")
         lines += [f"  reads     {name} {json.dumps(value, sort_keys=True)}" for name, value in step.params.items()]
         if step.weights:
-            lines.append(f"  weights   {step.weights[:12]}")
+            lines.append(f"  weights   {step.weights[:12] if len(step.weights) == 64 else step.weights}")
         lines += _made(step.manifest)
     return "\n".join(lines)
 
