@@ -24,7 +24,7 @@ from storage.files import flocked, make_folder, owned_folder, sweep_owned_folder
 from storage.manifests import content_problem, extra_files, size_problem
 
 RECENT_S = 600.0
-_TRIM_EVERY_S = 30.0
+_TRIM_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ class ObjectClient:
         self._endpoint = endpoint or "AWS"
         self._store = S3Store.from_url(
             self.url,
-            **({"endpoint": endpoint} if endpoint else {}),
+            config={"endpoint": endpoint} if endpoint else {},
             client_options={
                 "allow_http": self._endpoint.startswith("http://"),
                 "timeout": timedelta(seconds=patience.request_s),
@@ -114,7 +115,7 @@ class ObjectClient:
         """All objects below a folder (all there are for ""), in the order of their names."""
         after: str | None = None
         while True:
-            page, after = self._try(prefix or "the listing", lambda after=after: self._page(prefix, after))
+            page, after = self._try(prefix or "the listing", partial(self._page, prefix, after))
             yield from page
             if after is None:
                 return

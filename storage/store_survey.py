@@ -62,8 +62,8 @@ def live_keys(store: ArtifactStore, found: Survey, roots: Roots, *, young_since:
         key = wanted.pop()
         if key not in live:
             live.add(key)
-            item = found.items.get(key)
-            wanted |= set(item.made_from) - live if item else set()
+            known = found.items.get(key)
+            wanted |= set(known.made_from) - live if known else set()
     return live
 
 
