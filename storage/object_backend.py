@@ -27,6 +27,7 @@ from storage.object_lock import object_lock
 
 LEASE_S = 30.0
 _AT_ONCE = 8
+_RENEWALS_MISSED = 20
 _GIGABYTE = 1 << 30
 
 
@@ -131,9 +132,10 @@ class ObjectBackend(Backend):
 
     def strays(self) -> Iterator[Stray]:
         artifact: list[ObjectInfo] = []
+        abandoned = self.now() - _RENEWALS_MISSED * self._lease_s
         for found in self.client.listing(""):
             parts = found.name.split("/")
-            if parts[0] == "corrupt":
+            if parts[0] == "corrupt" or (parts[0] == "locks" and found.modified < abandoned):
                 yield _stray(found)
             elif parts[0] not in OWN_FOLDERS and len(parts) >= 4:
                 if artifact and artifact[0].name.split("/")[:3] != parts[:3]:
@@ -158,11 +160,12 @@ class ObjectBackend(Backend):
         if out is not None:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
         expected = manifest.files[name]
-        found = self.client.fetch(f"{_payload(manifest)}/{name}", out and out / name)
+        found = self.client.fetch(f"{_payload(manifest)}/{name}", out and out / name, most=expected.size)
         if found is None:
             return [f"{name} is missing"]
         if found.size != expected.size:
-            return [f"{name}: expected {expected.size} bytes, found {found.size}"]
+            more = "more" if found.size > expected.size else str(found.size)
+            return [f"{name}: expected {expected.size} bytes, found {more}"]
         return [] if found.sha256 == expected.sha256 else [f"{name}: its bytes do not match their SHA-256"]
 
     def _send(self, target: str, file: Path, source: Source | None) -> None:

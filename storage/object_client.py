@@ -84,9 +84,12 @@ class ObjectClient:
         """Size and time of an object, None where it is absent."""
         return self._or_none(name, lambda: _info(obstore.head(self._store, name)))
 
-    def fetch(self, name: str, target: Path | None) -> FileRecord | None:
-        """Read an object, into a new file or nowhere; returns what came, None where it is absent."""
-        return self._or_none(name, lambda: self._stream(name, target))
+    def fetch(self, name: str, target: Path | None, *, most: int) -> FileRecord | None:
+        """Read an object, into a new file or nowhere; returns what came, None where it is absent.
+
+        Not much more than `most` bytes are read, whatever the object's size.
+        """
+        return self._or_none(name, lambda: self._stream(name, target, most))
 
     def put(self, name: str, data: bytes | Path) -> None:
         """Write an object, whatever was there."""
@@ -126,13 +129,15 @@ class ObjectClient:
             return page, page[-1].name if len(page) == 1000 else None
         return [], None
 
-    def _stream(self, name: str, target: Path | None) -> FileRecord:
+    def _stream(self, name: str, target: Path | None, most: int) -> FileRecord:
         size, digest = 0, hashlib.sha256()
         with open(target or os.devnull, "wb") as file:
             for chunk in obstore.get(self._store, name).stream(min_chunk_size=4 << 20):
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
+                if size > most:
+                    break
         return FileRecord(size=size, sha256=digest.hexdigest())
 
     def _conditional(self, name: str, data: bytes, mode: Any) -> str | None:

@@ -224,3 +224,15 @@ def test_what_is_asked_wrongly(open_s3: OpenStore, monkeypatch: pytest.MonkeyPat
             ArtifactStore(url)
     with pytest.raises(StorageUnavailable, match="make the bucket"):
         commit(ArtifactStore("s3://nowhere/x"), 1, {"a": b"a"})
+
+
+def test_an_object_grown_huge_is_not_read_to_its_end(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
+    """More than the manifest's size is never kept: the fetch ends soon after it."""
+    store = open_s3()
+    key = commit(store, 1, {"a.bin": b"payload"})
+    place = payload_object(s3, s3_prefix, key, "a.bin")
+    s3.s3.put_object(Bucket=BUCKET, Key=place, Body=bytes(40_000_000))
+    record = ObjectClient(str(store.root), QUICK).fetch(place.removeprefix(f"{s3_prefix}/"), None, most=7)
+    assert record is not None
+    assert record.size < 20_000_000
+    assert store.examine("render", key) == ["a.bin: expected 7 bytes, found more"]
