@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
-from storage.files import fsync
+from storage.files import fsync_files
 from storage.hashing import sha256_file
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -66,10 +66,10 @@ def record_files(
 ) -> dict[str, FileRecord]:
     """Flush every file of a folder to the disk and record it; `known` records are taken as they are."""
     records = dict(known or {})
-    for name in sorted(walk_files(folder, without=records)):
-        if flush:
-            fsync(folder / name)
-        records[name] = record_file(folder / name)
+    names = list(walk_files(folder, without=records))
+    if flush:
+        fsync_files([folder / name for name in names])
+    records |= {name: record_file(folder / name) for name in names}
     return dict(sorted(records.items()))
 
 
