@@ -1,5 +1,8 @@
 """An object store in foul weather: a server that is down, busy, slow, or loses its answers."""
 
+import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,3 +127,51 @@ def test_denied(open_s3: OpenStore, faults: Faults) -> None:
     with pytest.raises(StorageUnavailable, match="denies access; check AWS_ACCESS_KEY_ID"):
         commit(open_s3(url=faults.url), 1, FILES)
     assert len(faults.requests) <= len(FILES)
+
+
+MAKER = """
+import sys
+from pathlib import Path
+from storage.artifacts import ArtifactStore
+from storage.object_backend import ObjectBackend
+from storage.object_cache import ArtifactCache
+from storage.object_client import ObjectClient, Patience
+from tests.storage.test_objects import commit, key_of
+
+root, cache, first = sys.argv[1:]
+backend = ObjectBackend(ObjectClient(root, Patience()), ArtifactCache(Path(cache), 1 << 30), lease_s=1.0)
+store = ArtifactStore(root, backend)
+print("ready", flush=True)
+for number in range(int(first), int(first) + 200):
+    with store.lock("render", key_of(number)):
+        commit(store, number, {f"{file}.bin": bytes([number % 256]) * 20_000 for file in range(3)})
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_leaves_whole_or_absent(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
+    """A maker is killed at random moments: what has a manifest is whole, what has none can be made at once.
+
+    Its uploads without a manifest are strays, its lock expires, and nothing else is left.
+    """
+    chance, store = random.Random(0), open_s3()
+    for turn in range(12):
+        command = [sys.executable, "-c", MAKER, str(store.root), str(tmp_path / "killed"), str(turn * 200)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as maker:
+            assert maker.stdout is not None
+            assert maker.stdout.readline() == b"ready\n"
+            time.sleep(chance.uniform(0.0, 0.4))
+            maker.kill()
+        made = [number for number in range(turn * 200, turn * 200 + 200) if store.has("render", key_of(number))]
+        assert made == list(range(turn * 200, turn * 200 + len(made)))
+        assert all(store.examine("render", key_of(number)) == [] for number in made)
+        following = turn * 200 + len(made)
+        with store.lock("render", key_of(following), timeout_s=20.0):
+            commit(store, following, {"again.bin": b"again"})
+        assert store.examine("render", key_of(following)) == []
+    for stray in store.backend.strays():
+        store.backend.remove_stray(stray)
+    whole = {entry.key for entry in store.backend.entries()}
+    assert {name.split("/")[2] for name in s3.names(s3_prefix) if name.startswith("render/")} == whole
+    assert len(open_s3("killed").sweep()) <= 12
+    assert list((tmp_path / "killed" / "tmp").iterdir()) == []
