@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from storage.files import fsync_files
 from storage.hashing import sha256_file
 
+_LONGEST, _LONGEST_PART = 700, 255
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -22,7 +23,11 @@ def relative_name(name: str) -> str:
     """The name itself, if it stays below its folder; else ValueError."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or str(path) != name:
-        raise ValueError(f"file name {name!r}: expected a plain relative path below the folder")
+        raise ValueError(f"file name {name[:80]!r}: expected a plain relative path below the folder")
+    if len(name.encode()) > _LONGEST or any(len(part.encode()) > _LONGEST_PART for part in path.parts):
+        raise ValueError(
+            f"file name {name[:80]!r}...: expected at most {_LONGEST_PART} bytes, and {_LONGEST} with folders"
+        )
     return name
 
 

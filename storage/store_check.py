@@ -112,7 +112,11 @@ def _check(store: ArtifactStore, entry: Entry) -> Problem | None:
         if not store.has(entry.stage, entry.key):
             return None  # removed meanwhile
         return Problem(stage=entry.stage, key=entry.key, what=(str(error),), damaged=False)
-    return Problem(stage=entry.stage, key=entry.key, what=tuple(found)) if found else None
+    except FileNotFoundError as error:
+        found = [f"{error.filename} vanished while it was read"]
+    if not found or not store.has(entry.stage, entry.key):
+        return None
+    return Problem(stage=entry.stage, key=entry.key, what=tuple(found))
 
 
 def _line(entry: Entry) -> str:
