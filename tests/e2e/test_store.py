@@ -1,11 +1,13 @@
-"""A build whose artifacts live in an object store, on a real S3-speaking server."""
+"""Builds and their store: on a real S3-speaking server, and while it is being cleaned."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from storage.artifacts import ArtifactStore
 from storage.dataset import verify
+from storage.store_gc import find_garbage, remove_garbage
 from tasks.stages import DATASET_STAGES
 from tests.e2e.runs import build, counts
 from tests.support.s3 import BUCKET, S3Server
@@ -49,3 +51,35 @@ def test_the_same_dataset_from_an_object_store(
     second = build(profile, tmp_path / "second", store=url)
     assert counts(second) == dict.fromkeys(STAGES, (0, 2)) | {"publish": (1, 0)}
     assert second["dataset"]["digest"] == local["dataset"]["digest"]
+
+
+@pytest.mark.slow
+def test_cleaning_beside_a_build(tiny, tmp_path: Path) -> None:
+    """With no grace at all, gc runs again and again while a build wants what was garbage a moment ago.
+
+    The build ends with the undisturbed digest, and afterwards just what it needs is there.
+    """
+    before = build(tiny(), tmp_path)
+    build(tiny(mesh__level=9.0), tmp_path)
+    for dataset in (tmp_path / "tiny" / "datasets").glob("*.zarr"):
+        (dataset / "manifest.json").unlink()  # no dataset keeps anything
+    store, ended, removed = ArtifactStore(tmp_path / "tiny" / "store"), threading.Event(), []
+
+    def clean() -> None:
+        while not ended.is_set():
+            removed.extend(remove_garbage(store, find_garbage(store, 0.0))[0])
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        after = build(tiny(), tmp_path)
+    finally:
+        ended.set()
+        cleaner.join()
+    assert after["dataset"]["digest"] == before["dataset"]["digest"]
+    assert after["heads"]["quarantined"] == 0
+    assert verify(Path(after["dataset"]["path"])) == []
+    assert {item.stage for item in removed} >= {"mesh", "normals", "write"}
+    remove_garbage(store, find_garbage(store, 0.0))
+    assert {entry.stage: 0 for entry in store.backend.entries()}.keys() == {*STAGES, "publish"}
+    assert len(list(store.backend.entries())) == 4 * len(STAGES) + 1
