@@ -20,7 +20,7 @@ from storage.errors import DatasetError
 SCHEMA_VERSION = 1
 ROWS_PER_CHUNK = 256
 MAX_SIDE = 16384
-_MAX_METADATA_BYTES = 64 * 1024 * 1024
+MAX_METADATA_BYTES = 64 * 1024 * 1024
 _CODECS = {"bytes", "zstd", "crc32c", "sharding_indexed"}
 
 Layout = Literal["view", "subject", "rows", "whole"]
@@ -132,10 +132,15 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / "zarr.json"
     if path.is_symlink() or not path.is_file():
         raise DatasetError(f"{path}: expected a Zarr v3 metadata file, found none")
-    if path.stat().st_size > _MAX_METADATA_BYTES:
-        raise DatasetError(f"{path}: expected at most {_MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
+    if path.stat().st_size > MAX_METADATA_BYTES:
+        raise DatasetError(f"{path}: expected at most {MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
+    return parse_metadata(path.read_bytes(), path)
+
+
+def parse_metadata(data: bytes, path: Path | str) -> dict[str, Any]:
+    """The bytes of a `zarr.json` as plain JSON. Raises DatasetError that names the path where they are none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: expected JSON, found {error}") from error
     if not isinstance(found, dict) or found.get("zarr_format") != 3:
@@ -145,14 +150,20 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def check_arrays(folder: Path, specs: Mapping[str, ArraySpec]) -> dict[str, int]:
     """Sizes of the axes (subject, view, height, ...) of a group whose arrays all fit the schema, else DatasetError."""
+    return check_metadata(folder, specs, {name: read_metadata(folder / name) for name in specs})
+
+
+def check_metadata(
+    folder: Path | str, specs: Mapping[str, ArraySpec], found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """As `check_arrays`, of metadata that have been read already; `folder` is only named in errors."""
     sizes: dict[str, int] = {}
     for name, spec in specs.items():
-        _check_array(folder / name, spec, sizes)
+        _check_array(f"{folder}/{name}", found[name], spec, sizes)
     return sizes
 
 
-def _check_array(folder: Path, spec: ArraySpec, sizes: dict[str, int]) -> None:
-    found = read_metadata(folder)
+def _check_array(folder: str, found: Mapping[str, Any], spec: ArraySpec, sizes: dict[str, int]) -> None:
     if found.get("data_type") != spec.dtype:
         raise DatasetError(f"{folder}: expected data type {spec.dtype}, found {found.get('data_type')}")
     shape = found.get("shape")
@@ -165,7 +176,7 @@ def _check_array(folder: Path, spec: ArraySpec, sizes: dict[str, int]) -> None:
     _check_encoding(folder, found, spec, sizes)
 
 
-def _check_encoding(folder: Path, found: Mapping[str, Any], spec: ArraySpec, sizes: Mapping[str, int]) -> None:
+def _check_encoding(folder: str, found: Mapping[str, Any], spec: ArraySpec, sizes: Mapping[str, int]) -> None:
     grid = found.get("chunk_grid", {})
     expected = {"name": "regular", "configuration": {"chunk_shape": list(spec.chunks(sizes))}}
     if grid != expected:

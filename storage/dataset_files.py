@@ -1,0 +1,113 @@
+"""The files of a dataset on a disk: small ones whole, shards by the ranges that are wanted.
+
+Links are refused, of files and of folders, so that no dataset reads outside its own folder. A shard is read by
+`pread`, not mapped: one that is cut off while it is read is an error and not a fault of the process, and no
+file stays open.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from storage.chunks import ChunkError
+from storage.dataset_schema import MAX_METADATA_BYTES, parse_metadata
+from storage.errors import DatasetError
+
+Span = tuple[int, int]
+"""Offset and length, in bytes."""
+
+
+@runtime_checkable
+class Blob(Protocol):
+    """An open shard: its size, its index, and any ranges of it."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def index(self) -> bytes: ...
+    def ranges(self, spans: Sequence[Span]) -> Sequence[bytes | memoryview] | Iterator[bytes | memoryview]: ...
+
+
+@runtime_checkable
+class DatasetFiles(Protocol):
+    """What a dataset is read from. Names are POSIX paths below its root."""
+
+    @property
+    def root(self) -> Path | str: ...
+
+    def has(self, name: str) -> bool: ...
+
+    def read(self, name: str) -> bytes:
+        """A whole file of at most `MAX_METADATA_BYTES`. Raises DatasetError where it is missing or larger."""
+
+    def shard(self, name: str, index_size: int, *, at_end: bool) -> Any:
+        """A context with the open `Blob`. Raises ChunkError where the file is missing, a link or too short."""
+
+    def zarr_array(self, name: str) -> Any:
+        """Where zarr finds an array: the keyword arguments of `zarr.open_array`."""
+
+
+def metadata(files: DatasetFiles, name: str) -> dict[str, Any]:
+    """The `zarr.json` of the group (name "") or of an array. Raises DatasetError as `parse_metadata`."""
+    file = f"{name}/zarr.json" if name else "zarr.json"
+    return parse_metadata(files.read(file), f"{files.root}/{file}")
+
+
+@dataclass(frozen=True)
+class _OpenFile:
+    descriptor: int
+    size: int
+    index: bytes
+
+    def ranges(self, spans: Sequence[Span]) -> Iterator[bytes]:
+        return (os.pread(self.descriptor, length, offset) for offset, length in spans)
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """A dataset's folder on this machine."""
+
+    root: Path
+
+    def has(self, name: str) -> bool:
+        return (self.root / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        path = self.root / name
+        if path.is_symlink() or not path.is_file():
+            raise DatasetError(f"{path}: expected a file of the dataset, found none")
+        if path.stat().st_size > MAX_METADATA_BYTES:
+            raise DatasetError(f"{path}: expected at most {MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
+        return path.read_bytes()
+
+    @contextmanager
+    def shard(self, name: str, index_size: int, *, at_end: bool) -> Iterator[_OpenFile]:
+        descriptor = self._open(name)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size < index_size:
+                raise ChunkError(f"{self.root / name}: expected a shard, found {found.st_size} bytes")
+            start = found.st_size - index_size if at_end else 0
+            yield _OpenFile(descriptor, found.st_size, os.pread(descriptor, index_size, start))
+        finally:
+            os.close(descriptor)
+
+    def zarr_array(self, name: str) -> dict[str, Any]:
+        return {"store": self.root / name}
+
+    def _open(self, name: str) -> int:
+        path = f"{self.root}/{name}"
+        folder = path
+        for _ in range(name.count("/")):
+            folder = folder[: folder.rindex("/")]
+            if os.path.islink(folder):
+                raise ChunkError(f"{folder} is a link")
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            what = "is a link" if os.path.islink(path) else "is missing" if not os.path.exists(path) else error.strerror
+            raise ChunkError(f"{path} {what}") from error
