@@ -55,7 +55,7 @@ class HeadDataset:
         self._layouts: dict[str, ShardLayout] = {}
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._rows: dict[tuple[str, int], list[np.ndarray]] = {}
-        self._memory = RecycledMemory()
+        self.memory = RecycledMemory()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     @classmethod
@@ -203,7 +203,7 @@ class HeadDataset:
 
     def _room(self, name: str, views: int) -> np.ndarray:
         chunk = self.layout(name).chunk
-        return self._memory.empty((views, *chunk.stored_shape), chunk.dtype)
+        return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
 
     def _read_shard(self, subject: int, name: str, views: Sequence[int], out: np.ndarray) -> None:
         layout, file = self.layout(name), f"{name}/{PER_VIEW[name].file(subject)}"
