@@ -41,20 +41,25 @@ class DatasetFiles(Protocol):
 
     def has(self, name: str) -> bool: ...
 
-    def read(self, name: str) -> bytes:
-        """A whole file of at most `MAX_METADATA_BYTES`. Raises DatasetError where it is missing or larger."""
+    def read(self, name: str, limit: int) -> bytes:
+        """A whole file of at most `limit` bytes. Raises ChunkError where it is missing, a link or larger."""
 
     def shard(self, name: str, index_size: int, *, at_end: bool) -> Any:
         """A context with the open `Blob`. Raises ChunkError where the file is missing, a link or too short."""
-
-    def zarr_array(self, name: str) -> Any:
-        """Where zarr finds an array: the keyword arguments of `zarr.open_array`."""
 
 
 def metadata(files: DatasetFiles, name: str) -> dict[str, Any]:
     """The `zarr.json` of the group (name "") or of an array. Raises DatasetError as `parse_metadata`."""
     file = f"{name}/zarr.json" if name else "zarr.json"
-    return parse_metadata(files.read(file), f"{files.root}/{file}")
+    return parse_metadata(whole_file(files, file), f"{files.root}/{file}")
+
+
+def whole_file(files: DatasetFiles, name: str) -> bytes:
+    """A file of JSON. Raises DatasetError where it is missing, a link or larger than `MAX_METADATA_BYTES`."""
+    try:
+        return files.read(name, MAX_METADATA_BYTES)
+    except ChunkError as error:
+        raise DatasetError(f"expected a dataset of Zarr v3 with its metadata: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,11 @@ class LocalFiles:
     def has(self, name: str) -> bool:
         return (self.root / name).is_file()
 
-    def read(self, name: str) -> bytes:
-        path = self.root / name
-        if path.is_symlink() or not path.is_file():
-            raise DatasetError(f"{path}: expected a file of the dataset, found none")
-        if path.stat().st_size > MAX_METADATA_BYTES:
-            raise DatasetError(f"{path}: expected at most {MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
-        return path.read_bytes()
+    def read(self, name: str, limit: int) -> bytes:
+        with self.shard(name, 0, at_end=False) as file:
+            if file.size > limit:
+                raise ChunkError(f"{self.root / name}: expected at most {limit} bytes, found {file.size}")
+            return os.pread(file.descriptor, file.size, 0)
 
     @contextmanager
     def shard(self, name: str, index_size: int, *, at_end: bool) -> Iterator[_OpenFile]:
@@ -95,9 +98,6 @@ class LocalFiles:
             yield _OpenFile(descriptor, found.st_size, os.pread(descriptor, index_size, start))
         finally:
             os.close(descriptor)
-
-    def zarr_array(self, name: str) -> dict[str, Any]:
-        return {"store": self.root / name}
 
     def _open(self, name: str) -> int:
         path = f"{self.root}/{name}"

@@ -1,7 +1,7 @@
 """Reading a dataset, on a disk or in an object store: checked when it is opened, then a few views of one head.
 
-Pixels and latents are read by a reader of our own, which takes just the wanted chunks of a shard and decodes
-them into memory that is used again; small arrays by zarr. Neither ever gives what a checksum or the schema denies.
+The reader is our own: it takes just the wanted chunks of a shard, decodes them into memory that is used again,
+and never gives what a checksum or the schema denies. zarr, which reads the same files, is not needed for it.
 """
 
 import os
@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from pydantic import ValidationError
 
-from storage.chunks import ChunkError
-from storage.dataset_files import DatasetFiles, LocalFiles, metadata
+from storage.chunks import ChunkError, ChunkLayout
+from storage.dataset_files import DatasetFiles, LocalFiles, metadata, whole_file
 from storage.dataset_publish import LATENTS, MANIFEST, parse_manifest
 from storage.dataset_schema import (
     ARRAYS,
@@ -53,7 +52,7 @@ class HeadDataset:
         self.threads = threads
         self.ids: tuple[str, ...] = tuple(attributes["ids"])
         self._layouts: dict[str, ShardLayout] = {}
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._small: dict[str, ChunkLayout] = {}
         self._rows: dict[tuple[str, int], list[np.ndarray]] = {}
         self.memory = RecycledMemory()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -104,17 +103,17 @@ class HeadDataset:
     @cached_property
     def digest(self) -> str:
         """The digest that the manifest states; `verify` computes it from the files."""
-        return parse_manifest(self.files.read(MANIFEST), f"{self.files.root}/{MANIFEST}").digest
+        return parse_manifest(whole_file(self.files, MANIFEST), f"{self.files.root}/{MANIFEST}").digest
 
     @cached_property
     def seeds(self) -> np.ndarray:
         """Seed of each head, int64 [S]."""
-        return self._read("seed", ...)
+        return self._whole("seed")
 
     @cached_property
     def identities(self) -> np.ndarray:
         """Identity embedding of each head, float32 [S, 512], unit length."""
-        return self._read("identity", ...)
+        return self._whole("identity")
 
     def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
         """Cameras of one head, by the field names of `models.geometry.cameras.Cameras`: a row a view."""
@@ -144,7 +143,7 @@ class HeadDataset:
         self.read_into(subject, views, stored)
         found = {name: self.layout(name).chunk.as_written(out) for name, out in stored.items()}
         rest = [name for name in arrays if name not in found]
-        found |= {name: self._read(name, self._subject(subject))[list(views)] for name in rest}
+        found |= {name: self._block(name, subject)[0, list(views)] for name in rest}
         return {name: found[name] for name in arrays}
 
     def read_into(self, subject: int, views: Sequence[int], stored: Mapping[str, np.ndarray]) -> None:
@@ -223,29 +222,36 @@ class HeadDataset:
 
     @cached_property
     def _angles(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._read("azimuth", ...), self._read("elevation", ...)
+        return self._block("azimuth", 0), self._block("elevation", 0)
 
     def _row(self, name: str, subject: int) -> np.ndarray:
         """One head's row of a small array. Rows are kept, those with the same values once."""
-        block, row = divmod(subject, ROWS_PER_CHUNK)
-        if (name, block) not in self._rows:
-            start = block * ROWS_PER_CHUNK
-            rows = self._read(name, slice(start, start + ROWS_PER_CHUNK), subject)
-            same: dict[bytes, np.ndarray] = {row.tobytes(): row for held in self._rows.values() for row in held[:1]}
-            self._rows[name, block] = [same.setdefault(row.tobytes(), row.copy()) for row in rows]
-        return self._rows[name, block][row]
+        number, row = divmod(subject, ROWS_PER_CHUNK)
+        if (name, number) not in self._rows:
+            same = {held[0].tobytes(): held[0] for held in self._rows.values()}
+            rows = self._block(name, number)
+            self._rows[name, number] = [same.setdefault(row.tobytes(), row.copy()) for row in rows]
+        return self._rows[name, number][row]
 
-    def _read(self, name: str, selection: Any, subject: int | None = None) -> np.ndarray:
+    def _whole(self, name: str) -> np.ndarray:
+        """A small array, of all subjects."""
+        blocks = range(len(ARRAYS[name].files(self.sizes)))
+        return np.concatenate([self._block(name, number) for number in blocks])[: len(self)]
+
+    def _block(self, name: str, number: int) -> np.ndarray:
+        """What one file of an array without shards holds: some subjects' rows, one subject's, or all there is."""
+        spec = ARRAYS[name]
         try:
-            if name not in self._arrays:
-                self._arrays[name] = zarr.open_array(**self.files.zarr_array(name), mode="r")
-            return np.asarray(self._arrays[name][selection])
-        except Exception as error:  # a damaged file fails in zarr and its codecs in many ways
-            subject = selection if isinstance(selection, int) else subject
-            head = f"head {self.ids[subject]}: " if subject is not None else ""
-            raise DatasetError(
-                f"{self.files.root}: {head}{name} cannot be read ({error}); run `spinmeround dataset verify`"
-            ) from error
+            if name not in self._small:
+                codecs, dtype = metadata(self.files, name)["codecs"], np.dtype(spec.dtype)
+                self._small[name] = ChunkLayout.from_codecs(codecs, spec.chunks(self.sizes), dtype)
+            layout = self._small[name]
+            stored = np.empty((1, *layout.stored_shape), layout.dtype)
+            layout.decode(self.files.read(f"{name}/{spec.file(number)}", layout.largest_stored), stored[0])
+        except (ChunkError, OSError) as error:
+            head = f"head {self.ids[number]}: " if spec.layout == "subject" else ""
+            raise DatasetError(f"{self.files.root}: {head}{name}: {error}; run `spinmeround dataset verify`") from error
+        return layout.as_written(stored)[0]
 
     def _check_latents(self) -> None:
         found = {name: metadata(self.files, f"{LATENTS}/{name}") for name in LATENT_ARRAYS}

@@ -15,12 +15,10 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
-from zarr.storage import ObjectStore as ZarrObjectStore
 
 from storage.chunks import ChunkError
 from storage.dataset_files import Span
-from storage.dataset_schema import MAX_METADATA_BYTES
-from storage.errors import DatasetError, StorageUnavailable
+from storage.errors import StorageUnavailable
 
 INDICES = 20_000
 """Indices that are kept, 2 KB each at 125 views."""
@@ -71,15 +69,12 @@ class RemoteFiles:
             return False
         return True
 
-    def read(self, name: str) -> bytes:
-        try:
-            with self._failures(name):
-                found = obstore.get(self._store, name)
-                if (size := found.meta["size"]) > MAX_METADATA_BYTES:
-                    raise DatasetError(f"{self.root}/{name}: expected at most {MAX_METADATA_BYTES} bytes, found {size}")
-                return bytes(found.bytes())
-        except ChunkError as error:
-            raise DatasetError(f"{error}: expected a file of the dataset") from error
+    def read(self, name: str, limit: int) -> bytes:
+        with self._failures(name):
+            found = obstore.get(self._store, name)
+            if (size := found.meta["size"]) > limit:
+                raise ChunkError(f"{self.root}/{name}: expected at most {limit} bytes, found {size}")
+            return bytes(found.bytes())
 
     @contextmanager
     def shard(self, name: str, index_size: int, *, at_end: bool) -> Iterator[_RemoteShard]:
@@ -89,9 +84,6 @@ class RemoteFiles:
                 while len(self._indices) > INDICES:
                     self._indices.popitem(last=False)
             yield _RemoteShard(self._store, name, *held)
-
-    def zarr_array(self, name: str) -> dict[str, Any]:
-        return {"store": ZarrObjectStore(self._store, read_only=True), "path": name}
 
     def _fetch_index(self, name: str, size: int, at_end: bool) -> tuple[int, bytes]:
         part: Any = {"suffix": size} if at_end else (0, size)

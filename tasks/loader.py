@@ -43,9 +43,7 @@ class ViewParams(BaseModel):
 
     arrays: tuple[Literal["rgb", "normals", "mask", "latents"], ...] = ("rgb", "normals", "mask")
     views: int = Setting(8, ge=1, description="Views of a head in a sample, all different")
-    given: int = Setting(
-        0, ge=0, description="Conditioning views, the first of a sample; the very first shows the face"
-    )
+    given: int = Setting(0, ge=0, description="The first views of a sample that condition; the very first shows a face")
     cameras: bool = Setting(True, description="The views' cameras too")
     identity: bool = Setting(True, description="The head's identity embedding too")
     background: Colour | Literal["random"] | None = Setting(None, description="Colour to put RGB on, in [-1, 1]")

@@ -28,7 +28,7 @@ def epochs(loader: HeadLoader, number: int) -> list[dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("consumed", [1, 5, 6, 9])
 def test_resuming_gives_the_very_rest(heads: Path, workers: int, consumed: int) -> None:
-    """Saved after any batch and loaded by a new loader with another number of workers: nothing twice, nothing left out."""
+    """Saved after any batch, loaded by a loader with another number of workers: nothing twice, nothing left out."""
     whole = epochs(make(heads, 0), 2)
     loader, seen = make(heads, workers), []
     while len(seen) < consumed:
