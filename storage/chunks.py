@@ -122,7 +122,7 @@ def _zstd_size(frame: memoryview) -> int | None:
 
     The decoder fills just as much and refuses further frames, for which there is no room.
     """
-    if len(frame) < 18 or int.from_bytes(frame[:4], "little") != _ZSTD_MAGIC:
+    if len(frame) < 9 or int.from_bytes(frame[:4], "little") != _ZSTD_MAGIC:
         raise ChunkError("it is no Zstandard frame")
     descriptor = frame[4]
     single = bool(descriptor & 0x20)

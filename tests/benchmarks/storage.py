@@ -41,14 +41,14 @@ Table = list[dict[str, Any]]
 
 
 def main(
-    heads: Annotated[int, typer.Option(min=2, help="Heads in the working set.")] = 40,
-    rendered: Annotated[int, typer.Option(min=1, help="Heads that are rendered; the others are their variations.")] = 4,
+    heads: Annotated[int, typer.Option(min=2, help="Heads in the working set.")] = 16,
+    rendered: Annotated[int, typer.Option(min=1, help="Heads that are rendered; the others are their variations.")] = 2,
     views: Annotated[int, typer.Option(min=2, help="Views of each head.")] = 125,
     wanted: Annotated[int, typer.Option(min=1, help="Random views in a sample.")] = 8,
     pixels: Annotated[int, typer.Option(min=16, help="Side of the pictures.")] = 256,
     latent: Annotated[int, typer.Option(min=2, help="Side of the latents.")] = 64,
     grain: Annotated[float, typer.Option(min=0.0, help="Grain on the skin, in steps of 8 bits.")] = 1.0,
-    samples: Annotated[int, typer.Option(min=1, help="Samples a measurement.")] = 240,
+    samples: Annotated[int, typer.Option(min=1, help="Samples a measurement.")] = 120,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each reader; their median counts.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Workers of the DataLoader.")] = 2,
     batch: Annotated[int, typer.Option(min=1, help="Samples a batch, in the DataLoader.")] = 4,
@@ -187,7 +187,7 @@ class Bench:
         if isinstance(reader, Ours):
             return reader.batches(self.workers, batch)
         reader.before_fork()
-        return through_workers(reader.samples, self.workers, batch)
+        return through_workers(reader.samples, self.workers, batch, getattr(reader, "start", "fork"))
 
 
 def check_equal(readers: Sequence[Reader | Format], dataset: HeadDataset, arrays: Sequence[str]) -> None:

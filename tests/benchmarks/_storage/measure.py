@@ -24,10 +24,11 @@ class Samples(IterableDataset[Sample]):
         return self.stream(worker.id if worker else 0)
 
 
-def through_workers(stream: Callable[[int], Iterator[Sample]], workers: int, batch: int) -> Iterator[Any]:
+def through_workers(
+    stream: Callable[[int], Iterator[Sample]], workers: int, batch: int, start: str = "fork"
+) -> Iterator[Any]:
     """Batches of the standard DataLoader with its standard collation."""
-    loader = DataLoader(Samples(stream), batch_size=batch, num_workers=workers, multiprocessing_context="fork")
-    return iter(loader)
+    return iter(DataLoader(Samples(stream), batch_size=batch, num_workers=workers, multiprocessing_context=start))
 
 
 def rate(batches: Iterator[Any], samples: int, batch: int, warm_up: int) -> float:

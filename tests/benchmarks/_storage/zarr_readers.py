@@ -117,7 +117,9 @@ class ZarrPython(Reader):
 
 
 class Tensorstore(Reader):
-    name = "tensorstore"
+    """By `oindex`; its workers are spawned, because it ends a forked process."""
+
+    name, start = "tensorstore", "spawn"
 
     @property
     def missing(self) -> str | None:  # type: ignore[override]
