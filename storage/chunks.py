@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import google_crc32c
@@ -75,11 +76,16 @@ class ChunkLayout:
         return tuple(self.shape[axis] for axis in self.order)
 
     @property
+    def verbatim(self) -> bool:
+        """Whether the stored bytes are the values themselves."""
+        return not (self.delta or self.compressed or self.checksum)
+
+    @cached_property
     def size(self) -> int:
         """Bytes of the decoded chunk."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    @property
+    @cached_property
     def largest_stored(self) -> int:
         """More bytes than this no encoder makes of a chunk; a claim of more is not believed."""
         return self.size + self.size // 128 + 1024

@@ -7,11 +7,13 @@ file stays open.
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from storage.chunks import ChunkError
 from storage.dataset_schema import MAX_METADATA_BYTES, parse_metadata
@@ -29,7 +31,9 @@ class Blob(Protocol):
     def size(self) -> int: ...
     @property
     def index(self) -> bytes: ...
-    def ranges(self, spans: Sequence[Span]) -> Sequence[bytes | memoryview] | Iterator[bytes | memoryview]: ...
+    def ranges(self, spans: Sequence[Span]) -> Iterable[bytes | memoryview]: ...
+    def read_into(self, spans: Sequence[Span], out: np.ndarray) -> None:
+        """Ranges as they are, one into each contiguous `out[i]` of the same size. Raises ChunkError for a short one."""
 
 
 @runtime_checkable
@@ -71,12 +75,19 @@ class _OpenFile:
     def ranges(self, spans: Sequence[Span]) -> Iterator[bytes]:
         return (os.pread(self.descriptor, length, offset) for offset, length in spans)
 
+    def read_into(self, spans: Sequence[Span], out: np.ndarray) -> None:
+        for (offset, length), room in zip(spans, out, strict=True):
+            if os.preadv(self.descriptor, [room.data], offset) != length:
+                raise ChunkError(f"expected {length} bytes at {offset}, found fewer")
+
 
 @dataclass(frozen=True)
 class LocalFiles:
     """A dataset's folder on this machine."""
 
     root: Path
+    _plain: set[str] = field(default_factory=set, repr=False, compare=False)
+    """Folders that are none of them links."""
 
     def has(self, name: str) -> bool:
         return (self.root / name).is_file()
@@ -100,12 +111,12 @@ class LocalFiles:
             os.close(descriptor)
 
     def _open(self, name: str) -> int:
-        path = f"{self.root}/{name}"
-        folder = path
-        for _ in range(name.count("/")):
-            folder = folder[: folder.rindex("/")]
-            if os.path.islink(folder):
-                raise ChunkError(f"{folder} is a link")
+        path, folder = f"{self.root}/{name}", name.rpartition("/")[0]
+        while folder and folder not in self._plain:
+            if os.path.islink(f"{self.root}/{folder}"):
+                raise ChunkError(f"{self.root}/{folder} is a link")
+            self._plain.add(folder)
+            folder = folder.rpartition("/")[0]
         try:
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:

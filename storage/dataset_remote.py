@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
@@ -37,6 +38,10 @@ class _RemoteShard:
         starts, lengths = zip(*spans, strict=True)
         found = obstore.get_ranges(self.store, self.name, starts=starts, lengths=lengths)
         return [memoryview(data) for data in found]
+
+    def read_into(self, spans: Sequence[Span], out: np.ndarray) -> None:
+        for data, room in zip(self.ranges(spans), out, strict=True):
+            room.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
 
 
 @dataclass

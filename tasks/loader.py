@@ -62,7 +62,7 @@ def read_latents(
     """Image latents, then normal latents, of some views of one head; into `out` where it is given."""
     chunk = dataset.layout("latents/rgb").chunk
     if out is None:
-        out = np.empty((len(views), 2 * chunk.shape[0], *chunk.shape[1:]), chunk.dtype)
+        out = dataset.memory.empty((len(views), 2 * chunk.shape[0], *chunk.shape[1:]), chunk.dtype)
     halves = {"latents/rgb": out[:, : chunk.shape[0]], "latents/normals": out[:, chunk.shape[0] :]}
     dataset.read_into(subject, views, halves)
     return out
@@ -94,9 +94,10 @@ class HeadViews(Dataset[dict[str, Tensor]]):
     @cached_property
     def layout(self) -> BatchLayout:
         """How a batch of these samples lies in memory."""
-        views, params, fields = self.params.views, self.params, {}
-        for name in params.arrays:
-            fields[name] = self._latents_field() if name == "latents" else self._picture_field(name)
+        views, params = self.params.views, self.params
+        fields: dict[str, Field] = {
+            name: self._latents_field() if name == "latents" else self._picture_field(name) for name in params.arrays
+        }
         cameras = {"cam2world": ((views, 4, 4), "f4"), "intrinsics": ((views, 3, 3), "f4")}
         fields |= stack_fields(cameras if params.cameras else {})
         fields |= stack_fields({"identity": ((512,), "f4")} if params.identity else {})
@@ -129,7 +130,7 @@ class HeadViews(Dataset[dict[str, Tensor]]):
         rng = sample_rng(params.seed, epoch, index, VIEWS)
         views = draw_views(params.views, self._facing, self.dataset.views, params.given, rng)
         chosen = views.tolist()
-        pictures = {name: arrays[name][row] for name in params.arrays if name != "latents"}
+        pictures: dict[str, np.ndarray] = {name: arrays[name][row] for name in params.arrays if name != "latents"}
         if pictures:
             self.dataset.read_into(subject, chosen, pictures)
         if "latents" in params.arrays:
@@ -194,7 +195,7 @@ class HeadStream(IterableDataset[dict[str, Tensor]]):
         return order[: len(self) * self.batch]
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return (batch.tensors() if isinstance(batch, PackedBatch) else batch for batch in self.packed())
+        return (batch.tensors() for batch in self.packed() if isinstance(batch, PackedBatch))
 
     def packed(self) -> Iterator[PackedBatch | SlotBatch]:
         """The batches that this process makes, each in one piece of memory."""

@@ -31,7 +31,6 @@ from tests.benchmarks._storage.zarr_readers import (
     Ours,
     OursPlain,
     OursThreads,
-    Reader,
     Tensorstore,
     ZarrPython,
 )
@@ -41,7 +40,7 @@ Table = list[dict[str, Any]]
 
 
 def main(
-    heads: Annotated[int, typer.Option(min=2, help="Heads in the working set.")] = 16,
+    heads: Annotated[int, typer.Option(min=2, help="Heads in the working set.")] = 12,
     rendered: Annotated[int, typer.Option(min=1, help="Heads that are rendered; the others are their variations.")] = 2,
     views: Annotated[int, typer.Option(min=2, help="Views of each head.")] = 125,
     wanted: Annotated[int, typer.Option(min=1, help="Random views in a sample.")] = 8,
@@ -49,7 +48,7 @@ def main(
     latent: Annotated[int, typer.Option(min=2, help="Side of the latents.")] = 64,
     grain: Annotated[float, typer.Option(min=0.0, help="Grain on the skin, in steps of 8 bits.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Samples a measurement.")] = 120,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each reader; their median counts.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each reader; their median counts.")] = 2,
     workers: Annotated[int, typer.Option(min=1, help="Workers of the DataLoader.")] = 2,
     batch: Annotated[int, typer.Option(min=1, help="Samples a batch, in the DataLoader.")] = 4,
     only: Annotated[
@@ -190,7 +189,7 @@ class Bench:
         return through_workers(reader.samples, self.workers, batch, getattr(reader, "start", "fork"))
 
 
-def check_equal(readers: Sequence[Reader | Format], dataset: HeadDataset, arrays: Sequence[str]) -> None:
+def check_equal(readers: Sequence[Any], dataset: HeadDataset, arrays: Sequence[str]) -> None:
     """All readers give the pixels that the dataset holds. Raises ConfigError that names one that does not."""
     for reader in readers:
         if reader.missing:
