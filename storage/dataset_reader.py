@@ -236,7 +236,7 @@ class HeadDataset:
     def _whole(self, name: str) -> np.ndarray:
         """A small array, of all subjects."""
         blocks = range(len(ARRAYS[name].files(self.sizes)))
-        return np.concatenate([self._block(name, number) for number in blocks])[: len(self)]
+        return np.asarray(np.concatenate([self._block(name, number) for number in blocks])[: len(self)])
 
     def _block(self, name: str, number: int) -> np.ndarray:
         """What one file of an array without shards holds: some subjects' rows, one subject's, or all there is."""
@@ -251,7 +251,7 @@ class HeadDataset:
         except (ChunkError, OSError) as error:
             head = f"head {self.ids[number]}: " if spec.layout == "subject" else ""
             raise DatasetError(f"{self.files.root}: {head}{name}: {error}; run `spinmeround dataset verify`") from error
-        return layout.as_written(stored)[0]
+        return np.asarray(layout.as_written(stored)[0])
 
     def _check_latents(self) -> None:
         found = {name: metadata(self.files, f"{LATENTS}/{name}") for name in LATENT_ARRAYS}

@@ -6,7 +6,6 @@ its memory goes back, and only then.
 
 import ctypes
 import math
-import mmap
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,13 +14,14 @@ from typing import Any
 import numpy as np
 
 
-def lend(
-    owner: np.ndarray | mmap.mmap, offset: int, size: int, give_back: Callable[..., Any], *arguments: Any
-) -> np.ndarray:
-    """`size` bytes of `owner` as an array; `give_back(*arguments)` is called once nothing refers to them any more."""
+def lend(owner: Any, offset: int, size: int, give_back: Callable[..., Any], *arguments: Any) -> np.ndarray:
+    """`size` bytes of `owner` (an array or a map of memory) as an array.
+
+    `give_back(*arguments)` is called once nothing refers to them any more.
+    """
     holder = (ctypes.c_ubyte * size).from_buffer(owner, offset)
     weakref.finalize(holder, give_back, *arguments).atexit = False
-    return np.frombuffer(holder, np.uint8)
+    return np.asarray(np.frombuffer(memoryview(holder), np.uint8))
 
 
 class RecycledMemory:
