@@ -1,7 +1,7 @@
 """From a chunk's stored bytes to its values, straight into memory that the caller owns.
 
-Understood is what the schema may choose: `transpose` (optional), `bytes`, then zstd or blosc (or neither), then
-crc32c (optional). Nothing is taken on trust: what a chunk says that it decodes to must be exactly the size that
+Understood is what the schema may choose: `transpose` and `numcodecs.delta` (optional), `bytes`, then zstd or
+blosc (or neither), then crc32c (optional). Nothing is taken on trust: what a chunk says that it decodes to must be exactly the size that
 the array's metadata gives, before a byte is decoded, and a checksum that is there is checked.
 """
 
@@ -39,6 +39,7 @@ class ChunkLayout:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: tuple[int, ...]
+    differences: bool = False
     compressor: Literal["zstd", "blosc"] | None
     checksum: bool
 
@@ -56,6 +57,11 @@ class ChunkLayout:
                 raise ChunkError(f"expected a transposition of {len(shape)} axes, found {given}")
             order = tuple(given)
             rest.pop(0)
+        differences = rest[:1] == ["numcodecs.delta"]
+        if differences:
+            if codecs[len(names) - len(rest)].get("configuration") != {"dtype": "|u1"} or dtype != np.uint8:
+                raise ChunkError(f"expected differences of bytes, found the codecs {names}")
+            rest.pop(0)
         if rest[:1] != ["bytes"] or (codecs[len(names) - len(rest)].get("configuration") or {}).get(
             "endian", "little"
         ) != ("little"):
@@ -66,7 +72,14 @@ class ChunkLayout:
         if rest[checksum:]:
             raise ChunkError(f"expected transpose, bytes, zstd or blosc, crc32c, found the codecs {names}")
         little = dtype.newbyteorder("<")
-        return cls(shape=tuple(shape), dtype=little, order=order, compressor=compressor, checksum=checksum)
+        return cls(
+            shape=tuple(shape),
+            dtype=little,
+            order=order,
+            differences=differences,
+            compressor=compressor,
+            checksum=checksum,
+        )
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -104,6 +117,8 @@ class ChunkLayout:
             codec.decode(body, out)
         except (RuntimeError, ValueError) as error:
             raise ChunkError(f"it cannot be decoded ({error})") from error
+        if self.differences:
+            np.cumsum(out.reshape(-1), dtype=np.uint8, out=out.reshape(-1))
 
 
 def _zstd_size(frame: memoryview) -> int | None:

@@ -6,6 +6,7 @@ clocks or process ids. A lock file is unlinked only by its holder: a waiter that
 sees that it has no name any more and starts over (filelock does this).
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+_NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 
 @contextmanager
@@ -112,3 +115,14 @@ def rename_folder(source: Path, target: Path) -> None:
     make_folder(target.parent)
     source.rename(target)
     fsync(target.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or where the file system has no links (or spans two), a copy that is flushed."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS_HERE:
+            raise
+        shutil.copyfile(source, target)
+        fsync(target)

@@ -45,6 +45,7 @@ class ShardLayout:
             shape=whole.shape[2:],
             dtype=whole.dtype,
             order=tuple(axis - 2 for axis in whole.order[2:]),
+            differences=whole.differences,
             compressor=whole.compressor,
             checksum=whole.checksum,
         )
