@@ -115,6 +115,10 @@ class HeadDataset:
         """Identity embedding of each head, float32 [S, 512], unit length."""
         return self._whole("identity")
 
+    def row(self, name: str, subject: int) -> np.ndarray:
+        """One head's row of a small array with a row for each head."""
+        return self._row(name, self._subject(subject))
+
     def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
         """Cameras of one head, by the field names of `models.geometry.cameras.Cameras`: a row a view."""
         return {
