@@ -1,23 +1,24 @@
 """From a chunk's stored bytes to its values, straight into memory that the caller owns.
 
-Understood is what the schema may choose: `transpose` and `numcodecs.delta` (optional), `bytes`, then zstd or
-blosc (or neither), then crc32c (optional). Nothing is taken on trust: what a chunk says that it decodes to must be exactly the size that
-the array's metadata gives, before a byte is decoded, and a checksum that is there is checked.
+Understood is what the schema may choose of: `transpose`, `numcodecs.delta` (of bytes), `bytes`, zstd, crc32c.
+Nothing is taken on trust: what a chunk says that it decodes to must be exactly the size that the array's metadata
+gives, before a byte is decoded, and a checksum that is there is checked.
 """
 
 import math
-import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import Blosc
+from jaxtyping import UInt8
 from numcodecs.zstd import Zstd
 
 _ZSTD_MAGIC = 0xFD2FB528
-_ZSTD, _BLOSC = Zstd(), Blosc()
+_ZSTD = Zstd()
+_CODECS = ("transpose", "numcodecs.delta", "bytes", "zstd", "crc32c")
 
 
 class ChunkError(ValueError):
@@ -39,8 +40,8 @@ class ChunkLayout:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     order: tuple[int, ...]
-    differences: bool = False
-    compressor: Literal["zstd", "blosc"] | None
+    delta: bool
+    compressed: bool
     checksum: bool
 
     @classmethod
@@ -48,37 +49,25 @@ class ChunkLayout:
         cls, codecs: Sequence[Mapping[str, Any]], shape: Sequence[int], dtype: np.dtype[Any]
     ) -> "ChunkLayout":
         """From the codecs of a `zarr.json`. Raises ChunkError for any that are not of the kind above."""
-        names = [str(codec.get("name")) for codec in codecs]
-        order = tuple(range(len(shape)))
-        rest = list(names)
-        if rest[:1] == ["transpose"]:
-            given = codecs[0].get("configuration", {}).get("order")
-            if not isinstance(given, list) or sorted(given) != list(order):
-                raise ChunkError(f"expected a transposition of {len(shape)} axes, found {given}")
-            order = tuple(given)
-            rest.pop(0)
-        differences = rest[:1] == ["numcodecs.delta"]
-        if differences:
-            if codecs[len(names) - len(rest)].get("configuration") != {"dtype": "|u1"} or dtype != np.uint8:
-                raise ChunkError(f"expected differences of bytes, found the codecs {names}")
-            rest.pop(0)
-        if rest[:1] != ["bytes"] or (codecs[len(names) - len(rest)].get("configuration") or {}).get(
-            "endian", "little"
-        ) != ("little"):
-            raise ChunkError(f"expected little-endian bytes, found the codecs {names}")
-        rest.pop(0)
-        compressor = rest.pop(0) if rest[:1] in (["zstd"], ["blosc"]) else None
-        checksum = rest[:1] == ["crc32c"]
-        if rest[checksum:]:
-            raise ChunkError(f"expected transpose, bytes, zstd or blosc, crc32c, found the codecs {names}")
-        little = dtype.newbyteorder("<")
+        configurations = {str(codec.get("name")): codec.get("configuration") or {} for codec in codecs}
+        names = list(configurations)
+        if len(names) != len(codecs) or "bytes" not in names or names != [name for name in _CODECS if name in names]:
+            raise ChunkError(f"expected some of {', '.join(_CODECS)} in this order, bytes among them, found {names}")
+        if configurations["bytes"].get("endian", "little") != "little":
+            raise ChunkError("expected little-endian bytes")
+        order = configurations.get("transpose", {"order": list(range(len(shape)))}).get("order")
+        if not isinstance(order, list) or sorted(order) != list(range(len(shape))):
+            raise ChunkError(f"expected a transposition of {len(shape)} axes, found {order}")
+        delta = "numcodecs.delta" in names
+        if delta and (configurations["numcodecs.delta"] != {"dtype": "|u1"} or dtype != np.uint8):
+            raise ChunkError(f"expected differences of bytes, found {configurations['numcodecs.delta']}")
         return cls(
             shape=tuple(shape),
-            dtype=little,
-            order=order,
-            differences=differences,
-            compressor=compressor,
-            checksum=checksum,
+            dtype=dtype.newbyteorder("<"),
+            order=tuple(order),
+            delta=delta,
+            compressed="zstd" in names,
+            checksum="crc32c" in names,
         )
 
     @property
@@ -105,20 +94,27 @@ class ChunkLayout:
         body = memoryview(data)
         if self.checksum:
             body = check_crc32c(body)
-        if self.compressor is None:
-            if len(body) != self.size:
-                raise ChunkError(f"expected {self.size} bytes, found {len(body)}")
-            out.reshape(-1).view(np.uint8)[:] = np.frombuffer(body, np.uint8)
-            return
-        says, codec = (_zstd_size(body), _ZSTD) if self.compressor == "zstd" else (_blosc_size(body), _BLOSC)
+        says = _zstd_size(body) if self.compressed else len(body)
         if says != self.size:
             raise ChunkError(f"expected a chunk of {self.size} bytes, found one of {says}")
-        try:
-            codec.decode(body, out)
-        except (RuntimeError, ValueError) as error:
-            raise ChunkError(f"it cannot be decoded ({error})") from error
-        if self.differences:
-            np.cumsum(out.reshape(-1), dtype=np.uint8, out=out.reshape(-1))
+        flat = out.reshape(-1).view(np.uint8)
+        if self.compressed:
+            try:
+                _ZSTD.decode(body, flat)
+            except (RuntimeError, ValueError) as error:
+                raise ChunkError(f"it cannot be decoded ({error})") from error
+        else:
+            flat[:] = np.frombuffer(body, np.uint8)
+        if self.delta:
+            _sum_up(flat)
+
+
+def _sum_up(differences: UInt8[np.ndarray, " byte"]) -> None:
+    """In place, the running sum modulo 256. torch, where a program has it loaded, is seven times as fast as numpy."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.from_numpy(differences).cumsum_(0)
+    else:
+        np.cumsum(differences, dtype=np.uint8, out=differences)
 
 
 def _zstd_size(frame: memoryview) -> int | None:
@@ -126,20 +122,10 @@ def _zstd_size(frame: memoryview) -> int | None:
 
     The decoder fills just as much and refuses further frames, for which there is no room.
     """
-    if len(frame) < 18 or int.from_bytes(frame[:4], "little") != _ZSTD_MAGIC:
+    if len(frame) < 9 or int.from_bytes(frame[:4], "little") != _ZSTD_MAGIC:
         raise ChunkError("it is no Zstandard frame")
     descriptor = frame[4]
     single = bool(descriptor & 0x20)
     start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
     width = (int(single), 2, 4, 8)[descriptor >> 6]
     return int.from_bytes(frame[start : start + width], "little") + 256 * (width == 2) if width else None
-
-
-def _blosc_size(data: memoryview) -> int:
-    """The size that the header of a Blosc 1 chunk states, whose own length must be stated rightly too."""
-    if len(data) < 16:
-        raise ChunkError("it is no Blosc chunk")
-    decoded, _, stored = struct.unpack_from("<III", data, 4)
-    if stored != len(data):
-        raise ChunkError(f"expected a Blosc chunk of {len(data)} bytes, found one of {stored}")
-    return int(decoded)

@@ -45,8 +45,8 @@ class ShardLayout:
             shape=whole.shape[2:],
             dtype=whole.dtype,
             order=tuple(axis - 2 for axis in whole.order[2:]),
-            differences=whole.differences,
-            compressor=whole.compressor,
+            delta=whole.delta,
+            compressed=whole.compressed,
             checksum=whole.checksum,
         )
         at_end = sharding.get("index_location", "end") == "end"
