@@ -117,7 +117,8 @@ class HeadDataset:
 
     def row(self, name: str, subject: int) -> np.ndarray:
         """One head's row of a small array with a row for each head."""
-        return self._row(name, self._subject(subject))
+        number, row = divmod(self._subject(subject), ROWS_PER_CHUNK)
+        return np.asarray(self._block(name, number)[row])
 
     def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
         """Cameras of one head, by the field names of `models.geometry.cameras.Cameras`: a row a view."""
