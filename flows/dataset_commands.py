@@ -1,7 +1,7 @@
 """`spinmeround dataset`: look at published datasets, check, mend and compare them, exchange them with neighbours."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,16 +48,7 @@ def verify(
         return
     from storage.dataset import verify
 
-    with shown_progress() as progress:
-        before = 0
-
-        def told(done: int, total: int) -> None:
-            nonlocal before
-            if not before:
-                progress.stage("verify", total)
-            progress.advance("verify", done - before)
-            before = done
-
+    with _bar("verify") as told:
         problems = verify(path, told=told)
     for problem in problems:
         typer.echo(str(problem), err=True)
@@ -178,3 +169,66 @@ def _repair_store(path: Path, store: Path | None) -> "Iterator[ArtifactStore]":
     else:
         with owned_folder(path.absolute().parent / ".tmp", "repair-store") as folder:
             yield ArtifactStore(folder)
+
+
+@dataset_app.command()
+def export(
+    path: DatasetArgument,
+    form: Annotated[str, typer.Option("--as", help="webdataset, nerfstudio or huggingface.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to make; it must not be there.")],
+    head: Annotated[str | None, typer.Option("--head", help="With nerfstudio: whose views.")] = None,
+    heads_per_shard: Annotated[int, typer.Option(min=1, help="Heads in one tar or parquet file.")] = 16,
+) -> None:
+    """Write a dataset for other software: tar shards, one head's folder, or parquet with a dataset card."""
+    from storage.dataset import HeadDataset
+    from tasks.exchange.huggingface import export_huggingface
+    from tasks.exchange.nerfstudio import export_nerfstudio
+    from tasks.exchange.webdataset import export_webdataset
+
+    dataset = HeadDataset.open(path)
+    if (form == "nerfstudio") != (head is not None):
+        raise ConfigError("dataset export: expected --head ID with --as nerfstudio, and with no other")
+    with _bar("export") as told:
+        if form == "nerfstudio" and head is not None:
+            export_nerfstudio(dataset, head, to, told)
+        elif form == "webdataset":
+            export_webdataset(dataset, to, heads_per_shard, told)
+        elif form == "huggingface":
+            export_huggingface(dataset, to, heads_per_shard, told)
+        else:
+            raise ConfigError(f"--as {form!r}: expected webdataset, nerfstudio or huggingface")
+    typer.echo(f"{'exported':<10} {to}")
+
+
+@dataset_app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A folder that `dataset export` made.")],
+    form: Annotated[str, typer.Option("--from", help="webdataset or huggingface.")],
+    to: Annotated[Path, typer.Option("--to", help="The dataset to make; it must not be there.")],
+) -> None:
+    """Make a dataset of exported heads; the digest is that of the dataset they came from."""
+    from tasks.exchange.huggingface import import_huggingface
+    from tasks.exchange.webdataset import import_webdataset
+
+    readers = {"webdataset": import_webdataset, "huggingface": import_huggingface}
+    if form not in readers:
+        raise ConfigError(f"--from {form!r}: expected one of {', '.join(readers)}")
+    with _bar("import") as told:
+        digest = readers[form](source, to, told)
+    typer.echo(f"{'dataset':<10} {to}\n{'digest':<10} {digest}")
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress, told as (done, total)."""
+    with shown_progress() as progress:
+        before = 0
+
+        def told(done: int, total: int) -> None:
+            nonlocal before
+            if not before:
+                progress.stage(name, total)
+            progress.advance(name, done - before)
+            before = done
+
+        yield told
