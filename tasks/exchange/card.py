@@ -53,7 +53,8 @@ Terms: {licence}
 A row is a head. `rgb` is composited on white by `mask` (alpha); `normals` are world-frame unit vectors,
 (n + 1) / 2 * 255, (128, 128, 128) under mask 0. `cam2world` has OpenCV axes, `intrinsics` are in units of the
 picture's side; the world has y up and the face looks along +z. `azimuth` and `elevation` are degrees.
-`identity` is the normalised mean of `identity_views`, whose rows are NaN where a view is not frontal. `seed` gives the head again.
+`identity` is the normalised mean of `identity_views`, whose rows are NaN where a view is not frontal. `seed` gives
+the head again.
 
 ## How it was made
 
