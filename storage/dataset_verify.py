@@ -184,13 +184,26 @@ def _head_problems(dataset: HeadDataset, groups: list[_Group], subject: int, dam
     broken = damaged | {problem.array for problem in files}
     for arrays, check in CHECKS:
         if not broken & set(arrays):
-            yield from _findings(dataset, subject, arrays[0], check)
+            yield from _findings(dataset, subject, arrays, check)
 
 
-def _findings(dataset: HeadDataset, subject: int, array: str, check: Check) -> Iterator[Problem]:
+def _findings(dataset: HeadDataset, subject: int, arrays: tuple[str, ...], check: Check) -> Iterator[Problem]:
     head = dataset.ids[subject]
     try:
         for name, what in check(dataset, subject):
             yield Problem(head=head, array=name, what=what)
     except DatasetError as error:
-        yield Problem(head=head, array=array, what=str(error))
+        yield Problem(head=head, array=_unreadable(dataset, subject, arrays), what=str(error))
+
+
+def _unreadable(dataset: HeadDataset, subject: int, arrays: tuple[str, ...]) -> str:
+    """The first of these arrays that can't be read though its bytes are as the manifest says."""
+    for name in arrays:
+        try:
+            if ARRAYS[name].linked:
+                dataset.read_views(subject, range(dataset.views), [name])
+            elif ARRAYS[name].layout == "rows":
+                dataset.row(name, subject)
+        except DatasetError:
+            return name
+    return arrays[-1]
