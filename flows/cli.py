@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows import preview
 from flows.dataset_commands import dataset_app
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
+from flows.store_commands import store_app
 from flows.workers import CallFailed, WorkerLost
 from storage.errors import ConfigError, SpinMeRoundError, environment_errors, mistakes
 from storage.files import make_folder
@@ -49,6 +51,8 @@ app = typer.Typer(
 app.add_typer(dataset_app, name="dataset")
 screen_app = typer.Typer(help="How heads are screened.", no_args_is_help=True)
 app.add_typer(screen_app, name="screen")
+app.add_typer(store_app, name="store")
+preview.register(app)
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
 

@@ -90,7 +90,7 @@ def _rounded(value: float | None) -> float | str:
 
 
 def _evaluate(
-    store: Path,
+    store: Path | str,
     dataset: Path,
     training: str,
     params: EvaluateParams,

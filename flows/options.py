@@ -23,7 +23,9 @@ class RunOptions:
     set: Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")] = None
     runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs")
     out: Annotated[Path | None, typer.Option("--out", help="Folder of this run; else RUNS/<profile>.")] = None
-    store: Annotated[Path | None, typer.Option("--store", help="Artifact store; else in the run's folder.")] = None
+    store: Annotated[
+        str | None, typer.Option("--store", help="Artifact store: a folder or s3://bucket/prefix; else the run's own.")
+    ] = None
     workers: Annotated[int | None, typer.Option("--workers", help="Worker processes; else one for each core.")] = None
     shard_size: Annotated[int | None, typer.Option("--shard-size", help="Heads that one task run covers.")] = None
 
@@ -34,7 +36,7 @@ class RunOptions:
 
         execution = {"workers": self.workers, "shard_size": self.shard_size}
         over = [f"execution.{name}={value}" for name, value in execution.items() if value is not None]
-        place = Place(runs=str(self.runs), out=self.out and str(self.out), store=self.store and str(self.store))
+        place = Place(runs=str(self.runs), out=self.out and str(self.out), store=self.store)
         return load_profile(self.profile, [*(self.set or []), *over]), place
 
     def command(self, name: str) -> str:

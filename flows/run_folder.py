@@ -1,7 +1,7 @@
 """The folder of a run: where everything that a profile's build leaves is found.
 
 run.json            the profile's name and when the folder was made
-store/              the artifact store, unless another one is shared
+store/              the artifact store, unless another folder or an object store is named
 datasets/           published datasets
 training/           checkpoints while training
 decisions.json      a person's decisions on the heads, unless another file is named
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from storage.artifacts import is_url
 from storage.errors import ConfigError, environment_errors
 from storage.files import make_folder, write_atomic
 
@@ -28,7 +29,9 @@ class Place(BaseModel):
 
     runs: str = Field(default="runs", description="Folder of all runs")
     out: str | None = Field(default=None, description="Folder of this run; by default runs/<profile>")
-    store: str | None = Field(default=None, description="Artifact store; by default the folder 'store' of the run")
+    store: str | None = Field(
+        default=None, description="Artifact store, a folder or s3://bucket/prefix; by default the run's folder 'store'"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,8 @@ class RunFolder:
     """A run's folder: made and guarded by `open_run`, or only looked up by `find_run`."""
 
     root: Path
-    store: Path
+    store: Path | str
+    """A folder, or the URL of an object store."""
 
     @property
     def marker(self) -> Path:
@@ -70,9 +74,10 @@ def open_run(place: Place, profile: str) -> RunFolder:
         ConfigError: the folder is another profile's, or no run folder at all though it holds something.
         StorageUnavailable: it can't be written.
     """
-    folder = _folder(place, profile)
-    for each in (folder.root, folder.store):
-        refuse_file(each, "run folder")
+    folder = named_run(place, profile)
+    refuse_file(folder.root, "run folder")
+    if isinstance(folder.store, Path):
+        refuse_file(folder.store, "run folder")
     with environment_errors(folder.root):
         make_folder(folder.root)
         _claim(folder.root, profile)
@@ -84,7 +89,7 @@ def find_run(place: Place, profile: str) -> RunFolder:
 
     Raises ConfigError where there is none, or another profile's.
     """
-    folder = _folder(place, profile)
+    folder = named_run(place, profile)
     if not folder.marker.is_file():
         raise ConfigError(
             f"run folder {folder.root}: expected a run of profile {profile!r}, found none; spinmeround build makes it "
@@ -94,10 +99,16 @@ def find_run(place: Place, profile: str) -> RunFolder:
     return folder
 
 
-def _folder(place: Place, profile: str) -> RunFolder:
+def named_run(place: Place, profile: str) -> RunFolder:
+    """Where the run of a profile is or would be; nothing is looked at."""
     root = Path(place.out) if place.out else Path(place.runs) / profile
-    store = Path(place.store) if place.store else root / "store"
-    return RunFolder(root=root.absolute(), store=store.absolute())
+    store = store_root(place.store) if place.store else (root / "store").absolute()
+    return RunFolder(root=root.absolute(), store=store)
+
+
+def store_root(store: str) -> Path | str:
+    """The root of an artifact store as an option names it: a URL, or an absolute path."""
+    return store if is_url(store) else Path(store).absolute()
 
 
 def refuse_file(folder: Path, name: str) -> None:

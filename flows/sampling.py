@@ -48,7 +48,7 @@ def _show(report: tuple[int, int]) -> None:
 
 
 def _sample(
-    store: Path,
+    store: Path | str,
     dataset: Path,
     training: str,
     params: SampleViewsParams,

@@ -21,12 +21,13 @@ from pydantic import BaseModel
 from flows.ledger import Ledger
 from flows.profile import Profile
 from flows.progress import progress
-from flows.run_folder import Place, RunFolder, find_run, open_run
+from flows.run_folder import Place, RunFolder, find_run, named_run, open_run
 from flows.summary import write_summary
 from flows.workers import WorkerPool
 from storage.artifacts import ArtifactStore
 from storage.errors import ConfigError, SpinMeRoundError, mistakes
 from storage.failures import Failure
+from storage.store_runs import register_run
 from tasks.decisions import Decisions, GeneratorId, generator_id, load_decisions, ruled, strangers
 from tasks.generators import generator_of
 from tasks.plan import plan_heads
@@ -88,6 +89,11 @@ class Session:
         """Take the decisions as they stand now, and the keys that follow. To be called while no task runs."""
         for name in ("decisions", "heads", "keys"):
             self.__dict__.pop(name, None)
+        self.claim()
+
+    def claim(self) -> None:
+        """Tell the store what this run asks for, so that `store gc` keeps it."""
+        register_run(self.store, self.folder.root, self.profile.name, self.keys)
 
     def screened(self) -> dict[str, Verdict]:
         """The screen's verdicts by id, of the heads that got as far."""
@@ -193,6 +199,17 @@ def looked_at(profile: Profile, place: Place) -> Iterator[Session]:
         session.pool.close()
 
 
+def unopened(profile: Profile, place: Place) -> Session:
+    """A session of a run that need not be there, to ask what it would make; makes nothing and ends no other's work.
+
+    Raises ConfigError where the generator can't be made of its options.
+    """
+    _check_makeable(profile)
+    folder = named_run(place, profile.name)
+    pool = WorkerPool(worker_count(profile))
+    return Session(profile=profile, folder=folder, store=ArtifactStore(folder.store), pool=pool)
+
+
 @contextmanager
 def joined(profile: Profile, place: Place) -> Iterator[Session]:
     """The session that goes on here, or a new one that ends with the block and then leaves its summary.
@@ -205,6 +222,7 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
         return
     session = _open(profile, place)
     _check_decisions(session)
+    session.claim()
     token = _current.set(session)
     try:
         yield session

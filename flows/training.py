@@ -98,7 +98,7 @@ def stepper(stage: str) -> Callable[[tuple[int, str]], None]:
 
 
 def _train(
-    store: Path,
+    store: Path | str,
     dataset: Path,
     params: TrainParams,
     encode: EncodeParams,

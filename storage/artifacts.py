@@ -1,118 +1,129 @@
 """The artifact store: what each stage made for each head, addressed by what went into it.
 
-    <root>/<stage>/<key[:2]>/<key>/   the payload's files and manifest.json
-    <root>/tmp, locks, corrupt, failures
+    <root>/<stage>/<key[:2]>/<key>/   the payload and manifest.json
+    <root>/locks, corrupt, failures, runs
 
-A payload is made in a temp folder, flushed, given its manifest last and renamed into place: an artifact is
-whole or absent, whatever kills its maker. `open` notices a missing or truncated file, `verify` a changed
-byte too; such a payload is moved to `corrupt/` and reported, and can then be made again. Failures of the
-file system become `StorageUnavailable`.
+The root is a local folder or the URL of an object store (`s3://bucket/prefix`), with the same semantics: an
+artifact is whole or absent, whatever kills its maker, and two makers at once do no harm. Payloads are read and
+made in local folders. `open` notices a missing or truncated file, `verify` a changed byte too, before a stage
+reads it; `examine` reads what is stored. A payload that does not match its manifest is moved to `corrupt/`
+and reported, and can then be made again. Failures of the file system or the server become `StorageUnavailable`.
 """
 
-import errno
-import json
 import re
-import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from stat import S_ISREG
+from typing import Any
 
-from filelock import Timeout
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-
-from storage.errors import CorruptArtifact, StoreError, environment_errors
-from storage.failures import Failure, FailureLog
-from storage.files import flocked, fsync, fsync_folders, make_folder, owned_folder, rename_folder, sweep_owned_folders
-from storage.hashing import canonical_json, sha256_json
-from storage.manifests import (
-    FileRecord,
-    RelativeName,
-    Sha256,
-    content_problem,
-    extra_files,
-    record_files,
-    size_problem,
-    stated_version,
+from storage.artifact_manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Manifest,
+    artifact_key,
+    parse_manifest,
+    plain_json,
 )
-from storage.provenance import code_version
+from storage.backend import OWN_FOLDERS, Backend, Source
+from storage.errors import CorruptArtifact, SpinMeRoundError, StoreError, environment_errors
+from storage.failures import Failure, FailureLog
+from storage.files import owned_folder
+from storage.local_backend import LocalBackend
+from storage.manifests import FileRecord, record_files
+from storage.provenance import code_version, machine_class
 
-MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
-_OWN_FOLDERS = ("tmp", "locks", "corrupt", "failures")
-
-
-def artifact_key(
-    stage: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, str], weights: str = ""
-) -> str:
-    """The address of an artifact: SHA-256 of everything that decides its content.
-
-    `params` are the parameters that the stage reads (JSON values), `inputs` the keys of its input artifacts
-    by role, `weights` the fingerprint of the weights that it uses. Order in the mappings does not matter.
-    """
-    return sha256_json(
-        {"stage": stage, "version": version, "params": dict(params), "inputs": dict(inputs), "weights": weights}
-    )
-
-
-class Manifest(BaseModel):
-    """What an artifact is, where it came from and what its files must be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
-    stage: str
-    key: Sha256
-    version: int
-    params: dict[str, JsonValue]
-    inputs: dict[str, str]
-    weights: str
-    subject: str
-    files: dict[RelativeName, FileRecord] = Field(min_length=1)
-    code_version: str
-    duration_s: float = Field(ge=0)
-    created: str
+__all__ = ["MANIFEST", "SCHEMA_VERSION", "Artifact", "ArtifactStore", "Manifest", "artifact_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A whole artifact: the folder of its payload, and its manifest."""
+    """A whole artifact: the local folder of its payload, and its manifest."""
 
     path: Path
     manifest: Manifest
 
 
-class ArtifactStore:
-    """Artifacts below `root`; any number of threads and processes may share it."""
+def is_url(root: Path | str) -> bool:
+    """Whether a store's root is the URL of an object store."""
+    return isinstance(root, str) and "://" in root
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"artifact store {self.root}: expected a folder, found a file; choose another path")
-        self._temp = self.root / "tmp"
-        self._failures = FailureLog(self.root / "failures", self._temp)
+
+class ArtifactStore:
+    """Artifacts below `root`, a folder or an s3:// URL; any number of threads and processes may share it."""
+
+    def __init__(self, root: Path | str, backend: Backend | None = None) -> None:
+        self.backend = backend or _backend(root)
+        self.root: Path | str = self.backend.root
+        self._place = Path(self.root)
+        """For messages about the file system alone."""
+        self._failures = FailureLog(self.backend.blobs)
 
     def has(self, stage: str, key: str) -> bool:
         """Whether the artifact is there (its manifest exists; nothing is read)."""
-        with environment_errors(self.root):
-            return (self._folder(stage, key) / MANIFEST).is_file()
+        check_names(stage, key)
+        with environment_errors(self._place):
+            return self.backend.has(stage, key)
 
     def path(self, stage: str, key: str) -> Path:
-        """Folder of the payload. Raises StoreError where the artifact is absent."""
-        if not self.has(stage, key):
-            raise StoreError(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
-        return self._folder(stage, key)
+        """Local folder of the payload, as `open` gives it. Raises StoreError where the artifact is absent."""
+        return self.open(stage, key).path
+
+    def manifest(self, stage: str, key: str) -> Manifest:
+        """What the artifact says of itself; its payload is not looked at.
+
+        Raises StoreError where it is absent or too new, ValueError where its manifest is broken.
+        """
+        return self._parsed(stage, key)[0]
 
     def open(self, stage: str, key: str) -> Artifact:
         """The artifact, its files' sizes checked. Raises StoreError if absent, CorruptArtifact if not whole."""
-        return self._checked(stage, key, size_problem)
+        return self._delivered(stage, key, full=False)
 
     def verify(self, stage: str, key: str) -> Artifact:
         """Like `open`, and reads every byte: SHA-256 of all files, and no file too many."""
-        return self._checked(stage, key, content_problem, strangers=True)
+        return self._delivered(stage, key, full=True)
+
+    @contextmanager
+    def borrowed(self, stage: str, key: str) -> Iterator[Artifact]:
+        """Like `verify`; a local copy of an object store's artifact stays for the length of the block."""
+        check_names(stage, key)
+        with self.backend.pinned(stage, key):
+            yield self.verify(stage, key)
+
+    def examine(self, stage: str, key: str) -> list[str]:
+        """What is wrong with the artifact as it is stored; reads every byte, changes nothing.
+
+        Raises StoreError where it is absent or of a newer version of the software.
+        """
+        with environment_errors(self._place):
+            try:
+                return self.backend.examine(self._parsed(stage, key)[0])
+            except ValueError as error:
+                if isinstance(error, StoreError):
+                    raise
+                return [" ".join(str(error).split())]
+
+    def set_aside(self, stage: str, key: str) -> str:
+        """Move a damaged artifact to `corrupt`, so that it can be made again; returns where it is."""
+        check_names(stage, key)
+        with environment_errors(self._place):
+            return self.backend.set_aside(stage, key)
+
+    def copy_file(self, stage: str, key: str, name: str, target: Path | str) -> None:
+        """Give a file of an artifact another name, without moving its bytes through this process.
+
+        Of a local store: `target` is a path, which becomes a hard link. Of an object store: `target` is a name
+        below the store's root, to which the server copies the file.
+        """
+        manifest = self.manifest(stage, key)
+        if name not in manifest.files:
+            raise StoreError(f"artifact {stage}/{key[:12]}: expected a file {name}, found {sorted(manifest.files)[:5]}")
+        with environment_errors(self._place):
+            self.backend.copy_file(manifest, name, str(target))
 
     @contextmanager
     def commit(
@@ -128,140 +139,158 @@ class ArtifactStore:
     ) -> Iterator[Path]:
         """A temp folder for the payload, which becomes the artifact when the block ends without an exception.
 
-        Where another process has made the same artifact meanwhile, that one stays. Raises StoreError for an
-        empty payload, links in it, or a key that is not `artifact_key` of the other arguments.
+        Where another process has made the same artifact meanwhile, that one stays. Files may be hard links of an
+        input's: they are not read or uploaded again. Raises StoreError for an empty payload, symbolic links in
+        it, or a key that is not `artifact_key` of the other arguments.
         """
-        final = self._folder(stage, key)
+        check_names(stage, key)
         if key != artifact_key(stage, version, params, inputs, weights):
             raise StoreError(f"artifact {stage}/{key[:12]}: its key is not that of the given parameters and inputs")
         started = time.monotonic()
         with (
-            environment_errors(self.root),
-            owned_folder(self._temp, f"{stage}-{key[:12]}") as out,
-            environment_errors(self.root),  # before the temp folder goes: numpy's short writes show by the free space
+            environment_errors(self._place),
+            owned_folder(self.backend.scratch, f"{stage}-{key[:12]}") as out,
+            environment_errors(self.backend.scratch),  # before the folder goes: short writes show by the free space
         ):
             yield out
+            linked = self._linked(out, inputs)
             manifest = Manifest(
                 stage=stage,
                 key=key,
                 version=version,
-                params=json.loads(canonical_json(dict(params))),
+                params=plain_json(params),
                 inputs=dict(inputs),
                 weights=weights,
                 subject=subject,
-                files=_payload(out, stage, key),
+                files=_payload(out, stage, key, linked, flush=self.backend.flushes),
                 code_version=code_version(),
                 duration_s=round(time.monotonic() - started, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
+                machine=machine_class(),
             )
-            self._publish(out, final, manifest)
+            self.backend.publish(out, manifest, linked)
 
     @contextmanager
     def lock(self, stage: str, key: str, *, timeout_s: float | None = None) -> Iterator[None]:
-        """Hold the artifact's lock (flock: the kernel frees it when its holder dies); then ask `has` again.
+        """Hold the artifact's lock, which is free again when its holder dies; then ask `has` again.
 
-        Raises StoreError when another process still holds it after `timeout_s` (default: wait for ever).
+        Locally the kernel frees it at once, on an object store it expires. Raises StoreError when another
+        process still holds it after `timeout_s` (default: wait for ever).
         """
-        self._folder(stage, key)
-        lock = self.root / "locks" / f"{stage}-{key}.lock"
+        check_names(stage, key)
+        with self.held(f"{stage}-{key}", f"artifact {stage}/{key[:12]}", timeout_s=timeout_s):
+            yield
+
+    @contextmanager
+    def held(self, name: str, about: str, *, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold a lock of the store by its name; `about` says what is locked."""
         with ExitStack() as held:
-            with environment_errors(lock):
-                make_folder(lock.parent)
+            with environment_errors(self._place / "locks" / f"{name}.lock"):
                 try:
-                    held.enter_context(flocked(lock, timeout_s=timeout_s))
-                except Timeout as error:
+                    held.enter_context(self.backend.hold(name, timeout_s))
+                except TimeoutError as error:
                     raise StoreError(
-                        f"artifact {stage}/{key[:12]}: another process has held its lock {lock} for {timeout_s} s; "
+                        f"{about}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
                         "wait for that build or end it"
                     ) from error
             yield
 
     def sweep(self) -> list[Path]:
         """Remove what killed runs left in `tmp` and `locks`; the folders of living ones stay. Returns what went."""
-        with environment_errors(self.root):
-            sweep_owned_folders(self.root / "locks")
-            return sweep_owned_folders(self._temp)
+        with environment_errors(self._place):
+            return self.backend.sweep()
 
     def record_failure(self, stage: str, key: str, subject: str, reason: str, traceback: str, attempts: int) -> Failure:
         """Quarantine: remember that this artifact could not be made. Reruns honour it until `clear_failures`."""
-        self._folder(stage, key)
-        with environment_errors(self.root):
+        check_names(stage, key)
+        with environment_errors(self._place):
             return self._failures.record(
                 stage, key, subject=subject, reason=reason, traceback=traceback, attempts=attempts
             )
 
     def failure(self, stage: str, key: str) -> Failure | None:
         """The recorded failure of this artifact, or None."""
-        with environment_errors(self.root):
+        with environment_errors(self._place):
             return self._failures.get(stage, key)
 
     def failures(self) -> list[Failure]:
         """All recorded failures, by stage and head."""
-        with environment_errors(self.root):
+        with environment_errors(self._place):
             return self._failures.all()
 
     def clear_failures(self, artifacts: Iterable[tuple[str, str]]) -> None:
         """Forget the failures of these artifacts (stage, key), so that they are tried again."""
-        with environment_errors(self.root):
+        with environment_errors(self._place):
             for stage, key in artifacts:
                 self._failures.forget(stage, key)
 
-    def _folder(self, stage: str, key: str) -> Path:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in _OWN_FOLDERS:
-            raise StoreError(
-                f"stage name {stage!r}: expected lower-case letters, digits, - and _, none of {_OWN_FOLDERS}"
-            )
-        if not re.fullmatch(r"[0-9a-f]{64}", key):
-            raise StoreError(f"artifact key {key!r}: expected 64 hexadecimal digits, as artifact_key gives them")
-        return self.root / stage / key[:2] / key
+    def _parsed(self, stage: str, key: str) -> tuple[Manifest, bytes]:
+        check_names(stage, key)
+        with environment_errors(self._place):
+            data = self.backend.manifest(stage, key)
+        if data is None:
+            raise StoreError(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
+        return parse_manifest(data, stage, key), data
 
-    def _publish(self, out: Path, final: Path, manifest: Manifest) -> None:
-        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
-        fsync(out / MANIFEST)
-        fsync_folders(out)
-        if final.exists() and not (final / MANIFEST).is_file():
-            self._quarantine(final, manifest.stage, manifest.key)
-        try:
-            rename_folder(out, final)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-
-    def _checked(
-        self, stage: str, key: str, problem: Callable[[Path, str, FileRecord], str | None], *, strangers: bool = False
-    ) -> Artifact:
-        folder = self.path(stage, key)
-        with environment_errors(folder):
+    def _delivered(self, stage: str, key: str, *, full: bool) -> Artifact:
+        with environment_errors(self._place):
             try:
-                manifest = _read_manifest(folder, stage, key)
-                found = [what for name, record in manifest.files.items() if (what := problem(folder, name, record))]
-                if strangers:
-                    found += [
-                        f"{name} is not in the manifest"
-                        for name in extra_files(folder, manifest.files, without=[MANIFEST])
-                    ]
+                manifest, data = self._parsed(stage, key)
+                found = self.backend.deliver(manifest, data, full=full)
+                if not found:
+                    return Artifact(path=self.backend.folder(manifest), manifest=manifest)
             except ValueError as error:
-                if isinstance(error, StoreError):
+                if isinstance(error, SpinMeRoundError):
                     raise
                 found = [" ".join(str(error).split())]
-            if found:
-                moved = self._quarantine(folder, stage, key)
-                raise CorruptArtifact(
-                    f"artifact {stage}/{key[:12]} is not whole: {'; '.join(found[:3])}. "
-                    f"It was moved to {moved}; run the stage {stage} again to remake it"
-                )
-        return Artifact(path=folder, manifest=manifest)
+            raise CorruptArtifact(
+                f"artifact {stage}/{key[:12]} is not whole: {'; '.join(found[:3])}. "
+                f"It was moved to {self.backend.set_aside(stage, key)}; run the stage {stage} again to remake it"
+            )
 
-    def _quarantine(self, folder: Path, stage: str, key: str) -> Path:
-        moved = self.root / "corrupt" / f"{stage}-{key}-{secrets.token_hex(4)}"
-        with suppress(FileNotFoundError):
-            rename_folder(folder, moved)
-        return moved
+    def _linked(self, out: Path, inputs: Mapping[str, str]) -> dict[str, Source]:
+        """The files of a payload that are hard links of an input's file, where the inputs' roles are their stages."""
+        shared: dict[tuple[int, int], list[str]] = {}
+        for path in out.rglob("*"):
+            status = path.lstat()
+            if status.st_nlink > 1 and S_ISREG(status.st_mode):
+                shared.setdefault((status.st_dev, status.st_ino), []).append(path.relative_to(out).as_posix())
+        found: dict[str, Source] = {}
+        for stage, key in inputs.items() if shared else ():
+            if _fault(stage, key) is None and (data := self.backend.manifest(stage, key)) is not None:
+                manifest = parse_manifest(data, stage, key)
+                for name, record in manifest.files.items():
+                    status = (self.backend.folder(manifest) / name).stat()
+                    for mine in shared.get((status.st_dev, status.st_ino), []):
+                        found[mine] = Source(stage=stage, key=key, name=name, record=record)
+        return found
 
 
-def _payload(out: Path, stage: str, key: str) -> dict[str, FileRecord]:
+def check_names(stage: str, key: str) -> None:
+    """Raises StoreError for a stage or a key that could leave its place in the store."""
+    if fault := _fault(stage, key):
+        raise StoreError(fault)
+
+
+def _fault(stage: str, key: str) -> str | None:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in OWN_FOLDERS:
+        return f"stage name {stage!r}: expected lower-case letters, digits, - and _, none of {OWN_FOLDERS}"
+    if not re.fullmatch(r"[0-9a-f]{64}", key):
+        return f"artifact key {key!r}: expected 64 hexadecimal digits, as artifact_key gives them"
+    return None
+
+
+def _backend(root: Path | str) -> Backend:
+    if not is_url(root):
+        return LocalBackend(Path(root))
+    from storage.object_backend import object_backend
+
+    return object_backend(str(root))
+
+
+def _payload(out: Path, stage: str, key: str, linked: Mapping[str, Source], *, flush: bool) -> dict[str, FileRecord]:
     try:
-        files = record_files(out)
+        files = record_files(out, known={name: source.record for name, source in linked.items()}, flush=flush)
     except ValueError as error:
         raise StoreError(f"artifact {stage}/{key[:12]}: {error}") from error
     if not files or MANIFEST in files:
@@ -269,23 +298,3 @@ def _payload(out: Path, stage: str, key: str) -> dict[str, FileRecord]:
             f"artifact {stage}/{key[:12]}: expected a payload with files, none named {MANIFEST}, got {sorted(files)}"
         )
     return files
-
-
-def _read_manifest(folder: Path, stage: str, key: str) -> Manifest:
-    """The manifest in `folder`; ValueError if it is broken or another artifact's, StoreError if it is too new."""
-    if (folder / MANIFEST).is_symlink():
-        raise ValueError(f"{MANIFEST} is a link: expected a file of its own")
-    data = (folder / MANIFEST).read_bytes()
-    if (newest := stated_version(data)) > SCHEMA_VERSION:
-        raise StoreError(
-            f"artifact {stage}/{key[:12]}: its manifest has schema version {newest}, this software reads up to "
-            f"{SCHEMA_VERSION}; use a newer version of the software"
-        )
-    manifest = Manifest.model_validate_json(data)
-    try:
-        rebuilt = artifact_key(manifest.stage, manifest.version, manifest.params, manifest.inputs, manifest.weights)
-    except StoreError as error:
-        raise ValueError(f"{MANIFEST}: {error}") from error
-    if (manifest.stage, manifest.key) != (stage, key) or rebuilt != key:
-        raise ValueError(f"{MANIFEST} describes another artifact, {manifest.stage}/{manifest.key[:12]}")
-    return manifest

@@ -78,7 +78,7 @@ def _link_files(folder: Path, name: str, spec: ArraySpec, heads: Sequence[HeadEn
         if source.is_symlink() or not source.is_file():
             raise DatasetError(f"head {head.id}: {name}: {source} is missing; make the head again")
         target.parent.mkdir(parents=True)
-        link_or_copy(source, target)
+        link_or_copy(source, target, flush=False)
         checksum = head.checksums.get(f"{name}/{own}") or sha256_file(source)
         records[f"{name}/{file}"] = FileRecord(size=source.stat().st_size, sha256=checksum)
     return records

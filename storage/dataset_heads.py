@@ -89,7 +89,7 @@ def join_head(folder: Path, id: str, pictures: Mapping[str, Path], rows: Mapping
                 raise DatasetError(f"head {id}: {name}: {source} holds the head {found}")
             for file in ("zarr.json", PICTURES[name].file(0)):
                 (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(source / name / file, folder / name / file)
+                link_or_copy(source / name / file, folder / name / file, flush=False)
     check_arrays(folder, ARRAYS)
 
 

@@ -1,11 +1,10 @@
 """Heads that could not be made: why, how often it was tried. A rerun leaves them out until they are cleared."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from storage.files import owned_folder, write_atomic
+from storage.backend import Blobs
 
 
 class Failure(BaseModel):
@@ -23,11 +22,10 @@ class Failure(BaseModel):
 
 
 class FailureLog:
-    """One JSON file a failure in `folder`; `scratch` takes the temp files (same file system)."""
+    """One JSON file a failure, among the small files of a store."""
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
-        self._folder = folder
-        self._scratch = scratch
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
 
     def record(self, stage: str, key: str, *, subject: str, reason: str, traceback: str, attempts: int) -> Failure:
         failure = Failure(
@@ -39,28 +37,28 @@ class FailureLog:
             attempts=attempts,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        with owned_folder(self._scratch, f"failure-{stage}") as scratch:
-            write_atomic(self._path(stage, key), failure.model_dump_json(indent=1).encode(), scratch=scratch)
+        self._blobs.put(_name(stage, key), failure.model_dump_json(indent=1).encode())
         return failure
 
     def get(self, stage: str, key: str) -> Failure | None:
-        return _read(self._path(stage, key))
+        return self._read(_name(stage, key))
 
     def all(self) -> list[Failure]:
         """All failures, by stage and subject. An unreadable record counts for nothing: that head is tried again."""
-        found = (_read(path) for path in self._folder.glob("*/*.json"))
+        found = (self._read(name) for name in self._blobs.names("failures"))
         return sorted((each for each in found if each is not None), key=lambda each: (each.stage, each.subject))
 
     def forget(self, stage: str, key: str) -> None:
         """Remove the record of this failure, if there is one."""
-        self._path(stage, key).unlink(missing_ok=True)
+        self._blobs.delete(_name(stage, key))
 
-    def _path(self, stage: str, key: str) -> Path:
-        return self._folder / stage / f"{key}.json"
+    def _read(self, name: str) -> Failure | None:
+        data = self._blobs.get(name)
+        try:
+            return None if data is None else Failure.model_validate_json(data)
+        except ValidationError:
+            return None
 
 
-def _read(path: Path) -> Failure | None:
-    try:
-        return Failure.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
+def _name(stage: str, key: str) -> str:
+    return f"failures/{stage}/{key}.json"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 @contextmanager
@@ -67,13 +67,14 @@ def _sweep_one(lock: Path) -> bool:
         return False
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents so that their names survive a power cut."""
+def make_folder(path: Path, *, flush: bool = True) -> None:
+    """Make a folder and its parents so that their names survive a power cut, unless they need not (`flush`)."""
     if path.is_dir():
         return
-    make_folder(path.parent)
+    make_folder(path.parent, flush=flush)
     path.mkdir(exist_ok=True)
-    fsync(path.parent)
+    if flush:
+        fsync(path.parent)
 
 
 def fsync(path: Path) -> None:
@@ -110,19 +111,34 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> Non
     fsync(path.parent)
 
 
-def rename_folder(source: Path, target: Path) -> None:
-    """Give a finished folder its final name. Raises FileExistsError or ENOTEMPTY where one has it already."""
-    make_folder(target.parent)
+def rename_folder(source: Path, target: Path, *, flush: bool = True) -> None:
+    """Give a finished folder its final name. Raises FileExistsError or ENOTEMPTY where one has it already.
+
+    Without `flush` a power cut may take the name back, with the folder as a whole.
+    """
+    make_folder(target.parent, flush=flush)
     source.rename(target)
-    fsync(target.parent)
+    if flush:
+        fsync(target.parent)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or where the file system has no links (or spans two), a copy that is flushed."""
+def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
+    """Give a file a second name, in place of whatever had it; a copy where the file system has no hard links.
+
+    Without `flush` the name itself is not flushed: the caller flushes the folders of many at once.
+    """
+    make_folder(target.parent, flush=flush)
+    temp = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS_HERE:
-            raise
-        shutil.copyfile(source, target)
-        fsync(target)
+        try:
+            os.link(source, temp)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(source, temp)
+            fsync(temp)
+        temp.replace(target)
+    finally:
+        temp.unlink(missing_ok=True)
+    if flush:
+        fsync(target.parent)

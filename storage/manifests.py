@@ -61,13 +61,16 @@ def walk_files(folder: Path, *, without: Collection[str] = ()) -> Iterator[str]:
                 yield relative
 
 
-def record_files(folder: Path, *, without: Collection[str] = ()) -> dict[str, FileRecord]:
-    """Flush every file of a folder to the disk and record it."""
-    records = {}
-    for name in sorted(walk_files(folder, without=without)):
-        fsync(folder / name)
+def record_files(
+    folder: Path, *, known: Mapping[str, FileRecord] | None = None, flush: bool = True
+) -> dict[str, FileRecord]:
+    """Flush every file of a folder to the disk and record it; `known` records are taken as they are."""
+    records = dict(known or {})
+    for name in sorted(walk_files(folder, without=records)):
+        if flush:
+            fsync(folder / name)
         records[name] = record_file(folder / name)
-    return records
+    return dict(sorted(records.items()))
 
 
 def record_file(path: Path) -> FileRecord:

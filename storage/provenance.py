@@ -1,5 +1,8 @@
-"""Which code made an artifact: the package's version and, in a git checkout of ours, its commit."""
+"""Which code made an artifact, and on what kind of machine."""
 
+import os
+import platform
+import re
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +19,21 @@ def code_version() -> str:
     root = Path(__file__).resolve().parents[1]
     commit = _git_commit(root) if (root / ".git").exists() else ""
     return f"{release}+{commit}" if commit else release
+
+
+@cache
+def machine_class() -> str:
+    """For instance `x86_64, 2 cores` or `x86_64, 16 cores, NVIDIA H100 80GB HBM3`. Names no machine, only its kind."""
+    cores = os.cpu_count() or 1
+    parts = [platform.machine() or "unknown", f"{cores} core{'s' if cores > 1 else ''}", *_gpus()]
+    return ", ".join(parts)
+
+
+def _gpus() -> list[str]:
+    """Models of the NVIDIA cards, from the driver's own files: importing a library for it would cost seconds."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    models = [found.group(1).strip() for file in files if (found := re.search(r"Model:(.*)", file.read_text()))]
+    return [name if models.count(name) == 1 else f"{models.count(name)} x {name}" for name in dict.fromkeys(models)]
 
 
 def _git_commit(root: Path) -> str:

@@ -11,6 +11,7 @@ processes at once: the first makes the artifact, the others wait and reuse it.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -117,17 +118,18 @@ def make_head(
     with store.lock(stage.name, key):
         if store.has(stage.name, key):
             return "reused"
-        inputs = {name: store.verify(name, input_key).path for name, input_key in input_keys.items()}
-        with store.commit(
-            stage.name,
-            key,
-            version=stage.version,
-            params=stage.identity(head, sections),
-            inputs=dict(input_keys),
-            weights=stage.weights(sections),
-            subject=head.id,
-        ) as out:
-            stage.make(StageJob(head=head, sections=sections, inputs=inputs, out=out))
+        with ExitStack() as borrowed:
+            inputs = {name: borrowed.enter_context(store.borrowed(name, of)).path for name, of in input_keys.items()}
+            with store.commit(
+                stage.name,
+                key,
+                version=stage.version,
+                params=stage.identity(head, sections),
+                inputs=dict(input_keys),
+                weights=stage.weights(sections),
+                subject=head.id,
+            ) as out:
+                stage.make(StageJob(head=head, sections=sections, inputs=inputs, out=out))
     return "made"
 
 

@@ -7,11 +7,43 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import ArtifactStore
+from storage.object_backend import ObjectBackend
+from storage.object_cache import ArtifactCache
+from storage.object_client import ObjectClient
+from tests.support.s3 import BUCKET, QUICK, S3Server
+
+OpenStore = Callable[..., ArtifactStore]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "store")
+
+
+@pytest.fixture
+def open_s3(s3: S3Server, s3_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenStore:
+    """Opens the test's store on the server: with a quick client, and a cache of its own for each name."""
+
+    def make(
+        cache: str = "cache", *, limit: int = 1 << 30, url: str | None = None, lease_s: float = 1.0
+    ) -> ArtifactStore:
+        for name, value in s3.environment(url).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SPINMEROUND_CACHE", str(tmp_path / "caches"))
+        root = f"s3://{BUCKET}/{s3_prefix}"
+        local = ArtifactCache(tmp_path / cache, limit)
+        return ArtifactStore(root, ObjectBackend(ObjectClient(root, QUICK), local, lease_s=lease_s))
+
+    return make
+
+
+@pytest.fixture(params=["local", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    """A store of each kind."""
+    if request.param == "local":
+        return ArtifactStore(tmp_path / "store")
+    make: OpenStore = request.getfixturevalue("open_s3")
+    return make()
 
 
 @pytest.fixture

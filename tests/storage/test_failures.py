@@ -3,12 +3,12 @@
 from storage.artifacts import ArtifactStore, artifact_key
 
 
-def test_failures_are_remembered_until_cleared(store: ArtifactStore) -> None:
+def test_failures_are_remembered_until_cleared(any_store: ArtifactStore) -> None:
     """Quarantined heads are honoured by other runs, listed by stage and head, and cleared by their keys alone."""
     keys = [artifact_key(stage, 1, {}, {}) for stage in ("mesh", "embed")]
-    store.record_failure("mesh", keys[0], "procedural-000002", "no face", "Traceback", 3)
-    store.record_failure("embed", keys[1], "procedural-000001", "no face", "Traceback", 3)
-    again = ArtifactStore(store.root)
+    any_store.record_failure("mesh", keys[0], "procedural-000002", "no face", "Traceback", 3)
+    any_store.record_failure("embed", keys[1], "procedural-000001", "no face", "Traceback", 3)
+    again = ArtifactStore(any_store.root)
     found = again.failure("mesh", keys[0])
     assert found is not None
     assert (found.subject, found.reason, found.traceback, found.attempts) == (
@@ -23,10 +23,10 @@ def test_failures_are_remembered_until_cleared(store: ArtifactStore) -> None:
     assert again.failure("mesh", keys[0]) is None
 
 
-def test_unreadable_failure_counts_for_nothing(store: ArtifactStore) -> None:
+def test_unreadable_failure_counts_for_nothing(any_store: ArtifactStore) -> None:
     """A damaged record of a failure means that the head is tried again."""
     key = artifact_key("mesh", 1, {}, {})
-    store.record_failure("mesh", key, "h", "why", "", 1)
-    (store.root / "failures" / "mesh" / f"{key}.json").write_text("{")
-    assert store.failure("mesh", key) is None
-    assert store.failures() == []
+    any_store.record_failure("mesh", key, "h", "why", "", 1)
+    any_store.backend.blobs.put(f"failures/mesh/{key}.json", b"{")
+    assert any_store.failure("mesh", key) is None
+    assert any_store.failures() == []
