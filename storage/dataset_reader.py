@@ -115,6 +115,11 @@ class HeadDataset:
         """Identity embedding of each head, float32 [S, 512], unit length."""
         return self._whole("identity")
 
+    def row(self, name: str, subject: int) -> np.ndarray:
+        """One head's row of a small array with a row for each head."""
+        number, row = divmod(self._subject(subject), ROWS_PER_CHUNK)
+        return np.asarray(self._block(name, number)[row])
+
     def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
         """Cameras of one head, by the field names of `models.geometry.cameras.Cameras`: a row a view."""
         return {

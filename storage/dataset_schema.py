@@ -12,29 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
-from pydantic import BaseModel, ConfigDict, Field
-from zarr.codecs import ZstdCodec
+from pydantic import BaseModel, ConfigDict
 
 from storage.errors import DatasetError
+from storage.pixel_codec import PixelCodec, codec_problem
 
 SCHEMA_VERSION = 1
 ROWS_PER_CHUNK = 256
 MAX_SIDE = 16384
 MAX_METADATA_BYTES = 64 * 1024 * 1024
-_CODECS = {"bytes", "zstd", "crc32c", "sharding_indexed"}
 
 Layout = Literal["view", "subject", "rows", "whole"]
-
-
-class PixelCodec(BaseModel):
-    """How arrays are compressed: zstd, which every Zarr v3 reader has, with a checksum a chunk. Lossless."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    level: int = Field(default=3, ge=1, le=22, description="zstd level: higher is smaller and slower to write")
-
-
-DEFAULT_CODEC = PixelCodec()
 
 
 class ArraySpec(BaseModel):
@@ -52,6 +40,11 @@ class ArraySpec(BaseModel):
     def linked(self) -> bool:
         """Whether each subject has files of its own, which a dataset takes over as they are."""
         return self.layout in ("view", "subject")
+
+    @property
+    def filtered(self) -> bool:
+        """Whether its values may be stored as differences: pictures with channels."""
+        return self.axes[-1][0] == "channel"
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(fixed if fixed is not None else sizes[name] for name, fixed in self.axes)
@@ -113,14 +106,15 @@ def create_array(
     """Make an empty array of the schema in a group; every chunk that is written gets a file, even one of zeros."""
     shape, file_shape = spec.shape(sizes), spec.chunks(sizes)
     sharded = spec.layout == "view"
+    chosen = codec if spec.filtered else PixelCodec(kind="plain", level=codec.level)
     return group.create_array(
         name,
         shape=shape,
         dtype=spec.dtype,
         shards=file_shape if sharded else None,
         chunks=(1, 1, *file_shape[2:]) if sharded else file_shape,
-        compressors=None if spec.raw else [ZstdCodec(level=codec.level, checksum=True)],
-        filters=None,
+        compressors=None if spec.raw else chosen.compressors(),
+        filters=chosen.filters() or None,
         fill_value=float("nan") if spec.fill == "NaN" else spec.fill,
         dimension_names=[axis for axis, _ in spec.axes],
         config={"write_empty_chunks": True},
@@ -184,18 +178,8 @@ def _check_encoding(folder: str, found: Mapping[str, Any], spec: ArraySpec, size
     keys = found.get("chunk_key_encoding")
     if keys != {"name": "default", "configuration": {"separator": "/"}}:
         raise DatasetError(f"{folder}: expected the default chunk keys with separator '/', found {keys}")
-    names = codec_names(found.get("codecs"))
-    if found.get("storage_transformers") or not names <= _CODECS:
-        raise DatasetError(f"{folder}: expected no codecs but {sorted(_CODECS)}, found {sorted(names)}")
-
-
-def codec_names(codecs: Any) -> set[str]:
-    """Names of all codecs in a metadata's list, those inside shards included; `?` for what is no codec."""
-    if not isinstance(codecs, list) or not all(isinstance(codec, dict) for codec in codecs):
-        return {"?"}
-    names = {str(codec.get("name")) for codec in codecs}
-    for codec in codecs:
-        inner = codec.get("configuration") or {}
-        for part in ("codecs", "index_codecs"):
-            names |= codec_names(inner[part]) if isinstance(inner, dict) and part in inner else set()
-    return names
+    if found.get("storage_transformers"):
+        raise DatasetError(f"{folder}: expected no storage transformers, found {found['storage_transformers']}")
+    inner = [1, 1, *spec.chunks(sizes)[2:]] if spec.layout == "view" else None
+    if problem := codec_problem(found.get("codecs"), inner_chunk=inner, filtered=spec.filtered):
+        raise DatasetError(f"{folder}: {problem}")
