@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows import preview
+from flows.dataset_commands import dataset_app
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
@@ -47,7 +48,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-dataset_app = typer.Typer(help="Look at a published dataset.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
 screen_app = typer.Typer(help="How heads are screened.", no_args_is_help=True)
 app.add_typer(screen_app, name="screen")
@@ -55,7 +55,6 @@ app.add_typer(store_app, name="store")
 preview.register(app)
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
-DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")]
 
 
 def main() -> None:
@@ -209,27 +208,6 @@ def export(
 
     mesh = export_from_run(options, head, to, force=force)
     typer.echo(f"{'mesh':<10} {to} ({len(mesh.vertices)} vertices, {len(mesh.faces)} faces)")
-
-
-@dataset_app.command("info")
-def dataset_info(path: DatasetArgument) -> None:
-    """What a dataset holds, as JSON."""
-    from storage.dataset import info
-
-    typer.echo(json.dumps(info(path), indent=1))
-
-
-@dataset_app.command("verify")
-def dataset_verify(path: DatasetArgument) -> None:
-    """Check every file and every array of a dataset; exit status 1 when something is wrong."""
-    from storage.dataset import verify
-
-    problems = verify(path)
-    for problem in problems:
-        typer.echo(str(problem), err=True)
-    typer.echo(f"{path}: {f'{len(problems)} problems' if problems else 'whole'}")
-    if problems:
-        raise SystemExit(1)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The dataset of heads, in plain Zarr v3: `zarr.open(path)` alone reads all of it.
 
-    rgb, normals [S, V, H, W, 3] u8, mask [S, V, H, W] u8      one shard a subject, one chunk a view, zstd
+    rgb, normals [S, V, H, W, 3] u8, mask [S, V, H, W] u8      one shard a subject, one chunk a view, lossless
     cam2world [S, V, 4, 4], intrinsics [S, V, 3, 3] f32        OpenCV axes; intrinsics in units of the image's side
     azimuth, elevation [V] f32                                 degrees
     identity [S, 512], identity_views [S, V, 512] f32          unit length; NaN rows where there is no embedding
@@ -12,12 +12,20 @@ under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see
 what the publisher gave. `manifest.json` lists the SHA-256 of every file and the digest of all of them.
 """
 
-from storage.dataset_heads import HeadEntry, write_head, write_latents
+from storage.dataset_heads import (
+    HeadEntry,
+    join_head,
+    pictures_codec,
+    read_pictures,
+    write_head,
+    write_latents,
+    write_pictures,
+)
 from storage.dataset_publish import DatasetInfo, add_latents, assemble, publish, standing_latents
 from storage.dataset_reader import HeadDataset
-from storage.dataset_schema import PixelCodec
 from storage.dataset_split import SplitFractions, split_of
 from storage.dataset_verify import Problem, info, verify
+from storage.pixel_codec import PixelCodec
 from storage.records import HeadArrays
 
 __all__ = [
@@ -31,10 +39,14 @@ __all__ = [
     "add_latents",
     "assemble",
     "info",
+    "join_head",
+    "pictures_codec",
     "publish",
+    "read_pictures",
     "split_of",
     "standing_latents",
     "verify",
     "write_head",
     "write_latents",
+    "write_pictures",
 ]

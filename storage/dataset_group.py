@@ -3,10 +3,7 @@
 Heads that don't fit together (other sizes, other codec, other grid of views) are refused by name.
 """
 
-import errno
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,12 @@ import numpy as np
 import zarr
 
 from storage.dataset_heads import HeadEntry
-from storage.dataset_schema import DEFAULT_CODEC, ROWS_PER_CHUNK, ArraySpec, check_arrays, create_array, read_metadata
+from storage.dataset_schema import ROWS_PER_CHUNK, ArraySpec, check_arrays, create_array, read_metadata
 from storage.errors import DatasetError
-from storage.files import fsync
+from storage.files import fsync, link_or_copy
 from storage.hashing import sha256_file
 from storage.manifests import FileRecord, record_file, walk_files
-
-_NO_LINKS_HERE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+from storage.pixel_codec import DEFAULT_CODEC
 
 
 def build_group(
@@ -82,20 +78,10 @@ def _link_files(folder: Path, name: str, spec: ArraySpec, heads: Sequence[HeadEn
         if source.is_symlink() or not source.is_file():
             raise DatasetError(f"head {head.id}: {name}: {source} is missing; make the head again")
         target.parent.mkdir(parents=True)
-        _link(source, target)
+        link_or_copy(source, target, flush=False)
         checksum = head.checksums.get(f"{name}/{own}") or sha256_file(source)
         records[f"{name}/{file}"] = FileRecord(size=source.stat().st_size, sha256=checksum)
     return records
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS_HERE:
-            raise
-        shutil.copyfile(source, target)
-        fsync(target)
 
 
 def _write_rows(array: "zarr.Array[Any]", name: str, spec: ArraySpec, heads: Sequence[HeadEntry]) -> None:

@@ -122,13 +122,20 @@ def read_manifest(folder: Path) -> DatasetManifest:
     """The manifest of a frozen group. Raises DatasetError where it is missing, broken, unsafe or too new."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
-        if (version := stated_version(data)) > SCHEMA_VERSION:
-            raise DatasetError(
-                f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
-            )
+        return parse_manifest(path.read_bytes(), path)
+    except OSError as error:
+        raise DatasetError(f"{path}: expected the manifest of a dataset, found {_one_line(error)}") from error
+
+
+def parse_manifest(data: bytes, path: Path | str) -> DatasetManifest:
+    """A manifest from its bytes. Raises DatasetError that names the path where it is broken, unsafe or too new."""
+    if (version := stated_version(data)) > SCHEMA_VERSION:
+        raise DatasetError(
+            f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
+        )
+    try:
         return DatasetManifest.model_validate_json(data)
-    except (OSError, ValidationError) as error:
+    except ValidationError as error:
         raise DatasetError(f"{path}: expected the manifest of a dataset, found {_one_line(error)}") from error
 
 

@@ -12,29 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
-from pydantic import BaseModel, ConfigDict, Field
-from zarr.codecs import ZstdCodec
+from pydantic import BaseModel, ConfigDict
 
 from storage.errors import DatasetError
+from storage.pixel_codec import PixelCodec, codec_problem
 
 SCHEMA_VERSION = 1
 ROWS_PER_CHUNK = 256
 MAX_SIDE = 16384
-_MAX_METADATA_BYTES = 64 * 1024 * 1024
-_CODECS = {"bytes", "zstd", "crc32c", "sharding_indexed"}
+MAX_METADATA_BYTES = 64 * 1024 * 1024
 
 Layout = Literal["view", "subject", "rows", "whole"]
-
-
-class PixelCodec(BaseModel):
-    """How arrays are compressed: zstd, which every Zarr v3 reader has, with a checksum a chunk. Lossless."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    level: int = Field(default=3, ge=1, le=22, description="zstd level: higher is smaller and slower to write")
-
-
-DEFAULT_CODEC = PixelCodec()
 
 
 class ArraySpec(BaseModel):
@@ -52,6 +40,11 @@ class ArraySpec(BaseModel):
     def linked(self) -> bool:
         """Whether each subject has files of its own, which a dataset takes over as they are."""
         return self.layout in ("view", "subject")
+
+    @property
+    def filtered(self) -> bool:
+        """Whether its values may be stored as differences: pictures with channels."""
+        return self.axes[-1][0] == "channel"
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(fixed if fixed is not None else sizes[name] for name, fixed in self.axes)
@@ -113,14 +106,15 @@ def create_array(
     """Make an empty array of the schema in a group; every chunk that is written gets a file, even one of zeros."""
     shape, file_shape = spec.shape(sizes), spec.chunks(sizes)
     sharded = spec.layout == "view"
+    chosen = codec if spec.filtered else PixelCodec(kind="plain", level=codec.level)
     return group.create_array(
         name,
         shape=shape,
         dtype=spec.dtype,
         shards=file_shape if sharded else None,
         chunks=(1, 1, *file_shape[2:]) if sharded else file_shape,
-        compressors=None if spec.raw else [ZstdCodec(level=codec.level, checksum=True)],
-        filters=None,
+        compressors=None if spec.raw else chosen.compressors(),
+        filters=chosen.filters() or None,
         fill_value=float("nan") if spec.fill == "NaN" else spec.fill,
         dimension_names=[axis for axis, _ in spec.axes],
         config={"write_empty_chunks": True},
@@ -132,10 +126,15 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     path = folder / "zarr.json"
     if path.is_symlink() or not path.is_file():
         raise DatasetError(f"{path}: expected a Zarr v3 metadata file, found none")
-    if path.stat().st_size > _MAX_METADATA_BYTES:
-        raise DatasetError(f"{path}: expected at most {_MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
+    if path.stat().st_size > MAX_METADATA_BYTES:
+        raise DatasetError(f"{path}: expected at most {MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
+    return parse_metadata(path.read_bytes(), path)
+
+
+def parse_metadata(data: bytes, path: Path | str) -> dict[str, Any]:
+    """The bytes of a `zarr.json` as plain JSON. Raises DatasetError that names the path where they are none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: expected JSON, found {error}") from error
     if not isinstance(found, dict) or found.get("zarr_format") != 3:
@@ -145,14 +144,20 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def check_arrays(folder: Path, specs: Mapping[str, ArraySpec]) -> dict[str, int]:
     """Sizes of the axes (subject, view, height, ...) of a group whose arrays all fit the schema, else DatasetError."""
+    return check_metadata(folder, specs, {name: read_metadata(folder / name) for name in specs})
+
+
+def check_metadata(
+    folder: Path | str, specs: Mapping[str, ArraySpec], found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """As `check_arrays`, of metadata that have been read already; `folder` is only named in errors."""
     sizes: dict[str, int] = {}
     for name, spec in specs.items():
-        _check_array(folder / name, spec, sizes)
+        _check_array(f"{folder}/{name}", found[name], spec, sizes)
     return sizes
 
 
-def _check_array(folder: Path, spec: ArraySpec, sizes: dict[str, int]) -> None:
-    found = read_metadata(folder)
+def _check_array(folder: str, found: Mapping[str, Any], spec: ArraySpec, sizes: dict[str, int]) -> None:
     if found.get("data_type") != spec.dtype:
         raise DatasetError(f"{folder}: expected data type {spec.dtype}, found {found.get('data_type')}")
     shape = found.get("shape")
@@ -165,7 +170,7 @@ def _check_array(folder: Path, spec: ArraySpec, sizes: dict[str, int]) -> None:
     _check_encoding(folder, found, spec, sizes)
 
 
-def _check_encoding(folder: Path, found: Mapping[str, Any], spec: ArraySpec, sizes: Mapping[str, int]) -> None:
+def _check_encoding(folder: str, found: Mapping[str, Any], spec: ArraySpec, sizes: Mapping[str, int]) -> None:
     grid = found.get("chunk_grid", {})
     expected = {"name": "regular", "configuration": {"chunk_shape": list(spec.chunks(sizes))}}
     if grid != expected:
@@ -173,18 +178,8 @@ def _check_encoding(folder: Path, found: Mapping[str, Any], spec: ArraySpec, siz
     keys = found.get("chunk_key_encoding")
     if keys != {"name": "default", "configuration": {"separator": "/"}}:
         raise DatasetError(f"{folder}: expected the default chunk keys with separator '/', found {keys}")
-    names = codec_names(found.get("codecs"))
-    if found.get("storage_transformers") or not names <= _CODECS:
-        raise DatasetError(f"{folder}: expected no codecs but {sorted(_CODECS)}, found {sorted(names)}")
-
-
-def codec_names(codecs: Any) -> set[str]:
-    """Names of all codecs in a metadata's list, those inside shards included; `?` for what is no codec."""
-    if not isinstance(codecs, list) or not all(isinstance(codec, dict) for codec in codecs):
-        return {"?"}
-    names = {str(codec.get("name")) for codec in codecs}
-    for codec in codecs:
-        inner = codec.get("configuration") or {}
-        for part in ("codecs", "index_codecs"):
-            names |= codec_names(inner[part]) if isinstance(inner, dict) and part in inner else set()
-    return names
+    if found.get("storage_transformers"):
+        raise DatasetError(f"{folder}: expected no storage transformers, found {found['storage_transformers']}")
+    inner = [1, 1, *spec.chunks(sizes)[2:]] if spec.layout == "view" else None
+    if problem := codec_problem(found.get("codecs"), inner_chunk=inner, filtered=spec.filtered):
+        raise DatasetError(f"{folder}: {problem}")

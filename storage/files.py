@@ -135,9 +135,12 @@ def rename_folder(source: Path, target: Path, *, flush: bool = True) -> None:
         fsync(target.parent)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, in place of whatever had it; a copy where the file system has no hard links."""
-    make_folder(target.parent)
+def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
+    """Give a file a second name, in place of whatever had it; a copy where the file system has no hard links.
+
+    Without `flush` the name itself is not flushed: the caller flushes the folders of many at once.
+    """
+    make_folder(target.parent, flush=flush)
     temp = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         try:
@@ -150,4 +153,5 @@ def link_or_copy(source: Path, target: Path) -> None:
         temp.replace(target)
     finally:
         temp.unlink(missing_ok=True)
-    fsync(target.parent)
+    if flush:
+        fsync(target.parent)

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers.models import AutoencoderKL
-from einops import rearrange
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from storage.dataset import HeadDataset
 from tasks.encode import encode_images
+from tasks.loader import read_latents
 from tasks.train_params import Grouping
-
-LATENT_ARRAYS = ("latents/rgb", "latents/normals")
+from tasks.view_draws import draw_views, facing_views
+from tasks.view_tensors import on_colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +48,8 @@ def draw_group(
         raise ValueError(f"train: expected {grouping.largest} views a head or more, the dataset has {len(azimuth_deg)}")
     choice = int(rng.integers(len(grouping.conditioning)))
     given, targets = grouping.conditioning[choice], grouping.targets[choice]
-    facing = np.flatnonzero(np.abs((azimuth_deg.astype(np.float64) + 180) % 360 - 180) <= 90 + 1e-3)
-    if not len(facing):
-        raise ValueError("train: expected a view with |azimuth| up to 90 degrees, the dataset has none")
-    rows = []
-    for _ in range(batch):
-        order = rng.permutation(len(azimuth_deg))
-        if given:
-            first = rng.choice(facing)
-            order = np.concatenate([[first], order[order != first]])
-        rows.append(order[: given + targets])
+    facing = facing_views(azimuth_deg)
+    rows = [draw_views(given + targets, facing, len(azimuth_deg), given, rng) for _ in range(batch)]
     return Group(subjects=rng.choice(np.asarray(subjects), batch), views=np.stack(rows), conditioning=given)
 
 
@@ -82,9 +74,7 @@ class LatentSource:
         return torch.stack(samples)
 
     def _read(self, subject: int, views: Sequence[int]) -> Float[Tensor, "view channel h w"]:
-        arrays = self.dataset.read_views(subject, list(views), LATENT_ARRAYS)
-        both = np.concatenate([arrays[name] for name in LATENT_ARRAYS], axis=1)
-        return torch.from_numpy(both.astype(np.float32))
+        return torch.from_numpy(read_latents(self.dataset, subject, views)).float()
 
 
 def recolour(
@@ -99,14 +89,8 @@ def recolour(
     recoloured = latents.clone()
     for sample in np.flatnonzero(rng.random(len(latents)) < share):
         arrays = dataset.read_views(int(group.subjects[sample]), group.views[sample].tolist(), ("rgb", "mask"))
-        images = on_colour(arrays["rgb"], arrays["mask"], rng.uniform(-1.0, 1.0, 3).astype(np.float32))
+        rgb, mask = torch.from_numpy(arrays["rgb"]), torch.from_numpy(arrays["mask"])
+        images = on_colour(rgb, mask, torch.from_numpy(rng.uniform(-1.0, 1.0, 3).astype(np.float32)))
         encoded = encode_images(autoencoder, images, batch=len(images))
         recoloured[sample, :, : encoded.shape[1]] = encoded
     return recoloured
-
-
-def on_colour(rgb: np.ndarray, mask: np.ndarray, colour: Float32[np.ndarray, "3"]) -> Float[Tensor, "view 3 h w"]:
-    """Bytes on white to pictures in [-1, 1] on another colour: c = c_white - (1 - alpha) (white - colour)."""
-    alpha = mask[..., None].astype(np.float32) / 255
-    picture = rgb.astype(np.float32) / 127.5 - 1 - (1 - alpha) * (1 - colour)
-    return rearrange(torch.from_numpy(picture), "v h w c -> v c h w")

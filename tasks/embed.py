@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head
+from storage.dataset import read_pictures
 from storage.weights import embedded_weights, fingerprint
 from tasks.stage import Stage, StageJob, StageParams
 
@@ -45,8 +46,7 @@ def _make(job: StageJob) -> None:
         if "landmarks" not in arrays:
             raise ValueError(f"{job.head.id}: expected the generator's five landmarks to align faces by, found none")
         landmarks = arrays["landmarks"]
-    with np.load(job.inputs["render"] / "views.npz", allow_pickle=False) as arrays:
-        rgb = arrays["rgb"]
+    rgb = read_pictures(job.inputs["render"], "rgb")["rgb"]
     embedder, cameras = cached_embedder(recognition_path(params.recognition)), job.sections["views"].cameras()
     head = embed_head(embedder, rgb, cameras, landmarks, params.frontal)
     np.savez(job.out / "identity.npz", identity=head.identity, identity_views=head.views)

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import zarr
 from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from storage.dataset import HeadEntry, add_latents, standing_latents, write_latents
+from storage.dataset import HeadEntry, add_latents, read_pictures, standing_latents, write_latents
 from storage.weights import embedded_weights, fingerprint
 from tasks.stage import Stage, StageJob, StageParams
 
@@ -92,9 +91,9 @@ def _weights(sections: Mapping[str, Any]) -> str:
 def _make(job: StageJob) -> None:
     params = job.sections["encode"]
     autoencoder = load_autoencoder(autoencoder_path(params))
-    head: Any = zarr.open_group(job.inputs["write"], mode="r")
+    pictures = read_pictures(job.inputs["write"], "rgb", "normals")
     rgb, normals = (
-        encode_images(autoencoder, as_images(np.asarray(head[name][0])), params.batch).numpy().astype(np.float16)
+        encode_images(autoencoder, as_images(pictures[name]), params.batch).numpy().astype(np.float16)
         for name in ("rgb", "normals")
     )
     write_latents(job.out, rgb, normals)

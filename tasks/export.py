@@ -19,6 +19,7 @@ from models.geometry.cameras import Cameras
 from models.geometry.colours import vertex_colours
 from models.geometry.meshes import vertex_normals
 from storage.artifacts import ArtifactStore
+from storage.dataset import read_pictures
 from storage.errors import ConfigError, environment_errors
 from storage.files import write_atomic
 from storage.records import TriangleMesh
@@ -44,8 +45,8 @@ def export_head(store: ArtifactStore, keys: Mapping[str, str], cameras: Cameras,
     Raises StoreError where an artifact is not there or not whole, StorageUnavailable where the file can't be written.
     """
     mesh = load_mesh(store.open("mesh", keys["mesh"]).path)
-    with np.load(store.open("render", keys["render"]).path / "views.npz", allow_pickle=False) as views:
-        colours = vertex_colours(mesh, cameras, views["rgb"], views["mask"])
+    views = read_pictures(store.open("render", keys["render"]).path, "rgb", "mask")
+    colours = vertex_colours(mesh, cameras, views["rgb"], views["mask"])
     with environment_errors(target):
         write_atomic(target, encoded(mesh, colours, target.suffix.lower()))
     return mesh

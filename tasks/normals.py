@@ -3,17 +3,17 @@
 The mask comes from the rendering and the normals from the mesh, whose silhouettes differ by parts of a
 pixel: a pixel that only the mask touches takes the nearest normal, and mask 0 is background.
 
-Artifact: `normals.npz` with normals (view, height, width, 3) uint8, world frame, encoded as
-round((n + 1) / 2 * 255), background 128.
+Artifact: a Zarr group of one head with normals, world frame, encoded as round((n + 1) / 2 * 255), background 128;
+in the layout of the dataset, which takes the file over, and compressed as the rendering is.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from models.geometry.normals import RendererName, encode_normals, fill_normals_under_mask, make_normal_renderer
+from storage.dataset import pictures_codec, read_pictures, write_pictures
 from tasks.mesh import load_mesh
 from tasks.stage import Stage, StageJob, StageParams
 
@@ -25,12 +25,12 @@ class NormalsParams(StageParams):
 
 
 def _make(job: StageJob) -> None:
-    with np.load(job.inputs["render"] / "views.npz", allow_pickle=False) as arrays:
-        mask = arrays["mask"]
+    render = job.inputs["render"]
+    mask = read_pictures(render, "mask")["mask"]
     renderer = make_normal_renderer(job.sections["normals"].renderer, threads=1)
     maps = renderer.render(load_mesh(job.inputs["mesh"]), job.sections["views"].cameras(), mask.shape[1])
     normals = encode_normals(fill_normals_under_mask(maps.normals, maps.hit, mask), mask)
-    np.savez(job.out / "normals.npz", normals=normals)
+    write_pictures(job.out, job.head.id, pictures_codec(render, "rgb"), normals=normals)
 
 
 def _renderer(sections: Mapping[str, Any]) -> str:
@@ -40,7 +40,7 @@ def _renderer(sections: Mapping[str, Any]) -> str:
 
 NORMALS = Stage(
     name="normals",
-    version=1,
+    version=2,
     reads=("views", "normals"),
     inputs=("mesh", "render"),
     weights=_renderer,

@@ -1,8 +1,8 @@
 """Publish: join the written heads into one frozen dataset and take its digest.
 
-Artifact: `dataset.json` {"digest", "heads"}. The dataset itself stands in the run's folder, named by
-its digest, so another dataset never takes its place; one that was deleted or lost a file is joined anew from
-the heads' artifacts.
+Artifact: `dataset.json` {"digest", "heads"}. The dataset itself stands in the run's folder, named by its digest, so
+another dataset never takes its place, and `versions.json` beside it says which came after which. One that was
+deleted or lost a file is joined anew from the heads' artifacts.
 """
 
 import json
@@ -17,6 +17,7 @@ from storage.artifacts import Artifact, ArtifactStore, artifact_key
 from storage.dataset import DatasetInfo, HeadEntry
 from storage.dataset import publish as publish_dataset
 from storage.dataset_publish import is_standing
+from storage.dataset_versions import record_version
 from storage.errors import DatasetError
 from tasks.stage import Head, Outcome, StageParams
 
@@ -84,9 +85,11 @@ def publish(
     with store.lock("publish", key):
         frozen = _frozen(store, key, datasets)
         if frozen is not None:
+            record_version(datasets, frozen.digest, len(heads))
             return Published(path=frozen.path, digest=frozen.digest, key=key, outcome="reused")
         entries = [_entry(store.verify("write", keys[head.id]), head) for head in heads]
         info = publish_dataset(datasets, entries, attributes)
+        record_version(datasets, info.digest, len(heads))
         if not store.has("publish", key):
             with store.commit(
                 "publish", key, version=VERSION, params=dict(attributes), inputs=keys, weights="", subject="dataset"

@@ -1,46 +1,30 @@
 """Write: one head in the dataset's own layout, a Zarr group of one subject.
 
-Publishing joins these groups by linking their shards, so the pixels are encoded here, once.
+The pixels' files are those of the stages render and normals, by hard links; cameras and embeddings are written here.
+Publishing joins these groups in the same way, so pixels are encoded once and lie on the disk once.
 """
-
-from pathlib import Path
 
 import numpy as np
 
-from models.geometry.cameras import ViewGrid
-from storage.dataset import write_head
-from storage.records import HeadArrays
-from tasks.stage import Head, Stage, StageJob
-
-
-def head_arrays(head: Head, views: ViewGrid, render: Path, normals: Path, embed: Path) -> HeadArrays:
-    """All arrays of one head from the folders of its artifacts."""
-    with np.load(render / "views.npz", allow_pickle=False) as arrays:
-        rgb, mask = arrays["rgb"], arrays["mask"]
-    with np.load(normals / "normals.npz", allow_pickle=False) as arrays:
-        maps = arrays["normals"]
-    with np.load(embed / "identity.npz", allow_pickle=False) as arrays:
-        identity, identity_views = arrays["identity"], arrays["identity_views"]
-    cameras = views.cameras()
-    return HeadArrays(
-        id=head.id,
-        seed=head.seed,
-        rgb=rgb,
-        mask=mask,
-        normals=maps,
-        cam2world=cameras.cam2world,
-        intrinsics=cameras.intrinsics,
-        azimuth=cameras.azimuth_deg,
-        elevation=cameras.elevation_deg,
-        identity=identity,
-        identity_views=identity_views,
-    )
+from storage.dataset import join_head
+from tasks.stage import Stage, StageJob
 
 
 def _make(job: StageJob) -> None:
-    inputs = job.inputs
-    arrays = head_arrays(job.head, job.sections["views"], inputs["render"], inputs["normals"], inputs["embed"])
-    write_head(job.out, arrays)
+    render, normals = job.inputs["render"], job.inputs["normals"]
+    with np.load(job.inputs["embed"] / "identity.npz", allow_pickle=False) as arrays:
+        embeddings = {name: arrays[name][None] for name in ("identity", "identity_views")}
+    cameras = job.sections["views"].cameras()
+    rows = {
+        "cam2world": cameras.cam2world[None],
+        "intrinsics": cameras.intrinsics[None],
+        "azimuth": cameras.azimuth_deg,
+        "elevation": cameras.elevation_deg,
+        "seed": np.array([job.head.seed], np.int64),
+        "status": np.ones(1, np.uint8),
+        **embeddings,
+    }
+    join_head(job.out, job.head.id, {"rgb": render, "mask": render, "normals": normals}, rows)
 
 
-WRITE = Stage(name="write", version=1, reads=("views",), inputs=("render", "normals", "embed"), make=_make)
+WRITE = Stage(name="write", version=2, reads=("views",), inputs=("render", "normals", "embed"), make=_make)

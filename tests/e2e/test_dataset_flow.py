@@ -142,7 +142,7 @@ def test_a_damaged_input_is_remade_and_no_failure_of_the_head(tiny, tmp_path):
     place = Place(runs=str(tmp_path))
     for stage in ("sample", "score", "screen", "review", "render"):
         stage_flow(tiny(execution=execution), stage, place)
-    victim = next((tmp_path / "tiny" / "store" / "render").rglob("views.npz"))
+    victim = next((tmp_path / "tiny" / "store" / "render").rglob("rgb/c/0/0/0/0/0"))
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 16
     victim.write_bytes(data)

@@ -13,6 +13,7 @@ from models.geometry.meshes import MeshParams
 from panohead_bridge.protocol import HeadGenerator
 from panohead_bridge.registry import GeneratorConfig, make_generator
 from storage.artifacts import ArtifactStore
+from storage.dataset import read_pictures
 from tasks.mesh import MESH, load_mesh
 from tasks.render import RENDER, RenderParams
 from tasks.sample import SAMPLE, SampleParams
@@ -58,9 +59,9 @@ def test_example_of_the_docs_makes_pictures_and_meshes(own_heads, tmp_path):
     axes = generator.half_axes(generator.sample(5))
     vertices = load_mesh(store.open("mesh", keys["mesh"]).path).vertices
     np.testing.assert_allclose(np.linalg.norm(vertices / axes, axis=1), 1.0, atol=0.02)
-    with np.load(store.open("render", keys["render"]).path / "views.npz") as views:
-        assert views["rgb"].shape == (4, 32, 32, 3)
-        assert 0.1 < (views["mask"] == 255).mean() < 0.6
+    views = read_pictures(store.open("render", keys["render"]).path, "rgb", "mask")
+    assert views["rgb"].shape == (4, 32, 32, 3)
+    assert 0.1 < (views["mask"] == 255).mean() < 0.6
     with np.load(store.open("sample", keys["sample"]).path / "identity.npz") as arrays:
         np.testing.assert_allclose(np.linalg.norm(arrays["landmarks"] / axes, axis=1), 1.0, atol=1e-5)
 

@@ -13,7 +13,9 @@ def make_head(seed: int, *, views: int = 4, side: int = 8) -> HeadArrays:
     rng = np.random.default_rng(seed)
     mask = np.zeros((views, side, side), np.uint8)
     mask[:, 2:-2, 2:-2] = rng.integers(1, 256, (views, side - 4, side - 4))
-    noise = rng.integers(0, 256, (2, views, side, side, 3)).astype(np.uint8)
+    noise = rng.integers(0, 256, (views, side, side, 3)).astype(np.uint8)
+    normals = rng.normal(size=(views, side, side, 3))
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     inside = mask[..., None] > 0
     rotation = np.linalg.qr(rng.normal(size=(views, 3, 3)))[0]
     rotation[:, :, 0] *= np.linalg.det(rotation)[:, None]
@@ -26,9 +28,9 @@ def make_head(seed: int, *, views: int = 4, side: int = 8) -> HeadArrays:
     return HeadArrays(
         id=f"procedural-{seed:06d}",
         seed=seed,
-        rgb=np.where(inside, noise[0], np.uint8(255)),
+        rgb=np.where(inside, noise, np.uint8(255)),
         mask=mask,
-        normals=np.where(inside, noise[1], np.uint8(128)),
+        normals=np.where(inside, np.round((normals + 1) / 2 * 255).astype(np.uint8), np.uint8(128)),
         cam2world=cam2world,
         intrinsics=np.tile(np.diag([4.0, 4.0, 1.0]).astype(np.float32), (views, 1, 1)),
         azimuth=np.linspace(0, 90, views).astype(np.float32),

@@ -102,6 +102,15 @@ def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
     [
         (_changed(rgb=_set((2, 0, 0), (255, 0, 255))), "rgb", "expected white under mask 0, 1 pixels"),
         (_changed(normals=_set((3, 0, 0), 127)), "normals", "under mask 0, 1 pixels"),
+        (_changed(normals=_set((1, 4, 4), (255, 255, 255))), "normals", "unit length under the mask, 1 pixels .*is 1"),
+        (_changed(normals=_set((1, 4, 4), 128)), "normals", "unit length under the mask, 1 pixels"),
+        (_changed(mask=_set((1, 4, 4), 0)), "rgb|normals", "under mask 0"),
+        (_changed(intrinsics=_set((0, 2, 0), 1.0)), "intrinsics", "last row"),
+        (
+            _changed(identity=lambda array: np.negative(array, out=array)),
+            "identity",
+            "normalised mean of identity_views",
+        ),
         (_changed(cam2world=_set((1, 0, 0), 2.0)), "cam2world", "expected rotations .*first is 1"),
         (_changed(cam2world=lambda array: np.negative(array[0, :3, 0], out=array[0, :3, 0])), "cam2world", "rotations"),
         (_changed(cam2world=_set((1, 0, 3), np.nan)), "cam2world", "rotations"),
@@ -109,7 +118,21 @@ def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
         (_changed(identity=_set(slice(None), 1.0)), "identity", "expected unit length, found 22.6"),
         (_changed(identity_views=_set((0, 5), np.nan)), "identity_views", "NaN throughout"),
     ],
-    ids=["rgb", "normals", "scaled", "mirrored", "nan position", "focal", "identity", "half nan"],
+    ids=[
+        "rgb",
+        "normals",
+        "long normal",
+        "no normal",
+        "mask",
+        "intrinsics",
+        "not the mean",
+        "scaled",
+        "mirrored",
+        "nan position",
+        "focal",
+        "identity",
+        "half nan",
+    ],
 )
 def test_arrays_that_disagree_are_found(tmp_path: Path, changes: Any, array: str, what: str) -> None:
     """Files may be whole and yet not true: masks, normals, cameras and embeddings are checked against each other."""
@@ -117,10 +140,13 @@ def test_arrays_that_disagree_are_found(tmp_path: Path, changes: Any, array: str
     odd = dataclasses.replace(make_head(5), **changes(make_head(5)))
     write_head(tmp_path / "heads" / odd.id, odd)
     path = publish(tmp_path / "datasets", [*heads, HeadEntry(id=odd.id, folder=tmp_path / "heads" / odd.id)], {}).path
-    (problem,) = verify(path)
-    assert (problem.head, problem.array) == ("procedural-000005", array)
-    with pytest.raises(DatasetError, match=what):
-        raise DatasetError(problem.what)
+    problems = verify(path)
+    assert {(problem.head, problem.array) for problem in problems} == {
+        ("procedural-000005", name) for name in array.split("|")
+    }
+    for problem in problems:
+        with pytest.raises(DatasetError, match=what):
+            raise DatasetError(problem.what)
 
 
 def _edit_manifest(path: Path, change: Callable[[Any], object]) -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from models.geometry.cameras import ViewGrid
 from storage.dataset import HeadDataset
-from tasks.batches import LatentSource, draw_group, on_colour, recolour, step_rng
+from tasks.batches import LatentSource, draw_group, recolour, step_rng
 from tasks.encode import EncodeParams, autoencoder_path, load_autoencoder
 from tasks.train_params import Grouping
+from tasks.view_tensors import on_colour
 
 AZIMUTHS = ViewGrid().cameras().azimuth_deg
 PAPER = Grouping(steps=1, conditioning=(0, 1, 3), targets=(8, 7, 5))
@@ -58,7 +59,8 @@ def test_another_background_is_what_compositing_gives() -> None:
     mask = np.array([[[0, 128, 255]]], np.uint8)
     alpha = mask[..., None] / 255
     on_white = np.rint(((alpha * red + (1 - alpha) * white) + 1) * 127.5).astype(np.uint8)
-    moved = on_colour(on_white, mask, blue.astype(np.float32))[0].permute(1, 2, 0).numpy()
+    tensors = (torch.from_numpy(array) for array in (on_white, mask, blue.astype(np.float32)))
+    moved = on_colour(*tensors)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(moved, (alpha * red + (1 - alpha) * blue)[0], atol=0.01)
 
 

@@ -1,0 +1,76 @@
+"""The dataset card: what Hugging Face shows of a dataset, and what a person must know before using it."""
+
+import json
+from collections.abc import Mapping
+
+from storage.dataset import HeadDataset
+
+
+def dataset_card(dataset: HeadDataset, heads: Mapping[str, int]) -> str:
+    """`README.md` of an export with this many heads in each split: a YAML header, then a page."""
+    attributes = dataset.attributes
+    licence = str(attributes.get("licence", "not stated"))
+    generator = attributes.get("generator") or {}
+    counts = attributes.get("counts") or {}
+    height, width = dataset.sizes["height"], dataset.sizes["width"]
+    files = "\n".join(
+        f"  - split: {split}\n    path: data/{split}-*.parquet" for split, number in heads.items() if number
+    )
+    rows = "\n".join(f"| {split} | {number} |" for split, number in heads.items())
+    made = "\n".join(f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in counts.items())
+    return f"""---
+pretty_name: {json.dumps(f"Synthetic heads, {len(dataset)} in {dataset.views} views")}
+license: other
+license_name: {json.dumps(licence)}
+task_categories:
+- image-to-3d
+tags:
+- synthetic
+- faces
+- multi-view
+- normals
+size_categories:
+- {_size(len(dataset))}
+configs:
+- config_name: default
+  data_files:
+{files}
+---
+
+# Synthetic heads
+
+{len(dataset)} heads that no person has, each in {dataset.views} views of {width} x {height} pixels: pictures, masks,
+normals, cameras, and a face recognition embedding.
+
+Terms: {licence}
+
+| split | heads |
+| --- | --- |
+{rows}
+
+## Columns
+
+A row is a head. `rgb` is composited on white by `mask` (alpha); `normals` are world-frame unit vectors,
+(n + 1) / 2 * 255, (128, 128, 128) under mask 0. `cam2world` has OpenCV axes, `intrinsics` are in units of the
+picture's side; the world has y up and the face looks along +z. `azimuth` and `elevation` are degrees.
+`identity` is the normalised mean of `identity_views`, whose rows are NaN where a view is not frontal. `seed` gives
+the head again.
+
+## How it was made
+
+Generator: {generator.get("name", "not stated")}. Digest of the dataset that was exported: `{dataset.digest}`.
+`dataset.json` has all parameters.
+
+{made or "Counts are not stated."}
+"""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{number} {name}" for name, number in value.items()) or "none"
+    return str(value)
+
+
+def _size(heads: int) -> str:
+    bounds = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+    return next((name for bound, name in bounds if heads < bound), "n>1M")

@@ -1,0 +1,157 @@
+"""Hugging Face `datasets`: parquet with a row a head and its pictures as PNG, and a dataset card.
+
+    README.md                                   the card: licence, counts, columns, how it was made
+    data/train-00000-of-00002.parquet, ...      the dataset's own splits; `datasets.load_dataset(folder)` finds them
+    dataset.json                                what the dataset says of itself
+
+Needs the extra `exchange` (`datasets`, which brings pyarrow).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage.dataset import HeadArrays, HeadDataset
+from storage.dataset_split import SPLITS
+from storage.errors import ConfigError, DatasetError
+from tasks.exchange.card import dataset_card
+from tasks.exchange.formats import (
+    LARGEST_PART,
+    SIDECAR,
+    Sidecar,
+    Told,
+    build_dataset,
+    check_id,
+    float_array,
+    from_png,
+    head_arrays,
+    new_folder,
+    png,
+    read_sidecar,
+    sidecar,
+)
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+_CHANNELS = {"rgb": 3, "mask": 1, "normals": 3}
+_FLOATS = ("azimuth", "elevation", "cam2world", "intrinsics", "identity", "identity_views")
+
+
+def export_huggingface(dataset: HeadDataset, target: Path, heads_per_shard: int, told: Told) -> None:
+    """Write all heads as parquet below `target`, which must be free."""
+    features = _features()
+    done = 0
+    with new_folder(target) as folder:
+        (folder / "data").mkdir()
+        files: dict[str, int] = {}
+        for split in SPLITS:
+            subjects = dataset.split(split)
+            shards = [subjects[start : start + heads_per_shard] for start in range(0, len(subjects), heads_per_shard)]
+            for number, held in enumerate(shards):
+                rows = (_row(head_arrays(dataset, subject)) for subject in held)
+                _write(folder / "data" / f"{split}-{number:05d}-of-{len(shards):05d}.parquet", rows, features)
+                done += len(held)
+                told(done, len(dataset))
+            files[split] = len(subjects)
+        (folder / "README.md").write_text(dataset_card(dataset, files))
+        (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1))
+
+
+def import_huggingface(source: Path, target: Path, told: Told) -> str:
+    """A dataset at `target` of what `export_huggingface` wrote; returns its digest, which is the exported one's."""
+    _features()
+    about = read_sidecar(source)
+    return build_dataset(_heads(source, about), about, target, told)
+
+
+def _features() -> "Features":
+    """The columns. Raises ConfigError where `datasets` is not installed."""
+    try:
+        from datasets import Features, Image, List, Value
+    except ImportError as error:
+        raise ConfigError(f"exchange with Hugging Face: {error}; pip install 'spinmeround[exchange]'") from error
+    number = Value("float32")
+    return Features(
+        {
+            "id": Value("string"),
+            "seed": Value("int64"),
+            **{name: List(Image()) for name in _CHANNELS},
+            "azimuth": List(number),
+            "elevation": List(number),
+            "cam2world": List(List(List(number))),
+            "intrinsics": List(List(List(number))),
+            "identity": List(number),
+            "identity_views": List(List(number)),
+        }
+    )
+
+
+def _row(head: HeadArrays) -> dict[str, Any]:
+    pictures = {
+        name: [
+            {"bytes": png(picture), "path": f"{head.id}_{name}_{view:03d}.png"}
+            for view, picture in enumerate(getattr(head, name))
+        ]
+        for name in _CHANNELS
+    }
+    return {"id": head.id, "seed": head.seed, **pictures, **{name: getattr(head, name).tolist() for name in _FLOATS}}
+
+
+def _write(path: Path, rows: Iterator[Mapping[str, Any]], features: "Features") -> None:
+    """A parquet file with a row group a head."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with parquet.ParquetWriter(path, features.arrow_schema, compression="none") as writer:
+        for row in rows:
+            writer.write_table(pa.Table.from_pylist([row], schema=features.arrow_schema))
+
+
+def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = {"id", "seed", *_CHANNELS, *_FLOATS}
+    for path in sorted((source / "data").glob("*.parquet")):
+        try:
+            with parquet.ParquetFile(path) as file:
+                if set(file.schema_arrow.names) != names:
+                    raise DatasetError(f"{path}: expected the columns {sorted(names)}, found {file.schema_arrow.names}")
+                for group in range(file.num_row_groups):
+                    if file.metadata.row_group(group).total_byte_size > LARGEST_PART:
+                        raise DatasetError(f"{path}: row group {group}: expected at most {LARGEST_PART} bytes")
+                    for row in file.read_row_group(group).to_pylist():
+                        yield _head(row, about, path)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{path}: expected parquet, found {error}") from error
+
+
+def _head(row: Mapping[str, Any], about: Sidecar, path: Path) -> HeadArrays:
+    id, views = check_id(str(row["id"])), about.views
+    shapes = {
+        "azimuth": (views,),
+        "elevation": (views,),
+        "cam2world": (views, 4, 4),
+        "intrinsics": (views, 3, 3),
+        "identity": (512,),
+        "identity_views": (views, 512),
+    }
+    if type(row["seed"]) is not int:
+        raise DatasetError(f"{path}: head {id}: expected a seed, found {row['seed']!r}")
+    pictures = {
+        name: _pictures(row[name], about, channels, f"head {id}: {name}") for name, channels in _CHANNELS.items()
+    }
+    floats = {name: float_array(row[name], shape, f"head {id}: {name}") for name, shape in shapes.items()}
+    return HeadArrays(id=id, seed=row["seed"], **pictures, **floats)
+
+
+def _pictures(cells: Any, about: Sidecar, channels: int, name: str) -> np.ndarray:
+    if not isinstance(cells, list) or len(cells) != about.views:
+        raise DatasetError(f"{name}: expected {about.views} pictures")
+    data = [cell.get("bytes") if isinstance(cell, dict) else None for cell in cells]
+    if not all(isinstance(each, bytes) for each in data):
+        raise DatasetError(f"{name}: expected pictures in the file itself, found paths")
+    return np.stack([from_png(each, about, channels, f"{name} {view}") for view, each in enumerate(data)])

@@ -1,0 +1,167 @@
+"""WebDataset: tar shards in which a head is a sample; `webdataset` and any tar reader read them.
+
+    heads-000000.tar     <id>.json                      seed, cameras, angles
+                         <id>.identity.npy              float32 (512,)
+                         <id>.identity_views.npy        float32 (view, 512), NaN rows where there is none
+                         <id>.rgb_000.png, .mask_000.png, .normals_000.png, ...     a picture a view
+    dataset.json         what the dataset says of itself
+
+The same dataset gives the same bytes: members are in the order of the heads, without times or owners.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.dataset import HeadArrays, HeadDataset
+from storage.errors import DatasetError
+from tasks.exchange.formats import (
+    LARGEST_PART,
+    SIDECAR,
+    Sidecar,
+    Told,
+    build_dataset,
+    check_id,
+    float_array,
+    from_png,
+    head_arrays,
+    json_text,
+    new_folder,
+    png,
+    read_sidecar,
+    sidecar,
+)
+
+_CHANNELS = {"rgb": 3, "mask": 1, "normals": 3}
+_ANGLES = ("azimuth", "elevation")
+
+
+def export_webdataset(dataset: HeadDataset, target: Path, heads_per_shard: int, told: Told) -> None:
+    """Write all heads as tar shards below `target`, which must be free."""
+    with new_folder(target) as folder:
+        for start in range(0, len(dataset), heads_per_shard):
+            with tarfile.open(
+                folder / f"heads-{start // heads_per_shard:06d}.tar", "x", format=tarfile.USTAR_FORMAT
+            ) as tar:
+                for subject in range(start, min(start + heads_per_shard, len(dataset))):
+                    for name, data in _parts(head_arrays(dataset, subject)):
+                        member = tarfile.TarInfo(f"{dataset.ids[subject]}.{name}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+                    told(subject + 1, len(dataset))
+        (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1))
+
+
+def import_webdataset(source: Path, target: Path, told: Told) -> str:
+    """A dataset at `target` of what `export_webdataset` wrote; returns its digest, which is the exported one's."""
+    about = read_sidecar(source)
+    return build_dataset(_heads(source, about), about, target, told)
+
+
+def _parts(head: HeadArrays) -> Iterator[tuple[str, bytes]]:
+    yield (
+        "json",
+        json_text(
+            {
+                "seed": head.seed,
+                **{name: getattr(head, name).tolist() for name in ("cam2world", "intrinsics", *_ANGLES)},
+            }
+        ),
+    )
+    for name in ("identity", "identity_views"):
+        stream = io.BytesIO()
+        np.save(stream, getattr(head, name), allow_pickle=False)
+        yield f"{name}.npy", stream.getvalue()
+    for view in range(len(head.rgb)):
+        for name in _CHANNELS:
+            yield f"{name}_{view:03d}.png", png(getattr(head, name)[view])
+
+
+def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
+    for shard in sorted(source.glob("heads-*.tar")):
+        id, parts = "", dict[str, bytes]()
+        for name, data in _members(shard):
+            head, _, part = name.partition(".")
+            if head != id and parts:
+                yield _head(id, parts, about)
+                parts = {}
+            id = check_id(head)
+            if part in parts:
+                raise DatasetError(f"{shard.name}: {name} is there twice")
+            parts[part] = data
+        if parts:
+            yield _head(id, parts, about)
+
+
+def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of the files in a tar, which are never unpacked to disk."""
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if not member.isfile() or member.size > LARGEST_PART:
+                    raise DatasetError(f"{shard.name}: {member.name}: expected a file of at most {LARGEST_PART} bytes")
+                stream = tar.extractfile(member)
+                yield member.name, b"" if stream is None else stream.read()
+    except (tarfile.TarError, OSError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{shard}: expected a tar of heads, found {error}") from error
+
+
+def _head(id: str, parts: Mapping[str, bytes], about: Sidecar) -> HeadArrays:
+    pictures = {f"{name}_{view:03d}.png" for name in _CHANNELS for view in range(about.views)}
+    wanted = {"json", "identity.npy", "identity_views.npy", *pictures}
+    if parts.keys() != wanted:
+        raise DatasetError(f"head {id}: expected {len(wanted)} parts, look at {sorted(parts.keys() ^ wanted)[:3]}")
+    sheet = _sheet(id, parts["json"])
+    stacked = {
+        name: np.stack(
+            [
+                from_png(parts[f"{name}_{view:03d}.png"], about, channels, f"head {id}: {name}_{view:03d}.png")
+                for view in range(about.views)
+            ]
+        )
+        for name, channels in _CHANNELS.items()
+    }
+    shapes = {"cam2world": (about.views, 4, 4), "intrinsics": (about.views, 3, 3)} | dict.fromkeys(
+        _ANGLES, (about.views,)
+    )
+    floats = {name: float_array(sheet.get(name), shape, f"head {id}: {name}") for name, shape in shapes.items()}
+    return HeadArrays(
+        id=id,
+        seed=sheet["seed"],
+        identity=_npy(parts["identity.npy"], (512,), f"head {id}: identity.npy"),
+        identity_views=_npy(parts["identity_views.npy"], (about.views, 512), f"head {id}: identity_views.npy"),
+        **stacked,
+        **floats,
+    )
+
+
+def _sheet(id: str, data: bytes) -> dict[str, Any]:
+    try:
+        sheet = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"head {id}: expected JSON with its cameras, found {error}") from error
+    if not isinstance(sheet, dict) or type(sheet.get("seed")) is not int or abs(sheet["seed"]) >= 2**63:
+        raise DatasetError(f"head {id}: expected JSON with a seed and cameras")
+    return sheet
+
+
+def _npy(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """A float32 array of this shape; its header is read first, so that nothing else is allocated or unpickled."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        found, fortran, dtype = read(stream)
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise DatasetError(f"{name}: expected a NumPy file, found {error}") from error
+    rest = data[stream.tell() :]
+    if (found, fortran, dtype) != (shape, False, np.dtype("<f4")) or len(rest) != 4 * int(np.prod(shape)):
+        raise DatasetError(f"{name}: expected float32 of shape {shape}, found {dtype} of shape {found}")
+    return np.frombuffer(rest, "<f4").reshape(shape)

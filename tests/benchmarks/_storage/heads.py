@@ -1,0 +1,153 @@
+"""The heads that all formats hold: a few rendered ones, varied cheaply, so that a disk's worth takes minutes.
+
+Variation k mirrors, shifts and tints a rendered head and puts grain on its skin, without which pictures of an
+analytic surface compress better than photographs do. What is measured does not look at whether the views of a
+varied head still fit its cameras.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.geometry.cameras import ViewGrid
+from models.geometry.meshes import MeshParams
+from models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
+from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from storage.dataset import HeadDataset, HeadEntry, add_latents, publish, write_head, write_latents
+from storage.records import HeadArrays
+from tasks.mesh import mesh_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingSet:
+    """How many heads, of which size, and where what is made for them is kept."""
+
+    heads: int
+    rendered: int
+    views: int
+    pixels: int
+    grain: float
+    latent: int
+    folder: Path
+
+    @property
+    def cameras(self) -> ViewGrid:
+        """A grid with five elevations, or one where the views are few."""
+        if self.views % 5:
+            return ViewGrid(azimuths=self.views, elevations_deg=(0.0,))
+        return ViewGrid(azimuths=self.views // 5)
+
+    def head(self, number: int) -> HeadArrays:
+        """Head `number`, always the same."""
+        with np.load(self._rendered(number % self.rendered)) as arrays:
+            return self.vary(number, arrays)
+
+    def vary(self, number: int, arrays: Mapping[str, np.ndarray]) -> HeadArrays:
+        """Variation `number` of a rendered head."""
+        rgb, mask, normals = arrays["rgb"], arrays["mask"], arrays["normals"]
+        rng, cameras = np.random.default_rng(number), self.cameras.cameras()
+        inside = mask[..., None] > 0
+        tint = rng.uniform(0.85, 1.0, 3).astype(np.float32)
+        noise = rng.normal(0.0, self.grain, rgb.shape).astype(np.float32)
+        varied = np.where(inside, np.rint(rgb * tint + noise).clip(0, 255), 255).astype(np.uint8)
+        shift = int(rng.integers(-8, 9)) * self.pixels // 256
+        pictures = [np.roll(array, shift, axis=1) for array in (varied, mask, normals)]
+        if number // self.rendered % 2:
+            pictures = [array[:, :, ::-1] for array in pictures]
+        rgb, mask, normals = (np.ascontiguousarray(array) for array in pictures)
+        identity = rng.normal(size=512).astype(np.float32)
+        return HeadArrays(
+            id=f"procedural-{number:06d}",
+            seed=number,
+            rgb=rgb,
+            mask=mask,
+            normals=normals,
+            cam2world=cameras.cam2world,
+            intrinsics=cameras.intrinsics,
+            azimuth=cameras.azimuth_deg,
+            elevation=cameras.elevation_deg,
+            identity=identity / np.linalg.norm(identity),
+            identity_views=np.full((self.views, 512), np.nan, np.float32),
+        )
+
+    def latents(self, number: int) -> np.ndarray:
+        """Image and normal latents of head `number`: noise, which compresses as little as latents do."""
+        rng = np.random.default_rng([number, 1])
+        return rng.normal(size=(2, self.views, 4, self.latent, self.latent)).astype(np.float16)
+
+    def prepare(self, processes: int) -> HeadDataset:
+        """Render what is not there yet, and publish the dataset with its latents."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            list(pool.map(self._render, range(self.rendered)))
+            found = list((self.folder / "dataset").glob("*.zarr/latents/zarr.json"))
+            if not found:
+                entries = list(pool.map(self._write, range(self.heads)))
+                path = publish(self.folder / "dataset", [pixels for pixels, _ in entries], {}).path
+                add_latents(path, [latents for _, latents in entries], "noise")
+                return HeadDataset.open(path)
+        return HeadDataset.open(found[0].parents[1])
+
+    def _rendered(self, seed: int) -> Path:
+        return self.folder.parent / f"rendered-{self.views}x{self.pixels}-{seed}.npz"
+
+    def _render(self, seed: int) -> None:
+        if not self._rendered(seed).exists():
+            made: dict[str, Any] = {"seed": seed}
+            for stage in STAGES.values():
+                made |= stage(self, made)
+            temporary = self._rendered(seed).with_suffix(".part.npz")
+            np.savez(temporary, **{name: made[name] for name in ("rgb", "mask", "normals")})
+            temporary.rename(self._rendered(seed))
+
+    def _write(self, number: int) -> tuple[HeadEntry, HeadEntry]:
+        head, folders = self.head(number), (self.folder / "heads" / f"{number}", self.folder / "latents" / f"{number}")
+        if not (folders[1] / "zarr.json").exists():
+            write_head(folders[0], head)
+            write_latents(folders[1], *self.latents(number))
+        return HeadEntry(id=head.id, folder=folders[0]), HeadEntry(id=head.id, folder=folders[1])
+
+
+def _pictures(working: WorkingSet, made: Mapping[str, Any]) -> dict[str, Any]:
+    generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
+    identity = generator.sample(made.get("seed", 0))
+    views = generator.render(identity, working.cameras.cameras(), working.pixels)
+    return {"generator": generator, "identity": identity, "rgb": views.rgb, "mask": views.mask}
+
+
+def _mesh(working: WorkingSet, made: Mapping[str, Any]) -> dict[str, Any]:
+    params = MeshParams()
+    return {"mesh": mesh_head(made["generator"], made["identity"], params)}
+
+
+def _normals(working: WorkingSet, made: Mapping[str, Any]) -> dict[str, Any]:
+    renderer = make_normal_renderer("embree", threads=1)
+    maps = renderer.render(made["mesh"], working.cameras.cameras(), working.pixels)
+    return {"normals": encode_normals(fill_normals_under_mask(maps.normals, maps.hit, made["mask"]), made["mask"])}
+
+
+STAGES: Mapping[str, Callable[[WorkingSet, Mapping[str, Any]], dict[str, Any]]] = {
+    "render": _pictures,
+    "mesh": _mesh,
+    "normals": _normals,
+}
+"""The stages that make a head's pictures, each from what those before it made."""
+
+
+def draws(heads: int, views: int, wanted: int, seed: int) -> Iterator[tuple[int, list[int]]]:
+    """Heads in random order, epoch after epoch, each with some of its views at random; without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        for subject in rng.permutation(heads).tolist():
+            yield subject, rng.permutation(views)[:wanted].tolist()
+
+
+def tree_size(paths: Sequence[Path]) -> int:
+    """Bytes of all files at and below some paths."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    return sum(file.stat().st_size for file in files)

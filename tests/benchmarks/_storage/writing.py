@@ -1,0 +1,72 @@
+"""What writing costs: views a second of the dataset's encoding, and its share of a head's stages."""
+
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from storage.dataset import write_head
+from storage.records import HeadArrays
+from tests.benchmarks._storage.heads import STAGES, WorkingSet
+from tests.benchmarks._storage.pictures import ARRAYS, encode
+
+VIEWS = 125
+"""Of a head in the table of its stages."""
+
+Seconds = tuple[float, float]
+"""By the clock, and of the processor."""
+
+
+def writing_speed(working: WorkingSet, processes: int, pixels: int, views: int) -> dict[str, list[dict[str, Any]]]:
+    """Tables of the encoders' speed, alone and on all cores, and of the stages' times of one head."""
+    head, stages = staged(WorkingSet(**{**vars(working), "pixels": pixels, "views": views}))
+    folder = working.folder.parent / "written"
+    alone, png = timed(lambda: write(folder, head, 0)), timed(lambda: write_png(head))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(write, folder, head), range(processes)))
+        together = timed(lambda: list(pool.map(partial(write, folder, head), range(4 * processes))))
+    shutil.rmtree(folder, ignore_errors=True)
+    stages["encoding"] = alone
+    scaled = {name: clock * (1 if name == "mesh" else VIEWS / views) for name, (clock, _) in stages.items()}
+    shares = [
+        {"stage": name, "seconds": clock, "share [%]": 100 * clock / sum(scaled.values())}
+        for name, clock in scaled.items()
+    ]
+    return {
+        f"writing at {pixels} px: views a second (RGB, normals, mask)": [
+            {"writer": "ours, 1 process", "views a second": views / alone[0], "cores busy": alone[1] / alone[0]},
+            {"writer": f"ours, {processes} processes", "views a second": 4 * processes * views / together[0]},
+            {"writer": "PNG of RGB and normals, 1 process", "views a second": views / png[0]},
+        ],
+        f"a head of the procedural generator, {VIEWS} views at {pixels} px, one core": shares,
+    }
+
+
+def staged(working: WorkingSet) -> tuple[HeadArrays, dict[str, Seconds]]:
+    """A head of some views, and what each of its stages took."""
+    made: dict[str, Any] = {}
+    seconds = {}
+    for name, stage in STAGES.items():
+        seconds[name] = timed(lambda stage=stage: made.update(stage(working, made)))
+    return working.vary(0, made), seconds
+
+
+def write(folder: Path, head: HeadArrays, number: int) -> None:
+    shutil.rmtree(folder / str(number), ignore_errors=True)
+    write_head(folder / str(number), head)
+
+
+def write_png(head: HeadArrays) -> None:
+    for name in ARRAYS:
+        for picture in getattr(head, name):
+            encode(picture, "png")
+
+
+def timed(work: Callable[[], Any]) -> Seconds:
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - clock, time.process_time() - processor

@@ -1,0 +1,218 @@
+"""Reading 8 random views of one head, and latents: ours against zarr-python and the usual formats; and writing.
+
+All formats hold the same pixels, losslessly, which is checked on a few samples before anything is timed. Ratios
+are of one run: in each round all readers take their turn, and the median of the rounds counts. Cold means that a
+reader's files are taken out of the page cache before it opens them, and that each head is read once. Ours gives
+pictures as they lie in a chunk (a view of the wanted axes' order where chunks are stored in planes); all others
+in rows of pixels.
+
+The heads are a few renderings of the procedural generator, varied (see `_storage/heads.py`). Everything is kept
+in the `--cache` folder, so that only the first run is long.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from storage.dataset import HeadDataset
+from storage.errors import ConfigError
+from tests.benchmarks._storage.heads import WorkingSet, tree_size
+from tests.benchmarks._storage.measure import Evict, as_arrays, evict, rate, through_workers
+from tests.benchmarks._storage.pictures import FORMATS, Folder, Format, write_folder
+from tests.benchmarks._storage.writing import writing_speed
+from tests.benchmarks._storage.zarr_readers import (
+    LATENTS,
+    Memmap,
+    Ours,
+    OursPlain,
+    OursThreads,
+    Tensorstore,
+    ZarrPython,
+)
+
+PICTURES = ("rgb", "normals")
+Table = list[dict[str, Any]]
+
+
+def main(
+    heads: Annotated[int, typer.Option(min=2, help="Heads in the working set.")] = 12,
+    rendered: Annotated[int, typer.Option(min=1, help="Heads that are rendered; the others are their variations.")] = 2,
+    views: Annotated[int, typer.Option(min=2, help="Views of each head.")] = 125,
+    wanted: Annotated[int, typer.Option(min=1, help="Random views in a sample.")] = 8,
+    pixels: Annotated[int, typer.Option(min=16, help="Side of the pictures.")] = 256,
+    latent: Annotated[int, typer.Option(min=2, help="Side of the latents.")] = 64,
+    grain: Annotated[float, typer.Option(min=0.0, help="Grain on the skin, in steps of 8 bits.")] = 1.0,
+    samples: Annotated[int, typer.Option(min=1, help="Samples a measurement.")] = 120,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each reader; their median counts.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the DataLoader.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a batch, in the DataLoader.")] = 4,
+    only: Annotated[
+        str, typer.Option(help="Parts to measure: pictures, latents, writing.")
+    ] = "pictures,latents,writing",
+    evicting: Annotated[
+        str, typer.Option("--evict", help="fadvise (a reader's files) or drop (all, as root).")
+    ] = "fadvise",
+    write_pixels: Annotated[int, typer.Option(min=16, help="Side of the pictures in the share of encoding.")] = 512,
+    write_views: Annotated[int, typer.Option(min=1, help="Views made for that share.")] = 10,
+    cache: Annotated[Path, typer.Option(help="Folder for all formats.")] = Path("runs/bench-storage"),
+) -> Mapping[str, Table]:
+    """Measure samples a second of every reader, the formats' sizes, and what writing costs."""
+    parts = set(only.split(","))
+    if unknown := parts - {"pictures", "latents", "writing"}:
+        raise ConfigError(f"--only: expected some of pictures, latents, writing, got {', '.join(sorted(unknown))}")
+    if evicting not in ("fadvise", "drop"):
+        raise ConfigError(f"--evict: expected fadvise or drop, got {evicting}")
+    folder = cache / f"{heads}x{views}-{pixels}-{latent}-{grain:g}-{rendered}"
+    working = WorkingSet(
+        heads=heads, rendered=rendered, views=views, pixels=pixels, grain=grain, latent=latent, folder=folder
+    )
+    bench = Bench(working, wanted, samples, rounds, workers, batch, evicting)
+    tables: dict[str, Table] = {}
+    if parts & {"pictures", "latents"}:
+        bench.dataset = working.prepare(workers).path
+    if "pictures" in parts:
+        tables |= bench.pictures()
+    if "latents" in parts:
+        tables |= bench.latents()
+    if "writing" in parts:
+        tables |= writing_speed(working, workers, write_pixels, write_views)
+    return tables
+
+
+class Bench:
+    """Readers of one working set, measured in turns."""
+
+    def __init__(
+        self, working: WorkingSet, wanted: int, samples: int, rounds: int, workers: int, batch: int, how: Evict
+    ) -> None:
+        self.working, self.wanted, self.samples, self.rounds = working, wanted, samples, rounds
+        self.workers, self.batch, self.how = workers, batch, how
+        self.dataset = Path()
+
+    def pictures(self) -> dict[str, Table]:
+        """RGB and normals: the dataset's readers and the other formats."""
+        readers: list[Any] = [
+            kind(self.working, self.dataset, self.wanted, PICTURES)
+            for kind in (Ours, OursThreads, OursPlain, ZarrPython, Tensorstore)
+        ]
+        formats: list[Format] = [kind(self.working, self.wanted) for kind in FORMATS]
+        for kind in {each.kind for each in formats}:
+            typer.echo(f"writing {kind}", err=True)
+            write_folder(self.working, kind, self.workers)
+        for each in formats:
+            if not each.missing:
+                typer.echo(f"writing {each.name}", err=True)
+                each.ensure()
+        readers += formats
+        check_equal(readers, HeadDataset.open(self.dataset), PICTURES)
+        png = tree_size(Folder(self.working, self.wanted).files())
+        sizes = {each.name: tree_size(each.files()) / png for each in readers if not each.missing}
+        title = f"8 random views, RGB and normals, of one head at {self.working.pixels} px".replace(
+            "8", str(self.wanted)
+        )
+        found = self.measure(readers)
+        peers = [each.name for each in formats]
+        return {
+            f"{title}: samples a second (cold: {self.how})": [
+                {"reader": name, "size / PNG": sizes.get(name, ""), **row} for name, row in found.items()
+            ],
+            f"{title}: ours, so many times as fast as": [
+                {"reader": "zarr-python (target 6)", **ratios(found, ["zarr-python"])},
+                {"reader": "the fastest other format (target 3)", **ratios(found, peers)},
+            ],
+        }
+
+    def latents(self) -> dict[str, Table]:
+        """Image and normal latents: the dataset's readers and a mapped file."""
+        readers: list[Any] = [
+            kind(self.working, self.dataset, self.wanted, LATENTS)
+            for kind in (Ours, OursPlain, ZarrPython, Tensorstore, Memmap)
+        ]
+        readers[-1].ensure()
+        check_equal(readers, HeadDataset.open(self.dataset), LATENTS)
+        side, found = self.working.latent, self.measure(readers)
+        title = f"{self.wanted} random views' latents, {side} x {side} x 8 f16, of one head"
+        return {
+            f"{title}: samples a second (cold: {self.how})": [{"reader": name, **row} for name, row in found.items()],
+            f"{title}: ours, so many times as fast as": [
+                {"reader": "zarr-python (target 15 in one process)", **ratios(found, ["zarr-python"])},
+                {"reader": "np.memmap (target 1 with workers)", **ratios(found, ["np.memmap"])},
+            ],
+        }
+
+    def measure(self, readers: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """Samples a second of each reader, by mode; or what is missing."""
+        modes: dict[str, Callable[[Any], float]] = {
+            "warm, 1 process": self.warm_alone,
+            f"warm, {self.workers} workers": self.warm_workers,
+            "cold, 1 process": self.cold_alone,
+            f"cold, {self.workers} workers": self.cold_workers,
+        }
+        there = [reader for reader in readers if not reader.missing]
+        found: dict[str, dict[str, Any]] = {
+            reader.name: {"warm, 1 process": reader.missing or ""} for reader in readers
+        }
+        for mode, measured in modes.items():
+            rates: dict[str, list[float]] = {reader.name: [] for reader in there}
+            for number in range(self.rounds):
+                for reader in there:
+                    rates[reader.name].append(measured(reader))
+                typer.echo(f"{mode}, round {number + 1} of {self.rounds}", err=True)
+            for name, each in rates.items():
+                found[name][mode] = statistics.median(each)
+        return found
+
+    def warm_alone(self, reader: Any) -> float:
+        return rate(reader.samples(1), self.samples, 1, warm_up=min(self.samples, self.working.heads))
+
+    def warm_workers(self, reader: Any) -> float:
+        warm_up = 4 * self.workers + self.working.heads // self.batch
+        return rate(self._batches(reader, self.batch), self.samples, self.batch, warm_up)
+
+    def cold_alone(self, reader: Any) -> float:
+        evict(reader.files(), self.how)
+        return rate(reader.samples(2), self.working.heads - 1, 1, warm_up=1)
+
+    def cold_workers(self, reader: Any) -> float:
+        evict(reader.files(), self.how)
+        return rate(self._batches(reader, 1), self.working.heads - 1, 1, warm_up=1)
+
+    def _batches(self, reader: Any, batch: int) -> Iterator[Any]:
+        if isinstance(reader, Ours):
+            return reader.batches(self.workers, batch)
+        reader.before_fork()
+        return through_workers(reader.samples, self.workers, batch, getattr(reader, "start", "fork"))
+
+
+def check_equal(readers: Sequence[Any], dataset: HeadDataset, arrays: Sequence[str]) -> None:
+    """All readers give the pixels that the dataset holds. Raises ConfigError that names one that does not."""
+    for reader in readers:
+        if reader.missing:
+            continue
+        reader.before_fork()
+        for found in islice(reader.samples(0), 3):
+            same(reader.name, found, dataset, arrays)
+        if isinstance(reader, Ours):
+            for found in islice(reader.batches(0, 1), 3):
+                one = {name: array[0] for name, array in as_arrays(found).items()}
+                same(reader.name, one, dataset, arrays)
+
+
+def same(name: str, found: Mapping[str, Any], dataset: HeadDataset, arrays: Sequence[str]) -> None:
+    expected = dataset.read_views(int(found["subject"]), [int(view) for view in found["views"]], arrays)
+    if "latents" in found:
+        expected = {"latents": np.concatenate([expected[array] for array in LATENTS], axis=1)}
+    if wrong := [array for array, pixels in expected.items() if not np.array_equal(found[array], pixels)]:
+        raise ConfigError(f"{name}: {', '.join(wrong)} differ from the dataset's; remove the cache folder")
+
+
+def ratios(found: Mapping[str, Mapping[str, Any]], others: Sequence[str]) -> dict[str, float]:
+    """Ours over the fastest of some others, by mode."""
+    speeds = {name: {mode: rate for mode, rate in found[name].items() if isinstance(rate, float)} for name in others}
+    best = {mode: max((each[mode] for each in speeds.values() if mode in each), default=None) for mode in found["ours"]}
+    return {mode: found["ours"][mode] / rate for mode, rate in best.items() if rate}

@@ -1,0 +1,266 @@
+"""Datasets go to neighbours and come back with the same digest; the neighbours' own libraries read them."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from storage.dataset import HeadDataset, publish
+from storage.errors import ConfigError, DatasetError
+from storage.manifests import record_files
+from tasks.exchange.formats import new_folder
+from tasks.exchange.huggingface import export_huggingface, import_huggingface
+from tasks.exchange.nerfstudio import export_nerfstudio
+from tasks.exchange.webdataset import export_webdataset, import_webdataset
+from tests.storage.heads import make_head, write_heads
+
+EXPORTS = {"webdataset": export_webdataset, "huggingface": export_huggingface}
+IMPORTS = {"webdataset": import_webdataset, "huggingface": import_huggingface}
+ATTRIBUTES = {
+    "licence": "CC0-1.0: nobody",
+    "generator": {"name": "procedural"},
+    "counts": {"asked": 7, "screened_out": {"shape": 1}},
+    "split": {"validation": 0.2, "test": 0.3},
+}
+
+
+def untold(done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> HeadDataset:
+    """Five heads of four views."""
+    root = tmp_path_factory.mktemp("dataset")
+    return HeadDataset.open(publish(root / "datasets", write_heads(root / "heads", range(5)), ATTRIBUTES).path)
+
+
+@pytest.fixture(scope="module")
+def exported(dataset, tmp_path_factory) -> Path:
+    """It in both forms, two heads in a file."""
+    root = tmp_path_factory.mktemp("exported")
+    for form, export in EXPORTS.items():
+        export(dataset, root / form, 2, untold)
+    return root
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_there_and_back_is_the_same_digest(dataset, exported, tmp_path, form):
+    """Every byte that counts survives: pixels, float32 cameras and embeddings with their NaNs, seeds, attributes."""
+    assert IMPORTS[form](exported / form, tmp_path / "back.zarr", untold) == dataset.digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back.zarr"]
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_exports_are_deterministic(dataset, exported, tmp_path, form):
+    """The same dataset gives the same bytes."""
+    EXPORTS[form](dataset, tmp_path / "again", 2, untold)
+    assert record_files(tmp_path / "again") == record_files(exported / form)
+
+
+def test_webdataset_reads_its_tars(exported):
+    """`webdataset` itself: a sample a head, pictures and arrays decoded by its own decoders."""
+    import webdataset
+
+    urls = sorted(str(path) for path in (exported / "webdataset").glob("*.tar"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
+    assert [sample["__key__"] for sample in samples] == [f"procedural-{seed:06d}" for seed in range(5)]
+    for seed, sample in enumerate(samples):
+        head = make_head(seed)
+        assert sample["json"]["seed"] == seed
+        np.testing.assert_array_equal(sample["rgb_002.png"], head.rgb[2])
+        np.testing.assert_array_equal(sample["normals_003.png"], head.normals[3])
+        np.testing.assert_array_equal(sample["identity.npy"], head.identity)
+        np.testing.assert_array_equal(np.float32(sample["json"]["cam2world"]), head.cam2world)
+
+
+def test_datasets_reads_its_parquet(dataset, exported, tmp_path):
+    """`datasets.load_dataset` finds the splits of the dataset, pictures as pictures, and the card has its header."""
+    from datasets import load_dataset
+
+    found = load_dataset(str(exported / "huggingface"), cache_dir=str(tmp_path / "cache"))
+    assert {name: split["id"] for name, split in found.items()} == {
+        name: [dataset.ids[subject] for subject in dataset.split(name)]
+        for name in ("train", "validation", "test")
+        if dataset.split(name)
+    }
+    row = found["train"][0]
+    head = make_head(row["seed"])
+    np.testing.assert_array_equal(np.asarray(row["rgb"][1]), head.rgb[1])
+    np.testing.assert_array_equal(np.asarray(row["mask"][1]), head.mask[1])
+    np.testing.assert_array_equal(np.float32(row["identity_views"]), head.identity_views)
+    card = (exported / "huggingface" / "README.md").read_text()
+    header = card.split("---\n")[1]
+    assert 'license_name: "CC0-1.0: nobody"' in header
+    assert "n<1K" in header
+    assert dataset.digest in card
+
+
+def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
+    """By the documented schema alone: points of the head fall on its pixels, through OpenGL cameras in pixels."""
+    from models.geometry.cameras import ViewGrid
+    from storage.dataset import HeadArrays, HeadEntry, write_head
+    from tests.support.tiny import TinyGenerator
+
+    generator, cameras = TinyGenerator(), ViewGrid(azimuths=5, elevations_deg=(-15.0, 20.0)).cameras()
+    identity = generator.sample(3)
+    drawn = generator.render(identity, cameras, 64)
+    plain = make_head(3, views=10, side=64)
+    head = HeadArrays(
+        **{
+            **vars(plain),
+            "rgb": drawn.rgb,
+            "mask": drawn.mask,
+            "cam2world": cameras.cam2world,
+            "intrinsics": cameras.intrinsics,
+        }
+    )
+    write_head(tmp_path / "head", head)
+    dataset = HeadDataset.open(publish(tmp_path / "d", [HeadEntry(id=head.id, folder=tmp_path / "head")], {}).path)
+    export_nerfstudio(dataset, head.id, tmp_path / "scene", untold)
+    sheet = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    directions = np.random.default_rng(0).normal(size=(4000, 3))
+    surface = directions / np.linalg.norm(directions, axis=1, keepdims=True) * generator._axes(identity)
+    assert len(sheet["frames"]) == 10
+    for view, frame in enumerate(sheet["frames"]):
+        image = np.asarray(Image.open(tmp_path / "scene" / frame["file_path"]))
+        assert image.shape == (frame["h"], frame["w"], 4)
+        world2cam = np.linalg.inv(np.asarray(frame["transform_matrix"]))
+        x, y, z = world2cam[:3, :3] @ surface.T + world2cam[:3, 3:]
+        assert (z < 0).all()  # OpenGL looks along -z
+        column = np.floor(frame["cx"] + frame["fl_x"] * x / -z).astype(int)
+        row = np.floor(frame["cy"] - frame["fl_y"] * y / -z).astype(int)
+        hit = np.zeros(image.shape[:2], bool)
+        hit[row.clip(0, 63), column.clip(0, 63)] = True
+        assert ndimage.binary_dilation(image[..., 3] > 0, structure=np.ones((3, 3)))[hit].all()
+        assert (hit & (image[..., 3] > 0)).sum() > 0.9 * (image[..., 3] > 0).sum()
+        share = image[..., 3:].astype(float) / 255
+        again = np.round(image[..., :3] * share + 255 * (1 - share))
+        np.testing.assert_allclose(again, head.rgb[view], atol=2)
+        normals = np.asarray(Image.open(tmp_path / "scene" / frame["normal_file_path"]))
+        np.testing.assert_array_equal(normals, head.normals[view])
+
+
+def test_alpha_is_straight_and_loses_nothing_inside():
+    """Composited on white again, every colour under every alpha is what it was."""
+    from tasks.exchange.nerfstudio import straight_alpha
+
+    alpha = np.repeat(np.arange(1, 256, dtype=np.uint8), 256).reshape(1, 255, 256)
+    colour = np.tile(np.arange(256), 255).reshape(1, 255, 256)
+    white = np.round(colour * (alpha / 255) + 255 * (1 - alpha / 255)).astype(np.uint8)
+    out = straight_alpha(np.repeat(white[..., None], 3, axis=-1), alpha)
+    share = out[..., 3] / 255
+    np.testing.assert_array_equal(np.round(out[..., 0] * share + 255 * (1 - share)), white)
+
+
+def test_targets_that_are_taken_stay(dataset, exported, tmp_path):
+    """Nothing is overwritten, by exports or imports, not even an empty folder; failures leave nothing behind."""
+    (tmp_path / "there").mkdir()
+    for act in (
+        lambda: export_webdataset(dataset, tmp_path / "there", 2, untold),
+        lambda: export_nerfstudio(dataset, dataset.ids[0], tmp_path / "there", untold),
+        lambda: import_webdataset(exported / "webdataset", tmp_path / "there", untold),
+    ):
+        with pytest.raises(ConfigError, match="expected a free name"):
+            act()
+    with pytest.raises(ConfigError, match="expected a folder that exists"):
+        export_webdataset(dataset, tmp_path / "a" / "b", 2, untold)
+    with pytest.raises(ConfigError, match="expected one of 5 heads"):
+        export_nerfstudio(dataset, "nobody", tmp_path / "x", untold)
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "half") as folder:
+        (folder / "part" / "of" / "it").write_text("half")
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["there"]
+
+
+def _rewritten(source: Path, target: Path, change) -> Path:
+    """A copy of a WebDataset export whose members went through `change(name, data)`."""
+    target.mkdir()
+    (target / "dataset.json").write_bytes((source / "dataset.json").read_bytes())
+    for shard in source.glob("*.tar"):
+        with tarfile.open(shard) as old, tarfile.open(target / shard.name, "w") as new:
+            for member in old:
+                name, data = change(member.name, old.extractfile(member).read())
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                new.addfile(info, io.BytesIO(data))
+    return target
+
+
+def _pickle() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return stream.getvalue()
+
+
+def _huge_npy() -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    return stream.getvalue()
+
+
+def _bomb() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (12000, 9000), "white").save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("part", "data", "what"),
+    [
+        ("identity.npy", _pickle(), "expected float32"),
+        ("identity.npy", _huge_npy(), "expected float32"),
+        ("rgb_000.png", _bomb(), "expected 8 x 8 RGB"),
+        ("mask_001.png", b"GIF89a", "expected a PNG"),
+        ("json", b"{" * 5000, "expected JSON"),
+        ("json", b'{"seed": 1, "cam2world": "x"}', "cam2world"),
+        ("json", b'{"seed": 1e999}', "seed"),
+    ],
+    ids=["pickle", "huge array", "bomb", "other picture", "nested", "no camera", "no seed"],
+)
+def test_hostile_parts_are_refused(exported, tmp_path, part, data, what):
+    """Pickles, claims of gigantic sizes, pictures that unfold to gigabytes, things that are not what they say."""
+    hostile = _rewritten(
+        exported / "webdataset",
+        tmp_path / "hostile",
+        lambda name, old: (name, data if name.endswith(f"000001.{part}") else old),
+    )
+    with pytest.raises(DatasetError, match=what):
+        import_webdataset(hostile, tmp_path / "x.zarr", untold)
+    assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize("prefix", ["../../etc/", "/etc/", "a/"])
+def test_hostile_names_are_refused(exported, tmp_path, prefix):
+    """Names in a tar that would leave the folder never become files."""
+    hostile = _rewritten(exported / "webdataset", tmp_path / "hostile", lambda name, old: (prefix + name, old))
+    with pytest.raises(DatasetError, match="head '"):
+        import_webdataset(hostile, tmp_path / "x.zarr", untold)
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["hostile"]
+
+
+def test_untrue_heads_are_refused(exported, tmp_path):
+    """Parts that are well-formed and contradict each other make no dataset."""
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(stream, "PNG")
+    hostile = _rewritten(
+        exported / "webdataset",
+        tmp_path / "hostile",
+        lambda name, old: (name, stream.getvalue() if name.endswith("mask_000.png") else old),
+    )
+    with pytest.raises(DatasetError, match="no consistent dataset"):
+        import_webdataset(hostile, tmp_path / "x.zarr", untold)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 2}', '{"digest": 1}'])
+def test_broken_sidecars_are_refused(exported, tmp_path, text):
+    """An export without a readable `dataset.json`, or of a newer schema."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "dataset.json").write_text(text)
+    for read in IMPORTS.values():
+        with pytest.raises(DatasetError, match=r"dataset\.json"):
+            read(tmp_path / "x", tmp_path / "y.zarr", untold)
