@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.diffusion.edm import from_epsilon, precondition
-from models.diffusion.normals import stable_diffusion_alphas
+from models.diffusion.photo_normals import stable_diffusion_alphas
 
 
 def stable_diffusion_timestep(sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:

@@ -27,8 +27,8 @@ from models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup,
 from models.diffusion.groups import ANCHORED_CONDITIONING, check_cameras, plan_views
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
-from models.diffusion.normals import NormalsParams, ddpm_sigmas, infer_normal_latents
 from models.diffusion.params import SolverParams
+from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents
 from models.diffusion.sampler import draw_noise, seeded_generators
 from models.diffusion.unet import MultiviewUNet
 from models.geometry.cameras import Cameras
@@ -109,7 +109,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         schedule: NoiseSchedule | None = None,
         solver: SolverParams | None = None,
-        normals: NormalsParams | None = None,
+        normals: PhotoNormalsParams | None = None,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         output_type: str = "pil",
@@ -145,7 +145,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 batch_size=batch_size,
             )
 
-        normals, seeds = normals or NormalsParams(), Seeds(generator=generator)
+        normals, seeds = normals or PhotoNormalsParams(), Seeds(generator=generator)
         images, given_normals = self._encode(conditioning)
         steps = len(plan.first) * sampler(known).schedule.steps
         steps += len(plan.near) * sampler(ANCHORED_CONDITIONING).schedule.steps
@@ -169,13 +169,13 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         views: PosedViews,
         *,
         identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None = None,
-        normals: NormalsParams | None = None,
+        normals: PhotoNormalsParams | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
     ) -> Any:
         """Normal maps of posed images by the paper's Algorithm 1, each view for itself; any normals of `views` are
         left unread. Raises ValueError as a call does."""
-        normals, (text, empty) = normals or NormalsParams(), self._text(identity)
+        normals, (text, empty) = normals or PhotoNormalsParams(), self._text(identity)
         alone = GroupSampler(
             unet=self.unet,
             text=text,
@@ -220,7 +220,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         images: Float[Tensor, "given channel height width"],
         cameras: Cameras,
         sampler: GroupSampler,
-        params: NormalsParams,
+        params: PhotoNormalsParams,
         seeds: list[int],
         advance: Advance,
     ) -> Float[Tensor, "given channel height width"]:

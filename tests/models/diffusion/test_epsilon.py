@@ -63,7 +63,7 @@ def test_timesteps_of_noise_levels() -> None:
 
 
 def test_the_multiview_networks_label_is_near_the_timestep() -> None:
-    """640 c_noise + 440 is within 170 of Stable Diffusion's timestep at all of its levels, so the embedding is known."""
+    """640 c_noise + 440 is within 170 of Stable Diffusion's timestep at all its levels, so the embedding is known."""
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.double()
     sigmas = ((1 - alphas) / alphas).sqrt()
     ours = TIME_SCALE * sigmas.log() / 4 + TIME_SHIFT

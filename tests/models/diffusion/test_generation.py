@@ -82,8 +82,8 @@ def test_as_many_groups_as_fit() -> None:
 @pytest.mark.parametrize("widths", [(32, 64), (64, 128, 256, 256)])
 @torch.no_grad()
 def test_the_estimate_bounds_what_a_forward_holds(widths: tuple[int, ...]) -> None:
-    """All tensors alive at the peak of a forward, weights aside, are less than the estimate, and more than a third of it, for
-    networks shaped as Stable Diffusion's."""
+    """All tensors alive at the peak of a forward, weights aside, are less than the estimate, and more than a third of
+    it, for networks shaped as Stable Diffusion's."""
     unet = tiny_unet(
         sample_size=16,
         block_out_channels=widths,

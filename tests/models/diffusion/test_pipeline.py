@@ -9,8 +9,8 @@ from PIL import Image
 
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.generation import GroupSampler, ViewGroup
-from models.diffusion.normals import NormalsParams
 from models.diffusion.params import SolverParams
+from models.diffusion.photo_normals import PhotoNormalsParams
 from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras, ViewGrid, orbit
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
@@ -146,14 +146,14 @@ def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
 def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, views: tuple[int, ...]) -> None:
     """Posed photos alone give what the same photos give with the normals that Algorithm 1 finds, and those are told."""
     photos = PosedViews(cameras=grid(views), images=given(views).images)
-    steps = NormalsParams(steps=3)
+    steps = PhotoNormalsParams(steps=3)
     out = sample(pipeline, conditioning=photos, normals=steps)
     assert out.given_normals.shape == (len(views), 8, 8, 3)
     found = pipeline.infer_normals(
         photos, identity=IDENTITY, normals=steps, generator=torch.Generator().manual_seed(0), output_type="np"
     )
     np.testing.assert_allclose(out.given_normals, found, atol=1e-5)
-    other = sample(pipeline, conditioning=photos, normals=NormalsParams(steps=3, scale=0.0))
+    other = sample(pipeline, conditioning=photos, normals=PhotoNormalsParams(steps=3, scale=0.0))
     assert not np.allclose(other.given_normals, out.given_normals, atol=1e-4)
     assert not np.allclose(other.images, out.images, atol=1e-5)
 
@@ -229,7 +229,7 @@ def test_half_precision_gives_nearly_the_same_pictures(tmp_path, dtype: torch.dt
     for made in (whole, half):
         made.set_progress_bar_config(disable=True)
     photo = PosedViews(cameras=grid([0]), images=given().images)
-    got, expected = (sample(made, conditioning=photo, normals=NormalsParams(steps=3)) for made in (half, whole))
+    got, expected = (sample(made, conditioning=photo, normals=PhotoNormalsParams(steps=3)) for made in (half, whole))
     assert half.unet.dtype == dtype
     for name in ("images", "normals", "given_normals"):
         assert np.abs(getattr(got, name) - getattr(expected, name)).mean() < 0.03

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -27,7 +27,7 @@ from models.diffusion.denoiser import Denoise
 PAPER_IMAGE_LATENT = 4 * 64 * 64
 
 
-class NormalsParams(BaseModel):
+class PhotoNormalsParams(BaseModel):
     """How the normals of a photo are inferred. The defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ def infer_normal_latents(
     denoise: Denoise,
     images: Float[Tensor, "batch channel height width"],
     noise: Float[Tensor, "batch 1 both height width"],
-    params: NormalsParams,
+    params: PhotoNormalsParams,
     callback: Callable[[int, Tensor], object] | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
     """Latents of the normals that go with the latents of images; `noise` is unit normal.
@@ -62,9 +62,9 @@ def infer_normal_latents(
     """
     sigmas, channels = ddpm_sigmas(params.steps).tolist(), images.shape[1]
     strength = params.scale / PAPER_IMAGE_LATENT
-    x = noise * (1 + sigmas[0] ** 2) ** 0.5
+    x: Tensor = noise * (1 + sigmas[0] ** 2) ** 0.5
     for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        with torch.enable_grad():  # type: ignore[no-untyped-call]
+        with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = denoise(x, x.new_full((len(x),), sigma))
             distance = (denoised[:, 0, :channels] - images).square().sum()

@@ -4,7 +4,7 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from models.diffusion.denoiser import Denoise
-from models.diffusion.normals import NormalsParams, ddpm_sigmas, infer_normal_latents
+from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents
 
 
 def correlated(rho: float) -> Denoise:
@@ -24,7 +24,7 @@ def infer(rho: float, side: int = 4, batch: int = 400, **params: float) -> tuple
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 2, side, side, generator=generator, dtype=torch.float64)
     noise = torch.randn(batch, 1, 4, side, side, generator=generator, dtype=torch.float64)
-    return images, infer_normal_latents(correlated(rho), images, noise, NormalsParams(**params))
+    return images, infer_normal_latents(correlated(rho), images, noise, PhotoNormalsParams(**params))
 
 
 @pytest.mark.parametrize("rho", [0.9, 0.5, -0.5, 0.0])
