@@ -225,7 +225,7 @@ def test_half_precision_gives_nearly_the_same_pictures(tmp_path, dtype: torch.dt
     """A pipeline loaded in half precision samples, infers normals and stays near single precision."""
     whole = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
     whole.save_pretrained(tmp_path)
-    half = SpinMeRoundPipeline.from_pretrained(tmp_path, torch_dtype=dtype)
+    half = SpinMeRoundPipeline.from_pretrained(tmp_path, dtype=dtype)
     for made in (whole, half):
         made.set_progress_bar_config(disable=True)
     photo = PosedViews(cameras=grid([0]), images=given().images)
