@@ -13,15 +13,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows import preview
+from flows import preview, sampling_commands
 from flows.dataset_commands import dataset_app
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
 from flows.store_commands import store_app
 from flows.workers import CallFailed, WorkerLost
-from storage.errors import ConfigError, SpinMeRoundError, environment_errors, mistakes
-from storage.files import make_folder
+from storage.errors import SpinMeRoundError, mistakes
 
 
 class Commands(TyperGroup):
@@ -53,6 +52,7 @@ screen_app = typer.Typer(help="How heads are screened.", no_args_is_help=True)
 app.add_typer(screen_app, name="screen")
 app.add_typer(store_app, name="store")
 preview.register(app)
+sampling_commands.register(app)
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
 
@@ -112,39 +112,6 @@ def evaluate(options: RunOptions) -> None:
 def report(options: RunOptions) -> None:
     """Write the report of a run, with whatever has been done of it."""
     tell(run_flow(options, "flows.report:report_flow"), options, "report")
-
-
-@run_command(app)
-def sample(
-    options: RunOptions,
-    from_dataset: Annotated[str | None, typer.Option(help="Id of the head whose views are given.")] = None,
-    view: Annotated[list[int] | None, typer.Option(help="Index of a given view; 1 or 3 of them, else 0.")] = None,
-    identity: Annotated[str | None, typer.Option(help="Id of a head of which only the identity is given.")] = None,
-    unconditional: Annotated[bool, typer.Option("--unconditional", help="Nothing is given.")] = False,
-    azimuths: Annotated[int, typer.Option(min=1, help="How many views, all round.")] = 7,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    to: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),
-) -> None:
-    """Views from a trained model: PNGs, normals, cameras and a contact sheet."""
-    if sum([from_dataset is not None, identity is not None, unconditional]) != 1:
-        raise ConfigError("sample: expected one of --from-dataset HEAD, --identity HEAD and --unconditional")
-    given = view or [0]
-    if len(given) not in (1, 3):
-        raise ConfigError(f"--view: expected 1 or 3 given views, got {len(given)}")
-    values = {
-        "condition": "nothing" if unconditional else "views" if from_dataset else "identity",
-        "head": from_dataset or identity,
-        "given": given,
-        "views": {"azimuths": azimuths, "elevations_deg": [0.0]},
-        "seed": seed,
-    }
-    from flows.run_folder import refuse_file
-
-    refuse_file(to, "--to")
-    with environment_errors(to):
-        make_folder(to.absolute())
-    run_flow(options, "flows.sampling:sampling_flow", params=values, folder=str(to.absolute()))
-    typer.echo(f"{'samples':<10} {to}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ from flows.session import current, joined, worker_count
 from flows.stages import TASK_OPTIONS, submit
 from storage.artifacts import ArtifactStore
 from tasks.publish import Published
-from tasks.sample_views import SampleViewsParams, run_sampling
+from tasks.sample_params import SampleViewsParams
 from tasks.train_params import load_training
 
 
@@ -35,16 +35,22 @@ def sample_task(dataset: Published, training: str, params: SampleViewsParams, fo
     session = current()
     with session.pool.alone(threads=worker_count(session.profile)) as worker:
         arguments = (session.store.root, dataset.path, training, params, Path(folder))
-        files = worker.call(_sample, *arguments, report=_show)
+        files = worker.call(_sample, *arguments, report=_Shown())
     return Completed(message=f"{len(files)} files in {folder}", data=files)
 
 
-def _show(report: tuple[int, int]) -> None:
-    """Shows (steps done, steps in all) reports, which begin with the first step done."""
-    done, steps = report
-    if done == 1:
-        progress().stage("sample", steps)
-    progress().advance("sample")
+class _Shown:
+    """Shows (steps done, steps in all) reports; a report may be several steps further than the one before."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, report: tuple[int, int]) -> None:
+        done, steps = report
+        if self._done == 0:
+            progress().stage("sample", steps)
+        progress().advance("sample", done - self._done)
+        self._done = done
 
 
 def _sample(
@@ -55,6 +61,8 @@ def _sample(
     folder: Path,
     report: Callable[[tuple[int, int]], None],
 ) -> list[str]:
+    from tasks.sample_views import run_sampling  # the networks are for the worker alone
+
     def step(done: int, steps: int) -> None:
         report((done, steps))
 

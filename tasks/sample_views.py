@@ -1,53 +1,37 @@
-"""Sample: views of a head from a trained model, as pictures in a folder.
+"""Sample: views of heads from a trained model, as pictures in a folder.
 
-The head comes from a dataset (its identity, and some of its views as conditioning), from its identity
-alone, or from nothing. Written are `view-NN.png` and `normals-NN.png` in the order of the cameras,
-`cameras.json` (angles in degrees) and `sheet.png`, a contact sheet of the given and the generated views.
+A head comes from a dataset (its identity, and some of its views as conditioning), from a photo or posed views of one's
+own, from an identity alone or between two, or from nothing. What is written is told by `tasks.sample_output`.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32
 from PIL import Image
-from pydantic import Field, model_validator
 
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.params import SolverParams
-from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
-from models.geometry.cameras import Cameras, ViewGrid
+from models.diffusion.interpolation import interpolate_identities
+from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
+from models.geometry.cameras import Cameras, orbit
+from models.geometry.transforms import cameras_of_transforms
 from storage.dataset import HeadDataset
-from storage.errors import DatasetError, environment_errors
-from tasks.contact_sheet import SheetStyle, contact_sheet
-from tasks.stage import StageParams
+from storage.errors import ConfigError, DatasetError, environment_errors, mistakes
+from tasks.sample_output import SampledHead, write_heads
+from tasks.sample_params import SampleViewsParams, read_document, read_identity
 
 
-class SampleViewsParams(StageParams):
-    """What is sampled, and how."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One head to sample."""
 
-    condition: Literal["views", "identity", "nothing"] = Field(
-        "views", description="What the model is given of the head: views and identity, the identity alone, or nothing"
-    )
-    head: str | None = Field(None, description="Id of the head in the dataset; none for 'nothing'")
-    given: tuple[int, ...] = Field((0,), description="Indices of the given views, 1 or 3 of them")
-    views: ViewGrid = Field(ViewGrid(azimuths=7, elevations_deg=(0.0,)), description="The views to generate")
-    guidance_scale: float | None = Field(None, ge=0.0, description="By default 3, or 3.5 without given views")
-    schedule: NoiseSchedule | None = None
-    solver: SolverParams = SolverParams()
-    batch: int = Field(1, ge=1, description="Groups of views generated at once; does not change the result")
-    seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "SampleViewsParams":
-        if self.condition != "nothing" and self.head is None:
-            raise ValueError(f"head: expected the id of a head for condition {self.condition!r}, got none")
-        if self.condition == "views" and len(self.given) not in (1, 3):
-            raise ValueError(f"given: expected 1 or 3 given views, got {len(self.given)}")
-        return self
+    name: str
+    seed: int
+    identity: Float32[np.ndarray, "512"] | None = None
+    conditioning: PosedViews | None = None
 
 
 def run_sampling(
@@ -57,101 +41,146 @@ def run_sampling(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Samples and writes; returns the files. `dataset` may be None for condition 'nothing'.
+    """Samples and writes; returns the files. `dataset` is needed where a head of it is named.
 
     `progress(done, steps)` follows each step; a pipeline loaded here draws no bar of its own.
 
-    Raises DatasetError for an unknown head or view, ValueError where no dataset is given.
+    Raises DatasetError for an unknown head or view, ConfigError for a file that is not what it should be, and
+    StorageUnavailable where the folder can't be written.
     """
-    model = pipeline
-    if isinstance(model, Path):
-        if not (model / "model_index.json").is_file():
-            raise ValueError(f"pipeline: expected a trained pipeline (model_index.json), found none in {model}")
-        model = SpinMeRoundPipeline.from_pretrained(model, local_files_only=True)
-        model.set_progress_bar_config(disable=True)
-    identity, conditioning = _given(dataset, params)
-    cameras = params.views.cameras()
-    output = model(
-        cameras,
-        identity=identity,
-        conditioning=conditioning,
-        guidance_scale=params.guidance_scale,
-        schedule=params.schedule,
-        solver=params.solver,
-        generator=torch.Generator().manual_seed(params.seed),
-        batch_size=params.batch,
-        output_type="np",
-        progress=progress,
-    )
-    return write_samples(output, cameras, conditioning, folder)
+    model = load_pipeline(pipeline) if isinstance(pipeline, Path) else pipeline
+    cameras, source = params.cameras(), _Source(dataset, model.picture_side)
+    wanted = list(wanted_heads(params, source))
+    heads = []
+    for number, each in enumerate(wanted):
 
+        def step(done: int, steps: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * steps + done, len(wanted) * steps)
 
-def _given(dataset: Path | None, params: SampleViewsParams) -> tuple[np.ndarray | None, PosedViews | None]:
-    """Identity and conditioning views, as far as they are to be given."""
-    if params.condition == "nothing":
-        return None, None
-    if dataset is None:
-        raise ValueError(f"dataset: expected one that holds the head {params.head}, got none")
-    data = HeadDataset.open(dataset)
-    if params.head not in data.ids:
-        raise DatasetError(
-            f"{dataset}: head {params.head!r} is not in it; it holds {data.ids[0]} to {data.ids[-1]}, {len(data)} heads"
-        )
-    subject = data.ids.index(params.head)
-    identity = data.identities[subject]
-    if params.condition == "identity":
-        return identity, None
-    arrays = data.read_views(subject, list(params.given), ("rgb", "normals"))
-    rgb, normals = (arrays[name].astype(np.float32) / 255 for name in ("rgb", "normals"))
-    cameras = Cameras(**data.cameras(subject))[list(params.given)]
-    return identity, PosedViews(cameras=cameras, images=rgb, normals=normals)
-
-
-def write_samples(
-    output: SpinMeRoundOutput, cameras: Cameras, conditioning: PosedViews | None, folder: Path
-) -> list[Path]:
-    """Writes pictures in [0, 1] as PNGs, the cameras' angles, and the contact sheet.
-
-    Raises StorageUnavailable where the folder can't be written.
-    """
+        with mistakes():
+            output = model(
+                cameras,
+                identity=each.identity,
+                conditioning=each.conditioning,
+                anchored=params.anchored,
+                guidance_scale=params.guidance_scale,
+                schedule=params.schedule,
+                solver=params.solver,
+                normals=params.photo_normals,
+                generator=torch.Generator().manual_seed(each.seed),
+                batch_size=params.batch,
+                output_type="np",
+                progress=step,
+            )
+        heads.append(SampledHead.of(each.name, output, each.conditioning))
     with environment_errors(folder):
-        return _write_samples(output, cameras, conditioning, folder)
+        return write_heads(heads, cameras, folder)
 
 
-def _write_samples(
-    output: SpinMeRoundOutput, cameras: Cameras, conditioning: PosedViews | None, folder: Path
-) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    rgb, normals = to_bytes(np.asarray(output.images)), to_bytes(np.asarray(output.normals))
-    files = []
-    for kind, pictures in (("view", rgb), ("normals", normals)):
-        for number, picture in enumerate(pictures):
-            files.append(folder / f"{kind}-{number:02d}.png")
-            Image.fromarray(picture).save(files[-1])
-    angles = [
-        {"azimuth_deg": float(azimuth), "elevation_deg": float(elevation)}
-        for azimuth, elevation in zip(cameras.azimuth_deg, cameras.elevation_deg, strict=True)
-    ]
-    (folder / "cameras.json").write_text(json.dumps(angles, indent=1))
-    _sheet(rgb, normals, cameras, conditioning).save(folder / "sheet.png")
-    return [*files, folder / "cameras.json", folder / "sheet.png"]
+def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
+    """A trained pipeline that draws no bars; raises ConfigError where there is none."""
+    if not (folder / "model_index.json").is_file():
+        raise ConfigError(f"pipeline: expected a trained pipeline (model_index.json), found none in {folder}")
+    model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, local_files_only=True)
+    model.set_progress_bar_config(disable=True)
+    return model
 
 
-def _sheet(rgb: np.ndarray, normals: np.ndarray, cameras: Cameras, conditioning: PosedViews | None) -> Image.Image:
-    """Given pictures first, then each view beside its normals."""
-    pairs, captions = [np.concatenate([a, b], axis=1) for a, b in zip(rgb, normals, strict=True)], []
-    shown = [*(_angles("generated", cameras, view) for view in range(len(cameras)))]
-    if conditioning is not None:
-        given = zip(to_bytes(np.asarray(conditioning.images)), to_bytes(np.asarray(conditioning.normals)), strict=True)
-        pairs = [*(np.concatenate(pair, axis=1) for pair in given), *pairs]
-        captions = [_angles("given", conditioning.cameras, view) for view in range(len(conditioning.cameras))]
-    return contact_sheet(pairs, [*captions, *shown], style=SheetStyle(columns=4, cell=256))
+def wanted_heads(params: SampleViewsParams, source: "_Source") -> Iterator[Wanted]:
+    """The heads that are asked for, with what is given of each."""
+    if params.condition == "nothing":
+        for seed in range(params.seed, params.seed + params.heads):
+            yield Wanted(name=f"seed-{seed}", seed=seed)
+    elif params.condition == "interpolation":
+        assert params.between is not None
+        ends = [source.identity(name) for name in params.between]
+        with mistakes():
+            between = interpolate_identities(*ends, params.steps_between, params.way)
+        for number, identity in enumerate(between):
+            yield Wanted(name=f"step-{number:02d}", seed=params.seed, identity=identity)
+    else:
+        yield _one_head(params, source)
 
 
-def _angles(kind: str, cameras: Cameras, view: int) -> str:
-    return f"{kind}\nazimuth {cameras.azimuth_deg[view]:.0f}, elevation {cameras.elevation_deg[view]:.0f}"
+def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
+    identity = None if params.identity is None else source.identity(params.identity)
+    if params.condition == "views":
+        assert params.head is not None
+        views = source.views(params.head, list(params.given))
+        return Wanted(name=params.head, seed=params.seed, identity=source.identity(params.head), conditioning=views)
+    conditioning = None
+    if params.condition == "photo":
+        assert params.photo is not None
+        camera = orbit([params.photo_azimuth_deg], [params.photo_elevation_deg])
+        conditioning = PosedViews(cameras=camera, images=source.picture(Path(params.photo))[None])
+    if params.condition == "posed":
+        assert params.posed is not None
+        conditioning = source.posed(Path(params.posed))
+    return Wanted(name=params.condition, seed=params.seed, identity=identity, conditioning=conditioning)
 
 
-def to_bytes(pictures: np.ndarray) -> UInt8[np.ndarray, "view height width 3"]:
-    """[0, 1] to 0..255."""
-    return np.rint(np.clip(pictures, 0.0, 1.0) * 255).astype(np.uint8)
+class _Source:
+    """Identities and pictures, from a dataset and from files."""
+
+    def __init__(self, dataset: Path | None, side: int) -> None:
+        self._dataset, self._side = dataset, side
+
+    def identity(self, name: str) -> Float32[np.ndarray, "512"]:
+        """Of a head of the dataset, or of a .npy file."""
+        if name.endswith(".npy"):
+            return read_identity(Path(name))
+        data, subject = self._head(name)
+        return np.asarray(data.identities[subject], np.float32)
+
+    def views(self, head: str, views: list[int]) -> PosedViews:
+        """Some views of a head of the dataset, with their normals."""
+        data, subject = self._head(head)
+        arrays = data.read_views(subject, views, ("rgb", "normals"))
+        rgb, normals = (arrays[name].astype(np.float32) / 255 for name in ("rgb", "normals"))
+        return PosedViews(cameras=Cameras(**data.cameras(subject))[views], images=rgb, normals=normals)
+
+    def posed(self, path: Path) -> PosedViews:
+        """The frames of a transforms.json, with the pictures that it names."""
+        document = read_document(path)
+        with mistakes(f"{path}: "):
+            cameras = cameras_of_transforms(document)
+        if len(cameras) not in (1, 3):
+            raise ConfigError(f"{path}: expected 1 or 3 frames as conditioning views, got {len(cameras)}")
+        frames: Any = document["frames"]
+        pictures = {
+            key: [self.picture(path.parent / frame[key]) for frame in frames if key in frame]
+            for key in ("file_path", "normals_file_path")
+        }
+        for key, found in pictures.items():
+            if len(found) not in (len(cameras), 0 if key == "normals_file_path" else len(cameras)):
+                raise ConfigError(f"{path}: expected {key} in each frame, found it in {len(found)} of {len(cameras)}")
+        normals = pictures["normals_file_path"]
+        return PosedViews(
+            cameras=cameras, images=np.stack(pictures["file_path"]), normals=np.stack(normals) if normals else None
+        )
+
+    def picture(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
+        """A square picture at the model's side, on white where it is transparent, in [0, 1]."""
+        try:
+            picture = Image.open(path).convert("RGBA")
+        except OSError as error:
+            raise ConfigError(f"{path}: expected a picture, found none that can be read") from error
+        if picture.width != picture.height:
+            raise ConfigError(
+                f"{path}: expected a square picture, framed as the dataset's, got {picture.width} x {picture.height}"
+            )
+        flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        sized = flat.resize((self._side, self._side), Image.Resampling.LANCZOS) if flat.width != self._side else flat
+        return np.asarray(sized, np.float32) / 255
+
+    def _head(self, head: str) -> tuple[HeadDataset, int]:
+        if self._dataset is None:
+            raise ConfigError(f"dataset: expected one that holds the head {head}, got none")
+        data = HeadDataset.open(self._dataset)
+        if head not in data.ids:
+            raise DatasetError(
+                f"{self._dataset}: head {head!r} is not in it; it holds {data.ids[0]} to {data.ids[-1]}, "
+                f"{len(data)} heads"
+            )
+        return data, data.ids.index(head)

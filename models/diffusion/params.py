@@ -58,8 +58,17 @@ class SolverParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    solver: Literal["euler", "heun"] = Field("euler", description="heun is of second order, two evaluations a step")
+    solver: Literal["euler", "heun", "dpmpp"] = Field(
+        "euler",
+        description="heun is of second order, two evaluations a step; dpmpp (DPM-Solver++ 2M) of second order with one",
+    )
     s_churn: float = Field(0.0, ge=0, description="Noise added over all steps; 0 is deterministic")
     s_tmin: float = Field(0.05, ge=0, description="Smallest noise level at which noise is added")
     s_tmax: float = Field(50.0, gt=0, description="Largest noise level at which noise is added")
     s_noise: float = Field(1.003, gt=0, description="Standard deviation of the noise added")
+
+    @model_validator(mode="after")
+    def _no_churn_for_multistep(self) -> "SolverParams":
+        if self.solver == "dpmpp" and self.s_churn:
+            raise ValueError(f"s_churn: expected 0 for dpmpp, which remembers the step before, got {self.s_churn}")
+        return self

@@ -1,13 +1,14 @@
 """SpinMeRoundPipeline: views of a head, as images and normals, from any cameras.
 
-Given are an identity embedding, or 1 or 3 posed views with their normals, or both, or neither. Targets are generated in
-groups of the network's P views, of which M are the conditioning ones; every group sees the same conditioning.
-Pictures are in [0, 1], normals in the dataset's colours (n + 1) / 2 of the world frame.
+Given are an identity embedding, or 1 or 3 posed views, with their normals or without (they are inferred then), or both,
+or neither. Targets are generated in groups of the network's P views, of which M are the conditioning ones. Where they
+are more than one group holds, a ring of anchors is generated first, and every view is conditioned on the given view
+(without one: on the front) and its two nearest anchors. Pictures are in [0, 1], normals in the dataset's colours
+(n + 1) / 2 of the world frame.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,35 +22,45 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from models.diffusion.denoiser import Conditions
 from models.diffusion.edm import NoiseSchedule
-from models.diffusion.groups import ALLOWED_CONDITIONING, check_cameras, plan_groups
+from models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup, generate_plan
+from models.diffusion.groups import ANCHORED_CONDITIONING, check_cameras, plan_views
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
 from models.diffusion.params import SolverParams
-from models.diffusion.rays import encode_rays, reference_view
-from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents
+from models.diffusion.sampler import draw_noise, seeded_generators
 from models.diffusion.unet import MultiviewUNet
 from models.geometry.cameras import Cameras
 from models.identity.conditioning import IDENTITY_WIDTH, IdentityConditioner
 from models.identity.prompt import PromptTokens
 
+StepEnd = Callable[["SpinMeRoundPipeline", int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+"""diffusers' `callback_on_step_end`: pipeline, step, noise level and {"latents": ...}; may return other latents."""
+
 
 @dataclass
 class SpinMeRoundOutput(BaseOutput):
-    """One image and one normal map a target camera, in the order asked, as `output_type` says."""
+    """One image and one normal map a target camera, in the order asked, as `output_type` says.
+
+    `given_normals` are those of the conditioning views, as they were given or inferred; None without such views.
+    """
 
     images: Any
     normals: Any
+    given_normals: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PosedViews:
-    """Conditioning views. Pictures as diffusers takes them: PIL, numpy (n, H, W, 3) or torch (n, 3, H, W) in [0, 1]."""
+    """Conditioning views. Pictures as diffusers takes them: PIL, numpy (n, H, W, 3) or torch (n, 3, H, W) in [0, 1].
+
+    Normals that are not given are inferred from the images by the paper's Algorithm 1.
+    """
 
     cameras: Cameras
     images: PipelineImageInput
-    normals: PipelineImageInput
+    normals: PipelineImageInput | None = None
 
 
 class SpinMeRoundPipeline(DiffusionPipeline):
@@ -81,6 +92,12 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         """Identity embeddings to text states, through this pipeline's text encoder."""
         return IdentityConditioner(self.text_encoder, PromptTokens(**self.config["prompt"]))
 
+    @property
+    def picture_side(self) -> int:
+        """Side of the pictures that this model takes and gives, in pixels."""
+        side: int = self.unet.config["base"]["sample_size"]
+        return side * downsampling(self.vae)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -88,61 +105,135 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         *,
         identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None = None,
         conditioning: PosedViews | None = None,
+        anchored: bool | None = None,
         guidance_scale: float | None = None,
         schedule: NoiseSchedule | None = None,
         solver: SolverParams | None = None,
+        normals: PhotoNormalsParams | None = None,
         generator: torch.Generator | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         output_type: str = "pil",
-        callback: Callable[[int, Tensor], None] | None = None,
+        callback_on_step_end: StepEnd | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> SpinMeRoundOutput:
         """Generates the views of `cameras`.
 
         `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning views,
-        where sampling also starts from sigma 700 instead of 80. `batch_size` groups are generated at once, which
-        changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `callback(step, latents)`
-        follows each step, and so does `progress(done, steps)`, which counts over all batches. Raises ValueError for
-        other than 0, 1 or 3 conditioning views, pictures of another size than the model's, a camera inside the head and
-        a NaN embedding.
+        where sampling also starts from sigma 700 instead of 80. `anchored` False lets no group know of another; by
+        default that is so where one group holds all views, or three views are given. `normals` says how missing
+        normals are inferred. `batch_size` groups are generated at once, by default as many as fit into memory, which
+        changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `progress(done, steps)`
+        counts the steps of all groups. Raises ValueError for other than 0, 1 or 3 conditioning views, pictures of
+        another size than the model's, a camera inside the head and a NaN embedding.
         """
         check_cameras("cameras", cameras)
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
-        given = 0 if conditioning is None else len(conditioning.cameras)
-        schedule = schedule or NoiseSchedule(sigma_max=80.0 if given else 700.0)
-        if guidance_scale is None:
-            guidance_scale = 3.0 if given else 3.5
-        groups = plan_groups(cameras, self._targets(given))
+        given_cameras = None if conditioning is None else conditioning.cameras
+        known = 0 if given_cameras is None else len(given_cameras)
+        plan = plan_views(cameras, given_cameras, self.unet.config["views"], anchored)
         text, empty = self._text(identity)
-        clean = self._encode(conditioning)
-        batches = [groups[start : start + batch_size] for start in range(0, len(groups), batch_size)]
-        device = "cpu" if generator is None else generator.device
-        seeds = torch.randint(2**62, (len(groups),), generator=generator, device=device).tolist()
-        done, steps = count(1), len(batches) * schedule.steps
+
+        def sampler(known: int) -> GroupSampler:
+            return GroupSampler(
+                unet=self.unet,
+                text=text,
+                empty_text=empty,
+                guidance_scale=(3.0 if known else 3.5) if guidance_scale is None else guidance_scale,
+                schedule=schedule or NoiseSchedule(sigma_max=80.0 if known else 700.0),
+                solver=solver or SolverParams(),
+                batch_size=batch_size,
+            )
+
+        normals, seeds = normals or PhotoNormalsParams(), Seeds(generator=generator)
+        images, given_normals = self._encode(conditioning)
+        steps = len(plan.first) * sampler(known).schedule.steps
+        steps += len(plan.near) * sampler(ANCHORED_CONDITIONING).schedule.steps
+        steps += normals.steps * known if given_normals is None else 0
         with self.progress_bar(total=steps) as bar:
-
-            def advance(step: int, latents: Tensor) -> None:
-                bar.update()
-                if progress is not None:
-                    progress(next(done), steps)
-                if callback is not None:
-                    callback(step, latents)
-
-            def generate(batch: list[list[int]], seeds: list[int]) -> Float[Tensor, "view channel height width"]:
-                known = self._conditions(cameras, batch, conditioning, clean, text)
-                denoise = guided_denoiser(self.unet, known, empty.expand(len(batch), -1, -1), guidance_scale)
-                generators = seeded_generators(seeds)
-                noise = draw_noise(known.clean.shape, generators, self._execution_device)
-                latents = edm_sampler(denoise, noise, schedule.sigmas(), generators, solver, advance)
-                return rearrange(latents[:, given:], "b p c h w -> (b p) c h w")
-
-            latents = torch.cat([generate(batch, [seeds.pop(0) for _ in batch]) for batch in batches])
-        generated = [target for group in groups for target in group]
-        firsts = [generated.index(target) for target in range(len(cameras))]
-        output = self._decode(latents[firsts], output_type)
+            advance = self._advance(steps, bar, callback_on_step_end, progress)
+            if given_normals is None:
+                assert given_cameras is not None
+                given_normals = self._infer(images, given_cameras, sampler(0), normals, seeds(known), advance)
+            clean = pair_latents(images, given_normals)
+            latents = generate_plan(plan, cameras, (given_cameras, clean), sampler, seeds, advance)
+        output = self._decode(latents, output_type)
+        if conditioning is not None:
+            output.given_normals = self._decode(clean, output_type).normals
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output
+
+    @torch.no_grad()
+    def infer_normals(
+        self,
+        views: PosedViews,
+        *,
+        identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None = None,
+        normals: PhotoNormalsParams | None = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> Any:
+        """Normal maps of posed images by the paper's Algorithm 1, each view for itself; any normals of `views` are
+        left unread. Raises ValueError as a call does."""
+        normals, (text, empty) = normals or PhotoNormalsParams(), self._text(identity)
+        alone = GroupSampler(
+            unet=self.unet,
+            text=text,
+            empty_text=empty,
+            guidance_scale=1.0,
+            schedule=NoiseSchedule(),
+            solver=SolverParams(),
+        )
+        images, _ = self._encode(replace(views, normals=None))
+        steps = normals.steps * len(images)
+        with self.progress_bar(total=steps) as bar:
+            advance = self._advance(steps, bar, None, None)
+            seeds = Seeds(generator=generator)(len(images))
+            found = self._infer(images, views.cameras, alone, normals, seeds, advance)
+        output = self._decode(pair_latents(images, found), output_type)
+        self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
+        return output.normals
+
+    def _advance(
+        self,
+        steps: int,
+        bar: Any,
+        callback: StepEnd | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> Advance:
+        """What follows each step of a batch: the bar, `progress` and the callback."""
+        done = 0
+
+        def advance(step: int, sigma: float, latents: Tensor) -> Tensor | None:
+            nonlocal done
+            done += len(latents)
+            bar.update(len(latents))
+            if progress is not None:
+                progress(done, steps)
+            replaced = callback(self, step, sigma, {"latents": latents}) if callback is not None else None
+            return None if replaced is None else replaced.get("latents")
+
+        return advance
+
+    def _infer(
+        self,
+        images: Float[Tensor, "given channel height width"],
+        cameras: Cameras,
+        sampler: GroupSampler,
+        params: PhotoNormalsParams,
+        seeds: list[int],
+        advance: Advance,
+    ) -> Float[Tensor, "given channel height width"]:
+        """Latents of the normals of given views, each a group of its own that knows the identity alone."""
+        nothing = images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
+        groups = [ViewGroup(cameras=cameras[[view]], given=nothing, seed=seed) for view, seed in enumerate(seeds)]
+        conditions = sampler.conditions(groups)
+        denoise = guided_denoiser(self.unet, conditions, sampler.empty_text, guidance_scale=1.0)
+        noise = draw_noise(conditions.clean.shape, seeded_generators(seeds), images.device)
+        sigmas = ddpm_sigmas(params.steps).tolist()
+        return infer_normal_latents(
+            denoise, images, noise, params, lambda step, latents: advance(step, sigmas[step], latents)
+        )
 
     def _check_parts(self) -> None:
         """Raises ValueError for parts that don't fit each other."""
@@ -153,14 +244,6 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         ):
             if got != expected:
                 raise ValueError(f"{name}: expected {expected}, as the other parts have it, got {got}")
-
-    def _targets(self, given: int) -> int:
-        """Targets of a group with this many conditioning views."""
-        views: int = self.unet.config["views"]
-        allowed = [m for m in ALLOWED_CONDITIONING if m < views]
-        if given not in allowed:
-            raise ValueError(f"conditioning: expected {' or '.join(map(str, allowed))} views, got {given}")
-        return views - given
 
     def _text(
         self, identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None
@@ -174,50 +257,28 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             raise ValueError(f"identity: expected {IDENTITY_WIDTH} finite numbers, got {_describe(embedding)}")
         return self.conditioner(embedding[None]), empty
 
-    def _encode(self, conditioning: PosedViews | None) -> Float[Tensor, "view channel height width"]:
-        """Paired latents of the conditioning views; none of them without."""
-        side = self.unet.config["base"]["sample_size"]
+    def _encode(
+        self, conditioning: PosedViews | None
+    ) -> tuple[Float[Tensor, "view channel height width"], Float[Tensor, "view channel height width"] | None]:
+        """Latents of the conditioning views' images and of their normals, where they have some."""
+        side, device = self.unet.config["base"]["sample_size"], self._execution_device
         if conditioning is None:
-            return torch.zeros(0, 2 * self.unet.latent_channels, side, side, device=self._execution_device)
+            nothing = torch.zeros(0, self.unet.latent_channels, side, side, device=device)
+            return nothing, nothing
         check_cameras("conditioning", conditioning.cameras)
-        latents = []
-        for name in ("images", "normals"):
-            pictures = self.image_processor.preprocess(getattr(conditioning, name)).to(self._execution_device)
-            expected = (len(conditioning.cameras), 3, side * downsampling(self.vae), side * downsampling(self.vae))
-            if pictures.shape != expected:
-                raise ValueError(f"conditioning {name}: expected shape {expected}, got {tuple(pictures.shape)}")
-            latents.append(encode_pictures(self.vae, pictures))
-        return pair_latents(*latents)
+        images = self._picture_latents("images", conditioning.images, len(conditioning.cameras))
+        if conditioning.normals is None:
+            return images, None
+        return images, self._picture_latents("normals", conditioning.normals, len(conditioning.cameras))
 
-    def _conditions(
-        self,
-        cameras: Cameras,
-        groups: list[list[int]],
-        conditioning: PosedViews | None,
-        clean: Float[Tensor, "given channel height width"],
-        text: Float[Tensor, "1 word state"],
-    ) -> Conditions:
-        """Conditions of a batch of groups; the conditioning views come first in each."""
-        device, given = self._execution_device, len(clean)
-        batch, views = len(groups), given + len(groups[0])
-        is_given = (torch.arange(views, device=device) < given).expand(batch, -1)
-        latents = torch.zeros(batch, views, *clean.shape[1:], device=device)
-        latents[:, :given] = clean
-        poses = {}
-        for name in ("cam2world", "intrinsics"):
-            targets = np.stack([getattr(cameras, name)[group] for group in groups])
-            if conditioning is not None:
-                first = np.broadcast_to(getattr(conditioning.cameras, name), (batch, given, *targets.shape[2:]))
-                targets = np.concatenate([first, targets], axis=1)
-            poses[name] = torch.from_numpy(targets).to(device)
-        rays = encode_rays(
-            poses["cam2world"],
-            poses["intrinsics"],
-            reference=reference_view(is_given),
-            resolution=clean.shape[-1],
-            encoding=self.unet.config["ray_encoding"],
-        )
-        return Conditions(conditioning=is_given, clean=latents, rays=rays, text=text.expand(batch, -1, -1))
+    def _picture_latents(
+        self, name: str, pictures: PipelineImageInput, views: int
+    ) -> Float[Tensor, "{views} channel height width"]:
+        prepared = self.image_processor.preprocess(pictures).to(self._execution_device)
+        expected = (views, 3, self.picture_side, self.picture_side)
+        if prepared.shape != expected:
+            raise ValueError(f"conditioning {name}: expected shape {expected}, got {tuple(prepared.shape)}")
+        return encode_pictures(self.vae, prepared)
 
     def _decode(self, latents: Float[Tensor, "view channel height width"], output_type: str) -> SpinMeRoundOutput:
         halves = rearrange(latents, "v (k c) h w -> k v c h w", k=2)

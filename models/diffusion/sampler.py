@@ -1,5 +1,6 @@
 """EDM's stochastic sampler (Karras et al. 2022, Algorithm 2): pure functions handed their denoiser."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,9 @@ from models.diffusion.params import SolverParams
 
 Generators = Sequence[torch.Generator]
 """One generator a sample, so that a sample doesn't depend on the batch it is drawn in."""
+
+StepCallback = Callable[[int, Tensor], Tensor | None]
+"""Called with the step and the latents after it; may return others to go on with."""
 
 
 def seeded_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
@@ -34,27 +38,39 @@ def edm_sampler(
     sigmas: Float[Tensor, " level"],
     generators: Generators,
     params: SolverParams | None = None,
-    callback: Callable[[int, Tensor], None] | None = None,
+    callback: StepCallback | None = None,
 ) -> Float[Tensor, " batch *shape"]:
     """Integrates from unit normal `noise` down the noise levels `sigmas`, which fall to 0.
 
-    `denoise` is D(x; s) with one noise level a sample. `callback(step, x)` is called after every step.
+    `denoise` is D(x; s) with one noise level a sample. `callback(step, x)` is called after every step; a tensor that
+    it returns takes the place of x.
     """
     params = params or SolverParams()
     churn = min(params.s_churn / (len(sigmas) - 1), 2**0.5 - 1)
-    x = noise * float(sigmas[0])
+    x, last = noise * float(sigmas[0]), None
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
         sigma_hat = sigma
         if churn > 0 and params.s_tmin <= sigma <= params.s_tmax:
             sigma_hat = sigma * (1 + churn)
             added = draw_noise(x.shape, generators, x.device).to(x.dtype)
             x = x + (sigma_hat**2 - sigma**2) ** 0.5 * params.s_noise * added
-        slope = (x - denoise(x, x.new_full((len(x),), sigma_hat))) / sigma_hat
+        denoised = denoise(x, x.new_full((len(x),), sigma_hat))
+        if params.solver == "dpmpp" and sigma_next > 0:
+            last, denoised = (denoised, sigma), _extrapolated(denoised, sigma, sigma_next, last)
+        slope = (x - denoised) / sigma_hat
         x_next = x + (sigma_next - sigma_hat) * slope
         if params.solver == "heun" and sigma_next > 0:
             slope_next = (x_next - denoise(x_next, x.new_full((len(x),), sigma_next))) / sigma_next
             x_next = x + (sigma_next - sigma_hat) * (slope + slope_next) / 2
         x = x_next
-        if callback is not None:
-            callback(step, x)
+        replaced = None if callback is None else callback(step, x)
+        x = x if replaced is None else replaced
     return x
+
+
+def _extrapolated(denoised: Tensor, sigma: float, sigma_next: float, last: tuple[Tensor, float] | None) -> Tensor:
+    """D half a step ahead in ln(sigma), from the last two: DPM-Solver++ 2M (Lu et al. 2022, Algorithm 2)."""
+    if last is None:
+        return denoised
+    last_denoised, last_sigma = last
+    return denoised + (denoised - last_denoised) * math.log(sigma / sigma_next) / (2 * math.log(last_sigma / sigma))

@@ -7,7 +7,7 @@ any resolution. Azimuth and elevation are in degrees, (0, 0) is the frontal view
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 import numpy as np
@@ -34,6 +34,11 @@ class Cameras:
             azimuth_deg=self.azimuth_deg[views],
             elevation_deg=self.elevation_deg[views],
         )
+
+
+def concatenate(several: Sequence[Cameras]) -> Cameras:
+    """The cameras of all, in order."""
+    return Cameras(**{each.name: np.concatenate([getattr(c, each.name) for c in several]) for each in fields(Cameras)})
 
 
 class ViewGrid(BaseModel):

@@ -1,8 +1,13 @@
 """Tiny networks of the real classes with random weights, and conditions for them."""
 
+import weakref
+from collections.abc import Callable
+
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from einops import rearrange
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.diffusion.denoiser import Conditions
@@ -107,3 +112,40 @@ def conditions(batch: int = 2, views: int = 4, given: int = 1, seed: int = 0) ->
         rays=encode_rays(*poses(batch, views), reference=reference_view(is_given), resolution=4),
         text=torch.randn(batch, 8, 512, generator=generator),
     )
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make while they are alive: their peak, and the largest one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = self.largest = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        inputs = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage(), inputs)
+        return out
+
+    def _count(self, storage: torch.UntypedStorage, inputs: set[int]) -> None:
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in inputs or address in self._seen:
+            return
+        self._seen.add(address)
+        self.now += size
+        self.peak, self.largest = max(self.peak, self.now), max(self.largest, size)
+        weakref.finalize(storage, self._free, address, size)
+
+    def _free(self, address: int, size: int) -> None:
+        self._seen.discard(address)
+        self.now -= size
+
+
+def largest_live_bytes(call: Callable[[], object]) -> int:
+    """Most bytes alive at once of what `call` makes."""
+    with LiveTensors() as live:
+        call()
+    return live.peak

@@ -3,14 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.diffusion.groups import check_cameras, plan_groups
-from models.geometry.cameras import Cameras, ViewGrid, orbit
+from models.diffusion.groups import (
+    anchor_cameras,
+    angles_between_deg,
+    check_cameras,
+    plan_anchored,
+    plan_groups,
+    plan_views,
+)
+from models.geometry.cameras import Cameras, ViewGrid, concatenate, orbit
 
 
 def with_radii(*radii: float) -> Cameras:
     """Frontal cameras at these distances."""
-    cameras = [orbit([0.0], [0.0], radius=radius) for radius in radii]
-    return Cameras(**{name: np.concatenate([getattr(camera, name) for camera in cameras]) for name in vars(cameras[0])})
+    return concatenate([orbit([0.0], [0.0], radius=radius) for radius in radii])
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 8), seed=st.integers(0, 9))
@@ -29,6 +35,72 @@ def test_neighbours_are_together() -> None:
     azimuths = [-30.0, 0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
     groups = plan_groups(orbit(azimuths, [0.0] * 12), 4)
     assert groups == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 0]]
+
+
+def slow_angle(a: Cameras, b: Cameras) -> float:
+    """By the law of cosines on the triangle of the two cameras and the centre."""
+    p, q = a.cam2world[0, :3, 3].astype(float), b.cam2world[0, :3, 3].astype(float)
+    a_, b_, c_ = np.linalg.norm(p), np.linalg.norm(q), np.linalg.norm(p - q)
+    return float(np.degrees(np.arccos(np.clip((a_**2 + b_**2 - c_**2) / (2 * a_ * b_), -1, 1))))
+
+
+def test_angles_equal_the_law_of_cosines() -> None:
+    """For cameras all round, at any distance; opposite ones are 180 degrees apart, and a camera 0 from itself."""
+    cameras = concatenate([orbit([0.0, 40.0, 180.0, 300.0], [0.0, 20.0, 0.0, -30.0]), orbit([10.0], [5.0], radius=4.0)])
+    got = angles_between_deg(cameras, cameras)
+    expected = [[slow_angle(cameras[[i]], cameras[[j]]) for j in range(5)] for i in range(5)]
+    np.testing.assert_allclose(got, expected, atol=1e-2)
+    assert got[0, 2] == pytest.approx(180, abs=1e-4)
+    assert np.diag(got).max() == 0
+
+
+def test_the_nearest_anchors_are_nearest_by_true_angle() -> None:
+    """High up, azimuths say little: from 80 degrees up, the angle between cameras decides, found by sorting all pairs;
+    300 degrees is next to 315 and 270."""
+    anchors = anchor_cameras(orbit([0.0], [0.0]), azimuth_deg=0.0, front=False)
+    targets = orbit([60.0, 100.0, 300.0, 5.0], [0.0, 80.0, 10.0, 0.0])
+    found = {group.targets[0]: set(group.anchors) for group in plan_anchored(targets, anchors, 1)}
+    for target in range(len(targets)):
+        by_angle = sorted(range(7), key=lambda anchor: slow_angle(targets[[target]], anchors[[anchor]]))
+        assert found[target] == set(by_angle[:2])
+    assert found[2] == {5, 6}
+
+
+@given(count=st.integers(1, 60), size=st.integers(1, 5), seed=st.integers(0, 9))
+def test_anchored_groups_cover_all_targets_whatever_their_order(count: int, size: int, seed: int) -> None:
+    """Each target counts in one group, groups are full, and another order of the same cameras makes the same groups."""
+    cameras = ViewGrid().cameras()[:count]
+    anchors = anchor_cameras(cameras, azimuth_deg=0.0, front=False)
+    order = np.random.default_rng(seed).permutation(count)
+    groups, shuffled = plan_anchored(cameras, anchors, size), plan_anchored(cameras[order], anchors, size)
+    assert sorted(target for group in groups for target in group.targets[: group.counting]) == list(range(count))
+    assert all(len(group.targets) == size for group in groups)
+    assert [[int(order[i]) for i in group.targets] for group in shuffled] == [group.targets for group in groups]
+
+
+def test_the_ring_starts_at_the_photo() -> None:
+    """A photo from 20 degrees has its anchors at 65, 110, ...; without one the front is generated with them. They have
+    the photo's distance and lens."""
+    photo = orbit([20.0], [10.0], radius=3.0, focal=3.5)
+    ring = plan_views(ViewGrid(azimuths=48).cameras(), photo, 8, True).ring
+    np.testing.assert_allclose(ring.azimuth_deg, 20 + 45 * np.arange(1, 8))
+    np.testing.assert_allclose(np.linalg.norm(ring.cam2world[:, :3, 3], axis=1), 3.0, rtol=1e-6)
+    assert ring.intrinsics[3, 0, 0] == np.float32(3.5)
+    plan = plan_views(ViewGrid(azimuths=48).cameras(), None, 8, True)
+    np.testing.assert_allclose(plan.ring.azimuth_deg, 45 * np.arange(8))
+    np.testing.assert_allclose(plan.anchors(0).azimuth_deg, 45 * np.arange(1, 8))
+
+
+def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
+    """7 views of one photo are one group; 8 are anchored; three photos, or a network of 3 views, never are."""
+    photo, grid = orbit([0.0], [0.0]), ViewGrid(azimuths=8, elevations_deg=(10.0,)).cameras()
+    assert plan_views(grid[:7], photo, 8, None).ring is None
+    assert plan_views(grid, photo, 8, None).ring is not None
+    assert plan_views(grid, photo, 8, False).ring is None
+    assert plan_views(grid, grid[:3], 8, None).ring is None
+    assert plan_views(grid, photo, 3, None).ring is None
+    with pytest.raises(ValueError, match="anchored: expected 0 or 1 conditioning views and a network of 4 or more"):
+        plan_views(grid, grid[:3], 8, True)
 
 
 def test_nonsense_is_refused() -> None:

@@ -1,13 +1,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from models.diffusion.edm import NoiseSchedule
+from models.diffusion.generation import GroupSampler, ViewGroup
 from models.diffusion.params import SolverParams
+from models.diffusion.photo_normals import PhotoNormalsParams
 from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras, ViewGrid, orbit
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
@@ -130,11 +133,126 @@ def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
     sample(
         pipeline,
         range(1, 7),
-        callback=lambda step, latents: seen.append((step, tuple(latents.shape))),
+        anchored=False,
+        batch_size=1,
+        callback_on_step_end=lambda pipe, step, sigma, kwargs: seen.append((step, tuple(kwargs["latents"].shape))),
         progress=lambda done, steps: counted.append((done, steps)),
     )
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert seen == [(0, (1, 4, 8, 4, 4)), (1, (1, 4, 8, 4, 4))] * 2
+
+
+@pytest.mark.parametrize("views", [(0,), (0, 3, 7)], ids=["one", "three"])
+def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, views: tuple[int, ...]) -> None:
+    """Posed photos alone give what the same photos give with the normals that Algorithm 1 finds, and those are told."""
+    photos = PosedViews(cameras=grid(views), images=given(views).images)
+    steps = PhotoNormalsParams(steps=3)
+    out = sample(pipeline, conditioning=photos, normals=steps)
+    assert out.given_normals.shape == (len(views), 8, 8, 3)
+    found = pipeline.infer_normals(
+        photos, identity=IDENTITY, normals=steps, generator=torch.Generator().manual_seed(0), output_type="np"
+    )
+    np.testing.assert_allclose(out.given_normals, found, atol=1e-5)
+    other = sample(pipeline, conditioning=photos, normals=PhotoNormalsParams(steps=3, scale=0.0))
+    assert not np.allclose(other.given_normals, out.given_normals, atol=1e-4)
+    assert not np.allclose(other.images, out.images, atol=1e-5)
+
+
+def test_given_normals_come_back(pipeline: SpinMeRoundPipeline) -> None:
+    """Those that are given are told as the autoencoder holds them; without conditioning views there are none."""
+    out = sample(pipeline)
+    assert out.given_normals.shape == (1, 8, 8, 3)
+    assert sample(pipeline, conditioning=None).given_normals is None
+
+
+@pytest.mark.parametrize("views", [48, 88])
+def test_any_number_of_views(pipeline: SpinMeRoundPipeline, views: int) -> None:
+    """48 and 88 views from one, each in the group of its two nearest anchors, in any order of asking."""
+    cameras = ViewGrid(azimuths=views, elevations_deg=(5.0,)).cameras()
+    options = {"identity": IDENTITY, "conditioning": given(), "schedule": NoiseSchedule(steps=1), "output_type": "np"}
+    order = np.random.default_rng(0).permutation(views)
+    first, shuffled = (
+        pipeline(asked, **options, generator=torch.Generator().manual_seed(0)).images
+        for asked in (cameras, cameras[order])
+    )
+    assert first.shape == (views, 8, 8, 3)
+    np.testing.assert_allclose(shuffled, first[order], atol=1e-4)
+
+
+def test_anchored_groups_see_the_photo_and_their_anchors(
+    pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ring is generated from the photo; then each group is given the photo's latents and those of two of the
+    ring's views, at their cameras, and its targets are cameras that have those two nearest."""
+    seen: list[list[ViewGroup]] = []
+    run = GroupSampler.__call__
+
+    def remembered(self: GroupSampler, groups: Sequence[ViewGroup], advance: Any) -> torch.Tensor:
+        made = run(self, groups, advance)
+        seen.append([*groups])
+        results.append(made)
+        return made
+
+    results: list[torch.Tensor] = []
+    monkeypatch.setattr(GroupSampler, "__call__", remembered)
+    sample(pipeline, range(1, 10), conditioning=given(), anchored=True)
+    (ring, around), photo = seen, seen[0][0].given[0]
+    latents = {}
+    for group, made in zip(ring, results[0], strict=True):
+        assert len(group.given) == 1
+        assert torch.equal(group.given[0], photo)
+        for azimuth, latent in zip(group.cameras.azimuth_deg[1:], made, strict=True):
+            latents.setdefault(round(float(azimuth)), latent)
+    assert sorted(latents) == [45, 90, 135, 180, 225, 270, 315]
+    for group in around:
+        assert torch.equal(group.given[0], photo)
+        first, second, target = (round(float(azimuth)) for azimuth in group.cameras.azimuth_deg[1:])
+        assert torch.equal(group.given[1], latents[first])
+        assert torch.equal(group.given[2], latents[second])
+        apart = sorted(latents, key=lambda anchor: (abs((anchor - target + 180) % 360 - 180), anchor))
+        assert {first, second} == set(apart[:2])
+
+
+def test_anchors_make_views_depend_on_each_other(pipeline: SpinMeRoundPipeline) -> None:
+    """Anchored and unanchored sampling differ, and without a photo the front takes its place."""
+    anchored, free = (sample(pipeline, range(1, 10), anchored=flag).images for flag in (True, False))
+    assert not np.allclose(anchored, free, atol=1e-4)
+    assert sample(pipeline, range(1, 10), conditioning=None, anchored=True).images.shape == anchored.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_nearly_the_same_pictures(tmp_path, dtype: torch.dtype) -> None:
+    """A pipeline loaded in half precision samples, infers normals and stays near single precision."""
+    whole = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
+    whole.save_pretrained(tmp_path)
+    half = SpinMeRoundPipeline.from_pretrained(tmp_path, dtype=dtype)
+    for made in (whole, half):
+        made.set_progress_bar_config(disable=True)
+    photo = PosedViews(cameras=grid([0]), images=given().images)
+    got, expected = (sample(made, conditioning=photo, normals=PhotoNormalsParams(steps=3)) for made in (half, whole))
+    assert half.unet.dtype == dtype
+    for name in ("images", "normals", "given_normals"):
+        assert np.abs(getattr(got, name) - getattr(expected, name)).mean() < 0.03
+
+
+def test_a_compiled_unet_samples_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The UNet compiled in place, as diffusers' users do it, changes no picture."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    made = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
+    made.set_progress_bar_config(disable=True)
+    expected = sample(made).images
+    made.unet.compile(backend="eager", fullgraph=True)
+    np.testing.assert_allclose(sample(made).images, expected, atol=1e-5)
+
+
+def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None:
+    """As with diffusers' pipelines, the latents that it returns are gone on with."""
+    zero = sample(
+        pipeline,
+        callback_on_step_end=lambda pipe, step, sigma, kwargs: {"latents": torch.zeros_like(kwargs["latents"])},
+        output_type="latent",
+    )
+    assert not zero.images.any()
 
 
 @pytest.mark.parametrize(

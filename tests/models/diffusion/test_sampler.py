@@ -1,6 +1,6 @@
 import pytest
 import torch
-from diffusers import EDMEulerScheduler
+from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from torch import Tensor
 
 from models.diffusion.denoiser import Denoise
@@ -36,7 +36,7 @@ def error(solver: str, steps: int) -> float:
     return (got - (MEAN + STD * (x - MEAN) / (STD**2 + 400.0) ** 0.5)).abs().max().item()
 
 
-@pytest.mark.parametrize(("solver", "order", "within"), [("euler", 1, 0.1), ("heun", 2, 0.01)])
+@pytest.mark.parametrize(("solver", "order", "within"), [("euler", 1, 0.1), ("heun", 2, 0.01), ("dpmpp", 2, 0.02)])
 def test_converges_to_the_analytic_solution(solver: str, order: int, within: float) -> None:
     """For Gaussian data the probability-flow ODE is solved to the order of the solver: twice the steps, a 2^order
     smaller error."""
@@ -49,10 +49,11 @@ def test_converges_to_the_analytic_solution(solver: str, order: int, within: flo
     "params",
     [
         SolverParams(solver="heun"),
+        SolverParams(solver="dpmpp"),
         SolverParams(solver="euler", s_churn=40, s_noise=1.0),
         SolverParams(solver="heun", s_churn=40, s_noise=1.0),
     ],
-    ids=["deterministic", "euler with churn", "heun with churn"],
+    ids=["heun", "dpmpp", "euler with churn", "heun with churn"],
 )
 def test_samples_have_the_datas_distribution(params: SolverParams) -> None:
     """Mean and standard deviation of the samples are the data's, with fresh noise at every step or without."""
@@ -95,6 +96,47 @@ def test_equals_diffusers_edm_euler_scheduler(s_churn: float) -> None:
         x = noisy + (noisy - denoised) / hat * (float(scheduler.sigmas[step + 1]) - hat)
         torch.testing.assert_close(seen[step], x, rtol=1e-4, atol=1e-4)
         assert timestep.isfinite()
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_equals_diffusers_dpm_solver(steps: int) -> None:
+    """dpmpp takes the steps of EDMDPMSolverMultistepScheduler (sigma_data 1, v-prediction, order 2), one by one."""
+    scheduler = EDMDPMSolverMultistepScheduler(sigma_data=1.0, prediction_type="v_prediction")
+    scheduler.set_timesteps(steps)
+    start, seen = torch.randn(1, 5, generator=torch.Generator().manual_seed(0)).double(), []
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        scale = precondition(sigma[:, None])
+        return scale.c_skip * x + scale.c_out * torch.tanh(scale.c_in * x)
+
+    def remember(step: int, x: Tensor) -> None:
+        seen.append(x)
+
+    sigmas = scheduler.sigmas.double()
+    edm_sampler(denoise, start, sigmas, seeded_generators([7]), SolverParams(solver="dpmpp"), remember)
+    x = start * 80.0
+    for step, timestep in enumerate(scheduler.timesteps):
+        output = torch.tanh(scheduler.precondition_inputs(x, sigmas[step]))
+        x = scheduler.step(output, timestep, x).prev_sample
+        torch.testing.assert_close(seen[step], x, rtol=1e-4, atol=1e-4, check_dtype=False)
+
+
+def test_multistep_solver_has_no_churn() -> None:
+    """Fresh noise would make the step before another path's."""
+    with pytest.raises(ValueError, match=r"s_churn: expected 0 for dpmpp, .* got 3\.0"):
+        SolverParams(solver="dpmpp", s_churn=3)
+
+
+def test_a_callback_may_replace_the_latents() -> None:
+    """What it returns is what the next step starts from."""
+    got = edm_sampler(
+        lambda x, sigma: x,
+        noise(2).float(),
+        NoiseSchedule(steps=3).sigmas(),
+        seeded_generators([0, 1]),
+        callback=lambda step, x: torch.full_like(x, 5.0) if step == 1 else None,
+    )
+    torch.testing.assert_close(got, torch.full_like(got, 5.0))
 
 
 @pytest.mark.parametrize("s_churn", [0.0, 20.0])

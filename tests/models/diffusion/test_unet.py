@@ -1,12 +1,13 @@
 import jaxtyping
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from einops import rearrange, repeat
 from torch import Tensor
 
 from models.diffusion.edm import NoiseSchedule, noise_label
 from models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, UNetParams, build_unet
-from tests.models.diffusion.networks import TINY, base_unet, conditions, tiny_unet, wake
+from tests.models.diffusion.networks import TINY, LiveTensors, base_unet, conditions, tiny_unet, wake
 
 
 def inputs(batch: int = 2, views: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -169,6 +170,88 @@ def test_compiles_without_graph_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         compiled = torch.compile(model, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(latents, c_noise, **rest), model(latents, c_noise, **rest))
+
+
+def test_compiled_repeated_blocks_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """diffusers' regional compilation finds the blocks and captures each as one graph."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model = tiny_unet()
+    latents, c_noise, rest = inputs()
+    with torch.no_grad():
+        expected = model(latents, c_noise, **rest)
+        model.compile_repeated_blocks(backend="eager", fullgraph=True)
+        torch.testing.assert_close(model(latents, c_noise, **rest), expected)
+
+
+@pytest.mark.slow
+def test_gradients_are_compiled_without_graph_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward are captured as one graph each, with the same loss and gradients."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    latents, c_noise, rest = inputs(batch=1, views=2)
+    gradients = []
+    for compiled in (False, True):
+        model = tiny_unet().train()
+        call = torch.compile(model, backend="aot_eager", fullgraph=True) if compiled else model
+        call(latents, c_noise, **rest).square().mean().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+
+
+def test_memory_of_3d_attention_grows_with_the_tokens_not_their_square() -> None:
+    """Four times the views are four times the tokens in one attention: the largest tensor that it makes grows four
+    times, not sixteen, as no table of all pairs of tokens is made."""
+    block = next(m for m in tiny_unet().modules() if getattr(m, "attn_3d", None) is not None)
+    width, largest = block.norm_3d.normalized_shape[0], []
+    for views in (8, 32):
+        tokens = torch.randn(views, 64, width, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad(), LiveTensors() as live:
+            block(tokens, encoder_hidden_states=torch.zeros(views, 8, 512), cross_attention_kwargs={"views": views})
+        largest.append(live.largest)
+        assert live.largest < (views * 64) ** 2 * 4 / 2 or views == 8
+    assert largest[1] <= 4 * largest[0]
+
+
+def test_gradient_checkpointing_holds_less() -> None:
+    """With activations recomputed, what is alive between forward and backward shrinks."""
+    latents, c_noise, rest = inputs()
+    held = []
+    for checkpointing in (False, True):
+        model = tiny_unet().train()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        saved: list[int] = []
+
+        def pack(tensor: Tensor, saved: list[int] = saved) -> Tensor:
+            saved.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(latents, c_noise, **rest)
+        held.append(sum(saved))
+    assert held[1] < 0.5 * held[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"block_out_channels": (16, 32, 32), "layers_per_block": 2}], ids=["2", "3"])
+@pytest.mark.parametrize("width", [512, 768])
+def test_any_text_to_image_unet_can_be_grown(changes: dict[str, object], width: int, tmp_path) -> None:
+    """A folder of diffusers', of other depths and widths of text, gives a network of its sizes whose image half is its
+    own."""
+    if changes:
+        changes = {
+            **changes,
+            "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        }
+    base_unet(**changes, cross_attention_dim=width).save_pretrained(tmp_path)
+    base = UNet2DConditionModel.from_pretrained(tmp_path).eval()
+    model = MultiviewUNet.from_unet(base, multiview_factors=(1, 2), zero_pose=True).eval()
+    latents, c_noise, rest = inputs(batch=1)
+    latents[:, :, 4:], text = 0, torch.randn(1, 8, width, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        ours = model(latents, c_noise, mask=rest["mask"], rays=rest["rays"], text=text)
+        timesteps = TIME_SCALE * c_noise.flatten() + TIME_SHIFT
+        theirs = base(latents[0, :, :4], timesteps, encoder_hidden_states=text.expand(4, -1, -1)).sample
+    torch.testing.assert_close(ours[0, :, :4], theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_channels_last_changes_nothing() -> None:

@@ -13,6 +13,7 @@ from models.identity.prompt import PromptTokens
 from storage.dataset import HeadArrays, HeadEntry, assemble, write_head
 from tasks.encode import ENCODE, EncodeParams, publish_latents
 from tasks.stage import Head, StageJob
+from tasks.train import run_training
 from tasks.train_autoencoder import AutoencoderParams, make_autoencoder
 from tasks.train_params import Grouping, TextEncoderParams, TrainParams
 
@@ -115,3 +116,15 @@ def train_params() -> Callable[..., TrainParams]:
         threads=1,
     )
     return lambda **changes: defaults.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+def pipeline(
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: Callable[..., TrainParams],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A pipeline that was trained for twelve steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    return run_training(dataset, train_params(), encode_params, folder, folder).pipeline

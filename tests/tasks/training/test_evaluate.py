@@ -1,41 +1,24 @@
-"""Evaluation: what is chosen, the baselines, and the files it writes; sampling from the same pipeline."""
+"""Evaluation: what is chosen, the baselines, and the files it writes."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.diffusion.edm import NoiseSchedule
-from models.geometry.cameras import Cameras, ViewGrid, orbit
+from models.geometry.cameras import Cameras, orbit
 from models.geometry.normals import decode_normals
 from models.identity.arcface import FrontalViews
 from storage.dataset import HeadDataset
 from storage.errors import DatasetError
 from tasks.baselines import MeanTrainingImages, Pictures, nearest_input_view, read_pictures
 from tasks.embed import EmbedParams
-from tasks.encode import EncodeParams
 from tasks.evaluate import choose_subjects, run_evaluation
 from tasks.evaluate_params import EvaluateParams, evaluation_key
-from tasks.sample_views import SampleViewsParams, run_sampling
-from tasks.train import run_training
-from tasks.train_params import TrainParams
 from tests.support.weights import write_recognition
 
 QUICK = EvaluateParams(heads=2, targets=3, frontal_targets=1, schedule=NoiseSchedule(steps=2))
-
-
-@pytest.fixture(scope="module")
-def pipeline(
-    dataset: Path,
-    encode_params: EncodeParams,
-    train_params: Callable[..., TrainParams],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """A pipeline that was trained for twelve steps."""
-    folder = tmp_path_factory.mktemp("trained")
-    return run_training(dataset, train_params(), encode_params, folder, folder).pipeline
 
 
 def test_subjects_are_held_out_and_their_views_differ(dataset: Path) -> None:
@@ -120,38 +103,6 @@ def test_evaluation_writes_what_the_report_reads(dataset: Path, pipeline: Path, 
         assert pictures["input_rgb"].shape[1:] == (1, 16, 16, 3)
         assert pictures["generated_normals"].shape[:2] == pictures["azimuth_deg"].shape == (len(written["heads"]), 3)
     assert run_evaluation(dataset, pipeline, QUICK, embed, tmp_path) == first
-
-
-@pytest.mark.parametrize("condition", ["views", "identity", "nothing"])
-def test_sampling_writes_pictures_and_a_sheet(
-    dataset: Path, pipeline: Path, tmp_path: Path, condition: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """One picture and one normal map a camera, the cameras' angles, and a contact sheet; steps are told, not drawn."""
-    head = HeadDataset.open(dataset).ids[0] if condition != "nothing" else None
-    params = SampleViewsParams(
-        condition=condition,
-        head=head,
-        views=ViewGrid(azimuths=3, elevations_deg=(0.0,)),
-        schedule=NoiseSchedule(steps=2),
-    )
-    seen: list[tuple[int, int]] = []
-    files = {file.name for file in run_sampling(pipeline, dataset, params, tmp_path, lambda *step: seen.append(step))}
-    assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
-    assert len(seen) >= 2
-    bars = [line for line in capfd.readouterr().err.splitlines() if "%|" in line and "Loading" not in line]
-    assert not bars
-    pictures = {f"{kind}-0{number}.png" for kind in ("view", "normals") for number in range(3)}
-    assert files == pictures | {"cameras.json", "sheet.png"}
-    angles = json.loads((tmp_path / "cameras.json").read_text())
-    assert [round(each["azimuth_deg"]) for each in angles] == [0, 120, 240]
-
-
-def test_sampling_refuses_an_unknown_head(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
-    """The error names the head and says which there are."""
-    with pytest.raises(DatasetError, match="procedural-999999"):
-        run_sampling(pipeline, dataset, SampleViewsParams(head="procedural-999999"), tmp_path)
-    with pytest.raises(ValueError, match="head"):
-        SampleViewsParams()
 
 
 def test_cameras_of_a_dataset_are_cameras(dataset: Path) -> None:

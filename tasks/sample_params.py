@@ -1,0 +1,129 @@
+"""What is sampled and how, apart from the networks, so that a mistake is told before they are loaded."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from models.diffusion.edm import NoiseSchedule
+from models.diffusion.interpolation import Way
+from models.diffusion.params import SolverParams
+from models.diffusion.photo_normals import PhotoNormalsParams
+from models.geometry.cameras import Cameras, ViewGrid
+from models.geometry.transforms import cameras_of_transforms
+from storage.errors import ConfigError, mistakes
+from tasks.stage import StageParams
+
+Condition = Literal["views", "photo", "posed", "identity", "interpolation", "nothing"]
+
+
+class SampleViewsParams(StageParams):
+    """What is sampled, and how. An identity is the id of a head of the dataset, or a .npy file with 512 numbers."""
+
+    condition: Condition = Field(
+        "views",
+        description="What the model is given: views of a head and its identity, a photo, posed views from a file, an "
+        "identity alone, two identities, or nothing",
+    )
+    head: str | None = Field(None, description="Id of the head in the dataset, for 'views'")
+    given: tuple[int, ...] = Field((0,), description="Indices of the given views, 1 or 3 of them, for 'views'")
+    photo: str | None = Field(None, description="A square picture, framed as the dataset's, for 'photo'")
+    photo_azimuth_deg: float = Field(0.0, ge=-360.0, le=360.0, description="Where the photo is taken from")
+    photo_elevation_deg: float = Field(0.0, ge=-90.0, le=90.0)
+    posed: str | None = Field(None, description="A transforms.json with 1 or 3 frames and their pictures, for 'posed'")
+    identity: str | None = Field(None, description="Identity of 'identity', and if it is known of 'photo' and 'posed'")
+    between: tuple[str, str] | None = Field(None, description="The two identities of 'interpolation'")
+    steps_between: int = Field(7, ge=2, description="Heads of an interpolation, both ends included")
+    way: Way = Field("spherical", description="How identities are interpolated")
+    heads: int = Field(1, ge=1, description="How many heads, from seeds one after the other, for 'nothing'")
+    views: ViewGrid = Field(ViewGrid(azimuths=7, elevations_deg=(0.0,)), description="The views to generate")
+    cameras_file: str | None = Field(None, description="A transforms.json whose cameras take the place of `views`")
+    anchored: bool | None = Field(None, description="Views agree through seven anchors; by default where they are many")
+    guidance_scale: float | None = Field(None, ge=0.0, description="By default 3, or 3.5 without given views")
+    schedule: NoiseSchedule | None = None
+    solver: SolverParams = SolverParams()
+    photo_normals: PhotoNormalsParams = PhotoNormalsParams()
+    batch: int | None = Field(None, ge=1, description="Groups of views at once, else what fits; changes no result")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SampleViewsParams":
+        needs = {
+            "views": "head",
+            "photo": "photo",
+            "posed": "posed",
+            "identity": "identity",
+            "interpolation": "between",
+        }
+        needed = needs.get(self.condition)
+        if needed is not None and getattr(self, needed) is None:
+            raise ValueError(f"{needed}: expected one for condition {self.condition!r}, got none")
+        if self.condition == "views" and len(self.given) not in (1, 3):
+            raise ValueError(f"given: expected 1 or 3 given views, got {len(self.given)}")
+        return self
+
+    def cameras(self) -> Cameras:
+        """The cameras to generate for."""
+        return self.views.cameras() if self.cameras_file is None else read_cameras(Path(self.cameras_file))
+
+
+def parse_cameras(text: str, grid: ViewGrid) -> dict[str, object]:
+    """`views` or `cameras_file` of "orbit:48", "grid" (the profile's) or the name of a transforms.json.
+
+    Raises ConfigError for anything else.
+    """
+    if text == "grid":
+        return {"views": grid.model_dump()}
+    name, _, number = text.partition(":")
+    if name == "orbit" and number.isdecimal() and 1 <= int(number) <= 3600:
+        return {"views": {**grid.model_dump(), "azimuths": int(number), "elevations_deg": (0.0,)}}
+    if not text.endswith(".json"):
+        raise ConfigError(f"--cameras: expected orbit:N with N of 1 to 3600, grid or FILE.json, got {text!r}")
+    read_cameras(Path(text))
+    return {"cameras_file": str(Path(text).absolute())}
+
+
+def read_document(path: Path) -> dict[str, object]:
+    """A JSON file that holds an object; raises ConfigError."""
+    try:
+        document = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a transforms.json, found none that can be read") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected JSON, found something else ({error})") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected an object with 'frames', found a {type(document).__name__}")
+    return document
+
+
+def read_cameras(path: Path) -> Cameras:
+    """The cameras of a transforms.json; raises ConfigError."""
+    with mistakes(f"{path}: "):
+        return cameras_of_transforms(read_document(path))
+
+
+def read_identity(path: Path) -> np.ndarray:
+    """512 finite numbers of a .npy file, of unit length; raises ConfigError."""
+    try:
+        identity = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected a .npy file with 512 numbers, found none that can be read") from error
+    if identity.shape != (512,) or not np.isfinite(identity).all() or not np.linalg.norm(identity) > 0:
+        raise ConfigError(f"{path}: expected 512 finite numbers, not all zero, found shape {identity.shape}")
+    return np.asarray(identity / np.linalg.norm(identity), np.float32)
+
+
+def camera_of_photo(photo: Path, azimuth_deg: float | None, elevation_deg: float | None) -> tuple[float, float]:
+    """Azimuth and elevation of a photo in degrees: as given, else as the label beside an aligned photo says, else 0.
+
+    Raises ConfigError for a label that is no JSON object.
+    """
+    label = photo.with_suffix(".json")
+    camera = read_document(label).get("camera") if label.is_file() else None
+    known = camera if isinstance(camera, dict) else {}
+    return (
+        float(known.get("azimuth_deg", 0.0) if azimuth_deg is None else azimuth_deg),
+        float(known.get("elevation_deg", 0.0) if elevation_deg is None else elevation_deg),
+    )

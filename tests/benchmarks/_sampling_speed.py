@@ -1,0 +1,142 @@
+"""Seconds and peak memory of one way to sample, in a process of its own: the pipeline's, or the plain one.
+
+The plain one is how a first version would do it: two forwards for the guidance, eager, float32, the text encoder run
+and the cameras encoded again at each step, one group after the other.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.diffusion.denoiser import denoise
+from models.diffusion.edm import NoiseSchedule
+from models.diffusion.generation import GroupSampler, Seeds, generate_plan
+from models.diffusion.groups import plan_views
+from models.diffusion.params import SolverParams
+from models.diffusion.pipeline import SpinMeRoundPipeline
+from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from models.geometry.cameras import Cameras, ViewGrid, orbit
+
+GUIDANCE = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is timed: `ways` are words of plain, compiled, bfloat16, float16, channels-last."""
+
+    model: Path
+    ways: tuple[str, ...]
+    views: int
+    steps: int
+    repeats: int
+    threads: int
+    device: str
+
+
+class PlainSampler(GroupSampler):
+    """A GroupSampler that leaves nothing out."""
+
+    conditioner: Any = None
+    identity: Tensor | None = None
+
+    def _halving(self, batch: Any, advance: Any) -> Tensor:
+        return torch.cat([self._plain([group]) for group in batch])
+
+    def _plain(self, batch: Any) -> Tensor:
+        def denoised(noisy: Tensor, sigma: Tensor) -> Tensor:
+            given = self.conditions(batch)  # encodes the cameras
+            text, empty = PlainSampler.conditioner(PlainSampler.identity), PlainSampler.conditioner.unconditional(1)
+            known = type(given)(conditioning=given.conditioning, clean=given.clean, rays=given.rays, text=text)
+            without = denoise(self.unet, noisy, sigma, known.unconditional(empty))
+            with_conditions = denoise(self.unet, noisy, sigma, known)
+            mixed = without + GUIDANCE * (with_conditions - without)
+            return torch.where(given.conditioning[..., None, None, None], given.clean, mixed)
+
+        generators = seeded_generators([batch[0].seed])
+        shape = (1, len(batch[0].cameras), *batch[0].given.shape[1:])
+        noise = draw_noise(shape, generators, batch[0].given.device)
+        made = edm_sampler(denoised, noise, self.schedule.sigmas(), generators, self.solver)
+        return made[:, len(batch[0].given) :]
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Best seconds a view of the repeats, peak memory beyond the loaded model, and the latents for comparison."""
+    torch.set_num_threads(job.threads)
+    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(job.ways[0], torch.float32)
+    model = SpinMeRoundPipeline.from_pretrained(job.model, dtype=dtype, local_files_only=True).to(job.device)
+    model.set_progress_bar_config(disable=True)
+    if "channels-last" in job.ways:
+        model.unet.to(memory_format=torch.channels_last)
+    if "compiled" in job.ways:
+        model.unet.compile(fullgraph=True)
+    work = _work(model, job)
+    work(1 if "compiled" in job.ways else 0)
+    before, seconds, latents = _memory(job.device), [], torch.zeros(0)
+    for _ in range(job.repeats):
+        began = time.perf_counter()
+        latents = work(job.steps)
+        if job.device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return {
+        "seconds a view": min(seconds) / job.views,
+        "peak MB": (_memory(job.device, peak=True) - before) / 1e6,
+        "latents": latents.float().cpu().numpy(),
+    }
+
+
+def _work(model: SpinMeRoundPipeline, job: Job) -> Any:
+    """Latents of the views from one random photo, without the autoencoder, at a number of steps (0: nothing)."""
+    generator = torch.Generator().manual_seed(0)
+    side, channels = model.unet.config["base"]["sample_size"], 2 * model.unet.latent_channels
+    photo = torch.randn(1, channels, side, side, generator=generator).to(job.device)
+    identity = torch.nn.functional.normalize(torch.randn(1, 512, generator=generator), dim=1).to(job.device)
+    cameras, front = ViewGrid(azimuths=job.views, elevations_deg=(0.0,)).cameras(), orbit([0.0], [0.0])
+    plain = "plain" in job.ways
+    PlainSampler.conditioner, PlainSampler.identity = model.conditioner, identity
+
+    def sampler(schedule: NoiseSchedule) -> GroupSampler:
+        kind = PlainSampler if plain else GroupSampler
+        return kind(
+            unet=model.unet,
+            text=model.conditioner(identity.to(model.text_encoder.dtype)),
+            empty_text=model.conditioner.unconditional(1),
+            guidance_scale=GUIDANCE,
+            schedule=schedule,
+            solver=SolverParams(),
+            batch_size=1 if plain else None,
+        )
+
+    @torch.no_grad()
+    def work(steps: int) -> Tensor:
+        if steps == 0:
+            return torch.zeros(0)
+        plan = plan_views(cameras, front, model.unet.config["views"], anchored=None)
+        schedule, seeds = NoiseSchedule(steps=steps), Seeds(generator=torch.Generator().manual_seed(1))
+        known: tuple[Cameras, Tensor] = (front, photo)
+        return generate_plan(plan, cameras, known, lambda m: sampler(schedule), seeds, lambda *step: None)
+
+    return work
+
+
+def _memory(device: str, *, peak: bool = False) -> float:
+    """Bytes: of the device's allocator, or what this process has resident now, or its peak since it was last asked for
+    what it has now."""
+    if device == "cuda":
+        if not peak:
+            torch.cuda.reset_peak_memory_stats()
+        return float(torch.cuda.max_memory_allocated())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    return float(status["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
+
+
+def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference of two runs' latents, in units of their deviation."""
+    return float(np.abs(a - b).max() / b.std())

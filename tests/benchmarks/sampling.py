@@ -1,0 +1,253 @@
+"""Sampling: speed beside a plain implementation, quality against steps, inferred normals, consistency of anchors.
+
+Without a model, only speed is measured, on random weights of the demo's sizes (or of the paper's, --size full). With
+one (`--model`, a pipeline's folder, and `--dataset`) all is, on heads that it was not trained on.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from models.diffusion.edm import NoiseSchedule
+from models.diffusion.params import SolverParams, UNetParams
+from models.diffusion.photo_normals import PhotoNormalsParams
+from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
+from models.geometry.cameras import Cameras, ViewGrid
+from models.geometry.normals import decode_normals
+from models.metrics import normal_angular_error_deg, psnr
+from models.metrics.consistency import neighbour_consistency
+from panohead_bridge.registry import GeneratorConfig
+from storage.dataset import HeadDataset
+from storage.errors import ConfigError
+from tasks.baselines import MeanTrainingImages, read_pictures
+from tasks.generators import generator_of
+from tasks.sample_views import load_pipeline
+from tasks.train_networks import build_networks
+from tasks.train_params import TextEncoderParams
+from tests.benchmarks._sampling_speed import Job, largest_difference, measure
+
+PARTS = ("speed", "steps", "normals", "consistency")
+Rows = list[dict[str, Any]]
+
+
+def main(
+    model: Annotated[Path | None, typer.Option(help="Folder of a trained pipeline.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Its dataset; heads of the splits test and validation.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="speed, steps, normals, consistency; else all.")] = None,
+    heads: Annotated[int, typer.Option(min=1, help="Unseen heads, at most.")] = 8,
+    views: Annotated[int, typer.Option(min=2, help="Views of a head, of speed and consistency.")] = 48,
+    steps: Annotated[int, typer.Option(min=1, help="Steps, of speed, normals and consistency.")] = 50,
+    counts: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "5,10,20,50",
+    repeats: Annotated[int, typer.Option(min=1, help="Timings of each way; the best counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    size: Annotated[str, typer.Option(help="demo or full: sizes of random weights, where there is no model.")] = "demo",
+    way: Annotated[
+        list[str] | None, typer.Option(help="To time: batched, or bfloat16, float16, channels-last, compiled with +.")
+    ] = None,
+) -> Mapping[str, Rows]:
+    """Measure sampling."""
+    asked = list(part or (PARTS if model else PARTS[:1]))
+    if unknown := [name for name in asked if name not in PARTS]:
+        raise ConfigError(f"--part: expected some of {', '.join(PARTS)}, got {unknown[0]!r}")
+    if (model is None or dataset is None) and asked != ["speed"]:
+        raise ConfigError("--model, --dataset: expected both for all parts but speed")
+    tables: dict[str, Rows] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = model or random_model(size, Path(scratch))
+        if "speed" in asked:
+            ways = [tuple(each.split("+")) for each in way or ["batched", "bfloat16+batched", "compiled+batched"]]
+            shape = {"views": views, "steps": steps, "repeats": repeats, "threads": threads, "device": device}
+            tables[f"{views} views x {steps} steps on {device}"] = speed(folder, ways, **shape)
+        if asked == ["speed"]:
+            return tables
+        assert dataset is not None
+        torch.set_num_threads(threads)
+        unseen = Unseen(folder, dataset, heads, device)
+        if "steps" in asked:
+            numbers = [int(number) for number in counts.split(",")]
+            tables["quality against steps, 7 views from one"] = against_steps(unseen, numbers)
+        if "normals" in asked:
+            tables["normals of the photo, mean angle in degrees"] = photo_normals(unseen, steps)
+        if "consistency" in asked:
+            tables[f"{views} views: neighbours warped by the true geometry"] = consistency(unseen, views, steps)
+    return tables
+
+
+def random_model(size: str, folder: Path) -> Path:
+    """A pipeline of the demo's or the paper's sizes with random weights."""
+    from flows.profile import load_profile
+    from tasks.encode import autoencoder_path, load_autoencoder
+
+    if size not in ("demo", "full"):
+        raise ConfigError(f"--size: expected demo or full, got {size!r}")
+    profile = load_profile("demo")
+    unet, text = profile.train.unet, profile.train.text_encoder
+    if size == "full":
+        unet, text = UNetParams(), TextEncoderParams()
+    networks = build_networks(unet, text, seed=0)
+    pipeline = SpinMeRoundPipeline(
+        unet=networks.unet,
+        vae=load_autoencoder(autoencoder_path(profile.encode)),  # speed is told without the autoencoder
+        text_encoder=networks.conditioner.text_encoder,
+        prompt=text.prompt.model_dump(),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def speed(folder: Path, ways: Sequence[tuple[str, ...]], **shape: Any) -> Rows:
+    """Each way beside the plain one, in the same run, each in a process of its own."""
+    rows, plain = [], {}
+    for words in [("plain",), *ways]:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found = pool.submit(measure, Job(model=folder, ways=words, **shape)).result()
+        plain = plain or found
+        rows.append(
+            {
+                "way": " + ".join(words),
+                "seconds a view": found["seconds a view"],
+                "times as fast": plain["seconds a view"] / found["seconds a view"],
+                "peak MB": found["peak MB"],
+                "peak MB a view": found["peak MB"] / shape["views"],
+                "largest difference": largest_difference(found["latents"], plain["latents"]),
+            }
+        )
+    return rows
+
+
+class Unseen:
+    """Heads that the model was not trained on, its pipeline, and what it is asked of them."""
+
+    def __init__(self, model: Path, dataset: Path, heads: int, device: str) -> None:
+        self.pipeline = load_pipeline(model).to(device)
+        self.data = HeadDataset.open(dataset)
+        self.subjects = [*self.data.split("test"), *self.data.split("validation")][:heads]
+        self.cameras = Cameras(**self.data.cameras())
+        at = [(azimuth, elevation) for azimuth, elevation in zip(*self._angles(), strict=True)]
+        self.front = at.index(min(at, key=lambda angles: abs(angles[0]) + abs(angles[1])))
+
+    def _angles(self) -> tuple[np.ndarray, np.ndarray]:
+        return (self.cameras.azimuth_deg + 180) % 360 - 180, self.cameras.elevation_deg
+
+    def photo(self, subject: int, *, normals: bool = True) -> PosedViews:
+        """The frontal view of a head."""
+        arrays = self.data.read_views(subject, [self.front], ("rgb", "normals"))
+        return PosedViews(
+            cameras=self.cameras[[self.front]],
+            images=arrays["rgb"].astype(np.float32) / 255,
+            normals=arrays["normals"].astype(np.float32) / 255 if normals else None,
+        )
+
+    def sample(self, subject: int, cameras: Cameras, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Images and normals as bytes, from the frontal view and the identity."""
+        output = self.pipeline(
+            cameras,
+            identity=self.data.identities[subject],
+            conditioning=self.photo(subject),
+            generator=torch.Generator().manual_seed(int(self.data.seeds[subject])),
+            output_type="np",
+            **options,
+        )
+        images, normals = (np.rint(pictures * 255).astype(np.uint8) for pictures in (output.images, output.normals))
+        return images, normals
+
+
+def against_steps(unseen: Unseen, counts: Sequence[int]) -> Rows:
+    """PSNR and normals against the truth, and how far from where the same noise ends with 100 steps of Heun."""
+    ring = [view for view in range(len(unseen.cameras)) if abs(unseen.cameras.elevation_deg[view]) < 1]
+    targets = [ring[i * len(ring) // 7] for i in range(7)]
+    cameras, rows = unseen.cameras[targets], []
+
+    def made(subject: int, solver: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        options = {"schedule": NoiseSchedule(steps=steps), "solver": SolverParams(solver=solver)}
+        return unseen.sample(subject, cameras, **options)
+
+    ends = {subject: made(subject, "heun", 100) for subject in unseen.subjects}
+    for solver in ("euler", "heun", "dpmpp"):
+        for steps in counts:
+            scores = []
+            for subject in unseen.subjects:
+                (images, normals), truth = made(subject, solver, steps), read_pictures(unseen.data, subject, targets)
+                true = decode_normals(truth.normals, truth.mask)
+                angle = normal_angular_error_deg(decode_normals(normals, truth.mask), true, truth.mask == 255).mean
+                scores.append((psnr(images, truth.rgb).mean(), angle, psnr(images, ends[subject][0]).mean()))
+            means = np.mean(scores, axis=0)
+            rows.append(
+                {
+                    "solver": solver,
+                    "steps": steps,
+                    "forwards": steps * 2 - 1 if solver == "heun" else steps,
+                    "PSNR of the truth": means[0],
+                    "normals, degrees": means[1],
+                    "PSNR of the solved equation": means[2],
+                }
+            )
+    return rows
+
+
+def photo_normals(unseen: Unseen, steps: int) -> Rows:
+    """Algorithm 1 beside the mean normal map of the pose over the training heads, and beside no guidance."""
+    mean = MeanTrainingImages(unseen.data, unseen.data.split("train"))([unseen.front])
+    angles: dict[str, list[float]] = {}
+    for subject in unseen.subjects:
+        truth = read_pictures(unseen.data, subject, [unseen.front])
+        true, inside = decode_normals(truth.normals, truth.mask), truth.mask == 255
+        maps = {"mean normal map of the pose": mean.normals}
+        for name, scale in (("Algorithm 1", PhotoNormalsParams().scale), ("without guidance", 0.0)):
+            found = unseen.pipeline.infer_normals(
+                unseen.photo(subject, normals=False),
+                identity=unseen.data.identities[subject],
+                normals=PhotoNormalsParams(steps=max(2, steps), scale=scale),
+                generator=torch.Generator().manual_seed(int(unseen.data.seeds[subject])),
+                output_type="np",
+            )
+            maps[name] = np.rint(found * 255).astype(np.uint8)
+        for name, encoded in maps.items():
+            error = normal_angular_error_deg(decode_normals(encoded, truth.mask), true, inside).mean
+            angles.setdefault(name, []).append(error)
+    own = angles["mean normal map of the pose"]
+    return [
+        {
+            "normals": name,
+            "mean angle": float(np.mean(found)),
+            "worst head": float(np.max(found)),
+            "heads better than the mean map": sum(a < b for a, b in zip(found, own, strict=True)),
+            "heads": len(found),
+        }
+        for name, found in angles.items()
+    ]
+
+
+def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
+    """Anchored beside unanchored sampling of the same ring, and the true pictures of it as the bound."""
+    cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras()
+    generator = generator_of({"generator": GeneratorConfig.model_validate(unseen.data.attributes["generator"])})
+    side, found = unseen.pipeline.picture_side, {}
+    for subject in unseen.subjects:
+        true = generator.render(generator.sample(int(unseen.data.seeds[subject])), cameras, side)
+        depth = np.where(true.mask == 255, true.depth, np.nan).astype(np.float32)
+        pictures = {"true pictures": true.rgb}
+        for name, anchored in (("anchored", True), ("unanchored", False)):
+            options = {"anchored": anchored, "schedule": NoiseSchedule(steps=steps)}
+            pictures[name] = unseen.sample(subject, cameras, **options)[0]
+        for name, shown in pictures.items():
+            measured = neighbour_consistency(shown, depth, cameras)
+            found.setdefault(name, []).append((measured.psnr, measured.seen, psnr(shown, true.rgb).mean()))
+    return [
+        {
+            "views": name,
+            "PSNR between neighbours": float(np.mean([row[0] for row in rows])),
+            "PSNR of the truth": float(np.mean([row[2] for row in rows])) if name != "true pictures" else float("nan"),
+            "share seen": float(np.mean([row[1] for row in rows])),
+            "heads": len(rows),
+        }
+        for name, rows in found.items()
+    ]

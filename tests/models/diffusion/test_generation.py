@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.diffusion.edm import NoiseSchedule
+from models.diffusion.generation import GroupSampler, ViewGroup
+from models.diffusion.memory import group_bytes, groups_that_fit
+from models.diffusion.params import SolverParams
+from models.geometry.cameras import ViewGrid
+from tests.models.diffusion.networks import largest_live_bytes, tiny_unet
+
+
+def sampler(**changes: object) -> GroupSampler:
+    text = torch.randn(2, 1, 8, 512, generator=torch.Generator().manual_seed(5))
+    whole = GroupSampler(
+        unet=tiny_unet(),
+        text=text[0],
+        empty_text=text[1],
+        guidance_scale=3.0,
+        schedule=NoiseSchedule(steps=2),
+        solver=SolverParams(),
+    )
+    return replace(whole, **changes)
+
+
+def groups(count: int) -> list[ViewGroup]:
+    given = torch.randn(count, 1, 8, 4, 4, generator=torch.Generator().manual_seed(6))
+    cameras = ViewGrid().cameras()
+    return [ViewGroup(cameras=cameras[[0, i, i + 1, i + 2]], given=given[i], seed=i) for i in range(count)]
+
+
+def nothing(step: int, sigma: float, latents: torch.Tensor) -> None:
+    """Follows no step."""
+
+
+@torch.no_grad()
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the device has no memory for more than two groups at once, five are generated all the same, as if alone."""
+    expected = sampler(batch_size=1)(groups(5), nothing)
+    ours, sizes = sampler(batch_size=5), []
+    inner = ours.unet.forward
+
+    def forward(latents: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        sizes.append(len(latents))
+        if len(latents) > 4:  # two groups in two branches
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return inner(latents, *args, **kwargs)
+
+    monkeypatch.setattr(ours.unet, "forward", forward)
+    torch.testing.assert_close(ours(groups(5), nothing), expected, atol=1e-4, rtol=1e-4)
+    assert max(sizes) == 10
+    assert set(sizes) == {10, 4, 6, 2}
+
+
+@torch.no_grad()
+def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halving is for a lack of memory alone, and one group that does not fit is an error."""
+    for message, count in (("no kernel for this", 4), ("CUDA out of memory. Tried to allocate", 1)):
+        ours = sampler(batch_size=4)
+
+        def forward(*args: object, message: str = message, **kwargs: object) -> torch.Tensor:
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(ours.unet, "forward", forward)
+        with pytest.raises(RuntimeError, match=message):
+            ours(groups(count), nothing)
+
+
+def test_as_many_groups_as_fit() -> None:
+    """The batch grows with the memory there is, from 1 to all groups, and halves with the branches of guidance."""
+    unet = tiny_unet()
+    one = group_bytes(unet, branches=2)
+    assert groups_that_fit(unet, 9, branches=2, free=0) == 1
+    assert groups_that_fit(unet, 9, branches=2, free=int(one / 0.6 * 4.1)) == 4
+    assert groups_that_fit(unet, 9, branches=1, free=int(one / 0.6 * 4.1)) == 8
+    assert groups_that_fit(unet, 9, branches=2, free=one * 1000) == 9
+    assert [len(batch) for batch in sampler(batch_size=2).batches(groups(5))] == [2, 2, 1]
+    assert sum(len(batch) for batch in sampler().batches(groups(5))) == 5
+
+
+@pytest.mark.parametrize("widths", [(32, 64), (64, 128, 256, 256)])
+@torch.no_grad()
+def test_the_estimate_bounds_what_a_forward_holds(widths: tuple[int, ...]) -> None:
+    """All tensors alive at the peak of a forward, weights aside, are less than the estimate, and more than a third of
+    it, for networks shaped as Stable Diffusion's."""
+    unet = tiny_unet(
+        sample_size=16,
+        block_out_channels=widths,
+        layers_per_block=2,
+        attention_levels=[True] * (len(widths) - 1) + [False],
+        multiview_factors=(1,),
+        norm_groups=8,
+        cross_attention_dim=64,
+    )
+    shape = (2, 4, 8, 16, 16)
+    arguments = {
+        "mask": torch.zeros(2, 4, 1, 16, 16),
+        "rays": torch.zeros(2, 4, 149, 16, 16),
+        "text": torch.zeros(2, 8, 64),
+    }
+    peak = largest_live_bytes(lambda: unet(torch.zeros(shape), torch.zeros(2, 4), **arguments))
+    estimate = group_bytes(unet, branches=2)
+    assert estimate / 3 < peak < estimate, f"{peak / estimate:.2f} of the estimate"

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from models.diffusion.interpolation import Way, interpolate_identities
+
+
+def ends(seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(2, 512))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("way", ["spherical", "linear"])
+def test_the_way_has_its_ends_and_unit_length(way: Way) -> None:
+    """First and last are what was given, all are of unit length and in the plane of the two."""
+    a, b = ends()
+    between = interpolate_identities(a, b, 7, way)
+    np.testing.assert_allclose(between[[0, -1]], [a, b], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(between, axis=1), 1, atol=1e-6)
+    assert np.linalg.matrix_rank(np.stack([a, b, *between]).astype(np.float64), tol=1e-4) == 2
+
+
+def test_spherical_steps_are_equal_angles_and_linear_ones_parts_of_the_chord() -> None:
+    """Angles between neighbours are the same along the sphere; on the chord the middle is the same, the quarter not."""
+    a, b = ends()
+    sphere, chord = (interpolate_identities(a, b, 5, way).astype(np.float64) for way in ("spherical", "linear"))
+    angles = np.arccos(np.clip((sphere[1:] * sphere[:-1]).sum(1), -1, 1))
+    np.testing.assert_allclose(angles, np.arccos(a.astype(float) @ b) / 4, rtol=1e-5)
+    np.testing.assert_allclose(sphere[2], chord[2], atol=1e-6)
+    quarter = 0.75 * a + 0.25 * b
+    np.testing.assert_allclose(chord[1], quarter / np.linalg.norm(quarter), atol=1e-6)
+    assert np.abs(sphere[1] - chord[1]).max() > 1e-4
+
+
+def test_nonsense_is_refused() -> None:
+    """One step is no way, opposite identities have no shortest one; equal ones stay where they are."""
+    a, b = ends()
+    with pytest.raises(ValueError, match="steps: expected 2 or more"):
+        interpolate_identities(a, b, 1)
+    with pytest.raises(ValueError, match="expected two that are not opposite"):
+        interpolate_identities(a, -a, 3)
+    np.testing.assert_allclose(interpolate_identities(a, a, 3), [a, a, a], atol=1e-6)

@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import pytest
+
+from models.geometry.cameras import ViewGrid, orbit
+from models.geometry.transforms import cameras_of_transforms, transforms_json
+
+
+def document(views: int = 3) -> dict:
+    cameras = ViewGrid(azimuths=views, elevations_deg=(20.0,)).cameras()
+    return transforms_json(cameras, 64, [f"view-{i}.png" for i in range(views)])
+
+
+def test_round_trip() -> None:
+    """Written to JSON and read back, cameras are the same, angles included."""
+    cameras = ViewGrid(azimuths=5).cameras()
+    written = json.dumps(transforms_json(cameras, 96, [f"{i}.png" for i in range(len(cameras))]))
+    read = cameras_of_transforms(json.loads(written))
+    np.testing.assert_allclose(read.cam2world, cameras.cam2world, atol=1e-6)
+    np.testing.assert_allclose(read.intrinsics, cameras.intrinsics, atol=1e-6)
+    np.testing.assert_allclose((read.azimuth_deg - cameras.azimuth_deg + 180) % 360 - 180, 0, atol=1e-4)
+    np.testing.assert_allclose(read.elevation_deg, cameras.elevation_deg, atol=1e-4)
+
+
+def test_the_frontal_camera_written_out() -> None:
+    """It stands at z = 2.7, x right, y up and looks along its own -z, which is OpenGL's identity rotation; the lens is
+    in pixels."""
+    made = transforms_json(orbit([0.0], [0.0]), 512, ["a.png"], {"normals_file_path": ["b.png"]})["frames"][0]
+    expected = np.eye(4)
+    expected[2, 3] = 2.7
+    np.testing.assert_allclose(made["transform_matrix"], expected, atol=1e-6)
+    assert made["fl_x"] == pytest.approx(4.2647 * 512)
+    assert (made["cx"], made["cy"], made["w"], made["h"]) == (256.0, 256.0, 512, 512)
+    assert (made["file_path"], made["normals_file_path"]) == ("a.png", "b.png")
+
+
+def test_a_lens_may_stand_once_for_all_or_as_an_angle() -> None:
+    """As instant-ngp writes it: camera_angle_x and w at the top."""
+    whole = document()
+    lens = {"w": 64, "h": 64, "camera_angle_x": 2 * np.arctan(1 / (2 * 4.2647))}
+    bare = [{"transform_matrix": frame["transform_matrix"]} for frame in whole["frames"]]
+    np.testing.assert_allclose(
+        cameras_of_transforms({**lens, "frames": bare}).intrinsics, cameras_of_transforms(whole).intrinsics, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: d.pop("frames"), "frames: expected a list of one frame or more, got none"),
+        (lambda d: d["frames"][1].pop("transform_matrix"), r"frames\[1\].transform_matrix: expected 4 rows"),
+        (lambda d: d["frames"][0].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist()), "got one that scales"),
+        (lambda d: d["frames"][0].update(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "scales or mirrors"),
+        (lambda d: d["frames"][2].update(h=32), r"frames\[2\]: expected a square picture, got w 64 and h 32"),
+        (lambda d: d["frames"][0].pop("fl_x"), r"frames\[0\]: expected w and fl_x"),
+    ],
+    ids=["no frames", "no matrix", "scaled", "mirrored", "not square", "no lens"],
+)
+def test_what_is_no_camera_is_refused(spoil, message: str) -> None:
+    """The error names the frame and the field."""
+    made = document()
+    spoil(made)
+    with pytest.raises(ValueError, match=message):
+        cameras_of_transforms(made)
+    with pytest.raises(ValueError, match="files: expected 1, one a camera, got 2"):
+        transforms_json(orbit([0.0], [0.0]), 8, ["a", "b"])
