@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
+from flows.weights_commands import app as weights_app
 from flows.workers import CallFailed, WorkerLost
 from storage.errors import ConfigError, SpinMeRoundError, environment_errors, mistakes
 from storage.files import make_folder
@@ -49,6 +50,7 @@ dataset_app = typer.Typer(help="Look at a published dataset.", no_args_is_help=T
 app.add_typer(dataset_app, name="dataset")
 screen_app = typer.Typer(help="How heads are screened.", no_args_is_help=True)
 app.add_typer(screen_app, name="screen")
+app.add_typer(weights_app, name="weights")
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
 DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")]
