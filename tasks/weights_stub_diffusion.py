@@ -48,10 +48,10 @@ def write_autoencoder(folder: Path, *, small: bool, seed: int) -> None:
     save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
 
 
-def write_text_encoder(folder: Path, *, small: bool, seed: int, pickled: bool) -> None:
+def write_text_encoder(folder: Path, *, small: bool, seed: int, pickled: bool, vocabulary: int | None = None) -> None:
     """CLIP's text encoder with the names of old: a .safetensors as Stable Diffusion has it, a .bin as Arc2Face has."""
     config = CLIPTextConfig(
-        vocab_size=_SMALL_VOCABULARY if small else 49408,
+        vocab_size=vocabulary or (_SMALL_VOCABULARY if small else 49408),
         hidden_size=768,
         intermediate_size=768 if small else 3072,
         num_hidden_layers=2 if small else 12,

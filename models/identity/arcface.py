@@ -1,9 +1,9 @@
 """ArcFace identity embeddings (Deng et al. 2019) of aligned crops, and the one embedding of a head.
 
 The network is an ONNX file in insightface's form: input [n, 3, 112, 112], output [n, 512]. insightface's own
-class runs it. A graph that shifts and scales its input itself gets pixels of 0 to 255, any other (pixel - 127.5) / 127.5;
-RGB in both cases. insightface tells the two apart by nodes that are named Sub and Mul among the first eight, which
-goes wrong where a tool renamed the nodes; here the graph itself decides.
+class runs it. A graph that shifts and scales its input itself gets pixels of 0 to 255, any other
+(pixel - 127.5) / 127.5; RGB in both cases. insightface tells the two apart by nodes that are named Sub and Mul
+among the first eight, which goes wrong where a tool renamed the nodes; here the graph itself decides.
 """
 
 from dataclasses import dataclass

@@ -39,9 +39,10 @@ class FaceDetector:
     """A detector with landmarks, in an ONNX file."""
 
     def __init__(
-        self, path: Path, params: DetectionParams = DetectionParams(), providers: tuple[str, ...] | None = None
+        self, path: Path, params: DetectionParams | None = None, providers: tuple[str, ...] | None = None
     ) -> None:
         """Raises ValueError for a file that is missing, or no detector with landmarks."""
+        params = params or DetectionParams()
         session = open_session(path, "face detector", providers)
         outputs = len(session.get_outputs())
         if outputs not in (9, 15):
