@@ -1,6 +1,8 @@
 """Fetching from a hub on the loopback: whole, resumed, refused."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +110,33 @@ def test_a_repository_without_the_file_is_named(hub: FakeHub, tmp_path: Path) ->
     """The hub's own answer, in a line."""
     with pytest.raises(SpinMeRoundError, match="the hub has not got it"):
         got(hub, "arc2face-encoder", tmp_path)
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+def test_the_command_asks_the_hub_of_the_environment(hub: FakeHub, tmp_path: Path, offline: bool) -> None:
+    """HF_ENDPOINT says where the hub is; HF_HUB_OFFLINE forbids to ask it, which is told in a line."""
+    environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": str(int(offline))}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from flows.cli import main; main()",
+            "weights",
+            "fetch",
+            "arcface",
+            "--to",
+            str(tmp_path),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    place = part("arcface").place(tmp_path)
+    assert place.exists() != offline
+    assert done.returncode == (2 if offline else 0), done.stderr
+    if offline:
+        assert "error: FoivosPar/Arc2Face: the hub cannot be reached" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert hub.gets == []
+    else:
+        assert part("arcface").licence in done.stdout
