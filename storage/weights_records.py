@@ -29,7 +29,10 @@ def checksums(weights: Path) -> dict[str, str]:
     elif weights.is_dir():
         files = sorted(path for path in weights.rglob("*") if path.is_file() and not _aside(path, weights))
     else:
-        raise SpinMeRoundError(f"cannot fingerprint {weights}: expected a file or a folder, found nothing")
+        raise SpinMeRoundError(
+            f"cannot fingerprint {weights}: expected a file or a folder, found nothing; "
+            "'spinmeround weights check' with the profile tells how to get it"
+        )
     return {path.relative_to(weights.parent).as_posix(): _sha256(path) for path in files}
 
 

@@ -4,7 +4,7 @@ A part that is looked at for the first time gets its SHA-256 recorded beside it;
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ class Use:
     name: str
     field: str
     place: Path | None
+    sha256: str | None = None
+    """What the profile itself says that the file must be; PanoHead's pickle is not opened otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,8 @@ def _uses(profile: Any) -> Iterator[Use]:
     if "checkout" in options:
         yield _at("panohead-checkout", "generator.options.checkout", options["checkout"])
     if "network" in options:
-        yield _at("panohead", "generator.options.network", options["network"])
+        network = _at("panohead", "generator.options.network", options["network"])
+        yield replace(network, sha256=options.get("sha256") or None)
     if profile.score.recognition != "none":
         yield _one("recognition", "arcface", "score.recognition", profile.score.recognition)
     if profile.embed.landmarks != "generator" and profile.embed.pack:
@@ -99,7 +102,13 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
             return Finding(use=use, state="here", seen=seen)
         first = not record_path(use.place).is_file()
         fingerprint = record(use.place)
+        if use.sha256 not in (None, fingerprint):
+            raise SpinMeRoundError(
+                f"{use.place}: the profile names the SHA-256 {use.sha256}, the file has {fingerprint}"
+            )
     except SpinMeRoundError as error:
         return Finding(use=use, state="wrong", seen=str(error), command=command)
+    if use.name == "panohead" and use.sha256 is None:
+        seen += f"; to trust it: --set generator.options.sha256={fingerprint}"
     seen += f"; SHA-256 {fingerprint[:12]}, {'recorded' if first else 'as recorded'}"
     return Finding(use=use, state="here", seen=seen)

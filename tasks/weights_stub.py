@@ -12,21 +12,24 @@ from pathlib import Path
 
 from storage.errors import ConfigError, environment_errors
 from storage.files import fsync, make_folder, owned_folder, write_atomic
+from storage.hashing import sha256_file
+from storage.weights_registry import part
 
 PROFILE = "panohead-stub.toml"
+_PANOHEAD = part("panohead").path
 Write = Callable[[Path], None]
 
 
 def write_stubs(folder: Path, *, small: bool, panohead_checkout: Path | None, seed: int) -> Iterator[Path]:
     """Write what is missing below `folder`, part by part, and yield each path when it is there.
 
-    Raises ConfigError where `folder` is a file or holds stubs of the other size.
+    Raises ConfigError where `folder` is a file or holds stubs of another size or seed, or the checkout is none.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder for the weights, found a file")
-    text = _profile(folder.absolute(), small=small, checkout=panohead_checkout)
+    title = f"# Random numbers instead of weights ({'small' if small else 'full size'}, seed {seed}): only to rehearse."
     profile = folder / PROFILE
-    if profile.is_file() and profile.read_text() != text:
+    if profile.is_file() and not profile.read_text().startswith(title):
         raise ConfigError(f"{profile}: it was written with other options; choose another folder or remove this one")
     with environment_errors(folder):
         make_folder(folder)
@@ -34,8 +37,12 @@ def write_stubs(folder: Path, *, small: bool, panohead_checkout: Path | None, se
             if not (folder / name).exists():
                 _write(folder, name, write)
                 yield folder / name
-        if not profile.is_file():
-            write_atomic(profile, text.encode())
+        before, now = (
+            f"{title}\n{_profile(folder.absolute(), small=small, checkout=checkout)}"
+            for checkout in (None, panohead_checkout)
+        )
+        if not profile.is_file() or (before != now and profile.read_text() == before):
+            write_atomic(profile, now.encode())
             yield profile
 
 
@@ -67,9 +74,6 @@ def _writers(*, small: bool, checkout: Path | None, seed: int) -> dict[str, Writ
     if checkout is not None:
         writers[_PANOHEAD] = partial(_panohead, checkout=checkout, small=small, seed=of("panohead"))
     return writers
-
-
-_PANOHEAD = "easy-khair-180-gpc0.8-trans10-025000.pkl"
 
 
 def _recognition(path: Path, *, blocks: tuple[int, ...], small: bool, seed: int) -> None:
@@ -111,7 +115,9 @@ def _alexnet(path: Path, *, small: bool, seed: int) -> None:
 
 
 def _panohead(path: Path, *, checkout: Path, small: bool, seed: int) -> None:
-    raise ConfigError("pending")
+    from panohead_bridge.panohead import write_stub
+
+    write_stub(checkout, path, small=small, seed=seed)
 
 
 def _profile(folder: Path, *, small: bool, checkout: Path | None) -> str:
@@ -122,7 +128,9 @@ def _profile(folder: Path, *, small: bool, checkout: Path | None) -> str:
         "evaluate": {"lpips_weights": folder / "alexnet-owt-7be5be79.pth"},
     }
     if checkout is not None:
-        tables["generator.options"] = {"checkout": checkout.absolute(), "network": folder / _PANOHEAD}
+        network = folder / _PANOHEAD
+        options = {"checkout": checkout.absolute(), "network": network, "sha256": sha256_file(network)}
+        tables["generator.options"] = options
     if small:
         from tasks.weights_stub_diffusion import prompt_tokens
 
@@ -132,7 +140,7 @@ def _profile(folder: Path, *, small: bool, checkout: Path | None) -> str:
         tables["train.unet"] = {"sample_size": 8, "block_out_channels": [32, 64, 64, 64], "layers_per_block": 1}
         tables["train.text_encoder"] = {"feed_forward": 768, "layers": 2, "vocabulary": 1024}
         tables["train.text_encoder.prompt"] = tokens.model_dump(mode="json")
-    lines = ["# Random numbers in place of the weights: for rehearsals, for nothing else.", 'extends = "panohead"']
+    lines = ['extends = "panohead"']
     for table, values in tables.items():
         lines += ["", f"[{table}]", *(f"{field} = {_toml(value)}" for field, value in values.items())]
     return "\n".join(lines) + "\n"

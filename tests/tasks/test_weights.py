@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,15 @@ def test_loaders_of_missing_parts_ask_nobody(tmp_path: Path, monkeypatch: pytest
     (absent / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     with pytest.raises(OSError, match="absent"):
         load_autoencoder(absent / "vae")
+
+
+def test_panohead_s_pickle_is_not_opened_and_its_hash_is_told(tmp_path: Path) -> None:
+    """A pickle that would run code is looked at by its hash alone; another hash than the profile's is wrong."""
+    pickled = tmp_path / "network.pkl"
+    pickled.write_bytes(b"\x80\x04cos\nabort\n)R.")
+    sha256 = hashlib.sha256(pickled.read_bytes()).hexdigest()
+    use = Use(name="panohead", field="generator.options.network", place=pickled)
+    assert f"to trust it: --set generator.options.sha256={sha256}" in check(use).seen
+    assert check(replace(use, sha256=sha256)).state == "here"
+    found = check(replace(use, sha256="0" * 64))
+    assert (found.state, "the profile names the SHA-256" in found.seen) == ("wrong", True)
