@@ -1,7 +1,7 @@
 """`spinmeround align`: a photograph cut and labelled as PanoHead's pictures are."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,14 +21,12 @@ def align(
     ] = None,
     pack: Annotated[Path | None, typer.Option(help="Folder of an InsightFace pack that finds the face.")] = None,
     side: Annotated[int, typer.Option(min=32, max=4096, help="Of the picture, in pixels.")] = 512,
-    border: Annotated[str, typer.Option(help="What lies outside of the photo: white or blurred.")] = "white",
+    border: Annotated[Literal["white", "blurred"], typer.Option(help="What lies outside of the photo.")] = "white",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the files.")] = False,
 ) -> None:
     """Cut a photo of a face as PanoHead's pictures are, and tell the camera where the pose can be found."""
     from tasks.align import LEAST_SIDE, align_photo, parse_landmarks, read_photo, write_aligned
 
-    if border not in ("white", "blurred"):
-        raise ConfigError(f"--border: expected white or blurred, got {border!r}")
     if to.suffix.lower() != ".png":
         raise ConfigError(f"--to: expected the name of a .png, got {to}")
     for path in (to, to.with_suffix(".json")):

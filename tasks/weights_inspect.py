@@ -147,7 +147,7 @@ def _folder(place: Path) -> str:
 
 
 def _stable_diffusion(place: Path) -> str:
-    parts = {
+    parts: dict[str, Callable[[Path], str]] = {
         "unet": partial(_diffusers, "UNet2DConditionModel"),
         "vae": partial(_diffusers, "AutoencoderKL"),
         "text_encoder": _text_encoder,
