@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows import align_commands
+from flows import align_commands, rehearse_commands
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
@@ -53,6 +53,7 @@ screen_app = typer.Typer(help="How heads are screened.", no_args_is_help=True)
 app.add_typer(screen_app, name="screen")
 app.add_typer(weights_app, name="weights")
 align_commands.register(app)
+rehearse_commands.register(app)
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
 DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")]
