@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from storage.files import flocked, fsync, make_folder
 from storage.hashing import sha256_file
-from storage.weights_records import record
-from storage.weights_registry import Hub, Part
+from storage.weights_records import checksums, read_record, record, record_path
+from storage.weights_registry import Hub, Part, missing_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -29,12 +29,22 @@ def fetch(part: Part, folder: Path, say: Callable[[str], None] = print, endpoint
     if not isinstance(part.source, Hub):
         place = part.place(folder)
         raise ConfigError(f"{part.name} is not on the hub, and its terms are to be read first: {part.command(place)}")
-    home = folder / part.source.home
+    home, place = folder / part.source.home, part.place(folder)
+    if _as_recorded(part, place):
+        say(f"{place}: here already")
+        return place
     with environment_errors(home):
         make_folder(home)
         _fetch_files(part.source, home, say, endpoint)
-    record(part.place(folder))
-    return part.place(folder)
+    record(place)
+    return place
+
+
+def _as_recorded(part: Part, place: Path) -> bool:
+    """Whether all is here as it was at first use; then a newer commit of the hub is none of our business."""
+    if any(missing_files(part, place)) or not record_path(place).is_file():
+        return False
+    return checksums(place) == read_record(place)
 
 
 def _fetch_files(source: Hub, home: Path, say: Callable[[str], None], endpoint: str | None) -> None:

@@ -51,7 +51,7 @@ class Part:
     path: str
     files: tuple[str, ...] = ()
     field: str
-    """The field of a profile that points at a local copy."""
+    """The field of a profile that points at a local copy; empty where none does."""
 
     def place(self, folder: Path = WEIGHTS_FOLDER) -> Path:
         """Where the part belongs below a weights folder."""
@@ -63,7 +63,7 @@ class Part:
             return self.source.how.format(path=place, folder=place.parent)
         folder = self.folder_of(place)
         at = "" if folder == WEIGHTS_FOLDER or folder is None else f" --to {folder}"
-        moved = f" && --set {self.field}={self.place()}" if folder is None else ""
+        moved = f", then --set {self.field}={self.place()}" if folder is None else ""
         return f"spinmeround weights fetch {self.name}{at}{moved}"
 
     def folder_of(self, place: Path) -> Path | None:
@@ -175,7 +175,7 @@ PARTS: tuple[Part, ...] = (
         source=_sd15(*_SD_FOLDER),
         path="stable-diffusion-v1-5",
         files=_SD_FOLDER,
-        field="train.initial",
+        field="",
     ),
     Part(
         name="arc2face-unet",
@@ -184,7 +184,7 @@ PARTS: tuple[Part, ...] = (
         source=_arc2face("arc2face/config.json", "arc2face/diffusion_pytorch_model.safetensors"),
         path="arc2face/arc2face",
         files=_VAE,
-        field="train.initial",
+        field="",
     ),
     Part(
         name="arc2face-encoder",
@@ -193,7 +193,7 @@ PARTS: tuple[Part, ...] = (
         source=_arc2face("encoder/config.json", "encoder/pytorch_model.bin"),
         path="arc2face/encoder",
         files=("config.json", "pytorch_model.bin|model.safetensors"),
-        field="train.initial",
+        field="",
     ),
     Part(
         name="lpips-alexnet",

@@ -62,16 +62,8 @@ def _uses(profile: Any) -> Iterator[Use]:
         yield _pack("embed.pack", profile.embed.pack)
     yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)
     yield _one("autoencoder", "sd15-vae", "encode.autoencoder", profile.encode.autoencoder)
-    yield from _initial(getattr(profile.train, "initial", None))
     if profile.evaluate.lpips_weights:
         yield _at("lpips-alexnet", "evaluate.lpips_weights", profile.evaluate.lpips_weights)
-
-
-def _initial(initial: Any) -> Iterator[Use]:
-    """What a training begins with: the networks that its section names."""
-    for field, name in (("unet", "arc2face-unet"), ("text_encoder", "arc2face-encoder")):
-        if value := getattr(initial, field, None):
-            yield _at(name, f"train.initial.{field}", value)
 
 
 def _one(shipped: str, name: str, field: str, value: str) -> Use:

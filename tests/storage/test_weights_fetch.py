@@ -54,8 +54,10 @@ def test_what_is_there_is_not_fetched_again(hub: FakeHub, tmp_path: Path) -> Non
     """A second fetch transfers nothing; a file that was damaged meanwhile is fetched again before it is recorded."""
     place = got(hub, "arc2face-unet", tmp_path)
     hub.gets.clear()
+    hub.files[f"{REPOSITORY}/arc2face/config.json"] = b"{ }"  # a newer commit
     got(hub, "arc2face-unet", tmp_path)
     assert hub.gets == []
+    hub.files[f"{REPOSITORY}/arc2face/config.json"] = b"{}"
     (place / "config.json").write_bytes(b"[]")
     got(hub, "arc2face-unet", tmp_path)
     assert hub.gets == [("arc2face/config.json", None)]
