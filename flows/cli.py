@@ -13,12 +13,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows import preview, sampling_commands
+from flows import align_commands, preview, rehearse_commands, sampling_commands
 from flows.dataset_commands import dataset_app
 from flows.options import RunOptions, run_command
 from flows.progress import shown_progress
 from flows.server import configure, engine_server
 from flows.store_commands import store_app
+from flows.weights_commands import app as weights_app
 from flows.workers import CallFailed, WorkerLost
 from storage.errors import SpinMeRoundError, mistakes
 
@@ -53,6 +54,9 @@ app.add_typer(screen_app, name="screen")
 app.add_typer(store_app, name="store")
 preview.register(app)
 sampling_commands.register(app)
+app.add_typer(weights_app, name="weights")
+align_commands.register(app)
+rehearse_commands.register(app)
 
 RetryOption = Annotated[bool, typer.Option("--retry-quarantined", help="Try the heads again that failed for good.")]
 

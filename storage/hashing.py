@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.errors import SpinMeRoundError, StoreError
+from storage.errors import StoreError
 
 
 def canonical_json(value: Any) -> bytes:
@@ -31,16 +31,3 @@ def sha256_file(path: Path) -> str:
 def sha256_listing(checksums: Mapping[str, str]) -> str:
     """One digest for many files: SHA-256 of the canonical list of (name, SHA-256), sorted by name."""
     return sha256_json(sorted(checksums.items()))
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of the content of a file, or of all files of a folder with their names.
-
-    Names of the folder itself, times and permissions don't count. Raises SpinMeRoundError where nothing is.
-    """
-    if path.is_file():
-        return sha256_file(path)
-    if not path.is_dir():
-        raise SpinMeRoundError(f"cannot fingerprint {path}: expected a file or a folder, found nothing")
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return sha256_listing({file.relative_to(path).as_posix(): sha256_file(file) for file in files})

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from storage.errors import SpinMeRoundError, environment_errors
 from storage.files import write_atomic
-from storage.hashing import fingerprint
 from storage.manifests import RelativeName, Sha256
+from storage.weights_records import fingerprint
 
 __all__ = ["EmbeddedWeights", "embedded_weights", "fingerprint", "list_embedded", "record_embedded"]
 

@@ -1,33 +1,49 @@
 """Embed: the ArcFace identity of a head, from its frontal views.
 
-Artifact: `identity.npz` with identity (512,), the L2-normalised mean over the accepted views, and
-identity_views (view, 512), NaN where a view is not accepted.
+Artifact: `identity.npz` with identity (512,), the L2-normalised mean over the accepted views; identity_views
+(view, 512), NaN where a view is not accepted; frontal_views and views_without_face, how many were looked at and how
+many of them were skipped since they show no face; landmarks, "generator" or "detector".
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float32, UInt8
 from pydantic import Field
 
-from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head
+from models.identity.alignment import project_landmarks
+from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_views
+from models.identity.detection import DetectionParams, FaceDetector
 from storage.dataset import read_pictures
+from storage.errors import ConfigError
 from storage.weights import embedded_weights, fingerprint
+from tasks.packs import open_pack
 from tasks.stage import Stage, StageJob, StageParams
 
 
 class EmbedParams(StageParams):
-    """Which views count as frontal, and the recognition network."""
+    """Which views count as frontal, the recognition network, and how faces are found."""
 
     frontal: FrontalViews = Field(FrontalViews(), description="The views that are embedded")
-    recognition: str = Field("embedded", description="'embedded', or the path of an ArcFace ONNX file")
+    recognition: str = Field(
+        "embedded", description="'embedded', or the path of an ArcFace ONNX file or of an InsightFace pack with one"
+    )
+    landmarks: Literal["auto", "generator", "detector"] = Field(
+        "auto", description="Whose landmarks faces are aligned by; auto: the generator's where it knows them"
+    )
+    pack: str = Field("", description="Folder of an InsightFace pack, whose detector finds faces")
+    detection: DetectionParams = DetectionParams()
 
 
 def recognition_path(recognition: str) -> Path:
-    """The ONNX file of a recognition network: 'embedded', or its own path."""
-    return embedded_weights("recognition") if recognition == "embedded" else Path(recognition)
+    """The ONNX file of a recognition network: 'embedded', its own path, or a pack that has one."""
+    if recognition == "embedded":
+        return embedded_weights("recognition")
+    path = Path(recognition)
+    return open_pack(path).only_recognition if path.is_dir() else path
 
 
 @lru_cache(maxsize=2)
@@ -36,22 +52,66 @@ def cached_embedder(path: Path) -> ArcFaceEmbedder:
     return ArcFaceEmbedder(path)
 
 
+@lru_cache(maxsize=2)
+def cached_detector(path: Path, params: DetectionParams) -> FaceDetector:
+    """The detector in a file, loaded once a process."""
+    return FaceDetector(path, params)
+
+
+def detector_path(params: EmbedParams) -> Path | None:
+    """The file of the detector, None where the profile wants or names none. Raises ConfigError for a broken pack."""
+    if params.landmarks == "generator" or (params.landmarks == "auto" and not params.pack):
+        return None
+    if not params.pack:
+        raise ConfigError("embed.pack: expected the folder of an InsightFace pack, since embed.landmarks is 'detector'")
+    return open_pack(Path(params.pack)).detector
+
+
 def _weights(sections: Mapping[str, Any]) -> str:
-    return fingerprint(recognition_path(sections["embed"].recognition))
+    params = sections["embed"]
+    recognition, detector = fingerprint(recognition_path(params.recognition)), detector_path(params)
+    return recognition if detector is None else f"{recognition} detector {fingerprint(detector)}"
 
 
 def _make(job: StageJob) -> None:
-    params = job.sections["embed"]
+    params, cameras = job.sections["embed"], job.sections["views"].cameras()
     with np.load(job.inputs["sample"] / "identity.npz", allow_pickle=False) as arrays:
-        if "landmarks" not in arrays:
-            raise ValueError(f"{job.head.id}: expected the generator's five landmarks to align faces by, found none")
-        landmarks = arrays["landmarks"]
+        known = arrays["landmarks"] if "landmarks" in arrays and params.landmarks != "detector" else None
     rgb = read_pictures(job.inputs["render"], "rgb")["rgb"]
-    embedder, cameras = cached_embedder(recognition_path(params.recognition)), job.sections["views"].cameras()
-    head = embed_head(embedder, rgb, cameras, landmarks, params.frontal)
-    np.savez(job.out / "identity.npz", identity=head.identity, identity_views=head.views)
+    frontal = params.frontal.select(cameras)
+    if known is not None:
+        positions = project_landmarks(cameras, known, rgb.shape[1])
+    else:
+        positions = _detected(job.head.id, params, rgb, frontal)
+    head = embed_views(cached_embedder(recognition_path(params.recognition)), rgb, positions, frontal)
+    np.savez(
+        job.out / "identity.npz",
+        identity=head.identity,
+        identity_views=head.views,
+        frontal_views=int(frontal.sum()),
+        views_without_face=head.without_face,
+        landmarks="detector" if known is None else "generator",
+    )
+
+
+def _detected(
+    head: str, params: EmbedParams, rgb: UInt8[np.ndarray, "view h w 3"], frontal: Bool[np.ndarray, " view"]
+) -> Float32[np.ndarray, "view 5 2"]:
+    """Landmarks of the largest face of each frontal view, NaN for the others and where there is none."""
+    path = detector_path(params)
+    if path is None:
+        raise ConfigError(
+            f"{head}: its generator knows no landmarks; expected a detector: name the folder of an InsightFace pack "
+            "by embed.pack"
+        )
+    detector = cached_detector(path, params.detection)
+    positions = np.full((len(rgb), 5, 2), np.nan, np.float32)
+    for view in np.flatnonzero(frontal):
+        if face := detector.largest(rgb[view]):
+            positions[view] = face.landmarks
+    return positions
 
 
 EMBED = Stage(
-    name="embed", version=1, reads=("views", "embed"), inputs=("sample", "render"), weights=_weights, make=_make
+    name="embed", version=2, reads=("views", "embed"), inputs=("sample", "render"), weights=_weights, make=_make
 )

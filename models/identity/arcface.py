@@ -1,23 +1,26 @@
 """ArcFace identity embeddings (Deng et al. 2019) of aligned crops, and the one embedding of a head.
 
 The network is an ONNX file in insightface's form: input [n, 3, 112, 112], output [n, 512]. insightface's own
-class runs it, and decides by the graph how pixels are scaled: where nodes named Sub and Mul are among the first
-eight, the graph scales by itself and gets 0 to 255, otherwise it gets (pixel - 127.5) / 127.5. RGB in both cases.
+class runs it. A graph that shifts and scales its input itself gets pixels of 0 to 255, any other
+(pixel - 127.5) / 127.5; RGB in both cases. insightface tells the two apart by nodes that are named Sub and Mul
+among the first eight, which goes wrong where a tool renamed the nodes; here the graph itself decides.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import onnx
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from jaxtyping import Bool, Float, Float32, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.geometry.cameras import Cameras
 from models.identity.alignment import CROP_SIDE, align_faces, landmarks_inside, project_landmarks
+from models.identity.onnx_sessions import open_session
 
 EMBEDDING_SIZE = 512
+_SCALING = {"Sub": "shift", "Add": "shift", "Mul": "scaling", "Div": "scaling"}
 
 
 class FrontalViews(BaseModel):
@@ -42,7 +45,13 @@ class HeadIdentity:
 
     identity: Float32[np.ndarray, "512"]
     views: Float32[np.ndarray, "view 512"]
+    frontal: Bool[np.ndarray, " view"]
     accepted: Bool[np.ndarray, " view"]
+
+    @property
+    def without_face(self) -> int:
+        """Frontal views that were skipped, since they show no whole face."""
+        return int((self.frontal & ~self.accepted).sum())
 
 
 class ArcFaceEmbedder:
@@ -54,8 +63,10 @@ class ArcFaceEmbedder:
         Raises:
             ValueError: if the file is missing, is no ONNX network, or has not ArcFace's input and output.
         """
-        self._network = ArcFaceONNX(str(path), session=_session(path, providers or _default_providers()))
+        self._network = ArcFaceONNX(str(path), session=open_session(path, "ArcFace network", providers))
         _check_signature(path, self._network.input_shape, self._network.output_shape)
+        middle, scale = (0.0, 1.0) if _scaled_inside(path) else (127.5, 127.5)
+        self._network.input_mean, self._network.input_std = middle, scale
         fixed = self._network.input_shape[0]
         self.batch_size = fixed if isinstance(fixed, int) else batch_size
 
@@ -112,27 +123,56 @@ def embed_head(
         ValueError: if no view is accepted.
     """
     positions = project_landmarks(cameras, landmarks, rgb.shape[1])
-    accepted = frontal.select(cameras) & landmarks_inside(positions, rgb.shape[1])
-    views = np.full((len(cameras), EMBEDDING_SIZE), np.nan, np.float32)
-    views[accepted] = embedder.embed(align_faces(rgb[accepted], positions[accepted]))
-    return HeadIdentity(identity=mean_identity(views, accepted), views=views, accepted=accepted)
+    return embed_views(embedder, rgb, positions, frontal.select(cameras))
 
 
-def _session(path: Path, providers: tuple[str, ...]) -> onnxruntime.InferenceSession:
-    if not path.is_file():
-        raise ValueError(f"ArcFace network: expected an ONNX file, found nothing at {path}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise ValueError(f"ArcFace network: {path} cannot be loaded by onnxruntime: {error}") from error
+def embed_views(
+    embedder: ArcFaceEmbedder,
+    rgb: UInt8[np.ndarray, "view height width 3"],
+    landmarks: Float32[np.ndarray, "view 5 2"],
+    frontal: Bool[np.ndarray, " view"],
+) -> HeadIdentity:
+    """The identity of a head from its pictures and the landmarks in them, in pixels; NaN where a view shows no face.
+
+    A view is accepted where it is frontal and all five landmarks are inside of the picture.
+
+    Raises:
+        ValueError: if no view is accepted.
+    """
+    accepted = frontal & landmarks_inside(landmarks, rgb.shape[1])
+    if not accepted.any():
+        raise ValueError(
+            f"identity: no frontal view shows a face ({int(frontal.sum())} were looked at); "
+            "allow larger angles or leave this head out"
+        )
+    views = np.full((len(rgb), EMBEDDING_SIZE), np.nan, np.float32)
+    views[accepted] = embedder.embed(align_faces(rgb[accepted], landmarks[accepted]))
+    return HeadIdentity(identity=mean_identity(views, accepted), views=views, frontal=frontal, accepted=accepted)
 
 
-def _default_providers() -> tuple[str, ...]:
-    available = onnxruntime.get_available_providers()
-    return tuple(name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available)
+def _scaled_inside(path: Path) -> bool:
+    """Whether a graph scales pixels itself: it subtracts and multiplies by constants before anything else.
+
+    Raises:
+        ValueError: if it does one without the other, so that how it wants its pixels cannot be told.
+    """
+    graph = onnx.load(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    inputs = [value.name for value in graph.input if value.name not in constants]
+    done, current = set(), inputs[0]
+    while (node := next((each for each in graph.node if current in each.input), None)) is not None:
+        scaling = node.op_type in _SCALING and all(name in constants for name in node.input if name != current)
+        if not scaling and node.op_type not in ("Cast", "Identity"):
+            break
+        done |= {_SCALING[node.op_type]} if scaling else set()
+        current = node.output[0]
+    if len(done) == 1:
+        raise ValueError(
+            f"ArcFace network: {path} begins with a {next(iter(done))} by constants alone, expected to shift and scale "
+            "pixels or neither; it cannot be told which pixels it wants"
+        )
+    return bool(done)
 
 
 def _check_signature(path: Path, taken: list[int | str | None], given: list[int | str | None]) -> None:

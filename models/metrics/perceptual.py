@@ -49,15 +49,14 @@ class Lpips:
         Raises:
             ValueError: if they are not those of this backbone.
         """
-        with torch.device("meta"):
-            wanted = _BACKBONES[net](weights=None).features.state_dict()
-        given = {name.removeprefix("features."): t for name, t in backbone.items() if name.startswith("features.")}
-        if {name: t.shape for name, t in given.items()} != {name: t.shape for name, t in wanted.items()}:
+        used = {name: tensor for name, tensor in backbone.items() if name.startswith("features.")}
+        if {name: tuple(tensor.shape) for name, tensor in used.items()} != backbone_shapes(net):
             raise ValueError(f"lpips.{net}: expected the tensors features.* of torchvision's {net}, got others")
         with warnings.catch_warnings():
             # lpips builds torchvision's networks by an argument that torchvision warns about
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
             self._model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).requires_grad_(False)
+        given = {name.removeprefix("features."): tensor for name, tensor in used.items()}
         # lpips cuts the classifier into slices, whose layers keep their numbers in the classifier as names
         slices = (layer for name, layer in self._model.net.named_children() if name.startswith("slice"))
         for layer in slices:
@@ -71,6 +70,13 @@ class Lpips:
         return np.array([self._model(a[None], b[None]).item() for a, b in pairs], np.float64).reshape(batch)
 
 
+def backbone_shapes(net: LpipsNet) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the backbone's tensors that LPIPS uses."""
+    with torch.device("meta"):
+        features = _BACKBONES[net](weights=None).features.state_dict()
+    return {f"features.{name}": tuple(tensor.shape) for name, tensor in features.items()}
+
+
 def make_lpips(weights: Path | None, net: LpipsNet = "alex") -> Lpips | Missing:
     """LPIPS with the backbone in the file `weights`, or Missing where there is no such file.
 
@@ -78,10 +84,11 @@ def make_lpips(weights: Path | None, net: LpipsNet = "alex") -> Lpips | Missing:
         ValueError: if the file is there but does not hold this backbone.
     """
     file_name = _FILES[net].rsplit("/", 1)[-1]
+    advice = f"(torchvision's {file_name}; 'spinmeround weights list' tells how to get it)"
     if weights is None:
-        return Missing(f"no weights of the {net} backbone are given (torchvision's {file_name})")
+        return Missing(f"no weights of the {net} backbone are given {advice}")
     if not weights.is_file():
-        return Missing(f"no weights of the {net} backbone at {weights} (torchvision's {file_name})")
+        return Missing(f"no weights of the {net} backbone at {weights} {advice}")
     if weights.suffix == ".safetensors":
         return Lpips(net, load_file(weights))
     # the file is there, so torch.hub only reads it, without running code from the pickle

@@ -122,9 +122,9 @@ def test_verify_and_repair(run):
     """Damage is told with status 1, moved aside by repair, and then gone."""
     assert "14 artifacts checked, all whole" in run("store", "verify")
     key = run.session.keys["tiny-000000"]["render"]
-    (run.session.store.path("render", key) / "views.npz").write_bytes(b"x")
+    (run.session.store.path("render", key) / "zarr.json").write_bytes(b"x")
     told = run("store", "verify", status=1)
-    assert f"render/{key[:12]}: views.npz: expected" in told
+    assert f"render/{key[:12]}: zarr.json: expected" in told
     assert "spinmeround store repair --profile tiny.toml" in told
     assert "spinmeround build --profile tiny.toml" in run("store", "repair")
     assert not run.session.store.has("render", key)

@@ -1,9 +1,11 @@
 import numpy as np
+import onnx
 import pytest
+from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from pydantic import ValidationError
 
 from models.geometry.cameras import ViewGrid, orbit
-from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head, mean_identity
+from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head, embed_views, mean_identity
 from tests.models.identity.networks import write_network
 
 FACE = np.array([[-0.06, 0.05, 0.2], [0.06, 0.05, 0.2], [0, 0, 0.25], [-0.05, -0.06, 0.2], [0.05, -0.06, 0.2]])
@@ -131,3 +133,51 @@ def test_unknown_limits_are_refused():
     """The configuration names a field that it does not have."""
     with pytest.raises(ValidationError, match="azimuth"):
         FrontalViews(azimuth=3)
+
+
+def rename_nodes(path, names):
+    """The same graph with other names of its first nodes."""
+    model = onnx.load(path)
+    for node, name in zip(model.graph.node, names, strict=False):
+        node.name = name
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("scaled_inside", "names"),
+    [(True, ["first", "second"]), (False, ["Sub_of_a_model", "Mul_of_a_model"])],
+    ids=["renamed Sub and Mul", "other nodes named so"],
+)
+def test_pixels_are_scaled_once_whatever_nodes_are_called(tmp_path, crops, scaled_inside, names):
+    """insightface goes by the names, and would scale twice or not at all; the graph itself is right."""
+    path, weight = write_network(tmp_path / "r.onnx", scaled_inside=scaled_inside)
+    rename_nodes(path, names)
+    assert (ArcFaceONNX(str(path)).input_mean == 0.0) != scaled_inside
+    np.testing.assert_allclose(ArcFaceEmbedder(path).embed(crops), expected_embeddings(crops, weight), atol=1e-5)
+
+
+def test_a_graph_that_scales_by_halves_is_refused(tmp_path):
+    """Where pixels are shifted and not scaled, nobody can tell what the network wants."""
+    path, _ = write_network(tmp_path / "r.onnx", scaled_inside=True)
+    model = onnx.load(path)
+    mul = model.graph.node[1]
+    model.graph.node.remove(mul)
+    model.graph.node[0].output[0] = mul.output[0]
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="begins with a shift by constants alone"):
+        ArcFaceEmbedder(path)
+
+
+def test_views_without_a_face_are_skipped_and_counted(tmp_path):
+    """The mean is over the others; where no frontal view shows a face, there is no identity, and the error counts."""
+    path, _ = write_network(tmp_path / "r.onnx")
+    rgb = np.random.default_rng(4).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    landmarks = np.tile(np.array([[20, 24], [44, 24], [32, 36], [24, 46], [40, 46]], np.float32), (4, 1, 1))
+    landmarks[1] = np.nan
+    frontal = np.array([True, True, True, False])
+    head = embed_views(ArcFaceEmbedder(path), rgb, landmarks, frontal)
+    assert head.accepted.tolist() == [True, False, True, False]
+    assert head.without_face == 1
+    np.testing.assert_array_equal(head.identity, mean_identity(head.views, head.accepted))
+    with pytest.raises(ValueError, match=r"no frontal view shows a face \(1 were looked at\)"):
+        embed_views(ArcFaceEmbedder(path), rgb, landmarks, np.array([False, True, False, False]))

@@ -1,0 +1,50 @@
+"""`spinmeround rehearse`: what the stages of a profile cost here, and what the whole of it would."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from storage.files import owned_folder
+
+if TYPE_CHECKING:
+    from tasks.rehearse import StageCost
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(rehearse)
+
+
+def rehearse(
+    profile: Annotated[str, typer.Argument(help="Name of a profile, or a .toml file; 'weights stub' writes one.")],
+    heads: Annotated[int, typer.Option(min=1, help="Heads that are made; from 2 on, loading is told apart.")] = 1,
+    views: Annotated[int, typer.Option(min=1, help="Views of each, on the ring at eye level.")] = 8,
+    gpus: Annotated[int, typer.Option(min=1, help="Devices like this one that would share the whole.")] = 1,
+    set: Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")] = None,
+    scratch: Annotated[Path, typer.Option(help="Folder for what is made, which is removed again.")] = Path("runs"),
+) -> None:
+    """Make a few heads by every stage of the dataset, encoding included, and reckon the whole from what they took."""
+    from flows.profile import load_profile
+    from tasks.rehearse import rehearse as stages
+
+    chosen = load_profile(profile, set or [])
+    asked = chosen.plan.heads
+    typer.echo(f"{'stage':<9}{'s a head':>10}{'peak MB':>10}{'MB a head':>11}{'hours':>10}{'GB':>10}")
+    costs: list[StageCost] = []
+    with owned_folder(scratch, ".rehearsal") as folder:
+        for cost in stages(chosen, folder, heads=heads, views=views):
+            costs.append(cost)
+            typer.echo(_row(cost, asked, gpus))
+            for failed in cost.failed:
+                typer.echo(f"{'':<9}{failed}", err=True)
+    hours, size = sum(cost.hours(asked, gpus) for cost in costs), sum(cost.gigabytes(asked) for cost in costs)
+    peak = max(cost.peak_bytes for cost in costs) / 1e6
+    typer.echo(f"{'whole':<9}{'':>10}{peak:>10.0f}{'':>11}{hours:>10.2f}{size:>10.2f}")
+    typer.echo(f"whole: {asked} heads of {chosen.views.views} views, on {gpus} of the device that was used here")
+
+
+def _row(cost: "StageCost", heads: int, devices: int) -> str:
+    took, size = cost.seconds_per_head, cost.bytes_per_head * cost.growth / 1e6
+    row = f"{cost.stage:<9}{took:>10.2f}{cost.peak_bytes / 1e6:>10.0f}{size:>11.2f}"
+    return f"{row}{cost.hours(heads, devices):>10.2f}{cost.gigabytes(heads):>10.2f}"

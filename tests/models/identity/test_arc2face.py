@@ -1,0 +1,89 @@
+"""The conditioner against Arc2Face's published arithmetic, on an encoder of full width in the published files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import CLIPTextModel
+
+from models.identity.conditioning import IdentityConditioner
+from models.identity.prompt import PromptTokens
+from tasks.weights_stub_diffusion import write_text_encoder
+
+HEADS = 12
+
+
+def published_arithmetic(tensors: dict[str, Tensor], embedding: Tensor) -> Tensor:
+    """Arc2Face's states for one identity, from the published tensors alone, written down in plain operations.
+
+    Token embeddings of the prompt; the row of `id` becomes the embedding and zeros; positions are added; then CLIP's
+    layers (pre-norm, quick GELU) in which a token attends to itself and those before; the final normalisation.
+    """
+    weights = {name.removeprefix("text_model."): tensor.double() for name, tensor in tensors.items()}
+    prompt = PromptTokens().prompt()
+    state = weights["embeddings.token_embedding.weight"][prompt].clone()
+    state[prompt.index(1014)] = torch.cat([embedding.double(), torch.zeros(768 - 512, dtype=torch.float64)])
+    state = state + weights["embeddings.position_embedding.weight"]
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers."))
+    for layer in range(layers):
+        here = f"encoder.layers.{layer}"
+        x = norm(f"{here}.layer_norm1", state)
+        q, k, v = (linear(f"{here}.self_attn.{part}_proj", x).reshape(77, HEADS, 64) for part in "qkv")
+        seen = torch.zeros(77, HEADS, 64, dtype=torch.float64)
+        for token in range(77):
+            scores = torch.einsum("hd,thd->ht", q[token], k[: token + 1]) / 8.0
+            seen[token] = torch.einsum("ht,thd->hd", scores.softmax(-1), v[: token + 1])
+        state = state + linear(f"{here}.self_attn.out_proj", seen.reshape(77, 768))
+        x = linear(f"{here}.mlp.fc1", norm(f"{here}.layer_norm2", state))
+        state = state + linear(f"{here}.mlp.fc2", x * torch.sigmoid(1.702 * x))
+    return norm("final_layer_norm", state)
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(True, id="2 layers"), pytest.param(False, id="all", marks=pytest.mark.slow)]
+)
+def encoder_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random numbers as Arc2Face's `encoder/`: config.json and pytorch_model.bin, names with `text_model.`."""
+    folder = tmp_path_factory.mktemp("arc2face") / "encoder"
+    write_text_encoder(folder, small=request.param, seed=7, pickled=True, vocabulary=49408)
+    return folder
+
+
+def identities(n: int) -> Tensor:
+    return normalize(torch.randn(n, 512, generator=torch.Generator().manual_seed(3)), dim=-1)
+
+
+def states(folder: Path, embeddings: Tensor) -> Tensor:
+    encoder = CLIPTextModel.from_pretrained(folder, local_files_only=True).eval()
+    with torch.no_grad():
+        result: Tensor = IdentityConditioner(encoder)(embeddings)
+    return result
+
+
+def test_states_equal_the_published_arithmetic(encoder_folder: Path) -> None:
+    """For one identity and for three at once, in float32 against a slow reference in float64."""
+    tensors = torch.load(encoder_folder / "pytorch_model.bin", weights_only=True)  # noqa: TID251 (its own file)
+    expected = torch.stack([published_arithmetic(tensors, embedding) for embedding in identities(3)])
+    for n in (1, 3):
+        got = states(encoder_folder, identities(n))
+        torch.testing.assert_close(got.double(), expected[:n], atol=2e-5, rtol=2e-5)
+    spread = (expected[0] - expected[1]).abs().amax(-1)
+    assert float(spread[:4].max()) == 0.0  # start, photo, of, a come before the identity
+    assert float(spread[4:].min()) > 1e-3
+
+
+def test_old_and_new_names_load_alike(encoder_folder: Path, tmp_path: Path) -> None:
+    """Saved by the library of today and read again, the encoder gives the same bits as from the published names."""
+    CLIPTextModel.from_pretrained(encoder_folder, local_files_only=True).save_pretrained(tmp_path)
+    assert torch.equal(states(tmp_path, identities(2)), states(encoder_folder, identities(2)))

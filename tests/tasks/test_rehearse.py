@@ -1,0 +1,72 @@
+"""What a rehearsal measures, and how the whole is reckoned from it."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.profile import load_profile
+from models.geometry.cameras import ViewGrid
+from storage.errors import SpinMeRoundError
+from tasks import rehearse as module
+from tasks.rehearse import StageCost, rehearse, rehearsed_views
+from tasks.stage import Head
+from tasks.stages import HEAD_STAGES
+
+SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=2"]
+
+
+def test_the_whole_is_reckoned_from_a_head_without_loading() -> None:
+    """Known numbers: 2 s a later head at an eighth of the views, 1000 heads on 4 devices."""
+    cost = StageCost(stage="render", seconds=(10.0, 2.0), peak_bytes=1, bytes_per_head=3e6, growth=8.0)
+    assert cost.seconds_per_head == 16.0
+    assert cost.hours(1000, 4) == pytest.approx(16 * 1000 / 4 / 3600)
+    assert cost.gigabytes(1000) == pytest.approx(24.0)
+    alone = StageCost(stage="render", seconds=(10.0,), peak_bytes=1, bytes_per_head=0, growth=1.0)
+    assert alone.seconds_per_head == 10.0
+
+
+def test_the_rehearsed_views_hold_the_frontal_one() -> None:
+    """They lie on the ring nearest to eye level."""
+    grid = rehearsed_views(ViewGrid(), 4)
+    assert (grid.azimuths, grid.elevations_deg) == (4, (0.0,))
+    assert grid.cameras().azimuth_deg[0] == 0
+
+
+def test_a_stage_has_its_own_time_memory_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One real stage in a process of its own; the sizes are those of its artifact."""
+    monkeypatch.setattr(module, "HEAD_STAGES", HEAD_STAGES[:1])
+    (cost,) = rehearse(load_profile("demo", SMALL[1:2]), tmp_path, heads=2, views=2)
+    assert (cost.stage, len(cost.seconds), cost.growth, cost.failed) == ("sample", 2, 1.0, ())
+    assert min(cost.seconds) > 0
+    assert 50e6 < cost.peak_bytes < 4e9
+    files = list((tmp_path / "sample").rglob("*.npz"))
+    assert cost.bytes_per_head == sum(path.stat().st_size for path in files) / 2
+
+
+def test_heads_that_fail_go_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their reasons are told and the others go on; the end is where none is left."""
+    asked = []
+
+    def results(folder: Path, stage: str, heads: list[Head], *rest: object) -> tuple[dict[str, float | str], int]:
+        asked.append([head.seed for head in heads])
+        return {head.id: "no face" if head.seed < len(asked) else 1.0 for head in heads}, 1
+
+    monkeypatch.setattr(module, "_in_own_process", results)
+    monkeypatch.setattr(module, "_size", lambda *where: 1)
+    costs = rehearse(load_profile("demo"), tmp_path, heads=2, views=2)
+    assert next(costs).failed == ("procedural-000000: no face",)
+    with pytest.raises(SpinMeRoundError, match="rehearsal: score: procedural-000001: no face; no head is left"):
+        next(costs)
+    assert asked == [[0, 1], [1]]
+
+
+@pytest.mark.slow
+def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
+    """In order, to the latents; a stage that works by views is reckoned up to all of them."""
+    profile = load_profile("demo", [*SMALL, "plan.first_seed=1"])
+    costs = {cost.stage: cost for cost in rehearse(profile, tmp_path, heads=1, views=5)}
+    assert list(costs) == [stage.name for stage in HEAD_STAGES]
+    assert costs["render"].growth == costs["encode"].growth == 25.0
+    assert costs["embed"].growth == 15.0
+    assert costs["mesh"].growth == 1.0
+    assert all(cost.bytes_per_head > 0 for cost in costs.values())
