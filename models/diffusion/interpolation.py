@@ -28,4 +28,4 @@ def interpolate_identities(
         between = (1 - t) * a + t * b
     else:
         between = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-    return (between / np.linalg.norm(between, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(between / np.linalg.norm(between, axis=-1, keepdims=True), np.float32)

@@ -88,4 +88,4 @@ def _lens(values: Mapping[str, Any], number: int) -> Float64[np.ndarray, "3 3"]:
     if values.get("h", width) != width:
         raise ValueError(f"frames[{number}]: expected a square picture, got w {width} and h {values['h']}")
     fy, cx, cy = values.get("fl_y", focal), values.get("cx", width / 2), values.get("cy", width / 2)
-    return np.array([[focal, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, width]]) / width
+    return np.asarray(np.array([[focal, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, width]]) / width, np.float64)
