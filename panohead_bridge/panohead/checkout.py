@@ -89,7 +89,7 @@ def require_trust(path: Path, sha256: str | None, trust: bool) -> str:
         )
     if sha256 is None and not trust:
         raise ConfigError(
-            f"generator.options.sha256: {path} is a pickle, and opening it runs the code in it; if you have it from "
-            f"where you trust, write sha256 = {found!r} under [generator.options], or trust = true to run any file there"
+            f"generator.options.sha256: {path} is a pickle, and opening it runs the code in it; if you trust where you "
+            f"have it from, write sha256 = {found!r} under [generator.options], or trust = true to run any file there"
         )
     return found

@@ -44,16 +44,17 @@ class PanoHead:
     @property
     def provenance(self) -> dict[str, str]:
         """What a dataset should say of where its heads come from."""
+        commit = commit_of(self._checkout)
         return {
             "network": self._network.name,
             "network_sha256": self._sha256,
-            "source_commit": commit_of(self._checkout),
+            **({"source_commit": commit} if commit else {}),
             "source_sha256": source_digest(self._checkout),
         }
 
     @cached_property
     def _process(self) -> CheckoutProcess:
-        options, opening = self.options, self.options.model_dump(mode="json", include=HEAD_OPTIONS)
+        options, opening = self.options, self.options.model_dump(mode="json", include=set(HEAD_OPTIONS))
         opening |= {"network": str(self._network), "sha256": self._sha256, "device": options.device}
         return CheckoutProcess(
             self._checkout,
@@ -71,7 +72,7 @@ class PanoHead:
         """The head of this seed, as PanoHead's scripts draw it."""
         if not 0 <= seed < 2**32:
             raise ConfigError(f"plan: expected seeds from 0 to {2**32 - 1}, as PanoHead takes them, found {seed}")
-        latent = np.random.RandomState(seed).randn(1, self._about["latent"])[0]  # noqa: NPY002  PanoHead's own stream
+        latent = np.random.RandomState(seed).randn(1, self._about["latent"])[0]
         return Identity(seed=seed, latent=latent.astype(np.float32))
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:

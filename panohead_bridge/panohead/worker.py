@@ -23,8 +23,9 @@ import time
 import traceback
 import types
 from collections import OrderedDict
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 

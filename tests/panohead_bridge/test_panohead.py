@@ -13,7 +13,10 @@ from panohead_bridge.panohead.worker import axial_depth, on_white
 from panohead_bridge.protocol import HeadGenerator
 from panohead_bridge.registry import GeneratorConfig, make_generator
 from storage.errors import ConfigError
+from tasks.generators import generator_record
 from tasks.mesh import mesh_head
+from tasks.sample import SAMPLE, SampleParams
+from tasks.stage import Head
 from tests.support.mini_panohead import CENTRE, LATENT, OFFSET, RADIUS, SIDE, calls, write_checkout, write_network
 
 FOREIGN = ("training", "metrics", "legacy", "dnnlib", "torch_utils", "camera_utils", "gui_utils")
@@ -74,7 +77,7 @@ def test_is_a_generator_and_cheap_to_make(checkout, network, place):
 @pytest.mark.parametrize("seed", [0, 5, 2**32 - 1])
 def test_seeds_are_numpys_legacy_stream(panohead, seed):
     """The latent of a seed is what PanoHead's scripts draw."""
-    expected = np.random.RandomState(seed).randn(1, LATENT)[0].astype(np.float32)  # noqa: NPY002
+    expected = np.random.RandomState(seed).randn(1, LATENT)[0].astype(np.float32)
     np.testing.assert_array_equal(panohead.sample(seed).latent, expected)
 
 
@@ -233,6 +236,25 @@ def test_fingerprint_is_of_what_changes_heads(checkout, network, tmp_path):
     (edited / "training" / "triplane.py").write_text("# edited\n")
     found.add(make(checkout=edited, network=network, trust=True).fingerprint)
     assert len(found) == 4
+
+
+def test_moving_things_makes_nothing_again(checkout, network, tmp_path):
+    """The keys of artifacts hold what decides heads, not where the checkout and the checkpoint lie, nor how fast."""
+    weights = tmp_path / "moved.pkl"
+    shutil.copy(network, weights)
+    source = shutil.copytree(checkout, tmp_path / "moved")
+    keys = set()
+    for options in (
+        {"checkout": str(checkout), "network": str(network), "trust": True},
+        {"checkout": str(source), "network": str(weights), "trust": True, "threads": 2, "device": "cpu"},
+        {"checkout": str(checkout), "network": str(network), "trust": True, "truncation_psi": 0.6},
+    ):
+        config = GeneratorConfig(name="panohead_bridge.panohead:make", options=options)
+        sections = {"generator": config, "sample": SampleParams()}
+        keys.add(SAMPLE.key(Head(id="panohead-000001", seed=1), sections, {}))
+        assert "/" not in str(generator_record(sections)["options"])
+    assert len(keys) == 2
+    assert generator_record(sections)["provenance"]["network"] == "network.pkl"
 
 
 @pytest.mark.parametrize(

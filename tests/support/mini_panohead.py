@@ -1,7 +1,7 @@
 """A checkout of PanoHead's in miniature: the same module names and call signatures, one ball for a head.
 
 The ball's place is on no axis, so that a mirrored or turned world shows. What can go wrong is on request, by files in
-the checkout: `die` (how many more times to die in `synthesis`) and `hang`. What it is called with goes to `calls.jsonl`.
+the checkout: `die` (how many more times to die in `synthesis`) and `hang`. `calls.jsonl` has what it is called with.
 """
 
 import json
@@ -17,7 +17,7 @@ BACKGROUND = (1.0, -1.0, -1.0)
 LATENT = 8
 SIDE = 64
 
-_TRIPLANE = '''
+_TRIPLANE = """
 import json, os, pathlib, time
 import torch
 
@@ -128,7 +128,7 @@ class TriPlaneGenerator(torch.nn.Module):
         centre, radius = self.ball(self.backbone.synthesis(ws, **synthesis_kwargs))
         sigma = self.decoder.net(radius - (coordinates - centre).norm(dim=-1))
         return {"sigma": sigma + torch.randn_like(sigma) * self.rendering_kwargs.get("density_noise", 0)}
-'''
+"""
 
 _LEGACY = """
 import pickle
