@@ -9,7 +9,7 @@ import pytest
 from models.geometry.cameras import Cameras, orbit, project
 from models.geometry.meshes import MeshParams
 from panohead_bridge.panohead import make
-from panohead_bridge.panohead.worker import axial_depth, on_white
+from panohead_bridge.panohead.network import axial_depth, on_white
 from panohead_bridge.protocol import HeadGenerator
 from panohead_bridge.registry import GeneratorConfig, make_generator
 from storage.errors import ConfigError

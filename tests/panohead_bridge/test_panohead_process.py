@@ -14,6 +14,7 @@ import pytest
 
 from models.geometry.cameras import orbit
 from panohead_bridge.panohead import CheckoutProcessLost, make, worker, write_stub
+from panohead_bridge.panohead import network as inside
 from storage.errors import ConfigError
 from tests.support.mini_panohead import SIDE, write_checkout, write_network, write_trap
 
@@ -141,9 +142,10 @@ def test_runs_on_another_python(checkout, network, tmp_path):
         make(checkout=checkout, network=network, trust=True, python=tmp_path / "nowhere").sample(1)
 
 
-def test_the_workers_script_is_old_python_on_its_own():
+@pytest.mark.parametrize("script", [worker, inside], ids=["worker", "network"])
+def test_what_runs_inside_is_old_python_on_its_own(script):
     """It parses as Python 3.8 and imports nothing of this project."""
-    tree = ast.parse(Path(worker.__file__).read_text(), feature_version=(3, 8))
+    tree = ast.parse(Path(script.__file__).read_text(), feature_version=(3, 8))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     ours = {"models", "panohead_bridge", "storage", "tasks", "flows", "jaxtyping", "pydantic"}
@@ -167,9 +169,9 @@ def test_without_nvcc_the_reference_path_is_taken(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
     monkeypatch.setitem(sys.modules, "torch_utils.ops", package)
     said: list[str] = []
-    worker.reference_operations("cpu", said.append)
+    inside.reference_operations("cpu", said.append)
     assert said == []
-    worker.reference_operations("cuda:0", said.append)
+    inside.reference_operations("cuda:0", said.append)
     assert len(said) == 1
     assert "bias_act: PanoHead's CUDA operation can't be compiled (nvcc is not there)" in said[0]
     assert "ninja and a CUDA toolkit" in said[0]
