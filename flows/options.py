@@ -26,6 +26,7 @@ class RunOptions:
     store: Annotated[Path | None, typer.Option("--store", help="Artifact store; else in the run's folder.")] = None
     workers: Annotated[int | None, typer.Option("--workers", help="Worker processes; else one for each core.")] = None
     shard_size: Annotated[int | None, typer.Option("--shard-size", help="Heads that one task run covers.")] = None
+    trust: Annotated[bool, typer.Option("--trust", help="Open the generator's checkpoint unseen: it runs code.")] = False
 
     def load(self) -> "tuple[Profile, Place]":
         """The profile and the place of the run; raises ConfigError."""
@@ -34,6 +35,7 @@ class RunOptions:
 
         execution = {"workers": self.workers, "shard_size": self.shard_size}
         over = [f"execution.{name}={value}" for name, value in execution.items() if value is not None]
+        over += ["generator.options.trust=true"] if self.trust else []
         place = Place(runs=str(self.runs), out=self.out and str(self.out), store=self.store and str(self.store))
         return load_profile(self.profile, [*(self.set or []), *over]), place
 
@@ -41,6 +43,7 @@ class RunOptions:
         """The line that runs another command on the same run."""
         words = ["spinmeround", name, "--profile", self.profile]
         words += [word for override in self.set or [] for word in ("--set", override)]
+        words += ["--trust"] if self.trust else []
         places = {"--runs": self.runs if self.runs != Path("runs") else None, "--out": self.out, "--store": self.store}
         words += [word for option, path in places.items() if path is not None for word in (option, str(path))]
         return shlex.join(words)
