@@ -28,6 +28,7 @@ class RunOptions:
     ] = None
     workers: Annotated[int | None, typer.Option("--workers", help="Worker processes; else one for each core.")] = None
     shard_size: Annotated[int | None, typer.Option("--shard-size", help="Heads that one task run covers.")] = None
+    trust: Annotated[bool, typer.Option("--trust", help="Open the generator's checkpoint unseen: it runs code.")] = False
 
     def load(self) -> "tuple[Profile, Place]":
         """The profile and the place of the run; raises ConfigError."""
@@ -36,6 +37,7 @@ class RunOptions:
 
         execution = {"workers": self.workers, "shard_size": self.shard_size}
         over = [f"execution.{name}={value}" for name, value in execution.items() if value is not None]
+        over += ["generator.options.trust=true"] if self.trust else []
         place = Place(runs=str(self.runs), out=self.out and str(self.out), store=self.store)
         return load_profile(self.profile, [*(self.set or []), *over]), place
 
@@ -43,6 +45,7 @@ class RunOptions:
         """The line that runs another command on the same run."""
         words = ["spinmeround", *name.split(), "--profile", self.profile]
         words += [word for override in self.set or [] for word in ("--set", override)]
+        words += ["--trust"] if self.trust else []
         places = {"--runs": self.runs if self.runs != Path("runs") else None, "--out": self.out, "--store": self.store}
         words += [word for option, path in places.items() if path is not None for word in (option, str(path))]
         return shlex.join(words)

@@ -93,7 +93,7 @@ def _after(earlier: Decision | None, now: datetime) -> datetime:
 def generator_id(sections: Mapping[str, Any]) -> GeneratorId:
     """Of the generator of a profile's `generator` section."""
     config, generator = sections["generator"], generator_of(sections)
-    options = config.model_dump(mode="json")["options"]
+    options = config.key_values()["options"]
     return GeneratorId(name=generator.name, options=options, fingerprint=generator.fingerprint)
 
 

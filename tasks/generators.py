@@ -27,6 +27,12 @@ def generator_fingerprint(sections: Mapping[str, Any]) -> str:
     return generator_of(sections).fingerprint
 
 
+def generator_record(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dataset says of its generator: name, the options that decide its heads, what they come from."""
+    provenance = getattr(generator_of(sections), "provenance", None)
+    return {**sections["generator"].key_values(), **({} if provenance is None else {"provenance": provenance})}
+
+
 def load_identity(sample: Path) -> Identity:
     """The identity in a sample artifact."""
     with np.load(sample / "identity.npz", allow_pickle=False) as arrays:

@@ -19,7 +19,8 @@ from storage.dataset import publish as publish_dataset
 from storage.dataset_publish import is_standing
 from storage.dataset_versions import record_version
 from storage.errors import DatasetError
-from tasks.stage import Head, Outcome, StageParams
+from tasks.generators import generator_record
+from tasks.stage import Head, Outcome, StageParams, key_values
 
 VERSION = 1
 
@@ -117,9 +118,9 @@ def dataset_attributes(
 ) -> dict[str, Any]:
     """The group attributes of a dataset: where it comes from, as the schema has it."""
     return {
-        "generator": sections["generator"].model_dump(mode="json"),
+        "generator": generator_record(sections),
         "fingerprints": dict(fingerprints),
-        "parameters": {name: section.model_dump(mode="json") for name, section in sections.items()},
+        "parameters": {name: key_values(section) for name, section in sections.items()},
         "view_grid": sections["views"].model_dump(mode="json"),
         "counts": asdict(counts),
         "split": {"validation": params.validation_share, "test": params.test_share},

@@ -34,6 +34,12 @@ class StageParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def key_values(section: BaseModel) -> dict[str, Any]:
+    """What of a section enters a key: all of it, unless it says itself what decides content."""
+    own = getattr(section, "key_values", None)
+    return own() if own is not None else section.model_dump(mode="json")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """One head to make: the dataset's name for it, the generator's seed, a person's decision where there is one."""
@@ -87,7 +93,7 @@ class Stage:
 
     def identity(self, head: Head, sections: Mapping[str, BaseModel]) -> dict[str, Any]:
         """The parameters that enter the key; the seed does where no input already stands for it."""
-        params: dict[str, Any] = {name: section.model_dump(mode="json") for name, section in sections.items()}
+        params: dict[str, Any] = {name: key_values(section) for name, section in sections.items()}
         if not self.inputs:
             params["seed"] = head.seed
         if self.decided:

@@ -1,0 +1,143 @@
+"""PanoHead as a generator of heads: its cameras, axes and density are ours as they are, so nothing is turned.
+
+Its cameras are `cam2world` with OpenCV axes, its horizontal angle is our azimuth plus 90 degrees, and its renderer and
+its density function take the same world coordinates. A view depends on the head and its camera alone: backbone noise
+is the network's constant one, and where rays are sampled is drawn anew for each view from the head's seed.
+"""
+
+import sys
+import time
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from models.geometry.cameras import Cameras
+from panohead_bridge.panohead.checkout import commit_of, require_checkout, require_trust, source_digest
+from panohead_bridge.panohead.options import HEAD_OPTIONS, PLACE_OPTIONS, PanoHeadOptions
+from panohead_bridge.panohead.process import CheckoutProcess
+from storage.errors import ConfigError
+from storage.records import Identity, Rendering
+
+_SPEAK_EVERY_S = 30.0
+
+
+class PanoHead:
+    """Heads of a PanoHead checkpoint (An et al. 2023), or of one of SphereHead's (Li et al. 2024).
+
+    Cheap to make: the network is opened, in a process of its own, when a head is first asked for.
+    """
+
+    def __init__(self, options: PanoHeadOptions) -> None:
+        """Raises ConfigError where the checkout or the checkpoint is missing, or not the one that is trusted."""
+        self.options = options
+        self.name = options.name
+        self.box_warp = options.box_warp
+        self._checkout = require_checkout(options.checkout)
+        self._network = options.network.expanduser().resolve()
+        self._sha256 = require_trust(self._network, options.sha256, options.trust)
+        self.fingerprint = (
+            f"network:{self._sha256},source:{source_digest(self._checkout)[:16]},heads:{options.heads_digest()[:16]}"
+        )
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What a dataset should say of where its heads come from."""
+        commit = commit_of(self._checkout)
+        return {
+            "network": self._network.name,
+            "network_sha256": self._sha256,
+            **({"source_commit": commit} if commit else {}),
+            "source_sha256": source_digest(self._checkout),
+        }
+
+    @cached_property
+    def _process(self) -> CheckoutProcess:
+        options, opening = self.options, self.options.model_dump(mode="json", include=set(HEAD_OPTIONS))
+        opening |= {"network": str(self._network), "sha256": self._sha256, "device": options.device}
+        return CheckoutProcess(
+            self._checkout,
+            python=options.python,
+            threads=options.threads,
+            timeout_s=options.timeout_s,
+            opening=opening,
+        )
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return dict(self._process.opened())
+
+    def sample(self, seed: int) -> Identity:
+        """The head of this seed, as PanoHead's scripts draw it."""
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"plan: expected seeds from 0 to {2**32 - 1}, as PanoHead takes them, found {seed}")
+        latent = np.random.RandomState(seed).randn(1, self._about["latent"])[0]
+        return Identity(seed=seed, latent=latent.astype(np.float32))
+
+    def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
+        """Pictures from all cameras on white, scaled down from the network's own size.
+
+        `depth` is the mean depth along each ray, at the resolution of the ray marching, of pixels whose mask is above
+        a half.
+        """
+        self._check_view(cameras, resolution)
+        answer = self._process.call(
+            "views",
+            {"seed": identity.seed, "resolution": resolution},
+            {"latent": identity.latent, "cam2world": cameras.cam2world, "intrinsics": cameras.intrinsics},
+            progress=_Spoken(f"{self.name}-{identity.seed:06d}"),
+        )
+        return Rendering(rgb=answer.arrays["rgb"], mask=answer.arrays["mask"], depth=answer.arrays["depth"])
+
+    def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
+        """Raw sigma at points of the world; -1000 outside of the cube."""
+        answer = self._process.call("density", {}, {"latent": identity.latent, "points": points})
+        return answer.arrays["sigma"]
+
+    def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"] | None:
+        """The landmarks that the options give to all heads, else None: PanoHead knows none."""
+        if self.options.landmarks is None:
+            return None
+        return np.asarray(self.options.landmarks, np.float32)
+
+    def close(self) -> None:
+        """End the checkout's process; it starts again when a head is asked for."""
+        self._process.close()
+
+    def _check_view(self, cameras: Cameras, resolution: int) -> None:
+        if resolution > self._about["resolution"]:
+            raise ConfigError(
+                f"render.resolution, sample.resolution: expected at most {self._about['resolution']}, the side of this "
+                f"network's pictures, found {resolution}"
+            )
+        near, far = self._about["near"], self._about["far"]
+        distances = np.linalg.norm(cameras.cam2world[:, :3, 3], axis=-1)
+        if near is not None and far is not None and not ((near < distances) & (distances < far)).all():
+            raise ConfigError(
+                f"views.radius: expected cameras whose rays pass the head between {near:g} and {far:g}, where this "
+                f"network looks for it, found distances from {distances.min():g} to {distances.max():g}"
+            )
+
+
+class _Spoken:
+    """How far a slow rendering is, a line on standard error now and then."""
+
+    def __init__(self, head: str) -> None:
+        self._head = head
+        self._began = self._spoke = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._spoke >= _SPEAK_EVERY_S:
+            self._spoke = now
+            each = (now - self._began) / done
+            print(f"{self._head}: view {done} of {total}, {each:.1f} s each", file=sys.stderr, flush=True)
+
+
+def make(**options: Any) -> PanoHead:
+    """The factory that a profile names as `panohead_bridge.panohead:make`."""
+    return PanoHead(PanoHeadOptions(**options))
+
+
+make.place_options = PLACE_OPTIONS  # type: ignore[attr-defined]

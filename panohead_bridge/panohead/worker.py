@@ -1,0 +1,129 @@
+"""The process that alone imports a checkout of PanoHead's and opens its pickles.
+
+Run as a script by `panohead_bridge.panohead.process`, maybe by an older Python: it needs Python 3.8, numpy, torch
+and what the checkout itself needs, and nothing of this project. Messages are JSON over an inherited connection,
+arrays lie in an inherited piece of shared memory: a message says where, as [name, dtype, shape, offset] for each.
+
+    asked      {"call": name, "values": {...}, "arrays": layout}
+    answered   {"progress": [done, total]} and {"warning": text} any number of times, then
+               {"done": {...}, "arrays": layout} or {"refused": text} or {"error": text, "traceback": text}
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import mmap
+import os
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+
+def put_arrays(memory_fd: int, arrays: dict[str, Any]) -> list[Any]:
+    """Write arrays into the shared memory, from its start."""
+    total = max(sum(values.nbytes for values in arrays.values()), 1)
+    os.ftruncate(memory_fd, total)
+    layout, offset = [], 0
+    with mmap.mmap(memory_fd, total) as memory:
+        for name, values in arrays.items():
+            values = np.ascontiguousarray(values)
+            memory[offset : offset + values.nbytes] = values.tobytes()
+            layout.append([name, values.dtype.str, list(values.shape), offset])
+            offset += values.nbytes
+    return layout
+
+
+def take_arrays(memory_fd: int, layout: list[Any]) -> dict[str, Any]:
+    """Copies of the arrays in the shared memory, which is emptied."""
+    arrays = {}
+    with mmap.mmap(memory_fd, max(os.fstat(memory_fd).st_size, 1)) as memory:
+        for name, dtype, shape, offset in layout:
+            count = int(np.prod(shape, dtype=np.int64))
+            content = memory[offset : offset + count * np.dtype(dtype).itemsize]
+            arrays[name] = np.frombuffer(content, dtype).reshape(shape).copy()
+    os.ftruncate(memory_fd, 1)
+    return arrays
+
+
+class Server:
+    """Answers calls until the connection ends."""
+
+    def __init__(self, connection: Connection, memory_fd: int) -> None:
+        self.connection, self.memory_fd = connection, memory_fd
+        self.inside, self.network = _inside(), None  # type: Any, Any
+
+    def run(self) -> None:
+        """The process's life."""
+        while True:
+            try:
+                message = json.loads(self.connection.recv_bytes().decode())
+            except (EOFError, OSError):
+                return
+            self.tell(**self._answer(message))
+
+    def tell(self, **message: Any) -> None:
+        """Send a message to the parent."""
+        self.connection.send_bytes(json.dumps(message).encode())
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        try:
+            with torch.no_grad():
+                done, arrays = self._call(message["call"], message["values"], message["arrays"])
+            return {"done": done, "arrays": put_arrays(self.memory_fd, arrays)}
+        except self.inside.Refused as error:
+            return {"refused": str(error)}
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            return {"error": reason, "traceback": traceback.format_exc()}
+
+    def _call(self, call: str, values: dict[str, Any], layout: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        arrays = take_arrays(self.memory_fd, layout)
+        if call == "stub":
+            self.inside.write_stub(values)
+            return {}, {}
+        if call == "open":
+            self.network = self.inside.Network(values, lambda text: self.tell(warning=text))
+            return self.network.describe(), {}
+        if self.network is None:
+            raise RuntimeError(f"{call} before open")
+        if call == "views":
+            return {}, self.network.views(arrays, values, lambda *share: self.tell(progress=share))
+        if call == "density":
+            return {}, {"sigma": self.network.density(arrays["points"], arrays["latent"])}
+        raise RuntimeError(f"no such call: {call}")
+
+
+def _inside() -> Any:
+    """`network.py`, by its place: the import path is the checkout's."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "network.py")
+    spec = importlib.util.spec_from_file_location("_panohead_network", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def main(connection_fd: int, memory_fd: int, parent: int, checkout: str) -> None:
+    """Serve the process `parent`, with the checkout alone at the head of the import path."""
+    sys.path[0] = checkout
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    Server(Connection(connection_fd), memory_fd).run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,204 @@
+"""The checkout's process: what it may open, and what happens when it dies, hangs, or is another Python."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.geometry.cameras import orbit
+from panohead_bridge.panohead import CheckoutProcessLost, make, worker, write_stub
+from panohead_bridge.panohead import network as inside
+from storage.errors import ConfigError
+from tests.support.mini_panohead import SIDE, write_checkout, write_network, write_trap
+
+FRONT = orbit([0.0], [0.0])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("panohead")
+
+
+@pytest.fixture(scope="module")
+def checkout(place):
+    return write_checkout(place / "PanoHead")
+
+
+@pytest.fixture(scope="module")
+def network(place, checkout):
+    return write_network(checkout, place / "network.pkl")
+
+
+def test_a_pickle_nobody_vouched_for_is_not_opened(checkout, network):
+    """Without a SHA-256 or `trust`, the error says what a pickle is and gives the very line to write."""
+    with pytest.raises(ConfigError, match=r"runs the code in it.*sha256 = '[0-9a-f]{64}'"):
+        make(checkout=checkout, network=network)
+
+
+def test_another_pickle_is_refused_before_it_is_opened(checkout, network, tmp_path):
+    """One with another SHA-256 than named is refused when the generator is made; one that takes the trusted file's
+    place afterwards, same size and time, is refused when it is read: its code never runs."""
+    weights, mark = tmp_path / "network.pkl", tmp_path / "ran"
+    weights.write_bytes(network.read_bytes())
+    found = weights.stat()
+    generator = make(checkout=checkout, network=weights, trust=True, device="cpu")
+    write_trap(weights, mark, found.st_size)
+    os.utime(weights, ns=(found.st_atime_ns, found.st_mtime_ns))
+    with pytest.raises(ConfigError, match="was not opened"):
+        generator.sample(1)
+    with pytest.raises(ConfigError, match=r"expected 0{64}, found [0-9a-f]{64}.*was not opened"):
+        make(checkout=checkout, network=weights, sha256="0" * 64)
+    assert not mark.exists()
+
+
+def test_the_trap_would_run(tmp_path):
+    """The pickle of the test above does run code where one opens it."""
+    import pickle
+
+    write_trap(tmp_path / "trap.pkl", tmp_path / "ran", 500)
+    pickle.loads((tmp_path / "trap.pkl").read_bytes())
+    assert (tmp_path / "ran").exists()
+
+
+def test_death_is_survived_once_and_told_twice(checkout, network, capfd):
+    """A process that dies is started and asked again; if that dies too, the error gives signal and last words."""
+    generator = make(checkout=checkout, network=network, trust=True, device="cpu")
+    head = generator.sample(1)
+    sound = generator.render(head, FRONT, SIDE)
+    (checkout / "die").write_text("1")
+    np.testing.assert_array_equal(generator.render(head, FRONT, SIDE).rgb, sound.rgb)
+    assert "asked once more: it ended by signal 9" in capfd.readouterr().err
+    (checkout / "die").write_text("2")
+    with pytest.raises(CheckoutProcessLost, match=r"(?s)twice.*by signal 9.*memory.*the planes have crashed"):
+        generator.render(head, FRONT, SIDE)
+    generator.close()
+
+
+def test_silence_is_ended(checkout, network):
+    """A process that says nothing for longer than it may is ended, and the error names the option."""
+    generator = make(checkout=checkout, network=network, trust=True, device="cpu")
+    head = generator.sample(1)
+    process = generator._process
+    process._timeout_s = 0.5
+    running = process._running[0].process
+    (checkout / "hang").touch()
+    try:
+        with pytest.raises(CheckoutProcessLost, match=r"no word for 0\.5 s \(generator\.options\.timeout_s\)"):
+            generator.render(head, FRONT, SIDE)
+    finally:
+        (checkout / "hang").unlink()
+        generator.close()
+    assert running.poll() is not None
+
+
+def test_ends_with_its_parent(checkout, network):
+    """A parent that is killed leaves no process behind, even one in the middle of a view."""
+    (checkout / "hang").touch()
+    script = (
+        "from panohead_bridge.panohead import make; from models.geometry.cameras import orbit\n"
+        f"g = make(checkout={str(checkout)!r}, network={str(network)!r}, trust=True, device='cpu')\n"
+        "h = g.sample(1); print(g._process._running[0].process.pid, flush=True)\n"
+        f"g.render(h, orbit([0.0], [0.0]), {SIDE})"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as parent:
+        child = int(parent.stdout.readline())
+        time.sleep(0.5)
+        parent.send_signal(signal.SIGKILL)
+    try:
+        deadline = time.monotonic() + 10
+        while _alive(child) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not _alive(child)
+    finally:
+        (checkout / "hang").unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_runs_on_another_python(checkout, network, tmp_path):
+    """The user's own Python is what runs the checkout; one that can't be run is named."""
+    python, mark = tmp_path / "python", tmp_path / "ran"
+    python.write_text(f'#!/bin/sh\ntouch {mark}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    generator = make(checkout=checkout, network=network, trust=True, device="cpu", python=python)
+    assert generator.render(generator.sample(1), FRONT, SIDE).rgb.shape == (1, SIDE, SIDE, 3)
+    assert mark.exists()
+    generator.close()
+    with pytest.raises(ConfigError, match=r"generator\.options\.python: .*nowhere can't be run"):
+        make(checkout=checkout, network=network, trust=True, python=tmp_path / "nowhere").sample(1)
+
+
+@pytest.mark.parametrize("script", [worker, inside], ids=["worker", "network"])
+def test_what_runs_inside_is_old_python_on_its_own(script):
+    """It parses as Python 3.8 and imports nothing of this project."""
+    tree = ast.parse(Path(script.__file__).read_text(), feature_version=(3, 8))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    ours = {"models", "panohead_bridge", "storage", "tasks", "flows", "jaxtyping", "pydantic"}
+    assert not {name.partition(".")[0] for name in imported if name} & ours
+
+
+def test_without_nvcc_the_reference_path_is_taken(monkeypatch):
+    """An operation that can't be compiled is switched off with a warning that says what to install; one that can
+    stays; on a CPU nothing is tried."""
+
+    def broken():
+        raise RuntimeError("nvcc is not there\nmore")
+
+    names = ("bias_act", "upfirdn2d", "filtered_lrelu")
+    operations = {name: types.ModuleType(f"torch_utils.ops.{name}") for name in names}
+    operations["bias_act"]._init = broken
+    operations["upfirdn2d"]._init = operations["filtered_lrelu"]._init = lambda: True
+    package = types.ModuleType("torch_utils.ops")
+    for name, module in operations.items():
+        setattr(package, name, module)
+    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
+    monkeypatch.setitem(sys.modules, "torch_utils.ops", package)
+    said: list[str] = []
+    inside.reference_operations("cpu", said.append)
+    assert said == []
+    inside.reference_operations("cuda:0", said.append)
+    assert len(said) == 1
+    assert "bias_act: PanoHead's CUDA operation can't be compiled (nvcc is not there)" in said[0]
+    assert "ninja and a CUDA toolkit" in said[0]
+    assert operations["bias_act"]._init() is False
+    assert operations["upfirdn2d"]._init() is True
+
+
+def test_arrays_pass_through_shared_memory():
+    """What is put is taken, type and shape and all, empty arrays too; afterwards the memory holds nothing."""
+    memory = os.memfd_create("test") if hasattr(os, "memfd_create") else pytest.skip("no memfd on this system")
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1], "b": np.zeros((0, 3), np.uint8)}
+    taken = worker.take_arrays(memory, worker.put_arrays(memory, arrays))
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(taken[name], values)
+        assert taken[name].dtype == values.dtype
+    assert os.fstat(memory).st_size <= 1
+    os.close(memory)
+
+
+def test_stub_is_a_network_of_the_checkouts_own(checkout, tmp_path):
+    """Its pickle opens as a checkpoint does, and a third of the cube is inside of its head; a failure leaves none."""
+    target = tmp_path / "made" / "stub.pkl"
+    sha256 = write_stub(checkout, target, small=True)
+    generator = make(checkout=checkout, network=target, sha256=sha256, device="cpu")
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 3)).astype(np.float32)
+    assert 0.25 < (generator.density(generator.sample(1), points) > 10).mean() < 0.45
+    generator.close()
+    with pytest.raises(ConfigError, match="expected a checkout"):
+        write_stub(tmp_path, tmp_path / "none.pkl")
+    assert sorted(path.name for path in tmp_path.rglob("*.pkl")) == ["stub.pkl"]
