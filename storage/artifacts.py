@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from storage.errors import CorruptArtifact, StoreError, environment_errors
 from storage.failures import Failure, FailureLog
-from storage.files import flocked, fsync, fsync_folders, make_folder, owned_folder, rename_folder, sweep_owned_folders
+from storage.files import flocked, flush_tree, make_folder, owned_folder, rename_folder, sweep_owned_folders
 from storage.hashing import canonical_json, sha256_json
 from storage.manifests import (
     FileRecord,
@@ -217,8 +217,7 @@ class ArtifactStore:
 
     def _publish(self, out: Path, final: Path, manifest: Manifest) -> None:
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
-        fsync(out / MANIFEST)
-        fsync_folders(out)
+        flush_tree(out)
         if final.exists() and not (final / MANIFEST).is_file():
             self._quarantine(final, manifest.stage, manifest.key)
         try:

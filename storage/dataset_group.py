@@ -17,7 +17,6 @@ import zarr
 from storage.dataset_heads import HeadEntry
 from storage.dataset_schema import DEFAULT_CODEC, ROWS_PER_CHUNK, ArraySpec, check_arrays, create_array, read_metadata
 from storage.errors import DatasetError
-from storage.files import fsync
 from storage.hashing import sha256_file
 from storage.manifests import FileRecord, record_file, walk_files
 
@@ -47,7 +46,6 @@ def build_group(
         else:
             _write_rows(create_array(group, name, spec, sizes, DEFAULT_CODEC), name, spec, heads)
     for name in walk_files(folder, without=records):
-        fsync(folder / name)
         records[name] = record_file(folder / name)
     return records
 
@@ -95,7 +93,6 @@ def _link(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS_HERE:
             raise
         shutil.copyfile(source, target)
-        fsync(target)
 
 
 def _write_rows(array: "zarr.Array[Any]", name: str, spec: ArraySpec, heads: Sequence[HeadEntry]) -> None:

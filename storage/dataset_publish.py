@@ -23,7 +23,7 @@ from storage.dataset_heads import HeadEntry
 from storage.dataset_schema import ARRAYS, LATENT_ARRAYS, SCHEMA_VERSION, read_metadata
 from storage.dataset_split import SplitFractions
 from storage.errors import DatasetError, environment_errors
-from storage.files import fsync_folders, owned_folder, rename_folder, sweep_owned_folders, write_atomic
+from storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from storage.hashing import canonical_json, sha256_json, sha256_listing
 from storage.manifests import FileRecord, RelativeName, Sha256, record_file, size_problem, stated_version
 
@@ -94,7 +94,7 @@ def add_latents(
         group = read_metadata(folder / "new") | {"attributes": {**named, "digest": digest}}
         write_atomic(folder / "new" / "zarr.json", json.dumps(group, indent=2).encode())
         _write_manifest(folder / "new", digest, {**files, "zarr.json": record_file(folder / "new" / "zarr.json")})
-        fsync_folders(folder)
+        flush_tree(folder)
         if (dataset / LATENTS).exists():
             (dataset / LATENTS).rename(folder / "old")
         rename_folder(folder / "new", dataset / LATENTS)
@@ -159,7 +159,7 @@ def _built(parent: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, An
         files = build_group(folder / "new", ARRAYS, ordered, named)
         digest = digest_of(files)
         _write_manifest(folder / "new", digest, files)
-        fsync_folders(folder)
+        flush_tree(folder)
         yield folder / "new", digest
 
 

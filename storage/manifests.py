@@ -12,7 +12,6 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
-from storage.files import fsync
 from storage.hashing import sha256_file
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -62,12 +61,8 @@ def walk_files(folder: Path, *, without: Collection[str] = ()) -> Iterator[str]:
 
 
 def record_files(folder: Path, *, without: Collection[str] = ()) -> dict[str, FileRecord]:
-    """Flush every file of a folder to the disk and record it."""
-    records = {}
-    for name in sorted(walk_files(folder, without=without)):
-        fsync(folder / name)
-        records[name] = record_file(folder / name)
-    return records
+    """Size and SHA-256 of every file of a folder, by name."""
+    return {name: record_file(folder / name) for name in sorted(walk_files(folder, without=without))}
 
 
 def record_file(path: Path) -> FileRecord:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage import files
 from storage.artifacts import ArtifactStore, artifact_key
 from storage.errors import StorageUnavailable
 from tests.storage.processes import kill, kill_at_random, running, start, wait
@@ -187,6 +188,7 @@ def test_failing_system_calls(store: ArtifactStore, monkeypatch: pytest.MonkeyPa
 
     commit(store, 1)
     with monkeypatch.context() as patched:
+        patched.setattr(files, "_syncfs", lambda: None)
         patched.setattr(os, "fsync", fail)
         with pytest.raises(StorageUnavailable, match=advice) as caught:
             commit(store, 2)
