@@ -94,10 +94,10 @@ def attributes(session: Session, counts: Counts) -> dict[str, Any]:
     """What the dataset says of itself; only what decides its content, so that the digest is a function of that."""
     sections: dict[str, Any] = {"plan": session.profile.plan}
     fingerprints = {}
-    for stage in DATASET_STAGES:
-        sections |= session.sections[stage.name]
-        if found := stage.weights(session.sections[stage.name]):
-            fingerprints["generator" if stage.name == "sample" else stage.name] = found
+    for bound in (session.stages[stage.name] for stage in DATASET_STAGES):
+        sections |= bound.sections
+        if bound.weights:
+            fingerprints["generator" if bound.stage.name == "sample" else bound.stage.name] = bound.weights
     return dataset_attributes(sections, fingerprints, counts, session.profile.publish)
 
 

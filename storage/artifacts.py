@@ -13,6 +13,7 @@ import errno
 import json
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,7 +25,7 @@ from typing import Any, Literal
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from storage.errors import CorruptArtifact, StoreError, environment_errors
+from storage.errors import CorruptArtifact, MissingArtifact, StoreError, environment_errors
 from storage.failures import Failure, FailureLog
 from storage.files import flocked, flush_tree, make_folder, owned_folder, rename_folder, sweep_owned_folders
 from storage.hashing import canonical_json, sha256_json
@@ -42,6 +43,7 @@ from storage.provenance import code_version
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _OWN_FOLDERS = ("tmp", "locks", "corrupt", "failures")
 
 
@@ -101,13 +103,13 @@ class ArtifactStore:
             return (self._folder(stage, key) / MANIFEST).is_file()
 
     def path(self, stage: str, key: str) -> Path:
-        """Folder of the payload. Raises StoreError where the artifact is absent."""
+        """Folder of the payload. Raises MissingArtifact where it is absent."""
         if not self.has(stage, key):
-            raise StoreError(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
+            raise self._missing(stage, key)
         return self._folder(stage, key)
 
     def open(self, stage: str, key: str) -> Artifact:
-        """The artifact, its files' sizes checked. Raises StoreError if absent, CorruptArtifact if not whole."""
+        """The artifact, its files' sizes checked. Raises MissingArtifact if absent, CorruptArtifact if not whole."""
         return self._checked(stage, key, size_problem)
 
     def verify(self, stage: str, key: str) -> Artifact:
@@ -239,6 +241,8 @@ class ArtifactStore:
                         f"{name} is not in the manifest"
                         for name in extra_files(folder, manifest.files, without=[MANIFEST])
                     ]
+            except FileNotFoundError as error:  # moved aside or removed by somebody else just now
+                raise self._missing(stage, key) from error
             except ValueError as error:
                 if isinstance(error, StoreError):
                     raise
@@ -250,6 +254,9 @@ class ArtifactStore:
                     f"It was moved to {moved}; run the stage {stage} again to remake it"
                 )
         return Artifact(path=folder, manifest=manifest)
+
+    def _missing(self, stage: str, key: str) -> MissingArtifact:
+        return MissingArtifact(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
 
     def _quarantine(self, folder: Path, stage: str, key: str) -> Path:
         moved = self.root / "corrupt" / f"{stage}-{key}-{secrets.token_hex(4)}"
@@ -272,15 +279,16 @@ def _payload(out: Path, stage: str, key: str) -> dict[str, FileRecord]:
 
 def _read_manifest(folder: Path, stage: str, key: str) -> Manifest:
     """The manifest in `folder`; ValueError if it is broken or another artifact's, StoreError if it is too new."""
-    if (folder / MANIFEST).is_symlink():
-        raise ValueError(f"{MANIFEST} is a link: expected a file of its own")
-    data = (folder / MANIFEST).read_bytes()
-    if (newest := stated_version(data)) > SCHEMA_VERSION:
-        raise StoreError(
-            f"artifact {stage}/{key[:12]}: its manifest has schema version {newest}, this software reads up to "
-            f"{SCHEMA_VERSION}; use a newer version of the software"
-        )
-    manifest = Manifest.model_validate_json(data)
+    data = _manifest_bytes(folder / MANIFEST)
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValueError:
+        if (newest := stated_version(data)) > SCHEMA_VERSION:
+            raise StoreError(
+                f"artifact {stage}/{key[:12]}: its manifest has schema version {newest}, this software reads up to "
+                f"{SCHEMA_VERSION}; use a newer version of the software"
+            ) from None
+        raise
     try:
         rebuilt = artifact_key(manifest.stage, manifest.version, manifest.params, manifest.inputs, manifest.weights)
     except StoreError as error:
@@ -288,3 +296,13 @@ def _read_manifest(folder: Path, stage: str, key: str) -> Manifest:
     if (manifest.stage, manifest.key) != (stage, key) or rebuilt != key:
         raise ValueError(f"{MANIFEST} describes another artifact, {manifest.stage}/{manifest.key[:12]}")
     return manifest
+
+
+def _manifest_bytes(path: Path) -> bytes:
+    """The file's bytes; ValueError for a link, or for more than a manifest can be."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{MANIFEST} is a link: expected a file of its own")
+    if found.st_size > _MAX_MANIFEST_BYTES:
+        raise ValueError(f"{MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
+    return path.read_bytes()

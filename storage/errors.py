@@ -24,6 +24,10 @@ class StoreError(SpinMeRoundError):
     """The artifact store was asked for something that it does not have or does not take."""
 
 
+class MissingArtifact(StoreError):
+    """An artifact that is not there, or not any more."""
+
+
 class CorruptArtifact(StoreError):
     """A payload that does not match its manifest; it has been moved aside and can be made again."""
 

@@ -4,7 +4,9 @@ Used by artifacts, datasets and checkpoints. Names are POSIX paths below the fol
 and symbolic links are refused, when files are recorded and when a manifest is read.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -14,6 +16,7 @@ from pydantic_core import from_json
 
 from storage.hashing import sha256_file
 
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -72,13 +75,21 @@ def record_file(path: Path) -> FileRecord:
 
 def size_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
     """What is wrong with a file's existence, kind or size (cheap), or None."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) or path.is_symlink():
-        return f"{name} is a link: expected a file of its own"
-    if not path.is_file():
+    path, found = os.fspath(folder), None
+    for part in name.split("/"):
+        path = f"{path}/{part}"
+        try:
+            found = os.lstat(path)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return f"{name} is missing"
+            raise
+        if stat.S_ISLNK(found.st_mode):
+            return f"{name} is a link: expected a file of its own"
+    if found is None or not stat.S_ISREG(found.st_mode):
         return f"{name} is missing"
-    if (size := path.stat().st_size) != expected.size:
-        return f"{name}: expected {expected.size} bytes, found {size}"
+    if found.st_size != expected.size:
+        return f"{name}: expected {expected.size} bytes, found {found.st_size}"
     return None
 
 
