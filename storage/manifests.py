@@ -7,7 +7,7 @@ and symbolic links are refused, when files are recorded and when a manifest is r
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -50,22 +50,26 @@ def stated_version(data: bytes) -> int:
     return version if isinstance(version, int) else 0
 
 
-def walk_files(folder: Path, *, without: Collection[str] = ()) -> Iterator[str]:
+def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
     """Names of all files below a folder, sorted, but those `without`. Raises ValueError for a link or a device."""
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(folders + files):
-            path = Path(parent, name)
-            relative = path.relative_to(folder).as_posix()
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise ValueError(f"{relative} is a link or a special file: expected files and folders only")
-            if path.is_file() and relative not in without:
-                yield relative
+    names, folders = [], [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                elif not entry.is_file(follow_symlinks=False):
+                    raise ValueError(f"{name} is a link or a special file: expected files and folders only")
+                elif name not in without:
+                    names.append(name)
+    return sorted(names)
 
 
 def record_files(folder: Path, *, without: Collection[str] = ()) -> dict[str, FileRecord]:
     """Size and SHA-256 of every file of a folder, by name."""
-    return {name: record_file(folder / name) for name in sorted(walk_files(folder, without=without))}
+    return {name: record_file(folder / name) for name in walk_files(folder, without=without)}
 
 
 def record_file(path: Path) -> FileRecord:
