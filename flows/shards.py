@@ -49,8 +49,8 @@ class ShardCount:
         return ", ".join(f"{count} {name}" for name, count in parts.items() if count) or "nothing to do"
 
 
-def waiting(session: Session, stage: Stage, head: Head) -> bool:
-    """Whether this stage's artifact of a head is neither there, nor dropped by screen or review, nor given up.
+def standing(session: Session, stage: Stage, head: Head) -> Literal["there", "waiting", "left out"]:
+    """Whether this stage's artifact of a head is there, or to be made, or not: dropped by screen or review, given up.
 
     Raises CorruptArtifact where the artifact is there but not whole; it has then been moved aside.
     """
@@ -58,10 +58,11 @@ def waiting(session: Session, stage: Stage, head: Head) -> bool:
     if session.store.has(stage.name, keys[stage.name]):
         with suppress(MissingArtifact):  # somebody else has moved it aside since
             session.store.open(stage.name, keys[stage.name])
-            return False
+            return "there"
     if stage.gated and session.dropped(head):
-        return False
-    return not any((name, keys[name]) in session.given_up for name in (*_before(stage), stage.name))
+        return "left out"
+    given_up = any((name, keys[name]) in session.given_up for name in (*_before(stage), stage.name))
+    return "left out" if given_up else "waiting"
 
 
 def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCount:
@@ -95,7 +96,7 @@ def _state(session: Session, stage: Stage, head: Head) -> Literal["reused", "ski
     if session.store.has(stage.name, keys[stage.name]):
         return "reused"
     has_inputs = all(session.store.has(name, keys[name]) for name in stage.needs)
-    return "missing" if has_inputs and waiting(session, stage, head) else "skipped"
+    return "missing" if has_inputs and standing(session, stage, head) == "waiting" else "skipped"
 
 
 def _first_attempts(

@@ -25,7 +25,7 @@ from flows.profile import Profile
 from flows.progress import progress
 from flows.run_folder import Place
 from flows.session import Session, current, joined, worker_count
-from flows.shards import STAGES, ShardCount, run_shard, waiting
+from flows.shards import STAGES, ShardCount, run_shard, standing
 from storage.errors import ConfigError, CorruptArtifact
 from tasks.stage import Outcome, Stage
 
@@ -104,10 +104,10 @@ def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
     found = {stage.name: _Found() for stage in stages}
     for stage, (index, head) in product(stages, enumerate(session.heads)):
         try:
-            if waiting(session, stage, head):
+            state = standing(session, stage, head)
+            found[stage.name].present += state == "there"
+            if state == "waiting":
                 found[stage.name].missing.append(index)
-            elif session.store.has(stage.name, session.keys[head.id][stage.name]):
-                found[stage.name].present += 1
         except CorruptArtifact as error:
             corrupt.append(error)
     if corrupt:

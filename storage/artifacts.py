@@ -100,7 +100,7 @@ class ArtifactStore:
     def has(self, stage: str, key: str) -> bool:
         """Whether the artifact is there (its manifest exists; nothing is read)."""
         with environment_errors(self.root):
-            return (self._folder(stage, key) / MANIFEST).is_file()
+            return Path(f"{self._folder(stage, key)}/{MANIFEST}").is_file()
 
     def path(self, stage: str, key: str) -> Path:
         """Folder of the payload. Raises MissingArtifact where it is absent."""
@@ -215,7 +215,7 @@ class ArtifactStore:
             )
         if not re.fullmatch(r"[0-9a-f]{64}", key):
             raise StoreError(f"artifact key {key!r}: expected 64 hexadecimal digits, as artifact_key gives them")
-        return self.root / stage / key[:2] / key
+        return Path(f"{self.root}/{stage}/{key[:2]}/{key}")
 
     def _publish(self, out: Path, final: Path, manifest: Manifest) -> None:
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -128,6 +129,8 @@ class Watched:
     """The largest that was seen of a build's processes, the Prefect server apart."""
 
     seconds: float = 0.0
+    cpu_s: dict[int, float] = field(default_factory=dict)
+    """CPU seconds by process, until the last look; the server's too."""
     main_mb: float = 0.0
     worker_mb: float = 0.0
     main_files: int = 0
@@ -142,16 +145,18 @@ class Measured:
     first: Watched
     again: Watched
     stages: Mapping[str, Mapping[str, Any]]
+    work_s: float
     task_runs: int
     unfinished: int
     again_task_runs: int
-    notes: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:
         return {
             "heads": self.heads,
             "seconds": round(self.first.seconds, 1),
-            "ms a head": 1000 * self.first.seconds / self.heads,
+            "of them at work": round(self.work_s, 1),
+            "ms a head": 1000 * self.work_s / self.heads,
+            "CPU ms a head": 1000 * sum(self.first.cpu_s.values()) / self.heads,
             "main MB": round(self.first.main_mb),
             "worker MB": round(self.first.worker_mb),
             "open files, main": self.first.main_files,
@@ -170,6 +175,7 @@ class Measured:
         return {
             "heads": self.heads,
             "seconds": round(self.again.seconds, 1),
+            "CPU seconds": sum(self.again.cpu_s.values()),
             "main MB": round(self.again.main_mb),
             "open files, main": self.again.main_files,
             "task runs": self.again_task_runs,
@@ -188,17 +194,18 @@ def _measure(heads: int, folder: Path, workers: int, *, keep: bool) -> Measured:
     command = ["build", "--profile", str(profile), "--runs", str(folder), "--workers", str(workers)]
     first = _build(command, folder / "first.log")
     made = _summary(folder, heads)["stages"]
-    runs, unfinished = _task_runs(folder)
+    runs, unfinished, work_s = _task_runs(folder)
     again = _build(command, folder / "again.log")
     reused = _summary(folder, heads)["stages"]
     if any(stage["made"] for stage in reused.values()):
         raise SpinMeRoundError(f"{folder}: expected nothing to be made again, found {reused}")
-    total, _ = _task_runs(folder)
+    total, *_ = _task_runs(folder)
     found = Measured(
         heads=heads,
         first=first,
         again=again,
         stages=made,
+        work_s=work_s,
         task_runs=runs,
         unfinished=unfinished,
         again_task_runs=total - runs,
@@ -246,9 +253,10 @@ def _watching(process: int) -> Iterator[Watched]:
         while not over.wait(_LOOK_S):
             with suppress(psutil.Error):
                 seen.main_mb, seen.main_files = _more(main, seen.main_mb, seen.main_files)
-                for child in main.children():
+                for child in (main, *main.children()):
                     with suppress(psutil.Error):
-                        if _SERVER not in child.cmdline():
+                        seen.cpu_s[child.pid] = sum(child.cpu_times()[:2])
+                        if child is not main and _SERVER not in child.cmdline():
                             seen.worker_mb, seen.worker_files = _more(child, seen.worker_mb, seen.worker_files)
 
     thread = threading.Thread(target=look, daemon=True)
@@ -264,9 +272,10 @@ def _more(process: psutil.Process, megabytes: float, files: int) -> tuple[float,
     return max(megabytes, process.memory_info().rss / 2**20), max(files, process.num_fds())
 
 
-def _task_runs(runs: Path) -> tuple[int, int]:
-    """How many task runs the server has written down, and how many of them not to their end."""
-    with sqlite3.connect(f"file:{runs / '.prefect' / 'prefect.db'}?mode=ro", uri=True) as database:
+def _task_runs(runs: Path) -> tuple[int, int, float]:
+    """How many task runs the server wrote down, how many of them not to their end, and seconds from first to last."""
+    with closing(sqlite3.connect(f"file:{runs / '.prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
         (total,) = database.execute("SELECT count(*) FROM task_run").fetchone()
         (ended,) = database.execute("SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED'").fetchone()
-    return total, total - ended
+        first, last = database.execute("SELECT min(start_time), max(end_time) FROM task_run").fetchone()
+    return total, total - ended, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
