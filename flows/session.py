@@ -96,6 +96,10 @@ class Session:
         stages = list(self.stages.values())
         return {head.id: bound_keys(stages, head) for head in self.heads}
 
+    def has(self, stage: str, head: Head) -> bool:
+        """Whether a stage's artifact of a head is there."""
+        return self.store.has(stage, self.keys[head.id][stage])
+
     def reread(self) -> None:
         """Take the decisions as they stand now, and the keys that follow. To be called while no task runs."""
         for name in ("decisions", "heads", "by_id", "keys", "given_up"):
@@ -110,9 +114,9 @@ class Session:
     def review(self, head: Head) -> Review | None:
         """The final verdict on a head, also where only the screen has been run so far; None before that."""
         keys = self.keys[head.id]
-        if self.store.has(GATE, keys[GATE]):
+        if self.has(GATE, head):
             return load_review(self.store.verify(GATE, keys[GATE]).path)
-        if self.store.has("screen", keys["screen"]):
+        if self.has("screen", head):
             return review(load_verdict(self.store.verify("screen", keys["screen"]).path), head.decision)
         return None
 
@@ -142,7 +146,7 @@ class Session:
             if final is not None and not final.keep:
                 first[final.reasons[0]] += 1
                 reasons.update(final.reasons)
-            elif self.store.has("write", self.keys[head.id]["write"]):
+            elif self.has("write", head):
                 written.append(head)
             else:
                 quarantined += head.id in lost

@@ -55,7 +55,7 @@ def standing(session: Session, stage: Stage, head: Head) -> Literal["there", "wa
     Raises CorruptArtifact where the artifact is there but not whole; it has then been moved aside.
     """
     keys = session.keys[head.id]
-    if session.store.has(stage.name, keys[stage.name]):
+    if session.has(stage.name, head):
         with suppress(MissingArtifact):  # somebody else has moved it aside since
             session.store.open(stage.name, keys[stage.name])
             return "there"
@@ -92,11 +92,10 @@ def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCou
 
 
 def _state(session: Session, stage: Stage, head: Head) -> Literal["reused", "skipped", "missing"]:
-    keys = session.keys[head.id]
-    if session.store.has(stage.name, keys[stage.name]):
+    """What there is to do for a head now; inputs that have vanished are found out by the attempt, and made again."""
+    if session.has(stage.name, head):
         return "reused"
-    has_inputs = all(session.store.has(name, keys[name]) for name in stage.needs)
-    return "missing" if has_inputs and standing(session, stage, head) == "waiting" else "skipped"
+    return "missing" if standing(session, stage, head) == "waiting" else "skipped"
 
 
 def _first_attempts(
@@ -185,7 +184,7 @@ def _again(session: Session, stage: Stage, head: Head, worker: Worker, reason: E
 def _remake_inputs(session: Session, stage: Stage, head: Head, worker: Worker) -> Exception | None:
     """An input turned out not to be whole, or to be gone: make it, and what it is made from, again."""
     for name in _before(stage):
-        if not session.store.has(name, session.keys[head.id][name]):
+        if not session.has(name, head):
             (result,) = _make(session, STAGES[name], [head], worker)
             if isinstance(result, Exception):
                 return result

@@ -99,14 +99,18 @@ class _Found:
 
 
 def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
-    """What is there and what is to be made, as far as the verdicts on the heads are known."""
+    """What is there and what is to be made, as far as the verdicts on the heads are known.
+
+    A stage is not asked for the heads whose inputs are neither there nor to be made by these stages.
+    """
     corrupt: list[CorruptArtifact] = []
     found = {stage.name: _Found() for stage in stages}
+    given = {stage.name: [name for name in stage.needs if name not in found] for stage in stages}
     for stage, (index, head) in product(stages, enumerate(session.heads)):
         try:
             state = standing(session, stage, head)
             found[stage.name].present += state == "there"
-            if state == "waiting":
+            if state == "waiting" and all(session.has(name, head) for name in given[stage.name]):
                 found[stage.name].missing.append(index)
         except CorruptArtifact as error:
             corrupt.append(error)
@@ -177,7 +181,7 @@ def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> No
 
 def _require_inputs(session: Session, stage: Stage) -> None:
     for name in stage.needs:
-        if not any(session.store.has(name, session.keys[head.id][name]) for head in session.heads):
+        if not any(session.has(name, head) for head in session.heads):
             raise ConfigError(
                 f"stage {stage.name}: expected the artifacts of {name} with these parameters, found none in "
                 f"{session.store.root}; run the stage {name} first"

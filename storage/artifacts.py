@@ -25,7 +25,7 @@ from typing import Any, Literal
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from storage.errors import CorruptArtifact, MissingArtifact, StoreError, environment_errors
+from storage.errors import CorruptArtifact, MissingArtifact, StorageUnavailable, StoreError, environment_errors
 from storage.failures import Failure, FailureLog
 from storage.files import flocked, flush_tree, make_folder, owned_folder, rename_folder, sweep_owned_folders
 from storage.hashing import canonical_json, sha256_json
@@ -175,6 +175,12 @@ class ArtifactStore:
                     raise StoreError(
                         f"artifact {stage}/{key[:12]}: another process has held its lock {lock} for {timeout_s} s; "
                         "wait for that build or end it"
+                    ) from error
+                except OSError as error:
+                    if error.errno not in (errno.EISDIR, errno.ELOOP):
+                        raise
+                    raise StorageUnavailable(
+                        f"cannot use {lock}: expected a lock file or nothing, found a folder or a link; remove it"
                     ) from error
             yield
 

@@ -22,7 +22,7 @@ from storage.dataset_group import build_group
 from storage.dataset_heads import HeadEntry
 from storage.dataset_schema import ARRAYS, LATENT_ARRAYS, SCHEMA_VERSION, read_metadata
 from storage.dataset_split import SplitFractions
-from storage.errors import DatasetError, environment_errors
+from storage.errors import DatasetError, NewerDataset, environment_errors
 from storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from storage.hashing import canonical_json, sha256_json, sha256_listing
 from storage.manifests import FileRecord, RelativeName, Sha256, record_file, size_problem, stated_version
@@ -124,7 +124,7 @@ def read_manifest(folder: Path) -> DatasetManifest:
     try:
         data = path.read_bytes()
         if (version := stated_version(data)) > SCHEMA_VERSION:
-            raise DatasetError(
+            raise NewerDataset(
                 f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
             )
         return DatasetManifest.model_validate_json(data)
@@ -218,8 +218,8 @@ def _settle(built: Path, target: Path, digest: str, *, ours: bool = False) -> No
 def _stated_digest(target: Path, *, ours: bool) -> str | None:
     try:
         return read_manifest(target).digest
-    except DatasetError:
-        if ours:
+    except DatasetError as error:
+        if ours and not isinstance(error, NewerDataset):
             return None
         raise
 

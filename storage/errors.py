@@ -36,6 +36,10 @@ class DatasetError(SpinMeRoundError):
     """A dataset that is not what its schema says, or heads that don't fit together."""
 
 
+class NewerDataset(DatasetError):
+    """A dataset that a newer version of this software wrote."""
+
+
 class StorageUnavailable(SpinMeRoundError):
     """The file system refuses: full, read-only, no permission, failing."""
 
