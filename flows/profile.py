@@ -200,7 +200,7 @@ def _find(name: str) -> Path:
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: no TOML, no UTF-8, a date that can't be
         raise ConfigError(f"profile {path}: expected a TOML file: {error}") from error
     if path in seen:
         raise ConfigError(f"profile {path}: 'extends' goes in a circle")
@@ -236,7 +236,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
