@@ -14,7 +14,7 @@ from flows.profile import Profile, load_profile, validated
 from flows.run_folder import Place, open_run
 from storage.errors import ConfigError
 from tasks.decisions import GeneratorId, parse_decisions
-from tests.storage.test_manifest_fuzz import JSON, NAMES
+from tests.support.junk import JSON, NAMES
 
 GENERATOR = GeneratorId(name="tiny", fingerprint="tiny-1")
 SECTIONS = st.sampled_from(list(Profile.model_fields))

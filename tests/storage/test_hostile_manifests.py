@@ -1,7 +1,6 @@
 """Whatever lies in a manifest's place: it is read as what it says, or refused with an error of ours."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,16 +11,10 @@ from hypothesis import strategies as st
 
 from storage.artifacts import ArtifactStore, artifact_key
 from storage.dataset_publish import read_manifest
-from storage.errors import CorruptArtifact, DatasetError, SpinMeRoundError, StoreError
+from storage.errors import CorruptArtifact, DatasetError
+from tests.support.junk import JSON, NAMES
 
 KEY = artifact_key("mesh", 1, {"level": 10.0}, {"sample": "a" * 64})
-NAMES = st.one_of(st.text(max_size=20), st.sampled_from(["/etc/passwd", "../x", "a/../b", "a//b", "a\\b", "x" * 5000]))
-NUMBERS = st.one_of(st.integers(), st.sampled_from([2**63, 10**400, -1]), st.floats())
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), NUMBERS, NAMES),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=4)),
-    max_leaves=12,
-)
 quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -54,26 +47,8 @@ def mutated(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
     return st.one_of(text, cut, st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode()))
 
 
-def read_artifact(root: Path, data: bytes) -> None:
-    """Put the bytes in the manifest's place and read: only our errors, nothing outside the store is touched."""
-    store, manifest = stored(root / "store")
-    manifest.write_bytes(data)
-    for ask in (store.open, store.verify):
-        try:
-            found = ask("mesh", KEY)
-        except CorruptArtifact:
-            assert not store.has("mesh", KEY)
-            return
-        except StoreError as error:
-            if "newer version" not in str(error):
-                raise
-            return
-        assert all((found.path / name).is_relative_to(store.root) for name in found.manifest.files)
-        assert set(found.manifest.files) == {"mesh.npz"}
-
-
 def read_dataset(root: Path, data: bytes) -> None:
-    """The same for a dataset's manifest."""
+    """Put the bytes in the place of a dataset's manifest and read: only our errors, and no name leads out."""
     (root / "manifest.json").write_bytes(data)
     try:
         found = read_manifest(root)
@@ -82,48 +57,30 @@ def read_dataset(root: Path, data: bytes) -> None:
     assert not any(name.startswith("/") or ".." in name.split("/") for name in found.files)
 
 
-def good_artifact(root: Path) -> dict[str, Any]:
-    return dict(json.loads(stored(root / "store")[1].read_text()))
+def fuzz(root: Path, how: settings) -> None:
+    """Have one manifest after the other read; anything but our errors fails."""
+    good = {"schema_version": 1, "digest": "0" * 64, "files": {"zarr.json": {"size": 1, "sha256": "0" * 64}}}
+
+    @how
+    @given(mutated(good))
+    def one(data: bytes) -> None:
+        read_dataset(root, data)
+
+    one()
 
 
-def good_dataset(root: Path) -> dict[str, Any]:
-    return {"schema_version": 1, "digest": "0" * 64, "files": {"zarr.json": {"size": 1, "sha256": "0" * 64}}}
-
-
-READERS = pytest.mark.parametrize(
-    ("good", "read"), [(good_artifact, read_artifact), (good_dataset, read_dataset)], ids=["artifact", "dataset"]
-)
-
-
-@READERS
-def test_any_manifest(
-    tmp_path: Path, good: Callable[[Path], dict[str, Any]], read: Callable[[Path, bytes], None]
-) -> None:
+def test_any_manifest_of_a_dataset(tmp_path: Path) -> None:
     """Some hundred manifests, broken in all ways."""
-    fuzz(tmp_path, mutated(good(tmp_path)), read, quick)
+    fuzz(tmp_path, quick)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@READERS
-def test_manifests_for_minutes(
-    tmp_path: Path, good: Callable[[Path], dict[str, Any]], read: Callable[[Path, bytes], None]
-) -> None:
-    """The same for two and a half minutes."""
+def test_manifests_of_datasets_for_minutes(tmp_path: Path) -> None:
+    """The same for two minutes."""
     began, thorough = monotonic(), settings(quick, max_examples=2000, database=None)
-    while monotonic() - began < 150:
-        fuzz(tmp_path, mutated(good(tmp_path)), read, thorough)
-
-
-def fuzz(root: Path, data: st.SearchStrategy[bytes], read: Callable[[Path, bytes], None], how: settings) -> None:
-    """Have a reader read one manifest after the other; anything but our errors fails."""
-
-    @how
-    @given(data)
-    def one(data: bytes) -> None:
-        read(root, data)
-
-    one()
+    while monotonic() - began < 120:
+        fuzz(tmp_path, thorough)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +93,7 @@ def fuzz(root: Path, data: st.SearchStrategy[bytes], read: Callable[[Path, bytes
         ({"mesh.npz": {"size": -1}}, "greater than or equal to 0"),
         ({"mesh.npz": {"size": "huge"}}, "valid integer"),
         ({"mesh.npz": {"size": 7, "sha256": "0" * 64, "mode": 0o777}}, "Extra inputs"),
-        ({"x" * 5000: {"size": 1}}, "is missing"),
+        ({"x" * 5000: {"size": 1}}, "is missing|expected at most 255 bytes"),
         ([], "files Input should be an object"),
     ],
     ids=["absolute", "parent", "inner parent", "gigantic", "negative", "type", "extra", "long name", "list"],
@@ -150,7 +107,6 @@ def test_hostile_manifests_are_refused(tmp_path: Path, files: Any, problem: str)
     manifest.write_text(json.dumps(found))
     with pytest.raises(CorruptArtifact, match=problem):
         store.open("mesh", KEY)
-    assert isinstance(CorruptArtifact("x"), SpinMeRoundError)
     assert [path.parent.name for path in (tmp_path / "corrupt").rglob("mesh.npz")] != []
 
 
