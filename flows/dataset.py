@@ -13,7 +13,7 @@ from flows.progress import progress
 from flows.review_pause import wait_for_review
 from flows.run_folder import Place
 from flows.session import Session, current, joined
-from flows.shards import STAGES, waiting
+from flows.shards import STAGES, standing
 from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from storage.errors import ConfigError
 from tasks.publish import Counts, Published, dataset_attributes, publish
@@ -74,7 +74,8 @@ def find_dataset(session: Session) -> Published:
     """
     session.check_quarantined()
     ends = [STAGES[GATE], STAGES["write"]]
-    unfinished = next((head for head in session.heads if any(waiting(session, end, head) for end in ends)), None)
+    states = ((head, standing(session, end, head)) for head in session.heads for end in ends)
+    unfinished = next((head for head, state in states if state == "waiting"), None)
     heads, counts = session.census()
     found = None
     if unfinished is None and heads:
@@ -94,10 +95,10 @@ def attributes(session: Session, counts: Counts) -> dict[str, Any]:
     """What the dataset says of itself; only what decides its content, so that the digest is a function of that."""
     sections: dict[str, Any] = {"plan": session.profile.plan}
     fingerprints = {}
-    for stage in DATASET_STAGES:
-        sections |= session.sections[stage.name]
-        if found := stage.weights(session.sections[stage.name]):
-            fingerprints["generator" if stage.name == "sample" else stage.name] = found
+    for bound in (session.stages[stage.name] for stage in DATASET_STAGES):
+        sections |= bound.sections
+        if bound.weights:
+            fingerprints["generator" if bound.stage.name == "sample" else bound.stage.name] = bound.weights
     return dataset_attributes(sections, fingerprints, counts, session.profile.publish)
 
 

@@ -36,12 +36,21 @@ from tasks.train_params import TrainParams
 PROFILES = Path(__file__).parent / "profiles"
 
 
+SMALLEST_SHARD, MOST_SHARDS = 8, 100
+"""A server that gets some thousand task runs at once loses records of them; a shard of few heads shows more."""
+
+
 class ExecutionParams(BaseModel):
     """How a run is spread over processes, and what it puts up with. Never changes what is made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shard_size: int = Field(default=8, ge=1, description="Heads that one task run covers")
+    shard_size: int = Field(
+        default=0,
+        ge=0,
+        description=f"Heads that one task run covers; 0: {SMALLEST_SHARD}, and as many more as it takes for a stage to "
+        f"have at most {MOST_SHARDS} task runs",
+    )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 is one for each core")
     retries: int = Field(default=1, ge=0, le=10, description="How often a head that failed is tried again")
     timeout_s: float = Field(default=900.0, gt=0.0, description="Longest time of one stage for one head, in seconds")
@@ -51,6 +60,10 @@ class ExecutionParams(BaseModel):
         le=1.0,
         description="Share of quarantined heads past which a build fails",
     )
+
+    def heads_a_shard(self, heads: int) -> int:
+        """How many of these heads one task run covers."""
+        return self.shard_size or max(SMALLEST_SHARD, -(-heads // MOST_SHARDS))
 
 
 class Profile(BaseModel):
@@ -187,7 +200,7 @@ def _find(name: str) -> Path:
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: no TOML, no UTF-8, a date that can't be
         raise ConfigError(f"profile {path}: expected a TOML file: {error}") from error
     if path in seen:
         raise ConfigError(f"profile {path}: 'extends' goes in a circle")
@@ -223,7 +236,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

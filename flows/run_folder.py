@@ -14,12 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 from storage.artifacts import is_url
 from storage.errors import ConfigError, environment_errors
-from storage.files import make_folder, write_atomic
+from storage.files import make_folder, owned_folder, sweep_owned_folders, write_atomic
+from storage.manifests import stated_version
 
 MARKER = "run.json"
+SCHEMA_VERSION = 1
+_TEMP = ".tmp"
 
 
 class Place(BaseModel):
@@ -66,6 +70,11 @@ class RunFolder:
     def summary(self) -> Path:
         return self.root / "summary.json"
 
+    def replace(self, file: Path, data: bytes) -> None:
+        """Replace a file of this folder as a whole; what is left of a killed writer, the next run sweeps."""
+        with owned_folder(self.root / _TEMP, file.stem) as scratch:
+            write_atomic(file, data, scratch=scratch)
+
 
 def open_run(place: Place, profile: str) -> RunFolder:
     """The run folder of a profile, made where there is none.
@@ -80,7 +89,8 @@ def open_run(place: Place, profile: str) -> RunFolder:
         refuse_file(folder.store, "run folder")
     with environment_errors(folder.root):
         make_folder(folder.root)
-        _claim(folder.root, profile)
+        sweep_owned_folders(folder.root / _TEMP)
+        _claim(folder, profile)
     return folder
 
 
@@ -118,8 +128,8 @@ def refuse_file(folder: Path, name: str) -> None:
         raise ConfigError(f"{name} {folder}: expected a folder at {blocked}, found a file; choose another path")
 
 
-def _claim(root: Path, profile: str) -> None:
-    marker = root / MARKER
+def _claim(folder: RunFolder, profile: str) -> None:
+    root, marker = folder.root, folder.marker
     if not marker.exists():
         if strangers := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
             raise ConfigError(
@@ -127,7 +137,8 @@ def _claim(root: Path, profile: str) -> None:
                 "choose another folder with --out"
             )
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        write_atomic(marker, json.dumps({"profile": profile, "created": created}, indent=1).encode())
+        stated = {"schema_version": SCHEMA_VERSION, "profile": profile, "created": created}
+        folder.replace(marker, json.dumps(stated, indent=1).encode())
     _check_owner(root, profile)
 
 
@@ -142,8 +153,15 @@ def _check_owner(root: Path, profile: str) -> None:
 
 def _owner(marker: Path) -> str:
     try:
-        return str(json.loads(marker.read_text())["profile"])
-    except (ValueError, KeyError, TypeError) as error:
+        data = marker.read_bytes()
+        if (version := stated_version(data)) > SCHEMA_VERSION:
+            raise ConfigError(
+                f"{marker}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
+            )
+        return str(from_json(data)["profile"])
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
         raise ConfigError(
             f"{marker}: expected JSON with the profile's name, found something else; restore or remove it"
         ) from error

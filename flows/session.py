@@ -16,8 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from flows.ledger import Ledger
 from flows.profile import Profile
 from flows.progress import progress
@@ -34,10 +32,19 @@ from tasks.plan import plan_heads
 from tasks.publish import Counts
 from tasks.review import Review, load_review, review
 from tasks.screen import Verdict, load_verdict
-from tasks.stage import GATE, Head, head_keys
+from tasks.stage import GATE, BoundStage, Head, bound_keys
 from tasks.stages import HEAD_STAGES
 
 RETRY_HINT = "Once the cause is mended, run 'spinmeround build' again with --retry-quarantined"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinalVerdict:
+    """What a run needs to know of every head's review."""
+
+    keep: bool
+    reasons: tuple[str, ...]
+    rescued: bool
 
 
 @dataclass(kw_only=True)
@@ -48,11 +55,15 @@ class Session:
     folder: RunFolder
     store: ArtifactStore
     pool: WorkerPool
+    stages: Mapping[str, BoundStage]
+    """The stages with what they read of the profile, and their weights as they were when the run began."""
     ledger: Ledger = field(default_factory=Ledger)
     results: dict[str, Any] = field(default_factory=dict)
     """What the flows found, for the summary: dataset, training, evaluation, report."""
     _ended: threading.Event = field(default_factory=threading.Event)
     _reason: SpinMeRoundError | None = None
+    _verdicts: dict[str, FinalVerdict] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def generator(self) -> GeneratorId:
@@ -76,18 +87,23 @@ class Session:
         return tuple(ruled(plan_heads(self.generator.name, self.profile.plan), self.decisions))
 
     @cached_property
-    def sections(self) -> Mapping[str, Mapping[str, BaseModel]]:
-        """The sections of the profile that each stage reads."""
-        return {stage.name: stage.sections(self.profile) for stage in HEAD_STAGES}
+    def by_id(self) -> Mapping[str, Head]:
+        """All heads by their ids."""
+        return {head.id: head for head in self.heads}
 
     @cached_property
     def keys(self) -> Mapping[str, Mapping[str, str]]:
         """Keys of all artifacts, by head and stage; known before anything is made."""
-        return {head.id: head_keys(HEAD_STAGES, head, self.sections) for head in self.heads}
+        stages = list(self.stages.values())
+        return {head.id: bound_keys(stages, head) for head in self.heads}
+
+    def has(self, stage: str, head: Head) -> bool:
+        """Whether a stage's artifact of a head is there."""
+        return self.store.has(stage, self.keys[head.id][stage])
 
     def reread(self) -> None:
         """Take the decisions as they stand now, and the keys that follow. To be called while no task runs."""
-        for name in ("decisions", "heads", "keys"):
+        for name in ("decisions", "heads", "by_id", "keys", "given_up"):
             self.__dict__.pop(name, None)
         self.claim()
 
@@ -104,33 +120,42 @@ class Session:
     def review(self, head: Head) -> Review | None:
         """The final verdict on a head, also where only the screen has been run so far; None before that."""
         keys = self.keys[head.id]
-        if self.store.has(GATE, keys[GATE]):
+        if self.has(GATE, head):
             return load_review(self.store.verify(GATE, keys[GATE]).path)
-        if self.store.has("screen", keys["screen"]):
+        if self.has("screen", head):
             return review(load_verdict(self.store.verify("screen", keys["screen"]).path), head.decision)
         return None
 
+    def verdict(self, head: Head) -> FinalVerdict | None:
+        """The final verdict on a head, read once a run: content does not change under its key."""
+        key = self.keys[head.id][GATE]
+        if key not in self._verdicts:
+            if (final := self.review(head)) is None:
+                return None
+            self._verdicts[key] = FinalVerdict(keep=final.keep, reasons=final.reasons, rescued=final.rescued)
+        return self._verdicts[key]
+
     def dropped(self, head: Head) -> tuple[str, ...]:
         """Why screen or review dropped a head; empty where it is kept or has not been judged yet."""
-        final = self.review(head)
+        final = self.verdict(head)
         return () if final is None else final.reasons
 
     def census(self) -> tuple[list[Head], Counts]:
         """The written heads, and what became of all that were asked for."""
-        given_up = {failure.subject for failure in self.quarantined()}
+        lost = {failure.subject for failure in self.quarantined()}
         first: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         written, quarantined, rescued = [], 0, 0
         for head in self.heads:
-            final = self.review(head)
+            final = self.verdict(head)
             rescued += final is not None and final.rescued
             if final is not None and not final.keep:
                 first[final.reasons[0]] += 1
                 reasons.update(final.reasons)
-            elif self.store.has("write", self.keys[head.id]["write"]):
+            elif self.has("write", head):
                 written.append(head)
             else:
-                quarantined += head.id in given_up
+                quarantined += head.id in lost
         counts = Counts(
             asked=len(self.heads),
             screened_out=dict(sorted(first.items())),
@@ -143,14 +168,37 @@ class Session:
         )
         return written, counts
 
+    @cached_property
+    def given_up(self) -> dict[tuple[str, str], Failure]:
+        """Failures of this run's artifacts, by stage and key: those of earlier builds, and what this one adds."""
+        return {
+            (failure.stage, failure.key): failure
+            for failure in self.store.failures()
+            if self.keys.get(failure.subject, {}).get(failure.stage) == failure.key
+        }
+
     def quarantined(self) -> tuple[Failure, ...]:
         """The heads of this run that were given up, in this build or an earlier one."""
-        ours = {(stage, key) for keys in self.keys.values() for stage, key in keys.items()}
-        return tuple(failure for failure in self.store.failures() if (failure.stage, failure.key) in ours)
+        with self._lock:
+            return tuple(self.given_up.values())
+
+    def give_up(self, stage: str, head: Head, reason: str, traceback: str, attempts: int) -> Failure:
+        """Quarantine a head: no build tries it again unasked. Ends the run where too many are."""
+        key = self.keys[head.id][stage]
+        failure = self.store.record_failure(stage, key, head.id, " ".join(reason.split()), traceback, attempts)
+        with self._lock:
+            self.given_up[stage, key] = failure
+        try:
+            self.check_quarantined()
+        except SpinMeRoundError as error:
+            self.end(error)
+            self.check()
+        return failure
 
     def retry_quarantined(self) -> None:
         """Forget this run's failures, so that its heads are tried again; a shared store keeps those of other runs."""
         self.store.clear_failures((failure.stage, failure.key) for failure in self.quarantined())
+        self.__dict__.pop("given_up")
 
     def check_quarantined(self) -> None:
         """Raises SpinMeRoundError where more heads are quarantined than `execution.max_quarantined_share` allows."""
@@ -204,10 +252,9 @@ def unopened(profile: Profile, place: Place) -> Session:
 
     Raises ConfigError where the generator can't be made of its options.
     """
-    _check_makeable(profile)
-    folder = named_run(place, profile.name)
+    stages, folder = _bound(profile), named_run(place, profile.name)
     pool = WorkerPool(worker_count(profile))
-    return Session(profile=profile, folder=folder, store=ArtifactStore(folder.store), pool=pool)
+    return Session(profile=profile, folder=folder, store=ArtifactStore(folder.store), pool=pool, stages=stages)
 
 
 @contextmanager
@@ -236,12 +283,12 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
 
 
 def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunFolder] = open_run) -> Session:
-    _check_makeable(profile)
+    stages = _bound(profile)
     folder = folder_of(place, profile.name)
     store = ArtifactStore(folder.store)
     if swept := store.sweep():
         progress().say(f"swept {len(swept)} leftovers of killed runs")
-    return Session(profile=profile, folder=folder, store=store, pool=WorkerPool(worker_count(profile)))
+    return Session(profile=profile, folder=folder, store=store, pool=WorkerPool(worker_count(profile)), stages=stages)
 
 
 def _check_decisions(session: Session) -> None:
@@ -257,12 +304,15 @@ def _check_decisions(session: Session) -> None:
         progress().say(f"{file}: {len(unknown)} decisions are on heads that are not asked for and do nothing: {names}")
 
 
-def _check_makeable(profile: Profile) -> None:
-    """Raises ConfigError where the generator, or the weights or renderer of a stage, can't be had on this machine."""
+def _bound(profile: Profile) -> dict[str, BoundStage]:
+    """The stages of a profile.
+
+    Raises ConfigError where the generator, or the weights or renderer of a stage, can't be had on this machine.
+    """
     with mistakes("generator: "):
         generator_of({"generator": profile.generator})
     with mistakes():
-        head_keys(HEAD_STAGES, Head(id="any", seed=0), {stage.name: stage.sections(profile) for stage in HEAD_STAGES})
+        return {stage.name: stage.bound(stage.sections(profile)) for stage in HEAD_STAGES}
 
 
 def worker_count(profile: Profile) -> int:

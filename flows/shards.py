@@ -5,23 +5,29 @@ that one bad head never stops a build. What stops one: a file system that refuse
 heads than the profile puts up with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from time import monotonic
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from flows.progress import progress
 from flows.session import Session
-from flows.workers import CallFailed, Worker, WorkerLost
+from flows.workers import CallFailed, Raised, Worker, WorkerLost, attempt
 from storage.artifacts import ArtifactStore
-from storage.errors import CorruptArtifact, SpinMeRoundError, StorageUnavailable
+from storage.errors import ConfigError, CorruptArtifact, MissingArtifact, SpinMeRoundError, StorageUnavailable
 from storage.failures import Failure
-from tasks.stage import Head, Outcome, Stage, make_head
+from tasks.stage import BoundStage, Head, Outcome, Stage
 from tasks.stages import HEAD_STAGES
 
 STAGES = {stage.name: stage for stage in HEAD_STAGES}
+BATCH_S, LARGEST_BATCH = 1.0, 64
+"""Heads go to a worker in batches that take about so long: quick ones many at a time, slow ones one by one."""
+_BROKEN_INPUT = (CorruptArtifact, MissingArtifact)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +49,20 @@ class ShardCount:
         return ", ".join(f"{count} {name}" for name, count in parts.items() if count) or "nothing to do"
 
 
-def waiting(session: Session, stage: Stage, head: Head) -> bool:
-    """Whether this stage's artifact of a head is neither there, nor dropped by screen or review, nor given up.
+def standing(session: Session, stage: Stage, head: Head) -> Literal["there", "waiting", "left out"]:
+    """Whether this stage's artifact of a head is there, or to be made, or not: dropped by screen or review, given up.
 
     Raises CorruptArtifact where the artifact is there but not whole; it has then been moved aside.
     """
     keys = session.keys[head.id]
-    if session.store.has(stage.name, keys[stage.name]):
-        session.store.open(stage.name, keys[stage.name])
-        return False
+    if session.has(stage.name, head):
+        with suppress(MissingArtifact):  # somebody else has moved it aside since
+            session.store.open(stage.name, keys[stage.name])
+            return "there"
     if stage.gated and session.dropped(head):
-        return False
-    return not any(session.store.failure(name, keys[name]) for name in (*_before(stage), stage.name))
+        return "left out"
+    given_up = any((name, keys[name]) in session.given_up for name in (*_before(stage), stage.name))
+    return "left out" if given_up else "waiting"
 
 
 def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCount:
@@ -64,12 +72,14 @@ def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCou
         StorageUnavailable: the file system refuses.
         SpinMeRoundError: more heads are quarantined than `execution.max_quarantined_share`.
     """
-    outcomes = []
-    with session.pool.checkout() as worker:
-        for head in heads:
-            session.check()
-            with session.ledger.timed(stage.name):
-                outcomes.append(_one_head(session, stage, head, worker))
+    states = [_state(session, stage, head) for head in heads]
+    outcomes: list[Outcome | Literal["skipped"] | Failure] = [each for each in states if each != "missing"]
+    progress().advance(stage.name, by=len(outcomes))
+    missing = [head for head, state in zip(heads, states, strict=True) if state == "missing"]
+    with session.pool.checkout() as worker, session.ledger.timed(stage.name):
+        for head, result in _first_attempts(session, stage, missing, worker):
+            made = _again(session, stage, head, worker, result) if isinstance(result, Exception) else result
+            outcomes.append(made)
             progress().advance(stage.name)
     count = ShardCount(
         made=outcomes.count("made"),
@@ -81,72 +91,108 @@ def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCou
     return count
 
 
-def _one_head(session: Session, stage: Stage, head: Head, worker: Worker) -> Outcome | Literal["skipped"] | Failure:
-    keys = session.keys[head.id]
-    if session.store.has(stage.name, keys[stage.name]):
+def _state(session: Session, stage: Stage, head: Head) -> Literal["reused", "skipped", "missing"]:
+    """What there is to do for a head now; inputs that have vanished are found out by the attempt, and made again."""
+    if session.has(stage.name, head):
         return "reused"
-    has_inputs = all(session.store.has(name, keys[name]) for name in stage.needs)
-    if not has_inputs or not waiting(session, stage, head):
-        return "skipped"
-    return _make_or_quarantine(session, stage, head, worker)
+    return "missing" if standing(session, stage, head) == "waiting" else "skipped"
 
 
-def _make_or_quarantine(session: Session, stage: Stage, head: Head, worker: Worker) -> Outcome | Failure:
-    execution = session.profile.execution
-    attempts, left = 1 + execution.retries, 1 + execution.retries
-    spare = len(_before(stage))
-    reason: Exception | None = None
-    while left:
-        left -= 1
-        try:
-            if isinstance(reason, CorruptArtifact):
-                _remake_inputs(session, stage, head, worker, execution.timeout_s)
-            return _make(session, stage, head, worker, execution.timeout_s)
-        except StorageUnavailable as error:
-            session.end(error)
-            raise
-        except (CallFailed, WorkerLost, SpinMeRoundError) as error:
-            session.check()
-            reason = error
-            if isinstance(error, CorruptArtifact) and spare:  # no failure of this stage: each input may be remade once
-                left, spare = left + 1, spare - 1
-    return _quarantine(session, stage, head, str(reason), getattr(reason, "traceback", ""), attempts)
+def _first_attempts(
+    session: Session, stage: Stage, heads: Sequence[Head], worker: Worker
+) -> Iterator[tuple[Head, Outcome | Exception]]:
+    """What came of each head's first attempt, batch by batch."""
+    size = 1
+    while heads:
+        session.check()
+        began, batch = monotonic(), heads[:size]
+        results = _make(session, stage, batch, worker)
+        each_s = (monotonic() - began) / len(results)
+        size = max(1, min(LARGEST_BATCH, 2 * size, int(BATCH_S / each_s)))
+        yield from zip(batch, results, strict=False)
+        heads = heads[len(results) :]
 
 
-def _make(session: Session, stage: Stage, head: Head, worker: Worker, timeout_s: float) -> Outcome:
-    keys = session.keys[head.id]
-    inputs = {name: keys[name] for name in stage.inputs}
-    return worker.call(
-        _make_in_worker, session.store.root, stage.name, head, session.sections[stage.name], inputs, timeout_s=timeout_s
-    )
+def _make(session: Session, stage: Stage, heads: Sequence[Head], worker: Worker) -> list[Outcome | Exception]:
+    """What came of these heads, of the first at least: a worker that is lost leaves the heads after its last one."""
+    wanted = [(head, {name: session.keys[head.id][name] for name in (*stage.inputs, stage.name)}) for head in heads]
+    results: list[Outcome | Exception] = []
+
+    def hear(result: Outcome | Raised) -> None:
+        results.append(result.exception() if isinstance(result, Raised) else result)
+
+    arguments = (session.store.root, stage.name, session.stages[stage.name].sections, wanted)
+    try:
+        worker.call(_make_in_worker, *arguments, timeout_s=session.profile.execution.timeout_s, report=hear)
+    except (CallFailed, WorkerLost, SpinMeRoundError) as error:
+        results.append(error)
+    return results[: len(heads)]
 
 
 def _make_in_worker(
-    root: Path, stage: str, head: Head, sections: Mapping[str, BaseModel], inputs: Mapping[str, str]
-) -> Outcome:
-    return make_head(ArtifactStore(root), STAGES[stage], head, sections, inputs)
+    root: Path,
+    name: str,
+    sections: Mapping[str, BaseModel],
+    wanted: Sequence[tuple[Head, Mapping[str, str]]],
+    report: Callable[[Any], None],
+) -> None:
+    store, stage = ArtifactStore(root), _bound_in_worker(name, sections)
+    for head, keys in wanted:
+        report(attempt(_make_one, store, stage, head, keys))
 
 
-def _remake_inputs(session: Session, stage: Stage, head: Head, worker: Worker, timeout_s: float) -> None:
-    """An input turned out not to be whole and was moved aside: make it, and what it is made from, again."""
-    for name in _before(stage):
-        if not session.store.has(name, session.keys[head.id][name]):
-            _make(session, STAGES[name], head, worker, timeout_s)
-            session.ledger.add(name, made=1)
+def _make_one(store: ArtifactStore, bound: BoundStage, head: Head, keys: Mapping[str, str]) -> Outcome:
+    inputs = {name: keys[name] for name in bound.stage.inputs}
+    if bound.key(head, inputs) != keys[bound.stage.name]:
+        raise ConfigError(
+            f"{bound.stage.name}: expected the weights and generator with which the run began, found that they have "
+            "changed meanwhile; run it again"
+        )
+    return bound.make(store, head, inputs)
 
 
-def _quarantine(session: Session, stage: Stage, head: Head, reason: str, traceback: str, attempts: int) -> Failure:
-    failure = session.store.record_failure(
-        stage.name, session.keys[head.id][stage.name], head.id, " ".join(reason.split()), traceback, attempts
-    )
-    try:
-        session.check_quarantined()
-    except SpinMeRoundError as error:
-        session.end(error)
+_bound: dict[str, BoundStage] = {}
+
+
+def _bound_in_worker(name: str, sections: Mapping[str, BaseModel]) -> BoundStage:
+    """The stage with its weights as this process found them when it was first asked for it, which it goes on to use."""
+    if name not in _bound or _bound[name].sections != sections:
+        _bound[name] = STAGES[name].bound(sections)
+    return _bound[name]
+
+
+def _again(session: Session, stage: Stage, head: Head, worker: Worker, reason: Exception) -> Outcome | Failure:
+    """Try a head again that failed for this reason, as often as it may be, then quarantine it."""
+    attempts = 1 + session.profile.execution.retries
+    left, spare = attempts - 1, len(_before(stage))
+    while True:
+        if isinstance(reason, StorageUnavailable | ConfigError):
+            session.end(reason)
         session.check()
-    return failure
+        if isinstance(reason, _BROKEN_INPUT) and spare:  # no failure of this stage: each input may be remade once
+            left, spare = left + 1, spare - 1
+        if not left:
+            return session.give_up(stage.name, head, str(reason), getattr(reason, "traceback", ""), attempts)
+        left -= 1
+        unmade = _remake_inputs(session, stage, head, worker) if isinstance(reason, _BROKEN_INPUT) else None
+        result = unmade or _make(session, stage, [head], worker)[0]
+        if not isinstance(result, Exception):
+            return result
+        reason = result
 
 
+def _remake_inputs(session: Session, stage: Stage, head: Head, worker: Worker) -> Exception | None:
+    """An input turned out not to be whole, or to be gone: make it, and what it is made from, again."""
+    for name in _before(stage):
+        if not session.has(name, head):
+            (result,) = _make(session, STAGES[name], [head], worker)
+            if isinstance(result, Exception):
+                return result
+            session.ledger.add(name, made=1)
+    return None
+
+
+@cache
 def _before(stage: Stage) -> tuple[str, ...]:
     """All stages without which this one does not get a head, in order."""
     needed = set(stage.needs)

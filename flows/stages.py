@@ -6,6 +6,8 @@ shard's task runs of the stages that it reads: no stage waits for the slowest he
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, product
 from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger, task
@@ -23,20 +25,21 @@ from flows.profile import Profile
 from flows.progress import progress
 from flows.run_folder import Place
 from flows.session import Session, current, joined, worker_count
-from flows.shards import STAGES, ShardCount, run_shard, waiting
+from flows.shards import STAGES, ShardCount, run_shard, standing
 from storage.errors import ConfigError, CorruptArtifact
 from tasks.stage import Outcome, Stage
 
 TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
 """The store decides what is done already, and only ids and counts come back from a task."""
 
+_LISTED = 100
+
 
 @task(name="shard", **TASK_OPTIONS)
 def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
     """Make what is missing of a stage for these heads."""
     session, logger = current(), get_run_logger()
-    chosen = set(heads)
-    count = run_shard(session, STAGES[stage], [head for head in session.heads if head.id in chosen])
+    count = run_shard(session, STAGES[stage], [session.by_id[name] for name in heads])
     logger.info("%s: %s", stage, count)
     for failure in count.quarantined:
         logger.warning("%s quarantined in %s: %s\n%s", failure.subject, stage, failure.reason, failure.traceback)
@@ -76,10 +79,10 @@ def run_stages(
         StorageUnavailable, SpinMeRoundError: what ends a build.
     """
     session.check_quarantined()
-    missing = _missing(session, stages)
+    found = _look(session, stages)
     runs: dict[str, Runs] = {}
     for stage in stages:
-        runs[stage.name] = _submit(session, stage, missing[stage.name], runs, wait_for)
+        runs[stage.name] = _submit(session, stage, found[stage.name], runs, wait_for)
     wait([run for shards in runs.values() for run in shards.values()])
     session.check()
     for stage in stages:
@@ -87,50 +90,62 @@ def run_stages(
     return _distinct(runs[stages[-1].name].values())
 
 
-def _missing(session: Session, stages: Sequence[Stage]) -> dict[str, list[int]]:
-    """Indices of the heads that each stage is to make, as far as the verdicts on them are known."""
+@dataclass(kw_only=True)
+class _Found:
+    """Of one stage: how many artifacts are there, and the indices of the heads that it is to make."""
+
+    present: int = 0
+    missing: list[int] = field(default_factory=list)
+
+
+def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
+    """What is there and what is to be made, as far as the verdicts on the heads are known.
+
+    A stage is not asked for the heads whose inputs are neither there nor to be made by these stages.
+    """
     corrupt: list[CorruptArtifact] = []
-    missing: dict[str, list[int]] = {stage.name: [] for stage in stages}
-    for stage in stages:
-        for index, head in enumerate(session.heads):
-            try:
-                if waiting(session, stage, head):
-                    missing[stage.name].append(index)
-            except CorruptArtifact as error:
-                corrupt.append(error)
+    found = {stage.name: _Found() for stage in stages}
+    given = {stage.name: [name for name in stage.needs if name not in found] for stage in stages}
+    for stage, (index, head) in product(stages, enumerate(session.heads)):
+        try:
+            state = standing(session, stage, head)
+            found[stage.name].present += state == "there"
+            if state == "waiting" and all(session.has(name, head) for name in given[stage.name]):
+                found[stage.name].missing.append(index)
+        except CorruptArtifact as error:
+            corrupt.append(error)
     if corrupt:
         more = f" (and {len(corrupt) - 1} more)" if len(corrupt) > 1 else ""
         raise CorruptArtifact(f"{corrupt[0]}{more}")
-    return missing
+    return found
 
 
 def _submit(
     session: Session,
     stage: Stage,
-    missing: Sequence[int],
+    found: _Found,
     runs: Mapping[str, Runs],
     wait_for: Sequence[PrefectFuture[Any]],
 ) -> Runs:
-    size = session.profile.execution.shard_size
+    size = session.profile.execution.heads_a_shard(len(session.heads))
     shards = range(-(-len(session.heads) // size))
     upstream = [name for name in stage.needs if name in runs]
     before = {
         shard: [runs[name][shard] for name in upstream if shard in runs[name]] or list(wait_for) for shard in shards
     }
-    present = sum(session.store.has(stage.name, session.keys[head.id][stage.name]) for head in session.heads)
-    session.ledger.add(stage.name, reused=present)
-    if not missing:
+    session.ledger.add(stage.name, reused=found.present)
+    if not found.missing:
         named = reused_task.with_options(name=stage.name, task_run_name=stage.name)
         everything = _distinct(run for shard in shards for run in before[shard])
-        return dict.fromkeys(shards, submit(named, stage.name, present, after=everything))
-    progress().stage(stage.name, len(missing))
-    found = {}
-    for shard in sorted({index // size for index in missing}):
-        heads = [session.heads[index].id for index in missing if index // size == shard]
+        return dict.fromkeys(shards, submit(named, stage.name, found.present, after=everything))
+    progress().stage(stage.name, len(found.missing))
+    submitted = {}
+    for shard, indices in groupby(found.missing, key=lambda index: index // size):
+        heads = [session.heads[index].id for index in indices]
         last = min((shard + 1) * size, len(session.heads)) - 1
         named_shard = shard_task.with_options(name=stage.name, task_run_name=f"{stage.name} {shard * size}-{last}")
-        found[shard] = submit(named_shard, stage.name, heads, after=before[shard])
-    return found
+        submitted[shard] = submit(named_shard, stage.name, heads, after=before[shard])
+    return submitted
 
 
 def _distinct(runs: Iterable[PrefectFuture[ShardCount]]) -> list[PrefectFuture[ShardCount]]:
@@ -144,7 +159,8 @@ def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
     lines = [
         f"| stage | made | reused | skipped | quarantined |\n|---|---|---|---|---|\n"
         f"| {stage} | {row[0]} | {row[1]} | {row[2]} | {len(lost)} |",
-        *(f"- {failure.subject}: {failure.reason} ({failure.attempts} attempts)" for failure in lost),
+        *(f"- {failure.subject}: {failure.reason} ({failure.attempts} attempts)" for failure in lost[:_LISTED]),
+        *([f"- and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []),
     ]
     create_markdown_artifact("\n\n".join(lines), key=f"stage-{stage}", description=f"Heads in the stage {stage}")
 
@@ -165,7 +181,7 @@ def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> No
 
 def _require_inputs(session: Session, stage: Stage) -> None:
     for name in stage.needs:
-        if not any(session.store.has(name, session.keys[head.id][name]) for head in session.heads):
+        if not any(session.has(name, head) for head in session.heads):
             raise ConfigError(
                 f"stage {stage.name}: expected the artifacts of {name} with these parameters, found none in "
                 f"{session.store.root}; run the stage {name} first"

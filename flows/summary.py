@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import environment_errors
-from storage.files import write_atomic
 
 if TYPE_CHECKING:
     from flows.session import Session
@@ -37,6 +36,6 @@ def write_summary(session: "Session") -> dict[str, Any]:
     data = (json.dumps(summary, indent=1) + "\n").encode()
     with environment_errors(session.folder.root):
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        write_atomic(session.folder.root / "summaries" / f"{stamp}.json", data)
-        write_atomic(session.folder.summary, data)
+        session.folder.replace(session.folder.root / "summaries" / f"{stamp}.json", data)
+        session.folder.replace(session.folder.summary, data)
     return summary

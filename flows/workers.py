@@ -88,7 +88,7 @@ class Worker:
 
         Raises:
             WorkerDied: the process ended before it answered.
-            WorkerTimeout: no answer within `timeout_s`; the process has been killed.
+            WorkerTimeout: nothing was heard for `timeout_s`, answer or report; the process has been killed.
             SpinMeRoundError: the function raised it, in its own class.
             CallFailed: the function raised anything else.
         """
@@ -231,7 +231,7 @@ def _serve(pipe: Connection, threads: int) -> None:
         except Exception as error:
             pipe.send((True, _raised(error)))
             continue
-        pipe.send((True, _attempt(function, (*args, lambda value: pipe.send((False, value))) if reports else args)))
+        pipe.send((True, attempt(function, *args, *([lambda value: pipe.send((False, value))] if reports else []))))
 
 
 def silence_libraries() -> None:
@@ -243,7 +243,8 @@ def silence_libraries() -> None:
             logging.disable_progress_bar()
 
 
-def _attempt(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def attempt(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, or what it raised as a `Raised`."""
     try:
         return function(*args)
     except Exception as error:

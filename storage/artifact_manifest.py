@@ -67,12 +67,15 @@ class Manifest(BaseModel):
 
 def parse_manifest(data: bytes, stage: str, key: str) -> Manifest:
     """The manifest of this artifact; ValueError if it is broken or another artifact's, StoreError if it is too new."""
-    if (newest := stated_version(data)) > SCHEMA_VERSION:
-        raise StoreError(
-            f"artifact {stage}/{key[:12]}: its manifest has schema version {newest}, this software reads up to "
-            f"{SCHEMA_VERSION}; use a newer version of the software"
-        )
-    manifest = Manifest.model_validate_json(data)
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValueError:
+        if (newest := stated_version(data)) > SCHEMA_VERSION:
+            raise StoreError(
+                f"artifact {stage}/{key[:12]}: its manifest has schema version {newest}, this software reads up to "
+                f"{SCHEMA_VERSION}; use a newer version of the software"
+            ) from None
+        raise
     if MANIFEST in manifest.files:
         raise ValueError(f"{MANIFEST} lists itself as a file of the payload")
     try:

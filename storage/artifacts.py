@@ -10,6 +10,7 @@ reads it; `examine` reads what is stored. A payload that does not match its mani
 and reported, and can then be made again. Failures of the file system or the server become `StorageUnavailable`.
 """
 
+import errno
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,14 @@ from storage.artifact_manifest import (
     plain_json,
 )
 from storage.backend import OWN_FOLDERS, Backend, Source
-from storage.errors import CorruptArtifact, SpinMeRoundError, StoreError, environment_errors
+from storage.errors import (
+    CorruptArtifact,
+    MissingArtifact,
+    SpinMeRoundError,
+    StorageUnavailable,
+    StoreError,
+    environment_errors,
+)
 from storage.failures import Failure, FailureLog
 from storage.files import owned_folder
 from storage.local_backend import LocalBackend
@@ -69,18 +77,18 @@ class ArtifactStore:
             return self.backend.has(stage, key)
 
     def path(self, stage: str, key: str) -> Path:
-        """Local folder of the payload, as `open` gives it. Raises StoreError where the artifact is absent."""
+        """Local folder of the payload, as `open` gives it. Raises MissingArtifact where it is absent."""
         return self.open(stage, key).path
 
     def manifest(self, stage: str, key: str) -> Manifest:
         """What the artifact says of itself; its payload is not looked at.
 
-        Raises StoreError where it is absent or too new, ValueError where its manifest is broken.
+        Raises MissingArtifact where it is absent, StoreError where it is too new, ValueError where it is broken.
         """
         return self._parsed(stage, key)[0]
 
     def open(self, stage: str, key: str) -> Artifact:
-        """The artifact, its files' sizes checked. Raises StoreError if absent, CorruptArtifact if not whole."""
+        """The artifact, its files' sizes checked. Raises MissingArtifact if absent, CorruptArtifact if not whole."""
         return self._delivered(stage, key, full=False)
 
     def verify(self, stage: str, key: str) -> Artifact:
@@ -162,7 +170,7 @@ class ArtifactStore:
                 inputs=dict(inputs),
                 weights=weights,
                 subject=subject,
-                files=_payload(out, stage, key, linked, flush=self.backend.flushes),
+                files=_payload(out, stage, key, linked),
                 code_version=code_version(),
                 duration_s=round(time.monotonic() - started, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -192,6 +200,13 @@ class ArtifactStore:
                     raise StoreError(
                         f"{about}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
                         "wait for that build or end it"
+                    ) from error
+                except OSError as error:
+                    if error.errno not in (errno.EISDIR, errno.ELOOP):
+                        raise
+                    raise StorageUnavailable(
+                        f"cannot use {self.root}/locks/{name}.lock: expected a lock file or nothing, found a folder "
+                        "or a link; remove it"
                     ) from error
             yield
 
@@ -229,7 +244,9 @@ class ArtifactStore:
         with environment_errors(self._place):
             data = self.backend.manifest(stage, key)
         if data is None:
-            raise StoreError(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
+            raise MissingArtifact(
+                f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it"
+            )
         return parse_manifest(data, stage, key), data
 
     def _delivered(self, stage: str, key: str, *, full: bool) -> Artifact:
@@ -288,9 +305,9 @@ def _backend(root: Path | str) -> Backend:
     return object_backend(str(root))
 
 
-def _payload(out: Path, stage: str, key: str, linked: Mapping[str, Source], *, flush: bool) -> dict[str, FileRecord]:
+def _payload(out: Path, stage: str, key: str, linked: Mapping[str, Source]) -> dict[str, FileRecord]:
     try:
-        files = record_files(out, known={name: source.record for name, source in linked.items()}, flush=flush)
+        files = record_files(out, known={name: source.record for name, source in linked.items()})
     except ValueError as error:
         raise StoreError(f"artifact {stage}/{key[:12]}: {error}") from error
     if not files or MANIFEST in files:

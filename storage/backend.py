@@ -69,8 +69,6 @@ class Backend(ABC):
     root: Path | str
     scratch: Path
     """Local folder for temp folders."""
-    flushes: bool
-    """Whether what lies in `scratch` must be on the disk before `publish`."""
     blobs: Blobs
 
     @abstractmethod

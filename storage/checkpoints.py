@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 
 from storage.errors import StoreError, environment_errors
-from storage.files import fsync_folders, owned_folder, rename_folder, sweep_owned_folders, write_atomic
+from storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from storage.hashing import canonical_json
 from storage.manifests import FileRecord, RelativeName, content_problem, record_files
 
@@ -75,7 +75,7 @@ class Checkpoints:
                 (out / _STATE).write_bytes(encoded)
                 manifest = CheckpointManifest(step=step, files=record_files(out))
                 write_atomic(out / _MANIFEST, manifest.model_dump_json(indent=1).encode())
-                fsync_folders(out)
+                flush_tree(out)
                 final = self._path(step)
                 if final.exists():
                     shutil.rmtree(final)

@@ -5,16 +5,18 @@ Heads that don't fit together (other sizes, other codec, other grid of views) ar
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs.zstd import Zstd
 
 from storage.dataset_heads import HeadEntry
 from storage.dataset_schema import ROWS_PER_CHUNK, ArraySpec, check_arrays, create_array, read_metadata
 from storage.errors import DatasetError
-from storage.files import fsync, link_or_copy
+from storage.files import link_or_copy
 from storage.hashing import sha256_file
 from storage.manifests import FileRecord, record_file, walk_files
 from storage.pixel_codec import DEFAULT_CODEC
@@ -41,9 +43,9 @@ def build_group(
             _write_metadata(folder / name, metadata[name], sizes["subject"])
             records |= _link_files(folder, name, spec, heads)
         else:
-            _write_rows(create_array(group, name, spec, sizes, DEFAULT_CODEC), name, spec, heads)
+            array = create_array(group, name, spec, sizes, DEFAULT_CODEC)
+            _write_rows(array, _Small(name=name, spec=spec, metadata=metadata[name]), heads)
     for name in walk_files(folder, without=records):
-        fsync(folder / name)
         records[name] = record_file(folder / name)
     return records
 
@@ -84,22 +86,40 @@ def _link_files(folder: Path, name: str, spec: ArraySpec, heads: Sequence[HeadEn
     return records
 
 
-def _write_rows(array: "zarr.Array[Any]", name: str, spec: ArraySpec, heads: Sequence[HeadEntry]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Small:
+    """A small array of a group of one head: one chunk of bytes in zstd, whose metadata all heads share.
+
+    zarr takes a millisecond to open and read one, which ten thousand heads with seven each can't afford.
+    """
+
+    name: str
+    spec: ArraySpec
+    metadata: Mapping[str, Any]
+
+    def read(self, head: HeadEntry) -> np.ndarray:
+        """Its values; raises DatasetError where it can't be read."""
+        folder = head.folder / self.name
+        try:
+            if [codec["name"] for codec in self.metadata["codecs"]] != ["bytes", "zstd"]:
+                return np.asarray(zarr.open_array(folder, mode="r")[...])
+            values = np.frombuffer(Zstd().decode((folder / self.spec.file(0)).read_bytes()), self.spec.dtype)
+            return values.reshape(self.metadata["shape"])
+        except Exception as error:  # a damaged file fails in zarr and its codecs in many ways
+            raise DatasetError(f"head {head.id}: {self.name}: cannot be read: {error}") from error
+
+
+def _write_rows(array: "zarr.Array[Any]", small: _Small, heads: Sequence[HeadEntry]) -> None:
     """Fill a small array, some hundred heads at a time. What has no subject axis must be the same in all heads."""
-    shared = _read_small(heads[0], name) if spec.layout == "whole" else None
+    shared = small.read(heads[0]) if small.spec.layout == "whole" else None
     if shared is not None:
         array[...] = shared
     for start in range(0, len(heads), ROWS_PER_CHUNK):
         block = heads[start : start + ROWS_PER_CHUNK]
-        rows = [_read_small(head, name) for head in block]
+        rows = [small.read(head) for head in block]
         if shared is None:
             array[start : start + len(block)] = np.concatenate(rows)
         elif other := [head.id for head, row in zip(block, rows, strict=True) if not np.array_equal(row, shared)]:
-            raise DatasetError(f"head {other[0]}: {name}: differs from that of head {heads[0].id}; expected one grid")
-
-
-def _read_small(head: HeadEntry, name: str) -> np.ndarray:
-    try:
-        return np.asarray(zarr.open_array(head.folder / name, mode="r")[...])
-    except Exception as error:  # a damaged file fails in zarr and its codecs in many ways
-        raise DatasetError(f"head {head.id}: {name}: cannot be read: {error}") from error
+            raise DatasetError(
+                f"head {other[0]}: {small.name}: differs from that of head {heads[0].id}; expected one grid"
+            )

@@ -22,8 +22,8 @@ from storage.dataset_group import build_group
 from storage.dataset_heads import HeadEntry
 from storage.dataset_schema import ARRAYS, LATENT_ARRAYS, SCHEMA_VERSION, read_metadata
 from storage.dataset_split import SplitFractions
-from storage.errors import DatasetError, environment_errors
-from storage.files import fsync_folders, owned_folder, rename_folder, sweep_owned_folders, write_atomic
+from storage.errors import DatasetError, NewerDataset, environment_errors
+from storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from storage.hashing import canonical_json, sha256_json, sha256_listing
 from storage.manifests import FileRecord, RelativeName, Sha256, record_file, size_problem, stated_version
 
@@ -94,7 +94,7 @@ def add_latents(
         group = read_metadata(folder / "new") | {"attributes": {**named, "digest": digest}}
         write_atomic(folder / "new" / "zarr.json", json.dumps(group, indent=2).encode())
         _write_manifest(folder / "new", digest, {**files, "zarr.json": record_file(folder / "new" / "zarr.json")})
-        fsync_folders(folder)
+        flush_tree(folder)
         if (dataset / LATENTS).exists():
             (dataset / LATENTS).rename(folder / "old")
         rename_folder(folder / "new", dataset / LATENTS)
@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> DatasetManifest:
 def parse_manifest(data: bytes, path: Path | str) -> DatasetManifest:
     """A manifest from its bytes. Raises DatasetError that names the path where it is broken, unsafe or too new."""
     if (version := stated_version(data)) > SCHEMA_VERSION:
-        raise DatasetError(
+        raise NewerDataset(
             f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
         )
     try:
@@ -166,7 +166,7 @@ def _built(parent: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, An
         files = build_group(folder / "new", ARRAYS, ordered, named)
         digest = digest_of(files)
         _write_manifest(folder / "new", digest, files)
-        fsync_folders(folder)
+        flush_tree(folder)
         yield folder / "new", digest
 
 
@@ -225,8 +225,8 @@ def _settle(built: Path, target: Path, digest: str, *, ours: bool = False) -> No
 def _stated_digest(target: Path, *, ours: bool) -> str | None:
     try:
         return read_manifest(target).digest
-    except DatasetError:
-        if ours:
+    except DatasetError as error:
+        if ours and not isinstance(error, NewerDataset):
             return None
         raise
 

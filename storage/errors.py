@@ -24,12 +24,20 @@ class StoreError(SpinMeRoundError):
     """The artifact store was asked for something that it does not have or does not take."""
 
 
+class MissingArtifact(StoreError):
+    """An artifact that is not there, or not any more."""
+
+
 class CorruptArtifact(StoreError):
     """A payload that does not match its manifest; it has been moved aside and can be made again."""
 
 
 class DatasetError(SpinMeRoundError):
     """A dataset that is not what its schema says, or heads that don't fit together."""
+
+
+class NewerDataset(DatasetError):
+    """A dataset that a newer version of this software wrote."""
 
 
 class StorageUnavailable(SpinMeRoundError):

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -22,8 +23,7 @@ from storage.backend import OWN_FOLDERS, Backend, Blobs, Entry, Source, Stray
 from storage.errors import StoreError
 from storage.files import (
     flocked,
-    fsync,
-    fsync_folders,
+    flush_tree,
     link_or_copy,
     make_folder,
     owned_folder,
@@ -33,6 +33,7 @@ from storage.files import (
 )
 from storage.manifests import content_problem, extra_files, size_problem
 
+_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _CHEAP_S = 1.0
 """Artifacts made in less are renamed without flushing the new name: a power cut may take back the last few of
 them, each as a whole, and making them again costs less than all the flushes."""
@@ -65,8 +66,6 @@ class LocalBlobs(Blobs):
 class LocalBackend(Backend):
     """Artifacts below the folder `root`."""
 
-    flushes = True
-
     def __init__(self, root: Path) -> None:
         self.root: Path = root
         if root.exists() and not root.is_dir():
@@ -79,9 +78,12 @@ class LocalBackend(Backend):
 
     def manifest(self, stage: str, key: str) -> bytes | None:
         path = self._home(stage, key) / MANIFEST
-        if path.is_symlink():
-            raise ValueError(f"{MANIFEST} is a link: expected a file of its own")
         try:
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError(f"{MANIFEST} is a link or no file: expected a file of its own")
+            if found.st_size > _MAX_MANIFEST_BYTES:
+                raise ValueError(f"{MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -103,8 +105,7 @@ class LocalBackend(Backend):
     def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
         final = self._home(manifest.stage, manifest.key)
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
-        fsync(out / MANIFEST)
-        fsync_folders(out)
+        flush_tree(out)
         if final.exists() and not (final / MANIFEST).is_file():
             self.set_aside(manifest.stage, manifest.key)
         try:

@@ -4,18 +4,20 @@ Used by artifacts, datasets and checkpoints. Names are POSIX paths below the fol
 and symbolic links are refused, when files are recorded and when a manifest is read.
 """
 
+import errno
 import os
-from collections.abc import Collection, Iterator, Mapping
+import stat
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
-from storage.files import fsync_files
 from storage.hashing import sha256_file
 
 _LONGEST, _LONGEST_PART = 700, 255
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -53,28 +55,27 @@ def stated_version(data: bytes) -> int:
     return version if isinstance(version, int) else 0
 
 
-def walk_files(folder: Path, *, without: Collection[str] = ()) -> Iterator[str]:
+def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
     """Names of all files below a folder, sorted, but those `without`. Raises ValueError for a link or a device."""
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(folders + files):
-            path = Path(parent, name)
-            relative = path.relative_to(folder).as_posix()
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise ValueError(f"{relative} is a link or a special file: expected files and folders only")
-            if path.is_file() and relative not in without:
-                yield relative
+    names, folders = [], [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                elif not entry.is_file(follow_symlinks=False):
+                    raise ValueError(f"{name} is a link or a special file: expected files and folders only")
+                elif name not in without:
+                    names.append(name)
+    return sorted(names)
 
 
-def record_files(
-    folder: Path, *, known: Mapping[str, FileRecord] | None = None, flush: bool = True
-) -> dict[str, FileRecord]:
-    """Flush every file of a folder to the disk and record it; `known` records are taken as they are."""
+def record_files(folder: Path, *, known: Mapping[str, FileRecord] | None = None) -> dict[str, FileRecord]:
+    """Size and SHA-256 of every file of a folder, by name; `known` records are taken as they are."""
     records = dict(known or {})
-    names = list(walk_files(folder, without=records))
-    if flush:
-        fsync_files([folder / name for name in names])
-    records |= {name: record_file(folder / name) for name in names}
+    records |= {name: record_file(folder / name) for name in walk_files(folder, without=records)}
     return dict(sorted(records.items()))
 
 
@@ -85,13 +86,21 @@ def record_file(path: Path) -> FileRecord:
 
 def size_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
     """What is wrong with a file's existence, kind or size (cheap), or None."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) or path.is_symlink():
-        return f"{name} is a link: expected a file of its own"
-    if not path.is_file():
+    path, found = os.fspath(folder), None
+    for part in name.split("/"):
+        path = f"{path}/{part}"
+        try:
+            found = os.lstat(path)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return f"{name} is missing"
+            raise
+        if stat.S_ISLNK(found.st_mode):
+            return f"{name} is a link: expected a file of its own"
+    if found is None or not stat.S_ISREG(found.st_mode):
         return f"{name} is missing"
-    if (size := path.stat().st_size) != expected.size:
-        return f"{name}: expected {expected.size} bytes, found {size}"
+    if found.st_size != expected.size:
+        return f"{name}: expected {expected.size} bytes, found {found.st_size}"
     return None
 
 

@@ -53,8 +53,6 @@ class ObjectBlobs(Blobs):
 class ObjectBackend(Backend):
     """Artifacts below an S3 URL; stages work on copies in `cache`."""
 
-    flushes = False
-
     def __init__(self, client: ObjectClient, cache: ArtifactCache, *, lease_s: float = LEASE_S) -> None:
         self.root: str = client.url
         self.client, self.cache, self._lease_s = client, cache, lease_s

@@ -17,6 +17,7 @@ from storage.artifacts import Artifact, ArtifactStore, artifact_key
 from storage.dataset import DatasetInfo, HeadEntry
 from storage.dataset import publish as publish_dataset
 from storage.dataset_publish import is_standing
+from storage.dataset_schema import ARRAYS
 from storage.dataset_versions import record_version
 from storage.errors import DatasetError
 from tasks.generators import generator_record
@@ -100,7 +101,9 @@ def publish(
 
 
 def _entry(artifact: Artifact, head: Head) -> HeadEntry:
-    checksums = {name: record.sha256 for name, record in artifact.manifest.files.items()}
+    # the others are read and written anew, and those of ten thousand heads take much memory
+    linked = tuple(f"{name}/c/" for name, spec in ARRAYS.items() if spec.linked)
+    checksums = {name: record.sha256 for name, record in artifact.manifest.files.items() if name.startswith(linked)}
     return HeadEntry(id=head.id, folder=artifact.path, checksums=checksums)
 
 

@@ -6,11 +6,12 @@ cannot change what it makes, nor cause it to be made again:
 
     key = hash(stage name, version, sections read, keys of inputs, fingerprint of weights)
 
-`make_head` is all that a worker does for one head and stage, and is safe to call from any number of
-processes at once: the first makes the artifact, the others wait and reuse it.
+What is the same for all heads of a profile, a `BoundStage` works out once. `make_head` is all that a worker
+does for one head and stage, and is safe to call from any number of processes at once: the first makes the
+artifact, the others wait and reuse it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,20 +92,63 @@ class Stage:
         """The sections of the profile that this stage reads, and no others."""
         return {name: getattr(profile, name) for name in self.reads}
 
-    def identity(self, head: Head, sections: Mapping[str, BaseModel]) -> dict[str, Any]:
-        """The parameters that enter the key; the seed does where no input already stands for it."""
-        params: dict[str, Any] = {name: key_values(section) for name, section in sections.items()}
-        if not self.inputs:
-            params["seed"] = head.seed
-        if self.decided:
-            params["decision"] = head.decision
-        return params
+    def bound(self, sections: Mapping[str, BaseModel]) -> "BoundStage":
+        """The stage with these sections, of which it takes those that it reads; looks at its weights now."""
+        read = {name: sections[name] for name in self.reads}
+        params = {name: key_values(section) for name, section in read.items()}
+        return BoundStage(stage=self, sections=read, params=params, weights=self.weights(read))
 
     def key(self, head: Head, sections: Mapping[str, BaseModel], input_keys: Mapping[str, str]) -> str:
         """Content address of what this stage makes of this head."""
-        return artifact_key(
-            self.name, self.version, self.identity(head, sections), dict(input_keys), self.weights(sections)
-        )
+        return self.bound(sections).key(head, input_keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundStage:
+    """A stage with the sections that it reads, those as JSON, and the fingerprint of its weights."""
+
+    stage: Stage
+    sections: Mapping[str, BaseModel]
+    params: Mapping[str, Any]
+    weights: str
+
+    def identity(self, head: Head) -> dict[str, Any]:
+        """The parameters that enter the key; the seed does where no input already stands for it."""
+        params = dict(self.params)
+        if not self.stage.inputs:
+            params["seed"] = head.seed
+        if self.stage.decided:
+            params["decision"] = head.decision
+        return params
+
+    def key(self, head: Head, input_keys: Mapping[str, str]) -> str:
+        """Content address of what the stage makes of this head."""
+        stage = self.stage
+        return artifact_key(stage.name, stage.version, self.identity(head), dict(input_keys), self.weights)
+
+    def make(self, store: ArtifactStore, head: Head, input_keys: Mapping[str, str]) -> Outcome:
+        """Make the artifact of one head unless it is there; raises as `make_head`."""
+        name, key = self.stage.name, self.key(head, input_keys)
+        if store.has(name, key):
+            return "reused"
+        with store.lock(name, key):
+            if store.has(name, key):
+                return "reused"
+            with ExitStack() as borrowed:
+                inputs = {
+                    each: borrowed.enter_context(store.borrowed(each, of)).path for each, of in input_keys.items()
+                }
+                with store.commit(
+                    name,
+                    key,
+                    version=self.stage.version,
+                    params=self.identity(head),
+                    inputs=dict(input_keys),
+                    weights=self.weights,
+                    subject=head.id,
+                ) as out:
+                    self.stage.make(StageJob(head=head, sections=self.sections, inputs=inputs, out=out))
+        return "made"
 
 
 def make_head(
@@ -116,34 +160,22 @@ def make_head(
 ) -> Outcome:
     """Make the artifact of one head unless it is there.
 
-    Raises whatever the stage raises, `CorruptArtifact` where an input no longer matches its manifest.
+    Raises whatever the stage raises, `CorruptArtifact` where an input no longer matches its manifest and
+    `MissingArtifact` where it is not there.
     """
-    key = stage.key(head, sections, input_keys)
-    if store.has(stage.name, key):
-        return "reused"
-    with store.lock(stage.name, key):
-        if store.has(stage.name, key):
-            return "reused"
-        with ExitStack() as borrowed:
-            inputs = {name: borrowed.enter_context(store.borrowed(name, of)).path for name, of in input_keys.items()}
-            with store.commit(
-                stage.name,
-                key,
-                version=stage.version,
-                params=stage.identity(head, sections),
-                inputs=dict(input_keys),
-                weights=stage.weights(sections),
-                subject=head.id,
-            ) as out:
-                stage.make(StageJob(head=head, sections=sections, inputs=inputs, out=out))
-    return "made"
+    return stage.bound(sections).make(store, head, input_keys)
 
 
 def head_keys(
     stages: tuple[Stage, ...], head: Head, sections_of: Mapping[str, Mapping[str, BaseModel]]
 ) -> dict[str, str]:
     """Keys of all stages of one head, in order; they are known before anything is made."""
+    return bound_keys([stage.bound(sections_of[stage.name]) for stage in stages], head)
+
+
+def bound_keys(stages: Sequence[BoundStage], head: Head) -> dict[str, str]:
+    """Keys of all stages of one head, in order."""
     keys: dict[str, str] = {}
-    for stage in stages:
-        keys[stage.name] = stage.key(head, sections_of[stage.name], {name: keys[name] for name in stage.inputs})
+    for bound in stages:
+        keys[bound.stage.name] = bound.key(head, {name: keys[name] for name in bound.stage.inputs})
     return keys

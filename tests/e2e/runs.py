@@ -1,6 +1,8 @@
 """What end-to-end tests do with runs: build, read the summary, ask the server what it recorded."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,22 @@ def build(profile: Profile, runs: Path, **options: Any) -> dict[str, Any]:
     """Build a profile's dataset below `runs`; returns the run's summary."""
     sized(dataset_flow, profile)(profile, Place(runs=str(runs), **options))
     return summary(runs / profile.name)
+
+
+def spinmeround(*arguments: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    """The command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def artifacts(store: Path) -> list[Path]:
+    """Folders of all whole artifacts of a store, as it is now."""
+    return [manifest.parent for manifest in store.glob("*/??/*/manifest.json")]
 
 
 def summary(folder: Path) -> dict[str, Any]:

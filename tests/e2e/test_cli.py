@@ -1,11 +1,7 @@
-"""The command line, in processes of its own: exit status, words, and what survives kill -9."""
+"""The command line, in processes of its own: exit status and words."""
 
 import os
-import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -17,45 +13,6 @@ from models.geometry.normals_pytorch3d import pytorch3d_problem
 from storage.dataset import assemble
 from tests.e2e.runs import summary
 from tests.storage.heads import flip_bit, write_heads
-
-
-def spinmeround(*arguments: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    """The command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def artifacts(store: Path) -> int:
-    return len(list(store.glob("*/??/*/manifest.json")))
-
-
-def test_kill_in_the_middle_and_again(tiny, profile_file, tmp_path, environment):
-    """kill -9 in the middle leaves whole artifacts, no orphan, and a rerun ends with the undisturbed digest."""
-    options = ["--profile", str(profile_file), "--runs"]
-    killed = spinmeround("build", *options, str(tmp_path / "killed"), environment=environment)
-    store = tmp_path / "killed" / "tiny" / "store"
-    while artifacts(store) < 12 and killed.poll() is None:
-        time.sleep(0.02)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    before = artifacts(store)
-    assert 12 <= before < 73
-
-    again = spinmeround("build", *options, str(tmp_path / "killed"), environment=environment)
-    whole = spinmeround("build", *options, str(tmp_path / "whole"), environment=environment)
-    output, errors = again.communicate()
-    assert again.returncode == 0, errors
-    whole.communicate()
-    found, undisturbed = (summary(tmp_path / run / "tiny") for run in ("killed", "whole"))
-    assert found["dataset"]["digest"] == undisturbed["dataset"]["digest"]
-    assert found["dataset"]["digest"] in output
-    assert sum(stage["reused"] for stage in found["stages"].values()) >= before - 1
-    assert not list((store / "tmp").iterdir())
 
 
 @pytest.mark.parametrize(

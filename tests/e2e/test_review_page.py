@@ -42,18 +42,15 @@ PROFILE = validated(VALUES, source="test")
 
 def put(session: Session, stage: str, head: Any, files: dict[str, Any]) -> None:
     """An artifact as the stage would have made it, but of these files."""
-    from flows.shards import STAGES
-
-    keys, made = session.keys[head.id], STAGES[stage]
-    inputs = {name: keys[name] for name in made.inputs}
-    sections = session.sections[stage]
+    keys, made = session.keys[head.id], session.stages[stage]
+    inputs = {name: keys[name] for name in made.stage.inputs}
     with session.store.commit(
         stage,
         keys[stage],
-        version=made.version,
-        params=made.identity(head, sections),
+        version=made.stage.version,
+        params=made.identity(head),
         inputs=inputs,
-        weights=made.weights(sections),
+        weights=made.weights,
         subject=head.id,
     ) as out:
         for name, content in files.items():

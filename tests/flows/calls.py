@@ -65,6 +65,14 @@ def count(steps: int, report: Callable[[int], None]) -> str:
     return "done"
 
 
+def report_every(seconds: float, times: int, report: Callable[[int], None]) -> None:
+    """Then hangs."""
+    for number in range(times):
+        time.sleep(seconds)
+        report(number)
+    time.sleep(3600)
+
+
 def orphan_maker(file: str) -> None:
     """A parent with a busy worker, whose process id it writes down; run as a script."""
     from flows.workers import Worker

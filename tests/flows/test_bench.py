@@ -24,7 +24,7 @@ def nothing(heads: int = 3):
 
 
 def test_every_benchmark_says_what_it_measures():
-    assert {"geometry", "sampling", "screening"} <= set(bench.benchmarks())
+    assert {"geometry", "sampling", "scale", "screening", "storage"} <= set(bench.benchmarks())
     assert all(bench.benchmarks().values())
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.profile import PROFILES, load_profile, profile_names, validated
+from flows.profile import PROFILES, ExecutionParams, load_profile, profile_names, validated
 from storage.errors import ConfigError
 from tasks.stages import HEAD_STAGES
 
@@ -119,3 +119,11 @@ def test_empty_table_empties_the_one_below(tmp_path):
     profile = load_profile(str(path))
     assert not any(limit is not None for _, limit in profile.screen.limits)
     assert profile.render.resolution == 64
+
+
+@pytest.mark.parametrize(
+    ("asked", "heads", "expected"), [(0, 3, 8), (0, 800, 8), (0, 801, 9), (0, 10_000, 100), (64, 10_000, 64), (1, 5, 1)]
+)
+def test_shards_grow_with_the_heads(asked, heads, expected):
+    """Unless a size is asked for, a stage has at most a hundred task runs, of eight heads at least."""
+    assert ExecutionParams(shard_size=asked).heads_a_shard(heads) == expected

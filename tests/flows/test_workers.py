@@ -84,6 +84,15 @@ def test_a_call_that_takes_too_long_is_ended(worker):
     assert worker.call(calls.double, 2) == 4
 
 
+def test_the_time_limit_begins_again_with_each_report(worker):
+    """A call that reports now and then may take longer than its limit in all; what was reported is kept."""
+    worker.call(calls.process_id)
+    seen = []
+    with pytest.raises(WorkerTimeout, match=r"timed out after 2 s"):
+        worker.call(calls.report_every, 0.8, 3, timeout_s=2.0, report=seen.append)
+    assert seen == [0, 1, 2]
+
+
 def test_pool_ends_calls_that_go_on():
     """Closing the pool frees the threads that wait for its workers, and no worker comes back."""
     pool, reasons = WorkerPool(1), []

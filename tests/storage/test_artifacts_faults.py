@@ -4,17 +4,20 @@ import errno
 import os
 import pickle
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 
+from storage import files
 from storage.artifacts import ArtifactStore, artifact_key
-from storage.errors import StorageUnavailable
+from storage.errors import MissingArtifact, StorageUnavailable
 from tests.storage.processes import kill, kill_at_random, running, start, wait
 
 FILES, BYTES = 4, 30_000
@@ -187,6 +190,7 @@ def test_failing_system_calls(store: ArtifactStore, monkeypatch: pytest.MonkeyPa
 
     commit(store, 1)
     with monkeypatch.context() as patched:
+        patched.setattr(files, "_syncfs", lambda: None)
         patched.setattr(os, "fsync", fail)
         with pytest.raises(StorageUnavailable, match=advice) as caught:
             commit(store, 2)
@@ -226,3 +230,65 @@ def test_clock_that_jumps_back(store: ArtifactStore, monkeypatch: pytest.MonkeyP
     assert len(store.sweep()) == 1
     commit(store, 1)
     store.verify("render", key_of(1))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_somebody_elses_store() -> None:
+    """Without permission to write, what is there can be used; making more is refused with the path and what to do."""
+    with TemporaryDirectory(prefix="store-") as folder:
+        os.chmod(folder, 0o755)
+        store = ArtifactStore(Path(folder) / "store")
+        commit(store, 1)
+
+        def visit() -> None:
+            os.setgid(65534)
+            os.setuid(65534)
+            assert store.verify("render", key_of(1)).manifest.subject == "1"
+            with pytest.raises(StorageUnavailable, match=r"store.*permission denied: change the folder's permissions"):
+                commit(store, 2)
+            with pytest.raises(StorageUnavailable, match="permission denied"), store.lock("render", key_of(2)):
+                pass
+            with pytest.raises(StorageUnavailable, match="permission denied"):
+                store.record_failure("render", key_of(2), "head", "why", "", 1)
+
+        assert wait(start(visit)) == 0
+        assert not store.has("render", key_of(2))
+        commit(store, 2)
+
+
+def _folder(lock: Path, victim: Path) -> None:
+    lock.mkdir()
+
+
+def _link(lock: Path, victim: Path) -> None:
+    lock.symlink_to(victim)
+
+
+@pytest.mark.parametrize("put", [_folder, _link])
+def test_what_is_no_lock_file_is_told_and_left(
+    store: ArtifactStore, tmp_path: Path, put: Callable[[Path, Path], None]
+) -> None:
+    """A folder or a link in a lock's place ends the build with its path; nothing behind it is written to."""
+    victim, locks = tmp_path / "victim", store.root / "locks"
+    victim.write_bytes(b"precious")
+    locks.mkdir(parents=True)
+    put(locks / f"render-{key_of(1)}.lock", victim)
+    with (
+        pytest.raises(StorageUnavailable, match=r"\.lock: .*found a folder or a link; remove it"),
+        store.lock("render", key_of(1)),
+    ):
+        pass
+    assert victim.read_bytes() == b"precious"
+
+
+def test_an_artifact_that_vanishes_while_it_is_read(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moved aside by somebody else between look and use, it is missing, not damaged, and nothing is moved."""
+    commit(store, 1)
+    folder = store.path("render", key_of(1))
+    for ask in (store.open, store.verify):
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "has", lambda stage, key: shutil.rmtree(folder, ignore_errors=True) or True)
+            with pytest.raises(MissingArtifact, match="run the stage render to make it"):
+                ask("render", key_of(1))
+        commit(store, 1)
+    assert not (store.root / "corrupt").exists()

@@ -1,5 +1,7 @@
 """Atomic files and owned folders."""
 
+import ctypes
+import errno
 import os
 import random
 import signal
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.files import flocked, owned_folder, rename_folder, sweep_owned_folders, write_atomic
+from storage import files
+from storage.files import flocked, flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from tests.storage.processes import kill_at_random
 
 
@@ -71,3 +74,29 @@ def test_corrupted_lock_file_still_locks(tmp_path: Path) -> None:
     with flocked(tmp_path / "x.lock"):
         assert (tmp_path / "x.lock").exists()
     assert not (tmp_path / "x.lock").exists()
+
+
+def test_a_tree_is_flushed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no call for it, each file and folder is flushed, a folder after what is in it."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_bytes(b"x")
+    (tmp_path / "y").write_bytes(b"y")
+    flush_tree(tmp_path)
+    flushed: list[str] = []
+    monkeypatch.setattr(files, "_syncfs", lambda: None)
+    monkeypatch.setattr(files, "fsync", lambda path: flushed.append(path.relative_to(tmp_path).as_posix()))
+    flush_tree(tmp_path)
+    assert flushed == ["a/b/x", "a/b", "a", "y", "."]
+
+
+def test_a_refused_flush_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's reason comes as an OSError that names the folder."""
+
+    def refuse(descriptor: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(files, "_syncfs", lambda: refuse)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        flush_tree(tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path))

@@ -75,7 +75,7 @@ def test_artifact_reads_back(tmp_path):
     verdict = {"keep": False, "reasons": ["holes"], "scores": {"holes": 0.5}}
     (folder / "verdict.json").write_text(json.dumps(verdict))
     head = Head(id="tiny-000001", seed=1, decision="keep")
-    identity, key = REVIEW.identity(head, {}), REVIEW.key(head, {}, {"screen": screen})
+    identity, key = REVIEW.bound({}).identity(head), REVIEW.key(head, {}, {"screen": screen})
     with store.commit(
         "review", key, version=1, params=identity, inputs={"screen": screen}, weights="", subject=head.id
     ) as out:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from storage.artifacts import ArtifactStore
-from storage.errors import CorruptArtifact
+from storage.errors import CorruptArtifact, MissingArtifact
 from tasks.stage import Head, Stage, StageJob, StageParams, head_keys, make_head
 
 
@@ -72,6 +72,26 @@ def test_weights_enter_the_key():
         for w in ("a", "b")
     }
     assert len(made) == 2
+
+
+def test_weights_are_looked_at_once_for_all_heads(tmp_path):
+    """Binding a stage reads its weights; keys and artifacts of any number of heads do not."""
+    looks = []
+    stage = Stage(name="first", version=1, reads=("level",), weights=lambda _: looks.append(1) or "w", make=write_seed)
+    bound, store = stage.bound(stage.sections(Profile())), ArtifactStore(tmp_path)
+    for seed in range(3):
+        head = Head(id=f"test-{seed:06d}", seed=seed)
+        assert bound.make(store, head, {}) == "made"
+        assert store.verify("first", bound.key(head, {})).manifest.weights == "w"
+    assert len(looks) == 1
+    assert bound.key(HEAD, {}) == stage.key(HEAD, stage.sections(Profile()), {})
+
+
+def test_an_input_that_is_gone_is_told_from_a_damaged_one(tmp_path):
+    """The stage is not run, and nothing is left."""
+    with pytest.raises(MissingArtifact, match="run the stage first"):
+        make_head(ArtifactStore(tmp_path), SECOND, HEAD, SECOND.sections(Profile()), {"first": "0" * 64})
+    assert list((tmp_path / "tmp").glob("*")) == []
 
 
 def test_a_stage_is_handed_what_it_reads_and_no_more(tmp_path):

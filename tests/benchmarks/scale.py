@@ -1,0 +1,281 @@
+"""How a build grows: seconds a head, memory, open files and task runs for 100, 1,000 and 10,000 tiny heads.
+
+Each size is a `spinmeround build` in a process of its own, with a Prefect server of its own, in a run folder of its
+own: ellipsoids of 8 pixels and 2 views through every stage to a published dataset, then the same build again, in
+which everything is there. The recognition network is a random linear map in ArcFace's format, since what is measured
+is not arithmetic but what surrounds it.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import typer
+from jaxtyping import Float32
+
+from models.geometry.cameras import Cameras, pixel_rays
+from storage.errors import SpinMeRoundError
+from storage.records import Identity, Rendering
+from tasks.stages import DATASET_STAGES
+from tests.support.weights import write_autoencoder, write_recognition
+
+ROOT = Path(__file__).parents[2]
+_LOOK_S = 0.1
+_SERVER = "flows.server"
+
+PROFILE = """
+extends = "demo"
+[generator]
+name = "tests.benchmarks.scale:Ellipsoids"
+[plan]
+heads = {heads}
+[views]
+azimuths = 2
+elevations_deg = [0.0]
+[sample]
+resolution = 8
+previews = {{ azimuths = 2, elevations_deg = [0.0] }}
+[score]
+cells = 32
+recognition = "none"
+[screen]
+generator = ""
+limits = {{}}
+[render]
+resolution = 8
+[mesh]
+resolution = 16
+[embed]
+recognition = {recognition}
+[encode]
+autoencoder = {autoencoder}
+[train]
+unet = {{ sample_size = 2, views = 2, block_out_channels = [8, 8], attention_levels = [true, false], \
+multiview_factors = [1], attention_heads = 2, norm_groups = 4 }}
+adapt = {{ conditioning = [0], targets = [1] }}
+single_view = {{ conditioning = [1], targets = [1] }}
+multi_view = {{ conditioning = [0, 1], targets = [2, 1] }}
+[evaluate]
+targets = 1
+frontal_targets = 1
+"""
+
+
+class Ellipsoids:
+    """A generator that costs next to nothing: half axes and colour follow from the seed."""
+
+    name, fingerprint, box_warp = "ellipsoids", "ellipsoids-1", 1.0
+
+    def sample(self, seed: int) -> Identity:
+        return Identity(seed=seed, latent=np.random.default_rng([seed, 1]).standard_normal(6).astype(np.float32))
+
+    def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
+        origins, directions = pixel_rays(cameras, resolution)  # (view, height, width, 3), in the world
+        o, d = origins / self._half_axes(identity), directions / self._half_axes(identity)
+        a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1.0
+        hit = b * b > a * c
+        along = np.where(hit, (-b - np.sqrt(np.maximum(b * b - a * c, 0.0))) / a, np.nan)
+        depth = along * (directions * cameras.cam2world[:, None, None, :3, 2]).sum(-1)
+        colour = np.rint(120 + 100 * np.tanh(identity.latent[3:])).astype(np.uint8)
+        rgb = np.where(hit[..., None], colour, np.uint8(255))
+        return Rendering(rgb=rgb, mask=hit.astype(np.uint8) * 255, depth=depth.astype(np.float32))
+
+    def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
+        outward = np.linalg.norm(points / self._half_axes(identity), axis=-1) - 1.0
+        return np.clip(10.0 - 50.0 * outward, 0.0, 20.0).astype(np.float32)
+
+    def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"]:
+        sights = np.array([[-0.3, 0.3, 1.0], [0.3, 0.3, 1.0], [0.0, 0.0, 1.0], [-0.3, -0.4, 1.0], [0.3, -0.4, 1.0]])
+        sights /= np.linalg.norm(sights, axis=1, keepdims=True)
+        return (sights * self._half_axes(identity)).astype(np.float32)
+
+    def _half_axes(self, identity: Identity) -> Float32[np.ndarray, "3"]:
+        return (0.25 * (1.0 + 0.1 * np.tanh(identity.latent[:3]))).astype(np.float32)
+
+
+def main(
+    heads: Annotated[list[int] | None, typer.Option(min=1, help="A size; may be given again.")] = None,
+    folder: Annotated[Path, typer.Option(help="Folder for the runs; each size's is emptied.")] = Path(
+        "runs/bench-scale"
+    ),
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the runs there.")] = False,
+) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Build datasets of tiny heads of growing number, and each of them again."""
+    sizes = sorted(set(heads or (100, 1_000, 10_000)))
+    measured = [_measure(size, folder.absolute() / str(size), workers, keep=keep) for size in sizes]
+    return {
+        "a build": [each.row() for each in measured],
+        "milliseconds a head and stage, added up over workers": [each.stage_row() for each in measured],
+        "the same build again": [each.again_row() for each in measured],
+    }
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """The largest that was seen of a build's processes, the Prefect server apart."""
+
+    seconds: float = 0.0
+    cpu_s: dict[int, float] = field(default_factory=dict)
+    """CPU seconds by process, until the last look; the server's too."""
+    main_mb: float = 0.0
+    worker_mb: float = 0.0
+    main_files: int = 0
+    worker_files: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A build of some heads, and the same again."""
+
+    heads: int
+    first: Watched
+    again: Watched
+    stages: Mapping[str, Mapping[str, Any]]
+    work_s: float
+    task_runs: int
+    unfinished: int
+    again_task_runs: int
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "heads": self.heads,
+            "seconds": round(self.first.seconds, 1),
+            "of them at work": round(self.work_s, 1),
+            "ms a head": 1000 * self.work_s / self.heads,
+            "CPU ms a head": 1000 * sum(self.first.cpu_s.values()) / self.heads,
+            "main MB": round(self.first.main_mb),
+            "worker MB": round(self.first.worker_mb),
+            "open files, main": self.first.main_files,
+            "open files, worker": self.first.worker_files,
+            "task runs": self.task_runs,
+            "of them unfinished": self.unfinished,
+        }
+
+    def stage_row(self) -> dict[str, Any]:
+        return {
+            "heads": self.heads,
+            **{name: 1000 * stage["seconds"] / self.heads for name, stage in self.stages.items()},
+        }
+
+    def again_row(self) -> dict[str, Any]:
+        return {
+            "heads": self.heads,
+            "seconds": round(self.again.seconds, 1),
+            "CPU seconds": sum(self.again.cpu_s.values()),
+            "main MB": round(self.again.main_mb),
+            "open files, main": self.again.main_files,
+            "task runs": self.again_task_runs,
+        }
+
+
+def _measure(heads: int, folder: Path, workers: int, *, keep: bool) -> Measured:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    weights = {
+        "recognition": write_recognition(folder / "recognition.onnx"),
+        "autoencoder": write_autoencoder(folder / "autoencoder"),
+    }
+    profile = folder / "scale.toml"
+    profile.write_text(PROFILE.format(heads=heads, **{name: json.dumps(str(path)) for name, path in weights.items()}))
+    command = ["build", "--profile", str(profile), "--runs", str(folder), "--workers", str(workers)]
+    first = _build(command, folder / "first.log")
+    made = _summary(folder, heads)["stages"]
+    runs, unfinished, work_s = _task_runs(folder)
+    again = _build(command, folder / "again.log")
+    reused = _summary(folder, heads)["stages"]
+    if any(stage["made"] for stage in reused.values()):
+        raise SpinMeRoundError(f"{folder}: expected nothing to be made again, found {reused}")
+    total, *_ = _task_runs(folder)
+    found = Measured(
+        heads=heads,
+        first=first,
+        again=again,
+        stages=made,
+        work_s=work_s,
+        task_runs=runs,
+        unfinished=unfinished,
+        again_task_runs=total - runs,
+    )
+    if not keep:
+        shutil.rmtree(folder)
+    return found
+
+
+def _summary(folder: Path, heads: int) -> dict[str, Any]:
+    """The summary of the run, in which every head must have got to the end."""
+    summary: dict[str, Any] = json.loads((folder / "scale" / "summary.json").read_text())
+    if summary["heads"]["written"] != heads or set(summary["stages"]) != {*_stages(), "publish"}:
+        raise SpinMeRoundError(f"{folder}: expected {heads} heads written by every stage, found {summary['heads']}")
+    return summary
+
+
+def _stages() -> list[str]:
+    return [stage.name for stage in DATASET_STAGES]
+
+
+def _build(arguments: Sequence[str], log: Path) -> Watched:
+    """Run the command line in a process of its own and watch it; raises SpinMeRoundError where it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    began = perf_counter()
+    with log.open("wb") as to:
+        command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+        process = subprocess.Popen(command, stdout=to, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
+        with _watching(process.pid) as seen:
+            status = process.wait()
+    seen.seconds = perf_counter() - began
+    if status:
+        raise SpinMeRoundError(f"spinmeround {' '.join(arguments)}: exit status {status}; its log is {log}")
+    return seen
+
+
+@contextmanager
+def _watching(process: int) -> Iterator[Watched]:
+    """Look at a process and its children, some times a second, as long as the block lasts."""
+    seen, over = Watched(), threading.Event()
+
+    def look() -> None:
+        main = psutil.Process(process)
+        while not over.wait(_LOOK_S):
+            with suppress(psutil.Error):
+                seen.main_mb, seen.main_files = _more(main, seen.main_mb, seen.main_files)
+                for child in (main, *main.children()):
+                    with suppress(psutil.Error):
+                        seen.cpu_s[child.pid] = sum(child.cpu_times()[:2])
+                        if child is not main and _SERVER not in child.cmdline():
+                            seen.worker_mb, seen.worker_files = _more(child, seen.worker_mb, seen.worker_files)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def _more(process: psutil.Process, megabytes: float, files: int) -> tuple[float, int]:
+    return max(megabytes, process.memory_info().rss / 2**20), max(files, process.num_fds())
+
+
+def _task_runs(runs: Path) -> tuple[int, int, float]:
+    """How many task runs the server wrote down, how many of them not to their end, and seconds from first to last."""
+    with closing(sqlite3.connect(f"file:{runs / '.prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
+        (total,) = database.execute("SELECT count(*) FROM task_run").fetchone()
+        (ended,) = database.execute("SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED'").fetchone()
+        first, last = database.execute("SELECT min(start_time), max(end_time) FROM task_run").fetchone()
+    return total, total - ended, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
