@@ -15,7 +15,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,11 @@ class SampledHead:
     @classmethod
     def of(cls, name: str, output: SpinMeRoundOutput, conditioning: PosedViews | None) -> "SampledHead":
         """From arrays in [0, 1]."""
-        views = {"name": name, "rgb": to_bytes(output.images), "normals": to_bytes(output.normals)}
+        generated = cls(name=name, rgb=to_bytes(output.images), normals=to_bytes(output.normals))
         if conditioning is None:
-            return cls(**views)
-        return cls(
-            **views,
+            return generated
+        return replace(
+            generated,
             given=conditioning.cameras,
             given_rgb=to_bytes(np.asarray(conditioning.images)),
             given_normals=to_bytes(output.given_normals),

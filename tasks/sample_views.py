@@ -94,9 +94,9 @@ def wanted_heads(params: SampleViewsParams, source: "_Source") -> Iterator[Wante
             yield Wanted(name=f"seed-{seed}", seed=seed)
     elif params.condition == "interpolation":
         assert params.between is not None
-        ends = [source.identity(name) for name in params.between]
+        start, end = (source.identity(name) for name in params.between)
         with mistakes():
-            between = interpolate_identities(*ends, params.steps_between, params.way)
+            between = interpolate_identities(start, end, params.steps_between, params.way)
         for number, identity in enumerate(between):
             yield Wanted(name=f"step-{number:02d}", seed=params.seed, identity=identity)
     else:

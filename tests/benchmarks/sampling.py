@@ -16,6 +16,7 @@ import torch
 import typer
 
 from models.diffusion.edm import NoiseSchedule
+from models.diffusion.latents import decode_pictures, encode_pictures
 from models.diffusion.params import SolverParams, UNetParams
 from models.diffusion.photo_normals import PhotoNormalsParams
 from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
@@ -146,6 +147,14 @@ class Unseen:
             normals=arrays["normals"].astype(np.float32) / 255 if normals else None,
         )
 
+    @torch.no_grad()
+    def through_autoencoder(self, pictures: np.ndarray) -> np.ndarray:
+        """What is left of pictures that go through latents and back: no sampling can do better on the whole."""
+        vae = self.pipeline.vae
+        given = torch.from_numpy(pictures.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(vae.device)
+        back = torch.cat([decode_pictures(vae, encode_pictures(vae, part)) for part in given.split(8)])
+        return np.rint((back.permute(0, 2, 3, 1).cpu().numpy().clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+
     def sample(self, subject: int, cameras: Cameras, **options: Any) -> tuple[np.ndarray, np.ndarray]:
         """Images and normals as bytes, from the frontal view and the identity."""
         output = self.pipeline(
@@ -201,6 +210,7 @@ def photo_normals(unseen: Unseen, steps: int) -> Rows:
         truth = read_pictures(unseen.data, subject, [unseen.front])
         true, inside = decode_normals(truth.normals, truth.mask), truth.mask == 255
         maps = {"mean normal map of the pose": mean.normals}
+        maps["true normals through the autoencoder"] = unseen.through_autoencoder(truth.normals)
         for name, scale in (("Algorithm 1", PhotoNormalsParams().scale), ("without guidance", 0.0)):
             found = unseen.pipeline.infer_normals(
                 unseen.photo(subject, normals=False),
@@ -234,7 +244,10 @@ def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
     for subject in unseen.subjects:
         true = generator.render(generator.sample(int(unseen.data.seeds[subject])), cameras, side)
         depth = np.where(true.mask == 255, true.depth, np.nan).astype(np.float32)
-        pictures = {"true pictures": true.rgb}
+        pictures = {
+            "true pictures": true.rgb,
+            "true pictures through the autoencoder": unseen.through_autoencoder(true.rgb),
+        }
         for name, anchored in (("anchored", True), ("unanchored", False)):
             options = {"anchored": anchored, "schedule": NoiseSchedule(steps=steps)}
             pictures[name] = unseen.sample(subject, cameras, **options)[0]

@@ -35,6 +35,11 @@ from tests.storage.heads import flip_bit, write_heads
             ["sample", "--unconditional", "--to", "/dev/null/samples"],
             "--to /dev/null/samples: expected a folder at /dev",
         ),
+        (["sample"], "sample: expected one of --from-dataset HEAD, --photo FILE"),
+        (["sample", "--unconditional", "--identity", "x"], "sample: expected one of --from-dataset HEAD, --photo FILE"),
+        (["sample", "--photo", "no.png"], "--photo: expected a file, found none at no.png"),
+        (["sample", "--unconditional", "--cameras", "circle"], "--cameras: expected orbit:N with N of 1 to 3600"),
+        (["sample", "--unconditional", "--solver", "magic"], "--solver: expected euler, heun or dpmpp, got 'magic'"),
         (["generate", "--set", "generator.name=nosuch:make"], "generator: generator.name: 'nosuch:make' can't be imp"),
         (["generate", "--set", "generator.options.foo=1"], "foo"),
         (["generate", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
@@ -47,6 +52,7 @@ from tests.storage.heads import flip_bit, write_heads
     ],
     ids=[
         *("profile", "field", "grid", "workers", "stage", "dataset", "renderer", "side", "views", "to"),
+        *("nothing to sample", "two to sample", "photo", "cameras", "solver"),
         *("generator", "option", "strip", "nan", "inf", "keep", "recall", "aims", "run"),
     ],
 )

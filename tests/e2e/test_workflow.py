@@ -1,12 +1,17 @@
 """The whole workflow on a real server: one run from seeds to a report, and a second that makes nothing."""
 
+from pathlib import Path
+
 import pytest
 
 from flows.run_folder import Place
+from flows.sampling import sampling_flow
 from flows.stages import sized
 from flows.training import training_flow
 from flows.workflow import workflow_flow
+from models.diffusion.edm import NoiseSchedule
 from storage.errors import ConfigError
+from tasks.sample_params import SampleViewsParams
 from tests.e2e.runs import counts, recorded, summary
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -28,6 +33,11 @@ def test_from_seeds_to_a_report_and_again(tiny, tmp_path):
     parts = ("dataset", "training", "evaluation", "heads")
     assert [second[part] for part in parts] == [first[part] for part in parts]
     assert recorded("evaluation", 1) == {"evaluate": "Cached"}
+
+    views = SampleViewsParams(condition="nothing", schedule=NoiseSchedule(steps=1), batch=1)
+    files = sampling_flow(profile, views, str(tmp_path / "samples"), Place(runs=str(tmp_path)))
+    assert {"view-06.png", "normals-06.png", "transforms.json", "orbit.html"} <= {Path(file).name for file in files}
+    assert all(Path(file).is_file() for file in files)
 
 
 def test_training_needs_a_dataset(tiny, tmp_path):

@@ -172,6 +172,27 @@ def test_a_labelled_photos_camera(tmp_path: Path) -> None:
         read_identity(tmp_path / "identity.npy")
 
 
+def test_the_benchmark_measures_every_part(dataset: Path, pipeline: Path) -> None:
+    """Rows of solvers, of inferred normals beside the mean map, and of anchored beside unanchored views, all with
+    finite numbers; what no sampling can beat is beside them."""
+    from tests.benchmarks.sampling import main
+
+    parts = ["steps", "normals", "consistency"]
+    tables = list(
+        main(model=pipeline, dataset=dataset, part=parts, heads=1, views=8, steps=2, counts="2", threads=1).values()
+    )
+    solvers, normals, views = tables
+    assert [row["solver"] for row in solvers] == ["euler", "heun", "dpmpp"]
+    assert all(np.isfinite([row["PSNR of the truth"], row["normals, degrees"]]).all() for row in solvers)
+    assert {"mean normal map of the pose", "Algorithm 1", "without guidance"} < {row["normals"] for row in normals}
+    assert all(0 <= row["mean angle"] <= 180 for row in normals)
+    between = {row["views"]: row["PSNR between neighbours"] for row in views}
+    assert {"anchored", "unanchored"} < set(between)
+    assert between["true pictures"] == max(between.values())
+    with pytest.raises(ConfigError, match="--part: expected some of speed, steps, normals, consistency, got 'colour'"):
+        main(model=pipeline, dataset=dataset, part=["colour"])
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
