@@ -42,6 +42,8 @@ def rehearse(
     peak = max(cost.peak_bytes for cost in costs) / 1e6
     typer.echo(f"{'whole':<9}{'':>10}{peak:>10.0f}{'':>11}{hours:>10.2f}{size:>10.2f}")
     typer.echo(f"whole: {asked} heads of {chosen.views.views} views, on {gpus} of the device that was used here")
+    if heads == 1:
+        typer.echo("one head: the loading of weights is reckoned as work, far too much; --heads 2 tells it apart")
 
 
 def _row(cost: "StageCost", heads: int, devices: int) -> str:
