@@ -28,9 +28,7 @@ class RunOptions:
     ] = None
     workers: Annotated[int | None, typer.Option("--workers", help="Worker processes; else one for each core.")] = None
     shard_size: Annotated[int | None, typer.Option("--shard-size", help="Heads that one task run covers.")] = None
-    trust: Annotated[bool, typer.Option("--trust", help="Open the generator's checkpoint unchecked: it is code.")] = (
-        False
-    )
+    trust: Annotated[bool, typer.Option("--trust", help="Open any checkpoint of the generator: it runs code.")] = False
 
     def load(self) -> "tuple[Profile, Place]":
         """The profile and the place of the run; raises ConfigError."""

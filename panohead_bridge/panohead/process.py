@@ -145,7 +145,7 @@ class CheckoutProcess:
         ours, theirs = Pipe()
         memory_fd, log = _shared_memory(), tempfile.TemporaryFile()  # noqa: SIM115
         fds = (theirs.fileno(), memory_fd)
-        command = [self._python, _SCRIPT, *map(str, fds), str(os.getpid()), self._checkout]
+        command: list[str | Path] = [self._python, _SCRIPT, *map(str, fds), str(os.getpid()), self._checkout]
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds, env=self._environment()

@@ -74,3 +74,12 @@ def test_fingerprint_covers_options():
         make_generator(GeneratorConfig(options=o)).fingerprint for o in ({}, {"defect_share": 0.3}, {"truncation": 0.7})
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_options_that_change_no_head_stay_out_of_keys():
+    """A factory names its options of place; of any other generator, and of one that is not here, all options count."""
+    options = {"checkout": "a", "threads": 2, "truncation_psi": 0.5}
+    config = GeneratorConfig(name="panohead_bridge.panohead:make", options=options)
+    assert config.key_values() == {"name": config.name, "options": {"truncation_psi": 0.5}}
+    for name in ("procedural", "no.such.module:make"):
+        assert GeneratorConfig(name=name, options=options).key_values() == {"name": name, "options": options}
