@@ -73,11 +73,12 @@ def versions(folder: Path) -> tuple[Version, ...]:
 
 def record_version(folder: Path, digest: str, heads: int) -> Version:
     """Add a dataset that stands in the folder to its index; one that is there already keeps its number."""
+    if (version := _known(folder, digest)) is not None:
+        return version
     with environment_errors(folder), flocked(folder / f".{INDEX}.lock"):
+        if (version := _known(folder, digest)) is not None:
+            return version
         known = versions(folder)
-        for version in known:
-            if version.digest == digest:
-                return version
         version = Version(
             number=len(known) + 1,
             digest=digest,
@@ -87,6 +88,10 @@ def record_version(folder: Path, digest: str, heads: int) -> Version:
         )
         write_atomic(folder / INDEX, _Index(versions=(*known, version)).model_dump_json(indent=1).encode())
     return version
+
+
+def _known(folder: Path, digest: str) -> Version | None:
+    return next((version for version in versions(folder) if version.digest == digest), None)
 
 
 def find_version(folder: Path, name: str) -> Path:

@@ -124,7 +124,7 @@ def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
     dataset = HeadDataset.open(publish(tmp_path / "d", [HeadEntry(id=head.id, folder=tmp_path / "head")], {}).path)
     export_nerfstudio(dataset, head.id, tmp_path / "scene", untold)
     sheet = json.loads((tmp_path / "scene" / "transforms.json").read_text())
-    directions = np.random.default_rng(0).normal(size=(4000, 3))
+    directions = np.random.default_rng(0).normal(size=(40000, 3))
     surface = directions / np.linalg.norm(directions, axis=1, keepdims=True) * generator._axes(identity)
     assert len(sheet["frames"]) == 10
     for view, frame in enumerate(sheet["frames"]):
