@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from flows.profile import Profile
+from flows.profile import Profile, surface_doubts
 from flows.progress import progress
 from flows.review_pause import wait_for_review
 from flows.run_folder import Place
@@ -47,6 +47,9 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
 def plan_task() -> State[int]:
     """Which heads are asked for, and the keys of everything that will be made of them."""
     session = current()
+    for doubt in surface_doubts(session.profile):
+        get_run_logger().warning(doubt)
+        progress().say(doubt)
     first, last = session.heads[0], session.heads[-1]
     return Completed(message=f"{len(session.keys)} heads, {first.id} to {last.id}", data=len(session.keys))
 

@@ -142,6 +142,27 @@ def _screened_generator(profile: Profile) -> str | None:
     )
 
 
+SURFACE_FIELDS = ("level", "trim_border", "trim_top")
+
+
+def surface_doubts(profile: Profile) -> list[str]:
+    """Where the screen scores another surface than the mesh will have. It may be meant, so it is told, not refused."""
+    told = []
+    for name in SURFACE_FIELDS:
+        scored, meshed = (_surface_field(params, name) for params in (profile.score, profile.mesh))
+        if scored != meshed:
+            told.append(
+                f"score.{name} is {scored:g}, mesh.{name} is {meshed:g}: the screen judges another surface than "
+                f"is meshed; set score.{name}={meshed:g} too (which scores them anew), unless it is meant"
+            )
+    return told
+
+
+def _surface_field(params: ScoreParams | MeshParams, name: str) -> float:
+    value = getattr(params, name)
+    return float(params.trim_border if value is None else value)
+
+
 def _text_width(profile: Profile) -> str | None:
     width, expected = profile.train.text_encoder.width, profile.train.unet.cross_attention_dim
     return (

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from panohead_bridge.procedural import features
+from panohead_bridge.procedural.hair import bald_sides, baldness, curl, sparseness, thinning
 from panohead_bridge.procedural.head import PARTS, Head
 from panohead_bridge.procedural.pigments import Colour, Palette, palette
 from panohead_bridge.procedural.primitives import Points, Scalars, smoothstep
@@ -126,7 +127,7 @@ class Appearance:
         t = self.head.traits
         out = torch.sqrt(p.x * p.x + (p.z + 0.03) ** 2 + 1e-4)
         around = Points(p.x / out, p.y * 1.4 - 0.25, (p.z + 0.03) / out)
-        curls = switch(t.hair_curl, 0.62, 0.80)
+        curls = curl(t)
         strands = 0.55 * noise(around, 17.0) + 0.45 * noise(around, 41.0)
         strands = strands * (1.0 - 0.6 * curls) + curls * (
             0.35 * noise(p, 125.0) + 0.35 * noise(Points(p.y, p.z, p.x), 170.0)
@@ -134,11 +135,15 @@ class Appearance:
         grown = smoothstep(p.y, 0.20, -0.30)
         colour = mix(column(self.colours.hair_root).expand(3, len(p.x)), column(self.colours.hair_tip), grown)
         line = smoothstep((p.x - 0.055 * t.parting).abs(), 0.0035, 0.0010) * smoothstep(p.y, 0.165, 0.185)
-        parted = 0.35 * line * smoothstep(p.z, -0.09, -0.03) * (1.0 - switch(t.hair_curl, 0.5, 0.7))
+        parted = 0.35 * line * smoothstep(p.z, -0.09, -0.03) * (1.0 - switch(t.hair_curl, 0.4, 0.85))
         colour = mix(colour, column(self.colours.skin) * 0.72, parted)
         sheen = smoothstep((p.y - 0.150 - 0.012 * strands).abs(), 0.050, 0.0)
         light = 1.0 + 0.20 * strands + 0.22 * sheen * (1.0 - 0.7 * curls)
-        return (colour * light + 0.030 * sheen).clamp(0.0, 1.0)
+        colour = (colour * light + 0.030 * sheen).clamp(0.0, 1.0)
+        scalp = torch.full_like(p.x, max(0.85 * bald_sides(t), 0.2 * thinning(t)))
+        if baldness(t) > 0.0:
+            scalp = torch.maximum(scalp, 0.6 * sparseness(t, p))
+        return mix(colour, column(self.colours.skin) * 0.9, scalp)
 
     def _eye(self, p: Points) -> Colours:
         t, a = self.head.traits, self.head.anatomy
@@ -163,7 +168,8 @@ class Appearance:
         return (column(self.colours.garment) * weave).clamp(0.0, 1.0)
 
     def _frame(self, p: Points) -> Colours:
-        return column(self.colours.frame).expand(3, len(p.x))
+        tint = features.glasses_tint(self.head.traits)
+        return mix(column(self.colours.skin), column(self.colours.frame), torch.tensor(tint)).expand(3, len(p.x))
 
 
 def column(colour: Colour) -> Float[Tensor, "3 1"]:

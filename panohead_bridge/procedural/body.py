@@ -35,6 +35,6 @@ def skin_body(t: Traits, right: Points) -> Scalars:
 
 def garment(t: Traits, right: Points, body: Scalars) -> Scalars:
     """A shell on the body below the neckline, which is higher on the darkest garments."""
-    collar = -0.250 + 0.040 * switch(t.garment_lightness, 0.15, 0.05) - 0.30 * (right.z + 0.07).clamp(min=-0.06)
+    collar = -0.250 + 0.040 * switch(t.garment_lightness, 0.35, 0.05) - 0.30 * (right.z + 0.07).clamp(min=-0.06)
     shell = smooth_intersection(body - 0.0075, right.y - collar, 0.010)
     return smooth_intersection(shell, FLOOR - right.y, 0.012)

@@ -132,12 +132,18 @@ def ear(t: Traits, a: Anatomy, right: Points) -> Scalars:
 
 
 def glasses_amount(t: Traits) -> float:
-    return switch(t.glasses, 0.70, 0.74)
+    """How far frames have grown from nothing to their full thickness."""
+    return 0.7 * switch(t.glasses, 0.58, 0.62) + 0.3 * switch(t.glasses, 0.60, 0.95)
+
+
+def glasses_tint(t: Traits) -> float:
+    """How far frames, clear at first, have got their own colour."""
+    return switch(t.glasses, 0.58, 0.95)
 
 
 def glasses(t: Traits, a: Anatomy, right: Points) -> Scalars:
     """Frames: a rim round each eye (round to square by `glasses_shape`), bridge and temples."""
-    rim = 0.0062 * glasses_amount(t) - 0.004 * (1.0 - glasses_amount(t))
+    rim = 0.0062 * glasses_amount(t) - 0.001 * (1.0 - glasses_amount(t))
     half_width, half_height = 0.036 + 0.004 * t.glasses_shape, 0.034 - 0.010 * t.glasses_shape
     round_off = half_height * (0.98 - 0.55 * t.glasses_shape)
     front = max(a.eye[2] + 0.019, a.nose_root[2] + _bridge_radius(t) + 0.006)

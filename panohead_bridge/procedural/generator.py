@@ -31,7 +31,7 @@ from panohead_bridge.procedural.traits import LATENT_SIZE, decode
 from panohead_bridge.protocol import FIVE_LANDMARKS
 from storage.records import Identity, Rendering
 
-VERSION = 4
+VERSION = 5
 """Raised whenever any head changes; part of the fingerprint, hence of every artifact's key."""
 
 SURFACE_LEVEL = 10.0
@@ -172,7 +172,8 @@ def density_of_distance(distance: Float32[np.ndarray, " point"]) -> Float32[np.n
 
 def interpolate(start: Identity, end: Identity, share: float) -> Identity:
     """An identity between two, its latent again standard normal; it keeps the seed (so the defect) of `start`."""
-    latent = (start.latent * (1.0 - share) + end.latent * share) / np.hypot(1.0 - share, share)
+    angle = 0.5 * np.pi * share
+    latent = np.cos(angle) * start.latent + np.sin(angle) * end.latent
     return Identity(seed=start.seed, latent=latent.astype(np.float32))
 
 

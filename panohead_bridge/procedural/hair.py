@@ -25,34 +25,34 @@ from panohead_bridge.procedural.traits import Traits, switch
 
 def baldness(t: Traits) -> float:
     """How far the crown has lost its hair."""
-    return switch(t.baldness, 0.70, 0.79)
+    return switch(t.baldness, 0.48, 0.98)
 
 
 def thinning(t: Traits) -> float:
     """How far hair has been cut short before it goes: long hair fades out long before the crown is bald."""
-    return switch(t.baldness, 0.50, 0.78)
+    return switch(t.baldness, 0.20, 0.94)
 
 
 def bald_sides(t: Traits) -> float:
-    """How far the sides and the nape have followed: between the two a horseshoe of hair is left."""
-    return switch(t.baldness, 0.84, 0.88)
+    """How far the sides and the nape have followed, cropped ever shorter: before that a horseshoe of hair is left."""
+    return switch(t.baldness, 0.74, 0.99)
 
 
 def tied_amount(t: Traits) -> float:
-    return switch(t.tied, 0.72, 0.80) * (1.0 - thinning(t))
+    return switch(t.tied, 0.46, 0.92) * (1.0 - baldness(t))
 
 
 def loose_length(t: Traits) -> float:
     """How long loose hair is: 0 is short, 1 is past the shoulders."""
-    return switch(t.hair_length, 0.42, 0.95) * (1.0 - tied_amount(t)) * (1.0 - thinning(t))
+    return switch(t.hair_length, 0.24, 0.90) * (1.0 - tied_amount(t)) * (1.0 - thinning(t))
 
 
 def curl(t: Traits) -> float:
-    return switch(t.hair_curl, 0.62, 0.80)
+    return switch(t.hair_curl, 0.48, 0.92)
 
 
 def fringe_amount(t: Traits) -> float:
-    return switch(t.fringe, 0.62, 0.80) * (1.0 - baldness(t)) * (1.0 - 0.6 * tied_amount(t))
+    return switch(t.fringe, 0.40, 0.94) * (1.0 - thinning(t)) * (1.0 - 0.6 * tied_amount(t))
 
 
 def thickness(t: Traits, p: Points) -> Scalars:
@@ -65,15 +65,24 @@ def thickness(t: Traits, p: Points) -> Scalars:
     quiff = 0.016 * t.hair_volume * (1.0 - fringe_amount(t)) * smoothstep(p.z, 0.00, 0.13)
     sweep = 1.0 + 0.5 * t.parting * torch.tanh(p.x * 12.0)
     amount = (base + (top + quiff * smoothstep(p.y, 0.08, 0.16)) * sweep) * (1.0 - 0.45 * tied_amount(t))
+    amount = amount * (1.0 - 0.4 * thinning(t))
     gone = baldness(t)
     if gone == 0.0:
         return amount
-    edge = 0.035 + 0.20 * (1.0 - gone) + 0.006 * torch.sin(9.0 * t.parting + 31.0 * p.x + 17.0 * p.z)
-    above = p.y + 0.4 * (p.z - 0.05 + torch.sqrt((p.z + 0.05) ** 2 + 0.0025)) - edge
-    begun = min(4.0 * gone, 1.0)
-    thinned = begun * smoothstep(above, -0.140, 0.020)
-    crown = begun * smoothstep(above, 0.0, 0.060 + 0.070 * (1.0 - gone))
-    return amount * (1.0 - 0.75 * thinned) - 0.070 * (crown + bald_sides(t))
+    crown = min(4.0 * gone, 1.0) * smoothstep(_past_hairline(t, p), 0.0, 0.060 + 0.070 * (1.0 - gone))
+    cropped = bald_sides(t)
+    return amount * (1.0 - 0.75 * sparseness(t, p)) * (1.0 - 0.9 * cropped) - 0.070 * crown - 0.008 * cropped
+
+
+def sparseness(t: Traits, p: Points) -> Scalars:
+    """How flat and thin hair lies near the edge of a bald crown."""
+    return min(4.0 * baldness(t), 1.0) * smoothstep(_past_hairline(t, p), -0.140, 0.020)
+
+
+def _past_hairline(t: Traits, p: Points) -> Scalars:
+    """How far a place is on the bald side of the hairline, which recedes from the brow over the crown."""
+    edge = -0.015 + 0.37 * (1.0 - baldness(t) ** 1.6) + 0.006 * torch.sin(9.0 * t.parting + 31.0 * p.x + 17.0 * p.z)
+    return p.y + 0.90 * (p.z - 0.05 + torch.sqrt((p.z + 0.05) ** 2 + 0.0025)) - edge
 
 
 def waves(t: Traits, p: Points) -> Scalars:
@@ -136,11 +145,11 @@ def tied_hair(t: Traits, p: Points) -> Scalars:
     amount = tied_amount(t)
     angle = -0.15 + 1.25 * t.tie_height
     reach_y, reach_z = 0.070 + t.cranium_height * math.sin(angle), -0.022 - t.cranium_length * math.cos(angle)
-    radius = (0.026 + 0.020 * t.hair_volume) * amount - 0.05 * (1.0 - amount)
+    radius = (0.026 + 0.020 * t.hair_volume) * amount * (2.0 - amount) - 0.006 * (1.0 - amount)
     out = 0.018 * amount
     centre = (0.0, reach_y + out * math.sin(angle), reach_z - out * math.cos(angle))
     bun = sphere(p, centre, radius) + waves(t, p)
-    tail = switch(t.hair_length, 0.45, 0.65) * amount
+    tail = switch(t.hair_length, 0.35, 0.80) * switch(amount, 0.2, 1.0)
     if tail == 0.0:
         return bun
     end = (0.0, centre[1] - 0.21 * tail, max(centre[2] - 0.030, -0.235))

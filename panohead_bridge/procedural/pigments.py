@@ -63,7 +63,7 @@ def palette(t: Traits) -> Palette:
     skin = (skin[0] + red, skin[1] - 0.4 * red, skin[2] - 0.7 * red)
     hair = _hair(t)
     grey = 0.42 + 0.45 * t.hair_volume
-    greying = switch(t.grey, 0.72, 0.95)
+    greying = switch(t.grey, 0.54, 1.0)
     root = _mix(_scale(hair, 0.78), (grey, grey, grey * 0.99), greying)
     tip = _mix(_lift(hair, 1.14, 0.02), (grey * 1.1, grey * 1.1, grey * 1.1), greying)
     rose = _mix((0.74, 0.40, 0.37), (0.70, 0.18, 0.24), switch(t.lip_colour, 0.45, 1.0))
@@ -86,7 +86,7 @@ def palette(t: Traits) -> Palette:
 
 def _hair(t: Traits) -> Colour:
     natural = _along(_HAIR, t.hair_melanin)
-    ginger = switch(t.hair_redness, 0.62, 0.92) * (1.0 - switch(t.hair_melanin, 0.62, 0.90))
+    ginger = switch(t.hair_redness, 0.55, 0.95) * (1.0 - switch(t.hair_melanin, 0.50, 0.92))
     return _mix(natural, (0.60, 0.235, 0.085), 0.8 * ginger)
 
 

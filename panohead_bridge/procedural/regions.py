@@ -38,7 +38,7 @@ def brow_cover(head: Head, right: Points) -> Scalars:
 
 
 def beard_amount(head: Head) -> float:
-    return switch(head.traits.beard, 0.58, 0.86)
+    return switch(head.traits.beard, 0.46, 0.92)
 
 
 def beard_cover(head: Head, right: Points) -> Scalars:

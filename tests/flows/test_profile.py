@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.profile import PROFILES, ExecutionParams, load_profile, profile_names, validated
+from flows.profile import PROFILES, ExecutionParams, load_profile, profile_names, surface_doubts, validated
 from storage.errors import ConfigError
 from tasks.stages import HEAD_STAGES
 
@@ -42,6 +42,29 @@ def test_a_file_extends_another(tmp_path):
     mine, demo = load_profile(str(path)), load_profile("demo")
     assert (mine.name, mine.mesh.level) == ("mine", 8.0)
     assert mine.model_copy(update={"name": "demo", "mesh": demo.mesh}) == demo
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_shipped_profiles_screen_the_surface_that_they_mesh(name):
+    """Nothing is to be told about their levels and trims."""
+    assert surface_doubts(load_profile(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["mesh.level=9"], ["score.level is 10, mesh.level is 9:"]),
+        (["mesh.level=9", "score.level=9"], []),
+        (["score.trim_top=0.1"], ["score.trim_top is 0.1, mesh.trim_top is 0:"]),
+        (["score.trim_border=0.1", "mesh.trim_border=0.1", "mesh.trim_top=0.1"], []),
+    ],
+    ids=["another level", "both levels", "another trim", "a trim said twice"],
+)
+def test_a_screen_of_another_surface_is_told(overrides, told):
+    """Each field that differs is named with both values; a top that is not given is as the border."""
+    found = surface_doubts(load_profile("demo", overrides))
+    assert len(found) == len(told)
+    assert all(doubt.startswith(words) for doubt, words in zip(found, told, strict=True))
 
 
 def test_a_profile_survives_json():

@@ -1,0 +1,69 @@
+"""How far the two renderers of normal maps agree, view by view, on meshes of unseen procedural heads.
+
+Needs PyTorch3D (docs/pytorch3d.md); its rasteriser on a CPU is slow, so the defaults are small.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from models.geometry.meshes import MeshParams, density_grid, extract_mesh
+from models.geometry.normals import make_normal_renderer
+from models.geometry.normals_pytorch3d import pytorch3d_problem
+from models.metrics import normal_angular_error_deg
+from panohead_bridge.procedural import ProceduralGenerator
+from storage.errors import ConfigError
+from storage.records import NormalMaps, TriangleMesh
+from tests.benchmarks.geometry import all_round, sound_heads
+
+TARGETS = "targets: masks agree on >= 99.5% of the pixels, mean angle < 0.5 degrees"
+
+
+def main(
+    heads: Annotated[int, typer.Option(min=1, help="Unseen heads.")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0)] = 20_000_000,
+    resolution: Annotated[int, typer.Option(min=8, help="Samples of the density grid along each axis.")] = 128,
+    pixels: Annotated[int, typer.Option(min=16, help="Side of the normal maps.")] = 128,
+    views: Annotated[int, typer.Option(min=1, help="Views of each head, of all sides and elevations.")] = 4,
+) -> Mapping[str, list[dict[str, Any]]]:
+    """Draw the same meshes by Embree and by PyTorch3D."""
+    problem = pytorch3d_problem(gpu=False)
+    if problem:
+        raise ConfigError(f"bench renderers: {problem}")
+    cameras, generator = all_round(views), sound_heads()
+    renderers = {name: make_normal_renderer(name) for name in ("embree", "pytorch3d")}
+    rows = []
+    for seed in range(first_seed, first_seed + heads):
+        mesh = mesh_of(generator, seed, resolution)
+        ours, theirs = (renderer.render(mesh, cameras, pixels) for renderer in renderers.values())
+        found = agreement(ours, theirs)
+        places = zip(cameras.azimuth_deg, cameras.elevation_deg, strict=True)
+        for row, (azimuth, elevation) in zip(found, places, strict=True):
+            view = {"azimuth": float(azimuth), "elevation": float(elevation)}
+            rows.append({"head": seed, "faces": len(mesh.faces), **view, **row})
+    return {f"Embree and PyTorch3D, {resolution}^3 samples, {pixels} px ({TARGETS})": rows}
+
+
+def mesh_of(generator: ProceduralGenerator, seed: int, resolution: int) -> TriangleMesh:
+    """The mesh of a seed's head, as a build makes it."""
+    identity = generator.sample(seed)
+    grid = density_grid(lambda points: generator.density(identity, points), generator.box_warp, resolution)
+    return extract_mesh(grid, generator.box_warp, MeshParams(resolution=resolution))
+
+
+def agreement(first: NormalMaps, second: NormalMaps) -> list[dict[str, Any]]:
+    """For each view the share of pixels whose hits agree, and the angles between normals where both hit."""
+    rows = []
+    for view in range(len(first.hit)):
+        one, other = first.hit[view], second.hit[view]
+        error = normal_angular_error_deg(second.normals[view], first.normals[view], one & other)
+        rows.append(
+            {
+                "masks agree [%]": 100.0 * float(np.mean(one == other)),
+                "mean angle [deg]": float(error.mean),
+                "p95 [deg]": float(error.percentile_95),
+            }
+        )
+    return rows
