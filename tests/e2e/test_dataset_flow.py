@@ -152,20 +152,27 @@ def test_a_damaged_input_is_remade_and_no_failure_of_the_head(tiny, tmp_path):
     assert len(list((tmp_path / "tiny" / "store" / "corrupt").iterdir())) == 1
 
 
-@pytest.mark.parametrize(("stage", "file"), [("mesh", "mesh.npz"), ("write", "rgb/c/0/0/0/0/0")], ids=["mesh", "write"])
-def test_a_truncated_artifact_is_told_and_made_anew(tiny, tmp_path, stage, file):
+@pytest.mark.parametrize(
+    ("stage", "file", "told"),
+    [("mesh", "mesh.npz", "mesh"), ("write", "rgb/c/0/0/0/0/0", "render")],
+    ids=["mesh", "write"],
+)
+def test_a_truncated_artifact_is_told_and_made_anew(tiny, tmp_path, stage, file, told):
     """The build that finds it names it and fails; the next one makes it anew, with the same digest.
 
-    A dataset that shares the damaged file with the artifact is whole again, too.
+    Pixels of a written head are the rendering's own file: the first stage that holds it is named, and both are
+    made anew. A dataset that shares the damaged file with the artifact is whole again, too.
     """
     before = build(tiny(), tmp_path)
-    artifact = next((tmp_path / "tiny" / "store" / stage).glob("??/*"))
-    with (artifact / file).open("r+b") as victim:
-        victim.truncate(100)
-    with pytest.raises(CorruptArtifact, match=f"{stage}/{artifact.name[:12]}"):
+    store = tmp_path / "tiny" / "store"
+    victim = next((store / stage).glob("??/*")) / file
+    named = next(path for path in (store / told).glob("??/*") if (path / file).samefile(victim))
+    with victim.open("r+b") as open_file:
+        open_file.truncate(100)
+    with pytest.raises(CorruptArtifact, match=f"{told}/{named.name[:12]}"):
         build(tiny(), tmp_path)
     after = build(tiny(), tmp_path)
-    assert counts(after)[stage] == (1, 3)
+    assert counts(after)[stage] == counts(after)[told] == (1, 3)
     assert after["dataset"] == before["dataset"]
     assert verify(Path(after["dataset"]["path"])) == []
 
