@@ -35,8 +35,9 @@ def plan(
     root, workers = session.store.root, worker_count(profile)
     with environment_errors(Path(root)):
         reviews = {head.id: session.review(head) for head in session.heads}
+        stages = [session.stages[stage.name] for stage in DATASET_STAGES]
         verdicts = {head: None if review is None else review.keep for head, review in reviews.items()}
-        rows, share = estimate(session.store, DATASET_STAGES, session.heads, session.keys, session.sections, verdicts)
+        rows, share = estimate(session.store, stages, session.heads, session.keys, verdicts)
     typer.echo(f"{len(session.heads)} heads of profile {profile.name}, artifacts in {root}")
     typer.echo(f"{share}; times are for {workers} worker{'s' if workers > 1 else ''}")
     header = ["stage", "there", "to make", "dropped", "time", "disk", "by the means of"]

@@ -88,7 +88,8 @@ def _inputs(inputs: Mapping[str, str]) -> str:
 
 
 def _expected(store: ArtifactStore, session: Session, head: Head) -> dict[str, Step]:
-    return expected_steps(store, HEAD_STAGES, head, session.sections)
+    stages = [session.stages[stage.name] for stage in HEAD_STAGES]
+    return expected_steps(store, stages, head, session.keys[head.id])
 
 
 def _session(options: RunOptions, profile: str | None, overrides: list[str]) -> Session:

@@ -244,10 +244,11 @@ class ArtifactStore:
         with environment_errors(self._place):
             data = self.backend.manifest(stage, key)
         if data is None:
-            raise MissingArtifact(
-                f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it"
-            )
+            raise self._missing(stage, key)
         return parse_manifest(data, stage, key), data
+
+    def _missing(self, stage: str, key: str) -> MissingArtifact:
+        return MissingArtifact(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
 
     def _delivered(self, stage: str, key: str, *, full: bool) -> Artifact:
         with environment_errors(self._place):
@@ -260,6 +261,10 @@ class ArtifactStore:
                 if isinstance(error, SpinMeRoundError):
                     raise
                 found = [" ".join(str(error).split())]
+            except FileNotFoundError as error:
+                found = [f"{error.filename} is missing"]
+            if not self.backend.has(stage, key):
+                raise self._missing(stage, key)
             raise CorruptArtifact(
                 f"artifact {stage}/{key[:12]} is not whole: {'; '.join(found[:3])}. "
                 f"It was moved to {self.backend.set_aside(stage, key)}; run the stage {stage} again to remake it"

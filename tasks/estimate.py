@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from storage.artifacts import ArtifactStore, Manifest
 from tasks.lineage import changed_fields
 from tasks.review import load_review
-from tasks.stage import GATE, Head, Stage
+from tasks.stage import GATE, BoundStage, Head
 
 _SAMPLES = 100
 _OF_THE_HEAD = ("seed", "decision")
@@ -71,10 +69,9 @@ def keep_share(store: ArtifactStore, verdicts: Sequence[bool]) -> KeepShare:
 
 def estimate(
     store: ArtifactStore,
-    stages: Sequence[Stage],
+    stages: Sequence[BoundStage],
     heads: Sequence[Head],
     keys: Mapping[str, Mapping[str, str]],
-    sections_of: Mapping[str, Mapping[str, BaseModel]],
     verdicts: Mapping[str, bool | None],
 ) -> tuple[list[Row], KeepShare]:
     """A row for each stage; `verdicts` by head say whether it is kept, None where nothing has judged it yet."""
@@ -82,14 +79,15 @@ def estimate(
     given_up = {(failure.stage, failure.key) for failure in store.failures()}
     lost: set[str] = set()
     rows = []
-    for stage in stages:
+    for bound in stages:
+        stage = bound.stage
         there = set(_keys(store, stage.name))
         lost |= {head.id for head in heads if (stage.name, keys[head.id][stage.name]) in given_up}
         missing = [head for head in heads if keys[head.id][stage.name] not in there and head.id not in lost]
         sure = [head for head in missing if not stage.gated or verdicts[head.id]]
         unsure = [head for head in missing if stage.gated and verdicts[head.id] is None]
         to_make = len(sure) + round(share.value * len(unsure))
-        basis = _basis(store, stage, heads[0], sections_of[stage.name]) if to_make else None
+        basis = _basis(store, bound, heads[0]) if to_make else None
         rows.append(
             Row(
                 stage=stage.name,
@@ -104,9 +102,10 @@ def estimate(
     return rows, share
 
 
-def _basis(store: ArtifactStore, stage: Stage, head: Head, sections: Mapping[str, BaseModel]) -> Basis | None:
-    manifests = [found for key in _spread(_keys(store, stage.name)) if (found := _readable(store, stage.name, key))]
-    asked = _of_the_profile(stage.identity(head, sections))
+def _basis(store: ArtifactStore, bound: BoundStage, head: Head) -> Basis | None:
+    name = bound.stage.name
+    manifests = [found for key in _spread(_keys(store, name)) if (found := _readable(store, name, key))]
+    asked = _of_the_profile(bound.identity(head))
     same = [found for found in manifests if not any(changed_fields(asked, _of_the_profile(found.params)))]
     chosen = same or manifests
     if not chosen:

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from storage.artifacts import ArtifactStore, Manifest
 from storage.errors import StoreError
-from tasks.stage import Head, Stage, head_keys
+from tasks.stage import BoundStage, Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +35,20 @@ class Difference:
 
 
 def expected_steps(
-    store: ArtifactStore, stages: Sequence[Stage], head: Head, sections_of: Mapping[str, Mapping[str, BaseModel]]
+    store: ArtifactStore, stages: Sequence[BoundStage], head: Head, keys: Mapping[str, str]
 ) -> dict[str, Step]:
-    """All steps of a head as its profile asks for them; manifests of those that are made."""
-    keys = head_keys(tuple(stages), head, sections_of)
+    """All steps of a head as its profile asks for them, by its keys; manifests of those that are made."""
     return {
-        stage.name: Step(
-            stage=stage.name,
-            key=keys[stage.name],
-            version=stage.version,
-            params=stage.identity(head, sections_of[stage.name]),
-            inputs={name: keys[name] for name in stage.inputs},
-            weights=stage.weights(sections_of[stage.name]),
-            manifest=_manifest(store, stage.name, keys[stage.name]),
+        bound.stage.name: Step(
+            stage=bound.stage.name,
+            key=keys[bound.stage.name],
+            version=bound.stage.version,
+            params=bound.identity(head),
+            inputs={name: keys[name] for name in bound.stage.inputs},
+            weights=bound.weights,
+            manifest=_manifest(store, bound.stage.name, keys[bound.stage.name]),
         )
-        for stage in stages
+        for bound in stages
     }
 
 

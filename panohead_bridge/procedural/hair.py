@@ -81,7 +81,9 @@ def sparseness(t: Traits, p: Points) -> Scalars:
 
 def _past_hairline(t: Traits, p: Points) -> Scalars:
     """How far a place is on the bald side of the hairline, which recedes from the brow over the crown."""
-    edge = -0.015 + 0.37 * (1.0 - baldness(t) ** 1.6) + 0.006 * torch.sin(9.0 * t.parting + 31.0 * p.x + 17.0 * p.z)
+    edge: Scalars = (
+        -0.015 + 0.37 * (1.0 - baldness(t) ** 1.6) + 0.006 * torch.sin(9.0 * t.parting + 31.0 * p.x + 17.0 * p.z)
+    )
     return p.y + 0.90 * (p.z - 0.05 + torch.sqrt((p.z + 0.05) ** 2 + 0.0025)) - edge
 
 

@@ -151,7 +151,8 @@ def _head(row: Mapping[str, Any], about: Sidecar, path: Path) -> HeadArrays:
 def _pictures(cells: Any, about: Sidecar, channels: int, name: str) -> np.ndarray:
     if not isinstance(cells, list) or len(cells) != about.views:
         raise DatasetError(f"{name}: expected {about.views} pictures")
-    data = [cell["bytes"] for cell in cells if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes)]
+    found = [cell.get("bytes") for cell in cells if isinstance(cell, dict)]
+    data = [each for each in found if isinstance(each, bytes)]
     if len(data) != about.views:
         raise DatasetError(f"{name}: expected pictures in the file itself, found paths")
     return np.stack([from_png(each, about, channels, f"{name} {view}") for view, each in enumerate(data)])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from storage import files
-from storage.artifacts import ArtifactStore, artifact_key
+from storage.artifacts import ArtifactStore, Manifest, artifact_key
 from storage.errors import MissingArtifact, StorageUnavailable
 from tests.storage.processes import kill, kill_at_random, running, start, wait
 
@@ -285,9 +285,15 @@ def test_an_artifact_that_vanishes_while_it_is_read(store: ArtifactStore, monkey
     """Moved aside by somebody else between look and use, it is missing, not damaged, and nothing is moved."""
     commit(store, 1)
     folder = store.path("render", key_of(1))
+    deliver = store.backend.deliver
+
+    def too_late(manifest: Manifest, data: bytes, *, full: bool) -> list[str]:
+        shutil.rmtree(folder)
+        return deliver(manifest, data, full=full)
+
     for ask in (store.open, store.verify):
         with monkeypatch.context() as patched:
-            patched.setattr(store, "has", lambda stage, key: shutil.rmtree(folder, ignore_errors=True) or True)
+            patched.setattr(store.backend, "deliver", too_late)
             with pytest.raises(MissingArtifact, match="run the stage render to make it"):
                 ask("render", key_of(1))
         commit(store, 1)
