@@ -169,7 +169,7 @@ class Appearance:
 
     def _frame(self, p: Points) -> Colours:
         tint = features.glasses_tint(self.head.traits)
-        return mix(column(self.colours.skin), column(self.colours.frame), torch.tensor(tint)).expand(3, len(p.x))
+        return mix(column(self.colours.skin), column(self.colours.frame), torch.tensor([tint])).expand(3, len(p.x))
 
 
 def column(colour: Colour) -> Float[Tensor, "3 1"]:

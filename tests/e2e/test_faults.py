@@ -84,6 +84,7 @@ def test_an_input_that_vanished_is_made_again(session):
 def test_weights_that_change_meanwhile_end_the_run(session):
     """Nothing is made under a key that it would not deserve, and no head is blamed."""
     session.stages["sample"] = replace(session.stages["sample"], weights="those of an hour ago")
+    session.reread()
     with pytest.raises(ConfigError, match="sample: expected the weights and generator with which the run began"):
         run(session, "sample")
     assert session.quarantined() == ()
@@ -153,13 +154,13 @@ def test_a_newer_version_is_refused_and_left(tiny, tmp_path):
     store = ArtifactStore(tmp_path / "tiny" / "store")
     artifact = next(folder for folder in artifacts(store.root) if folder.parents[1].name == "mesh")
     cases = [
-        (artifact / "manifest.json", StoreError, f"mesh/{artifact.name[:12]}: its manifest has schema version 2"),
-        (dataset / "manifest.json", DatasetError, "manifest.json: schema version 2"),
-        (tmp_path / "tiny" / "run.json", ConfigError, "run.json: schema version 2"),
+        (artifact / "manifest.json", StoreError, f"mesh/{artifact.name[:12]}: its manifest has schema version 9"),
+        (dataset / "manifest.json", DatasetError, "manifest.json: schema version 9"),
+        (tmp_path / "tiny" / "run.json", ConfigError, "run.json: schema version 9"),
     ]
     for file, error, message in cases:
         good = file.read_bytes()
-        file.write_text(json.dumps({**json.loads(good), "schema_version": 2}))
+        file.write_text(json.dumps({**json.loads(good), "schema_version": 9}))
         before = {path for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
         with pytest.raises(error, match=message) as caught:
             build(profile, tmp_path)

@@ -34,15 +34,15 @@ def test_nine_step_strip_is_smooth(generator, lattice):
     assert moved.max() < 0.08
 
 
-@pytest.mark.parametrize("ends", [(14, 1), (10, 27), (31, 30), (24, 35)], ids=["glasses", "bald", "hair", "beard"])
-def test_a_switch_changes_no_more_than_the_whole_way(generator, ends):
-    """What people have or lack may come in one step of nine; it changes the picture at most as the ends differ, +5%.
+@pytest.mark.parametrize("ends", [(14, 1), (10, 27), (26, 1), (14, 13), (31, 36)])
+def test_what_people_have_or_lack_comes_gradually(generator, ends):
+    """No step of nine changes the picture by more than three fifths of what the ends differ, and none stands still.
 
-    The last three are among the worst pairs of `spinmeround bench strips`. No step stands still either.
+    Glasses come and go in the first pair, hair in the second; the others are the worst of `spinmeround bench strips`.
     """
     steps = strip_changes(generator, ends, 9, 32)
-    assert 0.5 < steps.max() < 1.05
-    assert steps.min() > 0.05
+    assert steps.max() < 0.6
+    assert steps.min() > 0.03
 
 
 def test_smaller_steps_change_less(generator, lattice):
