@@ -64,8 +64,8 @@ def publish_task() -> State[Published]:
     with session.ledger.timed("publish"):
         found = publish(session.store, heads, keys, attributes(session, counts), session.folder.datasets)
     session.ledger.add("publish", made=found.outcome == "made", reused=found.outcome == "reused")
-    session.results["dataset"] = {"path": str(found.path), "digest": found.digest}
-    progress().say(f"dataset: {counts.written} heads in {found.path}")
+    session.results["dataset"] = told(found)
+    progress().say(f"dataset: {counts.written} heads in {found.url or found.path}")
     _show_census(counts, found)
     return Completed(name=state_name(found.outcome), message=f"digest {found.digest}", data=found)
 
@@ -90,8 +90,13 @@ def find_dataset(session: Session) -> Published:
             f"run folder {session.folder.root}: expected the dataset of these parameters, but {missing}; "
             "run 'spinmeround build' with the same options first"
         )
-    session.results["dataset"] = {"path": str(found.path), "digest": found.digest}
+    session.results["dataset"] = told(found)
     return found
+
+
+def told(found: Published) -> dict[str, str]:
+    """What the summary says of a dataset."""
+    return {"path": str(found.path), "digest": found.digest, **({"url": found.url} if found.url else {})}
 
 
 def attributes(session: Session, counts: Counts) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from storage.artifacts import ArtifactStore
 from storage.errors import SpinMeRoundError
 from tasks.encode import EncodeParams, publish_latents
-from tasks.publish import Published
+from tasks.publish import Published, share_latents
 from tasks.stage import Head, Outcome
 from tasks.train_params import TrainingResult, TrainParams, load_training, training_key
 
@@ -42,8 +42,10 @@ def latents_task(dataset: Path) -> State[str]:
     heads, _ = session.census()
     _require_encoded(session, heads)
     with session.ledger.timed("encode"):
-        folders = {head.id: session.store.open("encode", session.keys[head.id]["encode"]).path for head in heads}
+        keys = {head.id: session.keys[head.id]["encode"] for head in heads}
+        folders = {id: session.store.open("encode", key).path for id, key in keys.items()}
         digest = publish_latents(dataset, folders, session.profile.encode)
+        share_latents(session.store, dataset, keys)
     return Completed(message=f"latents of {len(heads)} heads, digest {digest}", data=digest)
 
 

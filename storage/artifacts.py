@@ -121,18 +121,6 @@ class ArtifactStore:
         with environment_errors(self._place):
             return self.backend.set_aside(stage, key)
 
-    def copy_file(self, stage: str, key: str, name: str, target: Path | str) -> None:
-        """Give a file of an artifact another name, without moving its bytes through this process.
-
-        Of a local store: `target` is a path, which becomes a hard link. Of an object store: `target` is a name
-        below the store's root, to which the server copies the file.
-        """
-        manifest = self.manifest(stage, key)
-        if name not in manifest.files:
-            raise StoreError(f"artifact {stage}/{key[:12]}: expected a file {name}, found {sorted(manifest.files)[:5]}")
-        with environment_errors(self._place):
-            self.backend.copy_file(manifest, name, str(target))
-
     @contextmanager
     def commit(
         self,

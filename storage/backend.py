@@ -13,7 +13,7 @@ from pathlib import Path
 from storage.artifact_manifest import Manifest
 from storage.manifests import FileRecord
 
-OWN_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs")
+OWN_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs", "datasets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,6 @@ class Backend(ABC):
     @abstractmethod
     def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
         """Make the folder `out` the artifact, unless it is there already. `linked` files are those of inputs."""
-
-    @abstractmethod
-    def copy_file(self, manifest: Manifest, name: str, target: str) -> None:
-        """Put one file of an artifact at another name of the same store or file system, moving no byte through here.
-
-        `target` is a path for a local store (a hard link where the file system has them), and a name below
-        the root for an object store (a copy made by the server). What is there already is replaced.
-        """
 
     @abstractmethod
     def pinned(self, stage: str, key: str) -> AbstractContextManager[None]:

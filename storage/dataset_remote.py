@@ -4,7 +4,6 @@ Published files never change, so the index of a shard is fetched once (with the 
 come by ranges, many in one call. obstore tries again where the server is slow or fails for a while.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from obstore.store import ObjectStore, from_url
 from storage.chunks import ChunkError
 from storage.dataset_files import Span
 from storage.errors import StorageUnavailable
+from storage.object_client import s3_endpoint
 
 INDICES = 20_000
 """Indices that are kept, 2 KB each at 125 views."""
@@ -112,7 +112,6 @@ class RemoteFiles:
 def _connection(url: str) -> dict[str, Any]:
     """Patience with the server, and plain HTTP where the environment's endpoint asks for it."""
     options: dict[str, Any] = {"retry_config": {"max_retries": 8, "retry_timeout": timedelta(seconds=120)}}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if url.startswith("s3") and endpoint:
+    if url.startswith("s3") and (endpoint := s3_endpoint()):
         options |= {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}
     return options

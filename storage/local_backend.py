@@ -24,7 +24,6 @@ from storage.errors import StoreError
 from storage.files import (
     flocked,
     flush_tree,
-    link_or_copy,
     make_folder,
     owned_folder,
     rename_folder,
@@ -113,9 +112,6 @@ class LocalBackend(Backend):
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-
-    def copy_file(self, manifest: Manifest, name: str, target: str) -> None:
-        link_or_copy(self.folder(manifest) / name, Path(target))
 
     def pinned(self, stage: str, key: str) -> AbstractContextManager[None]:
         return nullcontext()

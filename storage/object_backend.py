@@ -3,6 +3,7 @@
     <root>/<stage>/<key[:2]>/<key>/<attempt>/   the payload's files, as one maker uploaded them
     <root>/<stage>/<key[:2]>/<key>/manifest.json
     <root>/locks, corrupt, failures, runs
+    <root>/datasets   published datasets (`storage.dataset_upload`)
 
 There is no rename, so the manifest comes last, written on condition that there is none: the first maker stays.
 It names the attempt whose files it describes, so that two makers at once, or one that comes back from the dead,
@@ -83,12 +84,7 @@ class ObjectBackend(Backend):
 
     def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
         manifest = manifest.model_copy(update={"payload": secrets.token_hex(8)})
-
-        def send(name: str) -> list[str]:
-            self._send(f"{_payload(manifest)}/{name}", out / name, linked.get(name))
-            return []
-
-        _together(send, manifest.files)
+        self.place(_payload(manifest), out, manifest.files, linked)
         place, data = f"{_home(manifest.stage, manifest.key)}/{MANIFEST}", manifest.model_dump_json(indent=1).encode()
         if self.client.create(place, data) is not None or self.client.get(place) == data:
             self.cache.adopt(out, manifest, data)
@@ -96,8 +92,14 @@ class ObjectBackend(Backend):
         for name in manifest.files:  # another maker was first
             self.client.delete(f"{_payload(manifest)}/{name}")
 
-    def copy_file(self, manifest: Manifest, name: str, target: str) -> None:
-        self.client.copy(f"{_payload(manifest)}/{name}", target)
+    def place(self, place: str, folder: Path, names: Iterable[str], linked: Mapping[str, Source]) -> None:
+        """Put these files of a folder below `place`; those that are `linked` are copied by the server."""
+
+        def send(name: str) -> list[str]:
+            self._send(f"{place}/{name}", folder / name, linked.get(name))
+            return []
+
+        _together(send, names)
 
     def pinned(self, stage: str, key: str) -> AbstractContextManager[None]:
         return self.cache.pinned(stage, key)
@@ -236,7 +238,7 @@ def _stray(found: ObjectInfo) -> Stray:
 def _together(work: Callable[[str], list[str]], names: Iterable[str]) -> list[str]:
     """All that `work` finds for the names, some at a time; in the order of the names."""
     ordered = sorted(names)
-    if len(ordered) == 1:
-        return work(ordered[0])
+    if len(ordered) < 2:
+        return [problem for name in ordered for problem in work(name)]
     with ThreadPoolExecutor(min(_AT_ONCE, len(ordered))) as pool:
         return [problem for problems in pool.map(work, ordered) for problem in problems]

@@ -63,7 +63,7 @@ class ObjectClient:
             raise StoreError(f"artifact store {url}: expected s3://bucket or s3://bucket/prefix; mend the URL")
         self.url = url.rstrip("/")
         self._patience = patience
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = s3_endpoint()
         self._endpoint = endpoint or "AWS"
         self._store = S3Store.from_url(
             self.url,
@@ -190,6 +190,11 @@ class ObjectClient:
                         f"{_advice(error)}; what is made already stays"
                     ) from error
                 time.sleep(wait)
+
+
+def s3_endpoint() -> str | None:
+    """The server that the environment names, None for AWS itself; obstore knows only one of the two variables."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 def _info(meta: Any) -> ObjectInfo:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from storage.artifacts import Artifact, ArtifactStore, artifact_key
+from storage.artifacts import Artifact, ArtifactStore, artifact_key, is_url
 from storage.dataset import DatasetInfo, HeadEntry
 from storage.dataset import publish as publish_dataset
 from storage.dataset_publish import is_standing
@@ -61,6 +61,8 @@ class Published:
     digest: str
     key: str
     outcome: Outcome
+    url: str | None = None
+    """Where it stands in the object store, if the artifacts are in one."""
 
 
 def publish_key(keys: Mapping[str, str], attributes: Mapping[str, Any]) -> str:
@@ -88,16 +90,34 @@ def publish(
         frozen = _frozen(store, key, datasets)
         if frozen is not None:
             record_version(datasets, frozen.digest, len(heads))
-            return Published(path=frozen.path, digest=frozen.digest, key=key, outcome="reused")
+            url = _upload(store, frozen.path, keys)
+            return Published(path=frozen.path, digest=frozen.digest, key=key, outcome="reused", url=url)
         entries = [_entry(store.verify("write", keys[head.id]), head) for head in heads]
         info = publish_dataset(datasets, entries, attributes)
         record_version(datasets, info.digest, len(heads))
+        url = _upload(store, info.path, keys)
         if not store.has("publish", key):
             with store.commit(
                 "publish", key, version=VERSION, params=dict(attributes), inputs=keys, weights="", subject="dataset"
             ) as out:
                 (out / "dataset.json").write_text(json.dumps({"digest": info.digest, "heads": len(heads)}))
-    return Published(path=info.path, digest=info.digest, key=key, outcome="made")
+    return Published(path=info.path, digest=info.digest, key=key, outcome="made", url=url)
+
+
+def share_latents(store: ArtifactStore, dataset: Path, keys: Mapping[str, str]) -> None:
+    """Put a dataset's latents beside it where the artifacts (`encode`; head's id to key) are in an object store."""
+    if is_url(store.root):
+        from storage.dataset_upload import upload_latents
+
+        upload_latents(store, dataset, keys)
+
+
+def _upload(store: ArtifactStore, dataset: Path, keys: Mapping[str, str]) -> str | None:
+    if not is_url(store.root):
+        return None
+    from storage.dataset_upload import upload_dataset  # it takes the object store's libraries along
+
+    return upload_dataset(store, dataset, keys)
 
 
 def _entry(artifact: Artifact, head: Head) -> HeadEntry:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import ArtifactStore
-from storage.dataset import verify
+from storage.dataset import HeadDataset, verify
 from storage.store_gc import find_garbage, remove_garbage
 from tasks.stages import DATASET_STAGES
 from tests.e2e.runs import build, counts
@@ -46,6 +46,8 @@ def test_the_same_dataset_from_an_object_store(
         assert contents(ArtifactStore(url), stage) == contents(kept, stage)
     assert first["dataset"]["digest"] == local["dataset"]["digest"]
     assert verify(Path(first["dataset"]["path"])) == []
+    assert first["dataset"]["url"] == f"{url}/datasets/{local['dataset']['digest'][:12]}.zarr"
+    assert HeadDataset.open(first["dataset"]["url"]).digest == local["dataset"]["digest"]
 
     monkeypatch.setenv("SPINMEROUND_CACHE", str(tmp_path / "another"))
     second = build(profile, tmp_path / "second", store=url)

@@ -111,20 +111,6 @@ def test_linked_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Server)
     assert (found.path / "own").read_bytes() == b"own"
 
 
-def test_published_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
-    """`copy_file` puts an artifact's file at another key, and sends none of its bytes."""
-    with proxied(s3.port) as faults:
-        store = open_s3(url=faults.url)
-        key = commit(store, 1, {"shard": b"x" * 100_000})
-        before = len(faults.requests)
-        store.copy_file("render", key, "shard", "datasets/1.zarr/rgb/c/0")
-        assert sum(length for _, _, length in faults.requests[before:]) < 1_000
-        with pytest.raises(StoreError, match="expected a file other"):
-            store.copy_file("render", key, "other", "x")
-    there = s3.s3.get_object(Bucket=BUCKET, Key=f"{s3_prefix}/datasets/1.zarr/rgb/c/0")["Body"].read()
-    assert there == b"x" * 100_000
-
-
 def test_two_makers_at_once(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
     """Without the lock, the first manifest stays with its own files; the other maker's are gone."""
     stores, barrier = [open_s3("one"), open_s3("two")], threading.Barrier(2)
