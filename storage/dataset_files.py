@@ -31,6 +31,9 @@ class Blob(Protocol):
     def size(self) -> int: ...
     @property
     def index(self) -> bytes: ...
+    def expect(self, spans: Sequence[Span]) -> None:
+        """These ranges will be asked for soon: a disk can fetch them side by side, and before they are needed."""
+
     def ranges(self, spans: Sequence[Span]) -> Iterable[bytes | memoryview]: ...
     def read_into(self, spans: Sequence[Span], out: np.ndarray) -> None:
         """Ranges as they are, one into each contiguous `out[i]` of the same size. Raises ChunkError for a short one."""
@@ -66,11 +69,20 @@ def whole_file(files: DatasetFiles, name: str) -> bytes:
         raise DatasetError(f"expected a dataset of Zarr v3 with its metadata: {error}") from error
 
 
+def _will_need(descriptor: int, offset: int, length: int) -> None:
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+
 @dataclass(frozen=True)
 class _OpenFile:
     descriptor: int
     size: int
     index: bytes
+
+    def expect(self, spans: Sequence[Span]) -> None:
+        for offset, length in spans:
+            _will_need(self.descriptor, offset, length)
 
     def ranges(self, spans: Sequence[Span]) -> Iterator[bytes]:
         return (os.pread(self.descriptor, length, offset) for offset, length in spans)

@@ -5,8 +5,9 @@ and never gives what a checksum or the schema denies. zarr, which reads the same
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -161,15 +162,14 @@ class HeadDataset:
             raise DatasetError(f"views {list(views)}: expected numbers from 0 to {self.views - 1}")
         step = -(-len(views) // self.threads) or 1
         parts = [
-            (subject, name, views[start : start + step], out[start : start + step])
+            (name, views[start : start + step], out[start : start + step])
             for name, out in stored.items()
             for start in range(0, len(views), step)
         ]
         if self.threads == 1 or len(parts) < 2:
-            for part in parts:
-                self._read_shard(*part)
+            self._read_shards(subject, parts)
         else:
-            list(self._workers().map(lambda part: self._read_shard(*part), parts))
+            list(self._workers().map(lambda part: self._read_shards(subject, [part]), parts))
 
     def layout(self, name: str) -> ShardLayout:
         """How the shards of a pixel array, or of the latents, are stored."""
@@ -209,11 +209,26 @@ class HeadDataset:
         chunk = self.layout(name).chunk
         return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
 
-    def _read_shard(self, subject: int, name: str, views: Sequence[int], out: np.ndarray) -> None:
-        layout, file = self.layout(name), f"{name}/{PER_VIEW[name].file(subject)}"
+    def _read_shards(self, subject: int, parts: Sequence[tuple[str, Sequence[int], np.ndarray]]) -> None:
+        """Decode views of one head, given as (array, views, out); a disk is told of all before the first is decoded."""
+        with ExitStack() as opened:
+            wanted = []
+            for name, views, out in parts:
+                layout = self.layout(name)
+                with self._damage(subject, name):
+                    file = f"{name}/{PER_VIEW[name].file(subject)}"
+                    blob = opened.enter_context(self.files.shard(file, layout.index_size, at_end=layout.index_at_end))
+                    spans = layout.spans(blob, views)
+                    blob.expect(spans)
+                    wanted.append((name, layout, blob, spans, out))
+            for name, layout, blob, spans, out in wanted:
+                with self._damage(subject, name):
+                    layout.decode(blob, spans, out)
+
+    @contextmanager
+    def _damage(self, subject: int, name: str) -> Iterator[None]:
         try:
-            with self.files.shard(file, layout.index_size, at_end=layout.index_at_end) as blob:
-                layout.read(blob, views, out)
+            yield
         except (ChunkError, OSError) as error:
             raise DatasetError(
                 f"head {self.ids[subject]}: {name}: {error}; run `spinmeround dataset verify`"

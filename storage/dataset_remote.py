@@ -32,6 +32,9 @@ class _RemoteShard:
     size: int
     index: bytes
 
+    def expect(self, spans: Sequence[Span]) -> None:
+        """Nothing: they come in one request."""
+
     def ranges(self, spans: Sequence[Span]) -> Sequence[memoryview]:
         if not spans:
             return []

@@ -34,7 +34,7 @@ class PixelCodec(BaseModel):
     kind: Literal["delta", "plain"] = Field(
         default="delta", description="delta: near PNG's size, for zarr-python; plain: for any reader of Zarr v3"
     )
-    level: int = Field(default=3, ge=1, le=22, description="zstd level: higher is smaller and slower to write")
+    level: int = Field(default=1, ge=1, le=22, description="zstd level: higher is smaller and slower to write")
 
     def compressors(self) -> list[ZstdCodec]:
         """What zarr compresses bytes with."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from storage.chunks import ChunkError, ChunkLayout, check_crc32c
-from storage.dataset_files import Blob
+from storage.dataset_files import Blob, Span
 
 _ABSENT = 2**64 - 1
 
@@ -58,15 +58,18 @@ class ShardLayout:
 
     def read(self, blob: Blob, views: Sequence[int], out: np.ndarray) -> None:
         """Decode the chunks of some views into `out` [len(views), *stored_shape]. Raises ChunkError for damage."""
-        spans = self._spans(blob, views)
+        self.decode(blob, self.spans(blob, views), out)
+
+    def decode(self, blob: Blob, spans: Sequence[Span], out: np.ndarray) -> None:
+        """As `read`, of the chunks at `spans`."""
         if self.chunk.verbatim and all(length == self.chunk.size for _, length in spans):
             blob.read_into(spans, out)
             return
         for data, chunk in zip(blob.ranges(spans), out, strict=True):
             self.chunk.decode(data, chunk)
 
-    def _spans(self, blob: Blob, views: Sequence[int]) -> list[tuple[int, int]]:
-        """Where the chunks of these views lie: (offset, length)."""
+    def spans(self, blob: Blob, views: Sequence[int]) -> list[Span]:
+        """Where the chunks of these views lie. Raises ChunkError for a damaged index, or one that can't be."""
         index, size = memoryview(blob.index), blob.size
         if len(index) != self.index_size:
             raise ChunkError(f"expected an index of {self.index_size} bytes, found {len(index)}")

@@ -28,7 +28,7 @@ from tasks.mesh import mesh_head
 
 Picture = UInt8[np.ndarray, "height width 3"]
 VIEWS = 8
-CHOSEN = "delta down columns, zstd 3"
+CHOSEN = "delta down columns, zstd 1"
 
 
 @dataclass(frozen=True, kw_only=True)

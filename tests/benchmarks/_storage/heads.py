@@ -19,6 +19,7 @@ from models.geometry.meshes import MeshParams
 from models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
 from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from storage.dataset import HeadDataset, HeadEntry, add_latents, publish, write_head, write_latents
+from storage.pixel_codec import DEFAULT_CODEC
 from storage.records import HeadArrays
 from tasks.mesh import mesh_head
 
@@ -80,15 +81,20 @@ class WorkingSet:
         rng = np.random.default_rng([number, 1])
         return rng.normal(size=(2, self.views, 4, self.latent, self.latent)).astype(np.float16)
 
+    @property
+    def encoded(self) -> Path:
+        """The folder of what our codec makes: of another codec, what is there is no measure of this one."""
+        return self.folder / f"{DEFAULT_CODEC.kind}-{DEFAULT_CODEC.level}"
+
     def prepare(self, processes: int) -> HeadDataset:
         """Render what is not there yet, and publish the dataset with its latents."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             list(pool.map(self._render, range(self.rendered)))
-            found = list((self.folder / "dataset").glob("*.zarr/latents/zarr.json"))
+            found = list((self.encoded / "dataset").glob("*.zarr/latents/zarr.json"))
             if not found:
                 entries = list(pool.map(self._write, range(self.heads)))
-                path = publish(self.folder / "dataset", [pixels for pixels, _ in entries], {}).path
+                path = publish(self.encoded / "dataset", [pixels for pixels, _ in entries], {}).path
                 add_latents(path, [latents for _, latents in entries], "noise")
                 return HeadDataset.open(path)
         return HeadDataset.open(found[0].parents[1])
@@ -106,7 +112,7 @@ class WorkingSet:
             temporary.rename(self._rendered(seed))
 
     def _write(self, number: int) -> tuple[HeadEntry, HeadEntry]:
-        head, folders = self.head(number), (self.folder / "heads" / f"{number}", self.folder / "latents" / f"{number}")
+        head, folders = self.head(number), [self.encoded / name / f"{number}" for name in ("heads", "latents")]
         if not (folders[1] / "zarr.json").exists():
             write_head(folders[0], head)
             write_latents(folders[1], *self.latents(number))
