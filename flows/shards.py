@@ -130,7 +130,7 @@ def _make(session: Session, stage: Stage, heads: Sequence[Head], worker: Worker)
 
 
 def _make_in_worker(
-    root: Path,
+    root: Path | str,
     name: str,
     sections: Mapping[str, BaseModel],
     wanted: Sequence[tuple[Head, Mapping[str, str]]],

@@ -95,6 +95,12 @@ class ChunkLayout:
         back = np.argsort(self.order)
         return stored.transpose(0, *(int(axis) + 1 for axis in back))
 
+    def values(self, data: bytes) -> np.ndarray:
+        """A decoded chunk, of `shape`. Raises ChunkError for damaged bytes."""
+        stored = np.empty((1, *self.stored_shape), self.dtype)
+        self.decode(data, stored[0])
+        return np.asarray(self.as_written(stored)[0])
+
     def decode(self, data: bytes | memoryview, out: np.ndarray) -> None:
         """Decode one chunk into `out`, contiguous and of `stored_shape`. Raises ChunkError for damaged bytes."""
         body = memoryview(data)

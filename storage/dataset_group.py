@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs.zstd import Zstd
 
+from storage.chunks import ChunkError, ChunkLayout
+from storage.dataset_files import LocalFiles
 from storage.dataset_heads import HeadEntry
 from storage.dataset_schema import ROWS_PER_CHUNK, ArraySpec, check_arrays, create_array, read_metadata
 from storage.errors import DatasetError
@@ -44,7 +45,7 @@ def build_group(
             records |= _link_files(folder, name, spec, heads)
         else:
             array = create_array(group, name, spec, sizes, DEFAULT_CODEC)
-            _write_rows(array, _Small(name=name, spec=spec, metadata=metadata[name]), heads)
+            _write_rows(array, _Small(name=name, spec=spec, layout=_layout(metadata[name])), heads)
     for name in walk_files(folder, without=records):
         records[name] = record_file(folder / name)
     return records
@@ -88,25 +89,26 @@ def _link_files(folder: Path, name: str, spec: ArraySpec, heads: Sequence[HeadEn
 
 @dataclass(frozen=True, kw_only=True)
 class _Small:
-    """A small array of a group of one head: one chunk of bytes in zstd, whose metadata all heads share.
+    """A small array of a group of one head: one chunk, whose metadata all heads share.
 
     zarr takes a millisecond to open and read one, which ten thousand heads with seven each can't afford.
     """
 
     name: str
     spec: ArraySpec
-    metadata: Mapping[str, Any]
+    layout: ChunkLayout
 
     def read(self, head: HeadEntry) -> np.ndarray:
         """Its values; raises DatasetError where it can't be read."""
-        folder = head.folder / self.name
         try:
-            if [codec["name"] for codec in self.metadata["codecs"]] != ["bytes", "zstd"]:
-                return np.asarray(zarr.open_array(folder, mode="r")[...])
-            values = np.frombuffer(Zstd().decode((folder / self.spec.file(0)).read_bytes()), self.spec.dtype)
-            return values.reshape(self.metadata["shape"])
-        except Exception as error:  # a damaged file fails in zarr and its codecs in many ways
+            data = LocalFiles(head.folder).read(f"{self.name}/{self.spec.file(0)}", self.layout.largest_stored)
+            return self.layout.values(data)
+        except (ChunkError, OSError) as error:
             raise DatasetError(f"head {head.id}: {self.name}: cannot be read: {error}") from error
+
+
+def _layout(metadata: Mapping[str, Any]) -> ChunkLayout:
+    return ChunkLayout.from_codecs(metadata["codecs"], metadata["shape"], np.dtype(metadata["data_type"]))
 
 
 def _write_rows(array: "zarr.Array[Any]", small: _Small, heads: Sequence[HeadEntry]) -> None:

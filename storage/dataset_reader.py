@@ -266,12 +266,10 @@ class HeadDataset:
                 codecs, dtype = metadata(self.files, name)["codecs"], np.dtype(spec.dtype)
                 self._small[name] = ChunkLayout.from_codecs(codecs, spec.chunks(self.sizes), dtype)
             layout = self._small[name]
-            stored = np.empty((1, *layout.stored_shape), layout.dtype)
-            layout.decode(self.files.read(f"{name}/{spec.file(number)}", layout.largest_stored), stored[0])
+            return layout.values(self.files.read(f"{name}/{spec.file(number)}", layout.largest_stored))
         except (ChunkError, OSError) as error:
             head = f"head {self.ids[number]}: " if spec.layout == "subject" else ""
             raise DatasetError(f"{self.files.root}: {head}{name}: {error}; run `spinmeround dataset verify`") from error
-        return np.asarray(layout.as_written(stored)[0])
 
     def _check_latents(self) -> None:
         found = {name: metadata(self.files, f"{LATENTS}/{name}") for name in LATENT_ARRAYS}
