@@ -31,6 +31,11 @@ def pytorch3d_problem(*, gpu: bool) -> str | None:
     return None
 
 
+_EDGE_WIDTH = 1e-5
+"""Pixels so near to a face, in units of half the picture's side, are in it. PyTorch3D counts a pixel exactly on an edge
+to neither face, and a camera along an axis of the grid sees through the diagonals of its cells."""
+
+
 class PyTorch3DNormalRenderer:
     """Rasterises some views of the mesh at a time; the nearest face at each pixel's centre is interpolated."""
 
@@ -63,7 +68,11 @@ class PyTorch3DNormalRenderer:
         faces = torch.from_numpy(mesh.faces).to(self.device, torch.int64)
         at_corners = torch.from_numpy(vertex_normals(mesh)).to(self.device, torch.float32)[faces]  # face corner 3
         settings = RasterizationSettings(
-            image_size=resolution, blur_radius=0.0, faces_per_pixel=1, perspective_correct=True, cull_backfaces=False
+            image_size=resolution,
+            blur_radius=_EDGE_WIDTH**2,
+            faces_per_pixel=1,
+            perspective_correct=True,
+            cull_backfaces=False,
         )
         rasterizer = MeshRasterizer(_pytorch3d_cameras(cameras, resolution, self.device), settings)
         fragments = rasterizer(Meshes([vertices], [faces]).extend(len(cameras)))

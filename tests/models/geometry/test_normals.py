@@ -236,6 +236,17 @@ def test_pytorch3d_that_is_not_there_is_explained():
         make_normal_renderer("pytorch3d")
 
 
+@pytest.mark.parametrize("name", RENDERERS)
+def test_no_ray_slips_through_between_two_faces(name):
+    """Pixels whose centres lie exactly on the edge that two faces share, here a square's diagonal, hit one of them."""
+    corners = np.array([[-0.3, -0.3, 0], [0.3, -0.3, 0], [0.3, 0.3, 0], [-0.3, 0.3, 0]], np.float32)
+    square = TriangleMesh(vertices=corners, faces=np.array([[0, 1, 2], [0, 2, 3]], np.int32), normals=None)
+    hit = make_normal_renderer(name).render(square, orbit([0.0], [0.0]), 64).hit[0]
+    inside = hit.any(axis=0)
+    assert 20 < inside.sum() < 64
+    assert hit[np.ix_(inside, inside)].all()
+
+
 @pytest.mark.skipif(pytorch3d_problem(gpu=False) is not None, reason="PyTorch3D is not installed here")
 def test_both_renderers_agree(solid):
     """Masks agree on 99.5% of the pixels, normals to half a degree on average."""
