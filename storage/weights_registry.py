@@ -184,7 +184,7 @@ PARTS: tuple[Part, ...] = (
         source=_arc2face("arc2face/config.json", "arc2face/diffusion_pytorch_model.safetensors"),
         path="arc2face/arc2face",
         files=_VAE,
-        field="",
+        field="train.initial.unet",
     ),
     Part(
         name="arc2face-encoder",
@@ -193,7 +193,7 @@ PARTS: tuple[Part, ...] = (
         source=_arc2face("encoder/config.json", "encoder/pytorch_model.bin"),
         path="arc2face/encoder",
         files=("config.json", "pytorch_model.bin|model.safetensors"),
-        field="",
+        field="train.initial.text_encoder",
     ),
     Part(
         name="lpips-alexnet",

@@ -1,4 +1,4 @@
-"""The model at the start of its training: grown from folders of Stable Diffusion 1.5 and Arc2Face, as published.
+"""The model at the start of its training: random, or grown from Stable Diffusion 1.5 and Arc2Face as published.
 
 stable-diffusion-v1-5/vae     the autoencoder
 arc2face/arc2face             the UNet that the multiview UNet grows from
@@ -13,10 +13,62 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from models.diffusion.params import UNetParams
 from models.diffusion.pipeline import SpinMeRoundPipeline
-from models.diffusion.unet import MultiviewUNet
+from models.diffusion.unet import MultiviewUNet, base_config
 from models.identity.prompt import PromptTokens
 from storage.errors import ConfigError, mistakes
+from tasks.train_networks import Networks, build_networks, text_encoder_config
+from tasks.train_params import TextEncoderParams, TrainParams
+
+
+def begin_networks(params: TrainParams) -> Networks:
+    """The networks as the training of this profile begins; what is random in them is a function of its seed.
+
+    Raises ConfigError for a folder of `train.initial` that is not there, or whose sizes are not the profile's.
+    """
+    folders = params.initial.folders
+    networks = build_networks(params.unet, params.text_encoder, params.seed)
+    if "unet" in folders:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(params.seed)
+            networks.unet = grow_unet(folders["unet"], params.unet)
+    if "text_encoder" in folders:
+        networks.conditioner.text_encoder = _text_encoder(folders["text_encoder"], params.text_encoder)
+    return networks
+
+
+def grow_unet(folder: Path, params: UNetParams) -> MultiviewUNet:
+    """The multiview UNet of these sizes from a text-to-image UNet. Raises ConfigError where that has others."""
+    expected = base_config(params)
+    unet = _load(UNet2DConditionModel, folder, torch.float32)
+    for name, value in expected.items():
+        found = list(unet.config[name]) if isinstance(value, list) else unet.config[name]
+        if found != value and name != "sample_size":  # no weight depends on it
+            raise ConfigError(f"train.initial.unet: {folder}: expected {name} {value}, by train.unet, found {found}")
+    unet.register_to_config(sample_size=params.sample_size)
+    with mistakes(f"train.initial.unet: {folder}: "):
+        return MultiviewUNet.from_unet(
+            unet, views=params.views, ray_encoding=params.ray_encoding, multiview_factors=params.multiview_factors
+        )
+
+
+def _text_encoder(folder: Path, params: TextEncoderParams) -> CLIPTextModel:
+    encoder = _load(CLIPTextModel, folder, torch.float32)
+    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    for name in sizes:
+        expected, found = getattr(text_encoder_config(params), name), getattr(encoder.config, name)
+        if found != expected:
+            raise ConfigError(
+                f"train.initial.text_encoder: {folder}: expected {name} {expected}, by train.text_encoder, "
+                f"found {found}"
+            )
+    if encoder.config.max_position_embeddings < params.prompt.length:
+        raise ConfigError(
+            f"train.initial.text_encoder: {folder}: expected at least the prompt's {params.prompt.length} positions, "
+            f"found {encoder.config.max_position_embeddings}"
+        )
+    return encoder
 
 
 def grow_pipeline(

@@ -28,14 +28,18 @@ from storage.dataset import HeadDataset
 from storage.errors import DatasetError
 from tasks.batches import Group, LatentSource, draw_group, recolour, step_rng
 from tasks.encode import EncodeParams, autoencoder_fingerprint, autoencoder_path, load_autoencoder
+from tasks.pretrained import begin_networks
 from tasks.stage import Outcome
-from tasks.train_networks import (
-    Networks,
-    Schedule,
-    TrainingState,
-    build_networks,
+from tasks.train_networks import Networks, Schedule, TrainingState
+from tasks.train_params import (
+    VERSION,
+    TrainingResult,
+    TrainParams,
+    load_training,
+    training_content,
+    training_key,
+    training_weights,
 )
-from tasks.train_params import VERSION, TrainingResult, TrainParams, load_training, training_content, training_key
 
 GROUPS, DROPS, NOISE, COLOURS = range(4)
 """Purposes of a step's random numbers."""
@@ -60,9 +64,7 @@ def run_training(
         torch.set_num_threads(params.threads)
     data = HeadDataset.open(dataset)
     subjects = _training_subjects(data, params, encode)
-    state = TrainingState(
-        build_networks(params.unet, params.text_encoder, params.seed), params.weight_decay, params.ema_decay
-    )
+    state = TrainingState(begin_networks(params), params.weight_decay, params.ema_decay)
     checkpoints, losses, done = Checkpoints(folder), [], 0
     if (found := checkpoints.latest()) is not None:
         tensors = found.tensors()
@@ -198,7 +200,7 @@ def make_training(
     Checkpoints are kept in `checkpoints / key[:12]`, so that the next call goes on where this one was killed.
     """
     digest = HeadDataset.open(dataset).digest
-    key, weights = training_key(digest, params, encode), autoencoder_fingerprint(encode)
+    key, weights = training_key(digest, params, encode), training_weights(params, encode)
     content = training_content(params)
     outcome: Outcome = "reused"
     with store.lock("train", key):

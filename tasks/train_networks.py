@@ -20,18 +20,21 @@ from tasks.train_params import TextEncoderParams
 
 def build_text_encoder(params: TextEncoderParams) -> CLIPTextModel:
     """A text encoder of these sizes with fresh random weights."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=params.vocabulary,
-            hidden_size=params.width,
-            intermediate_size=params.feed_forward,
-            num_hidden_layers=params.layers,
-            num_attention_heads=params.heads,
-            max_position_embeddings=params.prompt.length,
-            bos_token_id=params.prompt.start,
-            eos_token_id=params.prompt.end,
-            pad_token_id=params.prompt.padding,
-        )
+    return CLIPTextModel(text_encoder_config(params))
+
+
+def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
+    """The configuration of a text encoder of these sizes."""
+    return CLIPTextConfig(
+        vocab_size=params.vocabulary,
+        hidden_size=params.width,
+        intermediate_size=params.feed_forward,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        max_position_embeddings=params.prompt.length,
+        bos_token_id=params.prompt.start,
+        eos_token_id=params.prompt.end,
+        pad_token_id=params.prompt.padding,
     )
 
 

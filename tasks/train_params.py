@@ -11,6 +11,9 @@ from models.diffusion.edm import NoiseDistribution
 from models.diffusion.params import UNetParams
 from models.identity.prompt import PromptTokens
 from storage.artifacts import artifact_key
+from storage.errors import ConfigError
+from storage.hashing import sha256_json
+from storage.weights import fingerprint
 from tasks.encode import EncodeParams, autoencoder_fingerprint
 from tasks.stage import StageParams
 
@@ -52,11 +55,29 @@ class TextEncoderParams(StageParams):
     prompt: PromptTokens = PromptTokens()
 
 
+class InitialParams(StageParams):
+    """What a training begins with. The weights' fingerprints enter its key, not where they lie."""
+
+    unet: str = Field(
+        "random", description="'random', or the folder of a diffusers UNet2DConditionModel: Arc2Face's or SD 1.5's"
+    )
+    text_encoder: str = Field(
+        "random", description="'random', or the folder of a transformers CLIPTextModel: Arc2Face's encoder"
+    )
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders that are named, by field."""
+        named = {"unet": self.unet, "text_encoder": self.text_encoder}
+        return {field: Path(folder).expanduser() for field, folder in named.items() if folder != "random"}
+
+
 class TrainParams(StageParams):
     """The model's sizes and how it is trained. The defaults are the paper's."""
 
     unet: UNetParams = UNetParams()
     text_encoder: TextEncoderParams = TextEncoderParams()
+    initial: InitialParams = InitialParams()
     adapt: Grouping = Grouping(steps=31_000, conditioning=(0,), targets=(1,))
     single_view: Grouping = Grouping(steps=600_000, conditioning=(1,), targets=(7,))
     multi_view: Grouping = Grouping(steps=1_000_000, conditioning=(0, 1, 3), targets=(8, 7, 5))
@@ -108,13 +129,30 @@ class TrainingResult:
 
 def training_content(params: TrainParams) -> dict[str, Any]:
     """The parameters that decide what a training makes."""
-    return params.model_dump(mode="json", exclude={"checkpoint_every", "memory_mb", "threads"})
+    return params.model_dump(mode="json", exclude={"checkpoint_every", "memory_mb", "threads", "initial"})
+
+
+def training_weights(params: TrainParams, encode: EncodeParams) -> str:
+    """What stands for the weights that a training begins with, and for the autoencoder that it works in.
+
+    Raises ConfigError where a folder of `initial` is not there.
+    """
+    autoencoder = autoencoder_fingerprint(encode)
+    begun = {}
+    for field, folder in params.initial.folders.items():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"train.initial.{field}: expected a model's folder with config.json at {folder}, found none; "
+                "`spinmeround weights check` says where to get it, 'random' begins without it"
+            )
+        begun[field] = fingerprint(folder)
+    return sha256_json({"autoencoder": autoencoder, **begun}) if begun else autoencoder
 
 
 def training_key(digest: str, params: TrainParams, encode: EncodeParams) -> str:
     """Content address of a training on a dataset of this digest."""
     content = training_content(params)
-    return artifact_key("train", VERSION, content, {"dataset": digest}, autoencoder_fingerprint(encode))
+    return artifact_key("train", VERSION, content, {"dataset": digest}, training_weights(params, encode))
 
 
 def load_training(folder: Path) -> TrainingResult:

@@ -62,6 +62,9 @@ def _uses(profile: Any) -> Iterator[Use]:
         yield _pack("embed.pack", profile.embed.pack)
     yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)
     yield _one("autoencoder", "sd15-vae", "encode.autoencoder", profile.encode.autoencoder)
+    for name, field in (("arc2face-unet", "unet"), ("arc2face-encoder", "text_encoder")):
+        if field in (folders := profile.train.initial.folders):
+            yield _at(name, f"train.initial.{field}", folders[field])
     if profile.evaluate.lpips_weights:
         yield _at("lpips-alexnet", "evaluate.lpips_weights", profile.evaluate.lpips_weights)
 

@@ -125,6 +125,7 @@ def _profile(folder: Path, *, small: bool, checkout: Path | None) -> str:
     tables: dict[str, dict[str, object]] = {
         "embed": {"recognition": folder / "arc2face/arcface.onnx", "pack": folder / "antelopev2"},
         "encode": {"autoencoder": folder / "stable-diffusion-v1-5/vae"},
+        "train.initial": {"unet": folder / "arc2face/arc2face", "text_encoder": folder / "arc2face/encoder"},
         "evaluate": {"lpips_weights": folder / "alexnet-owt-7be5be79.pth"},
     }
     if checkout is not None:

@@ -33,10 +33,10 @@ TIME_SCALE, TIME_SHIFT = 640.0, 440.0
 that its sinusoidal embedding meets values that it knows, and steps of a 50-step schedule lie tens apart."""
 
 
-def build_unet(params: UNetParams) -> "MultiviewUNet":
-    """A MultiviewUNet of these sizes with fresh random weights."""
+def base_config(params: UNetParams) -> dict[str, Any]:
+    """The configuration of the diffusers UNet that a MultiviewUNet of these sizes grows from."""
     kinds = params.attention_levels
-    base = {
+    return {
         "sample_size": params.sample_size,
         "in_channels": params.latent_channels,
         "out_channels": params.latent_channels,
@@ -48,8 +48,12 @@ def build_unet(params: UNetParams) -> "MultiviewUNet":
         "norm_num_groups": params.norm_groups,
         "cross_attention_dim": params.cross_attention_dim,
     }
+
+
+def build_unet(params: UNetParams) -> "MultiviewUNet":
+    """A MultiviewUNet of these sizes with fresh random weights."""
     model: MultiviewUNet = MultiviewUNet(
-        base=base,
+        base=base_config(params),
         views=params.views,
         ray_encoding=params.ray_encoding,
         multiview_factors=params.multiview_factors,

@@ -1,0 +1,87 @@
+"""What a training begins with: random networks, or folders in diffusers' and transformers' layout."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from models.diffusion.unet import base_config
+from storage.errors import ConfigError
+from tasks.encode import EncodeParams
+from tasks.pretrained import begin_networks
+from tasks.train import run_training
+from tasks.train_networks import text_encoder_config
+from tasks.train_params import InitialParams, TrainParams, training_key
+
+MakeParams = Callable[..., TrainParams]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, train_params: MakeParams) -> InitialParams:
+    """Folders of a text-to-image UNet and a text encoder of the test's sizes, of random numbers."""
+    params = train_params()
+    torch.manual_seed(77)
+    UNet2DConditionModel(**base_config(params.unet)).save_pretrained(tmp_path / "unet")
+    CLIPTextModel(text_encoder_config(params.text_encoder)).save_pretrained(tmp_path / "encoder")
+    return InitialParams(unet=str(tmp_path / "unet"), text_encoder=str(tmp_path / "encoder"))
+
+
+def test_the_folders_weights_are_where_the_training_begins(parts: InitialParams, train_params: MakeParams) -> None:
+    """Every weight of both folders is in the networks; what is random in them follows the seed."""
+    params = train_params(initial=parts)
+    networks, again = begin_networks(params), begin_networks(params)
+    for name, tensor in networks.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    encoder = CLIPTextModel.from_pretrained(parts.text_encoder).state_dict()
+    mine = networks.conditioner.text_encoder.state_dict()
+    assert all(torch.equal(mine[name], tensor) for name, tensor in encoder.items())
+    unet, grown = UNet2DConditionModel.from_pretrained(parts.unet).state_dict(), networks.unet.unet.state_dict()
+    channels = unet["conv_in.weight"].shape[1]
+    for name, tensor in unet.items():
+        found = grown[name][:, :channels] if name == "conv_in.weight" else grown[name][: len(tensor)]
+        assert torch.equal(found, tensor), name
+    other = begin_networks(params.model_copy(update={"seed": params.seed + 1}))
+    assert not torch.equal(other.unet.unet.conv_in.weight, networks.unet.unet.conv_in.weight)  # the rays' weights
+
+
+def test_a_training_goes_on_from_there(
+    dataset: Path, encode_params: EncodeParams, parts: InitialParams, train_params: MakeParams, tmp_path: Path
+) -> None:
+    """With a learning rate of nearly nothing the result is still the folder's encoder."""
+    params = train_params(initial=parts, learning_rate=1e-12, random_background=0.0)
+    result = run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
+    trained = CLIPTextModel.from_pretrained(result.pipeline / "text_encoder").state_dict()
+    for name, tensor in CLIPTextModel.from_pretrained(parts.text_encoder).state_dict().items():
+        torch.testing.assert_close(trained[name], tensor, atol=1e-6, rtol=0)
+
+
+def test_keys_name_the_weights_not_their_place(
+    parts: InitialParams, train_params: MakeParams, encode_params: EncodeParams, tmp_path: Path
+) -> None:
+    """The same bytes elsewhere are the same training; other bytes, or random weights, are another."""
+    key = training_key("d", train_params(initial=parts), encode_params)
+    moved = InitialParams(unet=str(shutil.copytree(parts.unet, tmp_path / "moved")), text_encoder=parts.text_encoder)
+    assert training_key("d", train_params(initial=moved), encode_params) == key
+    changed = next((tmp_path / "moved").glob("*.safetensors"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\1")
+    others = [moved, InitialParams(), InitialParams(unet=parts.unet)]
+    keys = {key, *(training_key("d", train_params(initial=each), encode_params) for each in others)}
+    assert len(keys) == 4
+
+
+def test_what_does_not_fit_is_told(parts: InitialParams, train_params: MakeParams, encode_params: EncodeParams) -> None:
+    """A folder that is not there, of other sizes, or of another kind: the field, what was expected and found."""
+    params = train_params(initial=parts)
+    wide = params.unet.model_copy(update={"layers_per_block": 2})
+    with pytest.raises(ConfigError, match=r"train.initial.unet: .*expected layers_per_block 2, by train.unet, found 1"):
+        begin_networks(params.model_copy(update={"unet": wide}))
+    deep = params.text_encoder.model_copy(update={"layers": params.text_encoder.layers + 1})
+    with pytest.raises(ConfigError, match=r"train.initial.text_encoder: .*expected num_hidden_layers"):
+        begin_networks(params.model_copy(update={"text_encoder": deep}))
+    gone = train_params(initial=InitialParams(unet="nowhere"))
+    with pytest.raises(ConfigError, match=r"train.initial.unet: expected a model's folder .* at nowhere"):
+        training_key("d", gone, encode_params)
