@@ -15,6 +15,7 @@ from flows.run_folder import Place
 from flows.session import current, joined, worker_count
 from flows.stages import TASK_OPTIONS, submit
 from storage.artifacts import ArtifactStore
+from tasks.embed import EmbedParams
 from tasks.publish import Published
 from tasks.sample_params import SampleViewsParams
 from tasks.train_params import load_training
@@ -34,7 +35,7 @@ def sample_task(dataset: Published, training: str, params: SampleViewsParams, fo
     """Generate and write, in a process of its own that has all cores."""
     session = current()
     with session.pool.alone(threads=worker_count(session.profile)) as worker:
-        arguments = (session.store.root, dataset.path, training, params, Path(folder))
+        arguments = (session.store.root, dataset.path, training, params, Path(folder), session.profile.embed)
         files = worker.call(_sample, *arguments, report=_Shown())
     return Completed(message=f"{len(files)} files in {folder}", data=files)
 
@@ -59,6 +60,7 @@ def _sample(
     training: str,
     params: SampleViewsParams,
     folder: Path,
+    embed: EmbedParams,
     report: Callable[[tuple[int, int]], None],
 ) -> list[str]:
     from tasks.sample_views import run_sampling  # the networks are for the worker alone
@@ -67,4 +69,4 @@ def _sample(
         report((done, steps))
 
     pipeline = load_training(ArtifactStore(store).open("train", training).path).pipeline
-    return [str(path) for path in run_sampling(pipeline, dataset, params, folder, step)]
+    return [str(path) for path in run_sampling(pipeline, dataset, params, folder, step, embed)]

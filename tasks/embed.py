@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from pydantic import Field
 
-from models.identity.alignment import project_landmarks
+from models.identity.alignment import align_faces, project_landmarks
 from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_views
 from models.identity.detection import DetectionParams, FaceDetector
 from storage.dataset import read_pictures
@@ -110,6 +110,28 @@ def _detected(
         if face := detector.largest(rgb[view]):
             positions[view] = face.landmarks
     return positions
+
+
+def photo_identity(
+    picture: UInt8[np.ndarray, "height width 3"], params: EmbedParams
+) -> Float32[np.ndarray, "512"] | None:
+    """The identity of a photo's largest face; None where the profile names no detector to find it by.
+
+    Raises ValueError where the detector finds no face, ConfigError for a broken pack.
+    """
+    path = detector_path(params)
+    if path is None:
+        return None
+    face = cached_detector(path, params.detection).largest(picture)
+    if face is None:
+        raise ValueError(
+            "expected a photo with a face, the detector finds none (embed.detection.threshold "
+            f"{params.detection.threshold}); cut it by 'spinmeround align', or say whose face it is with --identity"
+        )
+    embedding = cached_embedder(recognition_path(params.recognition)).embed(
+        align_faces(picture[None], face.landmarks[None])
+    )
+    return np.asarray(embedding[0])
 
 
 EMBED = Stage(

@@ -20,6 +20,7 @@ from models.geometry.cameras import Cameras, orbit
 from models.geometry.transforms import cameras_of_transforms
 from storage.dataset import HeadDataset
 from storage.errors import ConfigError, DatasetError, environment_errors, mistakes
+from tasks.embed import EmbedParams, photo_identity
 from tasks.sample_output import SampledHead, write_heads
 from tasks.sample_params import SampleViewsParams, read_document, read_identity
 
@@ -40,8 +41,11 @@ def run_sampling(
     params: SampleViewsParams,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
+    embed: EmbedParams | None = None,
 ) -> list[Path]:
     """Samples and writes; returns the files. `dataset` is needed where a head of it is named.
+
+    A photo's identity, unless it is given, is found as `embed` says, where that names a detector.
 
     `progress(done, steps)` follows each step; a pipeline loaded here draws no bar of its own.
 
@@ -49,7 +53,7 @@ def run_sampling(
     StorageUnavailable where the folder can't be written.
     """
     model = load_pipeline(pipeline) if isinstance(pipeline, Path) else pipeline
-    cameras, source = params.cameras(), _Source(dataset, model.picture_side)
+    cameras, source = params.cameras(), _Source(dataset, model.picture_side, embed or EmbedParams())
     wanted = list(wanted_heads(params, source))
     heads = []
     for number, each in enumerate(wanted):
@@ -114,17 +118,27 @@ def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
         assert params.photo is not None
         camera = orbit([params.photo_azimuth_deg], [params.photo_elevation_deg])
         conditioning = PosedViews(cameras=camera, images=source.picture(Path(params.photo))[None])
+        if identity is None:
+            identity = source.photo_identity(Path(params.photo))
     if params.condition == "posed":
         assert params.posed is not None
         conditioning = source.posed(Path(params.posed))
     return Wanted(name=params.condition, seed=params.seed, identity=identity, conditioning=conditioning)
 
 
+def _on_white(path: Path) -> Image.Image:
+    try:
+        picture = Image.open(path).convert("RGBA")
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a picture, found none that can be read") from error
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+
+
 class _Source:
     """Identities and pictures, from a dataset and from files."""
 
-    def __init__(self, dataset: Path | None, side: int) -> None:
-        self._dataset, self._side = dataset, side
+    def __init__(self, dataset: Path | None, side: int, embed: EmbedParams) -> None:
+        self._dataset, self._side, self._embed = dataset, side, embed
 
     def identity(self, name: str) -> Float32[np.ndarray, "512"]:
         """Of a head of the dataset, or of a .npy file."""
@@ -132,6 +146,11 @@ class _Source:
             return read_identity(Path(name))
         data, subject = self._head(name)
         return np.asarray(data.identities[subject], np.float32)
+
+    def photo_identity(self, path: Path) -> Float32[np.ndarray, "512"] | None:
+        """Of the face in a photo, None where there is nothing to find it by. Raises ConfigError where it has none."""
+        with mistakes(f"{path}: "):
+            return photo_identity(np.asarray(_on_white(path)), self._embed)
 
     def views(self, head: str, views: list[int]) -> PosedViews:
         """Some views of a head of the dataset, with their normals."""
@@ -162,15 +181,11 @@ class _Source:
 
     def picture(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
         """A square picture at the model's side, on white where it is transparent, in [0, 1]."""
-        try:
-            picture = Image.open(path).convert("RGBA")
-        except OSError as error:
-            raise ConfigError(f"{path}: expected a picture, found none that can be read") from error
-        if picture.width != picture.height:
+        flat = _on_white(path)
+        if flat.width != flat.height:
             raise ConfigError(
-                f"{path}: expected a square picture, framed as the dataset's, got {picture.width} x {picture.height}"
+                f"{path}: expected a square picture, framed as the dataset's, got {flat.width} x {flat.height}"
             )
-        flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
         sized = flat.resize((self._side, self._side), Image.Resampling.LANCZOS) if flat.width != self._side else flat
         return np.asarray(sized, np.float32) / 255
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.geometry.cameras import Cameras
-from models.identity.alignment import CROP_SIDE, align_faces, landmarks_inside, project_landmarks
+from models.identity.alignment import CROP_SIDE, align_faces, landmarks_inside
 from models.identity.onnx_sessions import open_session
 
 EMBEDDING_SIZE = 512
@@ -106,24 +106,6 @@ def mean_identity(
         raise ValueError("identity: no frontal view shows a face; allow larger angles or leave this head out")
     mean = views[accepted].astype(np.float64).mean(axis=0)
     return np.asarray(mean / np.linalg.norm(mean), np.float32)
-
-
-def embed_head(
-    embedder: ArcFaceEmbedder,
-    rgb: UInt8[np.ndarray, "view height width 3"],
-    cameras: Cameras,
-    landmarks: Float[np.ndarray, "5 3"],
-    frontal: FrontalViews,
-) -> HeadIdentity:
-    """The identity of a head from its pictures and the true landmarks of the head, in the world frame.
-
-    A view is accepted where it is frontal and all five landmarks are inside of the picture.
-
-    Raises:
-        ValueError: if no view is accepted.
-    """
-    positions = project_landmarks(cameras, landmarks, rgb.shape[1])
-    return embed_views(embedder, rgb, positions, frontal.select(cameras))
 
 
 def embed_views(

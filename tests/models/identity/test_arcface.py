@@ -4,8 +4,9 @@ import pytest
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from pydantic import ValidationError
 
-from models.geometry.cameras import ViewGrid, orbit
-from models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_head, embed_views, mean_identity
+from models.geometry.cameras import Cameras, ViewGrid, orbit
+from models.identity.alignment import project_landmarks
+from models.identity.arcface import ArcFaceEmbedder, FrontalViews, HeadIdentity, embed_views, mean_identity
 from tests.models.identity.networks import write_network
 
 FACE = np.array([[-0.06, 0.05, 0.2], [0.06, 0.05, 0.2], [0, 0, 0.25], [-0.05, -0.06, 0.2], [0.05, -0.06, 0.2]])
@@ -80,18 +81,23 @@ def test_no_accepted_view_is_an_error():
         mean_identity(np.full((3, 512), np.nan, np.float32), np.zeros(3, bool))
 
 
+def identity_of(embedder: ArcFaceEmbedder, rgb: np.ndarray, cameras: Cameras) -> HeadIdentity:
+    """By landmarks in the world, as a generator knows them."""
+    return embed_views(embedder, rgb, project_landmarks(cameras, FACE, rgb.shape[1]), FrontalViews().select(cameras))
+
+
 def test_a_head_s_identity_comes_from_its_frontal_views(tmp_path):
     """Frontal views have unit rows, the others NaN, and changing a view from behind changes nothing."""
     path, _ = write_network(tmp_path / "r.onnx")
     embedder, cameras = ArcFaceEmbedder(path), ViewGrid().cameras()
     rgb = np.random.default_rng(2).integers(0, 256, (125, 32, 32, 3), dtype=np.uint8)
-    head = embed_head(embedder, rgb, cameras, FACE, FrontalViews())
+    head = identity_of(embedder, rgb, cameras)
     assert head.accepted.sum() == 15
     np.testing.assert_allclose(np.linalg.norm(head.views[head.accepted], axis=-1), 1.0, atol=1e-6)
     assert np.isnan(head.views[~head.accepted]).all()
     np.testing.assert_array_equal(head.identity, mean_identity(head.views, head.accepted))
     rgb[~head.accepted] = 0
-    np.testing.assert_array_equal(embed_head(embedder, rgb, cameras, FACE, FrontalViews()).identity, head.identity)
+    np.testing.assert_array_equal(identity_of(embedder, rgb, cameras).identity, head.identity)
 
 
 def test_views_that_cut_a_landmark_off_are_not_accepted(tmp_path):
@@ -100,7 +106,7 @@ def test_views_that_cut_a_landmark_off_are_not_accepted(tmp_path):
     rgb = np.random.default_rng(2).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     near = orbit([0.0], [0.0], focal=60.0)
     with pytest.raises(ValueError, match="no frontal view"):
-        embed_head(ArcFaceEmbedder(path), rgb, near, FACE, FrontalViews())
+        identity_of(ArcFaceEmbedder(path), rgb, near)
 
 
 @pytest.mark.parametrize("wrong", [{"side": 128}, {"outputs": 256}], ids=["input 128", "output 256"])

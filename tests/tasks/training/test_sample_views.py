@@ -13,10 +13,13 @@ from models.diffusion.edm import NoiseSchedule
 from models.diffusion.photo_normals import PhotoNormalsParams
 from models.geometry.cameras import ViewGrid
 from models.geometry.transforms import cameras_of_transforms
+from models.identity.detection import DetectionParams
 from storage.dataset import HeadDataset
 from storage.errors import ConfigError, DatasetError
+from tasks.embed import EmbedParams, photo_identity
 from tasks.sample_params import camera_of_photo, parse_cameras, read_identity
 from tasks.sample_views import SampleViewsParams, run_sampling
+from tests.tasks.packs import write_pack
 
 GRID = ViewGrid(azimuths=3, elevations_deg=(0.0,))
 OF_A_HEAD = {"transforms.json", "sheet.png", "orbit.webp", "orbit.html"}
@@ -93,6 +96,30 @@ def test_a_photo_of_ones_own(dataset: Path, pipeline: Path, tmp_path: Path) -> N
     given = np.asarray(Image.open(tmp_path / "out" / "given-00.png"), int)
     assert np.abs(given - rgb).mean() < 12
     assert Image.open(tmp_path / "out" / "given-normals-00.png").size == (16, 16)
+
+
+def test_a_photo_s_identity_is_found_by_the_pack(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
+    """Where the profile names a pack the largest face is embedded, as if that identity were given; without a face the
+    error says so, and --identity needs none."""
+    pack = write_pack(tmp_path / "pack", "w600k_r50.onnx")
+    embed = EmbedParams(pack=str(pack), recognition=str(pack), detection=DetectionParams(threshold=1e-6))
+    rgb = HeadDataset.open(dataset).read_views(0, [2], ("rgb",))["rgb"][0]
+    Image.fromarray(rgb).resize((160, 160)).save(tmp_path / "photo.png")
+    identity = photo_identity(np.asarray(Image.open(tmp_path / "photo.png")), embed)
+    assert identity is not None
+    assert np.linalg.norm(identity) == pytest.approx(1.0, abs=1e-5)
+    np.save(tmp_path / "found.npy", identity)
+    photo = params(condition="photo", photo=str(tmp_path / "photo.png"))
+    known = photo.model_copy(update={"identity": str(tmp_path / "found.npy")})
+    for name, wanted, how in (("found", photo, embed), ("given", known, embed), ("unknown", photo, None)):
+        run_sampling(pipeline, dataset, wanted, tmp_path / name, embed=how)
+    pictures = [np.asarray(Image.open(tmp_path / name / "view-00.png")) for name in ("found", "given", "unknown")]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[0] != pictures[2]).any()
+    blind = embed.model_copy(update={"detection": DetectionParams(threshold=0.999999)})
+    with pytest.raises(ConfigError, match=r"photo\.png: expected a photo with a face, the detector finds none"):
+        run_sampling(pipeline, dataset, photo, tmp_path / "none", embed=blind)
+    run_sampling(pipeline, dataset, known, tmp_path / "told", embed=blind)
 
 
 @pytest.mark.parametrize("normals", [True, False])
