@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
+from models.geometry.cameras import Cameras
+from models.geometry.transforms import transforms_json
 from storage.dataset import HeadArrays, HeadDataset
 from storage.errors import ConfigError
 from tasks.exchange.formats import Told, head_arrays, json_text, new_folder, png
-
-OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def export_nerfstudio(dataset: HeadDataset, head: str, target: Path, told: Told) -> None:
@@ -42,45 +42,18 @@ def export_nerfstudio(dataset: HeadDataset, head: str, target: Path, told: Told)
 
 def transforms(head: HeadArrays, dataset: HeadDataset) -> dict[str, Any]:
     """What stands in `transforms.json`."""
-    height, width = head.mask.shape[1:]
-    return {
-        "camera_model": "OPENCV",
-        "aabb_scale": 1,
-        "spinmeround": {
-            "head": head.id,
-            "digest": dataset.digest,
-            "licence": dataset.attributes.get("licence"),
-            "world": "y up, the face looks along +z",
-        },
-        "frames": [
-            {
-                "file_path": f"images/{view:03d}.png",
-                "normal_file_path": f"normals/{view:03d}.png",
-                "transform_matrix": opengl(head.cam2world[view]).tolist(),
-                **_pixels(head.intrinsics[view], height, width),
-            }
-            for view in range(len(head.rgb))
-        ],
+    cameras = Cameras(
+        cam2world=head.cam2world, intrinsics=head.intrinsics, azimuth_deg=head.azimuth, elevation_deg=head.elevation
+    )
+    images, normals = ([f"{kind}/{view:03d}.png" for view in range(len(head.rgb))] for kind in ("images", "normals"))
+    about = {
+        "head": head.id,
+        "digest": dataset.digest,
+        "licence": dataset.attributes.get("licence"),
+        "world": "y up, the face looks along +z",
     }
-
-
-def opengl(cam2world: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    """Camera to world for OpenGL's camera axes, from OpenCV's."""
-    return cam2world.astype(np.float64) @ OPENCV_TO_OPENGL
-
-
-def _pixels(intrinsics: Float[np.ndarray, "3 3"], height: int, width: int) -> dict[str, Any]:
-    """Intrinsics in pixels, the first pixel's centre at (0.5, 0.5)."""
-    scaled = intrinsics.astype(np.float64)
-    focal_x, focal_y = scaled[0, 0] * width, scaled[1, 1] * height
-    return {
-        "fl_x": float(focal_x),
-        "fl_y": float(focal_y),
-        "cx": float(scaled[0, 2] * width),
-        "cy": float(scaled[1, 2] * height),
-        "w": width,
-        "h": height,
-    }
+    document = transforms_json(cameras, head.mask.shape[2], images, {"normals_file_path": normals})
+    return {**document, "aabb_scale": 1, "spinmeround": about}
 
 
 def straight_alpha(

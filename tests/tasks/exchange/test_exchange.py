@@ -142,7 +142,7 @@ def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
         share = image[..., 3:].astype(float) / 255
         again = np.round(image[..., :3] * share + 255 * (1 - share))
         np.testing.assert_allclose(again, head.rgb[view], atol=2)
-        normals = np.asarray(Image.open(tmp_path / "scene" / frame["normal_file_path"]))
+        normals = np.asarray(Image.open(tmp_path / "scene" / frame["normals_file_path"]))
         np.testing.assert_array_equal(normals, head.normals[view])
 
 
