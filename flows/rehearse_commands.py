@@ -9,6 +9,7 @@ from storage.files import owned_folder
 
 if TYPE_CHECKING:
     from tasks.rehearse import StageCost
+    from tasks.rehearse_model import ModelCost
 
 
 def register(app: typer.Typer) -> None:
@@ -22,10 +23,12 @@ def rehearse(
     views: Annotated[int, typer.Option(min=1, help="Views of each, on the ring at eye level.")] = 8,
     gpus: Annotated[int, typer.Option(min=1, help="Devices like this one that would share the whole.")] = 1,
     set: Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")] = None,
+    model: Annotated[bool, typer.Option(help="Train, sample and evaluate, too.")] = True,
     scratch: Annotated[Path, typer.Option(help="Folder for what is made, which is removed again.")] = Path("runs"),
 ) -> None:
-    """Make a few heads by every stage of the dataset, encoding included, and reckon the whole from what they took."""
+    """Make a few heads by every stage, then train, sample and evaluate for a step, and reckon the whole from that."""
     from flows.profile import load_profile
+    from tasks.rehearse import LAST_STAGE, StageCost
     from tasks.rehearse import rehearse as stages
 
     chosen = load_profile(profile, set or [])
@@ -33,17 +36,33 @@ def rehearse(
     typer.echo(f"{'stage':<9}{'s a head':>10}{'peak MB':>10}{'MB a head':>11}{'hours':>10}{'GB':>10}")
     costs: list[StageCost] = []
     with owned_folder(scratch, ".rehearsal") as folder:
-        for cost in stages(chosen, folder, heads=heads, views=views):
+        for cost in stages(chosen, folder, heads=heads, views=views, model=model):
+            if not isinstance(cost, StageCost):
+                typer.echo(_model_row(cost, gpus))
+                continue
             costs.append(cost)
             typer.echo(_row(cost, asked, gpus))
             for failed in cost.failed:
                 typer.echo(f"{'':<9}{failed}", err=True)
+            if cost.stage == LAST_STAGE:
+                _show_heads(costs, asked, chosen.views.views, heads, gpus)
+
+
+def _show_heads(costs: "list[StageCost]", asked: int, views: int, heads: int, gpus: int) -> None:
     hours, size = sum(cost.hours(asked, gpus) for cost in costs), sum(cost.gigabytes(asked) for cost in costs)
     peak = max(cost.peak_bytes for cost in costs) / 1e6
     typer.echo(f"{'whole':<9}{'':>10}{peak:>10.0f}{'':>11}{hours:>10.2f}{size:>10.2f}")
-    typer.echo(f"whole: {asked} heads of {chosen.views.views} views, on {gpus} of the device that was used here")
+    typer.echo(f"whole: {asked} heads of {views} views, on {gpus} of the device that was used here")
     if heads == 1:
         typer.echo("one head: the loading of weights is reckoned as work, far too much; --heads 2 tells it apart")
+
+
+def _model_row(cost: "ModelCost", devices: int) -> str:
+    size = f", leaves {cost.disk_bytes / 1e9:.2f} GB" if cost.disk_bytes else ""
+    return (
+        f"{cost.part:<9}{cost.seconds:>10.2f}{cost.peak_bytes / 1e6:>10.0f}{'':>11}{cost.hours(devices):>10.2f}"
+        f"{'':>10}  {cost.unit}, of {cost.units:,.0f}{size}"
+    )
 
 
 def _row(cost: "StageCost", heads: int, devices: int) -> str:

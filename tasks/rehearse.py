@@ -5,12 +5,9 @@ of weights; a second head's, where one is rehearsed, does not, and is what the w
 that work view by view grow with the views. All heads are taken to pass the screen, so the figures are upper bounds.
 """
 
-import multiprocessing
-import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,13 @@ from pydantic import BaseModel
 from models.geometry.cameras import ViewGrid
 from storage.artifacts import ArtifactStore
 from storage.errors import SpinMeRoundError
+from tasks.measured_process import in_own_process, one_line
 from tasks.plan import plan_heads
+from tasks.rehearse_model import ModelCost, rehearse_model
 from tasks.stage import Head, head_keys, make_head
 from tasks.stages import HEAD_STAGES
 
+LAST_STAGE = HEAD_STAGES[-1].name
 _BY_VIEWS = ("render", "normals", "write", "encode")
 
 
@@ -54,10 +54,13 @@ class StageCost:
         return self.bytes_per_head * self.growth * heads / 1e9
 
 
-def rehearse(profile: BaseModel, folder: Path, *, heads: int, views: int) -> Iterator[StageCost]:
+def rehearse(
+    profile: BaseModel, folder: Path, *, heads: int, views: int, model: bool = True
+) -> Iterator[StageCost | ModelCost]:
     """Run all stages of so many heads with so many views in an artifact store in `folder`, which should be empty.
 
-    A head that fails goes no further. Raises SpinMeRoundError with the reason where none is left.
+    Then the model's part, unless `model` is false. A head that fails goes no further. Raises SpinMeRoundError with the
+    reason where none is left, or a part of the model fails.
     """
     full: Any = profile
     grid = rehearsed_views(full.views, views)
@@ -68,7 +71,7 @@ def rehearse(profile: BaseModel, folder: Path, *, heads: int, views: int) -> Ite
     keys = {head.id: head_keys(HEAD_STAGES, head, sections) for head in left}
     for stage in HEAD_STAGES:
         inputs = {head.id: {each: keys[head.id][each] for each in stage.inputs} for head in left}
-        results, peak = _in_own_process(folder, stage.name, left, sections[stage.name], inputs)
+        results, peak = in_own_process(stage.name, _make_heads, folder, stage.name, left, sections[stage.name], inputs)
         failed = tuple(f"{id}: {reason}" for id, reason in results.items() if isinstance(reason, str))
         left = [head for head in left if not isinstance(results[head.id], str)]
         if not left:
@@ -81,6 +84,8 @@ def rehearse(profile: BaseModel, folder: Path, *, heads: int, views: int) -> Ite
             growth=_growth(stage.name, full, grid),
             failed=failed,
         )
+    if model:
+        yield from rehearse_model(small, folder, {head.id: keys[head.id] for head in left})
 
 
 def rehearsed_views(grid: ViewGrid, views: int) -> ViewGrid:
@@ -107,36 +112,13 @@ Results = dict[str, float | str]
 """By the head's id: how many seconds it took, or why it failed."""
 
 
-def _in_own_process(
+def _make_heads(
     folder: Path,
     stage: str,
     heads: Sequence[Head],
     sections: Mapping[str, BaseModel],
     inputs: Mapping[str, Mapping[str, str]],
-) -> tuple[Results, int]:
-    """What came of each head, and the peak memory of the process and of those that it started."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(theirs, folder, stage, heads, sections, inputs))
-    process.start()
-    theirs.close()
-    try:
-        results, peak = ours.recv()
-    except EOFError as error:
-        raise SpinMeRoundError(f"rehearsal: {stage}: its process died; is there memory enough?") from error
-    finally:
-        process.join()
-    return results, peak
-
-
-def _run(
-    connection: Connection,
-    folder: Path,
-    stage: str,
-    heads: Sequence[Head],
-    sections: Mapping[str, BaseModel],
-    inputs: Mapping[str, Mapping[str, str]],
-) -> None:
+) -> Results:
     store, chosen = ArtifactStore(folder), next(each for each in HEAD_STAGES if each.name == stage)
     results: Results = {}
     for head in heads:
@@ -144,28 +126,6 @@ def _run(
         try:
             make_head(store, chosen, head, sections, inputs[head.id])
             results[head.id] = time.perf_counter() - began
-        except Exception as error:  # whatever a stage raises is told by the process that asked
-            results[head.id] = " ".join(str(error).split()) or type(error).__name__
-    connection.send((results, _peak_bytes()))
-
-
-def _peak_bytes() -> int:
-    """Peak memory of this process and of its children, where the kernel tells it."""
-    # the kernel's ru_maxrss of a started process begins with its parent's memory, so it is the second choice
-    own = _high_water("self") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return own + sum(_high_water(pid) for pid in _children("self"))
-
-
-def _children(pid: str) -> Iterator[str]:
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in file.read_text().split():
-            yield child
-            yield from _children(child)
-
-
-def _high_water(pid: str) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+        except Exception as error:
+            results[head.id] = one_line(error)
+    return results

@@ -64,7 +64,10 @@ def run_training(
         torch.set_num_threads(params.threads)
     data = HeadDataset.open(dataset)
     subjects = _training_subjects(data, params, encode)
-    state = TrainingState(begin_networks(params), params.weight_decay, params.ema_decay)
+    networks = begin_networks(params)
+    if params.gradient_checkpointing:
+        networks.unet.train().enable_gradient_checkpointing()
+    state = TrainingState(networks, params.weight_decay, params.ema_decay)
     checkpoints, losses, done = Checkpoints(folder), [], 0
     if (found := checkpoints.latest()) is not None:
         tensors = found.tensors()

@@ -96,6 +96,9 @@ class TrainParams(StageParams):
     seed: int = Field(0, ge=0)
     checkpoint_every: int = Field(1000, ge=1, description="Steps")
     record_every: int = Field(100, ge=1, description="Steps whose mean loss is one record of the history")
+    gradient_checkpointing: bool = Field(
+        False, description="Keep no activations, compute them again: a third slower, and the full model's group fits"
+    )
     memory_mb: int = Field(4096, ge=0, description="Latents up to this size are held in memory")
     threads: int = Field(0, ge=0, description="Of torch; 0 leaves its own choice")
 
@@ -129,7 +132,9 @@ class TrainingResult:
 
 def training_content(params: TrainParams) -> dict[str, Any]:
     """The parameters that decide what a training makes."""
-    return params.model_dump(mode="json", exclude={"checkpoint_every", "memory_mb", "threads", "initial"})
+    return params.model_dump(
+        mode="json", exclude={"checkpoint_every", "gradient_checkpointing", "memory_mb", "threads", "initial"}
+    )
 
 
 def training_weights(params: TrainParams, encode: EncodeParams) -> str:

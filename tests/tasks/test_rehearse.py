@@ -1,6 +1,7 @@
 """What a rehearsal measures, and how the whole is reckoned from it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,10 @@ from models.geometry.cameras import ViewGrid
 from storage.errors import SpinMeRoundError
 from tasks import rehearse as module
 from tasks.rehearse import StageCost, rehearse, rehearsed_views
+from tasks.rehearse_model import ModelCost, one_step, reckoned_groups
 from tasks.stage import Head
 from tasks.stages import HEAD_STAGES
+from tasks.train_params import TrainParams
 
 SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=2"]
 
@@ -35,7 +38,7 @@ def test_the_rehearsed_views_hold_the_frontal_one() -> None:
 def test_a_stage_has_its_own_time_memory_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One real stage in a process of its own; the sizes are those of its artifact."""
     monkeypatch.setattr(module, "HEAD_STAGES", HEAD_STAGES[:1])
-    (cost,) = rehearse(load_profile("demo", SMALL[1:2]), tmp_path, heads=2, views=2)
+    (cost,) = rehearse(load_profile("demo", SMALL[1:2]), tmp_path, heads=2, views=2, model=False)
     assert (cost.stage, len(cost.seconds), cost.growth, cost.failed) == ("sample", 2, 1.0, ())
     assert min(cost.seconds) > 0
     assert 50e6 < cost.peak_bytes < 4e9
@@ -47,11 +50,11 @@ def test_heads_that_fail_go_no_further(tmp_path: Path, monkeypatch: pytest.Monke
     """Their reasons are told and the others go on; the end is where none is left."""
     asked = []
 
-    def results(folder: Path, stage: str, heads: list[Head], *rest: object) -> tuple[dict[str, float | str], int]:
+    def results(what: str, function: object, folder: Path, stage: str, heads: list[Head], *rest: object) -> Any:
         asked.append([head.seed for head in heads])
         return {head.id: "no face" if head.seed < len(asked) else 1.0 for head in heads}, 1
 
-    monkeypatch.setattr(module, "_in_own_process", results)
+    monkeypatch.setattr(module, "in_own_process", results)
     monkeypatch.setattr(module, "_size", lambda *where: 1)
     costs = rehearse(load_profile("demo"), tmp_path, heads=2, views=2)
     assert next(costs).failed == ("procedural-000000: no face",)
@@ -62,11 +65,30 @@ def test_heads_that_fail_go_no_further(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
-    """In order, to the latents; a stage that works by views is reckoned up to all of them."""
-    profile = load_profile("demo", [*SMALL, "plan.first_seed=1"])
-    costs = {cost.stage: cost for cost in rehearse(profile, tmp_path, heads=1, views=5)}
+    """In order, to the latents; a stage that works by views is reckoned up to all of them. Then the model's part."""
+    profile = load_profile("demo", [*SMALL, "plan.first_seed=1", "train.gradient_checkpointing=true"])
+    found = list(rehearse(profile, tmp_path, heads=1, views=8))
+    costs = {cost.stage: cost for cost in found if isinstance(cost, StageCost)}
     assert list(costs) == [stage.name for stage in HEAD_STAGES]
-    assert costs["render"].growth == costs["encode"].growth == 25.0
+    assert costs["render"].growth == costs["encode"].growth == 125 / 8
     assert costs["embed"].growth == 15.0
     assert costs["mesh"].growth == 1.0
     assert all(cost.bytes_per_head > 0 for cost in costs.values())
+    train, sample, evaluate = (cost for cost in found if isinstance(cost, ModelCost))
+    assert (train.part, sample.part, evaluate.part) == ("train", "sample", "evaluate")
+    assert min(train.seconds, train.disk_bytes, sample.seconds, evaluate.seconds) > 0
+    assert min(train.peak_bytes, sample.peak_bytes) > 200e6
+    assert (sample.units, evaluate.units) == (
+        profile.evaluate.schedule.steps * profile.evaluate.heads,
+        profile.evaluate.heads,
+    )
+
+
+def test_the_training_is_reckoned_by_its_groups() -> None:
+    """Known numbers: 3 stages of groups of 1, 8 and 8 views, 32 groups a step, on 8 devices."""
+    train = TrainParams()
+    assert one_step(train).steps == 2
+    units = (31_000 / 8 + 600_000 + 1_000_000) * 32
+    assert reckoned_groups(train) == units
+    cost = ModelCost(part="train", unit="a step", seconds=2.0, units=units, peak_bytes=1)
+    assert cost.hours(8) == pytest.approx(2 * units / 8 / 3600)

@@ -1,0 +1,140 @@
+"""The model's part of a rehearsal: a training step, a sampling step and an evaluation at the profile's own size.
+
+It goes on from the latents of `tasks.rehearse`. Networks begin as the profile's training does. A step of training
+takes one group of the profile's batch; the whole is reckoned by groups and by their views, so it is an upper bound for
+a device that takes several groups at once.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from storage.artifacts import ArtifactStore
+from storage.dataset import HeadDataset, HeadEntry, assemble
+from storage.errors import ConfigError
+from tasks.encode import publish_latents
+from tasks.measured_process import in_own_process
+from tasks.train_params import Grouping, TrainParams
+
+_STEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """What one unit of a part took, how many units the profile's whole has, and what it leaves on the disk."""
+
+    part: str
+    unit: str
+    seconds: float
+    units: float
+    peak_bytes: int
+    disk_bytes: int = 0
+
+    def hours(self, devices: int) -> float:
+        """The whole, on so many devices like the one that was used."""
+        return self.seconds * self.units / devices / 3600
+
+
+def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> Iterator[ModelCost]:
+    """Train, sample and evaluate on the rehearsed heads, whose artifacts' keys are `keys` (head, stage).
+
+    Raises SpinMeRoundError with the reason where a part fails, as it does where a group has more views than the heads.
+    """
+    full: Any = profile
+    train, evaluate = full.train, full.evaluate
+    group = train.multi_view.largest
+    learnt, peak = in_own_process("train", train_a_step, full, folder, keys)
+    pipeline = folder / "training" / "pipeline"
+    yield ModelCost(
+        part="train",
+        unit=f"a step of one group of {group} views",
+        seconds=learnt,
+        units=reckoned_groups(train),
+        peak_bytes=peak,
+        disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
+    )
+    (step, rest, judged), peak = in_own_process("evaluate", evaluate_a_head, full, folder, keys)
+    steps = evaluate.schedule.steps * (2 if evaluate.solver.solver == "heun" else 1)
+    yield ModelCost(
+        part="sample", unit="a step of a group", seconds=step, units=steps * evaluate.heads, peak_bytes=peak
+    )
+    yield ModelCost(
+        part="evaluate", unit="a head, beside the steps", seconds=rest + judged, units=evaluate.heads, peak_bytes=peak
+    )
+
+
+def reckoned_groups(train: TrainParams) -> float:
+    """How many groups like the largest of `multi_view` the whole training takes; smaller ones count by their views."""
+    largest = train.multi_view.largest
+    return sum(each.steps * each.largest / largest for each in train.groupings) * train.batch
+
+
+def one_step(train: TrainParams) -> TrainParams:
+    """The same training with a few steps of one group each; the first of them warms up."""
+    none = Grouping(steps=0, conditioning=(0,), targets=(1,))
+    last = train.multi_view.model_copy(update={"steps": _STEPS})
+    return train.model_copy(update={"adapt": none, "single_view": none, "multi_view": last, "batch": 1})
+
+
+def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
+    """Seconds of a step; leaves the pipeline in `folder / "training"`."""
+    from tasks.train import run_training
+
+    dataset, ended = _dataset(profile, folder, keys, "train"), []
+    (folder / "training").mkdir()
+
+    def note(step: int, steps: int, loss: float) -> None:
+        ended.append(time.perf_counter())
+
+    train = one_step(profile.train)
+    run_training(dataset, train, profile.encode, folder / "checkpoints", folder / "training", note)
+    return ended[-1] - ended[-2]
+
+
+def evaluate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float, float]:
+    """Seconds of a sampling step of a group, of the rest of its sampling, and of measuring what came of it."""
+    from tasks.evaluate import Judge, choose_subjects, generate
+    from tasks.evaluate import read_pictures as pictures_of
+    from tasks.sample_views import load_pipeline
+
+    data = HeadDataset.open(_dataset(profile, folder, keys, "test"))
+    model = load_pipeline(folder / "training" / "pipeline")
+    subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
+
+    def sampled(steps: int) -> tuple[float, Any]:
+        schedule = profile.evaluate.schedule.model_copy(update={"steps": steps})
+        began = time.perf_counter()
+        made = generate(model, data, subject, profile.evaluate.model_copy(update={"schedule": schedule}))
+        return time.perf_counter() - began, made
+
+    sampled(1)  # warms up
+    (few, _), (more, made) = sampled(1), sampled(1 + _STEPS)
+    step = max(more - few, 0.0) / _STEPS
+    began = time.perf_counter()
+    judge = Judge(data, profile.embed, profile.evaluate.lpips_weights)
+    judge(subject, made, pictures_of(data, subject.index, subject.targets))
+    return step, max(few - step, 0.0), time.perf_counter() - began
+
+
+def _dataset(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]], split: str) -> Path:
+    """A dataset of the rehearsed heads with their latents, all in one split."""
+    store = ArtifactStore(folder)
+    entries: Sequence[HeadEntry] = [
+        HeadEntry(id=id, folder=store.verify("write", stages["write"]).path) for id, stages in keys.items()
+    ]
+    attributes = {
+        "generator": profile.generator.model_dump(mode="json"),
+        "split": {"validation": 0.0, "test": 1.0 - 1e-9 if split == "test" else 0.0},
+    }
+    path = assemble(folder / f"{split}.zarr", entries, attributes).path
+    views, wanted = HeadDataset.open(path).views, profile.train.multi_view.largest
+    if views < wanted:
+        raise ConfigError(f"--views: expected at least {wanted}, the views of a group of train.multi_view, got {views}")
+    publish_latents(
+        path, {id: store.open("encode", stages["encode"]).path for id, stages in keys.items()}, profile.encode
+    )
+    return path
