@@ -1,15 +1,20 @@
+import base64
 import html
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from storage.errors import StorageUnavailable
+from tasks.contact_sheet import side_by_side
 from tasks.report import render_report, write_report
 from tasks.report_data import Quarantined, ReportData
 from tasks.report_params import ReportParams
+from tasks.report_pictures import cut_out
 
 VOID = {"meta", "link", "img", "input", "br", "path", "circle"}
 
@@ -118,6 +123,23 @@ def test_dropped_heads_stand_under_their_first_reason_with_scores(page: str):
     assert text.count("procedural-000102 also: clipped volume stray volume 0.0021 clipped volume 0.034") == 1
     assert len(re.findall(r'class="failing"', page)) == 5
     assert "stray volume (2), clipped volume (1), a person's review (1)" in html.unescape(text)
+
+
+def test_each_dropped_head_shows_all_its_previews(data: ReportData, page: str):
+    """Beside a dropped head's id stand its own pictures in a row, but for WebP's loss; alpha is exact."""
+    strips = re.findall(r'<img src="data:image/webp;base64,([^"]+)"[^>]*>\s*<p><span class="id">([^<]+)<', page)
+    shown = {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(file))).convert("RGBA")) for file, name in strips}
+    for card in data.dropped:
+        expected = side_by_side(cut_out(card.pictures, card.mask))
+        np.testing.assert_array_equal(shown[card.id][..., 3], expected[..., 3])
+        solid = expected[..., 3] == 255
+        errors = {
+            name: np.abs(row[solid, :3].astype(int) - expected[solid, :3]).mean()
+            for name, row in shown.items()
+            if row.shape == expected.shape
+        }
+        assert min(errors, key=lambda name: errors[name]) == card.id
+        assert errors[card.id] < 6
 
 
 def test_a_persons_word_is_told(page: str):
