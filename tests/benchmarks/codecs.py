@@ -41,8 +41,8 @@ class Codec:
     zarr: bool = True
 
 
-def heads_pictures(heads: int, side: int) -> list[Picture]:
-    """RGB and normals of some views of procedural heads without defects."""
+def heads_pictures(heads: int, side: int, grain: float) -> list[Picture]:
+    """RGB, with a grain of this many steps on the heads, and normals of some views of sound procedural heads."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
     cameras = ViewGrid(azimuths=VIEWS // 2, elevations_deg=(-15.0, 0.0)).cameras()
     renderer = make_normal_renderer("auto", threads=1)
@@ -52,7 +52,9 @@ def heads_pictures(heads: int, side: int) -> list[Picture]:
         views = generator.render(identity, cameras, side)
         maps = renderer.render(mesh_head(generator, identity, MeshParams(resolution=128)), cameras, side)
         normals = encode_normals(fill_normals_under_mask(maps.normals, maps.hit, views.mask), views.mask)
-        pictures += [*views.rgb, *normals]
+        noise = np.random.default_rng(seed).normal(0.0, grain, views.rgb.shape)
+        grainy = np.where(views.mask[..., None] > 0, np.rint(views.rgb + noise).clip(0, 255), views.rgb)
+        pictures += [*grainy.astype(np.uint8), *normals]
     return pictures
 
 
@@ -141,13 +143,24 @@ def draw(rows: Sequence[Mapping[str, Any]], side: int, to: Path) -> None:
     """The frontier as a picture."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
-    for row in rows:
+    for number, row in enumerate(sorted(rows, key=lambda row: float(row["size / PNG"])), start=1):
         colour = "tab:red" if row["codec"] == CHOSEN else "tab:blue" if row["Zarr"] else "tab:grey"
         place = (row["size / PNG"], row["samples a second"])
-        axes.scatter(*place, color=colour)
-        axes.annotate(row["codec"], place, textcoords="offset points", xytext=(5, 4), fontsize=8, color=colour)
+        axes.scatter(*place, color=colour, s=30, label=f"{number}  {row['codec']}")
+        above = number % 2
+        axes.annotate(
+            str(number),
+            place,
+            textcoords="offset points",
+            xytext=(0, 6 if above else -7),
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=8,
+            color=colour,
+        )
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     axes.axvline(1.25, linestyle=":", color="black", linewidth=0.8)
     axes.set(
         xlabel="bytes on the disk, PNG = 1",
@@ -161,12 +174,15 @@ def draw(rows: Sequence[Mapping[str, Any]], side: int, to: Path) -> None:
 def main(
     heads: Annotated[int, typer.Option(min=1, help="Procedural heads, 8 views each.")] = 4,
     side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures.")] = 256,
+    grain: Annotated[float, typer.Option(min=0.0, help="Grain on the heads, in steps of 8 bits.")] = 1.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, of which the fastest counts.")] = 7,
     plot: Annotated[Path | None, typer.Option(help="Draw the frontier into this .svg or .png.")] = None,
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Measure all codecs."""
     torch.set_num_threads(1)
-    rows = measure(codecs(), heads_pictures(heads, side), rounds)
+    rows = measure(codecs(), heads_pictures(heads, side, grain), rounds)
     if plot is not None:
         draw(rows, side, plot)
-    return {f"codecs, {heads} heads at {side} px": sorted(rows, key=lambda row: float(row["size / PNG"]))}
+    return {
+        f"codecs, {heads} heads at {side} px, grain {grain:g}": sorted(rows, key=lambda row: float(row["size / PNG"]))
+    }
