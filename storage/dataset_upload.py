@@ -41,7 +41,7 @@ def upload_latents(store: ArtifactStore, dataset: Path, keys: Mapping[str, str])
     stated = _manifest_there(store, place)
     if stated is None or stated.digest != read_manifest(dataset / LATENTS).digest:
         _objects(store).client.delete(f"{place}/{MANIFEST}")
-        _upload(store, dataset / LATENTS, place, _shared(store, "encode", keys, LATENT_ARRAYS), anew=stated is not None)
+        _upload(store, dataset / LATENTS, place, _shared(store, "encode", keys, LATENT_ARRAYS), whole=True)
     return f"{store.root}/{place}"
 
 
@@ -72,10 +72,11 @@ def _shared(
 
 
 def _upload(
-    store: ArtifactStore, folder: Path, place: str, shared: Mapping[str, Source], *, anew: bool = False
+    store: ArtifactStore, folder: Path, place: str, shared: Mapping[str, Source], *, whole: bool = False
 ) -> None:
+    """Send what is missing, or with `whole` everything: a file of the same size there may be another's."""
     objects, manifest = _objects(store), read_manifest(folder)
-    sent = {} if anew else {found.name: found.size for found in objects.client.listing(place)}
+    sent = {} if whole else {found.name: found.size for found in objects.client.listing(place)}
     missing: Sequence[str] = [
         name for name, record in manifest.files.items() if sent.get(f"{place}/{name}") != record.size
     ]

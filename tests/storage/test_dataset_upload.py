@@ -96,14 +96,21 @@ def test_an_interrupted_upload_is_seen_by_nobody(open_s3: OpenStore, s3: S3Serve
         assert HeadDataset.open(url).digest == info.digest
 
 
-def test_latents_go_beside_it_and_are_replaced(open_s3: OpenStore, tmp_path: Path) -> None:
-    """Latents of another autoencoder take the place of the old ones; the dataset's digest stays."""
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_latents_go_beside_it_and_are_replaced(
+    open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path, interrupted: bool
+) -> None:
+    """Latents of another autoencoder take the place of the old ones, which have the same sizes, also where replacing
+    them was interrupted before; the dataset's digest stays."""
     store = open_s3()
     info, keys = published(store, tmp_path)
     url = upload_dataset(store, info.path, keys)
     for version, autoencoder in enumerate(("first", "second")):
         made = artifacts(store, "encode", partial(latents, shift=5.0 * version), version)
         add_latents(info.path, entries(store, "encode", made), autoencoder)
+        if version and interrupted:
+            place = f"{s3_prefix}/datasets/{info.digest[:12]}.zarr/latents/manifest.json"
+            s3.s3.delete_object(Bucket=BUCKET, Key=place)
         assert upload_latents(store, info.path, made) == f"{url}/latents"
         here, there = HeadDataset.open(info.path), HeadDataset.open(url)
         assert there.latents_attributes() == here.latents_attributes()
