@@ -73,6 +73,10 @@ class HeadDataset:
             raise DatasetError(f"{files.root}: expected group attributes, found {attributes!r}")
         _check_attributes(files.root, attributes)
         sizes = check_metadata(files.root, ARRAYS, {name: metadata(files, name) for name in ARRAYS})
+        if not files.has(MANIFEST):
+            raise DatasetError(
+                f"{files.root}: expected {MANIFEST}, which is written last: it is not published whole yet"
+            )
         if len(attributes["ids"]) != sizes["subject"]:
             raise DatasetError(f"{files.root}: expected {sizes['subject']} ids, found {len(attributes['ids'])}")
         return cls(files, attributes, sizes, threads)
@@ -184,7 +188,7 @@ class HeadDataset:
 
     @property
     def has_latents(self) -> bool:
-        return self.files.has(f"{LATENTS}/zarr.json")
+        return self.files.has(f"{LATENTS}/{MANIFEST}")
 
     def latents_attributes(self) -> dict[str, Any]:
         """What is known of the latents: `autoencoder` (fingerprint) and what was given with them."""

@@ -119,6 +119,24 @@ def test_latents_go_beside_it_and_are_replaced(
         assert there.digest == info.digest
 
 
+def test_without_its_manifest_nothing_is_there(
+    open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path
+) -> None:
+    """A dataset, or latents, all of whose files but the manifest are sent, are not there for a reader."""
+    store = open_s3()
+    info, keys = published(store, tmp_path)
+    made = artifacts(store, "encode", partial(latents, shift=0.0))
+    add_latents(info.path, entries(store, "encode", made), "first")
+    url, place = upload_dataset(store, info.path, keys), f"{s3_prefix}/datasets/{info.digest[:12]}.zarr"
+    upload_latents(store, info.path, made)
+    assert HeadDataset.open(url).has_latents
+    s3.s3.delete_object(Bucket=BUCKET, Key=f"{place}/latents/manifest.json")
+    assert not HeadDataset.open(url).has_latents
+    s3.s3.delete_object(Bucket=BUCKET, Key=f"{place}/manifest.json")
+    with pytest.raises(DatasetError, match="not published whole yet"):
+        HeadDataset.open(url)
+
+
 def test_another_dataset_of_that_name_is_kept(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
     """What stands in the dataset's place with another digest is told and left alone."""
     store = open_s3()
