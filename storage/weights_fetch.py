@@ -48,9 +48,11 @@ def _as_recorded(part: Part, place: Path) -> bool:
 
 
 def _fetch_files(source: Hub, home: Path, say: Callable[[str], None], endpoint: str | None) -> None:
-    import httpx
     from huggingface_hub import errors
 
+    # the base of its client's errors, of httpx until version 1 and of httpx2 since
+    bases = [base for base in errors.HfHubHTTPError.__mro__ if issubclass(base, Exception)]
+    transport = next(base for base in bases if base.__name__ == "HTTPError")
     try:
         commit: str | None = None
         for name in source.files:
@@ -62,7 +64,7 @@ def _fetch_files(source: Hub, home: Path, say: Callable[[str], None], endpoint: 
         raise SpinMeRoundError(f"{source.repository}: the hub cannot be reached ({_line(error)})") from error
     except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError) as error:
         raise SpinMeRoundError(f"{source.repository}: the hub has not got it ({_line(error)})") from error
-    except (httpx.HTTPError, errors.HfHubHTTPError) as error:
+    except transport as error:
         raise SpinMeRoundError(
             f"{source.repository}: the transfer was cut off ({_line(error)}); the same command goes on from there"
         ) from error
