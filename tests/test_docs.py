@@ -1,4 +1,4 @@
-"""Links of the documentation lead somewhere."""
+"""Links of the documentation lead somewhere, and what the page on the paper names is there."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)[^)]*\)")
 
 
@@ -40,3 +41,26 @@ def test_a_broken_link_is_found(tmp_path):
     (tmp_path / "b.md").write_text("# A heading: here")
     (tmp_path / "a.md").write_text("[x](b.md) [x](b.md#a-heading-here) [x](b.md#no) ![x](no.png) [x](https://no.where)")
     assert broken(tmp_path / "a.md") == ["b.md#no", "no.png"]
+
+
+def unknown(page: Path) -> list[str]:
+    """What cells "here" and "tested by" of the page's tables name, and is neither a file, a module nor a definition."""
+    folders = [ROOT, ROOT / "models/diffusion", ROOT / "tests/models/diffusion"]
+    sources = [file for top in ("models", "tasks", "tests") for file in (ROOT / top).rglob("*.py")]
+    text = "\n".join(file.read_text() for file in sources)
+    rows = [line.split("|") for line in page.read_text().splitlines() if line.startswith("| **")]
+    names = [name for row in rows for name in CODE.findall("|".join(row[2:4]))]
+    there = {name for name in names for folder in folders for end in ("", ".py") if (folder / f"{name}{end}").exists()}
+    return [name for name in names if name not in there and not is_defined(name.split(".")[-1], text)]
+
+
+def is_defined(name: str, text: str) -> bool:
+    """Whether the sources have a function, a class or a field of this name."""
+    return bool(re.search(rf"^ *(?:(?:def|class) {re.escape(name)}\b|{re.escape(name)}: )", text, re.MULTILINE))
+
+
+def test_the_page_on_the_paper_names_what_there_is(tmp_path):
+    """Its rows name files, modules, tests and definitions that exist; one that does not is found."""
+    assert unknown(ROOT / "docs/paper.md") == []
+    (tmp_path / "a.md").write_text("| **x** | `edm.py`, `gone.py` | `test_edm.py`, `test_gone` | `free` |")
+    assert unknown(tmp_path / "a.md") == ["gone.py", "test_gone"]
