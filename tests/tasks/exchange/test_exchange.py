@@ -146,6 +146,28 @@ def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
         np.testing.assert_array_equal(normals, head.normals[view])
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_nerfstudios_own_parser_opens_it(dataset, tmp_path):
+    """Where nerfstudio is installed: its parser gives the views' pictures, poses and lenses as they were written."""
+    parsers = pytest.importorskip("nerfstudio.data.dataparsers.nerfstudio_dataparser")
+    head = dataset.ids[0]
+    export_nerfstudio(dataset, head, tmp_path / "scene", untold)
+    as_written = {"orientation_method": "none", "center_method": "none", "auto_scale_poses": False, "eval_mode": "all"}
+    config = parsers.NerfstudioDataParserConfig(
+        data=tmp_path / "scene", downscale_factor=1, load_3D_points=False, **as_written
+    )
+    found = config.setup().get_dataparser_outputs("train")
+    sheet = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    frames = {frame["file_path"]: frame for frame in sheet["frames"]}
+    assert len(found.image_filenames) == len(frames) == dataset.views
+    for file, pose, fx in zip(
+        found.image_filenames, found.cameras.camera_to_worlds, found.cameras.fx.flatten(), strict=True
+    ):
+        frame = frames[file.relative_to(tmp_path / "scene").as_posix()]
+        np.testing.assert_allclose(pose.numpy(), np.array(frame["transform_matrix"])[:3], atol=1e-6)
+        assert float(fx) == pytest.approx(frame["fl_x"])
+
+
 def test_alpha_is_straight_and_loses_nothing_inside():
     """Composited on white again, every colour under every alpha is what it was."""
     from tasks.exchange.nerfstudio import straight_alpha
