@@ -58,9 +58,12 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
         disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
     )
     (step, rest, judged), peak = in_own_process("evaluate", evaluate_a_head, full, folder, keys)
-    steps = evaluate.schedule.steps * (2 if evaluate.solver.solver == "heun" else 1)
     yield ModelCost(
-        part="sample", unit="a step of a group", seconds=step, units=steps * evaluate.heads, peak_bytes=peak
+        part="sample",
+        unit="a step of a head's views",
+        seconds=step,
+        units=evaluate.schedule.steps * evaluate.heads,
+        peak_bytes=peak,
     )
     yield ModelCost(
         part="evaluate", unit="a head, beside the steps", seconds=rest + judged, units=evaluate.heads, peak_bytes=peak
