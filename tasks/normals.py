@@ -35,7 +35,7 @@ def _make(job: StageJob) -> None:
 
 def _renderer(sections: Mapping[str, Any]) -> str:
     """The renderer that is used here: what two of them draw differs in its last bits."""
-    return type(make_normal_renderer(sections["normals"].renderer)).__name__
+    return make_normal_renderer(sections["normals"].renderer).fingerprint
 
 
 NORMALS = Stage(

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from models.geometry.cameras import ViewGrid
 from storage.artifacts import ArtifactStore
-from storage.errors import SpinMeRoundError
+from storage.errors import ConfigError, SpinMeRoundError
 from tasks.measured_process import in_own_process, one_line
 from tasks.plan import plan_heads
 from tasks.rehearse_model import ModelCost, rehearse_model
@@ -60,10 +60,15 @@ def rehearse(
     """Run all stages of so many heads with so many views in an artifact store in `folder`, which should be empty.
 
     Then the model's part, unless `model` is false. A head that fails goes no further. Raises SpinMeRoundError with the
-    reason where none is left, or a part of the model fails.
+    reason where none is left, or a part of the model fails, ConfigError before anything for too few views to train on.
     """
     full: Any = profile
     grid = rehearsed_views(full.views, views)
+    if model and grid.views < (wanted := full.train.multi_view.largest):
+        raise ConfigError(
+            f"--views: expected at least {wanted}, the views of a group of train.multi_view, got {grid.views}; give "
+            "more, or --no-model"
+        )
     small: Any = full.model_copy(update={"views": grid})
     name = full.generator.name if ":" not in full.generator.name else "rehearsal"
     left = plan_heads(name, full.plan.model_copy(update={"heads": heads}))

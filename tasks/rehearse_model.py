@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from storage.artifacts import ArtifactStore
 from storage.dataset import HeadDataset, HeadEntry, assemble
-from storage.errors import ConfigError
 from tasks.encode import publish_latents
 from tasks.measured_process import in_own_process
 from tasks.train_params import Grouping, TrainParams
@@ -42,7 +41,7 @@ class ModelCost:
 def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> Iterator[ModelCost]:
     """Train, sample and evaluate on the rehearsed heads, whose artifacts' keys are `keys` (head, stage).
 
-    Raises SpinMeRoundError with the reason where a part fails, as it does where a group has more views than the heads.
+    Raises SpinMeRoundError with the reason where a part fails.
     """
     full: Any = profile
     train, evaluate = full.train, full.evaluate
@@ -134,9 +133,6 @@ def _dataset(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]], 
         "split": {"validation": 0.0, "test": 1.0 - 1e-9 if split == "test" else 0.0},
     }
     path = assemble(folder / f"{split}.zarr", entries, attributes).path
-    views, wanted = HeadDataset.open(path).views, profile.train.multi_view.largest
-    if views < wanted:
-        raise ConfigError(f"--views: expected at least {wanted}, the views of a group of train.multi_view, got {views}")
     publish_latents(
         path, {id: store.open("encode", stages["encode"]).path for id, stages in keys.items()}, profile.encode
     )

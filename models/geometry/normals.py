@@ -26,6 +26,9 @@ BACKGROUND = 128
 class NormalRenderer(Protocol):
     """Renders normal maps; the same mesh and cameras give the same bits."""
 
+    fingerprint: str
+    """What stands for the renderer in keys; it changes when its maps do."""
+
     def render(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
         """World normals at the pixels' centres of all cameras."""
 

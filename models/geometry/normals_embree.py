@@ -16,6 +16,8 @@ from storage.records import NormalMaps, TriangleMesh
 class EmbreeNormalRenderer:
     """Casts all rays of a view at once, several views side by side: embreex frees the GIL while it traces."""
 
+    fingerprint = "EmbreeNormalRenderer"
+
     def __init__(self, *, threads: int = 0) -> None:
         """`threads` views are traced at the same time; 0 means as many as there are cores."""
         if threads < 0:

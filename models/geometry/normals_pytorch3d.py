@@ -39,6 +39,8 @@ to neither face, and a camera along an axis of the grid sees through the diagona
 class PyTorch3DNormalRenderer:
     """Rasterises some views of the mesh at a time; the nearest face at each pixel's centre is interpolated."""
 
+    fingerprint = "PyTorch3DNormalRenderer 2"
+
     def __init__(self, *, device: str | None = None, views_at_once: int = 8) -> None:
         """Takes the GPU where there is one, unless `device` names another.
 

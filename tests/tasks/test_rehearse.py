@@ -7,7 +7,7 @@ import pytest
 
 from flows.profile import load_profile
 from models.geometry.cameras import ViewGrid
-from storage.errors import SpinMeRoundError
+from storage.errors import ConfigError, SpinMeRoundError
 from tasks import rehearse as module
 from tasks.rehearse import StageCost, rehearse, rehearsed_views
 from tasks.rehearse_model import ModelCost, one_step, reckoned_groups
@@ -56,11 +56,18 @@ def test_heads_that_fail_go_no_further(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module, "in_own_process", results)
     monkeypatch.setattr(module, "_size", lambda *where: 1)
-    costs = rehearse(load_profile("demo"), tmp_path, heads=2, views=2)
+    costs = rehearse(load_profile("demo"), tmp_path, heads=2, views=2, model=False)
     assert next(costs).failed == ("procedural-000000: no face",)
     with pytest.raises(SpinMeRoundError, match="rehearsal: score: procedural-000001: no face; no head is left"):
         next(costs)
     assert asked == [[0, 1], [1]]
+
+
+def test_too_few_views_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    """A group of the training has eight; the error says so at once, and what to do."""
+    with pytest.raises(ConfigError, match=r"--views: expected at least 8, .* got 4; give more, or --no-model"):
+        next(iter(rehearse(load_profile("demo"), tmp_path, heads=1, views=4)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
