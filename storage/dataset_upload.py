@@ -37,11 +37,13 @@ def upload_latents(store: ArtifactStore, dataset: Path, keys: Mapping[str, str])
 
     Latents of another autoencoder are replaced: until the new ones are whole, there are none.
     """
-    place = f"{DATASETS}/{read_manifest(dataset).digest[:12]}.zarr/{LATENTS}"
-    stated = _manifest_there(store, place)
-    if stated is None or stated.digest != read_manifest(dataset / LATENTS).digest:
-        _objects(store).client.delete(f"{place}/{MANIFEST}")
-        _upload(store, dataset / LATENTS, place, _shared(store, "encode", keys, LATENT_ARRAYS), whole=True)
+    digest = read_manifest(dataset).digest
+    place = f"{DATASETS}/{digest[:12]}.zarr/{LATENTS}"
+    with store.lock(LATENTS, digest):  # those of two autoencoders have the same names
+        stated = _manifest_there(store, place)
+        if stated is None or stated.digest != read_manifest(dataset / LATENTS).digest:
+            _objects(store).client.delete(f"{place}/{MANIFEST}")
+            _upload(store, dataset / LATENTS, place, _shared(store, "encode", keys, LATENT_ARRAYS), whole=True)
     return f"{store.root}/{place}"
 
 
