@@ -89,8 +89,14 @@ def _choose(
     return Subject(index=subject, given=given.tolist(), targets=np.concatenate([front, others]).tolist())
 
 
-def generate(pipeline: SpinMeRoundPipeline, data: HeadDataset, subject: Subject, params: EvaluateParams) -> Pictures:
-    """What the model makes of a head's given views and identity."""
+def generate(
+    pipeline: SpinMeRoundPipeline,
+    data: HeadDataset,
+    subject: Subject,
+    params: EvaluateParams,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pictures:
+    """What the model makes of a head's given views and identity; `progress(done, steps)` counts the steps."""
     cameras = Cameras(**data.cameras(subject.index))
     conditioning = None
     if subject.given:
@@ -110,6 +116,7 @@ def generate(pipeline: SpinMeRoundPipeline, data: HeadDataset, subject: Subject,
         solver=params.solver,
         generator=torch.Generator().manual_seed(int(seed)),
         output_type="np",
+        progress=progress,
     )
     rgb, normals = (np.rint(pictures * 255).astype(np.uint8) for pictures in (output.images, output.normals))
     return Pictures(rgb=rgb, normals=normals, mask=np.full(rgb.shape[:3], 255, np.uint8))

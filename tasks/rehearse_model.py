@@ -7,10 +7,11 @@ a device that takes several groups at once.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
 from storage.artifacts import ArtifactStore
@@ -19,7 +20,10 @@ from tasks.encode import publish_latents
 from tasks.measured_process import in_own_process
 from tasks.train_params import Grouping, TrainParams
 
-_STEPS = 2
+_STEPS = 1
+"""Steps that are timed, after one that warms up."""
+
+_SAMPLED = "sampled.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
         peak_bytes=peak,
         disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
     )
-    (step, rest, judged), peak = in_own_process("evaluate", evaluate_a_head, full, folder, keys)
+    (step, rest), peak = in_own_process("sample", sample_a_head, full, folder, keys)
     yield ModelCost(
         part="sample",
         unit="a step of a head's views",
@@ -64,6 +68,7 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
         units=evaluate.schedule.steps * evaluate.heads,
         peak_bytes=peak,
     )
+    judged, peak = in_own_process("evaluate", judge_a_head, full, folder)
     yield ModelCost(
         part="evaluate", unit="a head, beside the steps", seconds=rest + judged, units=evaluate.heads, peak_bytes=peak
     )
@@ -78,12 +83,12 @@ def reckoned_groups(train: TrainParams) -> float:
 def one_step(train: TrainParams) -> TrainParams:
     """The same training with a few steps of one group each; the first of them warms up."""
     none = Grouping(steps=0, conditioning=(0,), targets=(1,))
-    last = train.multi_view.model_copy(update={"steps": _STEPS})
+    last = train.multi_view.model_copy(update={"steps": 1 + _STEPS})
     return train.model_copy(update={"adapt": none, "single_view": none, "multi_view": last, "batch": 1})
 
 
 def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
-    """Seconds of a step; leaves the pipeline in `folder / "training"`."""
+    """Seconds of a step, without the one that warms up; leaves the pipeline in `folder / "training"`."""
     from tasks.train import run_training
 
     dataset, ended = _dataset(profile, folder, keys, "train"), []
@@ -94,32 +99,41 @@ def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str
 
     train = one_step(profile.train)
     run_training(dataset, train, profile.encode, folder / "checkpoints", folder / "training", note)
-    return ended[-1] - ended[-2]
+    return (ended[-1] - ended[0]) / _STEPS
 
 
-def evaluate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float, float]:
-    """Seconds of a sampling step of a group, of the rest of its sampling, and of measuring what came of it."""
-    from tasks.evaluate import Judge, choose_subjects, generate
-    from tasks.evaluate import read_pictures as pictures_of
+def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
+    """Seconds of a sampling step of a head's views, and of all the rest of its sampling; leaves its pictures."""
+    from tasks.evaluate import choose_subjects, generate
     from tasks.sample_views import load_pipeline
 
     data = HeadDataset.open(_dataset(profile, folder, keys, "test"))
     model = load_pipeline(folder / "training" / "pipeline")
     subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
+    schedule = profile.evaluate.schedule.model_copy(update={"steps": 1 + _STEPS})
+    ended: list[float] = []
+    began = time.perf_counter()
+    params = profile.evaluate.model_copy(update={"schedule": schedule})
+    made = generate(model, data, subject, params, lambda done, steps: ended.append(time.perf_counter()))
+    took = time.perf_counter() - began
+    batches = len(ended) / schedule.steps  # each ends once a step; the first step of all warms up
+    step = batches * (ended[-1] - ended[0]) / (len(ended) - 1)
+    np.savez(folder / _SAMPLED, **asdict(made))
+    return step, max(took - schedule.steps * step, 0.0)
 
-    def sampled(steps: int) -> tuple[float, Any]:
-        schedule = profile.evaluate.schedule.model_copy(update={"steps": steps})
-        began = time.perf_counter()
-        made = generate(model, data, subject, profile.evaluate.model_copy(update={"schedule": schedule}))
-        return time.perf_counter() - began, made
 
-    sampled(1)  # warms up
-    (few, _), (more, made) = sampled(1), sampled(1 + _STEPS)
-    step = max(more - few, 0.0) / _STEPS
+def judge_a_head(profile: Any, folder: Path) -> float:
+    """Seconds of measuring the pictures that `sample_a_head` left."""
+    from tasks.baselines import Pictures, read_pictures
+    from tasks.evaluate import Judge, choose_subjects
+
+    data = HeadDataset.open(folder / "test.zarr")
+    subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
+    made = Pictures(**np.load(folder / _SAMPLED))
     began = time.perf_counter()
     judge = Judge(data, profile.embed, profile.evaluate.lpips_weights)
-    judge(subject, made, pictures_of(data, subject.index, subject.targets))
-    return step, max(few - step, 0.0), time.perf_counter() - began
+    judge(subject, made, read_pictures(data, subject.index, subject.targets))
+    return time.perf_counter() - began
 
 
 def _dataset(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]], split: str) -> Path:

@@ -67,7 +67,8 @@ def run_training(
     networks = begin_networks(params)
     if params.gradient_checkpointing:
         networks.unet.train().enable_gradient_checkpointing()
-    state = TrainingState(networks, params.weight_decay, params.ema_decay)
+    disk = folder if params.state_on_disk else None
+    state = TrainingState(networks, params.weight_decay, params.ema_decay, disk)
     checkpoints, losses, done = Checkpoints(folder), [], 0
     if (found := checkpoints.latest()) is not None:
         tensors = found.tensors()

@@ -4,7 +4,9 @@
 checkpoint computes the very numbers that it would have computed without the interruption.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from models.diffusion.params import UNetParams
 from models.diffusion.unet import MultiviewUNet, build_unet
 from models.identity.conditioning import IdentityConditioner
+from storage.errors import environment_errors
 from tasks.train_params import TextEncoderParams
 
 
@@ -78,12 +81,31 @@ class Schedule(NamedTuple):
 
 
 class TrainingState:
-    """Networks, AdamW and the exponential moving average of the weights (power warm-up, diffusers' EMAModel)."""
+    """Networks, AdamW and the exponential moving average of the weights (power warm-up, diffusers' EMAModel).
 
-    def __init__(self, networks: Networks, weight_decay: float, ema_decay: float) -> None:
+    With `disk`, a folder, the moments and the average lie in a mapped file there, so that all but the weights and
+    their gradients may exceed the memory; the numbers are the same. Raises StorageUnavailable where it has no room.
+    """
+
+    def __init__(self, networks: Networks, weight_decay: float, ema_decay: float, disk: Path | None = None) -> None:
         self.networks = networks
         self.optimiser = torch.optim.AdamW(networks.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay)
-        self.average = EMAModel(networks.parameters(), decay=ema_decay)
+        parameters = list(networks.parameters())
+        if disk is None:
+            self.average = EMAModel(parameters, decay=ema_decay)
+            return
+        average, first, second = (_mapped_like(parameters, disk / "state.tmp") for _ in range(3))
+        with torch.no_grad():
+            for mine, parameter in zip(average, parameters, strict=True):
+                mine.copy_(parameter)
+        self.average = EMAModel([], decay=ema_decay)
+        self.average.shadow_params = average
+        self._begin(first, second)
+
+    def _begin(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+        """The optimiser's state before the first step, in these tensors."""
+        for parameter, mean, square in zip(self.networks.parameters(), first, second, strict=True):
+            self.optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": mean, "exp_avg_sq": square}
 
     def update(self, learning_rate: float, gradient_limit: float) -> None:
         """One step of the optimiser from the gradients that are there, which it clears."""
@@ -100,17 +122,14 @@ class TrainingState:
         return self.networks
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, by name."""
-        return {name: tensor.detach().clone().contiguous() for name, tensor in self._named()}
+        """Everything that the next step depends on, by name: the very tensors, which that step changes."""
+        return {name: tensor.detach() for name, tensor in self._named()}
 
     def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
         """Takes over `tensors` as they were after `steps`; raises ValueError where they are of other networks."""
-        for parameter in self.networks.parameters():
-            self.optimiser.state[parameter] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        if not self.optimiser.state:
+            first, second = ([torch.zeros_like(each) for each in self.networks.parameters()] for _ in range(2))
+            self._begin(first, second)
         here = dict(self._named())
         shapes = {name: tuple(tensor.shape) for name, tensor in here.items()}
         if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
@@ -128,3 +147,16 @@ class TrainingState:
             yield f"average.{name}", averaged
             for part, tensor in sorted(self.optimiser.state[parameter].items()):
                 yield f"optimiser.{part}.{name}", tensor
+
+
+def _mapped_like(tensors: Sequence[Tensor], path: Path) -> list[Tensor]:
+    """Zeros of these shapes in a mapped file, which is gone when they are, also after a kill."""
+    sizes = [tensor.numel() for tensor in tensors]
+    with environment_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:  # room is taken now: a full disk found later, by the mapping, kills the process
+            os.posix_fallocate(file.fileno(), 0, 4 * sum(sizes))
+        flat = torch.from_file(str(path), shared=True, size=sum(sizes), dtype=torch.float32)
+        path.unlink()
+    return [part.view_as(tensor) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]

@@ -99,6 +99,9 @@ class TrainParams(StageParams):
     gradient_checkpointing: bool = Field(
         False, description="Keep no activations, compute them again: a third slower, and the full model's group fits"
     )
+    state_on_disk: bool = Field(
+        False, description="Moments and average in a mapped file beside the checkpoints: slower, for less memory"
+    )
     memory_mb: int = Field(4096, ge=0, description="Latents up to this size are held in memory")
     threads: int = Field(0, ge=0, description="Of torch; 0 leaves its own choice")
 
@@ -132,9 +135,8 @@ class TrainingResult:
 
 def training_content(params: TrainParams) -> dict[str, Any]:
     """The parameters that decide what a training makes."""
-    return params.model_dump(
-        mode="json", exclude={"checkpoint_every", "gradient_checkpointing", "memory_mb", "threads", "initial"}
-    )
+    how = {"checkpoint_every", "gradient_checkpointing", "state_on_disk", "memory_mb", "threads"}
+    return params.model_dump(mode="json", exclude={*how, "initial"})
 
 
 def training_weights(params: TrainParams, encode: EncodeParams) -> str:

@@ -1,5 +1,6 @@
 """Training: exact resumption, what it reads and writes, and its refusals."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 from storage.artifacts import ArtifactStore
 from storage.dataset import HeadDataset
-from storage.errors import DatasetError
+from storage.errors import DatasetError, StorageUnavailable
 from tasks.encode import EncodeParams
 from tasks.train import make_training, run_training, summarise
 from tasks.train_params import TrainParams
@@ -65,6 +66,32 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert steps_done == [11, 12]
     assert result.history == expected.history
     assert _weights(tmp_path / "out") == _weights(out)
+
+
+def test_state_on_disk_learns_the_same_and_leaves_nothing(
+    whole, dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path
+) -> None:
+    """Interrupted and gone on with, moments and average in a mapped file: same weights; only checkpoints are left."""
+    params = train_params(state_on_disk=True)
+    with pytest.raises(_Killed):
+        run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out", _kill_at(7))
+    (tmp_path / "out").mkdir()
+    run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
+    assert _weights(tmp_path / "out") == _weights(whole[0])
+    assert all(path.name.startswith("step-") or path.name == "tmp" for path in (tmp_path / "checkpoints").iterdir())
+
+
+def test_no_room_for_the_state_is_told_before_training(
+    dataset: Path, encode_params: EncodeParams, train_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room is taken at once, so a full disk is an error that names the file, not a bus error in some later step."""
+
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(StorageUnavailable, match=r"state\.tmp: .*(full|space)"):
+        run_training(dataset, train_params(state_on_disk=True), encode_params, tmp_path, tmp_path / "out")
 
 
 def test_the_result_is_whole(whole) -> None:
@@ -123,7 +150,7 @@ def test_the_artifact_is_made_once_and_keyed_by_what_matters(
 
     made, key = make()
     assert made == "made"
-    assert make(checkpoint_every=100, threads=2, memory_mb=1) == ("reused", key)
+    assert make(checkpoint_every=100, threads=2, memory_mb=1, state_on_disk=True) == ("reused", key)
     assert make(seed=1) != ("reused", key)
 
 
