@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from storage.errors import ConfigError
 from storage.files import owned_folder
 
 if TYPE_CHECKING:
+    from flows.profile import Profile
     from tasks.rehearse import StageCost
     from tasks.rehearse_model import ModelCost
 
@@ -24,6 +26,11 @@ def rehearse(
     gpus: Annotated[int, typer.Option(min=1, help="Devices like this one that would share the whole.")] = 1,
     set: Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")] = None,
     model: Annotated[bool, typer.Option(help="Train, sample and evaluate, too.")] = True,
+    stub: Annotated[bool, typer.Option("--stub", help="Random numbers for all weights, of the true sizes.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="The same with small networks and pictures.")] = False,
+    panohead_checkout: Annotated[
+        Path | None, typer.Option(help="With --stub or --small: PanoHead's source, by default the profile's.")
+    ] = None,
     scratch: Annotated[Path, typer.Option(help="Folder for what is made, which is removed again.")] = Path("runs"),
 ) -> None:
     """Make a few heads by every stage, then train, sample and evaluate for a step, and reckon the whole from that."""
@@ -31,11 +38,19 @@ def rehearse(
     from tasks.rehearse import LAST_STAGE, StageCost
     from tasks.rehearse import rehearse as stages
 
+    if panohead_checkout and not (stub or small):
+        raise ConfigError(
+            "--panohead-checkout: expected --stub or --small beside it, which make weights by that source"
+        )
     chosen = load_profile(profile, set or [])
     asked = chosen.plan.heads
     typer.echo(f"{'stage':<9}{'s a head':>10}{'peak MB':>10}{'MB a head':>11}{'hours':>10}{'GB':>10}")
     costs: list[StageCost] = []
-    with owned_folder(scratch, ".rehearsal") as folder:
+    with owned_folder(scratch, ".rehearsal") as place:
+        folder = place / "store"
+        if stub or small:
+            extended = _stubbed(profile, chosen, place / "weights", small=small, checkout=panohead_checkout)
+            chosen = load_profile(str(extended), set or [])
         for cost in stages(chosen, folder, heads=heads, views=views, model=model):
             if not isinstance(cost, StageCost):
                 typer.echo(_model_row(cost, gpus))
@@ -46,6 +61,23 @@ def rehearse(
                 typer.echo(f"{'':<9}{failed}", err=True)
             if cost.stage == LAST_STAGE:
                 _show_heads(costs, asked, chosen.views.views, heads, gpus)
+
+
+def _stubbed(profile: str, chosen: "Profile", folder: Path, *, small: bool, checkout: Path | None) -> Path:
+    """A profile on stub weights, which are made in `folder`, and otherwise like `profile`."""
+    from tasks.weights_stub import PROFILE, write_stubs
+
+    named = chosen.generator.options.get("checkout")
+    source = checkout or (Path(named) if named else None)
+    if source is not None and not source.is_dir():
+        raise ConfigError(
+            f"generator.options.checkout: expected PanoHead's source at {source}, found no such folder; clone it, or "
+            "say where it is by --panohead-checkout"
+        )
+    base = str(Path(profile).absolute()) if profile.endswith(".toml") else profile
+    for path in write_stubs(folder, small=small, panohead_checkout=source, seed=0, base=base):
+        typer.echo(f"made {path.name}", err=True)
+    return folder / PROFILE
 
 
 def _show_heads(costs: "list[StageCost]", asked: int, views: int, heads: int, gpus: int) -> None:

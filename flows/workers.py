@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from storage import errors
+from tasks.silence import silence_libraries
 
 _SPAWN = multiprocessing.get_context("spawn")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -232,15 +232,6 @@ def _serve(pipe: Connection, threads: int) -> None:
             pipe.send((True, _raised(error)))
             continue
         pipe.send((True, attempt(function, *args, *([lambda value: pipe.send((False, value))] if reports else []))))
-
-
-def silence_libraries() -> None:
-    """No bars of libraries in this process: what is to be seen goes through the parent's, or as lines to a log."""
-    os.environ["TQDM_DISABLE"] = "1"  # read once, when tqdm is first imported
-    for library in ("diffusers", "transformers"):  # the parent's main module, imported here too, may have used them
-        logging = sys.modules.get(f"{library}.utils.logging")
-        if logging is not None:
-            logging.disable_progress_bar()
 
 
 def attempt(function: Callable[..., Any], *args: Any) -> Any:

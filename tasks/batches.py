@@ -43,11 +43,15 @@ def draw_group(
     batch: int,
     rng: np.random.Generator,
 ) -> Group:
-    """Heads and views of one step; raises ValueError where the dataset has too few views."""
+    """Heads and views of one step, `batch` groups where `grouping` does not say how many.
+
+    Raises ValueError where the dataset has too few views.
+    """
     if grouping.largest > len(azimuth_deg):
         raise ValueError(f"train: expected {grouping.largest} views a head or more, the dataset has {len(azimuth_deg)}")
     choice = int(rng.integers(len(grouping.conditioning)))
     given, targets = grouping.conditioning[choice], grouping.targets[choice]
+    batch = grouping.batches[choice] if grouping.batches else batch
     facing = facing_views(azimuth_deg)
     rows = [draw_views(given + targets, facing, len(azimuth_deg), given, rng) for _ in range(batch)]
     return Group(subjects=rng.choice(np.asarray(subjects), batch), views=np.stack(rows), conditioning=given)

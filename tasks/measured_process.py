@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import SpinMeRoundError
+from tasks.silence import silence_libraries
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ def in_own_process(what: str, function: Callable[..., T], *arguments: Any) -> tu
 
 
 def _call(connection: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    silence_libraries()
     try:
         result, problem = function(*arguments), ""
     except Exception as raised:  # whatever it raises is told by the process that asked

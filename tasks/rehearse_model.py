@@ -76,14 +76,13 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
 
 def reckoned_groups(train: TrainParams) -> float:
     """How many groups like the largest of `multi_view` the whole training takes; smaller ones count by their views."""
-    largest = train.multi_view.largest
-    return sum(each.steps * each.largest / largest for each in train.groupings) * train.batch
+    return sum(each.steps * each.views_a_step(train.batch) for each in train.groupings) / train.multi_view.largest
 
 
 def one_step(train: TrainParams) -> TrainParams:
     """The same training with a few steps of one group each; the first of them warms up."""
     none = Grouping(steps=0, conditioning=(0,), targets=(1,))
-    last = train.multi_view.model_copy(update={"steps": 1 + _STEPS})
+    last = train.multi_view.model_copy(update={"steps": 1 + _STEPS, "batches": ()})
     return train.model_copy(update={"adapt": none, "single_view": none, "multi_view": last, "batch": 1})
 
 

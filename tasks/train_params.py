@@ -29,6 +29,7 @@ class Grouping(StageParams):
     steps: int = Field(ge=0, description="Steps of this stage; 0 leaves it out")
     conditioning: tuple[int, ...] = Field(min_length=1, description="Numbers of conditioning views")
     targets: tuple[int, ...] = Field(min_length=1, description="Number of target views to each of them")
+    batches: tuple[int, ...] = Field((), description="Groups a step of each pair; none: `train.batch` of all")
 
     @model_validator(mode="after")
     def _paired(self) -> "Grouping":
@@ -37,7 +38,17 @@ class Grouping(StageParams):
                 "conditioning, targets: expected equally long lists, numbers from 0 and from 1, got "
                 f"{list(self.conditioning)} and {list(self.targets)}"
             )
+        if self.batches and (len(self.batches) != len(self.targets) or min(self.batches) < 1):
+            raise ValueError(
+                f"batches: expected none or {len(self.targets)} numbers from 1, one a pair, got {list(self.batches)}"
+            )
         return self
+
+    def views_a_step(self, batch: int) -> float:
+        """Mean number of views, where pairs without their own number of groups have `batch` of them."""
+        batches = self.batches or (batch,) * len(self.targets)
+        steps = zip(self.conditioning, self.targets, batches, strict=True)
+        return sum((m + n) * groups for m, n, groups in steps) / len(batches)
 
     @property
     def largest(self) -> int:

@@ -23,6 +23,8 @@ _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_
 
 def inspect(name: str, place: Path) -> str:
     """What was found of part `name` at `place`; raises SpinMeRoundError where it is not that part."""
+    if name == "arcface" and place.is_dir():  # a pack may stand for the network in it
+        place = open_pack(place).only_recognition
     missing = list(missing_files(part(name), place))
     if missing:
         raise SpinMeRoundError(f"{place}: lacks {', '.join(missing[:3])}" + (", ..." if len(missing) > 3 else ""))

@@ -20,10 +20,13 @@ _PANOHEAD = part("panohead").path
 Write = Callable[[Path], None]
 
 
-def write_stubs(folder: Path, *, small: bool, panohead_checkout: Path | None, seed: int) -> Iterator[Path]:
+def write_stubs(
+    folder: Path, *, small: bool, panohead_checkout: Path | None, seed: int, base: str = "panohead"
+) -> Iterator[Path]:
     """Write what is missing below `folder`, part by part, and yield each path when it is there.
 
-    Raises ConfigError where `folder` is a file or holds stubs of another size or seed, or the checkout is none.
+    The profile beside them extends `base`. Raises ConfigError where `folder` is a file or holds stubs of another size
+    or seed, or the checkout is none.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder for the weights, found a file")
@@ -38,7 +41,7 @@ def write_stubs(folder: Path, *, small: bool, panohead_checkout: Path | None, se
                 _write(folder, name, write)
                 yield folder / name
         before, now = (
-            f"{title}\n{_profile(folder.absolute(), small=small, checkout=checkout)}"
+            f"{title}\n{_profile(folder.absolute(), base, small=small, checkout=checkout)}"
             for checkout in (None, panohead_checkout)
         )
         if not profile.is_file() or (before != now and profile.read_text() == before):
@@ -120,10 +123,17 @@ def _panohead(path: Path, *, checkout: Path, small: bool, seed: int) -> None:
     write_stub(checkout, path, small=small, seed=seed)
 
 
-def _profile(folder: Path, *, small: bool, checkout: Path | None) -> str:
-    """A profile that extends `panohead` by where the stubs are, and by their sizes where they are small."""
+def _profile(folder: Path, base: str, *, small: bool, checkout: Path | None) -> str:
+    """A profile that extends `base` by where the stubs are, and by their sizes where they are small.
+
+    Random networks make noise, so no head is dropped, and the detector takes what it scores highest.
+    """
+    recognition, pack = folder / "arc2face/arcface.onnx", folder / "antelopev2"
     tables: dict[str, dict[str, object]] = {
-        "embed": {"recognition": folder / "arc2face/arcface.onnx", "pack": folder / "antelopev2"},
+        "screen": {"generator": ""},
+        "screen.limits": {},
+        "embed": {"recognition": recognition, "pack": pack, "landmarks": "detector"},
+        "embed.detection": {"threshold": 1e-6},
         "encode": {"autoencoder": folder / "stable-diffusion-v1-5/vae"},
         "train.initial": {"unet": folder / "arc2face/arc2face", "text_encoder": folder / "arc2face/encoder"},
         "evaluate": {"lpips_weights": folder / "alexnet-owt-7be5be79.pth"},
@@ -133,15 +143,18 @@ def _profile(folder: Path, *, small: bool, checkout: Path | None) -> str:
         options = {"checkout": checkout.absolute(), "network": network, "sha256": sha256_file(network)}
         tables["generator.options"] = options
     if small:
+        from models.diffusion.params import UNetParams
         from tasks.weights_stub_diffusion import prompt_tokens
 
         tokens = prompt_tokens(small=True)
         tables["render"] = {"resolution": 64}
         tables["mesh"] = {"resolution": 64}
-        tables["train.unet"] = {"sample_size": 8, "block_out_channels": [32, 64, 64, 64], "layers_per_block": 1}
-        tables["train.text_encoder"] = {"feed_forward": 768, "layers": 2, "vocabulary": 1024}
+        sizes = {"sample_size": 8, "block_out_channels": (32, 64, 64, 64), "layers_per_block": 1}
+        unet = UNetParams(**sizes).model_dump(mode="json", exclude={"views", "ray_encoding"})
+        tables["train.unet"] = unet
+        tables["train.text_encoder"] = {"width": 768, "feed_forward": 768, "layers": 2, "heads": 12, "vocabulary": 1024}
         tables["train.text_encoder.prompt"] = tokens.model_dump(mode="json")
-    lines = ['extends = "panohead"']
+    lines = [f"extends = {_toml(base)}"]
     for table, values in tables.items():
         lines += ["", f"[{table}]", *(f"{field} = {_toml(value)}" for field, value in values.items())]
     return "\n".join(lines) + "\n"

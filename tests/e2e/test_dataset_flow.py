@@ -1,5 +1,6 @@
 """What the dataset flow promises, on a real Prefect server."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from storage.dataset import verify
 from storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from tasks.stages import DATASET_STAGES
 from tests.e2e.runs import build, counts, recorded, summary
+from tests.tasks.packs import write_pack
 
 STAGES = [stage.name for stage in DATASET_STAGES]
 pytestmark = pytest.mark.usefixtures("server")
@@ -72,6 +74,18 @@ def test_a_head_that_always_fails_is_quarantined(tiny, tmp_path):
     assert "seed 2 has no nose" in failure.reason
     assert "Traceback" in failure.traceback
     assert counts(build(profile, tmp_path))["sample"] == (0, 3)
+
+
+def test_a_head_without_a_face_is_quarantined_with_that_reason(tiny, tmp_path):
+    """The detector finds none in its frontal views; the other heads are found, embedded and published."""
+    generator = {"name": "tests.support.tiny:make", "options": {"faceless": [1]}}
+    pack = str(write_pack(tmp_path / "pack"))
+    profile = tiny(generator=generator, embed__landmarks="detector", embed__pack=pack, render__resolution=64)
+    found = build(profile, tmp_path / "runs")
+    assert (found["heads"]["quarantined"], found["heads"]["written"]) == (1, 3)
+    (failure,) = ArtifactStore(tmp_path / "runs" / "tiny" / "store").failures()
+    assert (failure.subject, failure.stage) == ("tiny-000001", "embed")
+    assert re.search(r"no frontal view shows a face \(\d+ were looked at\)", failure.reason)
 
 
 def test_screened_heads_go_no_further(tiny, tmp_path):

@@ -161,14 +161,14 @@ pickle.dump({"G": network, "D": network, "G_ema": network}, open(sys.argv[2], "w
 """
 
 
-def _filled(text: str) -> str:
+def _filled(text: str, **changed: object) -> str:
     for name in ("CENTRE", "RADIUS", "OFFSET", "BACKGROUND", "LATENT", "SIDE"):
-        text = text.replace(f"@{name}@", repr(globals()[name]))
+        text = text.replace(f"@{name}@", repr(changed.get(name.lower(), globals()[name])))
     return text
 
 
-def write_checkout(folder: Path) -> Path:
-    """The source, as a user would have cloned it."""
+def write_checkout(folder: Path, **ball: object) -> Path:
+    """The source, as a user would have cloned it; `centre` and `radius` put the ball elsewhere."""
     files = {
         "legacy.py": _LEGACY,
         "dnnlib/__init__.py": "",
@@ -179,7 +179,7 @@ def write_checkout(folder: Path) -> Path:
         "torch_utils/ops/__init__.py": "",
         **{f"torch_utils/ops/{name}.py": _OPERATION for name in ("bias_act", "upfirdn2d", "filtered_lrelu")},
         "training/__init__.py": "",
-        "training/triplane.py": _filled(_TRIPLANE),
+        "training/triplane.py": _filled(_TRIPLANE, **ball),
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

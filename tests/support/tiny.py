@@ -21,16 +21,17 @@ class TinyGenerator:
 
     `failing` seeds raise in `render`; `dying` ones kill their process there, once for each file that
     `memory` does not hold yet; `hanging` ones never come back. `clipped` seeds leave the box, so that the
-    screen drops them. `delay_s` is how long each rendering takes. `calls`, a folder, gets a file for each
-    rendering of the full view grid.
+    screen drops them. `faceless` ones are white in every picture. `delay_s` is how long each rendering takes.
+    `calls`, a folder, gets a file for each rendering of the full view grid.
     """
 
     name = "tiny"
     fingerprint = "tiny-1"
     box_warp = 1.0
 
-    def __init__(self, failing=(), dying=(), hanging=(), clipped=(), delay_s=0.0, memory=None) -> None:
+    def __init__(self, failing=(), dying=(), hanging=(), clipped=(), faceless=(), delay_s=0.0, memory=None) -> None:
         self.failing, self.dying, self.hanging, self.clipped = failing, dying, hanging, clipped
+        self.faceless = faceless
         self.delay_s = delay_s
         self.memory = Path(memory) if memory else None
 
@@ -51,7 +52,7 @@ class TinyGenerator:
         colour = 60 + 150 / (1 + np.exp(-identity.latent[3:]))
         point = origins + directions * np.nan_to_num(distance)[..., None]
         shade = np.clip(0.7 + point[..., 2:] / axes[2] * 0.3, 0, 1)
-        rgb = np.where(hit[..., None], colour * shade, 255.0)
+        rgb = np.where(hit[..., None] & (identity.seed not in self.faceless), colour * shade, 255.0)
         return Rendering(
             rgb=rgb.round().astype(np.uint8),
             mask=(hit * 255).astype(np.uint8),

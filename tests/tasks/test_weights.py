@@ -1,6 +1,7 @@
 """Stubs in the published formats, and the check that tells them from anything else."""
 
 import hashlib
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -144,11 +145,16 @@ def test_wrong_tensors_are_told_from_the_header(tmp_path: Path, kind: str, messa
 
 
 def test_insightface_s_own_network_is_not_arc2face_s(stubs: Path, tmp_path: Path) -> None:
-    """They take and give the same; the name gives it away. A detector does not pass either."""
+    """They take and give the same; the name gives it away, in a pack, too. A detector does not pass either."""
     data = (stubs / "arc2face/arcface.onnx").read_bytes()
     (tmp_path / "glintr100.onnx").write_bytes(data)
     with pytest.raises(SpinMeRoundError, match=r"Arc2Face understands the embeddings of its arcface\.onnx alone"):
         inspect("arcface", tmp_path / "glintr100.onnx")
+    pack = shutil.copytree(stubs / "antelopev2", tmp_path / "antelopev2")
+    (pack / "glintr100.onnx").write_bytes(data)
+    found = check(Use(name="arcface", field="embed.recognition", place=pack))
+    assert found.state == "wrong"
+    assert "glintr100.onnx: this is InsightFace's own" in found.seen
     (tmp_path / "arcface.onnx").write_bytes((stubs / "antelopev2/scrfd_10g_bnkps.onnx").read_bytes())
     with pytest.raises(SpinMeRoundError, match="expected a network from"):
         inspect("arcface", tmp_path / "arcface.onnx")

@@ -53,6 +53,17 @@ def test_groupings_must_pair_up() -> None:
         Grouping(steps=1, conditioning=(0, 1), targets=(8,))
 
 
+def test_a_pair_has_its_own_number_of_groups() -> None:
+    """Known numbers: 32 single views or 4 groups of 8, and their mean of 32 views a step; a list too short is named."""
+    grouping = Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), batches=(32, 4))
+    drawn = {draw_group(grouping, [0], AZIMUTHS, 9, step_rng(0, step, 0)).views.shape for step in range(20)}
+    assert drawn == {(32, 1), (4, 8)}
+    assert grouping.views_a_step(9) == 32
+    assert PAPER.views_a_step(4) == 32
+    with pytest.raises(ValueError, match=r"batches: expected none or 2 numbers from 1, one a pair, got \[32\]"):
+        Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), batches=(32,))
+
+
 def test_another_background_is_what_compositing_gives() -> None:
     """Round trip by compositing: a half-transparent red pixel on white, moved to blue."""
     red, white, blue = np.array([1.0, -1, -1]), np.ones(3), np.array([-1.0, -1, 1])
