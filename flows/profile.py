@@ -20,7 +20,7 @@ from models.geometry.meshes import MeshParams
 from panohead_bridge.registry import GeneratorConfig
 from storage.errors import ConfigError
 from tasks.embed import EmbedParams
-from tasks.encode import EncodeParams, autoencoder_factor
+from tasks.encode import EncodeParams, latent_shape
 from tasks.evaluate_params import EvaluateParams
 from tasks.normals import NormalsParams
 from tasks.plan import PlanParams
@@ -173,10 +173,16 @@ def _text_width(profile: Profile) -> str | None:
 
 
 def _latent_size(profile: Profile) -> str | None:
-    """The side of a latent, where the autoencoder is on this machine; else training finds out."""
-    if (factor := autoencoder_factor(profile.encode)) is None:
+    """Side and channels of a latent, where the autoencoder is on this machine; else training finds out."""
+    if (latent := latent_shape(profile.encode)) is None:
         return None
-    side, sample_size = profile.render.resolution, profile.train.unet.sample_size
+    factor, unet = latent.factor, profile.train.unet
+    if unet.latent_channels != latent.channels:
+        return (
+            f"train.unet.latent_channels: expected {latent.channels}, as the autoencoder "
+            f"(encode.autoencoder = {profile.encode.autoencoder}) has, got {unet.latent_channels}"
+        )
+    side, sample_size = profile.render.resolution, unet.sample_size
     if side == factor * sample_size:
         return None
     return (

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
 
+from models.device import best_device
 from storage.dataset import HeadEntry, add_latents, read_pictures, standing_latents, write_latents
 from storage.weights import embedded_weights, fingerprint
 from tasks.stage import Stage, StageJob, StageParams
@@ -39,11 +40,18 @@ def autoencoder_path(params: EncodeParams) -> Path:
     return embedded_weights("autoencoder") if params.autoencoder == "embedded" else Path(params.autoencoder)
 
 
-def autoencoder_factor(params: EncodeParams) -> int | None:
-    """How many pixels of a picture a pixel of a latent covers along a side; None where the autoencoder is not here."""
+class LatentShape(NamedTuple):
+    """What a latent of an autoencoder is like: `factor` pixels of a picture along a side are one of it."""
+
+    factor: int
+    channels: int
+
+
+def latent_shape(params: EncodeParams) -> LatentShape | None:
+    """The shape of the autoencoder's latents, by its configuration; None where it is not here."""
     try:
         config = json.loads((autoencoder_path(params) / "config.json").read_text())
-        return int(2 ** (len(config["block_out_channels"]) - 1))
+        return LatentShape(int(2 ** (len(config["block_out_channels"]) - 1)), int(config["latent_channels"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -55,7 +63,7 @@ def autoencoder_fingerprint(params: EncodeParams) -> str:
 
 @lru_cache(maxsize=2)
 def load_autoencoder(path: Path) -> "AutoencoderKL":
-    """The autoencoder in float32 on the CPU, for inference; the same object for the same path.
+    """The autoencoder in float32 on the best device, for inference; the same object for the same path.
 
     Raises ValueError where the folder holds none.
     """
@@ -66,6 +74,7 @@ def load_autoencoder(path: Path) -> "AutoencoderKL":
     from diffusers.models import AutoencoderKL
 
     autoencoder = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    autoencoder.to(best_device())
     return autoencoder.eval().requires_grad_(False)
 
 
@@ -78,10 +87,11 @@ def as_images(pictures: UInt8[np.ndarray, "view height width 3"]) -> Float[Tenso
 def encode_images(
     autoencoder: "AutoencoderKL", images: Float[Tensor, "view 3 height width"], batch: int
 ) -> Float[Tensor, "view channel h w"]:
-    """Scaled latents of pictures in [-1, 1], `batch` of them at once."""
+    """Scaled latents of pictures in [-1, 1], `batch` of them at once; on the CPU, wherever the autoencoder is."""
     from models.diffusion.latents import encode_pictures
 
-    return torch.cat([encode_pictures(autoencoder, part) for part in images.split(batch)])
+    device = autoencoder.device
+    return torch.cat([encode_pictures(autoencoder, part.to(device)).cpu() for part in images.split(batch)])
 
 
 def _weights(sections: Mapping[str, Any]) -> str:

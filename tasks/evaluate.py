@@ -41,6 +41,7 @@ from tasks.evaluate_params import (
     load_evaluation,
 )
 from tasks.generators import generator_of
+from tasks.sample_views import load_pipeline
 from tasks.stage import Outcome
 
 
@@ -179,8 +180,7 @@ def run_evaluation(
 ) -> Evaluation:
     """Generates and measures, and writes `evaluation.json` and `pictures.npz` into `out`."""
     data = HeadDataset.open(dataset)
-    model = SpinMeRoundPipeline.from_pretrained(pipeline, local_files_only=True)
-    model.set_progress_bar_config(disable=True)
+    model = load_pipeline(pipeline)
     subjects = choose_subjects(data, params, embed.frontal)
     judge, mean_image = Judge(data, embed, params.lpips_weights), MeanTrainingImages(data, data.split("train"))
     scores: dict[str, list[Metrics]] = {"model": [], "nearest_input_view": [], "mean_training_image": []}

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float32
 from PIL import Image
 
+from models.device import best_device
 from models.diffusion.interpolation import interpolate_identities
 from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras, orbit
@@ -83,12 +84,12 @@ def run_sampling(
 
 
 def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
-    """A trained pipeline that draws no bars; raises ConfigError where there is none."""
+    """A trained pipeline on the best device, which draws no bars; raises ConfigError where there is none."""
     if not (folder / "model_index.json").is_file():
         raise ConfigError(f"pipeline: expected a trained pipeline (model_index.json), found none in {folder}")
     model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, local_files_only=True)
     model.set_progress_bar_config(disable=True)
-    return model
+    return model.to(best_device())
 
 
 def wanted_heads(params: SampleViewsParams, source: "_Source") -> Iterator[Wanted]:

@@ -12,6 +12,7 @@ first and the last tenth of the steps.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.device import best_device
 from models.diffusion.loss import TrainingBatch, multiview_loss, sample_drops
 from models.diffusion.pipeline import SpinMeRoundPipeline
 from models.diffusion.rays import encode_rays, reference_view
 from storage.artifacts import ArtifactStore
 from storage.checkpoints import Checkpoints
 from storage.dataset import HeadDataset
-from storage.errors import DatasetError
+from storage.errors import ConfigError, DatasetError
 from tasks.batches import Group, LatentSource, draw_group, recolour, step_rng
 from tasks.encode import EncodeParams, autoencoder_fingerprint, autoencoder_path, load_autoencoder
 from tasks.pretrained import begin_networks
@@ -64,7 +66,10 @@ def run_training(
         torch.set_num_threads(params.threads)
     data = HeadDataset.open(dataset)
     subjects = _training_subjects(data, params, encode)
-    networks = begin_networks(params)
+    device = best_device()
+    if params.state_on_disk and device.type != "cpu":
+        raise ConfigError(f"train.state_on_disk: expected false on {device}, whose weights no mapped file goes with")
+    networks = begin_networks(params).to(device)
     if params.gradient_checkpointing:
         networks.unet.train().enable_gradient_checkpointing()
     disk = folder if params.state_on_disk else None
@@ -133,30 +138,33 @@ class _Batches:
 
 def _loss(networks: Networks, batches: _Batches, step: int) -> Tensor:
     """The loss of one step, of which nothing depends on the steps before but the weights."""
-    params, group = batches.params, batches.group(step)
+    params, group, device = batches.params, batches.group(step), networks.unet.device
     latents = batches.latents(group, step)
     samples, views = latents.shape[:2]
     conditioning = (torch.arange(views) < group.conditioning).expand(samples, views)
     drop_identity, drop_images = sample_drops(samples, params.condition_dropout, _generator(params.seed, step, DROPS))
-    batch = TrainingBatch(
-        latents=latents,
-        conditioning=conditioning,
-        rays=encode_rays(
-            batches.camera(group, "cam2world"),
-            batches.camera(group, "intrinsics"),
-            reference=reference_view(conditioning),
-            resolution=latents.shape[-1],
-            encoding=params.unet.ray_encoding,
-        ),
-        text=networks.conditioner(batches.identities[torch.from_numpy(group.subjects)]),
-        empty_text=networks.conditioner.unconditional(samples),
-        drop_identity=drop_identity,
-        drop_images=drop_images,
+    rays = encode_rays(
+        batches.camera(group, "cam2world"),
+        batches.camera(group, "intrinsics"),
+        reference=reference_view(conditioning),
+        resolution=latents.shape[-1],
+        encoding=params.unet.ray_encoding,
     )
-    noise_generator = _generator(params.seed, step, NOISE)
+    noise_generator = _generator(params.seed, step, NOISE)  # on the CPU: the same numbers on every device
     sigma = params.noise.sample(samples, targets=views - group.conditioning, generator=noise_generator)
     noise = torch.randn(latents.shape, generator=noise_generator)
-    return multiview_loss(networks.unet, batch, sigma, noise).mean
+    identities = batches.identities[torch.from_numpy(group.subjects)].to(device)
+    with torch.autocast(device.type, torch.bfloat16) if params.precision == "bfloat16" else nullcontext():
+        batch = TrainingBatch(
+            latents=latents.to(device),
+            conditioning=conditioning.to(device),
+            rays=rays.to(device),
+            text=networks.conditioner(identities),
+            empty_text=networks.conditioner.unconditional(samples),
+            drop_identity=drop_identity.to(device),
+            drop_images=drop_images.to(device),
+        )
+        return multiview_loss(networks.unet, batch, sigma.to(device), noise.to(device)).mean
 
 
 def _generator(seed: int, step: int, purpose: int) -> torch.Generator:

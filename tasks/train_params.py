@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -104,6 +104,9 @@ class TrainParams(StageParams):
         0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded anew at each step"
     )
     noise: NoiseDistribution = NoiseDistribution()
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the networks' layers; bfloat16 by torch's autocast, weights and state stay float32"
+    )
     seed: int = Field(0, ge=0)
     checkpoint_every: int = Field(1000, ge=1, description="Steps")
     record_every: int = Field(100, ge=1, description="Steps whose mean loss is one record of the history")
@@ -111,7 +114,8 @@ class TrainParams(StageParams):
         False, description="Keep no activations, compute them again: a third slower, and the full model's group fits"
     )
     state_on_disk: bool = Field(
-        False, description="Moments and average in a mapped file beside the checkpoints: slower, for less memory"
+        False,
+        description="Moments and average in a mapped file beside the checkpoints: slower, for less memory; on a CPU",
     )
     memory_mb: int = Field(4096, ge=0, description="Latents up to this size are held in memory")
     threads: int = Field(0, ge=0, description="Of torch; 0 leaves its own choice")

@@ -86,7 +86,8 @@ def _in_reference_frame(
     centre: Float[Tensor, "batch 3"] | None,
 ) -> tuple[Float64[Tensor, "batch view 4 4"], Float64[Tensor, "batch 3"]]:
     """Camera-to-reference poses and the centre, in the frame of each sample's reference camera."""
-    world2reference = torch.linalg.inv(cam2world[torch.arange(len(cam2world)), reference])  # batch 4 4
+    samples = torch.arange(len(cam2world), device=reference.device)
+    world2reference = torch.linalg.inv(cam2world[samples, reference])  # batch 4 4
     world_centre = cam2world.new_zeros(len(cam2world), 3) if centre is None else centre.double()
     moved = torch.einsum("bij,bj->bi", world2reference[:, :3, :3], world_centre) + world2reference[:, :3, 3]
     return torch.einsum("bij,bpjk->bpik", world2reference, cam2world), moved
@@ -116,5 +117,5 @@ def _orbit_angles(
     x, y, z = (origins - centre[:, None]).unbind(-1)  # batch view, OpenCV axes
     azimuth, elevation = torch.atan2(x, -z), torch.atan2(-y, torch.hypot(x, z))
     radius = torch.sqrt(x.square() + y.square() + z.square())
-    log_ratio = (radius / radius[torch.arange(len(radius)), reference, None]).log()
+    log_ratio = (radius / radius[torch.arange(len(radius), device=reference.device), reference, None]).log()
     return torch.stack([azimuth.sin(), azimuth.cos(), elevation.sin(), elevation.cos(), log_ratio], dim=-1)

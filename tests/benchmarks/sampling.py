@@ -45,6 +45,7 @@ def main(
     heads: Annotated[int, typer.Option(min=1, help="Unseen heads, at most.")] = 8,
     views: Annotated[int, typer.Option(min=2, help="Views of a head, of speed and consistency.")] = 48,
     steps: Annotated[int, typer.Option(min=1, help="Steps, of speed, normals and consistency.")] = 50,
+    poses: Annotated[int, typer.Option(min=1, help="Azimuths of normals, the front first.")] = 8,
     counts: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "5,10,20,50",
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each way; the best counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -76,7 +77,8 @@ def main(
             numbers = [int(number) for number in counts.split(",")]
             tables["quality against steps, 7 views from one"] = against_steps(unseen, numbers)
         if "normals" in asked:
-            tables["normals of the photo, mean angle in degrees"] = photo_normals(unseen, steps)
+            title = f"normals of a photo, mean angle in degrees, {len(unseen.subjects)} heads"
+            tables[title] = photo_normals(unseen, steps, poses)
         if "consistency" in asked:
             tables[f"{views} views: neighbours warped by the true geometry"] = consistency(unseen, views, steps)
     return tables
@@ -138,11 +140,20 @@ class Unseen:
     def _angles(self) -> tuple[np.ndarray, np.ndarray]:
         return (self.cameras.azimuth_deg + 180) % 360 - 180, self.cameras.elevation_deg
 
-    def photo(self, subject: int, *, normals: bool = True) -> PosedViews:
-        """The frontal view of a head."""
-        arrays = self.data.read_views(subject, [self.front], ("rgb", "normals"))
+    def ring(self, count: int) -> list[int]:
+        """So many views, evenly round the head at eye level, as the grid has them; the frontal one is the first."""
+        azimuth, elevation = self._angles()
+        level = np.flatnonzero(np.abs(elevation) < 1)
+        wanted = azimuth[self.front] + 360 * np.arange(count) / count
+        away = np.abs((azimuth[level] - wanted[:, None] + 180) % 360 - 180)
+        return [int(view) for view in level[away.argmin(axis=1)]]
+
+    def photo(self, subject: int, views: Sequence[int] | None = None, *, normals: bool = True) -> PosedViews:
+        """Views of a head, by default the frontal one."""
+        views = [self.front] if views is None else list(views)
+        arrays = self.data.read_views(subject, views, ("rgb", "normals"))
         return PosedViews(
-            cameras=self.cameras[[self.front]],
+            cameras=self.cameras[views],
             images=arrays["rgb"].astype(np.float32) / 255,
             normals=arrays["normals"].astype(np.float32) / 255 if normals else None,
         )
@@ -202,37 +213,45 @@ def against_steps(unseen: Unseen, counts: Sequence[int]) -> Rows:
     return rows
 
 
-def photo_normals(unseen: Unseen, steps: int) -> Rows:
-    """Algorithm 1 beside the mean normal map of the pose over the training heads, and beside no guidance."""
-    mean = MeanTrainingImages(unseen.data, unseen.data.split("train"))([unseen.front])
-    angles: dict[str, list[float]] = {}
+def photo_normals(unseen: Unseen, steps: int, poses: int) -> Rows:
+    """Algorithm 1 beside the mean normal map of each pose over the training heads, and beside no guidance.
+
+    A row tells the mean angles in degrees at one azimuth, the first row those over all.
+    """
+    views = unseen.ring(poses)
+    mean = MeanTrainingImages(unseen.data, unseen.data.split("train"))(views)
+    angles: dict[str, list[list[float]]] = {}  # method: head: pose
     for subject in unseen.subjects:
-        truth = read_pictures(unseen.data, subject, [unseen.front])
-        true, inside = decode_normals(truth.normals, truth.mask), truth.mask == 255
-        maps = {"mean normal map of the pose": mean.normals}
-        maps["true normals through the autoencoder"] = unseen.through_autoencoder(truth.normals)
+        truth = read_pictures(unseen.data, subject, views)
+        maps = {"the mean map": mean.normals}
         for name, scale in (("Algorithm 1", PhotoNormalsParams().scale), ("without guidance", 0.0)):
             found = unseen.pipeline.infer_normals(
-                unseen.photo(subject, normals=False),
+                unseen.photo(subject, views, normals=False),
                 identity=unseen.data.identities[subject],
                 normals=PhotoNormalsParams(steps=max(2, steps), scale=scale),
                 generator=torch.Generator().manual_seed(int(unseen.data.seeds[subject])),
                 output_type="np",
             )
             maps[name] = np.rint(found * 255).astype(np.uint8)
+        maps["truth through the autoencoder"] = unseen.through_autoencoder(truth.normals)
+        true, inside = decode_normals(truth.normals, truth.mask), truth.mask == 255
         for name, encoded in maps.items():
-            error = normal_angular_error_deg(decode_normals(encoded, truth.mask), true, inside).mean
-            angles.setdefault(name, []).append(error)
-    own = angles["mean normal map of the pose"]
+            off = [
+                normal_angular_error_deg(decode_normals(encoded[[i]], truth.mask[[i]]), true[[i]], inside[[i]]).mean
+                for i in range(len(views))
+            ]
+            angles.setdefault(name, []).append(off)
+    found = {name: np.array(rows) for name, rows in angles.items()}
+    better = found["Algorithm 1"] < found["the mean map"]
+    azimuths = [f"{unseen.cameras.azimuth_deg[view]:.0f}" for view in views]
     return [
         {
-            "normals": name,
-            "mean angle": float(np.mean(found)),
-            "worst head": float(np.max(found)),
-            "heads better than the mean map": sum(a < b for a, b in zip(found, own, strict=True)),
-            "heads": len(found),
+            "azimuth": name,
+            **{method: float(off[:, chosen].mean()) for method, off in found.items()},
+            "Algorithm 1 is better": int(better[:, chosen].sum()),
+            "of": int(better[:, chosen].size),
         }
-        for name, found in angles.items()
+        for name, chosen in [("all", slice(None)), *((name, [i]) for i, name in enumerate(azimuths))]
     ]
 
 
