@@ -1,8 +1,9 @@
 """Which heads and views a training step sees, and their latents.
 
 What a step sees is a function of (seed, step) alone, so training that was interrupted goes on with the
-very batches that it would have had. The first views of a group are the conditioning ones, the first of
-them shows part of the face (|azimuth| up to 90 degrees); no view stands twice in a group.
+very batches that it would have had. The first views of a group are the conditioning ones. The very
+first, given or not, is the one that cameras are relative to: it shows part of the face (|azimuth| up to 90 degrees).
+No view stands twice in a group.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers.models import AutoencoderKL
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from models.diffusion.latents import Autoencoder
 from storage.dataset import HeadDataset
 from tasks.encode import encode_images
 from tasks.loader import read_latents
@@ -53,7 +54,7 @@ def draw_group(
     given, targets = grouping.conditioning[choice], grouping.targets[choice]
     batch = grouping.batches[choice] if grouping.batches else batch
     facing = facing_views(azimuth_deg)
-    rows = [draw_views(given + targets, facing, len(azimuth_deg), given, rng) for _ in range(batch)]
+    rows = [draw_views(given + targets, facing, len(azimuth_deg), rng) for _ in range(batch)]
     return Group(subjects=rng.choice(np.asarray(subjects), batch), views=np.stack(rows), conditioning=given)
 
 
@@ -86,7 +87,7 @@ def recolour(
     group: Group,
     share: float,
     dataset: HeadDataset,
-    autoencoder: AutoencoderKL,
+    autoencoder: Autoencoder,
     rng: np.random.Generator,
 ) -> Float[Tensor, "batch view channel h w"]:
     """The same groups, a `share` of them on a random colour each instead of white, encoded anew."""

@@ -1,6 +1,6 @@
 """Train the weights that ship with the package, and write a card beside them.
 
-`autoencoder/` (diffusers' AutoencoderKL) and `recognition.onnx` (insightface's ArcFaceONNX) come from
+`autoencoder/` (diffusers' AutoencoderDC) and `recognition.onnx` (insightface's ArcFaceONNX) come from
 procedural heads alone, so they carry no one else's terms. A card `<name>.json` says with which parameters
 they were trained, on which version of the generator, what they measure on unseen heads, and their
 SHA-256. The same parameters, versions of the libraries and kind of processor give the same weights.

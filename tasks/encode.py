@@ -25,19 +25,25 @@ from storage.weights import embedded_weights, fingerprint
 from tasks.stage import Stage, StageJob, StageParams
 
 if TYPE_CHECKING:
-    from diffusers.models import AutoencoderKL
+    from models.diffusion.latents import Autoencoder
 
 
 class EncodeParams(StageParams):
     """The autoencoder, and how many views go through it at once."""
 
-    autoencoder: str = Field("embedded", description="'embedded', or the path of a diffusers AutoencoderKL folder")
+    autoencoder: str = Field(
+        "embedded", description="'embedded', or the folder of a diffusers AutoencoderKL or AutoencoderDC"
+    )
     batch: int = Field(25, ge=1, description="Views encoded at once")
 
 
 def autoencoder_path(params: EncodeParams) -> Path:
     """The folder of the autoencoder."""
     return embedded_weights("autoencoder") if params.autoencoder == "embedded" else Path(params.autoencoder)
+
+
+KINDS = ("AutoencoderKL", "AutoencoderDC")
+"""diffusers' classes that an autoencoder may be of."""
 
 
 class LatentShape(NamedTuple):
@@ -51,7 +57,8 @@ def latent_shape(params: EncodeParams) -> LatentShape | None:
     """The shape of the autoencoder's latents, by its configuration; None where it is not here."""
     try:
         config = json.loads((autoencoder_path(params) / "config.json").read_text())
-        return LatentShape(int(2 ** (len(config["block_out_channels"]) - 1)), int(config["latent_channels"]))
+        levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
+        return LatentShape(int(2 ** (len(levels) - 1)), int(config["latent_channels"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -62,20 +69,26 @@ def autoencoder_fingerprint(params: EncodeParams) -> str:
 
 
 @lru_cache(maxsize=2)
-def load_autoencoder(path: Path) -> "AutoencoderKL":
+def load_autoencoder(path: Path) -> "Autoencoder":
     """The autoencoder in float32 on the best device, for inference; the same object for the same path.
 
     Raises ValueError where the folder holds none.
     """
-    if not (path / "config.json").is_file():
+    try:
+        kind = json.loads((path / "config.json").read_text()).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        kind = None
+    if kind not in KINDS:
         raise ValueError(
-            f"encode.autoencoder: expected a folder with a diffusers AutoencoderKL (config.json), found none at {path}"
+            f"encode.autoencoder: expected a folder with the config.json of a diffusers {' or '.join(KINDS)}, found "
+            f"{kind or 'none'} at {path}"
         )
-    from diffusers.models import AutoencoderKL
+    import diffusers
 
-    autoencoder = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    autoencoder = getattr(diffusers, kind).from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
     autoencoder.to(best_device())
-    return autoencoder.eval().requires_grad_(False)
+    found: Autoencoder = autoencoder.eval().requires_grad_(False)
+    return found
 
 
 def as_images(pictures: UInt8[np.ndarray, "view height width 3"]) -> Float[Tensor, "view 3 height width"]:
@@ -85,7 +98,7 @@ def as_images(pictures: UInt8[np.ndarray, "view height width 3"]) -> Float[Tenso
 
 @torch.no_grad()
 def encode_images(
-    autoencoder: "AutoencoderKL", images: Float[Tensor, "view 3 height width"], batch: int
+    autoencoder: "Autoencoder", images: Float[Tensor, "view 3 height width"], batch: int
 ) -> Float[Tensor, "view channel h w"]:
     """Scaled latents of pictures in [-1, 1], `batch` of them at once; on the CPU, wherever the autoencoder is."""
     from models.diffusion.latents import encode_pictures

@@ -1,9 +1,12 @@
-"""Train the embedded autoencoder: diffusers' AutoencoderKL at 64 px on procedural heads, RGB and normals alike.
+"""Train the embedded autoencoder: diffusers' AutoencoderDC at 64 px on procedural heads, RGB and normals alike.
 
-The loss is that of latent diffusion (arXiv:2112.10752, appendix G) without the adversarial part: absolute
-error, its like on finite differences so that outlines stay sharp, and a faint KL term. After training the
-latents' mean and variance per channel are folded into the two 1 x 1 convolutions round them, so
-that latents have zero mean and unit variance with `scaling_factor` 1 and no shift.
+A small AutoencoderKL learns far slower: its decoder makes pixels of a latent by repetition and convolutions, the deep
+compression autoencoder (DC-AE, arXiv:2410.10733) by unfolding channels. The loss is that of latent diffusion
+(arXiv:2112.10752, appendix G) without the adversarial part: absolute error, and its like on finite differences so that
+outlines stay sharp. In place of a learnt variance, latents get noise of a fixed share of each channel's deviation, so
+that small errors of a latent are small errors of the picture. After most of the training the latents' mean and variance
+per channel are folded into the two convolutions round them; the rest of the training mends what the padding makes of
+that, and by what it has moved them they are folded in once more.
 """
 
 import math
@@ -13,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models import AutoencoderKL
+from diffusers.models import AutoencoderDC
 from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
@@ -22,24 +25,27 @@ from models.geometry.normals import decode_normals
 from tasks.stage import StageParams
 from tasks.training_pictures import FIRST_SEED, OrbitViews, head_pictures, render_heads
 
+STANDARDISED_AT = 0.8
+"""After this share of the steps the latents are given zero mean and unit variance."""
+
 
 class AutoencoderParams(StageParams):
     """How the embedded autoencoder is trained and measured."""
 
     channels: tuple[int, ...] = Field(
-        (8, 24, 48, 96), min_length=2, description="Channels of each level; all but one halve the side"
+        (16, 32, 64, 128), min_length=2, description="Channels of each level; all but one halve the side"
     )
-    latent_channels: int = Field(4, ge=1)
+    latent_channels: int = Field(32, ge=1)
     layers_per_block: int = Field(1, ge=1)
     views: OrbitViews = OrbitViews()
-    heads: int = Field(188, ge=1, description="Heads trained on")
+    heads: int = Field(400, ge=1, description="Heads trained on")
     first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first of them")
-    unseen_heads: int = Field(12, ge=1, description="Heads, after those, that the autoencoder is measured on")
-    steps: int = Field(2500, ge=2)
+    unseen_heads: int = Field(24, ge=1, description="Heads, after those, that the autoencoder is measured on")
+    steps: int = Field(5000, ge=2)
     batch: int = Field(8, ge=1)
     learning_rate: float = Field(2e-3, gt=0.0)
     gradient_weight: float = Field(0.5, ge=0.0, description="Weight of the finite differences' error")
-    kl_weight: float = Field(1e-4, ge=0.0, description="Weight of the KL divergence, per latent element")
+    noise: float = Field(0.05, ge=0.0, description="Deviation of the noise on latents, in shares of each channel's own")
     start: str | None = Field(None, description="Folder of an autoencoder to go on from; by default none")
     seed: int = Field(0, ge=0, description="Of the weights, the batches and the backgrounds")
     threads: int = Field(1, ge=1)
@@ -56,24 +62,24 @@ def run_autoencoder(params: AutoencoderParams, folder: Path, progress: Callable[
     progress(f"autoencoder: rendered {len(pictures)} views for training and {len(held_out)} for testing")
     autoencoder = train_autoencoder(pictures, params, progress)
     autoencoder.half().save_pretrained(folder / "autoencoder")
-    return measure(AutoencoderKL.from_pretrained(folder / "autoencoder", torch_dtype=torch.float32), held_out)
+    return measure(AutoencoderDC.from_pretrained(folder / "autoencoder", torch_dtype=torch.float32), held_out)
 
 
-def make_autoencoder(params: AutoencoderParams, resolution: int) -> AutoencoderKL:
+def make_autoencoder(params: AutoencoderParams) -> AutoencoderDC:
     """The autoencoder that training starts from; `channels` and the other sizes are those of a fresh one."""
     if params.start is not None:
-        return AutoencoderKL.from_pretrained(params.start, torch_dtype=torch.float32, local_files_only=True)
-    levels = len(params.channels)
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=params.channels,
-        layers_per_block=params.layers_per_block,
+        return AutoencoderDC.from_pretrained(params.start, torch_dtype=torch.float32, local_files_only=True)
+    layers, nowhere = (params.layers_per_block,) * len(params.channels), ((),) * len(params.channels)
+    return AutoencoderDC(
         latent_channels=params.latent_channels,
-        norm_num_groups=math.gcd(8, *params.channels),
-        sample_size=resolution,
-        scaling_factor=1.0,
-        force_upcast=False,
+        encoder_block_out_channels=params.channels,
+        decoder_block_out_channels=params.channels,
+        encoder_layers_per_block=layers,
+        decoder_layers_per_block=layers,
+        encoder_qkv_multiscales=nowhere,
+        decoder_qkv_multiscales=nowhere,
+        encoder_out_shortcut=False,  # the two convolutions round the latents alone can be rescaled
+        decoder_in_shortcut=False,
     )
 
 
@@ -81,11 +87,11 @@ def train_autoencoder(
     pictures: UInt8[np.ndarray, "view height width 7"],
     params: AutoencoderParams,
     progress: Callable[[str], None] = lambda line: None,
-) -> AutoencoderKL:
+) -> AutoencoderDC:
     """The autoencoder after `steps`, in evaluation mode, its latents of zero mean and unit variance."""
     torch.manual_seed(params.seed)
     generator = torch.Generator().manual_seed(params.seed)
-    autoencoder = make_autoencoder(params, pictures.shape[1])
+    autoencoder = make_autoencoder(params)
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=params.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, params.learning_rate, total_steps=params.steps, pct_start=0.1
@@ -95,16 +101,17 @@ def train_autoencoder(
     for step in range(params.steps):
         chosen = torch.randint(len(views), (params.batch,), generator=generator)
         images = training_images(views[chosen], generator)
-        posterior = autoencoder.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator)
-        decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample
+        latents = autoencoder.encode(images).latent
+        spread = params.noise * latents.detach().std((0, 2, 3), keepdim=True)
+        decoded = autoencoder.decode(latents + spread * torch.randn(latents.shape, generator=generator)).sample
         loss = reconstruction_loss(decoded, images, params.gradient_weight)
-        loss = loss + params.kl_weight * posterior.kl().mean() / posterior.mean[0].numel()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+        if step + 1 == math.ceil(STANDARDISED_AT * params.steps):
+            standardise_latents(autoencoder, views, generator)
         recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
         if (step + 1) % 50 == 0:
             progress(f"autoencoder: step {step + 1} of {params.steps}, loss {recent:.4f}")
@@ -138,36 +145,36 @@ def reconstruction_loss(
 
 @torch.no_grad()
 def standardise_latents(
-    autoencoder: AutoencoderKL, views: UInt8[Tensor, "view height width 7"], generator: torch.Generator
-) -> AutoencoderKL:
+    autoencoder: AutoencoderDC, views: UInt8[Tensor, "view height width 7"], generator: torch.Generator
+) -> AutoencoderDC:
     """The same autoencoder with its latents shifted and scaled per channel to zero mean and unit variance.
 
-    z' = (z - m) / s is put into the encoder's last convolution and undone in the decoder's first.
+    z' = (z - m) / s is put into the encoder's last convolution and undone in the decoder's first, which gives the same
+    pictures but for the outermost latents, beside which the padding stands for m now.
     """
     chosen = torch.randint(len(views), (256,), generator=generator)
-    posteriors = [autoencoder.encode(training_images(part, generator)).latent_dist for part in views[chosen].split(32)]
-    latents = torch.cat([posterior.mean for posterior in posteriors])
+    latents = torch.cat(
+        [autoencoder.encode(training_images(part, generator)).latent for part in views[chosen].split(32)]
+    )
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    channels = len(mean)
-    layers: Any = (autoencoder.quant_conv, autoencoder.post_quant_conv)  # typed as optional, here always there
-    encoder, decoder = layers
-    encoder.weight[:channels] /= std[:, None, None, None]
-    encoder.bias[:channels] = (encoder.bias[:channels] - mean) / std
-    encoder.bias[channels:] -= 2 * std.log()
-    decoder.bias += decoder.weight[:, :, 0, 0] @ mean
+    encoder: Any = autoencoder.encoder.conv_out  # their biases are typed as optional, here they are always there
+    decoder: Any = autoencoder.decoder.conv_in
+    encoder.weight /= std[:, None, None, None]
+    encoder.bias.copy_((encoder.bias - mean) / std)
+    decoder.bias += torch.einsum("oikl,i->o", decoder.weight, mean)
     decoder.weight *= std[None, :, None, None]
     return autoencoder
 
 
 @torch.no_grad()
-def measure(autoencoder: AutoencoderKL, views: UInt8[np.ndarray, "view height width 7"]) -> dict[str, float]:
+def measure(autoencoder: AutoencoderDC, views: UInt8[np.ndarray, "view height width 7"]) -> dict[str, float]:
     """What is lost by encoding and decoding: PSNR in dB of RGB on white, angle in degrees of normals in the mask."""
     planes = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 127.5 - 1
     rgb, normals = (
-        torch.cat([autoencoder.decode(autoencoder.encode(part).latent_dist.mean).sample for part in images.split(32)])
+        torch.cat([autoencoder.decode(autoencoder.encode(part).latent).sample for part in images.split(32)])
         for images in (planes[:, :3], planes[:, 4:])
     )
-    latents = torch.cat([autoencoder.encode(part).latent_dist.mean for part in planes[:, :3].split(32)])
+    latents = torch.cat([autoencoder.encode(part).latent for part in planes[:, :3].split(32)])
     error = (rgb.clamp(-1, 1) - planes[:, :3]).square().mean((1, 2, 3))
     inside = views[..., 3] == 255
     truth = decode_normals(views[..., 4:], views[..., 3])

@@ -16,12 +16,11 @@ def draw_views(
     views: int,
     facing: Int64[np.ndarray, " facing"],
     all_views: int,
-    given: int,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " views"]:
-    """Different views of one head in random order. Where some are `given`, the first of them shows part of the face."""
+    """Different views of one head in random order; the first is one of `facing`, where there are any."""
     order = rng.permutation(all_views)
-    if given:
+    if len(facing):
         first = rng.choice(facing)
         order = np.concatenate([[first], order[order != first]])
     return order[:views]

@@ -5,11 +5,13 @@ step the denoised latents move down the gradient of the distance between their i
 mask of that distance leaves the normals free. The noise levels are those of Stable Diffusion's DDPM schedule at evenly
 spaced timesteps.
 
-The paper gives the scale, 1e4, and neither how the distance is reduced nor how a step's gradient is weighted. Here the
-distance is the mean over an image latent of the paper's size (4 x 64 x 64), and the gradient is weighted by 1 + s^2.
-Both are read from the case that has a closed form: where image and normals are normally distributed with unit variance,
-D + (1 + s^2) / 2 times the negative gradient of the squared sum is the exact conditional denoiser, and 1e4 / (4 * 64 *
-64) = 0.61 is next to that half. So the scale means the same at every noise level and latent size.
+The paper gives the scale, 1e4, and neither how the distance is reduced nor how a step's gradient is weighted. What the
+gradient is to do is known: with J the derivative of the denoised latents, the conditional denoiser is D - J_x z, where
+z solves J_xx z = D_x - photo over the image half x, if latents are normally distributed (Boys et al. 2023, "Tweedie
+Moment Projected Diffusions", with an exact observation). The gradient of the distance is J_x (D_x - photo), so it is
+the first step of solving that by conjugate gradients, whose length is known too; `corrections` such steps are taken,
+each with one more gradient. A fixed weight would be too long where latents vary much, and diverge, and too short where
+they vary little. `scale` / 1e4 is the share of the way to the photo that is gone.
 """
 
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from models.diffusion.denoiser import Denoise
 
-PAPER_IMAGE_LATENT = 4 * 64 * 64
+PAPER_SCALE = 1e4
 
 
 class PhotoNormalsParams(BaseModel):
@@ -33,7 +35,8 @@ class PhotoNormalsParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
-    scale: float = Field(1e4, ge=0.0, description="Strength of the guidance towards the photo")
+    scale: float = Field(PAPER_SCALE, ge=0.0, description="Strength of the guidance; the paper's goes to the photo")
+    corrections: int = Field(1, ge=1, description="Gradients a step; more come nearer to the conditional distribution")
 
 
 def ddpm_sigmas(steps: int) -> Float[Tensor, " level"]:
@@ -61,16 +64,43 @@ def infer_normal_latents(
     `denoise` takes each view as a group of one, and is differentiated, whatever the caller's grad mode.
     """
     sigmas, channels = ddpm_sigmas(params.steps).tolist(), images.shape[1]
-    strength = params.scale / PAPER_IMAGE_LATENT
+    strength = params.scale / PAPER_SCALE
     x: Tensor = noise * (1 + sigmas[0] ** 2) ** 0.5
     for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = denoise(x, x.new_full((len(x),), sigma))
-            distance = (denoised[:, 0, :channels] - images).square().sum()
-            (gradient,) = torch.autograd.grad(distance, x)
-        guided = denoised.detach() - strength * (1 + sigma**2) * gradient
-        x = x.detach() + (sigma_next - sigma) * (x.detach() - guided) / sigma
+            way = _way_to(images, denoised[:, 0, :channels], x, params.corrections)
+        x = x.detach()
+        x = x + (sigma_next - sigma) * (x - denoised.detach() + strength * way) / sigma
         if callback is not None:
             callback(step, x)
     return x[:, 0, channels:]
+
+
+def _way_to(
+    images: Float[Tensor, "batch channel height width"],
+    found: Float[Tensor, "batch channel height width"],
+    x: Float[Tensor, "batch 1 both height width"],
+    corrections: int,
+) -> Float[Tensor, "batch 1 both height width"]:
+    """J_x z, as the module says, by steps of conjugate gradients; `found` is a function of `x`. A direction along which
+    the derivative is not positive, as an untrained network's may be, is not followed."""
+    rest = (found - images).detach()
+    tiny = torch.finfo(rest.dtype).tiny
+    direction, way = rest, torch.zeros_like(x)
+    for _ in range(corrections):
+        (along,) = torch.autograd.grad(found, x, direction, retain_graph=True)
+        image_half = along[:, 0, : images.shape[1]]
+        squared, curvature = _dot(rest, rest), _dot(direction, image_half)
+        length = torch.where(curvature > 0, squared / curvature.clamp_min(tiny), 0.0)
+        way = way + length[:, None] * along
+        rest = rest - length * image_half
+        direction = rest + _dot(rest, rest) / squared.clamp_min(tiny) * direction
+    return way
+
+
+def _dot(
+    a: Float[Tensor, "batch channel height width"], b: Float[Tensor, "batch channel height width"]
+) -> Float[Tensor, "batch 1 1 1"]:
+    return (a * b).sum(dim=(1, 2, 3), keepdim=True)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from einops import rearrange
@@ -26,7 +25,7 @@ from models.diffusion.edm import NoiseSchedule
 from models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup, generate_plan
 from models.diffusion.groups import ANCHORED_CONDITIONING, check_cameras, plan_views
 from models.diffusion.guidance import guided_denoiser
-from models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
+from models.diffusion.latents import Autoencoder, decode_pictures, downsampling, encode_pictures, pair_latents
 from models.diffusion.params import SolverParams
 from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents
 from models.diffusion.sampler import draw_noise, seeded_generators
@@ -67,14 +66,14 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     """A multiview UNet, an autoencoder and an Arc2Face text encoder; `prompt` holds the fields of PromptTokens."""
 
     unet: MultiviewUNet
-    vae: AutoencoderKL
+    vae: Autoencoder
     text_encoder: CLIPTextModel
     model_cpu_offload_seq = "text_encoder->vae->unet"  # type: ignore[assignment]
 
     def __init__(
         self,
         unet: MultiviewUNet,
-        vae: AutoencoderKL,
+        vae: Autoencoder,
         text_encoder: CLIPTextModel,
         prompt: dict[str, Any] | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from diffusers.models import AutoencoderKL
+from diffusers.models import AutoencoderDC
 
 from models.identity.arcface import ArcFaceEmbedder
 from models.identity.recognition import verification
@@ -41,7 +41,7 @@ def recognition_figures(heads: int, workers: int) -> dict[str, float]:
 def autoencoder_figures(heads: int, workers: int) -> dict[str, float]:
     """What encoding and decoding loses of 8 views all round each head."""
     pictures = render_heads(head_pictures, range(UNSEEN, UNSEEN + heads), OrbitViews(), workers)
-    network = AutoencoderKL.from_pretrained(embedded_weights("autoencoder"), torch_dtype=torch.float32)
+    network = AutoencoderDC.from_pretrained(embedded_weights("autoencoder"), torch_dtype=torch.float32)
     return measure(network, np.concatenate(pictures))
 
 

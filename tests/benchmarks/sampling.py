@@ -45,7 +45,8 @@ def main(
     heads: Annotated[int, typer.Option(min=1, help="Unseen heads, at most.")] = 8,
     views: Annotated[int, typer.Option(min=2, help="Views of a head, of speed and consistency.")] = 48,
     steps: Annotated[int, typer.Option(min=1, help="Steps, of speed, normals and consistency.")] = 50,
-    poses: Annotated[int, typer.Option(min=1, help="Azimuths of normals, the front first.")] = 8,
+    poses: Annotated[int, typer.Option(min=1, help="Azimuths of normals, from one side of the face to the other.")] = 5,
+    corrections: Annotated[int, typer.Option(min=1, help="Gradients a step of normals.")] = 1,
     counts: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "5,10,20,50",
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each way; the best counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -78,7 +79,9 @@ def main(
             tables["quality against steps, 7 views from one"] = against_steps(unseen, numbers)
         if "normals" in asked:
             title = f"normals of a photo, mean angle in degrees, {len(unseen.subjects)} heads"
-            tables[title] = photo_normals(unseen, steps, poses)
+            tables[title] = photo_normals(
+                unseen, PhotoNormalsParams(steps=max(2, steps), corrections=corrections), poses
+            )
         if "consistency" in asked:
             tables[f"{views} views: neighbours warped by the true geometry"] = consistency(unseen, views, steps)
     return tables
@@ -140,13 +143,12 @@ class Unseen:
     def _angles(self) -> tuple[np.ndarray, np.ndarray]:
         return (self.cameras.azimuth_deg + 180) % 360 - 180, self.cameras.elevation_deg
 
-    def ring(self, count: int) -> list[int]:
-        """So many views, evenly round the head at eye level, as the grid has them; the frontal one is the first."""
+    def facing(self, count: int) -> list[int]:
+        """So many views at eye level that show part of the face, from one side to the other, as the grid has them."""
         azimuth, elevation = self._angles()
-        level = np.flatnonzero(np.abs(elevation) < 1)
-        wanted = azimuth[self.front] + 360 * np.arange(count) / count
-        away = np.abs((azimuth[level] - wanted[:, None] + 180) % 360 - 180)
-        return [int(view) for view in level[away.argmin(axis=1)]]
+        level = np.flatnonzero((np.abs(elevation) < 1) & (np.abs(azimuth) < 91))
+        wanted = np.linspace(-90, 90, count + 2)[1:-1]
+        return [int(view) for view in level[np.abs(azimuth[level] - wanted[:, None]).argmin(axis=1)]]
 
     def photo(self, subject: int, views: Sequence[int] | None = None, *, normals: bool = True) -> PosedViews:
         """Views of a head, by default the frontal one."""
@@ -213,22 +215,22 @@ def against_steps(unseen: Unseen, counts: Sequence[int]) -> Rows:
     return rows
 
 
-def photo_normals(unseen: Unseen, steps: int, poses: int) -> Rows:
+def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Rows:
     """Algorithm 1 beside the mean normal map of each pose over the training heads, and beside no guidance.
 
     A row tells the mean angles in degrees at one azimuth, the first row those over all.
     """
-    views = unseen.ring(poses)
+    views = unseen.facing(poses)
     mean = MeanTrainingImages(unseen.data, unseen.data.split("train"))(views)
     angles: dict[str, list[list[float]]] = {}  # method: head: pose
     for subject in unseen.subjects:
         truth = read_pictures(unseen.data, subject, views)
         maps = {"the mean map": mean.normals}
-        for name, scale in (("Algorithm 1", PhotoNormalsParams().scale), ("without guidance", 0.0)):
+        for name, scale in (("Algorithm 1", params.scale), ("without guidance", 0.0)):
             found = unseen.pipeline.infer_normals(
                 unseen.photo(subject, views, normals=False),
                 identity=unseen.data.identities[subject],
-                normals=PhotoNormalsParams(steps=max(2, steps), scale=scale),
+                normals=params.model_copy(update={"scale": scale}),
                 generator=torch.Generator().manual_seed(int(unseen.data.seeds[subject])),
                 output_type="np",
             )
@@ -243,7 +245,7 @@ def photo_normals(unseen: Unseen, steps: int, poses: int) -> Rows:
             angles.setdefault(name, []).append(off)
     found = {name: np.array(rows) for name, rows in angles.items()}
     better = found["Algorithm 1"] < found["the mean map"]
-    azimuths = [f"{unseen.cameras.azimuth_deg[view]:.0f}" for view in views]
+    azimuths = [f"{(unseen.cameras.azimuth_deg[view] + 180) % 360 - 180:.0f}" for view in views]
     return [
         {
             "azimuth": name,

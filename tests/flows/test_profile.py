@@ -85,6 +85,7 @@ def test_a_profile_survives_json():
         ("publish.test_share=0.95", r"publish\.validation_share \+ publish\.test_share: expected less than 1"),
         ("views.elevations_deg=[60.0]", r"embed\.frontal: expected a view within 30 degrees"),
         ("train.unet.views=4", r"train\.multi_view: expected at most 4 views|train\.single_view: expected at most 4"),
+        ("train.unet.latent_channels=4", r"train\.unet\.latent_channels: expected 32, as the autoencoder .*, got 4"),
         ("train.text_encoder.width=768", r"train\.text_encoder\.width: expected .* 512, got 768"),
         ("mesh", r"--set mesh: expected section\.field=value"),
         ("name.x=1", r"--set name\.x=1: 'name' is a single value"),

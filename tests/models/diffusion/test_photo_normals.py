@@ -1,3 +1,5 @@
+"""Normals of a photo, where images and normals are normally distributed and the answer is known."""
+
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -35,6 +37,26 @@ def test_normals_follow_the_image_as_they_are_correlated(rho: float) -> None:
     slope = ((normals * images).mean() / images.square().mean()).item()
     assert slope == pytest.approx(rho, abs=0.05)
     assert (normals - rho * images).std().item() == pytest.approx((1 - rho**2) ** 0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(("corrections", "within"), [(1, 0.42), (4, 0.15)])
+def test_wherever_latents_vary_little_or_much_normals_follow(corrections: int, within: float) -> None:
+    """Sixteen directions with variances from 0.01 to 10: the slope is near 0.9 in each, and nearer with more gradients;
+    the image half ends at the photo. A fixed weight diverges here (slopes over 1) or hardly moves."""
+    spread = torch.logspace(-1, 0.5, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(600, 1, 4, 4, generator=generator, dtype=torch.float64) * spread
+    noise = torch.randn(600, 1, 2, 4, 4, generator=generator, dtype=torch.float64)
+    covariance = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64) * spread.reshape(16, 1, 1) ** 2
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        gain = covariance @ (covariance + sigma[0] ** 2 * torch.eye(2, dtype=torch.float64)).inverse()
+        return torch.einsum("nij,bvjn->bvin", gain, x.flatten(3)).unflatten(3, (4, 4))
+
+    normals = infer_normal_latents(denoise, images, noise, PhotoNormalsParams(corrections=corrections))
+    slopes = (normals * images).mean((0, 1)) / images.square().mean((0, 1))
+    assert slopes.max() < 1
+    assert (slopes - 0.9).abs().max() < within
 
 
 def test_without_guidance_normals_know_nothing_of_the_image() -> None:

@@ -58,7 +58,7 @@ def encode_params(tmp_path_factory: pytest.TempPathFactory) -> EncodeParams:
     """An untrained autoencoder of the embedded one's form: 16 px to 2 x 2."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("autoencoder")
-    make_autoencoder(AutoencoderParams(channels=(8, 8, 8, 8)), SIDE).save_pretrained(folder)
+    make_autoencoder(AutoencoderParams(channels=(8, 8, 8, 8), latent_channels=4)).save_pretrained(folder)
     return EncodeParams(autoencoder=str(folder), batch=4)
 
 

@@ -28,9 +28,8 @@ def test_a_group_is_a_function_of_seed_and_step(seed: int, step: int) -> None:
     assert first.views.shape == (4, 8)
     assert all(len(set(row)) == 8 for row in first.views.tolist())
     assert set(first.subjects.tolist()) <= set(range(5, 25))
-    if first.conditioning:
-        azimuth = (AZIMUTHS[first.views[:, 0]] + 180) % 360 - 180
-        assert (np.abs(azimuth) <= 90.01).all()
+    azimuth = (AZIMUTHS[first.views[:, 0]] + 180) % 360 - 180
+    assert (np.abs(azimuth) <= 90.01).all()
 
 
 def test_all_numbers_of_conditioning_views_are_equally_likely() -> None:

@@ -206,13 +206,18 @@ def test_the_benchmark_measures_every_part(dataset: Path, pipeline: Path) -> Non
 
     parts = ["steps", "normals", "consistency"]
     tables = list(
-        main(model=pipeline, dataset=dataset, part=parts, heads=1, views=8, steps=2, counts="2", threads=1).values()
+        main(
+            model=pipeline, dataset=dataset, part=parts, heads=1, views=8, steps=2, counts="2", threads=1, poses=3
+        ).values()
     )
     solvers, normals, views = tables
     assert [row["solver"] for row in solvers] == ["euler", "heun", "dpmpp"]
     assert all(np.isfinite([row["PSNR of the truth"], row["normals, degrees"]]).all() for row in solvers)
-    assert {"mean normal map of the pose", "Algorithm 1", "without guidance"} < {row["normals"] for row in normals}
-    assert all(0 <= row["mean angle"] <= 180 for row in normals)
+    assert [row["azimuth"] for row in normals[1:]] == ["-60", "0", "60"]
+    methods = ("Algorithm 1", "without guidance", "the mean map", "truth through the autoencoder")
+    assert all(0 <= row[method] <= 180 for row in normals for method in methods)
+    assert normals[0]["Algorithm 1"] == pytest.approx(np.mean([row["Algorithm 1"] for row in normals[1:]]))
+    assert normals[0]["of"] == 3
     between = {row["views"]: row["PSNR between neighbours"] for row in views}
     assert {"anchored", "unanchored"} < set(between)
     assert between["true pictures"] == max(between.values())
