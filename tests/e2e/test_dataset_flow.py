@@ -13,6 +13,7 @@ from storage.artifacts import ArtifactStore, artifact_key
 from storage.dataset import verify
 from storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from tasks.stages import DATASET_STAGES
+from tests.e2e.conftest import TINY
 from tests.e2e.runs import build, counts, recorded, summary
 from tests.tasks.packs import write_pack
 
@@ -80,7 +81,9 @@ def test_a_head_without_a_face_is_quarantined_with_that_reason(tiny, tmp_path):
     """The detector finds none in its frontal views; the other heads are found, embedded and published."""
     generator = {"name": "tests.support.tiny:make", "options": {"faceless": [1]}}
     pack = str(write_pack(tmp_path / "pack"))
-    profile = tiny(generator=generator, embed__landmarks="detector", embed__pack=pack, render__resolution=64)
+    unet = {**TINY["train"]["unet"], "sample_size": 16}
+    sizes = {"render__resolution": 64, "train__unet": unet}
+    profile = tiny(generator=generator, embed__landmarks="detector", embed__pack=pack, **sizes)
     found = build(profile, tmp_path / "runs")
     assert (found["heads"]["quarantined"], found["heads"]["written"]) == (1, 3)
     (failure,) = ArtifactStore(tmp_path / "runs" / "tiny" / "store").failures()

@@ -35,7 +35,8 @@ VALUES = {
     "score": {"cells": 32},
     "plan": {"heads": HEADS},
     "generator": {"name": "tests.support.tiny:make", "options": {"clipped": [3]}},
-    "render": {"resolution": 32},  # the embedded autoencoder makes 4 of it, as TINY's network takes
+    "render": {"resolution": 32},  # the embedded autoencoder makes 4 x 4 latents of it
+    "train": {**TINY["train"], "unet": {**TINY["train"]["unet"], "latent_channels": 32}},
 }
 PROFILE = validated(VALUES, source="test")
 
@@ -429,6 +430,8 @@ stray_volume = 1e-4
 clipped_volume = 0.0
 [render]
 resolution = 512
+[train.unet]
+latent_channels = 32
 """
 
 

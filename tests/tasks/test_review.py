@@ -36,7 +36,12 @@ def test_the_person_has_the_last_word(verdict, decision, keep, reasons, rescued)
     assert final.scores == verdict.scores
 
 
-VALUES = {"name": "test", "generator": {"name": "tests.support.tiny:make"}, "render": {"resolution": 512}}
+VALUES = {
+    "name": "test",
+    "generator": {"name": "tests.support.tiny:make"},
+    "render": {"resolution": 512},
+    "train": {"unet": {"latent_channels": 32}},
+}
 PROFILE = validated(VALUES, source="test")
 SECTIONS = {stage.name: stage.sections(PROFILE) for stage in HEAD_STAGES}
 decisions = st.lists(st.sampled_from([None, "keep", "drop"]), min_size=4, max_size=4)
