@@ -9,9 +9,11 @@ The paper gives the scale, 1e4, and neither how the distance is reduced nor how 
 gradient is to do is known: with J the derivative of the denoised latents, the conditional denoiser is D - J_x z, where
 z solves J_xx z = D_x - photo over the image half x, if latents are normally distributed (Boys et al. 2023, "Tweedie
 Moment Projected Diffusions", with an exact observation). The gradient of the distance is J_x (D_x - photo), so it is
-the first step of solving that by conjugate gradients, whose length is known too; `corrections` such steps are taken,
-each with one more gradient. A fixed weight would be too long where latents vary much, and diverge, and too short where
-they vary little. `scale` / 1e4 is the share of the way to the photo that is gone.
+the first step of an iterative solution, whose length is known too. The solver is the generalised conjugate residual
+method (Eisenstat, Elman and Schultz 1983), `corrections` steps of it, each with one more gradient: J is symmetric for
+the ideal denoiser only, and under this method the image half never moves away from the photo, whatever J is. A fixed
+weight would be too long where latents vary much, and diverge, and too short where they vary little. `scale` / 1e4 is
+the share of the way to the photo that is gone.
 """
 
 from collections.abc import Callable
@@ -36,7 +38,7 @@ class PhotoNormalsParams(BaseModel):
 
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
     scale: float = Field(PAPER_SCALE, ge=0.0, description="Strength of the guidance; the paper's goes to the photo")
-    corrections: int = Field(1, ge=1, description="Gradients a step; more come nearer to the conditional distribution")
+    corrections: int = Field(1, ge=1, description="Gradients a step; with more the image half comes nearer to the photo")
 
 
 def ddpm_sigmas(steps: int) -> Float[Tensor, " level"]:
@@ -57,11 +59,12 @@ def infer_normal_latents(
     images: Float[Tensor, "batch channel height width"],
     noise: Float[Tensor, "batch 1 both height width"],
     params: PhotoNormalsParams,
-    callback: Callable[[int, Tensor], object] | None = None,
+    callback: Callable[[int, Tensor], Tensor | None] | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
     """Latents of the normals that go with the latents of images; `noise` is unit normal.
 
-    `denoise` takes each view as a group of one, and is differentiated, whatever the caller's grad mode.
+    `denoise` takes each view as a group of one, and is differentiated, whatever the caller's grad mode. `callback` is
+    called after each step with its number and the latents of both halves, and may return others to go on with.
     """
     sigmas, channels = ddpm_sigmas(params.steps).tolist(), images.shape[1]
     strength = params.scale / PAPER_SCALE
@@ -71,10 +74,10 @@ def infer_normal_latents(
             x = x.detach().requires_grad_()
             denoised = denoise(x, x.new_full((len(x),), sigma))
             way = _way_to(images, denoised[:, 0, :channels], x, params.corrections)
-        x = x.detach()
-        x = x + (sigma_next - sigma) * (x - denoised.detach() + strength * way) / sigma
-        if callback is not None:
-            callback(step, x)
+        x, denoised = x.detach(), denoised.detach()  # the graph is not to outlive its step
+        x = x + (sigma_next - sigma) * (x - denoised + strength * way) / sigma
+        replaced = callback(step, x) if callback is not None else None
+        x = x if replaced is None else replaced
     return x[:, 0, channels:]
 
 
@@ -84,19 +87,19 @@ def _way_to(
     x: Float[Tensor, "batch 1 both height width"],
     corrections: int,
 ) -> Float[Tensor, "batch 1 both height width"]:
-    """J_x z, as the module says, by steps of conjugate gradients; `found` is a function of `x`. A direction along which
-    the derivative is not positive, as an untrained network's may be, is not followed."""
-    rest = (found - images).detach()
-    tiny = torch.finfo(rest.dtype).tiny
-    direction, way = rest, torch.zeros_like(x)
-    for _ in range(corrections):
-        (along,) = torch.autograd.grad(found, x, direction, retain_graph=True)
-        image_half = along[:, 0, : images.shape[1]]
-        squared, curvature = _dot(rest, rest), _dot(direction, image_half)
-        length = torch.where(curvature > 0, squared / curvature.clamp_min(tiny), 0.0)
-        way = way + length[:, None] * along
-        rest = rest - length * image_half
-        direction = rest + _dot(rest, rest) / squared.clamp_min(tiny) * direction
+    """J_x z, as the module says; `found`, the denoised image half, is a function of `x`, whose graph is used up."""
+    rest, way = (found - images).detach(), torch.zeros_like(x)
+    tiny, channels = torch.finfo(rest.dtype).tiny, images.shape[1]
+    steps: list[Tensor] = []
+    for number in range(corrections):
+        (step,) = torch.autograd.grad(found, x, rest, retain_graph=number < corrections - 1)
+        for earlier in steps:
+            half, other = step[:, 0, :channels], earlier[:, 0, :channels]
+            step = step - (_dot(half, other) / _dot(other, other).clamp_min(tiny))[:, None] * earlier
+        half = step[:, 0, :channels]
+        length = _dot(rest, half) / _dot(half, half).clamp_min(tiny)
+        way, rest = way + length[:, None] * step, rest - length * half
+        steps.append(step)
     return way
 
 

@@ -223,16 +223,19 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         seeds: list[int],
         advance: Advance,
     ) -> Float[Tensor, "given channel height width"]:
-        """Latents of the normals of given views, each a group of its own that knows the identity alone."""
-        nothing = images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
-        groups = [ViewGroup(cameras=cameras[[view]], given=nothing, seed=seed) for view, seed in enumerate(seeds)]
-        conditions = sampler.conditions(groups)
-        denoise = guided_denoiser(self.unet, conditions, sampler.empty_text, guidance_scale=1.0)
-        noise = draw_noise(conditions.clean.shape, seeded_generators(seeds), images.device)
-        sigmas = ddpm_sigmas(params.steps).tolist()
-        return infer_normal_latents(
-            denoise, images, noise, params, lambda step, latents: advance(step, sigmas[step], latents)
-        )
+        """Latents of the normals of given views, each a group of its own that knows the identity alone. One after the other,
+        since what is differentiated takes several times the memory of what is sampled."""
+        sigmas, nothing = ddpm_sigmas(params.steps).tolist(), images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
+
+        def infer(view: int) -> Tensor:
+            conditions = sampler.conditions([ViewGroup(cameras=cameras[[view]], given=nothing, seed=seeds[view])])
+            denoise = guided_denoiser(self.unet, conditions, sampler.empty_text, guidance_scale=1.0)
+            noise = draw_noise(conditions.clean.shape, seeded_generators([seeds[view]]), images.device)
+            return infer_normal_latents(
+                denoise, images[[view]], noise, params, lambda step, latents: advance(step, sigmas[step], latents)
+            )
+
+        return torch.cat([infer(view) for view in range(len(images))])
 
     def _check_parts(self) -> None:
         """Raises ValueError for parts that don't fit each other."""
