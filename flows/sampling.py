@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -15,16 +15,24 @@ from flows.run_folder import Place
 from flows.session import current, joined, worker_count
 from flows.stages import TASK_OPTIONS, submit
 from storage.artifacts import ArtifactStore
-from tasks.embed import EmbedParams
+from tasks.embed import EmbedParams, detector_path
 from tasks.publish import Published
 from tasks.sample_params import SampleViewsParams
 from tasks.train_params import load_training
+
+UNKNOWN_FACE = (
+    "the profile names no detector (embed.pack): the photo is not searched for a face, and whose it is stays unknown "
+    "unless --identity says so"
+)
 
 
 @flow(name="sampling", flow_run_name="sampling {profile.name}", persist_result=False)
 def sampling_flow(profile: Profile, params: SampleViewsParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Sample from the trained model of a profile into `folder`; returns the files."""
     with joined(profile, place) as session:
+        if params.condition == "photo" and params.identity is None and detector_path(profile.embed) is None:
+            get_run_logger().warning(UNKNOWN_FACE)
+            progress().say(UNKNOWN_FACE)
         dataset = find_dataset(session)
         training = require_training(session, dataset)
         return list(submit(sample_task, dataset, training, params, folder).result())

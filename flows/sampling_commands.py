@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.options import RunOptions, run_command
-from storage.errors import ConfigError, environment_errors
+from storage.errors import ConfigError, environment_errors, mistakes
 from storage.files import make_folder
 
 KINDS = "--from-dataset HEAD, --photo FILE, --views FILE, --identity WHOSE, --interpolate A B and --unconditional"
@@ -48,11 +48,17 @@ def sample(
         bool | None, typer.Option("--anchors/--no-anchors", help="Views agree through 7 anchors; else where many.")
     ] = None,
     solver: Annotated[str, typer.Option(help="euler, heun or dpmpp.")] = "euler",
+    sampling_steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 50,
+    guidance: Annotated[
+        float | None, typer.Option(min=0.0, help="Guidance scale; else 3, or 3.5 without a given view.")
+    ] = None,
+    corrections: Annotated[int, typer.Option(min=1, help="Gradients a step where normals are inferred.")] = 1,
+    batch: Annotated[int | None, typer.Option(min=1, help="Groups of views at once; else what fits.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     to: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),
 ) -> None:
     """Views from a trained model: PNGs, normals, cameras, a contact sheet, an animation and a page to turn the head."""
-    from tasks.sample_params import camera_of_photo, parse_cameras
+    from tasks.sample_params import SampleViewsParams, camera_of_photo, parse_cameras
 
     if solver not in ("euler", "heun", "dpmpp"):
         raise ConfigError(f"--solver: expected euler, heun or dpmpp, got {solver!r}")
@@ -72,6 +78,10 @@ def sample(
         "heads": heads,
         "anchored": anchors,
         "solver": {"solver": solver},
+        "sampling_steps": sampling_steps,
+        "guidance_scale": guidance,
+        "photo_normals": {"corrections": corrections},
+        "batch": batch,
         "seed": seed,
     }
     if photo is not None:
@@ -82,6 +92,8 @@ def sample(
     from flows.cli import run_flow
     from flows.run_folder import refuse_file
 
+    with mistakes():
+        SampleViewsParams.model_validate(values).check_files()
     refuse_file(to, "--to")
     with environment_errors(to):
         make_folder(to.absolute())

@@ -1,19 +1,19 @@
 """What is sampled and how, apart from the networks, so that a mistake is told before they are loaded."""
 
-import json
+import math
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from models.diffusion.edm import NoiseSchedule
+from models.diffusion.groups import check_cameras
 from models.diffusion.interpolation import Way
 from models.diffusion.params import SolverParams
 from models.diffusion.photo_normals import PhotoNormalsParams
 from models.geometry.cameras import Cameras, ViewGrid
-from models.geometry.transforms import cameras_of_transforms
 from storage.errors import ConfigError, mistakes
+from tasks.sample_inputs import PosedFiles, read_cameras, read_document, read_identity, read_square
 from tasks.stage import StageParams
 
 Condition = Literal["views", "photo", "posed", "identity", "interpolation", "nothing"]
@@ -42,7 +42,8 @@ class SampleViewsParams(StageParams):
     cameras_file: str | None = Field(None, description="A transforms.json whose cameras take the place of `views`")
     anchored: bool | None = Field(None, description="Views agree through seven anchors; by default where they are many")
     guidance_scale: float | None = Field(None, ge=0.0, description="By default 3, or 3.5 without given views")
-    schedule: NoiseSchedule | None = None
+    sampling_steps: int = Field(50, ge=1, description="Steps of the solver")
+    schedule: NoiseSchedule | None = Field(None, description="Takes the place of the paper's, and of `sampling_steps`")
     solver: SolverParams = SolverParams()
     photo_normals: PhotoNormalsParams = PhotoNormalsParams()
     batch: int | None = Field(None, ge=1, description="Groups of views at once, else what fits; changes no result")
@@ -68,11 +69,30 @@ class SampleViewsParams(StageParams):
         """The cameras to generate for."""
         return self.views.cameras() if self.cameras_file is None else read_cameras(Path(self.cameras_file))
 
+    def check_files(self) -> None:
+        """Read whatever needs neither the model nor a dataset, so that a mistake is told before they are loaded.
+
+        Raises ConfigError for a file that is not what it should be and for a camera inside the head.
+        """
+        with mistakes():
+            check_cameras("cameras", self.cameras())
+        if self.condition == "photo":
+            read_square(Path(self.photo or ""))
+        if self.condition == "posed":
+            posed = PosedFiles.read(Path(self.posed or ""))
+            with mistakes(f"{self.posed}: "):
+                check_cameras("frames", posed.cameras)
+            for picture in [*posed.images, *(posed.normals or [])]:
+                read_square(picture)
+        for identity in (self.identity, *(self.between or ())):
+            if identity is not None and identity.endswith(".npy"):
+                read_identity(Path(identity))
+
 
 def parse_cameras(text: str, grid: ViewGrid) -> dict[str, object]:
-    """`views` or `cameras_file` of "orbit:48", "grid" (the profile's) or the name of a transforms.json.
+    """`views` and `cameras_file` of "orbit:48", "grid" (the profile's) or the name of a transforms.json.
 
-    Raises ConfigError for anything else.
+    `views` is there in any case, since its distance and lens are the photo's, too. Raises ConfigError for other words.
     """
     if text == "grid":
         return {"views": grid.model_dump()}
@@ -81,49 +101,22 @@ def parse_cameras(text: str, grid: ViewGrid) -> dict[str, object]:
         return {"views": {**grid.model_dump(), "azimuths": int(number), "elevations_deg": (0.0,)}}
     if not text.endswith(".json"):
         raise ConfigError(f"--cameras: expected orbit:N with N of 1 to 3600, grid or FILE.json, got {text!r}")
-    read_cameras(Path(text))
-    return {"cameras_file": str(Path(text).absolute())}
-
-
-def read_document(path: Path) -> dict[str, object]:
-    """A JSON file that holds an object; raises ConfigError."""
-    try:
-        document = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a transforms.json, found none that can be read") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: expected JSON, found something else ({error})") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected an object with 'frames', found a {type(document).__name__}")
-    return document
-
-
-def read_cameras(path: Path) -> Cameras:
-    """The cameras of a transforms.json; raises ConfigError."""
-    with mistakes(f"{path}: "):
-        return cameras_of_transforms(read_document(path))
-
-
-def read_identity(path: Path) -> np.ndarray:
-    """512 finite numbers of a .npy file, of unit length; raises ConfigError."""
-    try:
-        identity = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a .npy file with 512 numbers, found none that can be read") from error
-    if identity.shape != (512,) or not np.isfinite(identity).all() or not np.linalg.norm(identity) > 0:
-        raise ConfigError(f"{path}: expected 512 finite numbers, not all zero, found shape {identity.shape}")
-    return np.asarray(identity / np.linalg.norm(identity), np.float32)
+    return {"views": grid.model_dump(), "cameras_file": str(Path(text).absolute())}
 
 
 def camera_of_photo(photo: Path, azimuth_deg: float | None, elevation_deg: float | None) -> tuple[float, float]:
     """Azimuth and elevation of a photo in degrees: as given, else as the label beside an aligned photo says, else 0.
 
-    Raises ConfigError for a label that is no JSON object.
+    Raises ConfigError for a label that is no JSON object, or whose angles are no numbers.
     """
     label = photo.with_suffix(".json")
     camera = read_document(label).get("camera") if label.is_file() else None
     known = camera if isinstance(camera, dict) else {}
-    return (
-        float(known.get("azimuth_deg", 0.0) if azimuth_deg is None else azimuth_deg),
-        float(known.get("elevation_deg", 0.0) if elevation_deg is None else elevation_deg),
-    )
+
+    def angle(name: str, told: float | None) -> float:
+        found = known.get(name, 0.0) if told is None else told
+        if not isinstance(found, int | float) or not math.isfinite(found):
+            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {found!r}")
+        return float(found)
+
+    return angle("azimuth_deg", azimuth_deg), angle("elevation_deg", elevation_deg)

@@ -7,7 +7,6 @@ own, from an identity alone or between two, or from nothing. What is written is 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +17,12 @@ from models.device import best_device
 from models.diffusion.interpolation import interpolate_identities
 from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras, orbit
-from models.geometry.transforms import cameras_of_transforms
 from storage.dataset import HeadDataset
 from storage.errors import ConfigError, DatasetError, environment_errors, mistakes
 from tasks.embed import EmbedParams, photo_identity
+from tasks.sample_inputs import PosedFiles, read_identity, read_on_white, read_square
 from tasks.sample_output import SampledHead, write_heads
-from tasks.sample_params import SampleViewsParams, read_document, read_identity
+from tasks.sample_params import SampleViewsParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +52,7 @@ def run_sampling(
     Raises DatasetError for an unknown head or view, ConfigError for a file that is not what it should be, and
     StorageUnavailable where the folder can't be written.
     """
+    params.check_files()
     model = load_pipeline(pipeline) if isinstance(pipeline, Path) else pipeline
     cameras, source = params.cameras(), _Source(dataset, model.picture_side, embed or EmbedParams())
     wanted = list(wanted_heads(params, source))
@@ -70,6 +70,7 @@ def run_sampling(
                 conditioning=each.conditioning,
                 anchored=params.anchored,
                 guidance_scale=params.guidance_scale,
+                num_inference_steps=params.sampling_steps,
                 schedule=params.schedule,
                 solver=params.solver,
                 normals=params.photo_normals,
@@ -117,7 +118,8 @@ def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
     conditioning = None
     if params.condition == "photo":
         assert params.photo is not None
-        camera = orbit([params.photo_azimuth_deg], [params.photo_elevation_deg])
+        angles = [params.photo_azimuth_deg], [params.photo_elevation_deg]
+        camera = orbit(*angles, radius=params.views.radius, focal=params.views.focal)
         conditioning = PosedViews(cameras=camera, images=source.picture(Path(params.photo))[None])
         if identity is None:
             identity = source.photo_identity(Path(params.photo))
@@ -125,14 +127,6 @@ def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
         assert params.posed is not None
         conditioning = source.posed(Path(params.posed))
     return Wanted(name=params.condition, seed=params.seed, identity=identity, conditioning=conditioning)
-
-
-def _on_white(path: Path) -> Image.Image:
-    try:
-        picture = Image.open(path).convert("RGBA")
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a picture, found none that can be read") from error
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 class _Source:
@@ -151,7 +145,7 @@ class _Source:
     def photo_identity(self, path: Path) -> Float32[np.ndarray, "512"] | None:
         """Of the face in a photo, None where there is nothing to find it by. Raises ConfigError where it has none."""
         with mistakes(f"{path}: "):
-            return photo_identity(np.asarray(_on_white(path)), self._embed)
+            return photo_identity(np.asarray(read_on_white(path)), self._embed)
 
     def views(self, head: str, views: list[int]) -> PosedViews:
         """Some views of a head of the dataset, with their normals."""
@@ -162,31 +156,17 @@ class _Source:
 
     def posed(self, path: Path) -> PosedViews:
         """The frames of a transforms.json, with the pictures that it names."""
-        document = read_document(path)
-        with mistakes(f"{path}: "):
-            cameras = cameras_of_transforms(document)
-        if len(cameras) not in (1, 3):
-            raise ConfigError(f"{path}: expected 1 or 3 frames as conditioning views, got {len(cameras)}")
-        frames: Any = document["frames"]
-        pictures = {
-            key: [self.picture(path.parent / frame[key]) for frame in frames if key in frame]
-            for key in ("file_path", "normals_file_path")
-        }
-        for key, found in pictures.items():
-            if len(found) not in (len(cameras), 0 if key == "normals_file_path" else len(cameras)):
-                raise ConfigError(f"{path}: expected {key} in each frame, found it in {len(found)} of {len(cameras)}")
-        normals = pictures["normals_file_path"]
-        return PosedViews(
-            cameras=cameras, images=np.stack(pictures["file_path"]), normals=np.stack(normals) if normals else None
-        )
+        files = PosedFiles.read(path)
+
+        def pictures(paths: list[Path]) -> np.ndarray:
+            return np.stack([self.picture(each) for each in paths])
+
+        normals = None if files.normals is None else pictures(files.normals)
+        return PosedViews(cameras=files.cameras, images=pictures(files.images), normals=normals)
 
     def picture(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
         """A square picture at the model's side, on white where it is transparent, in [0, 1]."""
-        flat = _on_white(path)
-        if flat.width != flat.height:
-            raise ConfigError(
-                f"{path}: expected a square picture, framed as the dataset's, got {flat.width} x {flat.height}"
-            )
+        flat = read_square(path)
         sized = flat.resize((self._side, self._side), Image.Resampling.LANCZOS) if flat.width != self._side else flat
         return np.asarray(sized, np.float32) / 255
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.diffusion.denoiser import Conditions
 from models.diffusion.edm import NoiseSchedule
-from models.diffusion.groups import ANCHORED_CONDITIONING, Plan
+from models.diffusion.groups import GroupedViews, Plan
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.memory import groups_that_fit
 from models.diffusion.params import SolverParams
@@ -122,42 +122,43 @@ class Seeds:
 
 def generate_plan(
     plan: Plan,
-    cameras: Cameras,
     known: tuple[Cameras | None, Float[Tensor, "given channel height width"]],
     sampler: Callable[[int], GroupSampler],
     seeds: Seeds,
     advance: Advance,
 ) -> Float[Tensor, "target channel height width"]:
-    """Latents of the views of `cameras`, in their order. `known` are the given views' cameras and latents, and
-    `sampler(m)` samples groups with m given views."""
-    given_cameras, given = known
-    before = [] if given_cameras is None else [given_cameras]
+    """Latents of the views that were planned for, in the order asked. `known` are the given views' cameras and latents,
+    and `sampler(m)` samples groups with m given views."""
+    given_cameras, views = known
+    cameras = [] if given_cameras is None else [given_cameras]
+    for stage in (plan.ring, plan.targets):
+        if stage is not None and stage.groups:
+            groups = _view_groups(stage, cameras, views, seeds)
+            made = sampler(len(stage.groups[0].shown))(groups, advance)
+            views, cameras = torch.cat([views, _own(made, stage)]), [*cameras, stage.cameras[: stage.counting]]
+    return views[plan.sources]
 
-    def on_given(targets: Cameras) -> Tensor:
-        groups = [
-            ViewGroup(cameras=concatenate([*before, targets[group]]), given=given, seed=seed)
-            for group, seed in zip(plan.first, seeds(len(plan.first)), strict=True)
-        ]
-        return _in_order(sampler(len(given))(groups, advance), plan.first, len(targets))
 
-    if plan.ring is None:
-        return on_given(cameras)
-    places, views = concatenate([*before, plan.ring]), torch.cat([given, on_given(plan.ring)])
-    groups, own = [], []
-    for group, seed in zip(plan.near, seeds(len(plan.near)), strict=True):
-        shown = [0, *(1 + anchor for anchor in group.anchors)]  # the photo or the front, then its anchors
-        pose = concatenate([places[shown], cameras[group.targets]])
+def _view_groups(
+    stage: GroupedViews, cameras: Sequence[Cameras], views: Float[Tensor, "view channel height width"], seeds: Seeds
+) -> list[ViewGroup]:
+    """The groups of a stage; `cameras` and `views` are what was given or made before."""
+    groups = []
+    for group, seed in zip(stage.groups, seeds(len(stage.groups)), strict=True):
+        shown = [*group.shown]
+        before = [concatenate(cameras)[shown]] if shown else []
+        pose = concatenate([*before, stage.cameras[group.targets]])
         groups.append(ViewGroup(cameras=pose, given=views[shown], seed=seed))
-        own.append(group.targets[: group.counting])
-    return _in_order(sampler(ANCHORED_CONDITIONING)(groups, advance), own, len(cameras))
+    return groups
 
 
-def _in_order(
-    made: Float[Tensor, "group target channel height width"], groups: Sequence[Sequence[int]], count: int
-) -> Float[Tensor, "{count} channel height width"]:
-    """The views by index; each counts where its index comes first."""
-    place: dict[int, tuple[int, int]] = {}
-    for row, group in enumerate(groups):
-        for column, target in enumerate(group):
-            place.setdefault(target, (row, column))
-    return torch.stack([made[place[target]] for target in range(count)])
+def _own(
+    made: Float[Tensor, "group target channel height width"], stage: GroupedViews
+) -> Float[Tensor, "view channel height width"]:
+    """The views that count, by index."""
+    place = {
+        target: (row, column)
+        for row, group in enumerate(stage.groups)
+        for column, target in enumerate(group.targets[: group.counting])
+    }
+    return torch.stack([made[place[target]] for target in range(stage.counting)])

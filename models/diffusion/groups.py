@@ -2,16 +2,19 @@
 
 A long request is anchored: a ring of anchors is generated first, and then each view is conditioned on the first view
 and on the two anchors that it is nearest to, by the angle between the cameras seen from the head's centre. A group's
-targets share these conditions; where too few do, the nearest other targets fill the group up, and what they get there
-is ignored.
+targets share these conditions. No group holds one camera twice, as none does in training: a target at the camera of a
+given view, of an anchor or of another target is that view, and a group that is short is filled up with the nearest
+other targets, then with views that nobody asked for; what these get there is ignored.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.spatial import KDTree
 
-from models.geometry.cameras import Cameras, orbit
+from models.geometry.cameras import Cameras, concatenate, orbit
 
 ALLOWED_CONDITIONING = (0, 1, 3)
 """How many conditioning views the model is trained with."""
@@ -23,10 +26,18 @@ ANCHOR_AZIMUTHS_DEG = (45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 """The paper's seven anchors from the photo on, at elevation 0; without a photo the front is an eighth."""
 
 
-class TargetGroup(NamedTuple):
-    """Targets that are generated together on the same two anchors. The first `counting` are this group's own."""
+GOLDEN_ANGLE_DEG = 180 * (3 - 5**0.5)
+"""Steps of this angle never come back to where they were, and any number of them is spread over the circle."""
 
-    anchors: tuple[int, int]
+SAME_CAMERA = 1e-4
+"""Cameras whose poses and lenses differ by no more are one; far over the rounding of float32."""
+
+
+class TargetGroup(NamedTuple):
+    """Targets that are generated together. `shown` are the views that they are conditioned on, among the given ones and
+    then the ring's; the first `counting` targets are this group's own."""
+
+    shown: tuple[int, ...]
     targets: list[int]
     counting: int
 
@@ -36,15 +47,14 @@ def anchor_cameras(like: Cameras, *, azimuth_deg: float, front: bool) -> Cameras
 
     `front` adds the view at the azimuth itself, as the first.
     """
-    azimuths = azimuth_deg + np.array([*([0.0] if front else []), *ANCHOR_AZIMUTHS_DEG])
-    intrinsics = like.intrinsics[0]
-    ring = orbit(azimuths, np.zeros_like(azimuths), radius=float(np.linalg.norm(like.cam2world[0, :3, 3])))
-    return Cameras(
-        cam2world=ring.cam2world,
-        intrinsics=np.tile(intrinsics, (len(ring), 1, 1)),
-        azimuth_deg=ring.azimuth_deg,
-        elevation_deg=ring.elevation_deg,
-    )
+    return _ring(like, azimuth_deg + np.array([*([0.0] if front else []), *ANCHOR_AZIMUTHS_DEG]))
+
+
+def _ring(like: Cameras, azimuths_deg: Float64[np.ndarray, " view"]) -> Cameras:
+    """Cameras at eye level, with the distance and the lens of the first camera of `like`."""
+    radius = float(np.linalg.norm(like.cam2world[0, :3, 3]))
+    ring = orbit(np.mod(azimuths_deg, 360.0), np.zeros_like(azimuths_deg), radius=radius)
+    return replace(ring, intrinsics=np.tile(like.intrinsics[0], (len(ring), 1, 1)))
 
 
 def angles_between_deg(a: Cameras, b: Cameras) -> Float64[np.ndarray, "a b"]:
@@ -57,54 +67,74 @@ def angles_between_deg(a: Cameras, b: Cameras) -> Float64[np.ndarray, "a b"]:
     return np.asarray(np.degrees(2 * halves))
 
 
-def plan_groups(targets: Cameras, size: int) -> list[list[int]]:
-    """Indices of the targets of each group, `size` of them, neighbours in azimuth together.
+def plan_groups(targets: Cameras, size: int, shown: int = 0) -> list[TargetGroup]:
+    """Groups of `size` targets, neighbours in azimuth together, all on the first `shown` views.
 
-    Every target is in a group; a last group that is short is filled up with targets of the first, whose second
-    results are to be ignored: each index counts where it comes first.
+    Every target counts in one group. Indices beyond the targets' number stand for cameras that are added to fill up.
     """
-    if size < 1 or len(targets) < 1:
-        raise ValueError(f"groups: expected 1 or more targets in groups of 1 or more, got {len(targets)} in {size}")
+    if size < 1:
+        raise ValueError(f"groups: expected 1 or more targets in a group, got {size}")
     order = _in_order(targets)
-    filled = order + [order[i % len(order)] for i in range(-len(order) % size)]
-    return [filled[start : start + size] for start in range(0, len(filled), size)]
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    return [TargetGroup(tuple(range(shown)), own + _fillers(own, order, targets, size), len(own)) for own in parts]
 
 
 def plan_anchored(targets: Cameras, anchors: Cameras, size: int) -> list[TargetGroup]:
-    """Groups of `size` targets that have the same two nearest anchors; each target counts in one group alone."""
-    if size < 1 or len(targets) < 1 or len(anchors) < 2:
-        raise ValueError(
-            f"groups: expected 1 or more targets in groups of 1 or more and 2 or more anchors, got {len(targets)} in "
-            f"{size} and {len(anchors)}"
-        )
+    """Groups of `size` targets that have the same two nearest anchors, on the first view (index 0) and those (from 1
+    on); filled up as by `plan_groups`, with the nearest targets of other groups first."""
+    if size < 1 or len(anchors) < 2:
+        raise ValueError(f"groups: expected groups of 1 or more and 2 or more anchors, got {size} and {len(anchors)}")
     distance = np.round(angles_between_deg(targets, anchors), 3)  # equal angles are a tie, which the order settles
     nearest = [tuple(sorted(pair)) for pair in np.argsort(distance, axis=1, kind="stable")[:, :2].tolist()]
-    order, near = _in_order(targets), angles_between_deg(targets, targets)
-    groups = []
+    order, groups = _in_order(targets), []
     for first, second in sorted(set(nearest)):
         members = [target for target in order if nearest[target] == (first, second)]
         for start in range(0, len(members), size):
             own = members[start : start + size]
-            groups.append(TargetGroup((first, second), own + _fillers(own, order, near, size), len(own)))
+            filled = own + _fillers(own, order, targets, size)
+            groups.append(TargetGroup((0, 1 + first, 1 + second), filled, len(own)))
     return groups
 
 
-def _fillers(own: list[int], order: list[int], near: Float64[np.ndarray, "a b"], size: int) -> list[int]:
-    """The targets nearest to a short group's own, each once, and over again where there are too few."""
-    by_distance = np.round(near[own].min(axis=0), 3)
-    others = sorted((target for target in order if target not in own), key=lambda target: by_distance[target])
-    pool = others or own
-    return [pool[i % len(pool)] for i in range(size - len(own))]
+def _fillers(own: list[int], order: list[int], targets: Cameras, size: int) -> list[int]:
+    """What fills a group of its own targets: those nearest to them, each once, then indices beyond the targets."""
+    if (missing := size - len(own)) == 0:
+        return []
+    distance = np.round(angles_between_deg(targets[own], targets).min(axis=0), 3)
+    others = sorted((target for target in order if target not in own), key=lambda target: distance[target])
+    return [*others, *range(len(targets), len(targets) + missing)][:missing]
 
 
-def _in_order(targets: Cameras) -> list[int]:
-    """Indices by azimuth, then elevation: an order that owes nothing to the one asked."""
-    order: list[int] = np.lexsort((targets.elevation_deg, np.mod(targets.azimuth_deg, 360.0))).tolist()
+def _in_order(cameras: Cameras) -> list[int]:
+    """Indices by azimuth, then elevation, then all that a camera is: an order that owes nothing to the one asked."""
+    azimuth = np.round(np.mod(cameras.azimuth_deg.astype(np.float64), 360.0), 3) % 360
+    order: list[int] = np.lexsort((*_numbers(cameras).T, np.round(cameras.elevation_deg, 3), azimuth)).tolist()
     return order
 
 
+def _numbers(cameras: Cameras) -> Float64[np.ndarray, "view number"]:
+    """All numbers of each camera's pose and lens."""
+    rows = cameras.cam2world.reshape(-1, 16), cameras.intrinsics.reshape(-1, 9)
+    return np.concatenate(rows, axis=1).astype(np.float64)
+
+
+def first_alike(cameras: Cameras) -> list[int]:
+    """The index of the first camera that each one is the same as; its own where there is none before it."""
+    numbers = _numbers(cameras)
+    return [min(alike) for alike in KDTree(numbers).query_ball_point(numbers, SAME_CAMERA)]
+
+
+def _others(cameras: Cameras, like: Cameras, count: int) -> Cameras:
+    """So many cameras at eye level round the head that are none of `cameras`; distance and lens of the first `like`."""
+    turns = np.arange(1, 1 + count + len(cameras)) * GOLDEN_ANGLE_DEG
+    ring = _ring(like, float(like.azimuth_deg[0]) + turns)
+    alike = first_alike(concatenate([cameras, ring]))[len(cameras) :]
+    return ring[[turn for turn, first in enumerate(alike) if first >= len(cameras)][:count]]
+
+
 def check_cameras(name: str, cameras: Cameras, *, nearest: float = 0.87) -> None:
-    """Raises ValueError for a camera inside the head's cube (half its diagonal is 0.87) or one that is not finite."""
+    """Raises ValueError for a camera inside the head's cube (half its diagonal is 0.87), for one whose pose or lens is
+    not finite, and for a focal length that is not over 0."""
     distance = np.linalg.norm(cameras.cam2world[:, :3, 3], axis=-1)
     wrong = np.flatnonzero(~(distance >= nearest) | ~np.isfinite(cameras.cam2world).all(axis=(1, 2)))
     if len(wrong):
@@ -112,28 +142,41 @@ def check_cameras(name: str, cameras: Cameras, *, nearest: float = 0.87) -> None
             f"{name}: expected cameras at a distance of {nearest} or more from the head's centre, "
             f"got {distance[wrong[0]]:.3g} for camera {wrong[0]}"
         )
+    focal = cameras.intrinsics[:, [0, 1], [0, 1]]
+    wrong = np.flatnonzero(~(focal > 0).all(axis=1) | ~np.isfinite(cameras.intrinsics).all(axis=(1, 2)))
+    if len(wrong):
+        raise ValueError(
+            f"{name}: expected finite lens numbers and focal lengths over 0 (of the picture's side), "
+            f"got focal {focal[wrong[0]].tolist()} for camera {wrong[0]}"
+        )
+
+
+class GroupedViews(NamedTuple):
+    """Views to generate and their groups. Cameras from `counting` on fill groups up and are nobody's result."""
+
+    cameras: Cameras
+    counting: int
+    groups: list[TargetGroup]
 
 
 class Plan(NamedTuple):
-    """What is generated in which groups. Without a ring `first` are groups of the targets; with one `first` are groups
-    of the ring's views, and `near` those of the targets."""
+    """What is generated: first the ring, if there is one, then the targets that are not there yet. `sources` tells for
+    each camera that was asked for where its view is among the given views, the ring's and the targets'."""
 
-    ring: Cameras | None
-    first: list[list[int]]
-    near: list[TargetGroup]
-
-    def anchors(self, given: int) -> Cameras:
-        """The anchors, without the front that stands in for a view that is not given."""
-        assert self.ring is not None
-        return self.ring[slice(1 - given, None)]
+    ring: GroupedViews | None
+    targets: GroupedViews
+    sources: list[int]
 
 
 def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bool | None) -> Plan:
     """The groups of a request for a network of so many views; `anchored` None takes anchors where one group can't
     hold the request and the network can be given three views.
 
-    Raises ValueError for a number of given views that it isn't trained with, and for anchors that can't be had.
+    Raises ValueError for no cameras, for a number of given views that the network isn't trained with, and for anchors
+    that can't be had.
     """
+    if len(cameras) < 1:
+        raise ValueError("cameras: expected 1 or more, got none")
     known = 0 if given is None else len(given)
     allowed = [m for m in ALLOWED_CONDITIONING if m < views]
     if known not in allowed:
@@ -144,9 +187,30 @@ def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bo
             f"anchored: expected 0 or 1 conditioning views and a network of 4 or more, got {known} and {views}; "
             "leave it out to let all groups see the given views alone"
         )
-    if not (possible and len(cameras) > views - known if anchored is None else anchored):
-        return Plan(None, plan_groups(cameras, views - known), [])
-    azimuth = 0.0 if given is None else float(given.azimuth_deg[0])
-    ring = anchor_cameras(cameras if given is None else given, azimuth_deg=azimuth, front=given is None)
-    plan = Plan(ring, plan_groups(ring, views - known), [])
-    return plan._replace(near=plan_anchored(cameras, plan.anchors(known), views - ANCHORED_CONDITIONING))
+    places, like = ([], cameras[_in_order(cameras)[:1]]) if given is None else ([given], given)
+
+    def grouped(targets: Cameras, groups: list[TargetGroup]) -> GroupedViews:
+        fillers = max((index - len(targets) + 1 for group in groups for index in group.targets), default=0)
+        others = _others(concatenate([*places, targets]), like, max(fillers, 0))
+        return GroupedViews(concatenate([targets, others]), len(targets), groups)
+
+    ring, missing = None, _missing(cameras, places)
+    if possible and len(missing) > views - known if anchored is None else anchored:
+        azimuth = 0.0 if given is None else float(given.azimuth_deg[0])
+        views_of_ring = anchor_cameras(like, azimuth_deg=azimuth, front=given is None)
+        ring = grouped(views_of_ring, plan_groups(views_of_ring, views - known, known))
+        places, missing = [*places, views_of_ring], _missing(cameras, [*places, views_of_ring])
+    targets = cameras[missing]
+    if ring is None:
+        groups = plan_groups(targets, views - known, known)
+    else:
+        groups = plan_anchored(targets, concatenate(places)[1:], views - ANCHORED_CONDITIONING)
+    alike = first_alike(concatenate([*places, targets, cameras]))
+    return Plan(ring, grouped(targets, groups), alike[len(alike) - len(cameras) :])
+
+
+def _missing(cameras: Cameras, places: list[Cameras]) -> list[int]:
+    """Indices of the cameras that are neither at one of these places nor the same as one before."""
+    before = sum(map(len, places))
+    alike = first_alike(concatenate([*places, cameras]))[before:]
+    return [index for index, first in enumerate(alike) if first == before + index]

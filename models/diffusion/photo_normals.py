@@ -38,7 +38,7 @@ class PhotoNormalsParams(BaseModel):
 
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
     scale: float = Field(PAPER_SCALE, ge=0.0, description="Strength of the guidance; the paper's goes to the photo")
-    corrections: int = Field(1, ge=1, description="Gradients a step; with more the image half comes nearer to the photo")
+    corrections: int = Field(1, ge=1, description="Gradients a step; more bring the image half nearer to the photo")
 
 
 def ddpm_sigmas(steps: int) -> Float[Tensor, " level"]:

@@ -3,8 +3,8 @@
 Given are an identity embedding, or 1 or 3 posed views, with their normals or without (they are inferred then), or both,
 or neither. Targets are generated in groups of the network's P views, of which M are the conditioning ones. Where they
 are more than one group holds, a ring of anchors is generated first, and every view is conditioned on the given view
-(without one: on the front) and its two nearest anchors. Pictures are in [0, 1], normals in the dataset's colours
-(n + 1) / 2 of the world frame.
+(without one: on the front) and its two nearest anchors. A view at the camera of a given one is that one. Pictures are
+in [0, 1], normals in the dataset's colours (n + 1) / 2 of the world frame.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from transformers import CLIPTextModel
 
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup, generate_plan
-from models.diffusion.groups import ANCHORED_CONDITIONING, check_cameras, plan_views
+from models.diffusion.groups import check_cameras, plan_views
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.latents import Autoencoder, decode_pictures, downsampling, encode_pictures, pair_latents
 from models.diffusion.params import SolverParams
@@ -106,6 +106,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         conditioning: PosedViews | None = None,
         anchored: bool | None = None,
         guidance_scale: float | None = None,
+        num_inference_steps: int = 50,
         schedule: NoiseSchedule | None = None,
         solver: SolverParams | None = None,
         normals: PhotoNormalsParams | None = None,
@@ -118,12 +119,14 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         """Generates the views of `cameras`.
 
         `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning views,
-        where sampling also starts from sigma 700 instead of 80. `anchored` False lets no group know of another; by
+        where sampling also starts from sigma 700 instead of 80; a `schedule` replaces these and the number of steps.
+        `anchored` False lets no group know of another; by
         default that is so where one group holds all views, or three views are given. `normals` says how missing
         normals are inferred. `batch_size` groups are generated at once, by default as many as fit into memory, which
         changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `progress(done, steps)`
         counts the steps of all groups. Raises ValueError for other than 0, 1 or 3 conditioning views, pictures of
-        another size than the model's, a camera inside the head and a NaN embedding.
+        another size than the model's or with values outside [0, 1], a camera inside the head or without a lens, and an
+        embedding that is not finite or not of unit length.
         """
         check_cameras("cameras", cameras)
         if batch_size is not None and batch_size < 1:
@@ -139,15 +142,15 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 text=text,
                 empty_text=empty,
                 guidance_scale=(3.0 if known else 3.5) if guidance_scale is None else guidance_scale,
-                schedule=schedule or NoiseSchedule(sigma_max=80.0 if known else 700.0),
+                schedule=schedule or NoiseSchedule(steps=num_inference_steps, sigma_max=80.0 if known else 700.0),
                 solver=solver or SolverParams(),
                 batch_size=batch_size,
             )
 
         normals, seeds = normals or PhotoNormalsParams(), Seeds(generator=generator)
         images, given_normals = self._encode(conditioning)
-        steps = len(plan.first) * sampler(known).schedule.steps
-        steps += len(plan.near) * sampler(ANCHORED_CONDITIONING).schedule.steps
+        stages = [stage.groups for stage in (plan.ring, plan.targets) if stage is not None]
+        steps = sum(sampler(len(group.shown)).schedule.steps for groups in stages for group in groups)
         steps += normals.steps * known if given_normals is None else 0
         with self.progress_bar(total=steps) as bar:
             advance = self._advance(steps, bar, callback_on_step_end, progress)
@@ -155,7 +158,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 assert given_cameras is not None
                 given_normals = self._infer(images, given_cameras, sampler(0), normals, seeds(known), advance)
             clean = pair_latents(images, given_normals)
-            latents = generate_plan(plan, cameras, (given_cameras, clean), sampler, seeds, advance)
+            latents = generate_plan(plan, (given_cameras, clean), sampler, seeds, advance)
         output = self._decode(latents, output_type)
         if conditioning is not None:
             output.given_normals = self._decode(clean, output_type).normals
@@ -223,9 +226,10 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         seeds: list[int],
         advance: Advance,
     ) -> Float[Tensor, "given channel height width"]:
-        """Latents of the normals of given views, each a group of its own that knows the identity alone. One after the other,
-        since what is differentiated takes several times the memory of what is sampled."""
-        sigmas, nothing = ddpm_sigmas(params.steps).tolist(), images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
+        """Latents of the normals of given views, each a group of its own that knows the identity alone; one after the
+        other, since what is differentiated takes several times the memory of what is sampled."""
+        sigmas = ddpm_sigmas(params.steps).tolist()
+        nothing = images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
 
         def infer(view: int) -> Tensor:
             conditions = sampler.conditions([ViewGroup(cameras=cameras[[view]], given=nothing, seed=seeds[view])])
@@ -254,10 +258,12 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         empty = self.conditioner.unconditional(1)
         if identity is None:
             return empty, empty
-        embedding = torch.as_tensor(identity, dtype=self.text_encoder.dtype, device=self._execution_device)
+        embedding = torch.as_tensor(identity, dtype=torch.float32, device=self._execution_device)
         if embedding.shape != (IDENTITY_WIDTH,) or not bool(embedding.isfinite().all()):
             raise ValueError(f"identity: expected {IDENTITY_WIDTH} finite numbers, got {_describe(embedding)}")
-        return self.conditioner(embedding[None]), empty
+        if abs(length := float(embedding.norm()) - 1) > 1e-2:
+            raise ValueError(f"identity: expected a vector of length 1, got one of {length + 1:.3g}; normalise it")
+        return self.conditioner(embedding[None].to(self.text_encoder.dtype)), empty
 
     def _encode(
         self, conditioning: PosedViews | None
@@ -276,10 +282,13 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def _picture_latents(
         self, name: str, pictures: PipelineImageInput, views: int
     ) -> Float[Tensor, "{views} channel height width"]:
-        prepared = self.image_processor.preprocess(pictures).to(self._execution_device)
+        prepared = self.image_processor.preprocess(pictures).to(self._execution_device)  # in [-1, 1]
         expected = (views, 3, self.picture_side, self.picture_side)
         if prepared.shape != expected:
             raise ValueError(f"conditioning {name}: expected shape {expected}, got {tuple(prepared.shape)}")
+        low, high = (float(bound + 1) / 2 for bound in prepared.aminmax())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise ValueError(f"conditioning {name}: expected values in [0, 1], got {low:.3g} to {high:.3g}")
         return encode_pictures(self.vae, prepared)
 
     def _decode(self, latents: Float[Tensor, "view channel height width"], output_type: str) -> SpinMeRoundOutput:

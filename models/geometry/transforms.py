@@ -3,6 +3,7 @@
 There a camera looks along -z with y up (OpenGL's axes) and lens numbers are in pixels; the world is ours, y up.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,8 +48,8 @@ def transforms_json(
 def cameras_of_transforms(document: Mapping[str, Any]) -> Cameras:
     """The cameras of a document, of its frames in their order; lens numbers may stand in a frame or once for all.
 
-    Raises ValueError for a document without frames, without a lens, for a picture that is not square, and for a matrix
-    that does not turn rigidly.
+    Raises ValueError for a document without frames, without a lens, for lens numbers that can't be, for a picture that
+    is not square, and for a matrix that does not turn rigidly.
     """
     frames = document.get("frames")
     if not isinstance(frames, Sequence) or not frames:
@@ -64,7 +65,7 @@ def cameras_of_transforms(document: Mapping[str, Any]) -> Cameras:
     )
 
 
-def _pose(frame: Mapping[str, Any], number: int) -> Float64[np.ndarray, "4 4"]:
+def _pose(frame: Any, number: int) -> Float64[np.ndarray, "4 4"]:
     try:
         matrix = np.asarray(frame["transform_matrix"], np.float64)
     except (KeyError, TypeError, ValueError):
@@ -79,13 +80,25 @@ def _pose(frame: Mapping[str, Any], number: int) -> Float64[np.ndarray, "4 4"]:
 
 
 def _lens(values: Mapping[str, Any], number: int) -> Float64[np.ndarray, "3 3"]:
-    width = values.get("w")
-    focal = values.get("fl_x")
-    if focal is None and width is not None and "camera_angle_x" in values:
-        focal = width / (2 * np.tan(values["camera_angle_x"] / 2))
+    width, focal, angle = (_number(values, name, number) for name in ("w", "fl_x", "camera_angle_x"))
+    if focal is None and width is not None and angle is not None:
+        focal = width / (2 * np.tan(angle / 2))
     if width is None or focal is None:
         raise ValueError(f"frames[{number}]: expected w and fl_x (or camera_angle_x), in the frame or once for all")
-    if values.get("h", width) != width:
-        raise ValueError(f"frames[{number}]: expected a square picture, got w {width} and h {values['h']}")
-    fy, cx, cy = values.get("fl_y", focal), values.get("cx", width / 2), values.get("cy", width / 2)
+    if _number(values, "h", number) not in (None, width):
+        raise ValueError(f"frames[{number}]: expected a square picture, got w {width:g} and h {values['h']}")
+    fy, cx, cy = (_number(values, name, number) for name in ("fl_y", "cx", "cy"))
+    fy, cx, cy = (focal if fy is None else fy), (width / 2 if cx is None else cx), (width / 2 if cy is None else cy)
     return np.asarray(np.array([[focal, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, width]]) / width, np.float64)
+
+
+def _number(values: Mapping[str, Any], name: str, number: int) -> float | None:
+    """A lens number, None where there is none; all but the principal point are more than 0."""
+    found = values.get(name)
+    if found is None:
+        return None
+    whole = isinstance(found, int | float) and math.isfinite(found)
+    if not whole or (name not in ("cx", "cy") and found <= 0):
+        asked = "a number" if name in ("cx", "cy") else "a number over 0"
+        raise ValueError(f"frames[{number}].{name}: expected {asked}, got {found!r}")
+    return float(found)

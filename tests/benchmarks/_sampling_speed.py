@@ -119,7 +119,7 @@ def _work(model: SpinMeRoundPipeline, job: Job) -> Any:
         plan = plan_views(cameras, front, model.unet.config["views"], anchored=None)
         schedule, seeds = NoiseSchedule(steps=steps), Seeds(generator=torch.Generator().manual_seed(1))
         known: tuple[Cameras, Tensor] = (front, photo)
-        return generate_plan(plan, cameras, known, lambda m: sampler(schedule), seeds, lambda *step: None)
+        return generate_plan(plan, known, lambda m: sampler(schedule), seeds, lambda *step: None)
 
     return work
 

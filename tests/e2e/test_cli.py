@@ -1,18 +1,76 @@
 """The command line, in processes of its own: exit status and words."""
 
+import json
 import os
+import re
 import subprocess
 from unittest.mock import patch
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.workers import CallFailed, WorkerDied
+from models.geometry.cameras import ViewGrid
 from models.geometry.normals_pytorch3d import pytorch3d_problem
+from models.geometry.transforms import transforms_json
 from storage.dataset import assemble
 from tests.e2e.runs import summary
 from tests.storage.heads import flip_bit, write_heads
+
+
+def posed(folder, views, radius=2.7):
+    """A transforms.json of grey pictures, so many at this distance."""
+    cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,), radius=max(radius, 1.0)).cameras()
+    document = transforms_json(cameras, 16, ["grey.png"] * views)
+    for frame in document["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= min(radius, 1.0)
+    Image.new("RGB", (16, 16), "grey").save(folder / "grey.png")
+    (folder / "posed.json").write_text(json.dumps(document))
+
+
+WRONG_FILES = {
+    "two views": (lambda folder: posed(folder, 2), ["--views", "posed.json"], "expected 1 or 3 frames .* got 2"),
+    "four views": (lambda folder: posed(folder, 4), ["--views", "posed.json"], "expected 1 or 3 frames .* got 4"),
+    "a picture that is not square": (
+        lambda folder: Image.new("RGB", (20, 30)).save(folder / "tall.png"),
+        ["--photo", "tall.png"],
+        "tall.png: expected a square picture, framed as the dataset's, got 20 x 30",
+    ),
+    "a target in the head": (
+        lambda folder: posed(folder, 3, radius=0.3),
+        ["--unconditional", "--cameras", "posed.json"],
+        "cameras: expected cameras at a distance of 0.87 or more from the head's centre, got 0.3 for camera 0",
+    ),
+    "a given view in the head": (
+        lambda folder: posed(folder, 3, radius=0.3),
+        ["--views", "posed.json"],
+        "posed.json: frames: expected cameras at a distance of 0.87 or more",
+    ),
+    "a NaN identity": (
+        lambda folder: np.save(folder / "me.npy", np.full(512, np.nan)),
+        ["--identity", "me.npy"],
+        "me.npy: expected 512 finite numbers, not all zero",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FILES)
+def test_wrong_files_are_told_before_anything_is_loaded(wrong, environment, tmp_path, monkeypatch):
+    """`spinmeround sample` names the file, what is allowed and what was found, and makes nothing; there is not even a
+    trained model."""
+    make, arguments, message = WRONG_FILES[wrong]
+    make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    with patch.dict(os.environ, environment):
+        result = CliRunner().invoke(app, ["sample", *arguments])
+    assert result.exit_code == 2, result.output
+    assert re.search(message, result.stderr), result.stderr
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.diffusion.groups import (
+    Plan,
     anchor_cameras,
     angles_between_deg,
     check_cameras,
+    first_alike,
     plan_anchored,
     plan_groups,
     plan_views,
@@ -21,20 +23,78 @@ def with_radii(*radii: float) -> Cameras:
 
 @given(count=st.integers(1, 60), size=st.integers(1, 8), seed=st.integers(0, 9))
 def test_groups_cover_all_targets_whatever_their_order(count: int, size: int, seed: int) -> None:
-    """Every target is in a group, all groups are full, and another order of the same cameras makes the same groups."""
+    """Every target counts in one group, all groups are full of different views, and another order of the same cameras
+    makes the same groups."""
     cameras = ViewGrid().cameras()[:count]
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_groups(cameras, size), plan_groups(cameras[order], size)
-    assert {target for group in groups for target in group} == set(range(count))
-    assert all(len(group) == size for group in groups)
-    assert [[int(order[i]) for i in group] for group in shuffled] == groups
+    assert sorted(target for group in groups for target in group.targets[: group.counting]) == list(range(count))
+    assert all(len(set(group.targets)) == size for group in groups)
+    renamed = [*order.tolist(), *range(count, count + size)]  # cameras that fill up are the same in any order
+    assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
+
+
+def cameras_of_groups(plan: Plan, given: Cameras | None) -> list[Cameras]:
+    """All cameras of each group, those that it is shown first."""
+    before, found = [] if given is None else [given], []
+    for stage in (plan.ring, plan.targets):
+        if stage is not None:
+            for group in stage.groups:
+                shown = [concatenate(before)[[*group.shown]]] if group.shown else []
+                found.append(concatenate([*shown, stage.cameras[group.targets]]))
+            before.append(stage.cameras[: stage.counting])
+    return found
+
+
+@given(
+    azimuths=st.integers(1, 30),
+    twice=st.lists(st.integers(0, 29), max_size=3),
+    views=st.integers(2, 12),
+    photos=st.sampled_from([0, 1, 3]),
+    anchored=st.sampled_from([None, False, True]),
+    seed=st.integers(0, 9),
+)
+def test_no_group_holds_one_camera_twice(
+    azimuths: int, twice: list[int], views: int, photos: int, anchored: bool | None, seed: int
+) -> None:
+    """Nor a given view's or an anchor's among its targets, whatever is asked in which order; groups are as large as the
+    network's, and each camera that was asked for gets the view of that very camera."""
+    cameras = ViewGrid(azimuths=azimuths, elevations_deg=(0.0,)).cameras()
+    cameras = cameras[[*range(azimuths), *(view % azimuths for view in twice)]]
+    photo = ViewGrid(azimuths=4, elevations_deg=(0.0,)).cameras()[:photos] if photos else None
+    assume(photos < views and (not anchored or photos < 3 < views))
+    plan = plan_views(cameras, photo, views, anchored)
+    groups = cameras_of_groups(plan, photo)
+    for group in groups:
+        assert len(group) == views
+        assert first_alike(group) == list(range(views))
+    stages = [stage.cameras[: stage.counting] for stage in (plan.ring, plan.targets) if stage is not None]
+    made = concatenate([*([] if photo is None else [photo]), *stages])[plan.sources]
+    np.testing.assert_allclose(made.cam2world, cameras.cam2world, atol=1e-4)
+    order = np.random.default_rng(seed).permutation(len(cameras))
+    shuffled = cameras_of_groups(plan_views(cameras[order], photo, views, anchored), photo)
+    for group, again in zip(groups, shuffled, strict=True):
+        np.testing.assert_array_equal(group.cam2world, again.cam2world)
+
+
+def test_cameras_at_one_angle_are_grouped_whatever_their_order() -> None:
+    """Three distances and lenses at each angle: the order asked decides neither the groups nor the anchors' ring."""
+    lenses = [(2.7, 4.0), (3.0, 4.2647), (2.7, 4.2647)]
+    each = [orbit([a] * 3, [0.0] * 3, radius=radius, focal=focal) for radius, focal in lenses for a in (0.0, 90.0)]
+    cameras = concatenate(each)
+    for anchored in (False, True):
+        groups = cameras_of_groups(plan_views(cameras, None, 8, anchored), None)
+        backwards = cameras_of_groups(plan_views(cameras[::-1], None, 8, anchored), None)
+        for one, other in zip(groups, backwards, strict=True):
+            np.testing.assert_array_equal(one.cam2world, other.cam2world)
+            np.testing.assert_array_equal(one.intrinsics, other.intrinsics)
 
 
 def test_neighbours_are_together() -> None:
     """A ring of 12 views in groups of 4 is cut into arcs of neighbours, and -30 degrees is next to 300."""
     azimuths = [-30.0, 0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
     groups = plan_groups(orbit(azimuths, [0.0] * 12), 4)
-    assert groups == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 0]]
+    assert [group.targets for group in groups] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 0]]
 
 
 def slow_angle(a: Cameras, b: Cameras) -> float:
@@ -59,11 +119,11 @@ def test_the_nearest_anchors_are_nearest_by_true_angle() -> None:
     300 degrees is next to 315 and 270."""
     anchors = anchor_cameras(orbit([0.0], [0.0]), azimuth_deg=0.0, front=False)
     targets = orbit([60.0, 100.0, 300.0, 5.0], [0.0, 80.0, 10.0, 0.0])
-    found = {group.targets[0]: set(group.anchors) for group in plan_anchored(targets, anchors, 1)}
+    found = {group.targets[0]: set(group.shown[1:]) for group in plan_anchored(targets, anchors, 1)}
     for target in range(len(targets)):
         by_angle = sorted(range(7), key=lambda anchor: slow_angle(targets[[target]], anchors[[anchor]]))
-        assert found[target] == set(by_angle[:2])
-    assert found[2] == {5, 6}
+        assert found[target] == {1 + anchor for anchor in by_angle[:2]}
+    assert found[2] == {6, 7}
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 5), seed=st.integers(0, 9))
@@ -74,26 +134,31 @@ def test_anchored_groups_cover_all_targets_whatever_their_order(count: int, size
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_anchored(cameras, anchors, size), plan_anchored(cameras[order], anchors, size)
     assert sorted(target for group in groups for target in group.targets[: group.counting]) == list(range(count))
-    assert all(len(group.targets) == size for group in groups)
-    assert [[int(order[i]) for i in group.targets] for group in shuffled] == [group.targets for group in groups]
+    assert all(len(set(group.targets)) == size for group in groups)
+    renamed = [*order.tolist(), *range(count, count + size)]
+    assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
 
 
 def test_the_ring_starts_at_the_photo() -> None:
     """A photo from 20 degrees has its anchors at 65, 110, ...; without one the front is generated with them. They have
     the photo's distance and lens."""
     photo = orbit([20.0], [10.0], radius=3.0, focal=3.5)
-    ring = plan_views(ViewGrid(azimuths=48).cameras(), photo, 8, True).ring
+    plan = plan_views(ViewGrid(azimuths=48).cameras(), photo, 8, True)
+    assert plan.ring.counting == 7
+    ring = plan.ring.cameras
     np.testing.assert_allclose(ring.azimuth_deg, 20 + 45 * np.arange(1, 8))
     np.testing.assert_allclose(np.linalg.norm(ring.cam2world[:, :3, 3], axis=1), 3.0, rtol=1e-6)
     assert ring.intrinsics[3, 0, 0] == np.float32(3.5)
     plan = plan_views(ViewGrid(azimuths=48).cameras(), None, 8, True)
-    np.testing.assert_allclose(plan.ring.azimuth_deg, 45 * np.arange(8))
-    np.testing.assert_allclose(plan.anchors(0).azimuth_deg, 45 * np.arange(1, 8))
+    np.testing.assert_allclose(plan.ring.cameras.azimuth_deg, 45 * np.arange(8))
+    assert all(group.shown[0] == 0 for group in plan.targets.groups)  # the front
 
 
 def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
-    """7 views of one photo are one group; 8 are anchored; three photos, or a network of 3 views, never are."""
+    """7 views of one photo are one group; 8 are anchored, unless one is the photo's own; three photos, or a network of
+    3 views, never are."""
     photo, grid = orbit([0.0], [0.0]), ViewGrid(azimuths=8, elevations_deg=(10.0,)).cameras()
+    assert plan_views(concatenate([grid[:7], photo]), photo, 8, None).ring is None
     assert plan_views(grid[:7], photo, 8, None).ring is None
     assert plan_views(grid, photo, 8, None).ring is not None
     assert plan_views(grid, photo, 8, False).ring is None
@@ -104,12 +169,17 @@ def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
 
 
 def test_nonsense_is_refused() -> None:
-    """No targets, groups of none, a camera inside the head's cube and one with a NaN."""
+    """No targets, groups of none, a camera inside the head's cube, one with a NaN and lenses that can't be."""
     with pytest.raises(ValueError, match="groups: expected 1 or more targets"):
         plan_groups(orbit([0.0], [0.0]), 0)
+    with pytest.raises(ValueError, match="cameras: expected 1 or more, got none"):
+        plan_views(orbit([], []), None, 8, None)
     with pytest.raises(
         ValueError, match=r"cameras: expected cameras at a distance of 0.87 or more .* got 0.5 for camera 1"
     ):
         check_cameras("cameras", with_radii(2.7, 0.5))
     with pytest.raises(ValueError, match="got nan for camera 0"):
         check_cameras("cameras", orbit([float("nan")], [0.0]))
+    for focal in (float("nan"), 0.0, -4.0, float("inf")):
+        with pytest.raises(ValueError, match=r"cameras: expected finite lens numbers and .* for camera 0"):
+            check_cameras("cameras", orbit([0.0], [0.0], focal=focal))

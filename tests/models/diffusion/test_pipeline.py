@@ -9,6 +9,7 @@ from PIL import Image
 
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.generation import GroupSampler, ViewGroup
+from models.diffusion.latents import encode_pictures
 from models.diffusion.params import SolverParams
 from models.diffusion.photo_normals import PhotoNormalsParams
 from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
@@ -30,9 +31,9 @@ def grid(views: Sequence[int]) -> Cameras:
     return ViewGrid(azimuths=10).cameras()[list(views)]
 
 
-def given(views: Sequence[int] = (0,), side: int = 8, height: int | None = None) -> PosedViews:
+def given(views: Sequence[int] = (0,), side: int = 8, height: int | None = None, scale: float = 1.0) -> PosedViews:
     random = np.random.default_rng(0)
-    pictures = random.random((2, len(views), height or side, side, 3), dtype=np.float32)
+    pictures = scale * random.random((2, len(views), height or side, side, 3), dtype=np.float32)
     return PosedViews(cameras=grid(views), images=pictures[0], normals=pictures[1])
 
 
@@ -165,6 +166,21 @@ def test_given_normals_come_back(pipeline: SpinMeRoundPipeline) -> None:
     assert sample(pipeline, conditioning=None).given_normals is None
 
 
+def test_a_view_at_a_given_camera_is_that_view(pipeline: SpinMeRoundPipeline) -> None:
+    """The photo's own camera gets the photo, camera for camera, and one that is asked for twice the same view twice."""
+    photo = given()
+    out = sample(pipeline, (3, 0, 5, 3), output_type="latent")
+    alone = sample(pipeline, (0,), output_type="latent")
+    torch.testing.assert_close(out.images[1], alone.images[0])
+    assert torch.equal(out.images[0], out.images[3])
+    assert not torch.equal(out.images[0], out.images[2])
+    pictures, normals = (sample(pipeline, (0,)), sample(pipeline, (0,)).normals)
+    np.testing.assert_allclose(normals, pictures.given_normals, atol=1e-5)
+    with torch.no_grad():
+        bytes_ = torch.from_numpy(photo.images).permute(0, 3, 1, 2) * 2 - 1
+        torch.testing.assert_close(alone.images, encode_pictures(pipeline.vae, bytes_))
+
+
 @pytest.mark.parametrize("views", [48, 88])
 def test_any_number_of_views(pipeline: SpinMeRoundPipeline, views: int) -> None:
     """48 and 88 views from one, each in the group of its two nearest anchors, in any order of asking."""
@@ -263,9 +279,22 @@ def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None
         ({"conditioning": given(side=16)}, r"conditioning images: expected shape \(1, 3, 8, 8\), got \(1, 3, 16, 16\)"),
         ({"conditioning": given(height=4)}, r"conditioning images: expected shape .* got \(1, 3, 4, 8\)"),
         ({"identity": np.full(512, np.nan, np.float32)}, "identity: expected 512 finite numbers, .* 512 not finite"),
+        ({"identity": 2 * IDENTITY}, "identity: expected a vector of length 1, got one of 2; normalise it"),
+        ({"conditioning": given(scale=255)}, r"conditioning images: expected values in \[0, 1\], got .* to 25"),
+        ({"conditioning": given(scale=np.nan)}, r"conditioning images: expected values in \[0, 1\], got nan to nan"),
         ({"batch_size": 0}, "batch_size: expected 1 or more, got 0"),
     ],
-    ids=["two views", "four views", "another size", "not square", "NaN identity", "empty batches"],
+    ids=[
+        "two views",
+        "four views",
+        "another size",
+        "not square",
+        "NaN identity",
+        "long identity",
+        "bytes",
+        "NaN picture",
+        "empty batches",
+    ],
 )
 def test_wrong_input_is_refused(pipeline: SpinMeRoundPipeline, changes: dict[str, Any], message: str) -> None:
     """The error names the argument, what is allowed and what was given."""

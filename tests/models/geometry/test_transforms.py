@@ -54,8 +54,25 @@ def test_a_lens_may_stand_once_for_all_or_as_an_angle() -> None:
         (lambda d: d["frames"][0].update(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "scales or mirrors"),
         (lambda d: d["frames"][2].update(h=32), r"frames\[2\]: expected a square picture, got w 64 and h 32"),
         (lambda d: d["frames"][0].pop("fl_x"), r"frames\[0\]: expected w and fl_x"),
+        (lambda d: d["frames"][0].update(fl_x=0), r"frames\[0\].fl_x: expected a number over 0, got 0"),
+        (lambda d: d["frames"][0].update(fl_y=-3.0), r"frames\[0\].fl_y: expected a number over 0, got -3.0"),
+        (lambda d: d["frames"][1].update(w="wide"), r"frames\[1\].w: expected a number over 0, got 'wide'"),
+        (lambda d: d["frames"][1].update(cx=float("nan")), r"frames\[1\].cx: expected a number, got nan"),
+        (lambda d: d.update(frames=["a"]), r"frames\[0\].transform_matrix: expected 4 rows"),
     ],
-    ids=["no frames", "no matrix", "scaled", "mirrored", "not square", "no lens"],
+    ids=[
+        "no frames",
+        "no matrix",
+        "scaled",
+        "mirrored",
+        "not square",
+        "no lens",
+        "no focal length",
+        "negative",
+        "text",
+        "NaN",
+        "no frame",
+    ],
 )
 def test_what_is_no_camera_is_refused(spoil, message: str) -> None:
     """The error names the frame and the field."""

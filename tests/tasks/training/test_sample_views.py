@@ -12,12 +12,13 @@ from PIL import Image
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.photo_normals import PhotoNormalsParams
 from models.geometry.cameras import ViewGrid
-from models.geometry.transforms import cameras_of_transforms
+from models.geometry.transforms import cameras_of_transforms, transforms_json
 from models.identity.detection import DetectionParams
 from storage.dataset import HeadDataset
 from storage.errors import ConfigError, DatasetError
 from tasks.embed import EmbedParams, photo_identity
-from tasks.sample_params import camera_of_photo, parse_cameras, read_identity
+from tasks.sample_inputs import read_identity
+from tasks.sample_params import camera_of_photo, parse_cameras
 from tasks.sample_views import SampleViewsParams, run_sampling
 from tests.tasks.packs import write_pack
 
@@ -98,6 +99,25 @@ def test_a_photo_of_ones_own(dataset: Path, pipeline: Path, tmp_path: Path) -> N
     assert Image.open(tmp_path / "out" / "given-normals-00.png").size == (16, 16)
 
 
+def test_a_photos_camera_is_the_profiles(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
+    """It has the distance and the lens of the profile's views, also where the cameras to generate come from a file: so
+    the photo is the view at its own angle."""
+    rgb = HeadDataset.open(dataset).read_views(0, [2], ("rgb",))["rgb"][0]
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    grid = ViewGrid(azimuths=3, elevations_deg=(0.0,), radius=3.3, focal=5.0)
+    document = transforms_json(grid.cameras(), 16, ["a.png"] * 3)
+    (tmp_path / "cameras.json").write_text(json.dumps(document))
+    for cameras in ("orbit:3", str(tmp_path / "cameras.json")):
+        photo = {"condition": "photo", "photo": str(tmp_path / "photo.png"), "photo_azimuth_deg": 120.0}
+        run_sampling(pipeline, None, params(**photo, **parse_cameras(cameras, grid)), tmp_path / "out")
+        normals = [
+            (tmp_path / "out" / name).read_bytes()
+            for name in ("given-normals-00.png", "normals-01.png", "normals-02.png")
+        ]
+        assert normals[0] == normals[1]
+        assert normals[0] != normals[2]
+
+
 def test_a_photo_s_identity_is_found_by_the_pack(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
     """Where the profile names a pack the largest face is embedded, as if that identity were given; without a face the
     error says so, and --identity needs none."""
@@ -113,7 +133,7 @@ def test_a_photo_s_identity_is_found_by_the_pack(dataset: Path, pipeline: Path, 
     known = photo.model_copy(update={"identity": str(tmp_path / "found.npy")})
     for name, wanted, how in (("found", photo, embed), ("given", known, embed), ("unknown", photo, None)):
         run_sampling(pipeline, dataset, wanted, tmp_path / name, embed=how)
-    pictures = [np.asarray(Image.open(tmp_path / name / "view-00.png")) for name in ("found", "given", "unknown")]
+    pictures = [np.asarray(Image.open(tmp_path / name / "view-01.png")) for name in ("found", "given", "unknown")]
     np.testing.assert_array_equal(pictures[0], pictures[1])
     assert (pictures[0] != pictures[2]).any()
     blind = embed.model_copy(update={"detection": DetectionParams(threshold=0.999999)})
@@ -183,7 +203,7 @@ def test_cameras_are_asked_for_in_words(dataset: Path, pipeline: Path, tmp_path:
         with pytest.raises(ConfigError, match=r"--cameras: expected orbit:N with N of 1 to 3600, grid or FILE\.json"):
             parse_cameras(wrong, grid)
     with pytest.raises(ConfigError, match=r"missing\.json: expected a transforms\.json, found none"):
-        parse_cameras("missing.json", grid)
+        SampleViewsParams(condition="nothing", **parse_cameras("missing.json", grid)).check_files()
 
 
 def test_a_labelled_photos_camera(tmp_path: Path) -> None:
