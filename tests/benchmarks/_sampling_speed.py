@@ -23,11 +23,14 @@ from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
 from models.geometry.cameras import Cameras, ViewGrid, orbit
 
 GUIDANCE = 3.0
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+WORDS = ("batched", "compiled", "channels-last", *HALVES)
+"""What a way may be made of; `batched` is the default, which any other word changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is timed: `ways` are words of plain, compiled, bfloat16, float16, channels-last."""
+    """What is timed: `ways` are some of WORDS, or "plain"."""
 
     model: Path
     ways: tuple[str, ...]
@@ -67,7 +70,7 @@ class PlainSampler(GroupSampler):
 def measure(job: Job) -> dict[str, Any]:
     """Best seconds a view of the repeats, peak memory beyond the loaded model, and the latents for comparison."""
     torch.set_num_threads(job.threads)
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(job.ways[0], torch.float32)
+    dtype = next((HALVES[word] for word in job.ways if word in HALVES), torch.float32)
     model = SpinMeRoundPipeline.from_pretrained(job.model, dtype=dtype, local_files_only=True).to(job.device)
     model.set_progress_bar_config(disable=True)
     if "channels-last" in job.ways:

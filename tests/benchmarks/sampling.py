@@ -32,7 +32,7 @@ from tasks.generators import generator_of
 from tasks.sample_views import load_pipeline
 from tasks.train_networks import build_networks
 from tasks.train_params import TextEncoderParams
-from tests.benchmarks._sampling_speed import Job, largest_difference, measure
+from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 
 PARTS = ("speed", "steps", "normals", "consistency")
 Rows = list[dict[str, Any]]
@@ -62,11 +62,13 @@ def main(
         raise ConfigError(f"--part: expected some of {', '.join(PARTS)}, got {unknown[0]!r}")
     if (model is None or dataset is None) and asked != ["speed"]:
         raise ConfigError("--model, --dataset: expected both for all parts but speed")
+    ways = [tuple(each.split("+")) for each in way or ["batched", "bfloat16+batched", "compiled+batched"]]
+    if unknown := [word for words in ways for word in words if word not in WORDS]:
+        raise ConfigError(f"--way: expected some of {', '.join(WORDS)} with + between, got {unknown[0]!r}")
     tables: dict[str, Rows] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = model or random_model(size, Path(scratch))
         if "speed" in asked:
-            ways = [tuple(each.split("+")) for each in way or ["batched", "bfloat16+batched", "compiled+batched"]]
             shape = {"views": views, "steps": steps, "repeats": repeats, "threads": threads, "device": device}
             tables[f"{views} views x {steps} steps on {device}"] = speed(folder, ways, **shape)
         if asked == ["speed"]:

@@ -22,10 +22,14 @@ def test_demo_is_what_the_readme_promises():
 
 
 def test_panohead_has_the_papers_numbers():
-    """10,000 seeds at 512 px, and the paper's three stages of training."""
+    """10,000 seeds at 512 px, and the paper's three stages of training, with single views in the last, too."""
     profile = load_profile("panohead")
     assert (profile.plan.heads, profile.render.resolution, profile.views.views) == (10_000, 512, 125)
-    assert [grouping.steps for grouping in profile.train.groupings] == [31_000, 600_000, 1_000_000]
+    adapt, single, multi = profile.train.groupings
+    assert (adapt.steps, single.steps) == (31_000, 600_000)
+    pairs = list(zip(multi.conditioning, multi.targets, strict=True))
+    assert pairs == [(0, 1), (0, 8), (1, 7), (3, 5)]
+    assert multi.steps * 3 / 4 == pytest.approx(1_000_000, rel=1e-3)  # on groups of eight
 
 
 def test_overrides_have_tomls_types(tmp_path):

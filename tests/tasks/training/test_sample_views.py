@@ -243,6 +243,8 @@ def test_the_benchmark_measures_every_part(dataset: Path, pipeline: Path) -> Non
     assert between["true pictures"] == max(between.values())
     with pytest.raises(ConfigError, match="--part: expected some of speed, steps, normals, consistency, got 'colour'"):
         main(model=pipeline, dataset=dataset, part=["colour"])
+    with pytest.raises(ConfigError, match=r"--way: expected some of batched, compiled, .* got 'quick'"):
+        main(way=["bfloat16+quick"])
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
