@@ -39,6 +39,7 @@ class PhotoNormalsParams(BaseModel):
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
     scale: float = Field(PAPER_SCALE, ge=0.0, description="Strength of the guidance; the paper's goes to the photo")
     corrections: int = Field(1, ge=1, description="Gradients a step; more bring the image half nearer to the photo")
+    draws: int = Field(1, ge=1, description="Samples whose mean is taken, the estimate of least squared error")
 
 
 def ddpm_sigmas(steps: int) -> Float[Tensor, " level"]:

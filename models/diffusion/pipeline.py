@@ -151,7 +151,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         images, given_normals = self._encode(conditioning)
         stages = [stage.groups for stage in (plan.ring, plan.targets) if stage is not None]
         steps = sum(sampler(len(group.shown)).schedule.steps for groups in stages for group in groups)
-        steps += normals.steps * known if given_normals is None else 0
+        steps += normals.steps * normals.draws * known if given_normals is None else 0
         with self.progress_bar(total=steps) as bar:
             advance = self._advance(steps, bar, callback_on_step_end, progress)
             if given_normals is None:
@@ -187,7 +187,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             solver=SolverParams(),
         )
         images, _ = self._encode(replace(views, normals=None))
-        steps = normals.steps * len(images)
+        steps = normals.steps * normals.draws * len(images)
         with self.progress_bar(total=steps) as bar:
             advance = self._advance(steps, bar, None, None)
             seeds = Seeds(generator=generator)(len(images))
@@ -234,10 +234,15 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         def infer(view: int) -> Tensor:
             conditions = sampler.conditions([ViewGroup(cameras=cameras[[view]], given=nothing, seed=seeds[view])])
             denoise = guided_denoiser(self.unet, conditions, sampler.empty_text, guidance_scale=1.0)
-            noise = draw_noise(conditions.clean.shape, seeded_generators([seeds[view]]), images.device)
-            return infer_normal_latents(
-                denoise, images[[view]], noise, params, lambda step, latents: advance(step, sigmas[step], latents)
-            )
+            generators = seeded_generators([seeds[view]])
+            noises = [draw_noise(conditions.clean.shape, generators, images.device) for _ in range(params.draws)]
+            draws = [
+                infer_normal_latents(
+                    denoise, images[[view]], noise, params, lambda step, latents: advance(step, sigmas[step], latents)
+                )
+                for noise in noises
+            ]
+            return torch.stack(draws).mean(dim=0)
 
         return torch.cat([infer(view) for view in range(len(images))])
 

@@ -159,6 +159,32 @@ def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, 
     assert not np.allclose(other.images, out.images, atol=1e-5)
 
 
+def test_the_mean_of_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
+    """The first draw is what one draw gives, all draws differ, and progress counts every step of each."""
+    photo = PosedViews(cameras=grid([0]), images=given().images)
+
+    def found(draws: int) -> torch.Tensor:
+        return pipeline.infer_normals(
+            photo,
+            identity=IDENTITY,
+            normals=PhotoNormalsParams(steps=3, draws=draws),
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+        )
+
+    one, two, three = (found(draws) for draws in (1, 2, 3))
+    second, third = 2 * two - one, 3 * three - 2 * two
+    apart = [(a - b).square().mean() for a, b in ((one, second), (second, third), (one, third))]
+    assert min(apart) > 0.1 * one.var()
+    counted: dict[int, list[tuple[int, int]]] = {1: [], 2: []}
+    for draws, steps in counted.items():
+        normals = PhotoNormalsParams(steps=3, draws=draws)
+        sample(pipeline, conditioning=photo, normals=normals, progress=lambda *step, steps=steps: steps.append(step))
+    (one_done, one_total), (two_done, two_total) = counted[1][-1], counted[2][-1]
+    assert (one_done, two_done) == (one_total, two_total)
+    assert two_total == one_total + 3
+
+
 def test_given_normals_come_back(pipeline: SpinMeRoundPipeline) -> None:
     """Those that are given are told as the autoencoder holds them; without conditioning views there are none."""
     out = sample(pipeline)
