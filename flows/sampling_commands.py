@@ -53,7 +53,7 @@ def sample(
         float | None, typer.Option(min=0.0, help="Guidance scale; else 3, or 3.5 without a given view.")
     ] = None,
     corrections: Annotated[int, typer.Option(min=1, help="Gradients a step where normals are inferred.")] = 1,
-    draws: Annotated[int, typer.Option(min=1, help="Samples of inferred normals whose mean is taken.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Samples of inferred normals; the better half's mean counts.")] = 1,
     batch: Annotated[int | None, typer.Option(min=1, help="Groups of views at once; else what fits.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     to: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),

@@ -16,8 +16,9 @@ weight would be too long where latents vary much, and diverge, and too short whe
 the share of the way to the photo that is gone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class PhotoNormalsParams(BaseModel):
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
     scale: float = Field(PAPER_SCALE, ge=0.0, description="Strength of the guidance; the paper's goes to the photo")
     corrections: int = Field(1, ge=1, description="Gradients a step; more bring the image half nearer to the photo")
-    draws: int = Field(1, ge=1, description="Samples whose mean is taken, the estimate of least squared error")
+    draws: int = Field(1, ge=1, description="Samples; the mean is taken of the half of them that fits the photo best")
 
 
 def ddpm_sigmas(steps: int) -> Float[Tensor, " level"]:
@@ -55,13 +56,28 @@ def stable_diffusion_alphas() -> Float[Tensor, "1000"]:
     return alphas.double()
 
 
+class NormalLatents(NamedTuple):
+    """Latents of normals, and how far the denoised image half was from the photo: its mean square over all steps. A
+    sample that took the head for turned another way never explains the photo well."""
+
+    latents: Float[Tensor, "batch channel height width"]
+    misfit: Float[Tensor, " batch"]
+
+
+def mean_of_best(draws: Sequence[NormalLatents]) -> Float[Tensor, "batch channel height width"]:
+    """The mean of the half of the draws, rounded up, that misfit least; for each of the batch its own half."""
+    latents = torch.stack([draw.latents for draw in draws])
+    best = torch.stack([draw.misfit for draw in draws]).argsort(dim=0)[: (len(draws) + 1) // 2]  # draw batch
+    return torch.take_along_dim(latents, best[..., None, None, None], dim=0).mean(dim=0)
+
+
 def infer_normal_latents(
     denoise: Denoise,
     images: Float[Tensor, "batch channel height width"],
     noise: Float[Tensor, "batch 1 both height width"],
     params: PhotoNormalsParams,
     callback: Callable[[int, Tensor], Tensor | None] | None = None,
-) -> Float[Tensor, "batch channel height width"]:
+) -> NormalLatents:
     """Latents of the normals that go with the latents of images; `noise` is unit normal.
 
     `denoise` takes each view as a group of one, and is differentiated, whatever the caller's grad mode. `callback` is
@@ -70,16 +86,18 @@ def infer_normal_latents(
     sigmas, channels = ddpm_sigmas(params.steps).tolist(), images.shape[1]
     strength = params.scale / PAPER_SCALE
     x: Tensor = noise * (1 + sigmas[0] ** 2) ** 0.5
+    misfit = images.new_zeros(len(images))
     for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = denoise(x, x.new_full((len(x),), sigma))
             way = _way_to(images, denoised[:, 0, :channels], x, params.corrections)
         x, denoised = x.detach(), denoised.detach()  # the graph is not to outlive its step
+        misfit = misfit + (denoised[:, 0, :channels] - images).square().mean(dim=(1, 2, 3)) / params.steps
         x = x + (sigma_next - sigma) * (x - denoised + strength * way) / sigma
         replaced = callback(step, x) if callback is not None else None
         x = x if replaced is None else replaced
-    return x[:, 0, channels:]
+    return NormalLatents(x[:, 0, channels:], misfit)
 
 
 def _way_to(

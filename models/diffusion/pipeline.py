@@ -27,7 +27,7 @@ from models.diffusion.groups import check_cameras, plan_views
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.latents import Autoencoder, decode_pictures, downsampling, encode_pictures, pair_latents
 from models.diffusion.params import SolverParams
-from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents
+from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents, mean_of_best
 from models.diffusion.sampler import draw_noise, seeded_generators
 from models.diffusion.unet import MultiviewUNet
 from models.geometry.cameras import Cameras
@@ -242,7 +242,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 )
                 for noise in noises
             ]
-            return torch.stack(draws).mean(dim=0)
+            return mean_of_best(draws)
 
         return torch.cat([infer(view) for view in range(len(images))])
 

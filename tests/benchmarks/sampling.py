@@ -47,7 +47,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps, of speed, normals and consistency.")] = 50,
     poses: Annotated[int, typer.Option(min=1, help="Azimuths of normals, from one side of the face to the other.")] = 5,
     corrections: Annotated[int, typer.Option(min=1, help="Gradients a step of normals.")] = 1,
-    draws: Annotated[int, typer.Option(min=1, help="Samples of normals whose mean is measured beside one.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Samples of normals, measured beside one.")] = 1,
     counts: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "5,10,20,50",
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each way; the best counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -218,7 +218,7 @@ def against_steps(unseen: Unseen, counts: Sequence[int]) -> Rows:
 
 
 def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Rows:
-    """Algorithm 1, one sample and the mean of several, beside the mean normal map of each pose over the training heads,
+    """Algorithm 1, one sample and several, beside the mean normal map of each pose over the training heads,
     and beside no guidance.
 
     A row tells the mean angles in degrees at one azimuth, the first row those over all.
@@ -226,7 +226,7 @@ def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Row
     one, best = params.model_copy(update={"draws": 1}), "Algorithm 1"
     ways = {best: one, "without guidance": one.model_copy(update={"scale": 0.0})}
     if params.draws > 1:
-        best = f"Algorithm 1, mean of {params.draws}"
+        best = f"Algorithm 1, {params.draws} draws"
         ways = {"Algorithm 1": one, best: params, **ways}
     views = unseen.facing(poses)
     mean = MeanTrainingImages(unseen.data, unseen.data.split("train"))(views)
@@ -283,10 +283,12 @@ def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
         for name, shown in pictures.items():
             measured = neighbour_consistency(shown, depth, cameras)
             found.setdefault(name, []).append((measured.psnr, measured.seen, psnr(shown, true.rgb).mean()))
+    free = found["unanchored"]
     return [
         {
             "views": name,
             "PSNR between neighbours": float(np.mean([row[0] for row in rows])),
+            "above unanchored": sum(row[0] > other[0] for row, other in zip(rows, free, strict=True)),
             "PSNR of the truth": float(np.mean([row[2] for row in rows])) if name != "true pictures" else float("nan"),
             "share seen": float(np.mean([row[1] for row in rows])),
             "heads": len(rows),

@@ -6,7 +6,13 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from models.diffusion.denoiser import Denoise
-from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents
+from models.diffusion.photo_normals import (
+    NormalLatents,
+    PhotoNormalsParams,
+    ddpm_sigmas,
+    infer_normal_latents,
+    mean_of_best,
+)
 
 
 def correlated(rho: float) -> Denoise:
@@ -26,7 +32,7 @@ def infer(rho: float, side: int = 4, batch: int = 400, **params: float) -> tuple
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 2, side, side, generator=generator, dtype=torch.float64)
     noise = torch.randn(batch, 1, 4, side, side, generator=generator, dtype=torch.float64)
-    return images, infer_normal_latents(correlated(rho), images, noise, PhotoNormalsParams(**params))
+    return images, infer_normal_latents(correlated(rho), images, noise, PhotoNormalsParams(**params)).latents
 
 
 @pytest.mark.parametrize("rho", [0.9, 0.5, -0.5, 0.0])
@@ -73,7 +79,7 @@ def test_wherever_latents_vary_little_or_much_normals_follow(corrections: int, s
     ends = []
     found = infer_normal_latents(
         uneven(), images, noise, PhotoNormalsParams(corrections=corrections), lambda _, x: ends.append(x[:, 0, :1])
-    )
+    ).latents
     slopes = (found * images).mean((0, 1)) / images.square().mean((0, 1))
     assert slopes.max() < 1
     assert (slopes - 0.9).abs().max() < slope
@@ -88,9 +94,30 @@ def test_more_gradients_of_a_network_that_errs_do_not_diverge(corrections: int) 
     ends = []
     found = infer_normal_latents(
         uneven(unlike=2.0), images, noise, PhotoNormalsParams(corrections=corrections), lambda _, x: ends.append(x)
-    )
+    ).latents
     assert (ends[-1][:, 0, :1] - images).square().mean() < 0.5 * images.square().mean()
     assert found.square().mean() < 7 * images.square().mean()
+
+
+def test_the_best_half_of_the_draws_counts() -> None:
+    """Known numbers: of three draws the two that misfit least, of each photo its own; and a draw's misfit is the mean
+    over its steps of the denoised image's squared distance to the photo, by a second look at each step."""
+    latents = torch.arange(3.0)[:, None, None, None, None] + torch.tensor([0.0, 10.0])[:, None, None, None]
+    misfits = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.3, 0.3]])
+    draws = [NormalLatents(each, misfit) for each, misfit in zip(latents, misfits, strict=True)]
+    assert mean_of_best(draws).flatten().tolist() == [1.0, 11.5]
+    assert mean_of_best(draws[:1]).flatten().tolist() == [0.0, 10.0]
+    images, noise = uneven_images(2)
+    seen: list[Tensor] = []
+
+    def watched(x: Tensor, sigma: Tensor) -> Tensor:
+        denoised = uneven()(x, sigma)
+        seen.append((denoised[:, 0, :1].detach() - images).square().mean((1, 2, 3)))
+        return denoised
+
+    found = infer_normal_latents(watched, images, noise, PhotoNormalsParams(steps=5))
+    assert len(seen) == 5
+    torch.testing.assert_close(found.misfit, torch.stack(seen).mean(0))
 
 
 def test_a_step_can_be_answered_with_other_latents() -> None:
@@ -100,7 +127,7 @@ def test_a_step_can_be_answered_with_other_latents() -> None:
     found = infer_normal_latents(
         uneven(), images, noise, PhotoNormalsParams(steps=3), lambda step, _: other if step == 2 else None
     )
-    assert (found == 7.0).all()
+    assert (found.latents == 7.0).all()
 
 
 def test_without_guidance_normals_know_nothing_of_the_image() -> None:

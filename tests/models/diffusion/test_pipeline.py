@@ -159,23 +159,23 @@ def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, 
     assert not np.allclose(other.images, out.images, atol=1e-5)
 
 
-def test_the_mean_of_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
-    """The first draw is what one draw gives, all draws differ, and progress counts every step of each."""
+def test_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
+    """Of two the better one is taken, of many a mean, which varies less from seed to seed; progress counts every step
+    of each."""
     photo = PosedViews(cameras=grid([0]), images=given().images)
 
-    def found(draws: int) -> torch.Tensor:
+    def found(draws: int, seed: int = 0) -> torch.Tensor:
         return pipeline.infer_normals(
             photo,
             identity=IDENTITY,
             normals=PhotoNormalsParams(steps=3, draws=draws),
-            generator=torch.Generator().manual_seed(0),
+            generator=torch.Generator().manual_seed(seed),
             output_type="latent",
         )
 
-    one, two, three = (found(draws) for draws in (1, 2, 3))
-    second, third = 2 * two - one, 3 * three - 2 * two
-    apart = [(a - b).square().mean() for a, b in ((one, second), (second, third), (one, third))]
-    assert min(apart) > 0.1 * one.var()
+    one, many = (torch.stack([found(draws, seed) for seed in range(3)]) for draws in (1, 8))
+    assert many.var(dim=0).mean() < 0.5 * one.var(dim=0).mean()
+    assert found(2).shape == (1, 4, 4, 4)
     counted: dict[int, list[tuple[int, int]]] = {1: [], 2: []}
     for draws, steps in counted.items():
         normals = PhotoNormalsParams(steps=3, draws=draws)
