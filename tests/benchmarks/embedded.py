@@ -50,7 +50,11 @@ def compared(name: str, now: Mapping[str, float]) -> list[dict[str, Any]]:
     card = json.loads((EMBEDDED / f"{name}.json").read_text())
     then = card["measured_on_unseen_heads"]
     return [
-        {"figure": figure, card["trained_on"]["fingerprint"]: then[figure], generator_fingerprint(): value}
+        {
+            "figure": figure,
+            f"card, {card['trained_on']['fingerprint']}": then[figure],
+            f"now, {generator_fingerprint()}": value,
+        }
         for figure, value in now.items()
     ]
 

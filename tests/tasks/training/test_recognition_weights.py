@@ -1,5 +1,6 @@
 """The exported recognition network, as insightface reads it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import torch
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
 from models.identity.recognition import RecognitionConfig, RecognitionNetwork
+from tasks.embedded_weights import EMBEDDED
 from tasks.train_recognition import RecognitionParams, as_input, augment, export_recognition, measure, train_recognition
+from tasks.training_pictures import generator_fingerprint
+from tests.benchmarks.embedded import compared
 
 SMALL = RecognitionConfig(channels=(4, 8, 8), blocks=(0, 1, 0))
 
@@ -50,3 +54,12 @@ def test_augmentation_keeps_range_and_shape_and_follows_its_generator() -> None:
     assert torch.equal(first, second)
     assert first.shape == crops.shape
     assert first.abs().max() <= 1
+
+
+def test_the_card_and_what_is_found_now_stand_side_by_side() -> None:
+    """Also where both are of one version of the generator: each shipped card has a figure of its own beside the new."""
+    for name, figure in (("recognition", "accuracy"), ("autoencoder", "rgb_psnr_db")):
+        then = json.loads((EMBEDDED / f"{name}.json").read_text())["measured_on_unseen_heads"][figure]
+        (row,) = compared(name, {figure: -1.0})
+        assert list(row.values()) == [figure, then, -1.0]
+        assert list(row)[2] == f"now, {generator_fingerprint()}"
