@@ -2,7 +2,8 @@
 
 What a step sees is a function of (seed, step) alone, so training that was interrupted goes on with the
 very batches that it would have had. The first views of a group are the conditioning ones. The very
-first, given or not, is the one that cameras are relative to: it shows part of the face (|azimuth| up to 90 degrees).
+first, given or not, is the one that cameras are relative to: it shows part of the face (|azimuth| up to 90 degrees, or
+less where a profile asks for that).
 No view stands twice in a group.
 """
 
@@ -19,7 +20,7 @@ from storage.dataset import HeadDataset
 from tasks.encode import encode_images
 from tasks.loader import read_latents
 from tasks.train_params import Grouping
-from tasks.view_draws import draw_views, facing_views
+from tasks.view_draws import PART_OF_THE_FACE_DEG, draw_views, facing_views
 from tasks.view_tensors import on_colour
 
 
@@ -53,7 +54,7 @@ def draw_group(
     choice = int(rng.integers(len(grouping.conditioning)))
     given, targets = grouping.conditioning[choice], grouping.targets[choice]
     batch = grouping.batches[choice] if grouping.batches else batch
-    facing = facing_views(azimuth_deg)
+    facing = facing_views(azimuth_deg, grouping.facing_deg[choice] if grouping.facing_deg else PART_OF_THE_FACE_DEG)
     rows = [draw_views(given + targets, facing, len(azimuth_deg), rng) for _ in range(batch)]
     return Group(subjects=rng.choice(np.asarray(subjects), batch), views=np.stack(rows), conditioning=given)
 

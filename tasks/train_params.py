@@ -30,6 +30,9 @@ class Grouping(StageParams):
     conditioning: tuple[int, ...] = Field(min_length=1, description="Numbers of conditioning views")
     targets: tuple[int, ...] = Field(min_length=1, description="Number of target views to each of them")
     batches: tuple[int, ...] = Field((), description="Groups a step of each pair; none: `train.batch` of all")
+    facing_deg: tuple[float, ...] = Field(
+        (), description="Largest azimuth, to either side, of each pair's first view; none: 90, part of the face is seen"
+    )
 
     @model_validator(mode="after")
     def _paired(self) -> "Grouping":
@@ -38,9 +41,12 @@ class Grouping(StageParams):
                 "conditioning, targets: expected equally long lists, numbers from 0 and from 1, got "
                 f"{list(self.conditioning)} and {list(self.targets)}"
             )
-        if self.batches and (len(self.batches) != len(self.targets) or min(self.batches) < 1):
+        pairs = len(self.targets)
+        if self.batches and (len(self.batches) != pairs or min(self.batches) < 1):
+            raise ValueError(f"batches: expected none or {pairs} numbers from 1, one a pair, got {list(self.batches)}")
+        if self.facing_deg and (len(self.facing_deg) != pairs or not all(0 <= each <= 90 for each in self.facing_deg)):
             raise ValueError(
-                f"batches: expected none or {len(self.targets)} numbers from 1, one a pair, got {list(self.batches)}"
+                f"facing_deg: expected none or {pairs} azimuths from 0 to 90, one a pair, got {list(self.facing_deg)}"
             )
         return self
 

@@ -3,12 +3,20 @@
 import numpy as np
 from jaxtyping import Float32, Int64
 
+PART_OF_THE_FACE_DEG = 90.0
+"""A view further to the side shows none of the face."""
 
-def facing_views(azimuth_deg: Float32[np.ndarray, " all_views"]) -> Int64[np.ndarray, " facing"]:
-    """The views that show part of the face: |azimuth| up to 90 degrees. Raises ValueError where there is none."""
-    facing = np.flatnonzero(np.abs((azimuth_deg.astype(np.float64) + 180) % 360 - 180) <= 90 + 1e-3)
+
+def facing_views(
+    azimuth_deg: Float32[np.ndarray, " all_views"], limit_deg: float = PART_OF_THE_FACE_DEG
+) -> Int64[np.ndarray, " facing"]:
+    """The views with |azimuth| up to a limit; by default those that show part of the face.
+
+    Raises ValueError where there is none.
+    """
+    facing = np.flatnonzero(np.abs((azimuth_deg.astype(np.float64) + 180) % 360 - 180) <= limit_deg + 1e-3)
     if not len(facing):
-        raise ValueError("views: expected one with |azimuth| up to 90 degrees, the dataset has none")
+        raise ValueError(f"views: expected one with |azimuth| up to {limit_deg:g} degrees, the dataset has none")
     return facing
 
 

@@ -63,6 +63,20 @@ def test_a_pair_has_its_own_number_of_groups() -> None:
         Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), batches=(32,))
 
 
+def test_a_pair_has_its_own_range_of_first_views() -> None:
+    """Single views from all sides of the face, groups of 8 that begin within 20 degrees of the front, where the grid
+    has three azimuths; an azimuth behind the head is named."""
+    grouping = Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), facing_deg=(90, 20))
+    first: dict[int, set[int]] = {1: set(), 8: set()}
+    for step in range(300):
+        views = draw_group(grouping, [0], AZIMUTHS, 4, step_rng(0, step, 0)).views
+        first[views.shape[1]] |= {round((AZIMUTHS[view] + 180) % 360 - 180) for view in views[:, 0]}
+    assert first[8] == {-14, 0, 14}
+    assert len(first[1]) == 13
+    with pytest.raises(ValueError, match=r"facing_deg: expected none or 2 azimuths .* got \[90.0, 100.0\]"):
+        Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), facing_deg=(90, 100))
+
+
 def test_another_background_is_what_compositing_gives() -> None:
     """Round trip by compositing: a half-transparent red pixel on white, moved to blue."""
     red, white, blue = np.array([1.0, -1, -1]), np.ones(3), np.array([-1.0, -1, 1])
