@@ -21,8 +21,8 @@ from tasks.sample_params import SampleViewsParams
 from tasks.train_params import load_training
 
 UNKNOWN_FACE = (
-    "the profile names no detector (embed.pack): the photo is not searched for a face, and whose it is stays unknown "
-    "unless --identity says so"
+    "the profile names no detector (embed.pack): pictures are not searched for a face, and whose it is stays unknown "
+    "unless --identity says so, which the model was not trained with"
 )
 
 
@@ -30,7 +30,7 @@ UNKNOWN_FACE = (
 def sampling_flow(profile: Profile, params: SampleViewsParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Sample from the trained model of a profile into `folder`; returns the files."""
     with joined(profile, place) as session:
-        if params.condition == "photo" and params.identity is None and detector_path(profile.embed) is None:
+        if params.condition in ("photo", "posed") and params.identity is None and detector_path(profile.embed) is None:
             get_run_logger().warning(UNKNOWN_FACE)
             progress().say(UNKNOWN_FACE)
         dataset = find_dataset(session)

@@ -37,10 +37,14 @@ def sample(
     interpolate: Annotated[
         tuple[str, str] | None, typer.Option(help="Two identities, as --identity: the heads between them.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Heads of --interpolate, both ends included.")] = 7,
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Heads of --interpolate, both ends included; else 7.")
+    ] = None,
     linear: Annotated[bool, typer.Option("--linear", help="--interpolate along the chord, not the sphere.")] = False,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Nothing is given.")] = False,
-    heads: Annotated[int, typer.Option(min=1, help="Heads of --unconditional, from one seed after the other.")] = 1,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Heads of --unconditional, from one seed after the other; else 1.")
+    ] = None,
     cameras: Annotated[
         str | None, typer.Option(help="orbit:N, grid (the profile's) or a transforms.json; else orbit:7, or the front.")
     ] = None,
@@ -52,8 +56,12 @@ def sample(
     guidance: Annotated[
         float | None, typer.Option(min=0.0, help="Guidance scale; else 3, or 3.5 without a given view.")
     ] = None,
-    corrections: Annotated[int, typer.Option(min=1, help="Gradients a step where normals are inferred.")] = 1,
-    draws: Annotated[int, typer.Option(min=1, help="Samples of inferred normals; the better half's mean counts.")] = 1,
+    corrections: Annotated[
+        int | None, typer.Option(min=1, help="Gradients a step where normals are inferred; else 1.")
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Samples of inferred normals, the better half's mean counts; else 1.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Groups of views at once; else what fits.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     to: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),
@@ -64,6 +72,19 @@ def sample(
     if solver not in ("euler", "heun", "dpmpp"):
         raise ConfigError(f"--solver: expected euler, heun or dpmpp, got {solver!r}")
     condition = _condition(from_dataset, photo, views, identity, interpolate, unconditional)
+    _refuse_idle(
+        condition,
+        {
+            "--view": view is not None,
+            "--azimuth": azimuth is not None,
+            "--elevation": elevation is not None,
+            "--steps": steps is not None,
+            "--linear": linear,
+            "--heads": heads is not None,
+            "--corrections": corrections is not None,
+            "--draws": draws is not None,
+        },
+    )
     given = view or [0]
     if len(given) not in (1, 3):
         raise ConfigError(f"--view: expected 1 or 3 given views, got {len(given)}")
@@ -74,14 +95,14 @@ def sample(
         "posed": views and _there(views, "--views"),
         "identity": identity and _identity(identity),
         "between": interpolate and [_identity(name) for name in interpolate],
-        "steps_between": steps,
+        "steps_between": steps or 7,
         "way": "linear" if linear else "spherical",
-        "heads": heads,
+        "heads": heads or 1,
         "anchored": anchors,
         "solver": {"solver": solver},
         "sampling_steps": sampling_steps,
         "guidance_scale": guidance,
-        "photo_normals": {"corrections": corrections, "draws": draws},
+        "photo_normals": {"corrections": corrections or 1, "draws": draws or 1},
         "batch": batch,
         "seed": seed,
     }
@@ -123,6 +144,26 @@ def _condition(
     if len(asked) != 1:
         raise ConfigError(f"sample: expected one of {KINDS}; only a photo or views take an identity, too")
     return asked[0]
+
+
+BELONGS_TO = {
+    "--view": {"views": "--from-dataset"},
+    "--azimuth": {"photo": "--photo"},
+    "--elevation": {"photo": "--photo"},
+    "--steps": {"interpolation": "--interpolate; the solver's steps are --sampling-steps"},
+    "--linear": {"interpolation": "--interpolate"},
+    "--heads": {"nothing": "--unconditional"},
+    "--corrections": {"photo": "--photo", "posed": "--views"},
+    "--draws": {"photo": "--photo", "posed": "--views"},
+}
+"""The kinds of sampling that an option serves, and what asks for them."""
+
+
+def _refuse_idle(condition: str, told: dict[str, bool]) -> None:
+    """Raises ConfigError for an option that this kind of sampling would leave unread."""
+    for option, is_told in told.items():
+        if is_told and condition not in BELONGS_TO[option]:
+            raise ConfigError(f"{option}: belongs to {' or '.join(BELONGS_TO[option].values())}")
 
 
 def _there(path: Path, option: str) -> str:

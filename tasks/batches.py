@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from models.diffusion.groups import PART_OF_THE_FACE_DEG
 from models.diffusion.latents import Autoencoder
 from storage.dataset import HeadDataset
 from tasks.encode import encode_images
 from tasks.loader import read_latents
 from tasks.train_params import Grouping
-from tasks.view_draws import PART_OF_THE_FACE_DEG, draw_views, facing_views
+from tasks.view_draws import draw_views, facing_views
 from tasks.view_tensors import on_colour
 
 

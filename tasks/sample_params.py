@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from models.diffusion.edm import NoiseSchedule
-from models.diffusion.groups import check_cameras
+from models.diffusion.groups import check_cameras, check_different
 from models.diffusion.interpolation import Way
 from models.diffusion.params import SolverParams
 from models.diffusion.photo_normals import PhotoNormalsParams
@@ -63,6 +63,8 @@ class SampleViewsParams(StageParams):
             raise ValueError(f"{needed}: expected one for condition {self.condition!r}, got none")
         if self.condition == "views" and len(self.given) not in (1, 3):
             raise ValueError(f"given: expected 1 or 3 given views, got {len(self.given)}")
+        if len(set(self.given)) < len(self.given):
+            raise ValueError(f"given: expected different views, got {', '.join(map(str, self.given))}")
         return self
 
     def cameras(self) -> Cameras:
@@ -72,7 +74,7 @@ class SampleViewsParams(StageParams):
     def check_files(self) -> None:
         """Read whatever needs neither the model nor a dataset, so that a mistake is told before they are loaded.
 
-        Raises ConfigError for a file that is not what it should be and for a camera inside the head.
+        Raises ConfigError for a file that is not what it should be, a camera inside the head and one given twice.
         """
         with mistakes():
             check_cameras("cameras", self.cameras())
@@ -82,6 +84,7 @@ class SampleViewsParams(StageParams):
             posed = PosedFiles.read(Path(self.posed or ""))
             with mistakes(f"{self.posed}: "):
                 check_cameras("frames", posed.cameras)
+                check_different("frames", posed.cameras)
             for picture in [*posed.images, *(posed.normals or [])]:
                 read_square(picture)
         for identity in (self.identity, *(self.between or ())):

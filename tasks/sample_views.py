@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from models.device import best_device
+from models.diffusion.groups import turned_away_deg
 from models.diffusion.interpolation import interpolate_identities
 from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
 from models.geometry.cameras import Cameras, orbit
@@ -122,10 +123,13 @@ def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
         camera = orbit(*angles, radius=params.views.radius, focal=params.views.focal)
         conditioning = PosedViews(cameras=camera, images=source.picture(Path(params.photo))[None])
         if identity is None:
-            identity = source.photo_identity(Path(params.photo))
+            identity = source.identity_of([Path(params.photo)])
     if params.condition == "posed":
         assert params.posed is not None
-        conditioning = source.posed(Path(params.posed))
+        files = PosedFiles.read(Path(params.posed))
+        conditioning = source.posed(files)
+        if identity is None:
+            identity = source.identity_of([files.images[view] for view in np.argsort(turned_away_deg(files.cameras))])
     return Wanted(name=params.condition, seed=params.seed, identity=identity, conditioning=conditioning)
 
 
@@ -142,10 +146,18 @@ class _Source:
         data, subject = self._head(name)
         return np.asarray(data.identities[subject], np.float32)
 
-    def photo_identity(self, path: Path) -> Float32[np.ndarray, "512"] | None:
-        """Of the face in a photo, None where there is nothing to find it by. Raises ConfigError where it has none."""
-        with mistakes(f"{path}: "):
-            return photo_identity(np.asarray(read_on_white(path)), self._embed)
+    def identity_of(self, pictures: list[Path]) -> Float32[np.ndarray, "512"] | None:
+        """Of the largest face in the first picture that shows one; None where there is nothing to find it by.
+
+        Raises ConfigError where none does, with what is wrong with the first.
+        """
+        errors = []
+        for path in pictures:
+            try:
+                return photo_identity(np.asarray(read_on_white(path)), self._embed)
+            except ValueError as error:
+                errors.append(f"{path}: {error}")
+        raise ConfigError(errors[0])
 
     def views(self, head: str, views: list[int]) -> PosedViews:
         """Some views of a head of the dataset, with their normals."""
@@ -154,9 +166,8 @@ class _Source:
         rgb, normals = (arrays[name].astype(np.float32) / 255 for name in ("rgb", "normals"))
         return PosedViews(cameras=Cameras(**data.cameras(subject))[views], images=rgb, normals=normals)
 
-    def posed(self, path: Path) -> PosedViews:
+    def posed(self, files: PosedFiles) -> PosedViews:
         """The frames of a transforms.json, with the pictures that it names."""
-        files = PosedFiles.read(path)
 
         def pictures(paths: list[Path]) -> np.ndarray:
             return np.stack([self.picture(each) for each in paths])

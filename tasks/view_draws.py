@@ -3,8 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, Int64
 
-PART_OF_THE_FACE_DEG = 90.0
-"""A view further to the side shows none of the face."""
+from models.diffusion.groups import PART_OF_THE_FACE_DEG
 
 
 def facing_views(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from models.diffusion.denoiser import Conditions
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.groups import GroupedViews, Plan
 from models.diffusion.guidance import guided_denoiser
-from models.diffusion.memory import groups_that_fit
+from models.diffusion.memory import groups_that_fit, in_halves
 from models.diffusion.params import SolverParams
 from models.diffusion.rays import encode_rays, reference_view
 from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
@@ -61,17 +60,7 @@ class GroupSampler:
         self, groups: Sequence[ViewGroup], advance: Advance
     ) -> Float[Tensor, "group target channel height width"]:
         """Latents of the targets of each group."""
-        return torch.cat([self._halving(batch, advance) for batch in self.batches(groups)])
-
-    def _halving(self, batch: Sequence[ViewGroup], advance: Advance) -> Tensor:
-        """A batch, in halves where it does not fit after all."""
-        try:
-            return self._sample(batch, advance)
-        except RuntimeError as error:
-            if len(batch) == 1 or not should_reduce_batch_size(error):
-                raise
-        half = len(batch) // 2
-        return torch.cat([self._halving(part, advance) for part in (batch[:half], batch[half:])])
+        return torch.cat([in_halves(lambda part: self._sample(part, advance), batch) for batch in self.batches(groups)])
 
     def _sample(self, batch: Sequence[ViewGroup], advance: Advance) -> Tensor:
         conditions, sigmas = self.conditions(batch), self.schedule.sigmas()
@@ -159,6 +148,7 @@ def _own(
     place = {
         target: (row, column)
         for row, group in enumerate(stage.groups)
-        for column, target in enumerate(group.targets[: group.counting])
+        for column, target in enumerate(group.targets)
+        if target in group.own
     }
     return torch.stack([made[place[target]] for target in range(stage.counting)])

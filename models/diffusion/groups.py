@@ -5,6 +5,10 @@ and on the two anchors that it is nearest to, by the angle between the cameras s
 targets share these conditions. No group holds one camera twice, as none does in training: a target at the camera of a
 given view, of an anchor or of another target is that view, and a group that is short is filled up with the nearest
 other targets, then with views that nobody asked for; what these get there is ignored.
+
+Cameras are relative to the first view of a group, and in training that shows part of the face. So the given view that
+is nearest to the front comes first, and where nothing is given the target that is, or, where none shows the face, a
+frontal view that nobody asked for.
 """
 
 from dataclasses import replace
@@ -14,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import KDTree
 
-from models.geometry.cameras import Cameras, concatenate, orbit
+from models.geometry.cameras import Cameras, concatenate, is_rotation, orbit
 
 ALLOWED_CONDITIONING = (0, 1, 3)
 """How many conditioning views the model is trained with."""
@@ -26,6 +30,9 @@ ANCHOR_AZIMUTHS_DEG = (45.0, 90.0, 135.0, 180.0, 225.0, 270.0, 315.0)
 """The paper's seven anchors from the photo on, at elevation 0; without a photo the front is an eighth."""
 
 
+PART_OF_THE_FACE_DEG = 90.0
+"""A view further to the side shows none of the face."""
+
 GOLDEN_ANGLE_DEG = 180 * (3 - 5**0.5)
 """Steps of this angle never come back to where they were, and any number of them is spread over the circle."""
 
@@ -35,11 +42,11 @@ SAME_CAMERA = 1e-4
 
 class TargetGroup(NamedTuple):
     """Targets that are generated together. `shown` are the views that they are conditioned on, among the given ones and
-    then the ring's; the first `counting` targets are this group's own."""
+    then the ring's; `own` are the targets that the group is there for."""
 
     shown: tuple[int, ...]
     targets: list[int]
-    counting: int
+    own: list[int]
 
 
 def anchor_cameras(like: Cameras, *, azimuth_deg: float, front: bool) -> Cameras:
@@ -67,16 +74,44 @@ def angles_between_deg(a: Cameras, b: Cameras) -> Float64[np.ndarray, "a b"]:
     return np.asarray(np.degrees(2 * halves))
 
 
-def plan_groups(targets: Cameras, size: int, shown: int = 0) -> list[TargetGroup]:
-    """Groups of `size` targets, neighbours in azimuth together, all on the first `shown` views.
+def plan_groups(targets: Cameras, size: int, shown: tuple[int, ...] = ()) -> list[TargetGroup]:
+    """Groups of `size` targets, neighbours in azimuth together, all on the views `shown`.
 
-    Every target counts in one group. Indices beyond the targets' number stand for cameras that are added to fill up.
+    Every target is one group's own. Indices beyond the targets' number stand for cameras that are added; the first of
+    them, where no view is shown, for the frontal one.
     """
     if size < 1:
         raise ValueError(f"groups: expected 1 or more targets in a group, got {size}")
-    order = _in_order(targets)
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
-    return [TargetGroup(tuple(range(shown)), own + _fillers(own, order, targets, size), len(own)) for own in parts]
+    order, rest, groups = _in_order(targets), _in_order(targets), []
+    while rest:
+        own = rest[:size]
+        group = own + _fillers(own, order, targets, size, beyond=len(targets) + (not shown))
+        if not shown:
+            group, own = _beginning_at_the_face(group, own, order, targets, size)
+        groups.append(TargetGroup(shown, group, own))
+        rest = rest[len(own) :]
+    return groups
+
+
+def _beginning_at_the_face(
+    group: list[int], own: list[int], order: list[int], targets: Cameras, size: int
+) -> tuple[list[int], list[int]]:
+    """The group with the target nearest to the front first, where one shows part of the face; else one target less of
+    its own and the frontal view first."""
+    turned, front = turned_away_deg(targets), len(targets)
+    facing = [target for target in group if target < front and turned[target] <= PART_OF_THE_FACE_DEG]
+    if facing:
+        first = min(facing, key=lambda target: turned[target])
+        return [first, *(target for target in group if target != first)], own
+    if size == 1:
+        return group, own
+    own = own[: size - 1]
+    return [front, *own, *_fillers(own, order, targets, size - 1, beyond=front + 1)], own
+
+
+def turned_away_deg(cameras: Cameras) -> Float64[np.ndarray, " view"]:
+    """Azimuth from the front to either side, 0 to 180 degrees."""
+    return np.abs(np.round((cameras.azimuth_deg.astype(np.float64) + 180) % 360 - 180, 3))
 
 
 def plan_anchored(targets: Cameras, anchors: Cameras, size: int) -> list[TargetGroup]:
@@ -91,18 +126,18 @@ def plan_anchored(targets: Cameras, anchors: Cameras, size: int) -> list[TargetG
         members = [target for target in order if nearest[target] == (first, second)]
         for start in range(0, len(members), size):
             own = members[start : start + size]
-            filled = own + _fillers(own, order, targets, size)
-            groups.append(TargetGroup((0, 1 + first, 1 + second), filled, len(own)))
+            filled = own + _fillers(own, order, targets, size, beyond=len(targets))
+            groups.append(TargetGroup((0, 1 + first, 1 + second), filled, own))
     return groups
 
 
-def _fillers(own: list[int], order: list[int], targets: Cameras, size: int) -> list[int]:
-    """What fills a group of its own targets: those nearest to them, each once, then indices beyond the targets."""
+def _fillers(own: list[int], order: list[int], targets: Cameras, size: int, *, beyond: int) -> list[int]:
+    """What fills a group of its own targets: those nearest to them, each once, then indices from `beyond` on."""
     if (missing := size - len(own)) == 0:
         return []
     distance = np.round(angles_between_deg(targets[own], targets).min(axis=0), 3)
     others = sorted((target for target in order if target not in own), key=lambda target: distance[target])
-    return [*others, *range(len(targets), len(targets) + missing)][:missing]
+    return [*others, *range(beyond, beyond + missing)][:missing]
 
 
 def _in_order(cameras: Cameras) -> list[int]:
@@ -134,9 +169,16 @@ def _others(cameras: Cameras, like: Cameras, count: int) -> Cameras:
 
 def check_cameras(name: str, cameras: Cameras, *, nearest: float = 0.87) -> None:
     """Raises ValueError for a camera inside the head's cube (half its diagonal is 0.87), for one whose pose or lens is
-    not finite, and for a focal length that is not over 0."""
+    not finite, for a pose that scales or mirrors, and for a focal length that is not over 0."""
+    finite, turn = np.isfinite(cameras.cam2world).all(axis=(1, 2)), cameras.cam2world[:, :3, :3].astype(np.float64)
+    wrong = np.flatnonzero(~finite | ~is_rotation(np.where(finite[:, None, None], turn, 0.0)))
+    if len(wrong):
+        raise ValueError(
+            f"{name}: expected rigid poses of finite numbers, got {cameras.cam2world[wrong[0]].tolist()} for "
+            f"camera {wrong[0]}"
+        )
     distance = np.linalg.norm(cameras.cam2world[:, :3, 3], axis=-1)
-    wrong = np.flatnonzero(~(distance >= nearest) | ~np.isfinite(cameras.cam2world).all(axis=(1, 2)))
+    wrong = np.flatnonzero(~(distance >= nearest))
     if len(wrong):
         raise ValueError(
             f"{name}: expected cameras at a distance of {nearest} or more from the head's centre, "
@@ -148,6 +190,15 @@ def check_cameras(name: str, cameras: Cameras, *, nearest: float = 0.87) -> None
         raise ValueError(
             f"{name}: expected finite lens numbers and focal lengths over 0 (of the picture's side), "
             f"got focal {focal[wrong[0]].tolist()} for camera {wrong[0]}"
+        )
+
+
+def check_different(name: str, given: Cameras) -> None:
+    """Raises ValueError where two given views are at one camera."""
+    twice = [(first, view) for view, first in enumerate(first_alike(given)) if first != view]
+    if twice:
+        raise ValueError(
+            f"{name}: expected views from different cameras, got one twice, as views {twice[0][0]} and {twice[0][1]}"
         )
 
 
@@ -172,8 +223,8 @@ def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bo
     """The groups of a request for a network of so many views; `anchored` None takes anchors where one group can't
     hold the request and the network can be given three views.
 
-    Raises ValueError for no cameras, for a number of given views that the network isn't trained with, and for anchors
-    that can't be had.
+    Raises ValueError for no cameras, for a number of given views that the network isn't trained with, for given views
+    at one camera, and for anchors that can't be had.
     """
     if len(cameras) < 1:
         raise ValueError("cameras: expected 1 or more, got none")
@@ -181,6 +232,8 @@ def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bo
     allowed = [m for m in ALLOWED_CONDITIONING if m < views]
     if known not in allowed:
         raise ValueError(f"conditioning: expected {' or '.join(map(str, allowed))} views, got {known}")
+    if given is not None:
+        check_different("conditioning", given)
     possible = known < ANCHORED_CONDITIONING < views
     if anchored and not possible:
         raise ValueError(
@@ -188,22 +241,22 @@ def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bo
             "leave it out to let all groups see the given views alone"
         )
     places, like = ([], cameras[_in_order(cameras)[:1]]) if given is None else ([given], given)
+    turned = np.zeros(0) if given is None else turned_away_deg(given)
+    shown = tuple(np.argsort(turned, kind="stable").tolist())
 
     def grouped(targets: Cameras, groups: list[TargetGroup]) -> GroupedViews:
-        fillers = max((index - len(targets) + 1 for group in groups for index in group.targets), default=0)
-        others = _others(concatenate([*places, targets]), like, max(fillers, 0))
-        return GroupedViews(concatenate([targets, others]), len(targets), groups)
+        fillers = max([0, *(index - len(targets) + 1 for group in groups for index in group.targets)])
+        front = [] if not fillers or groups[0].shown else [_ring(like, np.zeros(1))]
+        others = _others(concatenate([*places, targets, *front]), like, fillers - len(front))
+        return GroupedViews(concatenate([targets, *front, others]), len(targets), groups)
 
-    ring, missing = None, _missing(cameras, places)
-    if possible and len(missing) > views - known if anchored is None else anchored:
+    ring, targets = None, cameras[_missing(cameras, places)]
+    groups = plan_groups(targets, views - known, shown)
+    if possible and len(groups) > 1 if anchored is None else anchored:
         azimuth = 0.0 if given is None else float(given.azimuth_deg[0])
         views_of_ring = anchor_cameras(like, azimuth_deg=azimuth, front=given is None)
-        ring = grouped(views_of_ring, plan_groups(views_of_ring, views - known, known))
-        places, missing = [*places, views_of_ring], _missing(cameras, [*places, views_of_ring])
-    targets = cameras[missing]
-    if ring is None:
-        groups = plan_groups(targets, views - known, known)
-    else:
+        ring = grouped(views_of_ring, plan_groups(views_of_ring, views - known, shown))
+        places, targets = [*places, views_of_ring], cameras[_missing(cameras, [*places, views_of_ring])]
         groups = plan_anchored(targets, concatenate(places)[1:], views - ANCHORED_CONDITIONING)
     alike = first_alike(concatenate([*places, targets, cameras]))
     return Plan(ring, grouped(targets, groups), alike[len(alike) - len(cameras) :])

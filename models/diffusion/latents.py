@@ -36,6 +36,13 @@ def downsampling(vae: Autoencoder) -> int:
     return factor
 
 
+def decoder_width(vae: Autoencoder) -> int:
+    """Channels of the decoder where it works at the picture's size."""
+    kind = "block_out_channels" if isinstance(vae, AutoencoderKL) else "decoder_block_out_channels"
+    width: int = vae.config[kind][0]
+    return width
+
+
 def pair_latents(images: Float[Tensor, "n c h w"], normals: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h w"]:
     """The channels of a view: its image's latent, then its normals'."""
     return torch.cat([images, normals], dim=1)

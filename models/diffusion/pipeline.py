@@ -26,6 +26,7 @@ from models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup,
 from models.diffusion.groups import check_cameras, plan_views
 from models.diffusion.guidance import guided_denoiser
 from models.diffusion.latents import Autoencoder, decode_pictures, downsampling, encode_pictures, pair_latents
+from models.diffusion.memory import in_halves, pictures_that_fit
 from models.diffusion.params import SolverParams
 from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents, mean_of_best
 from models.diffusion.sampler import draw_noise, seeded_generators
@@ -120,13 +121,13 @@ class SpinMeRoundPipeline(DiffusionPipeline):
 
         `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning views,
         where sampling also starts from sigma 700 instead of 80; a `schedule` replaces these and the number of steps.
-        `anchored` False lets no group know of another; by
-        default that is so where one group holds all views, or three views are given. `normals` says how missing
-        normals are inferred. `batch_size` groups are generated at once, by default as many as fit into memory, which
-        changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent". `progress(done, steps)`
-        counts the steps of all groups. Raises ValueError for other than 0, 1 or 3 conditioning views, pictures of
-        another size than the model's or with values outside [0, 1], a camera inside the head or without a lens, and an
-        embedding that is not finite or not of unit length.
+        `anchored` False lets no group know of another; by default that is so where one group holds all views, or three
+        views are given. Cameras are relative to the given view nearest to the front, which is to show part of the face.
+        `normals` says how missing normals are inferred. `batch_size` groups are generated at once, by default as many
+        as fit into memory, which changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent".
+        `progress(done, steps)` counts the steps of all groups. Raises ValueError for other than 0, 1 or 3 conditioning
+        views, two of them at one camera, pictures of another size than the model's or with values outside [0, 1], a
+        camera inside the head, not rigid or without a lens, and an embedding that is not finite or not of unit length.
         """
         check_cameras("cameras", cameras)
         if batch_size is not None and batch_size < 1:
@@ -287,22 +288,40 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def _picture_latents(
         self, name: str, pictures: PipelineImageInput, views: int
     ) -> Float[Tensor, "{views} channel height width"]:
-        prepared = self.image_processor.preprocess(pictures).to(self._execution_device)  # in [-1, 1]
+        bounded = _in_unit_range(f"conditioning {name}", pictures)
+        prepared = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
         expected = (views, 3, self.picture_side, self.picture_side)
         if prepared.shape != expected:
             raise ValueError(f"conditioning {name}: expected shape {expected}, got {tuple(prepared.shape)}")
-        low, high = (float(bound + 1) / 2 for bound in prepared.aminmax())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):
-            raise ValueError(f"conditioning {name}: expected values in [0, 1], got {low:.3g} to {high:.3g}")
         return encode_pictures(self.vae, prepared)
 
     def _decode(self, latents: Float[Tensor, "view channel height width"], output_type: str) -> SpinMeRoundOutput:
         halves = rearrange(latents, "v (k c) h w -> k v c h w", k=2)
         if output_type == "latent":
             return SpinMeRoundOutput(images=halves[0], normals=halves[1])
-        pictures = [decode_pictures(self.vae, half) for half in halves]
+        pictures = [self._pictures(half) for half in halves]
         images, normals = (self.image_processor.postprocess(half, output_type) for half in pictures)
         return SpinMeRoundOutput(images=images, normals=normals)
+
+    def _pictures(self, latents: Float[Tensor, "view channel height width"]) -> Float[Tensor, "view 3 side side"]:
+        """Decoded in parts that fit into memory."""
+        parts = latents.split(pictures_that_fit(self.vae, self.picture_side, len(latents)))
+        return torch.cat([in_halves(lambda part: decode_pictures(self.vae, part), part) for part in parts])
+
+
+def _in_unit_range(name: str, pictures: PipelineImageInput) -> PipelineImageInput:
+    """The pictures, within [0, 1] where they are arrays; diffusers takes any number below 0 for a range of [-1, 1].
+
+    Raises ValueError for arrays that exceed it by more than rounding.
+    """
+    if isinstance(pictures, list | tuple):
+        return [_in_unit_range(name, picture) for picture in pictures]
+    if not isinstance(pictures, np.ndarray | Tensor):
+        return pictures
+    low, high = float(pictures.min()), float(pictures.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ValueError(f"{name}: expected values in [0, 1], got {low:.3g} to {high:.3g}")
+    return pictures.clip(0, 1)
 
 
 def _describe(embedding: Tensor) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -39,6 +39,12 @@ class Cameras:
 def concatenate(several: Sequence[Cameras]) -> Cameras:
     """The cameras of all, in order."""
     return Cameras(**{each.name: np.concatenate([getattr(c, each.name) for c in several]) for each in fields(Cameras)})
+
+
+def is_rotation(matrices: Float[np.ndarray, "*shape 3 3"]) -> Bool[np.ndarray, "*shape"]:
+    """Which matrices turn rigidly, to 1e-3: none of these scales, shears or mirrors."""
+    squares = matrices @ np.swapaxes(matrices, -1, -2)
+    return np.asarray(np.isclose(squares, np.eye(3), atol=1e-3).all(axis=(-1, -2)) & (np.linalg.det(matrices) > 0))
 
 
 class ViewGrid(BaseModel):

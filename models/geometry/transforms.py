@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from models.geometry.cameras import Cameras
+from models.geometry.cameras import Cameras, is_rotation
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV's camera axes to OpenGL's, and back."""
@@ -72,8 +72,7 @@ def _pose(frame: Any, number: int) -> Float64[np.ndarray, "4 4"]:
         matrix = np.zeros(0)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise ValueError(f"frames[{number}].transform_matrix: expected 4 rows of 4 finite numbers")
-    rotation = matrix[:3, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+    if not is_rotation(matrix[:3, :3]):
         raise ValueError(f"frames[{number}].transform_matrix: expected a rotation, got one that scales or mirrors")
     pose: np.ndarray = matrix @ FLIP
     return pose

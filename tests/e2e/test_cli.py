@@ -13,21 +13,26 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.workers import CallFailed, WorkerDied
+from models.diffusion.params import SolverParams
+from models.diffusion.photo_normals import PhotoNormalsParams
 from models.geometry.cameras import ViewGrid
 from models.geometry.normals_pytorch3d import pytorch3d_problem
 from models.geometry.transforms import transforms_json
 from storage.dataset import assemble
+from tasks.sample_params import SampleViewsParams
 from tests.e2e.runs import summary
 from tests.storage.heads import flip_bit, write_heads
 
 
-def posed(folder, views, radius=2.7):
-    """A transforms.json of grey pictures, so many at this distance."""
+def posed(folder, views, radius=2.7, twice=False):
+    """A transforms.json of grey pictures, so many at this distance; the last at the first's camera, if `twice`."""
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,), radius=max(radius, 1.0)).cameras()
     document = transforms_json(cameras, 16, ["grey.png"] * views)
     for frame in document["frames"]:
         for row in frame["transform_matrix"][:3]:
             row[3] *= min(radius, 1.0)
+    if twice:
+        document["frames"][-1]["transform_matrix"] = document["frames"][0]["transform_matrix"]
     Image.new("RGB", (16, 16), "grey").save(folder / "grey.png")
     (folder / "posed.json").write_text(json.dumps(document))
 
@@ -50,6 +55,11 @@ WRONG_FILES = {
         ["--views", "posed.json"],
         "posed.json: frames: expected cameras at a distance of 0.87 or more",
     ),
+    "one camera twice": (
+        lambda folder: posed(folder, 3, twice=True),
+        ["--views", "posed.json"],
+        "posed.json: frames: expected views from different cameras, got one twice, as views 0 and 2",
+    ),
     "a NaN identity": (
         lambda folder: np.save(folder / "me.npy", np.full(512, np.nan)),
         ["--identity", "me.npy"],
@@ -71,6 +81,47 @@ def test_wrong_files_are_told_before_anything_is_loaded(wrong, environment, tmp_
     assert result.exit_code == 2, result.output
     assert re.search(message, result.stderr), result.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+ASKED = {
+    "views": (
+        ["--from-dataset", "x", "--view", "3", "--view", "1", "--view", "2", "--no-anchors", "--solver", "heun"],
+        {"head": "x", "given": (3, 1, 2), "anchored": False, "solver": SolverParams(solver="heun")},
+    ),
+    "photo": (
+        ["--photo", "p.png", "--azimuth", "20", "--elevation", "-5", "--identity", "y", "--corrections", "2"],
+        {"photo_azimuth_deg": 20.0, "photo_elevation_deg": -5.0, "identity": "y"},
+    ),
+    "identity": (
+        ["--identity", "y", "--sampling-steps", "9", "--guidance", "2.5", "--batch", "3", "--seed", "8", "--anchors"],
+        {"identity": "y", "sampling_steps": 9, "guidance_scale": 2.5, "batch": 3, "seed": 8, "anchored": True},
+    ),
+    "interpolation": (
+        ["--interpolate", "a", "b", "--steps", "4", "--linear", "--cameras", "orbit:5"],
+        {"between": ("a", "b"), "steps_between": 4, "way": "linear", "sampling_steps": 50},
+    ),
+    "nothing": (["--unconditional", "--heads", "6", "--cameras", "grid"], {"heads": 6, "given": (0,)}),
+}
+
+
+@pytest.mark.parametrize("condition", ASKED)
+def test_sampling_is_asked_for_what_the_command_says(condition, environment, tmp_path, monkeypatch):
+    """Each option arrives in the field of its name; what is not told is the paper's."""
+    arguments, expected = ASKED[condition]
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("p.png")
+    asked = {}
+    monkeypatch.setattr("flows.cli.run_flow", lambda options, flow, **how: asked.update(how))
+    with patch.dict(os.environ, environment):
+        result = CliRunner().invoke(app, ["sample", *arguments, "--to", "out"])
+    assert result.exit_code == 0, result.output
+    params = SampleViewsParams.model_validate(asked["params"])
+    assert params.condition == condition
+    assert {name: getattr(params, name) for name in expected} == expected
+    assert params.photo_normals == PhotoNormalsParams(corrections=2 if condition == "photo" else 1)
+    grid = {"interpolation": 5, "nothing": 25}.get(condition, 7)
+    assert params.views.azimuths == grid
+    assert asked["folder"] == str(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +149,13 @@ def test_wrong_files_are_told_before_anything_is_loaded(wrong, environment, tmp_
         (["sample", "--photo", "no.png"], "--photo: expected a file, found none at no.png"),
         (["sample", "--unconditional", "--cameras", "circle"], "--cameras: expected orbit:N with N of 1 to 3600"),
         (["sample", "--unconditional", "--solver", "magic"], "--solver: expected euler, heun or dpmpp, got 'magic'"),
+        (["sample", "--from-dataset", "x", *["--view", "1"] * 3], "given: expected different views, got 1, 1, 1"),
+        (
+            ["sample", "--unconditional", "--steps", "9"],
+            "--steps: belongs to --interpolate; the solver's steps are --samp",
+        ),
+        (["sample", "--from-dataset", "x", "--draws", "8"], "--draws: belongs to --photo or --views"),
+        (["sample", "--identity", "x", "--view", "3"], "--view: belongs to --from-dataset"),
         (["generate", "--set", "generator.name=nosuch:make"], "generator: generator.name: 'nosuch:make' can't be imp"),
         (["generate", "--set", "generator.options.foo=1"], "foo"),
         (["generate", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
@@ -110,7 +168,17 @@ def test_wrong_files_are_told_before_anything_is_loaded(wrong, environment, tmp_
     ],
     ids=[
         *("profile", "field", "grid", "workers", "stage", "dataset", "renderer", "side", "views", "to"),
-        *("nothing to sample", "two to sample", "photo", "cameras", "solver"),
+        *(
+            "nothing to sample",
+            "two to sample",
+            "photo",
+            "cameras",
+            "solver",
+            "one view thrice",
+            "idle steps",
+            "idle draws",
+            "idle view",
+        ),
         *("generator", "option", "strip", "nan", "inf", "keep", "recall", "aims", "run"),
     ],
 )

@@ -91,6 +91,16 @@ def tiny_autoencoder() -> AutoencoderKL:
     ).eval()
 
 
+def sd_like_autoencoder() -> AutoencoderKL:
+    """Stable Diffusion's shape of autoencoder, a quarter as wide: its four levels, two blocks each."""
+    return AutoencoderKL(
+        block_out_channels=(32, 64, 128, 128),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+    ).eval()
+
+
 def poses(batch: int, views: int) -> tuple[torch.Tensor, torch.Tensor]:
     """cam2world and intrinsics of `batch` groups of cameras spread over the grid of views."""
     grid = ViewGrid().cameras()

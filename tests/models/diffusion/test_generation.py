@@ -5,10 +5,12 @@ import torch
 
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.generation import GroupSampler, ViewGroup
-from models.diffusion.memory import group_bytes, groups_that_fit
+from models.diffusion.latents import decoder_width
+from models.diffusion.memory import LIVE_DECODER_MAPS, group_bytes, groups_that_fit, pictures_that_fit
 from models.diffusion.params import SolverParams
 from models.geometry.cameras import ViewGrid
-from tests.models.diffusion.networks import largest_live_bytes, tiny_unet
+from tasks.encode import EncodeParams, autoencoder_path, load_autoencoder
+from tests.models.diffusion.networks import largest_live_bytes, sd_like_autoencoder, tiny_unet
 
 
 def sampler(**changes: object) -> GroupSampler:
@@ -102,3 +104,16 @@ def test_the_estimate_bounds_what_a_forward_holds(widths: tuple[int, ...]) -> No
     peak = largest_live_bytes(lambda: unet(torch.zeros(shape), torch.zeros(2, 4), **arguments))
     estimate = group_bytes(unet, branches=2)
     assert estimate / 3 < peak < estimate, f"{peak / estimate:.2f} of the estimate"
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "AutoencoderDC"])
+@torch.no_grad()
+def test_the_estimate_bounds_what_decoding_holds(kind: str) -> None:
+    """As above, of one picture: Stable Diffusion's shape of decoder, and the embedded one's."""
+    vae = sd_like_autoencoder() if kind == "AutoencoderKL" else load_autoencoder(autoencoder_path(EncodeParams()))
+    channels, side = vae.config["latent_channels"], 64
+    peak = largest_live_bytes(lambda: vae.decode(torch.zeros(1, channels, side // 8, side // 8)))
+    estimate = 4 * LIVE_DECODER_MAPS * decoder_width(vae) * side**2
+    assert estimate / 4 < peak < estimate, f"{peak / estimate:.2f} of the estimate"
+    assert pictures_that_fit(vae, side, 9, free=int(estimate / 0.6 * 4.1)) == 4
+    assert pictures_that_fit(vae, side, 9, free=0) == 1

@@ -12,6 +12,7 @@ from models.diffusion.groups import (
     plan_anchored,
     plan_groups,
     plan_views,
+    turned_away_deg,
 )
 from models.geometry.cameras import Cameras, ViewGrid, concatenate, orbit
 
@@ -28,9 +29,9 @@ def test_groups_cover_all_targets_whatever_their_order(count: int, size: int, se
     cameras = ViewGrid().cameras()[:count]
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_groups(cameras, size), plan_groups(cameras[order], size)
-    assert sorted(target for group in groups for target in group.targets[: group.counting]) == list(range(count))
+    assert sorted(target for group in groups for target in group.own) == list(range(count))
     assert all(len(set(group.targets)) == size for group in groups)
-    renamed = [*order.tolist(), *range(count, count + size)]  # cameras that fill up are the same in any order
+    renamed = [*order.tolist(), *range(count, count + size + 1)]  # cameras that fill up are the same in any order
     assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
 
 
@@ -93,7 +94,7 @@ def test_cameras_at_one_angle_are_grouped_whatever_their_order() -> None:
 def test_neighbours_are_together() -> None:
     """A ring of 12 views in groups of 4 is cut into arcs of neighbours, and -30 degrees is next to 300."""
     azimuths = [-30.0, 0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
-    groups = plan_groups(orbit(azimuths, [0.0] * 12), 4)
+    groups = plan_groups(orbit(azimuths, [0.0] * 12), 4, (0,))
     assert [group.targets for group in groups] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 0]]
 
 
@@ -133,7 +134,7 @@ def test_anchored_groups_cover_all_targets_whatever_their_order(count: int, size
     anchors = anchor_cameras(cameras, azimuth_deg=0.0, front=False)
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_anchored(cameras, anchors, size), plan_anchored(cameras[order], anchors, size)
-    assert sorted(target for group in groups for target in group.targets[: group.counting]) == list(range(count))
+    assert sorted(target for group in groups for target in group.own) == list(range(count))
     assert all(len(set(group.targets)) == size for group in groups)
     renamed = [*order.tolist(), *range(count, count + size)]
     assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
@@ -168,8 +169,38 @@ def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
         plan_views(grid, grid[:3], 8, True)
 
 
+@given(
+    azimuths=st.lists(st.integers(0, 359), min_size=1, max_size=30, unique=True),
+    views=st.integers(2, 8),
+    anchored=st.sampled_from([None, False]),
+)
+def test_every_group_begins_with_a_view_of_the_face(azimuths: list[int], views: int, anchored: bool | None) -> None:
+    """Cameras are relative to it, and in training it shows part of the face. Where nothing is given it is the target
+    nearest to the front, or a frontal view that is added; of three given ones the nearest to the front."""
+    cameras = orbit([float(azimuth) for azimuth in azimuths], [0.0] * len(azimuths))
+    for group in cameras_of_groups(plan_views(cameras, None, views, anchored), None):
+        assert turned_away_deg(group)[0] <= 90
+    if views > 3:
+        given_views = orbit([180.5, 20.5, 100.5], [0.0] * 3)
+        for group in cameras_of_groups(plan_views(cameras, given_views, views, None), given_views):
+            np.testing.assert_allclose(group.azimuth_deg[:3], [20.5, 100.5, 180.5])
+
+
+def test_a_frontal_view_is_added_where_none_shows_the_face() -> None:
+    """Seven views from behind share a group with it, eight are anchored; another view of the face takes its place."""
+    behind = orbit([100.0 + 20 * i for i in range(8)], [0.0] * 8)
+    plan = plan_views(behind[:7], None, 8, None)
+    (group,) = cameras_of_groups(plan, None)
+    np.testing.assert_allclose(group.azimuth_deg, [0.0, *behind.azimuth_deg[:7]])
+    assert plan.sources == list(range(7))
+    assert plan_views(behind, None, 8, None).ring is not None
+    (group,) = cameras_of_groups(plan_views(concatenate([behind[:7], orbit([60.0], [0.0])]), None, 8, None), None)
+    np.testing.assert_allclose(group.azimuth_deg, [60.0, *behind.azimuth_deg[:7]])
+
+
 def test_nonsense_is_refused() -> None:
-    """No targets, groups of none, a camera inside the head's cube, one with a NaN and lenses that can't be."""
+    """No targets, groups of none, a camera inside the head's cube, poses that are not finite or not rigid, lenses that
+    can't be, and one camera given twice."""
     with pytest.raises(ValueError, match="groups: expected 1 or more targets"):
         plan_groups(orbit([0.0], [0.0]), 0)
     with pytest.raises(ValueError, match="cameras: expected 1 or more, got none"):
@@ -178,8 +209,17 @@ def test_nonsense_is_refused() -> None:
         ValueError, match=r"cameras: expected cameras at a distance of 0.87 or more .* got 0.5 for camera 1"
     ):
         check_cameras("cameras", with_radii(2.7, 0.5))
-    with pytest.raises(ValueError, match="got nan for camera 0"):
-        check_cameras("cameras", orbit([float("nan")], [0.0]))
+    for entry, value in (((0, 0), np.nan), ((0, 0), 2.0), ((0, slice(0, 3)), -1.0), ((1, 3), np.inf)):
+        broken = with_radii(2.7, 2.7)
+        broken.cam2world[1][entry] = value
+        with pytest.raises(ValueError, match=r"cameras: expected rigid poses of finite numbers, got .* for camera 1"):
+            check_cameras("cameras", broken)
+    mirrored = with_radii(2.7)
+    mirrored.cam2world[0, :3, 0] *= -1
+    with pytest.raises(ValueError, match="rigid poses"):
+        check_cameras("cameras", mirrored)
+    with pytest.raises(ValueError, match=r"conditioning: expected views from different cameras, .* views 0 and 2"):
+        plan_views(orbit([0.0], [0.0]), orbit([10.0, 20.0, 10.0], [0.0] * 3), 8, None)
     for focal in (float("nan"), 0.0, -4.0, float("inf")):
         with pytest.raises(ValueError, match=r"cameras: expected finite lens numbers and .* for camera 0"):
             check_cameras("cameras", orbit([0.0], [0.0], focal=focal))

@@ -221,6 +221,48 @@ def test_any_number_of_views(pipeline: SpinMeRoundPipeline, views: int) -> None:
     np.testing.assert_allclose(shuffled, first[order], atol=1e-4)
 
 
+def test_pictures_are_decoded_in_parts_that_fit(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other where there is no memory at all, two where the device says so, with the same pictures."""
+    expected, sizes, decode = sample(pipeline), [], pipeline.vae.decode
+
+    def counted(latents: torch.Tensor) -> Any:
+        sizes.append(len(latents))
+        if len(latents) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return decode(latents)
+
+    monkeypatch.setattr(pipeline.vae, "decode", counted)
+    np.testing.assert_allclose(sample(pipeline).images, expected.images, atol=1e-5)
+    assert set(sizes) == {5, 2, 3, 1}
+    sizes.clear()
+    monkeypatch.setattr("models.diffusion.memory.free_memory", lambda device: 0)
+    np.testing.assert_allclose(sample(pipeline).normals, expected.normals, atol=1e-5)
+    assert set(sizes) == {1}
+
+
+def test_the_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 steps from sigma 80 at guidance 3; from 700 at 3.5 where no view is given, as for the ring without a photo,
+    whose later groups are given views."""
+    seen: list[GroupSampler] = []
+
+    def remembered(self: GroupSampler, groups: Sequence[ViewGroup], advance: Any) -> torch.Tensor:
+        seen.append(self)
+        views, side = len(groups[0].cameras) - len(groups[0].given), groups[0].given.shape[-1]
+        return torch.zeros(len(groups), views, 8, side, side)
+
+    monkeypatch.setattr(GroupSampler, "__call__", remembered)
+
+    def settings(**changes: Any) -> list[tuple[float, float, int]]:
+        seen.clear()
+        sample(pipeline, schedule=None, anchored=True, **changes)
+        return [(each.guidance_scale, each.schedule.sigma_max, each.schedule.steps) for each in seen]
+
+    assert settings() == [(3.0, 80.0, 50), (3.0, 80.0, 50)]
+    assert settings(conditioning=None) == [(3.5, 700.0, 50), (3.0, 80.0, 50)]
+    assert settings(guidance_scale=1.5, num_inference_steps=7) == [(1.5, 80.0, 7), (1.5, 80.0, 7)]
+    assert all(each.solver == SolverParams(solver="euler", s_churn=0, s_tmin=0.05, s_tmax=50) for each in seen)
+
+
 def test_anchored_groups_see_the_photo_and_their_anchors(
     pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +349,8 @@ def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None
         ({"identity": np.full(512, np.nan, np.float32)}, "identity: expected 512 finite numbers, .* 512 not finite"),
         ({"identity": 2 * IDENTITY}, "identity: expected a vector of length 1, got one of 2; normalise it"),
         ({"conditioning": given(scale=255)}, r"conditioning images: expected values in \[0, 1\], got .* to 25"),
+        ({"conditioning": given(scale=-0.01)}, r"conditioning images: expected values in \[0, 1\], got -0.00"),
+        ({"conditioning": given((0, 3, 0))}, "conditioning: expected views from different cameras, .* views 0 and 2"),
         ({"conditioning": given(scale=np.nan)}, r"conditioning images: expected values in \[0, 1\], got nan to nan"),
         ({"batch_size": 0}, "batch_size: expected 1 or more, got 0"),
     ],
@@ -318,6 +362,8 @@ def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None
         "NaN identity",
         "long identity",
         "bytes",
+        "negative",
+        "one camera twice",
         "NaN picture",
         "empty batches",
     ],

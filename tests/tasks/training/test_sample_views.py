@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.diffusion.edm import NoiseSchedule
 from models.diffusion.photo_normals import PhotoNormalsParams
-from models.geometry.cameras import ViewGrid
+from models.geometry.cameras import ViewGrid, orbit
 from models.geometry.transforms import cameras_of_transforms, transforms_json
 from models.identity.detection import DetectionParams
 from storage.dataset import HeadDataset
@@ -119,8 +119,8 @@ def test_a_photos_camera_is_the_profiles(dataset: Path, pipeline: Path, tmp_path
 
 
 def test_a_photo_s_identity_is_found_by_the_pack(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
-    """Where the profile names a pack the largest face is embedded, as if that identity were given; without a face the
-    error says so, and --identity needs none."""
+    """Where the profile names a pack the largest face of a photo, or of a posed picture, is embedded, as if that
+    identity were given; without a face the error says so, and --identity needs none."""
     pack = write_pack(tmp_path / "pack", "w600k_r50.onnx")
     embed = EmbedParams(pack=str(pack), recognition=str(pack), detection=DetectionParams(threshold=1e-6))
     rgb = HeadDataset.open(dataset).read_views(0, [2], ("rgb",))["rgb"][0]
@@ -131,14 +131,19 @@ def test_a_photo_s_identity_is_found_by_the_pack(dataset: Path, pipeline: Path, 
     np.save(tmp_path / "found.npy", identity)
     photo = params(condition="photo", photo=str(tmp_path / "photo.png"))
     known = photo.model_copy(update={"identity": str(tmp_path / "found.npy")})
-    for name, wanted, how in (("found", photo, embed), ("given", known, embed), ("unknown", photo, None)):
+    (tmp_path / "posed.json").write_text(json.dumps(transforms_json(orbit([0.0], [0.0]), 160, ["photo.png"])))
+    posed = params(condition="posed", posed=str(tmp_path / "posed.json"))
+    ways = {"found": (photo, embed), "given": (known, embed), "posed": (posed, embed), "unknown": (photo, None)}
+    for name, (wanted, how) in ways.items():
         run_sampling(pipeline, dataset, wanted, tmp_path / name, embed=how)
-    pictures = [np.asarray(Image.open(tmp_path / name / "view-01.png")) for name in ("found", "given", "unknown")]
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    assert (pictures[0] != pictures[2]).any()
+    pictures = {name: np.asarray(Image.open(tmp_path / name / "view-01.png")) for name in ways}
+    np.testing.assert_array_equal(pictures["found"], pictures["given"])
+    np.testing.assert_array_equal(pictures["found"], pictures["posed"])
+    assert (pictures["found"] != pictures["unknown"]).any()
     blind = embed.model_copy(update={"detection": DetectionParams(threshold=0.999999)})
-    with pytest.raises(ConfigError, match=r"photo\.png: expected a photo with a face, the detector finds none"):
-        run_sampling(pipeline, dataset, photo, tmp_path / "none", embed=blind)
+    for faceless in (photo, posed):
+        with pytest.raises(ConfigError, match=r"photo\.png: expected a photo with a face, the detector finds none"):
+            run_sampling(pipeline, dataset, faceless, tmp_path / "none", embed=blind)
     run_sampling(pipeline, dataset, known, tmp_path / "told", embed=blind)
 
 
