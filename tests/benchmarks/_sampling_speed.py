@@ -47,10 +47,9 @@ class PlainSampler(GroupSampler):
     conditioner: Any = None
     identity: Tensor | None = None
 
-    def _halving(self, batch: Any, advance: Any) -> Tensor:
-        return torch.cat([self._plain([group]) for group in batch])
+    def _sample(self, batch: Any, advance: Any) -> Tensor:
+        """Of one group, `batch_size` being 1."""
 
-    def _plain(self, batch: Any) -> Tensor:
         def denoised(noisy: Tensor, sigma: Tensor) -> Tensor:
             given = self.conditions(batch)  # encodes the cameras
             text, empty = PlainSampler.conditioner(PlainSampler.identity), PlainSampler.conditioner.unconditional(1)

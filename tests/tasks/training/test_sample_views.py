@@ -252,6 +252,18 @@ def test_the_benchmark_measures_every_part(dataset: Path, pipeline: Path) -> Non
         main(way=["bfloat16+quick"])
 
 
+def test_what_is_timed_beside_the_plain_way_is_the_same(pipeline: Path) -> None:
+    """Two forwards a step, the text and the cameras encoded at each: the latents of the default, to rounding, for a
+    request of several groups."""
+    from tests.benchmarks._sampling_speed import Job, largest_difference, measure
+
+    shape = {"model": pipeline, "views": 13, "steps": 2, "repeats": 1, "threads": 1, "device": "cpu"}
+    plain, default = (measure(Job(ways=(way,), **shape)) for way in ("plain", "batched"))
+    assert plain["latents"].shape[0] == 13
+    assert largest_difference(default["latents"], plain["latents"]) < 1e-4
+    assert plain["seconds a view"] > 0
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
