@@ -21,7 +21,7 @@ widest block works on twice that width (tests count 5 and 6)."""
 
 USABLE_SHARE = 0.6
 
-Items = TypeVar("Items", bound="Sequence[Any] | Tensor")
+Items = TypeVar("Items", Sequence[Any], Tensor)
 
 
 def free_memory(device: torch.device) -> int:

@@ -305,11 +305,12 @@ class SpinMeRoundPipeline(DiffusionPipeline):
 
     def _pictures(self, latents: Float[Tensor, "view channel height width"]) -> Float[Tensor, "view 3 side side"]:
         """Decoded in parts that fit into memory."""
-        parts = latents.split(pictures_that_fit(self.vae, self.picture_side, len(latents)))
+        size = pictures_that_fit(self.vae, self.picture_side, len(latents))
+        parts = [latents[start : start + size] for start in range(0, len(latents), size)]
         return torch.cat([in_halves(lambda part: decode_pictures(self.vae, part), part) for part in parts])
 
 
-def _in_unit_range(name: str, pictures: PipelineImageInput) -> PipelineImageInput:
+def _in_unit_range(name: str, pictures: Any) -> Any:
     """The pictures, within [0, 1] where they are arrays; diffusers takes any number below 0 for a range of [-1, 1].
 
     Raises ValueError for arrays that exceed it by more than rounding.
