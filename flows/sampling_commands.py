@@ -11,6 +11,18 @@ from storage.files import make_folder
 
 KINDS = "--from-dataset HEAD, --photo FILE, --views FILE, --identity WHOSE, --interpolate A B and --unconditional"
 
+BELONGS_TO = {
+    "view": {"views": "--from-dataset"},
+    "azimuth": {"photo": "--photo"},
+    "elevation": {"photo": "--photo"},
+    "steps": {"interpolation": "--interpolate; the solver's steps are --sampling-steps"},
+    "linear": {"interpolation": "--interpolate"},
+    "heads": {"nothing": "--unconditional"},
+    "corrections": {"photo": "--photo", "posed": "--views"},
+    "draws": {"photo": "--photo", "posed": "--views"},
+}
+"""The kinds of sampling that an option serves, and what asks for them."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -74,16 +86,14 @@ def sample(
     condition = _condition(from_dataset, photo, views, identity, interpolate, unconditional)
     _refuse_idle(
         condition,
-        {
-            "--view": view is not None,
-            "--azimuth": azimuth is not None,
-            "--elevation": elevation is not None,
-            "--steps": steps is not None,
-            "--linear": linear,
-            "--heads": heads is not None,
-            "--corrections": corrections is not None,
-            "--draws": draws is not None,
-        },
+        view=view,
+        azimuth=azimuth,
+        elevation=elevation,
+        steps=steps,
+        linear=linear or None,
+        heads=heads,
+        corrections=corrections,
+        draws=draws,
     )
     given = view or [0]
     if len(given) not in (1, 3):
@@ -146,24 +156,11 @@ def _condition(
     return asked[0]
 
 
-BELONGS_TO = {
-    "--view": {"views": "--from-dataset"},
-    "--azimuth": {"photo": "--photo"},
-    "--elevation": {"photo": "--photo"},
-    "--steps": {"interpolation": "--interpolate; the solver's steps are --sampling-steps"},
-    "--linear": {"interpolation": "--interpolate"},
-    "--heads": {"nothing": "--unconditional"},
-    "--corrections": {"photo": "--photo", "posed": "--views"},
-    "--draws": {"photo": "--photo", "posed": "--views"},
-}
-"""The kinds of sampling that an option serves, and what asks for them."""
-
-
-def _refuse_idle(condition: str, told: dict[str, bool]) -> None:
-    """Raises ConfigError for an option that this kind of sampling would leave unread."""
-    for option, is_told in told.items():
-        if is_told and condition not in BELONGS_TO[option]:
-            raise ConfigError(f"{option}: belongs to {' or '.join(BELONGS_TO[option].values())}")
+def _refuse_idle(condition: str, **options: Any) -> None:
+    """Raises ConfigError for an option that is told and that this kind of sampling would leave unread."""
+    for option, told in options.items():
+        if told is not None and condition not in BELONGS_TO[option]:
+            raise ConfigError(f"--{option}: belongs to {' or '.join(BELONGS_TO[option].values())}")
 
 
 def _there(path: Path, option: str) -> str:

@@ -129,7 +129,8 @@ def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
         files = PosedFiles.read(Path(params.posed))
         conditioning = source.posed(files)
         if identity is None:
-            identity = source.identity_of([files.images[view] for view in np.argsort(turned_away_deg(files.cameras))])
+            nearest = np.argsort(turned_away_deg(files.cameras.azimuth_deg))
+            identity = source.identity_of([files.images[view] for view in nearest])
     return Wanted(name=params.condition, seed=params.seed, identity=identity, conditioning=conditioning)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from models.diffusion.groups import PART_OF_THE_FACE_DEG
+from models.diffusion.groups import PART_OF_THE_FACE_DEG, turned_away_deg
 
 
 def facing_views(
@@ -13,7 +13,7 @@ def facing_views(
 
     Raises ValueError where there is none.
     """
-    facing = np.flatnonzero(np.abs((azimuth_deg.astype(np.float64) + 180) % 360 - 180) <= limit_deg + 1e-3)
+    facing = np.flatnonzero(turned_away_deg(azimuth_deg) <= limit_deg + 1e-3)
     if not len(facing):
         raise ValueError(f"views: expected one with |azimuth| up to {limit_deg:g} degrees, the dataset has none")
     return facing

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from scipy.spatial import KDTree
 
 from models.geometry.cameras import Cameras, concatenate, is_rotation, orbit
@@ -82,7 +82,8 @@ def plan_groups(targets: Cameras, size: int, shown: tuple[int, ...] = ()) -> lis
     """
     if size < 1:
         raise ValueError(f"groups: expected 1 or more targets in a group, got {size}")
-    order, rest, groups = _in_order(targets), _in_order(targets), []
+    order = rest = _in_order(targets)
+    groups = []
     while rest:
         own = rest[:size]
         group = own + _fillers(own, order, targets, size, beyond=len(targets) + (not shown))
@@ -98,7 +99,7 @@ def _beginning_at_the_face(
 ) -> tuple[list[int], list[int]]:
     """The group with the target nearest to the front first, where one shows part of the face; else one target less of
     its own and the frontal view first."""
-    turned, front = turned_away_deg(targets), len(targets)
+    turned, front = turned_away_deg(targets.azimuth_deg), len(targets)
     facing = [target for target in group if target < front and turned[target] <= PART_OF_THE_FACE_DEG]
     if facing:
         first = min(facing, key=lambda target: turned[target])
@@ -109,9 +110,9 @@ def _beginning_at_the_face(
     return [front, *own, *_fillers(own, order, targets, size - 1, beyond=front + 1)], own
 
 
-def turned_away_deg(cameras: Cameras) -> Float64[np.ndarray, " view"]:
-    """Azimuth from the front to either side, 0 to 180 degrees."""
-    return np.abs(np.round((cameras.azimuth_deg.astype(np.float64) + 180) % 360 - 180, 3))
+def turned_away_deg(azimuth_deg: Float32[np.ndarray, " view"]) -> Float64[np.ndarray, " view"]:
+    """Azimuths from the front to either side, 0 to 180 degrees, rounded so that equal ones are equal."""
+    return np.abs(np.round((azimuth_deg.astype(np.float64) + 180) % 360 - 180, 3))
 
 
 def plan_anchored(targets: Cameras, anchors: Cameras, size: int) -> list[TargetGroup]:
@@ -241,7 +242,7 @@ def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bo
             "leave it out to let all groups see the given views alone"
         )
     places, like = ([], cameras[_in_order(cameras)[:1]]) if given is None else ([given], given)
-    turned = np.zeros(0) if given is None else turned_away_deg(given)
+    turned = np.zeros(0) if given is None else turned_away_deg(given.azimuth_deg)
     shown = tuple(np.argsort(turned, kind="stable").tolist())
 
     def grouped(targets: Cameras, groups: list[TargetGroup]) -> GroupedViews:

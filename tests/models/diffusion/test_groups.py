@@ -179,7 +179,7 @@ def test_every_group_begins_with_a_view_of_the_face(azimuths: list[int], views: 
     nearest to the front, or a frontal view that is added; of three given ones the nearest to the front."""
     cameras = orbit([float(azimuth) for azimuth in azimuths], [0.0] * len(azimuths))
     for group in cameras_of_groups(plan_views(cameras, None, views, anchored), None):
-        assert turned_away_deg(group)[0] <= 90
+        assert turned_away_deg(group.azimuth_deg)[0] <= 90
     if views > 3:
         given_views = orbit([180.5, 20.5, 100.5], [0.0] * 3)
         for group in cameras_of_groups(plan_views(cameras, given_views, views, None), given_views):
