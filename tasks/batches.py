@@ -3,7 +3,7 @@
 What a step sees is a function of (seed, step) alone, so training that was interrupted goes on with the
 very batches that it would have had. The first views of a group are the conditioning ones. The very
 first, given or not, is the one that cameras are relative to: it shows part of the face (|azimuth| up to 90 degrees, or
-less where a profile asks for that).
+less where a profile asks for that). The others are any views, or, where a profile asks for that, neighbours.
 No view stands twice in a group.
 """
 
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from models.diffusion.groups import PART_OF_THE_FACE_DEG
 from models.diffusion.latents import Autoencoder
+from models.geometry.cameras import Cameras
 from storage.dataset import HeadDataset
 from tasks.encode import encode_images
 from tasks.loader import read_latents
 from tasks.train_params import Grouping
-from tasks.view_draws import draw_views, facing_views
+from tasks.view_draws import draw_views, facing_views, nearest_views
 from tasks.view_tensors import on_colour
 
 
@@ -42,21 +43,26 @@ def step_rng(seed: int, step: int, purpose: int) -> np.random.Generator:
 def draw_group(
     grouping: Grouping,
     subjects: Sequence[int],
-    azimuth_deg: Float32[np.ndarray, " all_views"],
+    cameras: Cameras,
     batch: int,
     rng: np.random.Generator,
 ) -> Group:
-    """Heads and views of one step, `batch` groups where `grouping` does not say how many.
+    """Heads and views of one step, `batch` groups where `grouping` does not say how many; `cameras` are those of all
+    views of a head.
 
     Raises ValueError where the dataset has too few views.
     """
-    if grouping.largest > len(azimuth_deg):
-        raise ValueError(f"train: expected {grouping.largest} views a head or more, the dataset has {len(azimuth_deg)}")
+    if grouping.largest > len(cameras):
+        raise ValueError(f"train: expected {grouping.largest} views a head or more, the dataset has {len(cameras)}")
     choice = int(rng.integers(len(grouping.conditioning)))
     given, targets = grouping.conditioning[choice], grouping.targets[choice]
     batch = grouping.batches[choice] if grouping.batches else batch
-    facing = facing_views(azimuth_deg, grouping.facing_deg[choice] if grouping.facing_deg else PART_OF_THE_FACE_DEG)
-    rows = [draw_views(given + targets, facing, len(azimuth_deg), rng) for _ in range(batch)]
+    limit_deg = grouping.facing_deg[choice] if grouping.facing_deg else PART_OF_THE_FACE_DEG
+    facing, near = facing_views(cameras.azimuth_deg, limit_deg), grouping.nearest[choice] if grouping.nearest else 0
+    rows = []
+    for _ in range(batch):
+        others = nearest_views(cameras, int(rng.integers(len(cameras))), near) if near else np.arange(len(cameras))
+        rows.append(draw_views(given + targets, facing, others, rng))
     return Group(subjects=rng.choice(np.asarray(subjects), batch), views=np.stack(rows), conditioning=given)
 
 

@@ -128,7 +128,7 @@ class HeadViews(Dataset[dict[str, Tensor]]):
         """Write sample `index` of an epoch into row `row` of a batch's arrays."""
         params, subject = self.params, self.subjects[index % len(self.subjects)]
         rng = sample_rng(params.seed, epoch, index, VIEWS)
-        views = draw_views(params.views, self._facing, self.dataset.views, rng)
+        views = draw_views(params.views, self._facing, np.arange(self.dataset.views), rng)
         chosen = views.tolist()
         pictures: dict[str, np.ndarray] = {name: arrays[name][row] for name in params.arrays if name != "latents"}
         if pictures:

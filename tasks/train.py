@@ -24,6 +24,7 @@ from models.device import best_device
 from models.diffusion.loss import TrainingBatch, multiview_loss, sample_drops
 from models.diffusion.pipeline import SpinMeRoundPipeline
 from models.diffusion.rays import encode_rays, reference_view
+from models.geometry.cameras import Cameras
 from storage.artifacts import ArtifactStore
 from storage.checkpoints import Checkpoints
 from storage.dataset import HeadDataset
@@ -119,9 +120,9 @@ class _Batches:
         self.identities = torch.from_numpy(data.identities)
 
     def group(self, step: int) -> Group:
-        azimuth = self.cameras[self.subjects[0]]["azimuth_deg"]
+        cameras = Cameras(**self.cameras[self.subjects[0]])
         rng = step_rng(self.params.seed, step, GROUPS)
-        return draw_group(self.params.grouping_at(step), self.subjects, azimuth, self.params.batch, rng)
+        return draw_group(self.params.grouping_at(step), self.subjects, cameras, self.params.batch, rng)
 
     def latents(self, group: Group, step: int) -> Tensor:
         """Image and normal latents of the group, some on another background."""

@@ -33,6 +33,11 @@ class Grouping(StageParams):
     facing_deg: tuple[float, ...] = Field(
         (), description="Largest azimuth, to either side, of each pair's first view; none: 90, part of the face is seen"
     )
+    nearest: tuple[int, ...] = Field(
+        (),
+        description="From how many views, those nearest to a random one, each pair's views but the first are drawn; "
+        "0 or none: from all",
+    )
 
     @model_validator(mode="after")
     def _paired(self) -> "Grouping":
@@ -47,6 +52,15 @@ class Grouping(StageParams):
         if self.facing_deg and (len(self.facing_deg) != pairs or not all(0 <= each <= 90 for each in self.facing_deg)):
             raise ValueError(
                 f"facing_deg: expected none or {pairs} azimuths from 0 to 90, one a pair, got {list(self.facing_deg)}"
+            )
+        sizes = [m + n for m, n in zip(self.conditioning, self.targets, strict=True)]
+        fits = len(self.nearest) == pairs and all(
+            near == 0 or near >= size for near, size in zip(self.nearest, sizes, strict=True)
+        )
+        if self.nearest and not fits:
+            raise ValueError(
+                f"nearest: expected none or {pairs} numbers, one a pair, each 0 or no less than its views {sizes}, "
+                f"got {list(self.nearest)}"
             )
         return self
 

@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from models.diffusion.groups import PART_OF_THE_FACE_DEG, turned_away_deg
+from models.diffusion.groups import PART_OF_THE_FACE_DEG, angles_between_deg, turned_away_deg
+from models.geometry.cameras import Cameras
 
 
 def facing_views(
@@ -19,14 +20,21 @@ def facing_views(
     return facing
 
 
+def nearest_views(cameras: Cameras, view: int, count: int) -> Int64[np.ndarray, " count"]:
+    """So many views that lie nearest to one of them, by the angle between cameras; it is the first itself."""
+    angles = np.round(angles_between_deg(cameras[[view]], cameras)[0], 3)  # equal angles: the lower index
+    return np.argsort(angles, kind="stable")[:count]
+
+
 def draw_views(
     views: int,
     facing: Int64[np.ndarray, " facing"],
-    all_views: int,
+    others: Int64[np.ndarray, " other"],
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " views"]:
-    """Different views of one head in random order; the first is one of `facing`, where there are any."""
-    order = rng.permutation(all_views)
+    """Different views of one head in random order, out of `others`; the first is one of `facing`, where there are any.
+    """
+    order = rng.permutation(others)
     if len(facing):
         first = rng.choice(facing)
         order = np.concatenate([[first], order[order != first]])

@@ -14,9 +14,11 @@ from models.geometry.cameras import Cameras, pixel_rays, project
 
 
 class Consistency(NamedTuple):
-    """PSNR over all pairs of pixels, in decibels, and the share of the heads' pixels that the neighbour sees."""
+    """PSNR over all pairs of pixels and that of the pair of views that agrees least, in decibels, and the share of the
+    heads' pixels that the other view of a pair sees."""
 
     psnr: float
+    weakest: float
     seen: float
 
 
@@ -25,27 +27,33 @@ def neighbour_consistency(
     depth: Float32[np.ndarray, "view height width"],
     cameras: Cameras,
     *,
+    apart: int = 1,
     tolerance: float = 0.01,
 ) -> Consistency:
-    """Of views in the order of a ring, the last beside the first. `depth` is along z, NaN where no head is seen; two
-    depths are the same within `tolerance` world units.
+    """Of views in the order of a ring, the last beside the first; each is compared with the view `apart` places on.
+    `depth` is along z, NaN where no head is seen; two depths are the same within `tolerance` world units.
 
-    Raises ValueError for less than two views, or where no neighbour sees a pixel.
+    Raises ValueError for a ring of no more views than `apart`, or where no neighbour sees a pixel.
     """
-    if len(pictures) < 2:
-        raise ValueError(f"pictures: expected 2 or more views of a ring, got {len(pictures)}")
+    if not 0 < apart < len(pictures):
+        raise ValueError(f"pictures: expected {max(2, apart + 1)} or more views of a ring, got {len(pictures)}")
     errors, seen, of = [], 0, 0
     for view in range(len(pictures)):
-        neighbour = (view + 1) % len(pictures)
+        neighbour = (view + apart) % len(pictures)
         warped, visible = warp(
             pictures[neighbour], depth[[view, neighbour]], cameras[[view, neighbour]], tolerance=tolerance
         )
         errors.append((warped - pictures[view])[visible].ravel())
         seen, of = seen + int(visible.sum()), of + int(np.isfinite(depth[view]).sum())
-    if not seen:
+    errors = [error for error in errors if error.size]
+    if not errors:
         raise ValueError("pictures: no pixel of a view is seen by its neighbour; are the cameras those of the depths?")
-    mean_square = max(float(np.square(np.concatenate(errors)).mean()), 1e-12)
-    return Consistency(float(10 * np.log10(255.0**2 / mean_square)), seen / of)
+    weakest = min(_psnr(error) for error in errors)
+    return Consistency(_psnr(np.concatenate(errors)), weakest, seen / of)
+
+
+def _psnr(errors: Float[np.ndarray, " value"]) -> float:
+    return float(10 * np.log10(255.0**2 / max(float(np.square(errors).mean()), 1e-12)))
 
 
 def warp(

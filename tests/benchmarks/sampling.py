@@ -35,12 +35,16 @@ from tasks.train_params import TextEncoderParams
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 
 PARTS = ("speed", "steps", "normals", "consistency")
+COMPARED = ("neighbours", "the two that agree least", "an eighth of the ring apart")
 Rows = list[dict[str, Any]]
 
 
 def main(
     model: Annotated[Path | None, typer.Option(help="Folder of a trained pipeline.")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Its dataset; heads of the splits test and validation.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Its dataset.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Where its heads are from; else test, then validation.")
+    ] = None,
     part: Annotated[list[str] | None, typer.Option(help="speed, steps, normals, consistency; else all.")] = None,
     heads: Annotated[int, typer.Option(min=1, help="Unseen heads, at most.")] = 8,
     views: Annotated[int, typer.Option(min=2, help="Views of a head, of speed and consistency.")] = 48,
@@ -49,6 +53,7 @@ def main(
     corrections: Annotated[int, typer.Option(min=1, help="Gradients a step of normals.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Samples of normals, measured beside one.")] = 1,
     counts: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "5,10,20,50",
+    guidance: Annotated[float, typer.Option(min=0, help="Of steps and consistency.")] = 3.0,
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each way; the best counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -76,7 +81,7 @@ def main(
             return tables
         assert dataset is not None
         torch.set_num_threads(threads)
-        unseen = Unseen(folder, dataset, heads, device)
+        unseen = Unseen(folder, dataset, split or ("test", "validation"), heads, device, guidance)
         if "steps" in asked:
             numbers = [int(number) for number in counts.split(",")]
             tables["quality against steps, 7 views from one"] = against_steps(unseen, numbers)
@@ -85,7 +90,8 @@ def main(
             params = PhotoNormalsParams(steps=max(2, steps), corrections=corrections, draws=draws)
             tables[title] = photo_normals(unseen, params, poses)
         if "consistency" in asked:
-            tables[f"{views} views: neighbours warped by the true geometry"] = consistency(unseen, views, steps)
+            title = f"{views} views warped to each other by the true geometry, PSNR, {len(unseen.subjects)} heads"
+            tables[title] = consistency(unseen, views, steps)
     return tables
 
 
@@ -134,10 +140,13 @@ def speed(folder: Path, ways: Sequence[tuple[str, ...]], **shape: Any) -> Rows:
 class Unseen:
     """Heads that the model was not trained on, its pipeline, and what it is asked of them."""
 
-    def __init__(self, model: Path, dataset: Path, heads: int, device: str) -> None:
+    def __init__(
+        self, model: Path, dataset: Path, splits: Sequence[str], heads: int, device: str, guidance: float
+    ) -> None:
         self.pipeline = load_pipeline(model).to(device)
         self.data = HeadDataset.open(dataset)
-        self.subjects = [*self.data.split("test"), *self.data.split("validation")][:heads]
+        self.guidance = guidance
+        self.subjects = [subject for split in splits for subject in self.data.split(split)][:heads]
         self.cameras = Cameras(**self.data.cameras())
         at = [(azimuth, elevation) for azimuth, elevation in zip(*self._angles(), strict=True)]
         self.front = at.index(min(at, key=lambda angles: abs(angles[0]) + abs(angles[1])))
@@ -176,6 +185,7 @@ class Unseen:
             cameras,
             identity=self.data.identities[subject],
             conditioning=self.photo(subject),
+            guidance_scale=self.guidance,
             generator=torch.Generator().manual_seed(int(self.data.seeds[subject])),
             output_type="np",
             **options,
@@ -266,7 +276,12 @@ def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Row
 
 
 def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
-    """Anchored beside unanchored sampling of the same ring, and the true pictures of it as the bound."""
+    """Anchored beside unanchored sampling of the same ring, and the true pictures of it as the bound.
+
+    Views that are generated together agree whatever the scheme, and most neighbours are. So beside all neighbours stand
+    the two that agree least, which is the jump that is seen as the head turns, and views as far apart as two anchors
+    (an eighth of the ring), most of which are not generated together.
+    """
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras()
     generator = generator_of({"generator": GeneratorConfig.model_validate(unseen.data.attributes["generator"])})
     side, found = unseen.pipeline.picture_side, {}
@@ -281,17 +296,23 @@ def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
             options = {"anchored": anchored, "schedule": NoiseSchedule(steps=steps)}
             pictures[name] = unseen.sample(subject, cameras, **options)[0]
         for name, shown in pictures.items():
-            measured = neighbour_consistency(shown, depth, cameras)
-            found.setdefault(name, []).append((measured.psnr, measured.seen, psnr(shown, true.rgb).mean()))
-    free = found["unanchored"]
-    return [
-        {
-            "views": name,
-            "PSNR between neighbours": float(np.mean([row[0] for row in rows])),
-            "above unanchored": sum(row[0] > other[0] for row, other in zip(rows, free, strict=True)),
-            "PSNR of the truth": float(np.mean([row[2] for row in rows])) if name != "true pictures" else float("nan"),
-            "share seen": float(np.mean([row[1] for row in rows])),
-            "heads": len(rows),
-        }
-        for name, rows in found.items()
-    ]
+            near = neighbour_consistency(shown, depth, cameras)
+            far = neighbour_consistency(shown, depth, cameras, apart=max(1, views // 8))
+            measured = {
+                "neighbours": near.psnr,
+                "the two that agree least": near.weakest,
+                "an eighth of the ring apart": far.psnr,
+                "to the truth": psnr(shown, true.rgb).mean() if name != "true pictures" else float("nan"),
+                "share seen": near.seen,
+            }
+            found.setdefault(name, []).append(measured)
+    free, rows = found["unanchored"], []
+    for name, heads in found.items():
+        row: dict[str, Any] = {"views": name}
+        for column in heads[0]:
+            row[column] = float(np.mean([head[column] for head in heads]))
+            if column in COMPARED:
+                better = sum(head[column] > other[column] for head, other in zip(heads, free, strict=True))
+                row[f"{column}: above unanchored"] = better
+        rows.append(row)
+    return rows

@@ -52,10 +52,26 @@ def test_a_view_warped_to_itself_is_itself() -> None:
     np.testing.assert_allclose(warped[visible], rgb[0][visible], atol=0.1)
 
 
+def test_one_jump_in_a_ring_is_the_weakest_pair() -> None:
+    """A view that is 40 brighter than all others: its two pairs are off by 40, whose PSNR is known; the others agree as
+    before. As far apart as the ring is long but one, the pairs are the same ones, seen from the other view."""
+    rgb, depth = painted()
+    brighter, cameras = rgb // 2, GRID.cameras()
+    brighter[5] += 40
+    found = neighbour_consistency(brighter, depth, cameras)
+    assert found.weakest == pytest.approx(20 * np.log10(255 / 40), abs=0.2)
+    assert found.psnr > found.weakest + 8
+    back = neighbour_consistency(brighter, depth, cameras, apart=23)
+    assert back.psnr == pytest.approx(found.psnr, abs=0.3)
+    assert neighbour_consistency(rgb, depth, cameras, apart=6).seen < neighbour_consistency(rgb, depth, cameras).seen
+
+
 def test_nonsense_is_refused() -> None:
     """One view has no neighbour, and depths of nothing see nothing."""
     rgb, depth = painted(2)
     with pytest.raises(ValueError, match="expected 2 or more views"):
         neighbour_consistency(rgb[:1], depth[:1], GRID.cameras()[:1])
+    with pytest.raises(ValueError, match="expected 3 or more views of a ring, got 2"):
+        neighbour_consistency(rgb, depth, GRID.cameras()[:2], apart=2)
     with pytest.raises(ValueError, match="no pixel of a view is seen by its neighbour"):
         neighbour_consistency(rgb, np.full_like(depth, np.nan), GRID.cameras()[:2])

@@ -8,33 +8,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.geometry.cameras import ViewGrid
+from models.geometry.cameras import Cameras, ViewGrid
 from storage.dataset import HeadDataset
 from tasks.batches import LatentSource, draw_group, recolour, step_rng
 from tasks.encode import EncodeParams, autoencoder_path, load_autoencoder
 from tasks.train_params import Grouping
+from tasks.view_draws import nearest_views
 from tasks.view_tensors import on_colour
 
-AZIMUTHS = ViewGrid().cameras().azimuth_deg
+CAMERAS = ViewGrid().cameras()
 PAPER = Grouping(steps=1, conditioning=(0, 1, 3), targets=(8, 7, 5))
 
 
 @given(seed=st.integers(0, 2**31), step=st.integers(0, 10**7))
 def test_a_group_is_a_function_of_seed_and_step(seed: int, step: int) -> None:
     """The same numbers give the same group; 8 different views; the first given one shows part of the face."""
-    first, second = (draw_group(PAPER, range(5, 25), AZIMUTHS, 4, step_rng(seed, step, 0)) for _ in range(2))
+    first, second = (draw_group(PAPER, range(5, 25), CAMERAS, 4, step_rng(seed, step, 0)) for _ in range(2))
     assert (first.views == second.views).all()
     assert (first.subjects == second.subjects).all()
     assert first.views.shape == (4, 8)
     assert all(len(set(row)) == 8 for row in first.views.tolist())
     assert set(first.subjects.tolist()) <= set(range(5, 25))
-    azimuth = (AZIMUTHS[first.views[:, 0]] + 180) % 360 - 180
+    azimuth = (CAMERAS.azimuth_deg[first.views[:, 0]] + 180) % 360 - 180
     assert (np.abs(azimuth) <= 90.01).all()
 
 
 def test_all_numbers_of_conditioning_views_are_equally_likely() -> None:
     """0, 1 and 3 each in about a third of 3000 steps."""
-    drawn = [draw_group(PAPER, [0], AZIMUTHS, 1, step_rng(0, step, 0)).conditioning for step in range(3000)]
+    drawn = [draw_group(PAPER, [0], CAMERAS, 1, step_rng(0, step, 0)).conditioning for step in range(3000)]
     counts = np.bincount(drawn, minlength=4)
     assert counts[2] == 0
     assert (np.abs(counts[[0, 1, 3]] - 1000) < 100).all()
@@ -43,7 +44,7 @@ def test_all_numbers_of_conditioning_views_are_equally_likely() -> None:
 def test_too_few_views_are_named() -> None:
     """Eight views cannot be drawn from five."""
     with pytest.raises(ValueError, match="expected 8 views"):
-        draw_group(PAPER, [0], AZIMUTHS[:5], 1, step_rng(0, 0, 0))
+        draw_group(PAPER, [0], CAMERAS[:5], 1, step_rng(0, 0, 0))
 
 
 def test_groupings_must_pair_up() -> None:
@@ -55,7 +56,7 @@ def test_groupings_must_pair_up() -> None:
 def test_a_pair_has_its_own_number_of_groups() -> None:
     """Known numbers: 32 single views or 4 groups of 8, and their mean of 32 views a step; a list too short is named."""
     grouping = Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), batches=(32, 4))
-    drawn = {draw_group(grouping, [0], AZIMUTHS, 9, step_rng(0, step, 0)).views.shape for step in range(20)}
+    drawn = {draw_group(grouping, [0], CAMERAS, 9, step_rng(0, step, 0)).views.shape for step in range(20)}
     assert drawn == {(32, 1), (4, 8)}
     assert grouping.views_a_step(9) == 32
     assert PAPER.views_a_step(4) == 32
@@ -69,12 +70,32 @@ def test_a_pair_has_its_own_range_of_first_views() -> None:
     grouping = Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), facing_deg=(90, 20))
     first: dict[int, set[int]] = {1: set(), 8: set()}
     for step in range(300):
-        views = draw_group(grouping, [0], AZIMUTHS, 4, step_rng(0, step, 0)).views
-        first[views.shape[1]] |= {round((AZIMUTHS[view] + 180) % 360 - 180) for view in views[:, 0]}
+        views = draw_group(grouping, [0], CAMERAS, 4, step_rng(0, step, 0)).views
+        first[views.shape[1]] |= {round((CAMERAS.azimuth_deg[view] + 180) % 360 - 180) for view in views[:, 0]}
     assert first[8] == {-14, 0, 14}
     assert len(first[1]) == 13
     with pytest.raises(ValueError, match=r"facing_deg: expected none or 2 azimuths .* got \[90.0, 100.0\]"):
         Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), facing_deg=(90, 100))
+
+
+def test_a_pair_has_its_own_neighbourhood() -> None:
+    """All views but the first are among the 12 nearest to one view, which may be any; without neighbourhood they are
+    not; one smaller than the group is named."""
+    around = [set(nearest_views(CAMERAS, view, 12).tolist()) for view in range(len(CAMERAS))]
+    grouping = Grouping(steps=1, conditioning=(3, 1), targets=(5, 7), nearest=(12, 0))
+    together: dict[int, list[bool]] = {3: [], 1: []}
+    seen: set[int] = set()
+    for step in range(300):
+        group = draw_group(grouping, [0], CAMERAS, 2, step_rng(0, step, 0))
+        for views in group.views.tolist():
+            assert len(set(views)) == 8
+            together[group.conditioning].append(any(set(views[1:]) <= near for near in around))
+            seen |= set(views[1:]) if group.conditioning == 3 else set()
+    assert all(together[3])
+    assert not any(together[1])
+    assert len(seen) == len(CAMERAS)
+    with pytest.raises(ValueError, match=r"nearest: expected none or 2 numbers.* views \[8, 8\], got \[5, 0\]"):
+        Grouping(steps=1, conditioning=(3, 1), targets=(5, 7), nearest=(5, 0))
 
 
 def test_another_background_is_what_compositing_gives() -> None:
@@ -95,7 +116,7 @@ def test_recolouring_encodes_anew(dataset: Path, encode_params: EncodeParams) ->
     group = draw_group(
         Grouping(steps=1, conditioning=(1,), targets=(2,)),
         subjects,
-        data.cameras()["azimuth_deg"],
+        Cameras(**data.cameras()),
         2,
         step_rng(0, 0, 0),
     )

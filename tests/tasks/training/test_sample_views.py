@@ -243,9 +243,12 @@ def test_the_benchmark_measures_every_part(dataset: Path, pipeline: Path) -> Non
     assert all(0 <= row[method] <= 180 for row in normals for method in methods)
     assert normals[0]["Algorithm 1"] == pytest.approx(np.mean([row["Algorithm 1"] for row in normals[1:]]))
     assert normals[0]["of"] == 3
-    between = {row["views"]: row["PSNR between neighbours"] for row in views}
-    assert {"anchored", "unanchored"} < set(between)
-    assert between["true pictures"] == max(between.values())
+    by_name = {row["views"]: row for row in views}
+    assert {"anchored", "unanchored"} < set(by_name)
+    for measure in ("neighbours", "the two that agree least", "an eighth of the ring apart"):
+        assert by_name["true pictures"][measure] == max(row[measure] for row in views)
+        assert by_name["unanchored"][f"{measure}: above unanchored"] == 0
+    assert all(row["the two that agree least"] <= row["neighbours"] for row in views)
     with pytest.raises(ConfigError, match="--part: expected some of speed, steps, normals, consistency, got 'colour'"):
         main(model=pipeline, dataset=dataset, part=["colour"])
     with pytest.raises(ConfigError, match=r"--way: expected some of batched, compiled, .* got 'quick'"):
