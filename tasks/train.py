@@ -143,7 +143,12 @@ def _loss(networks: Networks, batches: _Batches, step: int) -> Tensor:
     latents = batches.latents(group, step)
     samples, views = latents.shape[:2]
     conditioning = (torch.arange(views) < group.conditioning).expand(samples, views)
-    drop_identity, drop_images = sample_drops(samples, params.condition_dropout, _generator(params.seed, step, DROPS))
+    drop_identity, drop_images = sample_drops(
+        samples,
+        params.condition_dropout,
+        _generator(params.seed, step, DROPS),
+        identity_alone=params.identity_dropout,
+    )
     rays = encode_rays(
         batches.camera(group, "cam2world"),
         batches.camera(group, "intrinsics"),

@@ -120,6 +120,9 @@ class TrainParams(StageParams):
     gradient_limit: float = Field(1.0, gt=0.0, description="Largest norm of all gradients")
     ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Of the averaged weights; less in the first steps")
     condition_dropout: float = Field(0.15, ge=0.0, lt=1.0, description="Share of samples without any condition")
+    identity_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of samples that keep their images and lose their identity"
+    )
     random_background: float = Field(
         0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded anew at each step"
     )
@@ -139,6 +142,15 @@ class TrainParams(StageParams):
     )
     memory_mb: int = Field(4096, ge=0, description="Latents up to this size are held in memory")
     threads: int = Field(0, ge=0, description="Of torch; 0 leaves its own choice")
+
+    @model_validator(mode="after")
+    def _some_keep_their_identity(self) -> "TrainParams":
+        if self.condition_dropout + self.identity_dropout >= 1:
+            raise ValueError(
+                "condition_dropout, identity_dropout: expected shares whose sum is below 1, got "
+                f"{self.condition_dropout:g} and {self.identity_dropout:g}"
+            )
+        return self
 
     @property
     def groupings(self) -> tuple[Grouping, Grouping, Grouping]:

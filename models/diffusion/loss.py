@@ -45,14 +45,15 @@ class Loss(NamedTuple):
 
 
 def sample_drops(
-    batch: int, probability: float, generator: torch.Generator | None = None
+    batch: int, probability: float, generator: torch.Generator | None = None, *, identity_alone: float = 0.0
 ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
     """Which samples lose their identity and which their conditioning images, on the CPU.
 
-    Each drop has this probability. Guidance needs the network without either, so one draw decides for both.
+    Both are lost together with this probability, since guidance needs the network without either; with `identity_alone`
+    a sample keeps its images and loses its identity, as a photo whose identity is unknown.
     """
-    drop = torch.rand(batch, generator=generator) < probability
-    return drop, drop.clone()
+    drawn = torch.rand(batch, generator=generator)
+    return drawn < probability + identity_alone, drawn < probability
 
 
 def multiview_loss(
