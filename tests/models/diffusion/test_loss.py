@@ -110,6 +110,17 @@ def test_drops_have_their_probability() -> None:
     assert torch.equal(identity, sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))[0])
 
 
+def test_an_identity_can_be_lost_alone() -> None:
+    """Of a hundred samples 15 lose both and 10 more their identity; none loses its images alone, and those that lose
+    both are the ones that do without the second share."""
+    seeded = torch.Generator().manual_seed(0)
+    identity, images = sample_drops(20_000, 0.15, seeded, identity_alone=0.1)
+    assert images.float().mean().item() == pytest.approx(0.15, abs=0.01)
+    assert (identity & ~images).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    assert not bool((images & ~identity).any())
+    assert torch.equal(images, sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))[1])
+
+
 def test_a_sample_without_targets_is_refused() -> None:
     """There is nothing to learn from a group of conditioning views alone."""
     with pytest.raises(ValueError, match="expected at least one target view in every sample"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.diffusion.denoiser import denoise
-from models.diffusion.loss import Loss, TrainingBatch
+from models.diffusion.loss import Loss, TrainingBatch, multiview_loss
 from models.diffusion.unet import MultiviewUNet
 from storage.artifacts import ArtifactStore
 from storage.dataset import HeadDataset
@@ -221,3 +221,22 @@ def test_bfloat16_learns_nearly_the_same_with_weights_in_single(
         assert record["loss"] != exact["loss"]
     (file,) = (tmp_path / "pipeline" / "unet").glob("*.safetensors")
     assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float32}
+
+
+def test_an_identity_can_be_lost_alone(
+    dataset: Path, encode_params: EncodeParams, train_params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What training drops is what it is asked to; shares that leave no sample with its identity are named."""
+    dropped: list[tuple[bool, bool]] = []
+
+    def watched(unet: MultiviewUNet, batch: TrainingBatch, sigma: Tensor, noise: Tensor) -> Loss:
+        dropped.extend(zip(batch.drop_identity.tolist(), batch.drop_images.tolist(), strict=True))
+        return multiview_loss(unet, batch, sigma, noise)
+
+    monkeypatch.setattr(module, "multiview_loss", watched)
+    params = train_params(condition_dropout=0.0, identity_dropout=0.5)
+    run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
+    assert {lost for lost, _ in dropped} == {True, False}
+    assert not any(images for _, images in dropped)
+    with pytest.raises(ValueError, match="identity_dropout: expected shares whose sum is below 1, got 0.5 and 0.6"):
+        TrainParams(condition_dropout=0.5, identity_dropout=0.6)
