@@ -32,7 +32,7 @@ def draw_views(
     others: Int64[np.ndarray, " other"],
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " views"]:
-    """Different views of one head in random order, out of `others`; the first is one of `facing`, where there are any."""
+    """Different views of one head out of `others`, in random order; the first is one of `facing`, where it has any."""
     order = rng.permutation(others)
     if len(facing):
         first = rng.choice(facing)
