@@ -92,7 +92,15 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Profile":
-        for contradiction in (_held_out, _frontal, _group_sizes, _text_width, _latent_size, _screened_generator):
+        for contradiction in (
+            _held_out,
+            _frontal,
+            _group_sizes,
+            _neighbourhoods,
+            _text_width,
+            _latent_size,
+            _screened_generator,
+        ):
             if problem := contradiction(self):
                 raise ValueError(problem)
         return self
@@ -130,6 +138,13 @@ def _group_sizes(profile: Profile) -> str | None:
         f"{name}: expected at most {most} views (views has {profile.views.views}, train.unet.views is "
         f"{profile.train.unet.views}), got {size} conditioning and target views together"
     )
+
+
+def _neighbourhoods(profile: Profile) -> str | None:
+    for name in ("adapt", "single_view", "multi_view"):
+        if (most := max((0, *getattr(profile.train, name).nearest))) > profile.views.views:
+            return f"train.{name}.nearest: expected at most the {profile.views.views} views of a head, got {most}"
+    return None
 
 
 def _screened_generator(profile: Profile) -> str | None:

@@ -20,22 +20,27 @@ from tasks.publish import Published
 from tasks.sample_params import SampleViewsParams
 from tasks.train_params import load_training
 
-UNKNOWN_FACE = (
-    "the profile names no detector (embed.pack): pictures are not searched for a face, and whose it is stays unknown "
-    "unless --identity says so, which the model was not trained with"
-)
-
 
 @flow(name="sampling", flow_run_name="sampling {profile.name}", persist_result=False)
 def sampling_flow(profile: Profile, params: SampleViewsParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Sample from the trained model of a profile into `folder`; returns the files."""
     with joined(profile, place) as session:
         if params.condition in ("photo", "posed") and params.identity is None and detector_path(profile.embed) is None:
-            get_run_logger().warning(UNKNOWN_FACE)
-            progress().say(UNKNOWN_FACE)
+            warning = unknown_face(profile)
+            get_run_logger().warning(warning)
+            progress().say(warning)
         dataset = find_dataset(session)
         training = require_training(session, dataset)
         return list(submit(sample_task, dataset, training, params, folder).result())
+
+
+def unknown_face(profile: Profile) -> str:
+    """What a user is told whose picture's identity can't be found."""
+    trained = "" if profile.train.identity_dropout else ", which the model was not trained with"
+    return (
+        "the profile names no detector (embed.pack): pictures are not searched for a face, and whose it is stays "
+        f"unknown unless --identity says so{trained}"
+    )
 
 
 @task(name="sample-views", task_run_name="sample views", **TASK_OPTIONS)

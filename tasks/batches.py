@@ -58,7 +58,8 @@ def draw_group(
     given, targets = grouping.conditioning[choice], grouping.targets[choice]
     batch = grouping.batches[choice] if grouping.batches else batch
     limit_deg = grouping.facing_deg[choice] if grouping.facing_deg else PART_OF_THE_FACE_DEG
-    facing, near = facing_views(cameras.azimuth_deg, limit_deg), grouping.nearest[choice] if grouping.nearest else 0
+    facing = facing_views(cameras.azimuth_deg, limit_deg)
+    near = grouping.nearest[choice] if grouping.nearest else 0
     rows = []
     for _ in range(batch):
         others = nearest_views(cameras, int(rng.integers(len(cameras))), near) if near else np.arange(len(cameras))

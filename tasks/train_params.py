@@ -55,12 +55,12 @@ class Grouping(StageParams):
             )
         sizes = [m + n for m, n in zip(self.conditioning, self.targets, strict=True)]
         fits = len(self.nearest) == pairs and all(
-            near == 0 or near >= size for near, size in zip(self.nearest, sizes, strict=True)
+            near == 0 or near >= size > 1 for near, size in zip(self.nearest, sizes, strict=True)
         )
         if self.nearest and not fits:
             raise ValueError(
-                f"nearest: expected none or {pairs} numbers, one a pair, each 0 or no less than its views {sizes}, "
-                f"got {list(self.nearest)}"
+                f"nearest: expected none or {pairs} numbers, one a pair, each no less than the pair's views {sizes} "
+                f"or 0, as it is for a single view, got {list(self.nearest)}"
             )
         return self
 
@@ -121,7 +121,10 @@ class TrainParams(StageParams):
     ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Of the averaged weights; less in the first steps")
     condition_dropout: float = Field(0.15, ge=0.0, lt=1.0, description="Share of samples without any condition")
     identity_dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Share of samples that keep their images and lose their identity"
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of samples that lose their identity alone; where no view is given, that is all they had",
     )
     random_background: float = Field(
         0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded anew at each step"

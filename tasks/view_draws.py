@@ -21,7 +21,7 @@ def facing_views(
 
 
 def nearest_views(cameras: Cameras, view: int, count: int) -> Int64[np.ndarray, " count"]:
-    """So many views that lie nearest to one of them, by the angle between cameras; it is the first itself."""
+    """So many views that lie nearest to one of them, itself among them, by the angle between cameras."""
     angles = np.round(angles_between_deg(cameras[[view]], cameras)[0], 3)  # equal angles: the lower index
     return np.argsort(angles, kind="stable")[:count]
 
@@ -32,7 +32,8 @@ def draw_views(
     others: Int64[np.ndarray, " other"],
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, " views"]:
-    """Different views of one head out of `others`, in random order; the first is one of `facing`, where it has any."""
+    """Different views of one head in random order. The first is one of `facing`, if there are any; the rest are of
+    `others`."""
     order = rng.permutation(others)
     if len(facing):
         first = rng.choice(facing)

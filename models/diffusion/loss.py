@@ -49,8 +49,9 @@ def sample_drops(
 ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
     """Which samples lose their identity and which their conditioning images, on the CPU.
 
-    Both are lost together with this probability, since guidance needs the network without either; with `identity_alone`
-    a sample keeps its images and loses its identity, as a photo whose identity is unknown.
+    Both are lost together with this probability, since guidance needs the network without either. With the probability
+    `identity_alone` a sample loses only its identity, as a photo of nobody known; where no view is given, it is then
+    without any condition, as a photo of nobody known is while its normals are inferred.
     """
     drawn = torch.rand(batch, generator=generator)
     return drawn < probability + identity_alone, drawn < probability

@@ -7,18 +7,18 @@ the point's), both should have the same colour, up to what light and resampling 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from scipy.ndimage import map_coordinates
 
 from models.geometry.cameras import Cameras, pixel_rays, project
 
 
 class Consistency(NamedTuple):
-    """PSNR over all pairs of pixels and that of the pair of views that agrees least, in decibels, and the share of the
-    heads' pixels that the other view of a pair sees."""
+    """PSNR in decibels, over all pairs of pixels and of each pair of views by its first one (NaN for a pair of which
+    neither sees what the other does), and the share of the heads' pixels that the other view of a pair sees."""
 
     psnr: float
-    weakest: float
+    pairs: Float64[np.ndarray, " view"]
     seen: float
 
 
@@ -45,11 +45,10 @@ def neighbour_consistency(
         )
         errors.append((warped - pictures[view])[visible].ravel())
         seen, of = seen + int(visible.sum()), of + int(np.isfinite(depth[view]).sum())
-    errors = [error for error in errors if error.size]
-    if not errors:
+    if not seen:
         raise ValueError("pictures: no pixel of a view is seen by its neighbour; are the cameras those of the depths?")
-    weakest = min(_psnr(error) for error in errors)
-    return Consistency(_psnr(np.concatenate(errors)), weakest, seen / of)
+    pairs = np.array([_psnr(error) if error.size else np.nan for error in errors])
+    return Consistency(_psnr(np.concatenate(errors)), pairs, seen / of)
 
 
 def _psnr(errors: Float[np.ndarray, " value"]) -> float:

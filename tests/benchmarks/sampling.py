@@ -34,26 +34,26 @@ from tasks.train_networks import build_networks
 from tasks.train_params import TextEncoderParams
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 
+UNSEEN = ("test", "validation")
 PARTS = ("speed", "steps", "normals", "consistency")
-COMPARED = ("neighbours", "the two that agree least", "an eighth of the ring apart")
+COMPARED = ("an eighth of the ring apart", "neighbours", "the two neighbours that agree least")
 Rows = list[dict[str, Any]]
 
 
 def main(
     model: Annotated[Path | None, typer.Option(help="Folder of a trained pipeline.")] = None,
     dataset: Annotated[Path | None, typer.Option(help="Its dataset.")] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="Where its heads are from; else test, then validation.")
-    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="test or validation; else both, in this order.")] = None,
     part: Annotated[list[str] | None, typer.Option(help="speed, steps, normals, consistency; else all.")] = None,
     heads: Annotated[int, typer.Option(min=1, help="Unseen heads, at most.")] = 8,
+    skip: Annotated[int, typer.Option(min=0, help="Unseen heads to leave out before them.")] = 0,
     views: Annotated[int, typer.Option(min=2, help="Views of a head, of speed and consistency.")] = 48,
     steps: Annotated[int, typer.Option(min=1, help="Steps, of speed, normals and consistency.")] = 50,
     poses: Annotated[int, typer.Option(min=1, help="Azimuths of normals, from one side of the face to the other.")] = 5,
     corrections: Annotated[int, typer.Option(min=1, help="Gradients a step of normals.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Samples of normals, measured beside one.")] = 1,
     counts: Annotated[str, typer.Option(help="Numbers of steps to compare.")] = "5,10,20,50",
-    guidance: Annotated[float, typer.Option(min=0, help="Of steps and consistency.")] = 3.0,
+    guidance: Annotated[float, typer.Option(min=0, help="Classifier-free, of steps and consistency.")] = 3.0,
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each way; the best counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -66,6 +66,9 @@ def main(
     asked = list(part or (PARTS if model else PARTS[:1]))
     if unknown := [name for name in asked if name not in PARTS]:
         raise ConfigError(f"--part: expected some of {', '.join(PARTS)}, got {unknown[0]!r}")
+    splits = split or [*UNSEEN]
+    if unknown := [name for name in splits if name not in UNSEEN]:
+        raise ConfigError(f"--split: expected {' or '.join(UNSEEN)}, on which no model is trained, got {unknown[0]!r}")
     if (model is None or dataset is None) and asked != ["speed"]:
         raise ConfigError("--model, --dataset: expected both for all parts but speed")
     ways = [tuple(each.split("+")) for each in way or ["batched", "bfloat16+batched", "compiled+batched"]]
@@ -81,16 +84,19 @@ def main(
             return tables
         assert dataset is not None
         torch.set_num_threads(threads)
-        unseen = Unseen(folder, dataset, split or ("test", "validation"), heads, device, guidance)
+        unseen = Unseen(folder, dataset, splits, slice(skip, skip + heads), device, guidance)
+        of = f"{len(unseen.subjects)} heads of {' and '.join(splits)} from the {skip + 1}."
         if "steps" in asked:
             numbers = [int(number) for number in counts.split(",")]
-            tables["quality against steps, 7 views from one"] = against_steps(unseen, numbers)
+            tables[f"quality against steps, 7 views from one, guidance {guidance:g}, {of}"] = against_steps(
+                unseen, numbers
+            )
         if "normals" in asked:
-            title = f"normals of a photo, mean angle in degrees, {len(unseen.subjects)} heads"
+            title = f"normals of a photo, mean angle in degrees, {of}"
             params = PhotoNormalsParams(steps=max(2, steps), corrections=corrections, draws=draws)
             tables[title] = photo_normals(unseen, params, poses)
         if "consistency" in asked:
-            title = f"{views} views warped to each other by the true geometry, PSNR, {len(unseen.subjects)} heads"
+            title = f"{views} views warped to each other by the true geometry, PSNR, guidance {guidance:g}, {of}"
             tables[title] = consistency(unseen, views, steps)
     return tables
 
@@ -141,12 +147,14 @@ class Unseen:
     """Heads that the model was not trained on, its pipeline, and what it is asked of them."""
 
     def __init__(
-        self, model: Path, dataset: Path, splits: Sequence[str], heads: int, device: str, guidance: float
+        self, model: Path, dataset: Path, splits: Sequence[str], heads: slice, device: str, guidance: float
     ) -> None:
         self.pipeline = load_pipeline(model).to(device)
         self.data = HeadDataset.open(dataset)
         self.guidance = guidance
-        self.subjects = [subject for split in splits for subject in self.data.split(split)][:heads]
+        self.subjects = [subject for split in splits for subject in self.data.split(split)][heads]
+        if not self.subjects:
+            raise ConfigError(f"--skip: expected unseen heads after the first {heads.start}, {dataset} has none")
         self.cameras = Cameras(**self.data.cameras())
         at = [(azimuth, elevation) for azimuth, elevation in zip(*self._angles(), strict=True)]
         self.front = at.index(min(at, key=lambda angles: abs(angles[0]) + abs(angles[1])))
@@ -278,9 +286,11 @@ def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Row
 def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
     """Anchored beside unanchored sampling of the same ring, and the true pictures of it as the bound.
 
-    Views that are generated together agree whatever the scheme, and most neighbours are. So beside all neighbours stand
-    the two that agree least, which is the jump that is seen as the head turns, and views as far apart as two anchors
-    (an eighth of the ring), most of which are not generated together.
+    Views that one group holds agree in either scheme. Of the 48 neighbours in a ring of 48 one group holds 42 unanchored
+    and 45 anchored; of the pairs an eighth of the ring apart (the distance of anchors) 8 in either. So these tell what
+    anchors are for, whether views of different groups agree, and they are what the schemes are compared by. Beside them
+    are all neighbours and the two that agree least, the jump that is seen as the head turns (those of the given view,
+    which is true, do not count there), and how near the views are to the truth, since blur agrees with itself, too.
     """
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras()
     generator = generator_of({"generator": GeneratorConfig.model_validate(unseen.data.attributes["generator"])})
@@ -299,11 +309,11 @@ def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
             near = neighbour_consistency(shown, depth, cameras)
             far = neighbour_consistency(shown, depth, cameras, apart=max(1, views // 8))
             measured = {
-                "neighbours": near.psnr,
-                "the two that agree least": near.weakest,
                 "an eighth of the ring apart": far.psnr,
+                "neighbours": near.psnr,
+                "the two neighbours that agree least": float(np.nanmin(near.pairs[1:-1])),
                 "to the truth": psnr(shown, true.rgb).mean() if name != "true pictures" else float("nan"),
-                "share seen": near.seen,
+                "share that neighbours see": near.seen,
             }
             found.setdefault(name, []).append(measured)
     free, rows = found["unanchored"], []

@@ -89,6 +89,8 @@ def test_a_profile_survives_json():
         ("publish.test_share=0.95", r"publish\.validation_share \+ publish\.test_share: expected less than 1"),
         ("views.elevations_deg=[60.0]", r"embed\.frontal: expected a view within 30 degrees"),
         ("train.unet.views=4", r"train\.multi_view: expected at most 4 views|train\.single_view: expected at most 4"),
+        ("train.multi_view.nearest=[0, 0, 200]", r"train\.multi_view\.nearest: expected at most the 125 views .* 200"),
+        ("train.identity_dropout=0.9", r"identity_dropout: expected shares whose sum is below 1, got 0\.15 and 0\.9"),
         ("train.unet.latent_channels=4", r"train\.unet\.latent_channels: expected 32, as the autoencoder .*, got 4"),
         ("train.text_encoder.width=768", r"train\.text_encoder\.width: expected .* 512, got 768"),
         ("mesh", r"--set mesh: expected section\.field=value"),

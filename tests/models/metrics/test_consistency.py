@@ -59,8 +59,9 @@ def test_one_jump_in_a_ring_is_the_weakest_pair() -> None:
     brighter, cameras = rgb // 2, GRID.cameras()
     brighter[5] += 40
     found = neighbour_consistency(brighter, depth, cameras)
-    assert found.weakest == pytest.approx(20 * np.log10(255 / 40), abs=0.2)
-    assert found.psnr > found.weakest + 8
+    assert np.argsort(found.pairs)[:2].tolist() in ([4, 5], [5, 4])
+    assert found.pairs[[4, 5]] == pytest.approx(20 * np.log10(255 / 40), abs=0.2)
+    assert found.psnr > found.pairs.min() + 8
     back = neighbour_consistency(brighter, depth, cameras, apart=23)
     assert back.psnr == pytest.approx(found.psnr, abs=0.3)
     assert neighbour_consistency(rgb, depth, cameras, apart=6).seen < neighbour_consistency(rgb, depth, cameras).seen

@@ -78,6 +78,16 @@ def test_a_pair_has_its_own_range_of_first_views() -> None:
         Grouping(steps=1, conditioning=(0, 1), targets=(1, 7), facing_deg=(90, 100))
 
 
+def test_views_near_to_one_are_found_by_angle() -> None:
+    """On the paper's grid: the frontal view's neighbours in azimuth are 14.4 degrees away, those in elevation 15; the
+    ring closes, and near to 30 degrees of elevation the neighbours in azimuth are nearer, 12.5 degrees."""
+    assert set(nearest_views(CAMERAS, 62, 3).tolist()) == {61, 62, 63}
+    assert set(nearest_views(CAMERAS, 62, 5).tolist()) == {37, 61, 62, 63, 87}
+    assert set(nearest_views(CAMERAS, 50, 3).tolist()) == {50, 51, 74}
+    assert nearest_views(CAMERAS, 100, 3).tolist() == [100, 101, 124]
+    assert sorted(nearest_views(CAMERAS, 7, 125).tolist()) == list(range(125))
+
+
 def test_a_pair_has_its_own_neighbourhood() -> None:
     """All views but the first are among the 12 nearest to one view, which may be any; without neighbourhood they are
     not; one smaller than the group is named."""
@@ -94,8 +104,10 @@ def test_a_pair_has_its_own_neighbourhood() -> None:
     assert all(together[3])
     assert not any(together[1])
     assert len(seen) == len(CAMERAS)
-    with pytest.raises(ValueError, match=r"nearest: expected none or 2 numbers.* views \[8, 8\], got \[5, 0\]"):
+    with pytest.raises(ValueError, match=r"nearest: expected none or 2 numbers.* views \[8, 8\] or 0.*, got \[5, 0\]"):
         Grouping(steps=1, conditioning=(3, 1), targets=(5, 7), nearest=(5, 0))
+    with pytest.raises(ValueError, match=r"nearest: .* got \[4\]"):
+        Grouping(steps=1, conditioning=(0,), targets=(1,), nearest=(4,))
 
 
 def test_another_background_is_what_compositing_gives() -> None:
