@@ -286,11 +286,12 @@ def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Row
 def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
     """Anchored beside unanchored sampling of the same ring, and the true pictures of it as the bound.
 
-    Views that one group holds agree in either scheme. Of the 48 neighbours in a ring of 48 one group holds 42 unanchored
-    and 45 anchored; of the pairs an eighth of the ring apart (the distance of anchors) 8 in either. So these tell what
-    anchors are for, whether views of different groups agree, and they are what the schemes are compared by. Beside them
-    are all neighbours and the two that agree least, the jump that is seen as the head turns (those of the given view,
-    which is true, do not count there), and how near the views are to the truth, since blur agrees with itself, too.
+    Views that one group holds agree in either scheme. Of the neighbours in a ring of 48 one group holds 42 pairs
+    unanchored and 45 anchored; of the views an eighth of the ring apart (the distance of anchors) 8 pairs in either. So
+    these tell what anchors are for, whether views of different groups agree, and the schemes are compared by them.
+    Beside them are all neighbours and the two that agree least, the jump that is seen as the head turns (those of the
+    given view, which is true, do not count there), and how near the views are to the truth, since blur agrees with
+    itself, too.
     """
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras()
     generator = generator_of({"generator": GeneratorConfig.model_validate(unseen.data.attributes["generator"])})
