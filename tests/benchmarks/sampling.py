@@ -204,7 +204,8 @@ class Unseen:
 
 def against_steps(unseen: Unseen, counts: Sequence[int]) -> Rows:
     """PSNR and normals against the truth, and how far from where the same noise ends with 100 steps of Heun."""
-    ring = [view for view in range(len(unseen.cameras)) if abs(unseen.cameras.elevation_deg[view]) < 1]
+    level = np.flatnonzero(np.abs(unseen.cameras.elevation_deg) < 1).tolist()
+    ring = [view for view in level if view != unseen.front]  # the given view comes out as it is, whatever the solver
     targets = [ring[i * len(ring) // 7] for i in range(7)]
     cameras, rows = unseen.cameras[targets], []
 

@@ -235,7 +235,8 @@ def test_the_benchmark_measures_every_part(dataset: Path, pipeline: Path) -> Non
     tables = list(main(**options, part=parts, views=16, counts="2", poses=3).values())
     solvers, normals, views = tables
     assert [row["solver"] for row in solvers] == ["euler", "heun", "dpmpp"]
-    assert all(np.isfinite([row["PSNR of the truth"], row["normals, degrees"]]).all() for row in solvers)
+    measures = ("PSNR of the truth", "normals, degrees", "PSNR of the solved equation")
+    assert all(np.isfinite([row[measure] for measure in measures]).all() for row in solvers)
     assert [row["azimuth"] for row in normals[1:]] == ["-60", "0", "60"]
     methods = ("Algorithm 1", "without guidance", "the mean map", "truth through the autoencoder")
     assert all(0 <= row[method] <= 180 for row in normals for method in methods)
