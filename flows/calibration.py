@@ -8,18 +8,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.profile import Profile
-from flows.progress import progress
-from flows.run_folder import Place
-from flows.session import Session, current, joined
-from flows.shards import STAGES
-from flows.stages import TASK_OPTIONS, run_stages, submit
-from storage.errors import ConfigError, environment_errors
-from tasks.calibrate import CalibrateParams, Label, calibrate, toml, truth, write_calibration
-from tasks.decisions import generator_id, load_decisions
-from tasks.generators import generator_of
-from tasks.score import load_scores
-from tasks.stage import Head
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import Session, current, joined
+from spinmeround.flows.run.shards import STAGES
+from spinmeround.flows.stages import TASK_OPTIONS, run_stages, submit
+from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.score import load_scores
+from spinmeround.tasks.screening.calibrate import CalibrateParams, Label, calibrate, toml, truth, write_calibration
+from spinmeround.tasks.screening.decisions import generator_id, load_decisions
+from spinmeround.tasks.stage import Head
 
 
 @flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)

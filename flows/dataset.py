@@ -8,17 +8,17 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from flows.profile import Profile, surface_doubts
-from flows.progress import progress
-from flows.review_pause import wait_for_review
-from flows.run_folder import Place
-from flows.session import Session, current, joined
-from flows.shards import STAGES, standing
-from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
-from storage.errors import ConfigError
-from tasks.publish import Counts, Published, dataset_attributes, publish
-from tasks.stage import GATE
-from tasks.stages import DATASET_STAGES, SCREEN_STAGES
+from spinmeround.flows.profile import Profile, surface_doubts
+from spinmeround.flows.review.pause import wait_for_review
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import Session, current, joined
+from spinmeround.flows.run.shards import STAGES, artifact_status
+from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
+from spinmeround.tasks.heads.registry import DATASET_STAGES, SCREEN_STAGES
+from spinmeround.tasks.stage import GATE
 
 
 @flow(name="dataset", flow_run_name="dataset {profile.name}", persist_result=False)
@@ -77,7 +77,7 @@ def find_dataset(session: Session) -> Published:
     """
     session.check_quarantined()
     ends = [STAGES[GATE], STAGES["write"]]
-    states = ((head, standing(session, end, head)) for head in session.heads for end in ends)
+    states = ((head, artifact_status(session, end, head)) for head in session.heads for end in ends)
     unfinished = next((head for head, state in states if state == "waiting"), None)
     heads, counts = session.census()
     found = None

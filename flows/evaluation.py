@@ -9,20 +9,20 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.dataset import find_dataset
-from flows.profile import Profile
-from flows.progress import progress
-from flows.run_folder import Place
-from flows.session import Session, current, joined, worker_count
-from flows.stages import TASK_OPTIONS, state_name, submit
-from flows.training import note_training, stepper
-from storage.artifacts import ArtifactStore
-from storage.errors import ConfigError
-from tasks.embed import EmbedParams
-from tasks.evaluate_params import EvaluateParams, Evaluation, evaluation_key, load_evaluation
-from tasks.publish import Published
-from tasks.stage import Outcome
-from tasks.train_params import training_key
+from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import Session, current, joined, worker_count
+from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
+from spinmeround.flows.training import note_training, stepper
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.dataset.publish import Published
+from spinmeround.tasks.evaluation.params import EvaluateParams, Evaluation, evaluation_key, load_evaluation
+from spinmeround.tasks.heads.embed import EmbedParams
+from spinmeround.tasks.stage import Outcome
+from spinmeround.tasks.training.params import training_key
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
@@ -97,7 +97,7 @@ def _evaluate(
     embed: EmbedParams,
     report: Callable[[tuple[int, str]], None],
 ) -> Outcome:
-    from tasks.evaluate import make_evaluation
+    from spinmeround.tasks.evaluation.run import make_evaluation
 
     def step(done: int, heads: int) -> None:
         report((done, ""))

@@ -13,25 +13,26 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.geometry.cameras import ViewGrid
-from models.geometry.meshes import MeshParams
-from panohead_bridge.registry import GeneratorConfig
-from storage.errors import ConfigError
-from tasks.embed import EmbedParams
-from tasks.encode import EncodeParams, latent_shape
-from tasks.evaluate_params import EvaluateParams
-from tasks.normals import NormalsParams
-from tasks.plan import PlanParams
-from tasks.publish import PublishParams
-from tasks.render import RenderParams
-from tasks.report_params import ReportParams
-from tasks.review import ReviewParams
-from tasks.sample import SampleParams
-from tasks.score import ScoreParams
-from tasks.screen import ScreenParams
-from tasks.train_params import TrainParams
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.records import FrozenModel
+from spinmeround.tasks.dataset.publish import PublishParams
+from spinmeround.tasks.evaluation.params import EvaluateParams
+from spinmeround.tasks.heads.embed import EmbedParams
+from spinmeround.tasks.heads.encode import EncodeParams, latent_shape
+from spinmeround.tasks.heads.normals import NormalsParams
+from spinmeround.tasks.heads.plan import PlanParams
+from spinmeround.tasks.heads.render import RenderParams
+from spinmeround.tasks.heads.review import ReviewParams
+from spinmeround.tasks.heads.sample import SampleParams
+from spinmeround.tasks.heads.score import ScoreParams
+from spinmeround.tasks.heads.screen import ScreenParams
+from spinmeround.tasks.report.params import ReportParams
+from spinmeround.tasks.training.params import TrainParams
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -40,10 +41,8 @@ SMALLEST_SHARD, MOST_SHARDS = 8, 100
 """A server that gets some thousand task runs at once loses records of them; a shard of few heads shows more."""
 
 
-class ExecutionParams(BaseModel):
+class ExecutionParams(FrozenModel):
     """How a run is spread over processes, and what it puts up with. Never changes what is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shard_size: int = Field(
         default=0,
@@ -66,10 +65,8 @@ class ExecutionParams(BaseModel):
         return self.shard_size or max(SMALLEST_SHARD, -(-heads // MOST_SHARDS))
 
 
-class Profile(BaseModel):
+class Profile(FrozenModel):
     """Everything that a run is made from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the run and of its folder")
     generator: GeneratorConfig = GeneratorConfig()

@@ -4,14 +4,14 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.dataset import find_dataset
-from flows.evaluation import find_evaluation, find_training
-from flows.profile import Profile
-from flows.run_folder import Place
-from flows.session import current, joined
-from flows.stages import TASK_OPTIONS, submit
-from tasks.report import run_report
-from tasks.report_collect import FinishedRun
+from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.evaluation import find_evaluation, find_training
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.session import current, joined
+from spinmeround.flows.stages import TASK_OPTIONS, submit
+from spinmeround.tasks.report.collect import FinishedRun
+from spinmeround.tasks.report.render import run_report
 
 
 @flow(name="report", flow_run_name="report {profile.name}", persist_result=False)

@@ -21,13 +21,13 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 from pydantic import Field
 
-from flows.profile import Profile
-from flows.progress import progress
-from flows.run_folder import Place
-from flows.session import Session, current, joined, worker_count
-from flows.shards import STAGES, ShardCount, run_shard, standing
-from storage.errors import ConfigError, CorruptArtifact
-from tasks.stage import Outcome, Stage
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import Session, current, joined, worker_count
+from spinmeround.flows.run.shards import STAGES, ShardCount, artifact_status, run_shard
+from spinmeround.storage.errors import ConfigError, CorruptArtifact
+from spinmeround.tasks.stage import Outcome, Stage
 
 TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
 """The store decides what is done already, and only ids and counts come back from a task."""
@@ -108,7 +108,7 @@ def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
     given = {stage.name: [name for name in stage.needs if name not in found] for stage in stages}
     for stage, (index, head) in product(stages, enumerate(session.heads)):
         try:
-            state = standing(session, stage, head)
+            state = artifact_status(session, stage, head)
             found[stage.name].present += state == "there"
             if state == "waiting" and all(session.has(name, head) for name in given[stage.name]):
                 found[stage.name].missing.append(index)

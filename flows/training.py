@@ -10,19 +10,19 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.dataset import find_dataset
-from flows.profile import Profile
-from flows.progress import progress
-from flows.run_folder import Place
-from flows.session import RETRY_HINT, Session, current, joined, worker_count
-from flows.shards import STAGES
-from flows.stages import TASK_OPTIONS, run_stages, state_name, submit
-from storage.artifacts import ArtifactStore
-from storage.errors import SpinMeRoundError
-from tasks.encode import EncodeParams, publish_latents
-from tasks.publish import Published, share_latents
-from tasks.stage import Head, Outcome
-from tasks.train_params import TrainingResult, TrainParams, load_training, training_key
+from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import RETRY_HINT, Session, current, joined, worker_count
+from spinmeround.flows.run.shards import STAGES
+from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.tasks.dataset.publish import Published, share_latents
+from spinmeround.tasks.heads.encode import EncodeParams, publish_latents
+from spinmeround.tasks.stage import Head, Outcome
+from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training, training_key
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
@@ -107,7 +107,7 @@ def _train(
     checkpoints: Path,
     report: Callable[[tuple[int, str]], None],
 ) -> Outcome:
-    from tasks.train import make_training
+    from spinmeround.tasks.training.loop import make_training
 
     def step(done: int, steps: int, loss: float) -> None:
         report((done, f"loss {loss:.3f}"))

@@ -2,14 +2,14 @@
 
 from prefect import flow
 
-from flows.dataset import dataset_flow
-from flows.evaluation import evaluation_flow
-from flows.profile import Profile
-from flows.report import report_flow
-from flows.run_folder import Place
-from flows.session import joined
-from flows.stages import sized
-from flows.training import training_flow
+from spinmeround.flows.dataset import dataset_flow
+from spinmeround.flows.evaluation import evaluation_flow
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.report import report_flow
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.session import joined
+from spinmeround.flows.stages import sized
+from spinmeround.flows.training import training_flow
 
 
 @flow(name="workflow", flow_run_name="{profile.name}", persist_result=False)

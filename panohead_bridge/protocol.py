@@ -5,8 +5,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from models.geometry.cameras import Cameras
-from storage.records import Identity, Rendering
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.storage.records import Identity, Rendering
 
 FIVE_LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
 """Order of the five landmarks, left and right as the picture shows them (ArcFace's template)."""

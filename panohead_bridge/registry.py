@@ -11,16 +11,15 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from panohead_bridge.protocol import HeadGenerator
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.protocol import HeadGenerator
+from spinmeround.storage.records import FrozenModel
 
 
-class GeneratorConfig(BaseModel):
+class GeneratorConfig(FrozenModel):
     """Which generator invents the heads, and its options."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(default="procedural", description="'procedural', or 'package.module:factory'")
     options: dict[str, Any] = Field(default_factory=dict, description="Options that the generator takes")

@@ -14,23 +14,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file, save_file
 
-from storage.errors import StoreError, environment_errors
-from storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
-from storage.hashing import canonical_json
-from storage.manifests import FileRecord, RelativeName, content_problem, record_files
+from spinmeround.storage.errors import StoreError, environment_errors
+from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
+from spinmeround.storage.hashing import canonical_json
+from spinmeround.storage.manifests import FileRecord, RelativeName, content_problem, record_files
+from spinmeround.storage.records import FrozenModel
 
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
 
 
-class CheckpointManifest(BaseModel):
+class CheckpointManifest(FrozenModel):
     """Files of a checkpoint and the step that they belong to."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     step: int = Field(ge=0)

@@ -45,7 +45,7 @@ class StorageUnavailable(SpinMeRoundError):
 
 
 @contextmanager
-def mistakes(prefix: str = "") -> Iterator[None]:
+def as_config_error(prefix: str = "") -> Iterator[None]:
     """Turn a ValueError inside the block into a ConfigError of one line that begins with `prefix`."""
     try:
         yield

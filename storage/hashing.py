@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.errors import StoreError
+from spinmeround.storage.errors import StoreError
 
 
 def canonical_json(value: Any) -> bytes:

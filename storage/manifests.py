@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import from_json
 
-from storage.hashing import sha256_file
+from spinmeround.storage.hashing import sha256_file
+from spinmeround.storage.records import FrozenModel
 
 _LONGEST, _LONGEST_PART = 700, 255
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -36,10 +37,8 @@ def relative_name(name: str) -> str:
 RelativeName = Annotated[str, AfterValidator(relative_name)]
 
 
-class FileRecord(BaseModel):
+class FileRecord(FrozenModel):
     """Size in bytes and SHA-256 of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(ge=0)
     sha256: Sha256

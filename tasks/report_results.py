@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from storage.artifacts import Artifact
-from tasks.report_data import Evaluation, LossCurve, NovelViews, StageRow
-from tasks.stages import HEAD_STAGES
+from spinmeround.storage.artifacts.store import Artifact
+from spinmeround.tasks.heads.registry import HEAD_STAGES
+from spinmeround.tasks.report.data import Evaluation, LossCurve, NovelViews, StageRow
 
 PICTURES = tuple(each.name for each in fields(NovelViews) if each.name not in ("id", "metrics"))
 """Arrays of `pictures.npz`."""

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from storage.artifacts import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.records import FrozenModel
 
 Outcome = Literal["made", "reused"]
 Ruling = Literal["keep", "drop"]
@@ -29,10 +30,8 @@ GATE = "review"
 """The stage whose verdict decides whether the gated stages get a head."""
 
 
-class StageParams(BaseModel):
+class StageParams(FrozenModel):
     """Base of every section of a profile: frozen, and unknown fields are refused by name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def key_values(section: BaseModel) -> dict[str, Any]:

@@ -6,8 +6,8 @@ Publishing joins these groups in the same way, so pixels are encoded once and li
 
 import numpy as np
 
-from storage.dataset import join_head
-from tasks.stage import Stage, StageJob
+from spinmeround.storage.dataset import join_head
+from spinmeround.tasks.stage import Stage, StageJob
 
 
 def _make(job: StageJob) -> None:

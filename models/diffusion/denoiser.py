@@ -12,8 +12,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.diffusion.edm import CLEAN_SIGMA, noise_label, precondition
-from models.diffusion.unet import MultiviewUNet
+from spinmeround.models.diffusion.edm import CLEAN_SIGMA, noise_label, precondition
+from spinmeround.models.diffusion.unet import MultiviewUNet
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """D(x; s): noisy latents [batch view channel height width] and noise levels [batch] to denoised latents."""

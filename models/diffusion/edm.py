@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
+
+from spinmeround.storage.records import FrozenModel
 
 CLEAN_SIGMA = 0.002
 """The noise level that labels a view without noise: EDM's smallest."""
@@ -62,10 +64,8 @@ def shift_sigma(sigma: Float[Tensor, "*shape"], targets: int) -> Float[Tensor, "
     return sigma * math.sqrt(targets)
 
 
-class NoiseDistribution(BaseModel):
+class NoiseDistribution(FrozenModel):
     """The training noise levels: ln s ~ N(mean, std^2), before the shift for the number of targets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float = Field(0.7, description="Mean of ln(sigma)")
     std: float = Field(1.6, gt=0, description="Standard deviation of ln(sigma)")
@@ -76,10 +76,8 @@ class NoiseDistribution(BaseModel):
         return shift_sigma((self.mean + self.std * normal).exp(), targets)
 
 
-class NoiseSchedule(BaseModel):
+class NoiseSchedule(FrozenModel):
     """The noise levels of sampling (EDM, Equation 5): `steps` levels from sigma_max to sigma_min, then 0."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(50, ge=1, description="How many steps")
     sigma_min: float = Field(0.002, gt=0, description="Noise level of the last step")

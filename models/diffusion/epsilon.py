@@ -10,8 +10,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from models.diffusion.edm import from_epsilon, precondition
-from models.diffusion.photo_normals import stable_diffusion_alphas
+from spinmeround.models.diffusion.edm import from_epsilon, precondition
+from spinmeround.models.diffusion.photo_normals import stable_diffusion_alphas
 
 
 def stable_diffusion_timestep(sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:

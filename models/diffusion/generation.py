@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.diffusion.denoiser import Conditions
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.groups import GroupedViews, Plan
-from models.diffusion.guidance import guided_denoiser
-from models.diffusion.memory import groups_that_fit, in_halves
-from models.diffusion.params import SolverParams
-from models.diffusion.rays import encode_rays, reference_view
-from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
-from models.diffusion.unet import MultiviewUNet
-from models.geometry.cameras import Cameras, concatenate
+from spinmeround.models.diffusion.denoiser import Conditions
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.groups import GroupedViews, Plan
+from spinmeround.models.diffusion.guidance import guided_denoiser
+from spinmeround.models.diffusion.memory import groups_that_fit, in_halves
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.rays import encode_rays, reference_view
+from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.unet import MultiviewUNet
+from spinmeround.models.geometry.cameras import Cameras, concatenate
 
 Advance = Callable[[int, float, Tensor], Tensor | None]
 """Called after each step of a batch with the step, its noise level and the latents; may return others to go on with."""

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy.spatial import KDTree
 
-from models.geometry.cameras import Cameras, concatenate, is_rotation, orbit
+from spinmeround.models.geometry.cameras import Cameras, concatenate, is_rotation, orbit
 
 ALLOWED_CONDITIONING = (0, 1, 3)
 """How many conditioning views the model is trained with."""

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.diffusion.denoiser import Conditions, Denoise, denoise
-from models.diffusion.unet import MultiviewUNet
+from spinmeround.models.diffusion.denoiser import Conditions, Denoise, denoise
+from spinmeround.models.diffusion.unet import MultiviewUNet
 
 
 def guided_denoiser(

@@ -12,9 +12,9 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.diffusion.denoiser import Conditions, denoise
-from models.diffusion.edm import loss_weight
-from models.diffusion.unet import MultiviewUNet
+from spinmeround.models.diffusion.denoiser import Conditions, denoise
+from spinmeround.models.diffusion.edm import loss_weight
+from spinmeround.models.diffusion.unet import MultiviewUNet
 
 
 @dataclass(frozen=True, kw_only=True)

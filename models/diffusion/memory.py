@@ -8,8 +8,8 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
-from models.diffusion.latents import Autoencoder, decoder_width
-from models.diffusion.unet import MultiviewUNet
+from spinmeround.models.diffusion.latents import Autoencoder, decoder_width
+from spinmeround.models.diffusion.unet import MultiviewUNet
 
 LIVE_FEATURE_MAPS = 24
 """Feature maps of the outermost level that are alive at the peak of a forward without gradients: the skip connections,

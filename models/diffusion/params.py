@@ -2,15 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from models.diffusion.rays import RayEncoding
+from spinmeround.models.diffusion.rays import RayEncoding
+from spinmeround.storage.records import FrozenModel
 
 
-class UNetParams(BaseModel):
+class UNetParams(FrozenModel):
     """Sizes of a MultiviewUNet. The defaults are the paper's: Stable Diffusion 1.5 on 512 px images, 8 views."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sample_size: int = Field(64, ge=1, description="Side of the latents")
     latent_channels: int = Field(4, ge=1, description="Channels of the image's latent, and of the normals'")
@@ -53,10 +52,8 @@ def check_factors(factors: tuple[int, ...] | list[int], levels: int) -> None:
         raise ValueError(f"multiview_factors: expected some of {allowed} for {levels} levels, got {unknown[0]}")
 
 
-class SolverParams(BaseModel):
+class SolverParams(FrozenModel):
     """How a step is taken; noise is added only for s_churn above 0, at levels from s_tmin to s_tmax."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     solver: Literal["euler", "heun", "dpmpp"] = Field(
         "euler",

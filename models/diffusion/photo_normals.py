@@ -24,18 +24,17 @@ import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
-from models.diffusion.denoiser import Denoise
+from spinmeround.models.diffusion.denoiser import Denoise
+from spinmeround.storage.records import FrozenModel
 
 PAPER_SCALE = 1e4
 
 
-class PhotoNormalsParams(BaseModel):
+class PhotoNormalsParams(FrozenModel):
     """How the normals of a photo are inferred. The defaults are the paper's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
     scale: float = Field(PAPER_SCALE, ge=0.0, description="Strength of the guidance; the paper's goes to the photo")

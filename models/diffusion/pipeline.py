@@ -21,19 +21,30 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup, generate_plan
-from models.diffusion.groups import check_cameras, plan_views
-from models.diffusion.guidance import guided_denoiser
-from models.diffusion.latents import Autoencoder, decode_pictures, downsampling, encode_pictures, pair_latents
-from models.diffusion.memory import in_halves, pictures_that_fit
-from models.diffusion.params import SolverParams
-from models.diffusion.photo_normals import PhotoNormalsParams, ddpm_sigmas, infer_normal_latents, mean_of_best
-from models.diffusion.sampler import draw_noise, seeded_generators
-from models.diffusion.unet import MultiviewUNet
-from models.geometry.cameras import Cameras
-from models.identity.conditioning import IDENTITY_WIDTH, IdentityConditioner
-from models.identity.prompt import PromptTokens
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup, generate_plan
+from spinmeround.models.diffusion.groups import check_cameras, plan_views
+from spinmeround.models.diffusion.guidance import guided_denoiser
+from spinmeround.models.diffusion.latents import (
+    Autoencoder,
+    decode_pictures,
+    downsampling,
+    encode_pictures,
+    pair_latents,
+)
+from spinmeround.models.diffusion.memory import in_halves, pictures_that_fit
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.photo_normals import (
+    PhotoNormalsParams,
+    ddpm_sigmas,
+    infer_normal_latents,
+    mean_of_best,
+)
+from spinmeround.models.diffusion.sampler import draw_noise, seeded_generators
+from spinmeround.models.diffusion.unet import MultiviewUNet
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.identity.conditioning import IDENTITY_WIDTH, IdentityConditioner
+from spinmeround.models.identity.prompt import PromptTokens
 
 StepEnd = Callable[["SpinMeRoundPipeline", int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 """diffusers' `callback_on_step_end`: pipeline, step, noise level and {"latents": ...}; may return other latents."""

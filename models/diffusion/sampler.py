@@ -8,8 +8,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor
 
-from models.diffusion.denoiser import Denoise
-from models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.denoiser import Denoise
+from spinmeround.models.diffusion.params import SolverParams
 
 Generators = Sequence[torch.Generator]
 """One generator a sample, so that a sample doesn't depend on the batch it is drawn in."""

@@ -25,8 +25,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.diffusion.params import UNetParams, check_factors
-from models.diffusion.rays import RayEncoding, ray_channels
+from spinmeround.models.diffusion.params import UNetParams, check_factors
+from spinmeround.models.diffusion.rays import RayEncoding, ray_channels
 
 TIME_SCALE, TIME_SHIFT = 640.0, 440.0
 """timestep = 640 c_noise + 440: within 170 of Stable Diffusion's own timestep of each noise level (0.03 to 14.6), so

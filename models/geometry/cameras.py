@@ -12,7 +12,9 @@ from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from spinmeround.storage.records import FrozenModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +49,11 @@ def is_rotation(matrices: Float[np.ndarray, "*shape 3 3"]) -> Bool[np.ndarray, "
     return np.asarray(np.isclose(squares, np.eye(3), atol=1e-3).all(axis=(-1, -2)) & (np.linalg.det(matrices) > 0))
 
 
-class ViewGrid(BaseModel):
+class ViewGrid(FrozenModel):
     """The grid of views round a head; the view index is elevation-major.
 
     The defaults are the 125 views of the paper's dataset: 25 azimuths by 5 elevations.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     azimuths: int = Field(25, ge=1, le=3600, description="How many azimuths, spread evenly over 360 degrees")
     elevations_deg: tuple[Annotated[float, Field(ge=-90.0, le=90.0)], ...] = Field(

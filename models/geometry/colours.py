@@ -5,10 +5,10 @@ from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
-from models.geometry.cameras import Cameras, project
-from models.geometry.meshes import vertex_normals
-from models.geometry.normals_embree import embree_scene
-from storage.records import TriangleMesh
+from spinmeround.models.geometry.cameras import Cameras, project
+from spinmeround.models.geometry.meshes import vertex_normals
+from spinmeround.models.geometry.normals_embree import embree_scene
+from spinmeround.storage.records import TriangleMesh
 
 LEAST_FACING = 0.2
 """Cosine between a vertex's normal and the direction to the camera below which its pixel is not looked at: there

@@ -13,11 +13,11 @@ import mcubes
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Float32, Float64, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from storage.records import TriangleMesh
+from spinmeround.storage.records import FrozenModel, TriangleMesh
 
 DensityField = Callable[[Float32[np.ndarray, "point 3"]], Float32[np.ndarray, " point"]]
 
@@ -29,13 +29,11 @@ _EMPTY_DEPTH = 1e3
 surface that closes the mesh is then at most 1/1000 of a voxel away from the last kept sample."""
 
 
-class MeshParams(BaseModel):
+class MeshParams(FrozenModel):
     """How a density grid becomes a mesh.
 
     PanoHead's own script empties 30/256 of the grid at each face and 38/256 at the top.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: float = Field(10.0, description="Density on the surface")
     resolution: int = Field(256, ge=8, le=1024, description="Samples of the density grid along each axis")

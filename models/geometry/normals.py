@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from scipy.ndimage import distance_transform_edt
 
-from models.geometry.cameras import Cameras
-from models.geometry.normals_embree import EmbreeNormalRenderer
-from storage.records import NormalMaps, TriangleMesh
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.normals_embree import EmbreeNormalRenderer
+from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 RendererName = Literal["auto", "embree", "pytorch3d"]
 
@@ -45,7 +45,10 @@ def make_normal_renderer(name: str = "auto", *, threads: int = 0) -> NormalRende
         raise ValueError(f"normals.renderer: expected one of {', '.join(get_args(RendererName))}, got {name!r}")
     if name == "embree":
         return EmbreeNormalRenderer(threads=threads)
-    from models.geometry.normals_pytorch3d import PyTorch3DNormalRenderer, pytorch3d_problem  # torch is slow to import
+    from spinmeround.models.geometry.normals_pytorch3d import (  # torch is slow to import
+        PyTorch3DNormalRenderer,
+        pytorch3d_problem,
+    )
 
     if name == "auto" and pytorch3d_problem(gpu=True):
         return EmbreeNormalRenderer(threads=threads)

@@ -8,9 +8,9 @@ from embreex.mesh_construction import TriangleMesh as EmbreeGeometry
 from embreex.rtcore_scene import EmbreeScene
 from jaxtyping import Bool, Float32, Float64
 
-from models.geometry.cameras import Cameras, pixel_rays
-from models.geometry.meshes import vertex_normals
-from storage.records import NormalMaps, TriangleMesh
+from spinmeround.models.geometry.cameras import Cameras, pixel_rays
+from spinmeround.models.geometry.meshes import vertex_normals
+from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 
 class EmbreeNormalRenderer:

@@ -7,9 +7,9 @@ import torch
 from einops import rearrange
 from torch.nn import functional
 
-from models.geometry.cameras import Cameras
-from models.geometry.meshes import vertex_normals
-from storage.records import NormalMaps, TriangleMesh
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.meshes import vertex_normals
+from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 HOW_TO_BUILD = (
     "There are no wheels for current torch: clone github.com/facebookresearch/pytorch3d, replace -std=c++17 by "

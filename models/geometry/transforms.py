@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from models.geometry.cameras import Cameras, is_rotation
+from spinmeround.models.geometry.cameras import Cameras, is_rotation
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV's camera axes to OpenGL's, and back."""

@@ -11,7 +11,7 @@ import numpy as np
 from insightface.utils import face_align
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from models.geometry.cameras import Cameras, project
+from spinmeround.models.geometry.cameras import Cameras, project
 
 CROP_SIDE = 112
 """Side of an aligned crop, in pixels."""

@@ -13,20 +13,19 @@ import numpy as np
 import onnx
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from jaxtyping import Bool, Float, Float32, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from models.geometry.cameras import Cameras
-from models.identity.alignment import CROP_SIDE, align_faces, landmarks_inside
-from models.identity.onnx_sessions import open_session
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.identity.alignment import CROP_SIDE, align_faces, landmarks_inside
+from spinmeround.models.identity.onnx_sessions import open_session
+from spinmeround.storage.records import FrozenModel
 
 EMBEDDING_SIZE = 512
 _SCALING = {"Sub": "shift", "Add": "shift", "Mul": "scaling", "Div": "scaling"}
 
 
-class FrontalViews(BaseModel):
+class FrontalViews(FrozenModel):
     """Which views count as frontal: the identity of a head is the mean over these."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_azimuth_deg: float = Field(30.0, ge=0.0, le=180.0, description="Largest azimuth to either side, in degrees")
     max_elevation_deg: float = Field(15.0, ge=0.0, le=90.0, description="Largest elevation up or down, in degrees")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from models.identity.prompt import PromptTokens
+from spinmeround.models.identity.prompt import PromptTokens
 
 IDENTITY_WIDTH = 512
 

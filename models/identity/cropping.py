@@ -15,7 +15,7 @@ from insightface.data import get_object
 from insightface.utils.transform import P2sRt, estimate_affine_matrix_3d23d
 from jaxtyping import Float, UInt8
 
-from models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.cameras import ViewGrid
 
 Border = Literal["white", "blurred"]
 

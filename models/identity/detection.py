@@ -12,15 +12,14 @@ from insightface.app.common import Face as InsightFace
 from insightface.model_zoo.landmark import Landmark
 from insightface.model_zoo.scrfd import SCRFD
 from jaxtyping import Float32, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from models.identity.onnx_sessions import open_session
+from spinmeround.models.identity.onnx_sessions import open_session
+from spinmeround.storage.records import FrozenModel
 
 
-class DetectionParams(BaseModel):
+class DetectionParams(FrozenModel):
     """How faces are looked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int = Field(640, ge=64, multiple_of=32, description="Pictures are fitted into a square of this side")
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="Least score of a face")

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from spinmeround.storage.records import FrozenModel
 
 
-class PromptTokens(BaseModel):
+class PromptTokens(FrozenModel):
     """Token ids of the prompt. The defaults are those of CLIP's tokenizer for "photo of a id person"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     words: tuple[int, ...] = Field((1125, 539, 320, 1014, 2533), description="The prompt, without start and end")
     identity: int = Field(1014, description="The token among them that the identity embedding replaces")

@@ -12,9 +12,11 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from spinmeround.storage.records import FrozenModel
 
 CROP = 112
 """Side of the aligned crops, in pixels: ArcFace's template."""
@@ -23,10 +25,8 @@ REDUCED = CROP // 2
 """Side of what the convolutions see."""
 
 
-class RecognitionConfig(BaseModel):
+class RecognitionConfig(FrozenModel):
     """Sizes of the network; each stage halves the side and holds `blocks` residual blocks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[int, ...] = Field((24, 48, 96), min_length=2, description="Channels of each stage")
     blocks: tuple[int, ...] = Field((0, 1, 1), min_length=2, description="Residual blocks of each stage")
@@ -130,10 +130,8 @@ class ArcFaceLoss(nn.Module):
         return F.cross_entropy(self.scale * additive_angular_margin(cosine, labels, margin), labels)
 
 
-class Verification(BaseModel):
+class Verification(FrozenModel):
     """How well the cosine of two embeddings tells whether they are of one identity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accuracy: float = Field(description="Best accuracy of one threshold, with equally many pairs of both kinds")
     tar_at_far_1e2: float = Field(description="Share of same pairs accepted where 1 in 100 others is")

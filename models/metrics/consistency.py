@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from scipy.ndimage import map_coordinates
 
-from models.geometry.cameras import Cameras, pixel_rays, project
+from spinmeround.models.geometry.cameras import Cameras, pixel_rays, project
 
 
 class Consistency(NamedTuple):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision import models as backbones
 
-from models.metrics.images import Pictures, unit_range
+from spinmeround.models.metrics.images import Pictures, unit_range
 
 LpipsNet = Literal["alex", "vgg"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from models.screening.scores import SCORES, Score
+from spinmeround.models.screening.scores import SCORES, Score
 
 LOSSES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.07, 0.1)
 """Shares of the sound heads that a choice may lose, from which the curve is made."""

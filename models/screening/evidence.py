@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
-from models.geometry.cameras import Cameras
-from models.geometry.meshes import DensityField
-from models.screening.solid import Solid
-from storage.records import Rendering
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.meshes import DensityField
+from spinmeround.models.screening.solid import Solid
+from spinmeround.storage.records import Rendering
 
 
 @dataclass(frozen=True, kw_only=True)

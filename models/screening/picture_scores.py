@@ -5,8 +5,8 @@ from jaxtyping import Bool, Float, Float32, Int
 from scipy import ndimage
 from skimage import morphology
 
-from models.geometry.cameras import pixel_rays
-from models.screening.evidence import Evidence
+from spinmeround.models.geometry.cameras import pixel_rays
+from spinmeround.models.screening.evidence import Evidence
 
 FACE_ROWS, FACE_COLUMNS = (0.34, 0.78), (0.28, 0.72)
 """Where the face is in a frontal picture, in sides of the picture."""

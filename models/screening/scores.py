@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from models.screening import picture_scores, shape_scores
-from models.screening.evidence import Evidence, ScoreFunction
+from spinmeround.models.screening import picture_scores, shape_scores
+from spinmeround.models.screening.evidence import Evidence, ScoreFunction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
-from models.screening.evidence import Evidence
-from models.screening.solid import DENT_RADIUS, Solid
+from spinmeround.models.screening.evidence import Evidence
+from spinmeround.models.screening.solid import DENT_RADIUS, Solid
 
 COUNTERPART = 0.016
 """How far from its mirrored place a counterpart still counts, in sides of the cube."""

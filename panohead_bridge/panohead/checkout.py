@@ -5,7 +5,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError
 
 _EXPECTED = ("legacy.py", "dnnlib/__init__.py", "torch_utils/persistence.py", "training/triplane.py")
 _SOURCES = ("legacy.py", "dnnlib", "torch_utils", "training")

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from models.geometry.cameras import Cameras
-from panohead_bridge.panohead.checkout import commit_of, require_checkout, require_trust, source_digest
-from panohead_bridge.panohead.options import HEAD_OPTIONS, PLACE_OPTIONS, PanoHeadOptions
-from panohead_bridge.panohead.process import CheckoutProcess
-from storage.errors import ConfigError
-from storage.records import Identity, Rendering
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.panohead_bridge.panohead.checkout import commit_of, require_checkout, require_trust, source_digest
+from spinmeround.panohead_bridge.panohead.options import HEAD_OPTIONS, PLACE_OPTIONS, PanoHeadOptions
+from spinmeround.panohead_bridge.panohead.process import CheckoutProcess
+from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.records import Identity, Rendering
 
 _SPEAK_EVERY_S = 30.0
 

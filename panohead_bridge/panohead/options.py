@@ -5,15 +5,15 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from spinmeround.storage.records import FrozenModel
 
 _Triple = tuple[float, float, float]
 
 
-class PanoHeadOptions(BaseModel):
+class PanoHeadOptions(FrozenModel):
     """Options of `make`. The first group says where things are and changes no head; the second changes heads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkout: Path = Field(description="Folder of PanoHead's source, or of SphereHead's")
     network: Path = Field(description="The checkpoint, a .pkl")

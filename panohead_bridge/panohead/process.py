@@ -19,8 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from panohead_bridge.panohead import worker
-from storage.errors import ConfigError
+from spinmeround.panohead_bridge.panohead import worker
+from spinmeround.storage.errors import ConfigError
 
 _SCRIPT = Path(worker.__file__)
 _TAIL_BYTES = 2000

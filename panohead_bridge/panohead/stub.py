@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from panohead_bridge.panohead.checkout import network_fingerprint, require_checkout
-from panohead_bridge.panohead.process import CheckoutProcess
+from spinmeround.panohead_bridge.panohead.checkout import network_fingerprint, require_checkout
+from spinmeround.panohead_bridge.panohead.process import CheckoutProcess
 
 _RENDERING = {
     "disparity_space_sampling": False,

@@ -1,6 +1,6 @@
 """Neck, the start of the shoulders, and the garment on them, closed above the volume's floor."""
 
-from panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.primitives import (
     Points,
     Scalars,
     capsule,
@@ -8,7 +8,7 @@ from panohead_bridge.procedural.primitives import (
     smooth_intersection,
     smooth_union,
 )
-from panohead_bridge.procedural.traits import Traits, switch
+from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 FLOOR = -0.390
 """Lowest height of anything, in the head's unit."""

@@ -14,9 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from panohead_bridge.procedural.head import PARTS, Sight
-from panohead_bridge.procedural.primitives import Points, Triple, capsule, ellipsoid, smooth_intersection, sphere
-from panohead_bridge.procedural.skull import first_hit
+from spinmeround.panohead_bridge.procedural.head import PARTS, Sight
+from spinmeround.panohead_bridge.procedural.primitives import (
+    Points,
+    Triple,
+    capsule,
+    ellipsoid,
+    smooth_intersection,
+    sphere,
+)
+from spinmeround.panohead_bridge.procedural.skull import first_hit
 
 CENTRE: Triple = (0.0, 0.05, -0.03)
 EDGE = 0.494

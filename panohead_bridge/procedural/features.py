@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from panohead_bridge.procedural.hair import loose_length
-from panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.hair import loose_length
+from spinmeround.panohead_bridge.procedural.primitives import (
     Points,
     Scalars,
     capsule,
@@ -22,8 +22,8 @@ from panohead_bridge.procedural.primitives import (
     smooth_union,
     sphere,
 )
-from panohead_bridge.procedural.skull import Anatomy
-from panohead_bridge.procedural.traits import Traits, switch
+from spinmeround.panohead_bridge.procedural.skull import Anatomy
+from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 EYEBALL_RADIUS = 0.034
 LID_THICKNESS = 0.0035

@@ -11,13 +11,13 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32, Int16, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from models.geometry.cameras import Cameras
-from panohead_bridge.procedural.defects import KINDS, Defect, draw_defect
-from panohead_bridge.procedural.lighting import soft_light
-from panohead_bridge.procedural.scene import Scene
-from panohead_bridge.procedural.tracing import (
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.panohead_bridge.procedural.defects import KINDS, Defect, draw_defect
+from spinmeround.panohead_bridge.procedural.lighting import soft_light
+from spinmeround.panohead_bridge.procedural.scene import Scene
+from spinmeround.panohead_bridge.procedural.tracing import (
     Samples,
     TracedSurface,
     cells_for,
@@ -27,9 +27,9 @@ from panohead_bridge.procedural.tracing import (
     trace_labels,
     unit,
 )
-from panohead_bridge.procedural.traits import LATENT_SIZE, decode
-from panohead_bridge.protocol import FIVE_LANDMARKS
-from storage.records import Identity, Rendering
+from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
+from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
+from spinmeround.storage.records import FrozenModel, Identity, Rendering
 
 VERSION = 5
 """Raised whenever any head changes; part of the fingerprint, hence of every artifact's key."""
@@ -39,10 +39,8 @@ THICKNESS = 0.05
 """Depth below the surface, in world units, at which the density has doubled; it is zero as far outside."""
 
 
-class ProceduralOptions(BaseModel):
+class ProceduralOptions(FrozenModel):
     """Options of the procedural generator."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     defect_share: float = Field(default=0.3, ge=0.0, le=1.0, description="Share of heads that get a labelled defect")
     defect_kinds: tuple[str, ...] | None = Field(

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.primitives import (
     Points,
     Scalars,
     capsule,
@@ -19,8 +19,8 @@ from panohead_bridge.procedural.primitives import (
     smoothstep,
     sphere,
 )
-from panohead_bridge.procedural.skull import Anatomy
-from panohead_bridge.procedural.traits import Traits, switch
+from spinmeround.panohead_bridge.procedural.skull import Anatomy
+from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 
 def baldness(t: Traits) -> float:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from panohead_bridge.procedural.body import garment, skin_body
-from panohead_bridge.procedural.features import (
+from spinmeround.panohead_bridge.procedural.body import garment, skin_body
+from spinmeround.panohead_bridge.procedural.features import (
     add_lids,
     add_mouth,
     add_nose,
@@ -18,10 +18,10 @@ from panohead_bridge.procedural.features import (
     glasses_amount,
     in_face,
 )
-from panohead_bridge.procedural.hair import hair
-from panohead_bridge.procedural.primitives import Points, Scalars, Triple, smooth_union
-from panohead_bridge.procedural.skull import Anatomy, anatomy, bare_head, skullcap
-from panohead_bridge.procedural.traits import Traits
+from spinmeround.panohead_bridge.procedural.hair import hair
+from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, Triple, smooth_union
+from spinmeround.panohead_bridge.procedural.skull import Anatomy, anatomy, bare_head, skullcap
+from spinmeround.panohead_bridge.procedural.traits import Traits
 
 PARTS = ("skin", "hair", "eye", "garment", "glasses")
 """Materials of a head; a point's label is the place of its nearest part in this tuple."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32
 
-from panohead_bridge.procedural.primitives import Points, Scalars
-from panohead_bridge.procedural.tracing import in_chunks
+from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars
+from spinmeround.panohead_bridge.procedural.tracing import in_chunks
 
 Vectors = Float32[np.ndarray, "vertex 3"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from panohead_bridge.procedural.traits import Traits, switch
+from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 Colour = tuple[float, float, float]
 

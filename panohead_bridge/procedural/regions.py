@@ -5,10 +5,10 @@ Each function takes mirrored points in the head's own frame and gives a soft cov
 
 import torch
 
-from panohead_bridge.procedural import features
-from panohead_bridge.procedural.head import PARTS, Head
-from panohead_bridge.procedural.primitives import Points, Scalars, gaussian1, smoothstep
-from panohead_bridge.procedural.traits import switch
+from spinmeround.panohead_bridge.procedural import features
+from spinmeround.panohead_bridge.procedural.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, gaussian1, smoothstep
+from spinmeround.panohead_bridge.procedural.traits import switch
 
 LABELS = (*PARTS, "lips", "brows", "beard")
 """What a point of a head is; its label is its place here. The parts come first."""

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from panohead_bridge.procedural.appearance import Appearance
-from panohead_bridge.procedural.defects import Damage, Defect, Source, damage_of
-from panohead_bridge.procedural.head import Head, join
-from panohead_bridge.procedural.primitives import Points, Scalars, Triple
-from panohead_bridge.procedural.skull import first_hits
-from panohead_bridge.procedural.traits import Traits
+from spinmeround.panohead_bridge.procedural.appearance import Appearance
+from spinmeround.panohead_bridge.procedural.defects import Damage, Defect, Source, damage_of
+from spinmeround.panohead_bridge.procedural.head import Head, join
+from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, Triple
+from spinmeround.panohead_bridge.procedural.skull import first_hits
+from spinmeround.panohead_bridge.procedural.traits import Traits
 
 
 @dataclass(frozen=True)

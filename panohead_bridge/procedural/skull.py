@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.primitives import (
     Points,
     Scalars,
     Triple,
@@ -17,7 +17,7 @@ from panohead_bridge.procedural.primitives import (
     smooth_difference,
     smooth_union,
 )
-from panohead_bridge.procedural.traits import Traits
+from spinmeround.panohead_bridge.procedural.traits import Traits
 
 CRANIUM_CENTRE = (0.0, 0.070, -0.022)
 CONVERGED = 2e-7

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float, Float32, Int16, Int64, Shaped
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from models.geometry.cameras import Cameras
-from panohead_bridge.procedural.primitives import Points, Scalars
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars
 
 CHUNK = 32768
 """Points a step: they fit the cache."""

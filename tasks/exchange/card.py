@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from storage.dataset import HeadDataset
+from spinmeround.storage.dataset import HeadDataset
 
 
 def dataset_card(dataset: HeadDataset, heads: Mapping[str, int]) -> str:

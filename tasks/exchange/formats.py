@@ -15,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from storage.dataset import HeadArrays, HeadDataset, HeadEntry, PixelCodec, assemble, verify, write_head
-from storage.dataset_schema import MAX_SIDE, SCHEMA_VERSION, read_metadata
-from storage.errors import ConfigError, DatasetError, environment_errors
-from storage.files import owned_folder, rename_folder
-from storage.manifests import stated_version
-from storage.pixel_codec import codec_of
+from spinmeround.storage.codec.pixel_codec import codec_of
+from spinmeround.storage.dataset import HeadArrays, HeadDataset, HeadEntry, PixelCodec, assemble, verify, write_head
+from spinmeround.storage.dataset.schema import MAX_SIDE, SCHEMA_VERSION, read_metadata
+from spinmeround.storage.errors import ConfigError, DatasetError, environment_errors
+from spinmeround.storage.files import owned_folder, rename_folder
+from spinmeround.storage.manifests import stated_version
+from spinmeround.storage.records import FrozenModel
 
 SIDECAR = "dataset.json"
 LARGEST_PART = 1024**3
@@ -30,10 +31,8 @@ LARGEST_PART = 1024**3
 Told = Callable[[int, int], None]
 
 
-class Sidecar(BaseModel):
+class Sidecar(FrozenModel):
     """`dataset.json` beside exported heads: what a dataset says of itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     digest: str

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage.dataset import HeadArrays, HeadDataset
-from storage.dataset_split import SPLITS
-from storage.errors import ConfigError, DatasetError
-from tasks.exchange.card import dataset_card
-from tasks.exchange.formats import (
+from spinmeround.storage.dataset import HeadArrays, HeadDataset
+from spinmeround.storage.dataset.split import SPLITS
+from spinmeround.storage.errors import ConfigError, DatasetError
+from spinmeround.tasks.exchange.card import dataset_card
+from spinmeround.tasks.exchange.formats import (
     LARGEST_PART,
     SIDECAR,
     Sidecar,

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from models.geometry.cameras import Cameras
-from models.geometry.transforms import transforms_json
-from storage.dataset import HeadArrays, HeadDataset
-from storage.errors import ConfigError
-from tasks.exchange.formats import Told, head_arrays, json_text, new_folder, png
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.transforms import transforms_json
+from spinmeround.storage.dataset import HeadArrays, HeadDataset
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.exchange.formats import Told, head_arrays, json_text, new_folder, png
 
 
 def export_nerfstudio(dataset: HeadDataset, head: str, target: Path, told: Told) -> None:

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from storage.dataset import HeadArrays, HeadDataset
-from storage.errors import DatasetError
-from tasks.exchange.formats import (
+from spinmeround.storage.dataset import HeadArrays, HeadDataset
+from spinmeround.storage.errors import DatasetError
+from spinmeround.tasks.exchange.formats import (
     LARGEST_PART,
     SIDECAR,
     Sidecar,

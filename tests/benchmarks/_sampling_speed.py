@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.diffusion.denoiser import denoise
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.generation import GroupSampler, Seeds, generate_plan
-from models.diffusion.groups import plan_views
-from models.diffusion.params import SolverParams
-from models.diffusion.pipeline import SpinMeRoundPipeline
-from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
-from models.geometry.cameras import Cameras, ViewGrid, orbit
+from spinmeround.models.diffusion.denoiser import denoise
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.generation import GroupSampler, Seeds, generate_plan
+from spinmeround.models.diffusion.groups import plan_views
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
+from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
 
 GUIDANCE = 3.0
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}

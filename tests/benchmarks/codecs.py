@@ -20,11 +20,11 @@ from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 from PIL import Image
 
-from models.geometry.cameras import ViewGrid
-from models.geometry.meshes import MeshParams
-from models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from tasks.mesh import mesh_head
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.tasks.heads.mesh import mesh_head
 
 Picture = UInt8[np.ndarray, "height width 3"]
 VIEWS = 8

@@ -12,12 +12,11 @@ import torch
 import typer
 from diffusers.models import AutoencoderDC
 
-from models.identity.arcface import ArcFaceEmbedder
-from models.identity.recognition import verification
-from storage.weights import embedded_weights
-from tasks.embedded_weights import EMBEDDED
-from tasks.train_autoencoder import measure
-from tasks.training_pictures import (
+from spinmeround.models.identity.arcface import ArcFaceEmbedder
+from spinmeround.models.identity.recognition import verification
+from spinmeround.storage.weights.shipped import embedded_weights
+from spinmeround.tasks.embedded.autoencoder import measure
+from spinmeround.tasks.embedded.pictures import (
     FIRST_SEED,
     FaceViews,
     OrbitViews,
@@ -26,6 +25,7 @@ from tasks.training_pictures import (
     head_pictures,
     render_heads,
 )
+from spinmeround.tasks.embedded.train_all import EMBEDDED
 
 UNSEEN = FIRST_SEED + 1000
 """First of the seeds; the weights were trained on some of the 200 from FIRST_SEED on."""

@@ -21,11 +21,11 @@ import typer
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from models.geometry.cameras import Cameras, ViewGrid, orbit, pixel_rays
-from models.geometry.meshes import MeshParams, as_trimesh, density_grid, extract_mesh
-from models.geometry.normals import make_normal_renderer
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from storage.records import Identity, NormalMaps, TriangleMesh
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit, pixel_rays
+from spinmeround.models.geometry.meshes import MeshParams, as_trimesh, density_grid, extract_mesh
+from spinmeround.models.geometry.normals import make_normal_renderer
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.storage.records import Identity, NormalMaps, TriangleMesh
 
 TARGETS = "targets: vertices p95 <= 0.5 voxel; normals median < 1 degree, p95 < 6 degrees"
 

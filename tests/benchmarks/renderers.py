@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from models.geometry.meshes import MeshParams, density_grid, extract_mesh
-from models.geometry.normals import make_normal_renderer
-from models.geometry.normals_pytorch3d import pytorch3d_problem
-from models.metrics import normal_angular_error_deg
-from panohead_bridge.procedural import ProceduralGenerator
-from storage.errors import ConfigError
-from storage.records import NormalMaps, TriangleMesh
+from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh
+from spinmeround.models.geometry.normals import make_normal_renderer
+from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
+from spinmeround.models.metrics import normal_angular_error_deg
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator
+from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.records import NormalMaps, TriangleMesh
 from tests.benchmarks.geometry import all_round, sound_heads
 
 TARGETS = "targets: masks agree on >= 99.5% of the pixels, mean angle < 0.5 degrees"

@@ -15,23 +15,23 @@ import numpy as np
 import torch
 import typer
 
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.latents import decode_pictures, encode_pictures
-from models.diffusion.params import SolverParams, UNetParams
-from models.diffusion.photo_normals import PhotoNormalsParams
-from models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
-from models.geometry.cameras import Cameras, ViewGrid
-from models.geometry.normals import decode_normals
-from models.metrics import normal_angular_error_deg, psnr
-from models.metrics.consistency import neighbour_consistency
-from panohead_bridge.registry import GeneratorConfig
-from storage.dataset import HeadDataset
-from storage.errors import ConfigError
-from tasks.baselines import MeanTrainingImages, read_pictures
-from tasks.generators import generator_of
-from tasks.sample_views import load_pipeline
-from tasks.train_networks import build_networks
-from tasks.train_params import TextEncoderParams
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.latents import decode_pictures, encode_pictures
+from spinmeround.models.diffusion.params import SolverParams, UNetParams
+from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
+from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid
+from spinmeround.models.geometry.normals import decode_normals
+from spinmeround.models.metrics import normal_angular_error_deg, psnr
+from spinmeround.models.metrics.consistency import neighbour_consistency
+from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, read_pictures
+from spinmeround.tasks.generation.run import load_pipeline
+from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.training.params import TextEncoderParams
+from spinmeround.tasks.training.state import build_networks
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 
 UNSEEN = ("test", "validation")
@@ -103,8 +103,8 @@ def main(
 
 def random_model(size: str, folder: Path) -> Path:
     """A pipeline of the demo's or the paper's sizes with random weights."""
-    from flows.profile import load_profile
-    from tasks.encode import autoencoder_path, load_autoencoder
+    from spinmeround.flows.profile import load_profile
+    from spinmeround.tasks.heads.encode import autoencoder_path, load_autoencoder
 
     if size not in ("demo", "full"):
         raise ConfigError(f"--size: expected demo or full, got {size!r}")

@@ -26,15 +26,15 @@ import psutil
 import typer
 from jaxtyping import Float32
 
-from models.geometry.cameras import Cameras, pixel_rays
-from storage.errors import SpinMeRoundError
-from storage.records import Identity, Rendering
-from tasks.stages import DATASET_STAGES
+from spinmeround.models.geometry.cameras import Cameras, pixel_rays
+from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.records import Identity, Rendering
+from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.support.weights import write_autoencoder, write_recognition
 
 ROOT = Path(__file__).parents[2]
 _LOOK_S = 0.1
-_SERVER = "flows.server"
+_SERVER = "spinmeround.flows.server.process"
 
 PROFILE = """
 extends = "demo"
@@ -233,7 +233,7 @@ def _build(arguments: Sequence[str], log: Path) -> Watched:
     environment |= {"PYTHONPATH": str(ROOT)}
     began = perf_counter()
     with log.open("wb") as to:
-        command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+        command = [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *arguments]
         process = subprocess.Popen(command, stdout=to, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
         with _watching(process.pid) as seen:
             status = process.wait()

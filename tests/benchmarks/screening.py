@@ -16,16 +16,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from flows.profile import load_profile
-from models.screening.calibration import LabelledScores, choose_limits, cross_validated, dropped, pick
-from storage.artifacts import ArtifactStore
-from storage.errors import ConfigError
-from tasks.calibrate import Label, caught_rows, truth
-from tasks.generators import generator_of
-from tasks.plan import PlanParams, plan_heads
-from tasks.sample import SAMPLE
-from tasks.score import SCORE, load_scores
-from tasks.stage import Head, head_keys, make_head
+from spinmeround.flows.profile import load_profile
+from spinmeround.models.screening.calibration import LabelledScores, choose_limits, cross_validated, dropped, pick
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.plan import PlanParams, plan_heads
+from spinmeround.tasks.heads.sample import SAMPLE
+from spinmeround.tasks.heads.score import SCORE, load_scores
+from spinmeround.tasks.screening.calibrate import Label, caught_rows, truth
+from spinmeround.tasks.stage import Head, head_keys, make_head
 
 STAGES = (SAMPLE, SCORE)
 Scores = Mapping[str, float | None]

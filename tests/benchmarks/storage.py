@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from storage.dataset import HeadDataset
-from storage.errors import ConfigError
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import ConfigError
 from tests.benchmarks._storage.heads import WorkingSet, tree_size
 from tests.benchmarks._storage.measure import Evict, as_arrays, evict, rate, through_workers
 from tests.benchmarks._storage.pictures import FORMATS, Folder, Format, write_folder

@@ -11,9 +11,9 @@ import numpy as np
 import typer
 from jaxtyping import Float
 
-from models.geometry.cameras import orbit
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from panohead_bridge.protocol import InterpolatingGenerator
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.protocol import InterpolatingGenerator
 
 SEEDS = 48
 PAIRS = tuple((first, (7 * first + shift) % SEEDS) for shift in (5, 11) for first in range(SEEDS))

@@ -11,8 +11,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.profile import Profile, validated
-from flows.server import SETTINGS
+from spinmeround.flows.profile import Profile, validated
+from spinmeround.flows.server.process import SETTINGS
 from tests.support.weights import write_autoencoder, write_recognition
 
 TINY: dict[str, Any] = {

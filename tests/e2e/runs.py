@@ -11,10 +11,10 @@ from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.dataset import dataset_flow
-from flows.profile import Profile
-from flows.run_folder import Place
-from flows.stages import sized
+from spinmeround.flows.dataset import dataset_flow
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.stages import sized
 
 
 def build(profile: Profile, runs: Path, **options: Any) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def build(profile: Profile, runs: Path, **options: Any) -> dict[str, Any]:
 def spinmeround(*arguments: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
     """The command line in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *arguments],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.calibration import calibration_flow
-from flows.run_folder import Place
-from flows.stages import sized
-from models.screening.scores import SCORES
-from storage.errors import ConfigError
-from tasks.calibrate import CalibrateParams
-from tasks.decisions import Decision, Decisions, generator_id
+from spinmeround.flows.calibration import calibration_flow
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.stages import sized
+from spinmeround.models.screening.scores import SCORES
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.screening.calibrate import CalibrateParams
+from spinmeround.tasks.screening.decisions import Decision, Decisions, generator_id
 from tests.e2e.runs import build
 
 SPOILT = [1, 4, 5, 9, 13, 17]

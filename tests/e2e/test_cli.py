@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.workers import CallFailed, WorkerDied
-from models.diffusion.params import SolverParams
-from models.diffusion.photo_normals import PhotoNormalsParams
-from models.geometry.cameras import ViewGrid
-from models.geometry.normals_pytorch3d import pytorch3d_problem
-from models.geometry.transforms import transforms_json
-from storage.dataset import assemble
-from tasks.sample_params import SampleViewsParams
+from spinmeround.flows.cli.app import app
+from spinmeround.flows.run.workers import CallFailed, WorkerDied
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
+from spinmeround.models.geometry.transforms import transforms_json
+from spinmeround.storage.dataset import assemble
+from spinmeround.tasks.generation.params import SampleViewsParams
 from tests.e2e.runs import summary
-from tests.storage.heads import flip_bit, write_heads
+from tests.support.heads import flip_bit, write_heads
 
 
 def posed(folder, views, radius=2.7, twice=False):
@@ -111,7 +111,7 @@ def test_sampling_is_asked_for_what_the_command_says(condition, environment, tmp
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("p.png")
     asked = {}
-    monkeypatch.setattr("flows.cli.run_flow", lambda options, flow, **how: asked.update(how))
+    monkeypatch.setattr("spinmeround.flows.cli.app.run_flow", lambda options, flow, **how: asked.update(how))
     with patch.dict(os.environ, environment):
         result = CliRunner().invoke(app, ["sample", *arguments, "--to", "out"])
     assert result.exit_code == 0, result.output
@@ -220,7 +220,7 @@ def test_a_worker_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr("flows.cli.run_flow", fail)
+        monkeypatch.setattr("spinmeround.flows.cli.app.run_flow", fail)
         result = CliRunner().invoke(app, ["report", "--runs", str(tmp_path)])
         assert result.exit_code == 2
         assert str(error) in result.stderr

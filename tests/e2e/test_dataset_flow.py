@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import zarr
 
-from flows.dataset import dataset_flow
-from flows.run_folder import Place
-from flows.stages import sized, stage_flow
-from storage.artifacts import ArtifactStore, artifact_key
-from storage.dataset import verify
-from storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
-from tasks.stages import DATASET_STAGES
+from spinmeround.flows.dataset import dataset_flow
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.stages import sized, stage_flow
+from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.dataset import verify
+from spinmeround.storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
+from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.e2e.conftest import TINY
 from tests.e2e.runs import build, counts, recorded, summary
-from tests.tasks.packs import write_pack
+from tests.support.packs import write_pack
 
 STAGES = [stage.name for stage in DATASET_STAGES]
 pytestmark = pytest.mark.usefixtures("server")

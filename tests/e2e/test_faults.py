@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.progress import progress
-from flows.run_folder import Place
-from flows.session import Session, joined
-from flows.shards import STAGES, ShardCount, run_shard
-from storage.artifacts import ArtifactStore
-from storage.dataset import verify
-from storage.errors import ConfigError, DatasetError, StoreError
-from tasks.stage import Head
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import Session, joined
+from spinmeround.flows.run.shards import STAGES, ShardCount, run_shard
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.dataset import verify
+from spinmeround.storage.errors import ConfigError, DatasetError, StoreError
+from spinmeround.tasks.stage import Head
 from tests.e2e.runs import artifacts, build, spinmeround, summary
 from tests.e2e.test_killed import GENERATOR, HEADS, leftovers
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from storage.artifacts import ArtifactStore
-from storage.dataset import verify
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.dataset import verify
 from tests.e2e.runs import artifacts, build, spinmeround, summary
 
 HEADS = 8

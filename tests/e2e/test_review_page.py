@@ -18,14 +18,21 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from flows.options import RunOptions
-from flows.profile import Profile, validated
-from flows.review import review_run
-from flows.review_desk import Desk, desk_server, open_desk
-from flows.run_folder import Place, open_run
-from flows.session import Session, looked_at
-from storage.errors import ConfigError
-from tasks.decisions import Decision, Decisions, is_reviewed, load_decisions, merge_decisions, record
+from spinmeround.flows.cli.options import RunOptions
+from spinmeround.flows.cli.review import review_run
+from spinmeround.flows.profile import Profile, validated
+from spinmeround.flows.review.desk import Desk, desk_server, open_desk
+from spinmeround.flows.run.folder import Place, open_run
+from spinmeround.flows.run.session import Session, looked_at
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.screening.decisions import (
+    Decision,
+    Decisions,
+    is_reviewed,
+    load_decisions,
+    merge_decisions,
+    record,
+)
 from tests.e2e.conftest import TINY
 from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
 
@@ -474,7 +481,7 @@ def test_command_ends_with_the_tally(options, desk):
     """Ctrl-C leaves with status 0, how many were decided, where, and how to go on."""
     words = ["review", "--profile", options.profile, "--out", str(desk.session.folder.root), "--port", "0"]
     command = subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *words],
+        [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *words],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,12 +13,12 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
 
-from flows import review_pause
-from flows.dataset import find_dataset
-from flows.run_folder import Place
-from flows.session import looked_at
-from storage.errors import ConfigError, SpinMeRoundError
-from tasks.decisions import load_decisions, mark_reviewed, record, review_digest
+from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.review import pause as review_pause
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.session import looked_at
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
+from spinmeround.tasks.screening.decisions import load_decisions, mark_reviewed, record, review_digest
 from tests.e2e.runs import build, counts, summary
 
 pytestmark = pytest.mark.usefixtures("server")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.server import free_port
+from spinmeround.flows.server.process import free_port
 from tests.e2e.runs import summary
 
 PATIENCE_S = 180
@@ -35,7 +35,7 @@ def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[byte
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     command = ["serve", "--runs", str(tmp_path), "--port", str(port)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *command],
+        [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *command],
         env=own | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.artifacts import ArtifactStore
-from storage.dataset import HeadDataset, verify
-from storage.store_gc import find_garbage, remove_garbage
-from tasks.stages import DATASET_STAGES
+from spinmeround.storage.artifacts.gc import find_garbage, remove_garbage
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.dataset import HeadDataset, verify
+from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.e2e.runs import build, counts
 from tests.support.s3 import BUCKET, S3Server
 

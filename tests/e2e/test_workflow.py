@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.run_folder import Place
-from flows.sampling import sampling_flow
-from flows.stages import sized
-from flows.training import training_flow
-from flows.workflow import workflow_flow
-from models.diffusion.edm import NoiseSchedule
-from storage.errors import ConfigError
-from tasks.sample_params import SampleViewsParams
+from spinmeround.flows.generation import sampling_flow
+from spinmeround.flows.run.folder import Place
+from spinmeround.flows.stages import sized
+from spinmeround.flows.training import training_flow
+from spinmeround.flows.workflow import workflow_flow
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.generation.params import SampleViewsParams
 from tests.e2e.runs import counts, recorded, summary
 
 pytestmark = pytest.mark.usefixtures("server")

@@ -2,8 +2,8 @@
 
 import sys
 
-from models.diffusion.pipeline import SpinMeRoundPipeline
-from tasks.silence import silence_libraries
+from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
+from spinmeround.tasks.quiet_libraries import silence_libraries
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows.profile import PROFILES, ExecutionParams, load_profile, profile_names, surface_doubts, validated
-from storage.errors import ConfigError
-from tasks.stages import HEAD_STAGES
+from spinmeround.flows.profile import PROFILES, ExecutionParams, load_profile, profile_names, surface_doubts, validated
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.heads.registry import HEAD_STAGES
 
 
 @pytest.mark.parametrize("name", profile_names())

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from models.geometry.cameras import Cameras, orbit
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from storage.records import Identity, Rendering
+from spinmeround.models.geometry.cameras import Cameras, orbit
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.storage.records import Identity, Rendering
 
 
 @pytest.fixture(scope="session")

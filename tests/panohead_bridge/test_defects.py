@@ -3,14 +3,14 @@ import pytest
 import torch
 from scipy.ndimage import label
 
-from models.geometry.cameras import orbit
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from panohead_bridge.procedural.defects import KINDS, Defect, damage_of
-from panohead_bridge.procedural.generator import interpolate
-from panohead_bridge.procedural.primitives import Points
-from panohead_bridge.procedural.scene import Scene
-from panohead_bridge.procedural.tracing import in_chunks
-from panohead_bridge.procedural.traits import LATENT_SIZE, decode
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.procedural.defects import KINDS, Defect, damage_of
+from spinmeround.panohead_bridge.procedural.generator import interpolate
+from spinmeround.panohead_bridge.procedural.primitives import Points
+from spinmeround.panohead_bridge.procedural.scene import Scene
+from spinmeround.panohead_bridge.procedural.tracing import in_chunks
+from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
 
 
 def _scene(kind: str | None, strength: float = 0.8) -> Scene:

@@ -6,14 +6,14 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panohead_bridge.procedural import ProceduralGenerator
-from panohead_bridge.procedural import head as head_module
-from panohead_bridge.procedural.generator import density_of_distance
-from panohead_bridge.procedural.head import PARTS, Head
-from panohead_bridge.procedural.primitives import Points, ellipsoid, smooth_union, sphere
-from panohead_bridge.procedural.tracing import gradient
-from panohead_bridge.procedural.traits import LATENT_SIZE, decode
-from storage.records import Identity
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator
+from spinmeround.panohead_bridge.procedural import head as head_module
+from spinmeround.panohead_bridge.procedural.generator import density_of_distance
+from spinmeround.panohead_bridge.procedural.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.primitives import Points, ellipsoid, smooth_union, sphere
+from spinmeround.panohead_bridge.procedural.tracing import gradient
+from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
+from spinmeround.storage.records import Identity
 
 ANY_LATENT = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).standard_normal(LATENT_SIZE))
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.geometry.cameras import orbit
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from tests.benchmarks.strips import strip_changes
 
 VIEW = orbit([25.0], [0.0])

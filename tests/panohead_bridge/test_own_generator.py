@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from models.geometry.cameras import ViewGrid
-from models.geometry.meshes import MeshParams
-from panohead_bridge.protocol import HeadGenerator
-from panohead_bridge.registry import GeneratorConfig, make_generator
-from storage.artifacts import ArtifactStore
-from storage.dataset import read_pictures
-from tasks.mesh import MESH, load_mesh
-from tasks.render import RENDER, RenderParams
-from tasks.sample import SAMPLE, SampleParams
-from tasks.stage import Head, head_keys, make_head
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.panohead_bridge.protocol import HeadGenerator
+from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.dataset import read_pictures
+from spinmeround.tasks.heads.mesh import MESH, load_mesh
+from spinmeround.tasks.heads.render import RENDER, RenderParams
+from spinmeround.tasks.heads.sample import SAMPLE, SampleParams
+from spinmeround.tasks.stage import Head, head_keys, make_head
 
 PAGE = Path(__file__).parents[2] / "docs" / "generators.md"
 STAGES = (SAMPLE, RENDER, MESH)

@@ -6,17 +6,17 @@ import sys
 import numpy as np
 import pytest
 
-from models.geometry.cameras import Cameras, orbit, project
-from models.geometry.meshes import MeshParams
-from panohead_bridge.panohead import make
-from panohead_bridge.panohead.network import axial_depth, on_white
-from panohead_bridge.protocol import HeadGenerator
-from panohead_bridge.registry import GeneratorConfig, make_generator
-from storage.errors import ConfigError
-from tasks.generators import generator_record
-from tasks.mesh import mesh_head
-from tasks.sample import SAMPLE, SampleParams
-from tasks.stage import Head
+from spinmeround.models.geometry.cameras import Cameras, orbit, project
+from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.panohead_bridge.panohead import make
+from spinmeround.panohead_bridge.panohead.network import axial_depth, on_white
+from spinmeround.panohead_bridge.protocol import HeadGenerator
+from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.heads.generator import generator_record
+from spinmeround.tasks.heads.mesh import mesh_head
+from spinmeround.tasks.heads.sample import SAMPLE, SampleParams
+from spinmeround.tasks.stage import Head
 from tests.support.mini_panohead import CENTRE, LATENT, OFFSET, RADIUS, SIDE, calls, write_checkout, write_network
 
 FOREIGN = ("training", "metrics", "legacy", "dnnlib", "torch_utils", "camera_utils", "gui_utils")
@@ -67,7 +67,7 @@ def test_nothing_of_the_checkout_reaches_us(panohead, cameras):
 def test_is_a_generator_and_cheap_to_make(checkout, network, place):
     """It is a HeadGenerator by its profile's name, and no process starts before a head is asked for."""
     options = {"checkout": str(checkout), "network": str(network), "trust": True, "name": "spherehead"}
-    generator = make_generator(GeneratorConfig(name="panohead_bridge.panohead:make", options=options))
+    generator = make_generator(GeneratorConfig(name="spinmeround.panohead_bridge.panohead:make", options=options))
     assert isinstance(generator, HeadGenerator)
     assert generator.name == "spherehead"
     assert generator.box_warp == 1.0
@@ -249,7 +249,7 @@ def test_moving_things_makes_nothing_again(checkout, network, tmp_path):
         {"checkout": str(source), "network": str(weights), "trust": True, "threads": 2, "device": "cpu"},
         {"checkout": str(checkout), "network": str(network), "trust": True, "truncation_psi": 0.6},
     ):
-        config = GeneratorConfig(name="panohead_bridge.panohead:make", options=options)
+        config = GeneratorConfig(name="spinmeround.panohead_bridge.panohead:make", options=options)
         sections = {"generator": config, "sample": SampleParams()}
         keys.add(SAMPLE.key(Head(id="panohead-000001", seed=1), sections, {}))
         assert "/" not in str(generator_record(sections)["options"])

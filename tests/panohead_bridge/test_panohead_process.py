@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.geometry.cameras import orbit
-from panohead_bridge.panohead import CheckoutProcessLost, make, worker, write_stub
-from panohead_bridge.panohead import network as inside
-from storage.errors import ConfigError
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.panohead_bridge.panohead import CheckoutProcessLost, make, worker, write_stub
+from spinmeround.panohead_bridge.panohead import network as inside
+from spinmeround.storage.errors import ConfigError
 from tests.support.mini_panohead import SIDE, write_checkout, write_network, write_trap
 
 FRONT = orbit([0.0], [0.0])

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.geometry.cameras import orbit, pixel_rays
-from panohead_bridge.panohead import make, write_stub
+from spinmeround.models.geometry.cameras import orbit, pixel_rays
+from spinmeround.panohead_bridge.panohead import make, write_stub
 
 CHECKOUT = os.environ.get("SPINMEROUND_PANOHEAD", "")
 pytestmark = [

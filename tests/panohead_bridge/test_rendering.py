@@ -3,10 +3,10 @@ import pytest
 import torch
 from einops import reduce
 
-from models.geometry.cameras import orbit, pixel_rays, project
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from panohead_bridge.procedural.tracing import in_chunks, narrow_band
-from panohead_bridge.protocol import FIVE_LANDMARKS
+from spinmeround.models.geometry.cameras import orbit, pixel_rays, project
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.procedural.tracing import in_chunks, narrow_band
+from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
 
 GOLDEN_PLACES = np.array([[0.0, 0.05, 0.2], [0.15, 0.1, 0.0], [0.0, 0.26, 0.0], [0.05, -0.2, 0.1]], np.float32)
 GOLDEN = {

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from panohead_bridge.procedural.generator import interpolate
-from panohead_bridge.procedural.traits import FACTORS, LATENT_SIZE, Traits, decode
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.procedural.generator import interpolate
+from spinmeround.panohead_bridge.procedural.traits import FACTORS, LATENT_SIZE, Traits, decode
 
 
 def _seeded(seed: int) -> np.ndarray:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from models.geometry.cameras import orbit, project
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from panohead_bridge.procedural.regions import BACKGROUND, LABELS
-from panohead_bridge.protocol import FIVE_LANDMARKS
+from spinmeround.models.geometry.cameras import orbit, project
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.procedural.regions import BACKGROUND, LABELS
+from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
 
 SIDE = 96
 

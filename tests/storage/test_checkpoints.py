@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from storage.checkpoints import Checkpoints
-from storage.errors import StorageUnavailable, StoreError
-from tests.storage.processes import kill_at_random
+from spinmeround.storage.checkpoints import Checkpoints
+from spinmeround.storage.errors import StorageUnavailable, StoreError
+from tests.support.processes import kill_at_random
 
 
 def tensors(step: int) -> dict[str, torch.Tensor]:

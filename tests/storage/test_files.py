@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from storage import files
-from storage.files import flocked, flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
-from tests.storage.processes import kill_at_random
+from spinmeround.storage import files
+from spinmeround.storage.files import (
+    flocked,
+    flush_tree,
+    owned_folder,
+    rename_folder,
+    sweep_owned_folders,
+    write_atomic,
+)
+from tests.support.processes import kill_at_random
 
 
 def test_write_atomic_replaces_whole(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.errors import SpinMeRoundError, StoreError
-from storage.hashing import canonical_json, sha256_file
-from storage.weights_records import fingerprint
+from spinmeround.storage.errors import SpinMeRoundError, StoreError
+from spinmeround.storage.hashing import canonical_json, sha256_file
+from spinmeround.storage.weights.fingerprints import fingerprint
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from models.geometry.cameras import Cameras, pixel_rays
-from panohead_bridge.procedural.defects import Defect
-from storage.records import Identity, Rendering
+from spinmeround.models.geometry.cameras import Cameras, pixel_rays
+from spinmeround.panohead_bridge.procedural.defects import Defect
+from spinmeround.storage.records import Identity, Rendering
 
 
 class TinyGenerator:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from storage.artifacts import ArtifactStore
-from storage.errors import CorruptArtifact, MissingArtifact
-from tasks.stage import Head, Stage, StageJob, StageParams, head_keys, make_head
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.errors import CorruptArtifact, MissingArtifact
+from spinmeround.tasks.stage import Head, Stage, StageJob, StageParams, head_keys, make_head
 
 
 class Level(StageParams):

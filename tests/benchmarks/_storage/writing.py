@@ -9,8 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from storage.dataset import write_head
-from storage.records import HeadArrays
+from spinmeround.storage.dataset import write_head
+from spinmeround.storage.records import HeadArrays
 from tests.benchmarks._storage.heads import STAGES, WorkingSet
 from tests.benchmarks._storage.pictures import ARRAYS, encode
 

@@ -8,9 +8,9 @@ import numpy as np
 import zarr
 from torch.utils.data import DataLoader
 
-from storage.dataset import HeadDataset
-from tasks.loader import HeadStream, HeadViews, ViewParams, read_latents
-from tasks.loader_workers import HeadLoader
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.tasks.loading.loader import HeadLoader
+from spinmeround.tasks.loading.samples import HeadStream, HeadViews, ViewParams, read_latents
 from tests.benchmarks._storage.heads import WorkingSet, draws
 from tests.benchmarks._storage.measure import Sample
 

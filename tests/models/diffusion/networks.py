@@ -10,12 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from models.diffusion.denoiser import Conditions
-from models.diffusion.params import UNetParams
-from models.diffusion.rays import encode_rays, reference_view
-from models.diffusion.unet import MultiviewUNet, build_unet
-from models.geometry.cameras import ViewGrid
-from models.identity.prompt import PromptTokens
+from spinmeround.models.diffusion.denoiser import Conditions
+from spinmeround.models.diffusion.params import UNetParams
+from spinmeround.models.diffusion.rays import encode_rays, reference_view
+from spinmeround.models.diffusion.unet import MultiviewUNet, build_unet
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.identity.prompt import PromptTokens
 
 TINY = UNetParams(
     sample_size=4,

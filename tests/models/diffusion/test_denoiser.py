@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.diffusion.denoiser import denoise
-from models.diffusion.edm import CLEAN_SIGMA, noise_label, precondition
-from models.diffusion.guidance import guided_denoiser
+from spinmeround.models.diffusion.denoiser import denoise
+from spinmeround.models.diffusion.edm import CLEAN_SIGMA, noise_label, precondition
+from spinmeround.models.diffusion.guidance import guided_denoiser
 from tests.models.diffusion.networks import conditions, tiny_unet
 
 SIGMA = torch.tensor([0.5, 20.0])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EDMEulerScheduler
 
-from models.diffusion.edm import (
+from spinmeround.models.diffusion.edm import (
     NoiseDistribution,
     NoiseSchedule,
     from_epsilon,

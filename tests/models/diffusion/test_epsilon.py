@@ -3,10 +3,10 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
-from models.diffusion.edm import NoiseSchedule, precondition
-from models.diffusion.epsilon import epsilon_denoiser_output, stable_diffusion_timestep
-from models.diffusion.sampler import edm_sampler, seeded_generators
-from models.diffusion.unet import TIME_SCALE, TIME_SHIFT
+from spinmeround.models.diffusion.edm import NoiseSchedule, precondition
+from spinmeround.models.diffusion.epsilon import epsilon_denoiser_output, stable_diffusion_timestep
+from spinmeround.models.diffusion.sampler import edm_sampler, seeded_generators
+from spinmeround.models.diffusion.unet import TIME_SCALE, TIME_SHIFT
 from tests.models.diffusion.networks import base_unet
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

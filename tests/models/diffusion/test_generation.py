@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.generation import GroupSampler, ViewGroup
-from models.diffusion.latents import decoder_width
-from models.diffusion.memory import LIVE_DECODER_MAPS, group_bytes, groups_that_fit, pictures_that_fit
-from models.diffusion.params import SolverParams
-from models.geometry.cameras import ViewGrid
-from tasks.encode import EncodeParams, autoencoder_path, load_autoencoder
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.generation import GroupSampler, ViewGroup
+from spinmeround.models.diffusion.latents import decoder_width
+from spinmeround.models.diffusion.memory import LIVE_DECODER_MAPS, group_bytes, groups_that_fit, pictures_that_fit
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path, load_autoencoder
 from tests.models.diffusion.networks import largest_live_bytes, sd_like_autoencoder, tiny_unet
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from models.diffusion.groups import (
+from spinmeround.models.diffusion.groups import (
     Plan,
     anchor_cameras,
     angles_between_deg,
@@ -14,7 +14,7 @@ from models.diffusion.groups import (
     plan_views,
     turned_away_deg,
 )
-from models.geometry.cameras import Cameras, ViewGrid, concatenate, orbit
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, concatenate, orbit
 
 
 def with_radii(*radii: float) -> Cameras:

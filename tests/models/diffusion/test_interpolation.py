@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.diffusion.interpolation import Way, interpolate_identities
+from spinmeround.models.diffusion.interpolation import Way, interpolate_identities
 
 
 def ends(seed: int = 0) -> np.ndarray:

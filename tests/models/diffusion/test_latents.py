@@ -1,7 +1,7 @@
 import torch
 from diffusers import AutoencoderDC
 
-from models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
+from spinmeround.models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
 from tests.models.diffusion.networks import tiny_autoencoder
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from models.diffusion.edm import NoiseDistribution, NoiseSchedule
-from models.diffusion.guidance import guided_denoiser
-from models.diffusion.loss import TrainingBatch, multiview_loss
-from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.edm import NoiseDistribution, NoiseSchedule
+from spinmeround.models.diffusion.guidance import guided_denoiser
+from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss
+from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
 from tests.models.diffusion.networks import conditions, tiny_unet
 
 

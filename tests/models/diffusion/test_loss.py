@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.diffusion.edm import precondition
-from models.diffusion.loss import TrainingBatch, multiview_loss, sample_drops
-from models.diffusion.unet import MultiviewUNet
+from spinmeround.models.diffusion.edm import precondition
+from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss, sample_drops
+from spinmeround.models.diffusion.unet import MultiviewUNet
 from tests.models.diffusion.networks import conditions, tiny_unet
 
 SIGMA = torch.tensor([0.3, 5.0])

@@ -5,8 +5,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
-from models.diffusion.denoiser import Denoise
-from models.diffusion.photo_normals import (
+from spinmeround.models.diffusion.denoiser import Denoise
+from spinmeround.models.diffusion.photo_normals import (
     NormalLatents,
     PhotoNormalsParams,
     ddpm_sigmas,

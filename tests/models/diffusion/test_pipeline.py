@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from models.diffusion.edm import NoiseSchedule
-from models.diffusion.generation import GroupSampler, ViewGroup
-from models.diffusion.latents import encode_pictures
-from models.diffusion.params import SolverParams
-from models.diffusion.photo_normals import PhotoNormalsParams
-from models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
-from models.geometry.cameras import Cameras, ViewGrid, orbit
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.generation import GroupSampler, ViewGroup
+from spinmeround.models.diffusion.latents import encode_pictures
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
+from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
 
 IDENTITY = np.eye(512, dtype=np.float32)[3]
@@ -235,7 +235,7 @@ def test_pictures_are_decoded_in_parts_that_fit(pipeline: SpinMeRoundPipeline, m
     np.testing.assert_allclose(sample(pipeline).images, expected.images, atol=1e-5)
     assert set(sizes) == {5, 2, 3, 1}
     sizes.clear()
-    monkeypatch.setattr("models.diffusion.memory.free_memory", lambda device: 0)
+    monkeypatch.setattr("spinmeround.models.diffusion.memory.free_memory", lambda device: 0)
     np.testing.assert_allclose(sample(pipeline).normals, expected.normals, atol=1e-5)
     assert set(sizes) == {1}
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from models.diffusion.rays import RayEncoding, encode_rays, ray_channels, reference_view
-from models.geometry.cameras import Cameras, orbit, pixel_rays
+from spinmeround.models.diffusion.rays import RayEncoding, encode_rays, ray_channels, reference_view
+from spinmeround.models.geometry.cameras import Cameras, orbit, pixel_rays
 from tests.models.diffusion.networks import poses
 
 ENCODINGS: tuple[RayEncoding, ...] = ("spinmeround", "3dim", "plucker")

@@ -3,10 +3,10 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from torch import Tensor
 
-from models.diffusion.denoiser import Denoise
-from models.diffusion.edm import NoiseSchedule, precondition
-from models.diffusion.params import SolverParams
-from models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.denoiser import Denoise
+from spinmeround.models.diffusion.edm import NoiseSchedule, precondition
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
 
 MEAN, STD = 1.5, 0.6
 

@@ -5,8 +5,8 @@ from diffusers import UNet2DConditionModel
 from einops import rearrange, repeat
 from torch import Tensor
 
-from models.diffusion.edm import NoiseSchedule, noise_label
-from models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, UNetParams, build_unet
+from spinmeround.models.diffusion.edm import NoiseSchedule, noise_label
+from spinmeround.models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, UNetParams, build_unet
 from tests.models.diffusion.networks import TINY, LiveTensors, base_unet, conditions, tiny_unet, wake
 
 

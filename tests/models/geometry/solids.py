@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.geometry.cameras import Cameras, pixel_rays
+from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 
 CENTRES = np.array([[0.0, 0.0, 0.0], [0.25, 0.0, 0.02], [0.0, 0.28, 0.0], [-0.03, 0.0, 0.22], [-0.2, -0.12, 0.05]])
 RADII = np.array([0.18, 0.11, 0.08, 0.1, 0.06])

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from models.geometry.cameras import orbit
-from models.geometry.meshes import MeshParams, density_grid, extract_mesh
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh
 from tests.benchmarks import geometry
 from tests.models.geometry import solids
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.geometry.cameras import ViewGrid, orbit, pixel_rays, project
+from spinmeround.models.geometry.cameras import ViewGrid, orbit, pixel_rays, project
 
 angles = st.tuples(st.floats(-360, 360), st.floats(-80, 80))
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.geometry.cameras import ViewGrid, orbit
-from models.geometry.colours import vertex_colours
-from models.geometry.meshes import MeshParams, density_grid, extract_mesh
+from spinmeround.models.geometry.cameras import ViewGrid, orbit
+from spinmeround.models.geometry.colours import vertex_colours
+from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh
 from tests.models.geometry import solids
 
 MAGENTA = np.array([255, 0, 255], np.uint8)

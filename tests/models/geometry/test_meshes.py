@@ -3,9 +3,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from models.geometry.meshes import MeshParams, as_trimesh, density_grid, extract_mesh, mesh_statistics, vertex_normals
-from models.metrics import normal_angular_error_deg
-from storage.records import TriangleMesh
+from spinmeround.models.geometry.meshes import (
+    MeshParams,
+    as_trimesh,
+    density_grid,
+    extract_mesh,
+    mesh_statistics,
+    vertex_normals,
+)
+from spinmeround.models.metrics import normal_angular_error_deg
+from spinmeround.storage.records import TriangleMesh
 from tests.models.geometry import solids
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.geometry.cameras import ViewGrid, orbit
-from models.geometry.meshes import MeshParams, density_grid, extract_mesh, vertex_normals
-from models.geometry.normals import (
+from spinmeround.models.geometry.cameras import ViewGrid, orbit
+from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh, vertex_normals
+from spinmeround.models.geometry.normals import (
     NormalRenderer,
     decode_normals,
     encode_normals,
@@ -17,10 +17,10 @@ from models.geometry.normals import (
     make_normal_renderer,
     world_normals_to_camera,
 )
-from models.geometry.normals_pytorch3d import pytorch3d_problem
-from models.metrics import normal_angular_error_deg
-from panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from storage.records import NormalMaps, TriangleMesh
+from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
+from spinmeround.models.metrics import normal_angular_error_deg
+from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.storage.records import NormalMaps, TriangleMesh
 from tests.models.geometry import solids
 
 CAMERAS = orbit([0.0, 40.0, 90.0, 180.0, 250.0, 300.0], [0.0, 20.0, 0.0, -15.0, 30.0, -30.0])

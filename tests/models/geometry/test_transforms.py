@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from models.geometry.cameras import ViewGrid, orbit
-from models.geometry.transforms import cameras_of_transforms, transforms_json
+from spinmeround.models.geometry.cameras import ViewGrid, orbit
+from spinmeround.models.geometry.transforms import cameras_of_transforms, transforms_json
 
 
 def document(views: int = 3) -> dict:

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from insightface.utils.face_align import arcface_dst
 from scipy.ndimage import gaussian_filter
 
-from models.geometry.cameras import orbit
-from models.identity.alignment import align_faces, landmarks_inside, project_landmarks
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
 
 
 @pytest.fixture(scope="module")

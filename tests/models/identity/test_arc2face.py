@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPTextModel
 
-from models.identity.conditioning import IdentityConditioner
-from models.identity.prompt import PromptTokens
-from tasks.weights_stub_diffusion import write_text_encoder
+from spinmeround.models.identity.conditioning import IdentityConditioner
+from spinmeround.models.identity.prompt import PromptTokens
+from spinmeround.tasks.weights.stub_diffusion import write_text_encoder
 
 HEADS = 12
 

@@ -4,9 +4,9 @@ import pytest
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from pydantic import ValidationError
 
-from models.geometry.cameras import Cameras, ViewGrid, orbit
-from models.identity.alignment import project_landmarks
-from models.identity.arcface import ArcFaceEmbedder, FrontalViews, HeadIdentity, embed_views, mean_identity
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
+from spinmeround.models.identity.alignment import project_landmarks
+from spinmeround.models.identity.arcface import ArcFaceEmbedder, FrontalViews, HeadIdentity, embed_views, mean_identity
 from tests.models.identity.networks import write_network
 
 FACE = np.array([[-0.06, 0.05, 0.2], [0.06, 0.05, 0.2], [0, 0, 0.25], [-0.05, -0.06, 0.2], [0.05, -0.06, 0.2]])

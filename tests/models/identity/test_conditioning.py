@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from models.identity.conditioning import IdentityConditioner
-from models.identity.prompt import PromptTokens
+from spinmeround.models.identity.conditioning import IdentityConditioner
+from spinmeround.models.identity.prompt import PromptTokens
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_text_encoder
 
 POSITION = 1 + TINY_PROMPT.words.index(TINY_PROMPT.identity)

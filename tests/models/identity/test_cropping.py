@@ -5,8 +5,8 @@ import pytest
 import skimage.data
 from insightface.data import get_object
 
-from models.geometry.cameras import orbit
-from models.identity.cropping import cut, square_and_camera, square_of_five
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.models.identity.cropping import cut, square_and_camera, square_of_five
 
 ASTRONAUT = np.array([[203, 101], [246.5, 103.5], [222, 125], [204.5, 139], [244.5, 140]])
 """By hand, in skimage.data.astronaut()."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.identity.detection import DetectionParams, FaceDetector, Landmarks3D
-from tasks.weights_stub_onnx import write_detector, write_landmarks_3d
+from spinmeround.models.identity.detection import DetectionParams, FaceDetector, Landmarks3D
+from spinmeround.tasks.weights.stub_onnx import write_detector, write_landmarks_3d
 from tests.models.identity.networks import write_network
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.identity.recognition import (
+from spinmeround.models.identity.recognition import (
     ArcFaceLoss,
     RecognitionConfig,
     RecognitionNetwork,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from models.geometry.cameras import ViewGrid
-from models.metrics.consistency import neighbour_consistency, warp
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.metrics.consistency import neighbour_consistency, warp
 from tests.support.tiny import TinyGenerator
 
 GRID = ViewGrid(azimuths=24, elevations_deg=(10.0,))
@@ -10,7 +10,7 @@ GRID = ViewGrid(azimuths=24, elevations_deg=(10.0,))
 
 def painted(views: int = 24, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
     """A tiny head whose colour is a function of the place on its surface alone, and its depths."""
-    from models.geometry.cameras import pixel_rays
+    from spinmeround.models.geometry.cameras import pixel_rays
 
     generator, cameras = TinyGenerator(), GRID.cameras()[:views]
     head = generator.render(generator.sample(3), cameras, side)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.metrics import normal_angular_error_deg
+from spinmeround.models.metrics import normal_angular_error_deg
 
 
 @settings(deadline=None)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.metrics import identity_similarity
+from spinmeround.models.metrics import identity_similarity
 
 
 def test_known_cosines():

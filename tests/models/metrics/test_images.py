@@ -3,7 +3,7 @@ import pytest
 from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio
 
-from models.metrics import l2, psnr, ssim
+from spinmeround.models.metrics import l2, psnr, ssim
 
 
 @pytest.fixture(scope="module")

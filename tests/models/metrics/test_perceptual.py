@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models as backbones
 
-from models.metrics.perceptual import Lpips, Missing, make_lpips
+from spinmeround.models.metrics.perceptual import Lpips, Missing, make_lpips
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.screening.calibration import (
+from spinmeround.models.screening.calibration import (
     LabelledScores,
     choose_limits,
     cross_validated,
@@ -13,7 +13,7 @@ from models.screening.calibration import (
     pick,
     shares,
 )
-from models.screening.scores import SCORES
+from spinmeround.models.screening.scores import SCORES
 
 NAMES = [score.name for score in SCORES]
 

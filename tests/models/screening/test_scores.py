@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from models.geometry.cameras import ViewGrid, pixel_rays
-from models.screening import picture_scores as pictures
-from models.screening import shape_scores as shapes
-from models.screening.evidence import Evidence, refined_density_grid
-from models.screening.scores import SCORES, all_scores
-from storage.records import Rendering
+from spinmeround.models.geometry.cameras import ViewGrid, pixel_rays
+from spinmeround.models.screening import picture_scores as pictures
+from spinmeround.models.screening import shape_scores as shapes
+from spinmeround.models.screening.evidence import Evidence, refined_density_grid
+from spinmeround.models.screening.scores import SCORES, all_scores
+from spinmeround.storage.records import Rendering
 
 CELLS, SIDE = 96, 48
 RING = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from storage.dataset import HeadDataset, publish
-from storage.errors import ConfigError, DatasetError
-from storage.manifests import record_files
-from tasks.exchange.formats import new_folder
-from tasks.exchange.huggingface import export_huggingface, import_huggingface
-from tasks.exchange.nerfstudio import export_nerfstudio
-from tasks.exchange.webdataset import export_webdataset, import_webdataset
-from tests.storage.heads import make_head, write_heads
+from spinmeround.storage.dataset import HeadDataset, publish
+from spinmeround.storage.errors import ConfigError, DatasetError
+from spinmeround.storage.manifests import record_files
+from spinmeround.tasks.exchange.formats import new_folder
+from spinmeround.tasks.exchange.huggingface import export_huggingface, import_huggingface
+from spinmeround.tasks.exchange.nerfstudio import export_nerfstudio
+from spinmeround.tasks.exchange.webdataset import export_webdataset, import_webdataset
+from tests.support.heads import make_head, write_heads
 
 EXPORTS = {"webdataset": export_webdataset, "huggingface": export_huggingface}
 IMPORTS = {"webdataset": import_webdataset, "huggingface": import_huggingface}
@@ -103,8 +103,8 @@ def test_datasets_reads_its_parquet(dataset, exported, tmp_path):
 
 def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
     """By the documented schema alone: points of the head fall on its pixels, through OpenGL cameras in pixels."""
-    from models.geometry.cameras import ViewGrid
-    from storage.dataset import HeadArrays, HeadEntry, write_head
+    from spinmeround.models.geometry.cameras import ViewGrid
+    from spinmeround.storage.dataset import HeadArrays, HeadEntry, write_head
     from tests.support.tiny import TinyGenerator
 
     generator, cameras = TinyGenerator(), ViewGrid(azimuths=5, elevations_deg=(-15.0, 20.0)).cameras()
@@ -170,7 +170,7 @@ def test_nerfstudios_own_parser_opens_it(dataset, tmp_path):
 
 def test_alpha_is_straight_and_loses_nothing_inside():
     """Composited on white again, every colour under every alpha is what it was."""
-    from tasks.exchange.nerfstudio import straight_alpha
+    from spinmeround.tasks.exchange.nerfstudio import straight_alpha
 
     alpha = np.repeat(np.arange(1, 256, dtype=np.uint8), 256).reshape(1, 255, 256)
     colour = np.tile(np.arange(256), 255).reshape(1, 255, 256)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.dataset import HeadDataset, add_latents, publish
-from tests.storage.heads import write_all_latents, write_heads
+from spinmeround.storage.dataset import HeadDataset, add_latents, publish
+from tests.support.heads import write_all_latents, write_heads
 
 
 @pytest.fixture(scope="session")

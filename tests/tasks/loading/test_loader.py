@@ -1,153 +1,118 @@
-"""Samples of random views: what they hold, and that nothing but (seed, epoch, index) decides it."""
+"""The loader's position, its workers' shared memory, and ranks that torch.distributed knows."""
 
+import gc
+import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
-from storage.dataset import HeadDataset
-from storage.errors import ConfigError, DatasetError
-from tasks.loader import HeadStream, HeadViews, ViewParams
-from tasks.view_draws import draw_views, facing_views
-from tests.storage.heads import flip_bit, make_head, write_heads
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.loading.loader import HeadLoader
+from spinmeround.tasks.loading.samples import ViewParams
+from tests.tasks.loading.test_samples import same
 
-EVERYTHING = ViewParams(arrays=("rgb", "normals", "mask", "latents"), views=4, given=1, background="random", seed=3)
+PARAMS = ViewParams(arrays=("rgb", "mask", "latents"), views=3, given=1, seed=8)
 
 
-@pytest.fixture
-def views(heads: Path) -> HeadViews:
-    return HeadViews(HeadDataset.open(heads), range(11), EVERYTHING)
+def make(heads: Path, workers: int, **options: Any) -> HeadLoader:
+    return HeadLoader(HeadDataset.open(heads), PARAMS, subjects=range(11), batch=2, workers=workers, **options)
 
 
-def test_a_sample_is_what_the_dataset_holds(views: HeadViews) -> None:
-    """Every tensor of a sample is the dataset's own rows of the views that the sample names."""
-    for index in (0, 7, 10):
-        sample = views[index]
-        head, rows = make_head(index, views=6), sample["views"].numpy()
-        for name in ("rgb", "normals", "mask", "cam2world", "intrinsics"):
-            np.testing.assert_array_equal(sample[name], getattr(head, name)[rows])
-        np.testing.assert_array_equal(sample["identity"], head.identity)
-        latents = np.random.default_rng(index).normal(size=(2, 6, 4, 2, 2)).astype(np.float16)
-        np.testing.assert_array_equal(sample["latents"], np.concatenate(latents[:, rows], axis=1))
-        assert (int(sample["subject"]), int(sample["index"])) == (index, index)
+def epochs(loader: HeadLoader, number: int) -> list[dict[str, torch.Tensor]]:
+    return [{name: tensor.clone() for name, tensor in batch.items()} for _ in range(number) for batch in loader]
 
 
-def test_only_what_is_asked_for_is_there(heads: Path) -> None:
-    params = ViewParams(arrays=("latents",), views=2, cameras=False, identity=False)
-    sample = HeadViews(HeadDataset.open(heads), [4], params)[0]
-    assert set(sample) == {"latents", "views", "subject", "index"}
-    assert sample["latents"].shape == (2, 8, 2, 2)
-    assert sample["latents"].dtype == torch.float16
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("consumed", [1, 5, 6, 9])
+def test_resuming_gives_the_very_rest(heads: Path, workers: int, consumed: int) -> None:
+    """Saved after any batch, loaded by a loader with another number of workers: nothing twice, nothing left out."""
+    whole = epochs(make(heads, 0), 2)
+    loader, seen = make(heads, workers), []
+    while len(seen) < consumed:
+        for batch in loader:
+            seen.append({name: tensor.clone() for name, tensor in batch.items()})
+            if len(seen) == consumed:
+                state = json.loads(json.dumps(loader.state_dict()))
+                break
+    resumed = make(heads, 2 - workers)
+    resumed.load_state_dict(state)
+    rest: list[dict[str, torch.Tensor]] = []
+    while len(seen) + len(rest) < len(whole):
+        rest += [{name: tensor.clone() for name, tensor in batch.items()} for batch in resumed]
+    assert all(same(one, other) for one, other in zip(seen + rest, whole, strict=True))
 
 
-def test_seed_epoch_and_index_decide(views: HeadViews) -> None:
-    """Another epoch, index or seed has other views; the same three have the same, in a new process's dataset too."""
-    again = HeadViews(HeadDataset.open(views.dataset.path), range(11), EVERYTHING)
-    for epoch in (0, 5):
-        views.set_epoch(epoch)
-        again.set_epoch(epoch)
-        for index in range(11):
-            assert same(views[index], again[index])
-    drawn = set()
-    for epoch in range(20):
-        views.set_epoch(epoch)
-        drawn |= {tuple(views[index]["views"].tolist()) for index in range(11)}
-    assert len(drawn) > 150
-    other = HeadViews(views.dataset, range(11), EVERYTHING.model_copy(update={"seed": 4}))
-    assert not all(torch.equal(views[index]["views"], other[index]["views"]) for index in range(11))
+def test_a_loader_goes_on_where_its_last_iteration_ended(heads: Path) -> None:
+    """Workers that live on take up the new position; batches that they had made ahead are not given."""
+    whole, loader, seen = epochs(make(heads, 0), 3), make(heads, 2), []
+    for stop in (1, 4, 2, 100, 100, 100):
+        for number, batch in enumerate(loader, start=1):
+            seen.append({name: tensor.clone() for name, tensor in batch.items()})
+            if number == stop:
+                break
+    assert all(same(one, other) for one, other in zip(seen, whole, strict=False))
+    assert len(seen) >= len(whole)
 
 
-@given(seed=st.integers(0, 2**32))
-def test_views_begin_with_a_face_where_one_is_wanted(seed: int) -> None:
-    """Views are different; the first shows the face, and without such a wish any can be first."""
-    azimuth, rng = np.arange(0, 360, 30, dtype=np.float32), np.random.default_rng(seed)
-    views = draw_views(5, facing_views(azimuth), np.arange(12), rng)
-    assert len(set(views.tolist())) == 5
-    assert abs((azimuth[views[0]] + 180) % 360 - 180) <= 90
-    assert {int(draw_views(5, np.arange(0), np.arange(12), rng)[0]) for _ in range(200)} == set(range(12))
+def test_another_sequence_is_refused(heads: Path) -> None:
+    """A position is of no use to a loader with another batch, seed or dataset: named, with both values."""
+    state = make(heads, 0).state_dict()
+    with pytest.raises(ConfigError, match="batch: the saved position is of a sequence with 2, this one has 3"):
+        HeadLoader(HeadDataset.open(heads), PARAMS, subjects=range(11), batch=3).load_state_dict(state)
+    with pytest.raises(ConfigError, match="dataset"):
+        make(heads, 0).load_state_dict({**state, "dataset": "another"})
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
-def test_the_stream_is_the_same_with_any_number_of_workers(views: HeadViews, workers: int) -> None:
-    """Batches in the same order with the same bytes, all samples once, the last batch not full."""
-    stream = HeadStream(views, 3)
-    stream.position = (2, 1)
-    expected = list(stream)
-    found = list(DataLoader(stream, batch_size=None, num_workers=workers))
-    assert [len(batch["index"]) for batch in expected] == [3, 3, 2]
-    assert len(found) == len(expected)
-    assert all(same(one, other) for one, other in zip(found, expected, strict=True))
-    views.set_epoch(2)
-    for batch in expected:
-        for row, index in enumerate(batch["index"].tolist()):
-            assert same({name: tensor[row] for name, tensor in batch.items()}, views[index])
+def test_batches_that_are_kept_stay_as_they_are(heads: Path) -> None:
+    """More batches are kept than there are slots: later ones travel otherwise, and none is overwritten."""
+    expected = epochs(make(heads, 0), 2)
+    loader = make(heads, 2, prefetch=1)
+    kept = [batch for _ in range(2) for batch in loader]
+    assert all(same(one, other) for one, other in zip(kept, expected, strict=True))
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_ranks_are_disjoint_and_together_complete(views: HeadViews, world: int) -> None:
-    """Each sample goes to one rank; with `drop_last` all ranks have equally many full batches."""
-    streams = [HeadStream(views, 2, rank=rank, world=world) for rank in range(world)]
-    seen = [index for stream in streams for batch in stream for index in batch["index"].tolist()]
-    assert sorted(seen) == list(range(11))
-    full = [HeadStream(views, 2, rank=rank, world=world, drop_last=True) for rank in range(world)]
-    sizes = {tuple(len(batch["index"]) for batch in stream) for stream in full}
-    assert sizes == {(2,) * (11 // world // 2)}
+def test_slots_are_free_again(heads: Path) -> None:
+    """When no tensor is left, no slot is taken, also after an iteration that was broken off."""
+    loader = make(heads, 2)
+    for number, batch in enumerate(loader):
+        part = batch["rgb"][0, :1]
+        if number == 3:
+            break
+    ring = loader.stream.ring
+    assert ring is not None
+    del batch
+    for batch in loader:
+        del batch
+    gc.collect()
+    assert sum(ring._taken[slot] for slot in range(len(ring._taken))) == 1
+    del part
+    gc.collect()
+    assert sum(ring._taken[slot] for slot in range(len(ring._taken))) == 0
 
 
-def test_epochs_have_orders_of_their_own(views: HeadViews) -> None:
-    stream = HeadStream(views, 4)
-    orders = {tuple(stream.indices(epoch).tolist()) for epoch in range(10)}
-    assert len(orders) == 10
-    assert all(sorted(order) == list(range(11)) for order in orders)
+def test_pinning_without_an_accelerator_changes_nothing(heads: Path) -> None:
+    """Asked for pinned memory where there is nothing to pin for, the batches are the same."""
+    expected = epochs(make(heads, 0), 1)
+    for workers in (0, 2):
+        found = epochs(make(heads, workers, pin_memory=True), 1)
+        assert all(same(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_a_head_can_come_more_than_once_an_epoch(heads: Path) -> None:
-    """Three samples a head, with other views each."""
-    views = HeadViews(HeadDataset.open(heads), [2, 5], ViewParams(views=3, samples_per_head=3, arrays=("mask",)))
-    samples = [views[index] for index in range(len(views))]
-    assert [int(sample["subject"]) for sample in samples] == [2, 5, 2, 5, 2, 5]
-    assert len({tuple(sample["views"].tolist()) for sample in samples}) > 3
+def test_ranks_come_from_torch_distributed(heads: Path, tmp_path: Path) -> None:
+    """Rank and number of ranks are those of the running process group, unless they are given."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        assert make(heads, 0).stream.world == 1
+        assert make(heads, 0, rank=1, world=3).stream.rank == 1
+    finally:
+        torch.distributed.destroy_process_group()
 
 
-def test_kept_samples_keep_their_bytes(views: HeadViews) -> None:
-    """Memory is used again only when no tensor refers to it: kept slices stay as they were."""
-    kept = [(views[index]["rgb"][1:2], views[index]["rgb"][1:2].clone()) for index in range(11)]
-    for _ in range(3):
-        [views[index] for index in range(11)]
-    assert all(torch.equal(slice_, copy) for slice_, copy in kept)
-
-
-def test_mistakes_are_named(heads: Path) -> None:
-    """No heads, too many views, no batch for a rank: what was expected is said."""
+def test_the_split_is_read_by_default(heads: Path) -> None:
+    """Without subjects, the heads of the split `train` and no other."""
     dataset = HeadDataset.open(heads)
-    with pytest.raises(ConfigError, match="at least one head"):
-        HeadViews(dataset, [])
-    with pytest.raises(ConfigError, match="at most the dataset's 6, got 8"):
-        HeadViews(dataset, [0])
-    views = HeadViews(dataset, [0], ViewParams(views=2))
-    with pytest.raises(ConfigError, match="0 <= rank < world, got 1, 2, 2"):
-        HeadStream(views, 1, rank=2, world=2)
-    with pytest.raises(ConfigError, match="a batch for each rank, got 1 samples"):
-        HeadStream(views, 2, drop_last=True)
-    with pytest.raises(IndexError):
-        views[1]
-
-
-def test_a_worker_s_error_names_head_and_array(tmp_path: Path) -> None:
-    """Damage that a worker meets is told as the reader tells it."""
-    from storage.dataset import publish
-
-    published = publish(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), {})
-    flip_bit(published.path / "normals/c/1/0/0/0/0")
-    stream = HeadStream(HeadViews(HeadDataset.open(published.path), range(2), ViewParams(views=4)), 1)
-    with pytest.raises(DatasetError, match="head procedural-000001: normals"):
-        list(DataLoader(stream, batch_size=None, num_workers=1))
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    loader = HeadLoader(dataset, PARAMS, batch=1)
+    assert {int(batch["subject"]) for batch in loader} == set(dataset.split("train"))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from models.geometry.cameras import ViewGrid
-from tasks.report import render_report
-from tasks.report_data import ReportData
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.tasks.report.data import ReportData
+from spinmeround.tasks.report.render import render_report
 from tests.tasks.report.synthetic import report_data
 
 

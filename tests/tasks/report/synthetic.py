@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from models.geometry.cameras import Cameras, ViewGrid, pixel_rays
-from tasks.publish import Counts
-from tasks.report_data import (
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, pixel_rays
+from spinmeround.tasks.dataset.publish import Counts
+from spinmeround.tasks.report.data import (
     Evaluation,
     HeadCard,
     LossCurve,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.report_data import ReportData
-from tasks.report_pictures import nearest_view
+from spinmeround.tasks.pictures.webp import nearest_view
+from spinmeround.tasks.report.data import ReportData
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
 

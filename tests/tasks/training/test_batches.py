@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.geometry.cameras import Cameras, ViewGrid
-from storage.dataset import HeadDataset
-from tasks.batches import LatentSource, draw_group, recolour, step_rng
-from tasks.encode import EncodeParams, autoencoder_path, load_autoencoder
-from tasks.train_params import Grouping
-from tasks.view_draws import nearest_views
-from tasks.view_tensors import on_colour
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path, load_autoencoder
+from spinmeround.tasks.loading.tensors import on_colour
+from spinmeround.tasks.loading.view_draws import nearest_views
+from spinmeround.tasks.training.batches import LatentSource, draw_group, recolour, step_rng
+from spinmeround.tasks.training.params import Grouping
 
 CAMERAS = ViewGrid().cameras()
 PAPER = Grouping(steps=1, conditioning=(0, 1, 3), targets=(8, 7, 5))

@@ -9,13 +9,13 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from models.diffusion.unet import base_config
-from storage.errors import ConfigError
-from tasks.encode import EncodeParams
-from tasks.pretrained import begin_networks
-from tasks.train import run_training
-from tasks.train_networks import text_encoder_config
-from tasks.train_params import InitialParams, TrainParams, training_key
+from spinmeround.models.diffusion.unet import base_config
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.heads.encode import EncodeParams
+from spinmeround.tasks.training.initial import begin_networks
+from spinmeround.tasks.training.loop import run_training
+from spinmeround.tasks.training.params import InitialParams, TrainParams, training_key
+from spinmeround.tasks.training.state import text_encoder_config
 
 MakeParams = Callable[..., TrainParams]
 

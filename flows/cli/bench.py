@@ -1,0 +1,89 @@
+"""Benchmarks by name: measurements that anyone can run again, with the machine that they were taken on.
+
+A benchmark is a module of `tests/benchmarks` in a clone of the project. Its function `main` takes the
+benchmark's options and returns tables: {title: [{column: value}]}. Ratios are against an alternative that
+ran beside it.
+"""
+
+import ast
+import importlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.files import write_atomic
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "tests" / "benchmarks"
+
+Tables = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def benchmarks() -> dict[str, str]:
+    """Names of the benchmarks, each with the first line of its docstring."""
+    modules = sorted(path for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
+    return {path.stem: (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0] for path in modules}
+
+
+def run_benchmark(name: str, arguments: Sequence[str], to: Path | None) -> None:
+    """Run a benchmark with its own command-line arguments, print its tables, and keep them as JSON at `to`.
+
+    Raises ConfigError where there is no such benchmark.
+    """
+    if name not in benchmarks():
+        known = ", ".join(benchmarks()) or f"none: {BENCHMARKS} is only in a clone of the project"
+        raise ConfigError(f"bench {name!r}: expected one of {known}")
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    command.command()(_main_of(name))
+    tables = command(args=list(arguments), prog_name=f"spinmeround bench {name}", standalone_mode=False)
+    if not isinstance(tables, Mapping):  # --help
+        return
+    show(tables)
+    if to is not None:
+        result = {"benchmark": name, "arguments": list(arguments), "machine": machine(), "tables": tables}
+        write_atomic(to, json.dumps(result, indent=1, default=float).encode())
+
+
+def _main_of(name: str) -> Callable[..., Tables]:
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    main: Callable[..., Tables] = importlib.import_module(f"tests.benchmarks.{name}").main
+    return main
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were taken on."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def show(tables: Tables) -> None:
+    """Print tables; numbers to four digits."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for title, rows in tables.items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(_text(row.get(column, "")) for column in columns))
+        console.print(table)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,239 @@
+"""The review page of a run: written as one file, or served to this machine's browsers while a person reviews.
+
+The server listens on 127.0.0.1 alone. A page of another site can't use it: the Host header must be the
+server's own (no rebinding of names), and what changes something must come from its own page (Origin) as
+JSON, which no form can send. Each decision is in the file, under its lock, before it is answered.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from spinmeround.flows.run.session import Session
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors
+from spinmeround.storage.files import write_atomic
+from spinmeround.storage.hashing import sha256_json
+from spinmeround.storage.records import FrozenModel
+from spinmeround.tasks.heads.screen import Verdict
+from spinmeround.tasks.pictures.webp import embedded
+from spinmeround.tasks.screening.decisions import (
+    Choice,
+    is_reviewed,
+    load_decisions,
+    mark_reviewed,
+    record_unless_newer,
+    review_digest,
+)
+from spinmeround.tasks.screening.review_page import ReviewPage, limits_of, render_review, strip, strip_shape
+
+_LARGEST_BODY = 16_384
+_NEVER_CHANGES = "public, max-age=31536000, immutable"
+
+
+class DecisionMessage(FrozenModel):
+    """What the page says of a head; `seen` is the time of the decision that it showed before, if it showed one."""
+
+    id: str
+    decision: Choice
+    note: str = Field("", max_length=2000)
+    seen: AwareDatetime | None = None
+
+
+class ReviewedMessage(FrozenModel):
+    """What the page says when the person is done: with the verdicts of this digest."""
+
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """The screened heads of a run, on a person's desk; `command` is what goes on with the run afterwards."""
+
+    session: Session
+    verdicts: dict[str, Verdict]
+    command: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for the verdicts on this desk."""
+        return review_digest(self.verdicts)
+
+    @cached_property
+    def memory(self) -> str:
+        """Stands for this run, of all runs at all places: its marker has the moment at which it was made."""
+        session = self.session
+        return sha256_json([str(session.decisions_file), session.folder.marker.read_text()])[:16]
+
+    def page(self, *, served: bool) -> ReviewPage:
+        """The page, with the decisions as they are in the file now."""
+        session, names = self.session, list(self.verdicts)
+        return ReviewPage(
+            run=session.profile.name,
+            memory=self.memory,
+            verdicts=self.verdicts,
+            decisions=load_decisions(session.decisions_file, session.generator),
+            strips={name: f"strips/{session.keys[name]['sample'][:16]}/{name}.webp" for name in names},
+            shape=strip_shape(self._sample(names[0])),
+            limits=limits_of(session.profile.screen.limits),
+            digest=self.digest,
+            command=self.command,
+            unscreened=len(session.heads) - len(names),
+            served=served,
+        )
+
+    def strip(self, name: str) -> bytes:
+        """A head's previews side by side, as WebP."""
+        return strip(self._sample(name))
+
+    def write(self, to: Path) -> None:
+        """The page as one file with everything in it."""
+        page = replace(self.page(served=False), strips={name: embedded(self.strip(name)) for name in self.verdicts})
+        with environment_errors(to):
+            write_atomic(to.absolute(), render_review(page).encode())
+
+    def decide(self, message: DecisionMessage) -> dict[str, Any]:
+        """Save a decision, unless the file has a newer one than the page showed; returns what the file has now.
+
+        Raises ConfigError for an unknown head.
+        """
+        if message.id not in self.verdicts:
+            raise ConfigError(f"id: expected a head of this run, found {message.id!r}")
+        said, session = (message.decision, message.note), self.session
+        stands = record_unless_newer(session.decisions_file, session.generator, message.id, said, message.seen)
+        return {
+            "decision": stands.model_dump(mode="json"),
+            "taken": (stands.decision, stands.note) == said,
+        }
+
+    def reviewed(self, message: ReviewedMessage) -> None:
+        """Remember that a person is done with these verdicts. Raises ConfigError where the page shows others."""
+        if message.digest != self.digest:
+            raise ConfigError("this page shows other verdicts than its server; load it anew")
+        mark_reviewed(self.session.decisions_file, self.session.generator, self.digest)
+
+    def tally(self) -> str:
+        """How far the review is, and how to go on, in three lines."""
+        session = self.session
+        file = load_decisions(session.decisions_file, session.generator)
+        names = self.verdicts or [head.id for head in session.heads]
+        rulings = [file.rulings().get(name) for name in names]
+        keep, drop = rulings.count("keep"), rulings.count("drop")
+        done = ", reviewed" if self.verdicts and is_reviewed(self.verdicts, file) else ""
+        return (
+            f"{'decided':<10} {keep + drop} of {len(rulings)} heads: {keep} keep, {drop} drop{done}\n"
+            f"{'decisions':<10} {session.decisions_file}\n"
+            f"{'go on':<10} {self.command}"
+        )
+
+    def _sample(self, name: str) -> Path:
+        return self.session.store.open("sample", self.session.keys[name]["sample"]).path
+
+
+def open_desk(session: Session, command: str, *, may_be_empty: bool = False) -> Desk:
+    """The desk of a run. Raises ConfigError where no head is screened, unless it may be empty."""
+    verdicts = session.screened()
+    if not verdicts and not may_be_empty:
+        raise ConfigError(
+            f"run folder {session.folder.root}: expected heads that are screened with these parameters, found none; "
+            "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
+        )
+    return Desk(session=session, verdicts=verdicts, command=command)
+
+
+def desk_server(desk: Desk, port: int) -> ThreadingHTTPServer:
+    """A server of the desk's page on 127.0.0.1; port 0 takes a free one. Raises ConfigError for a taken port."""
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"desk": desk}))
+    except OSError as error:
+        raise ConfigError(f"--port {port}: cannot listen there ({error.strerror}); choose another port") from error
+    server.daemon_threads = True
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    desk: Desk
+
+    def do_GET(self) -> None:
+        self._guarded(self._get)
+
+    def do_POST(self) -> None:
+        self._guarded(self._post)
+
+    def _get(self) -> None:
+        if self.path == "/":
+            page = render_review(self.desk.page(served=True))
+            self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
+        elif self.path == "/decisions":
+            session = self.desk.session
+            self._json(load_decisions(session.decisions_file, session.generator).model_dump(mode="json"))
+        elif self.path.startswith("/strips/") and (name := Path(self.path).stem) in self.desk.verdicts:
+            self._answer(HTTPStatus.OK, "image/webp", self.desk.strip(name), cache=_NEVER_CHANGES)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "nothing is there")
+
+    def _post(self) -> None:
+        if self.path == "/decisions":
+            self._json(self.desk.decide(DecisionMessage.model_validate_json(self._body())))
+        elif self.path == "/reviewed":
+            self.desk.reviewed(ReviewedMessage.model_validate_json(self._body()))
+            self._json({})
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "nothing is there")
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            if reason := self._foreign():
+                self._refuse(HTTPStatus.FORBIDDEN, reason)
+            else:
+                act()
+        except ValidationError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"not understood: {error.errors()[0]['msg']}")
+        except SpinMeRoundError as error:
+            self._refuse(HTTPStatus.CONFLICT, str(error))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the tab was closed
+
+    def _foreign(self) -> str:
+        """Why a request is not one of our own page's, if it is not."""
+        port = self.connection.getsockname()[1]
+        hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+        if self.headers.get("Host") not in hosts:
+            return f"expected to be asked as {hosts[0]}"
+        if self.command == "GET":
+            return ""
+        if self.headers.get("Origin", f"http://{hosts[0]}") not in [f"http://{host}" for host in hosts]:
+            return "only this server's own page may decide"
+        if self.headers.get_content_type() != "application/json":
+            return "expected application/json"
+        size = self.headers.get("Content-Length", "")
+        return "" if size.isdigit() and int(size) <= _LARGEST_BODY else f"expected at most {_LARGEST_BODY} bytes"
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._answer(status, "application/json", json.dumps(value).encode())
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._json({"error": reason}, status)
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes, cache: str = "no-store") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", cache)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("X-Frame-Options", "DENY")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The terminal is for the person's summary, not for each picture."""

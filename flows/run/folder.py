@@ -1,0 +1,166 @@
+"""The folder of a run: where everything that a profile's build leaves is found.
+
+run.json            the profile's name and when the folder was made
+store/              the artifact store, unless another folder or an object store is named
+datasets/           published datasets
+training/           checkpoints while training
+decisions.json      a person's decisions on the heads, unless another file is named
+report.html, summary.json, summaries/
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_core import from_json
+
+from spinmeround.storage.artifacts.store import is_url
+from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.storage.files import make_folder, owned_folder, sweep_owned_folders, write_atomic
+from spinmeround.storage.manifests import stated_version
+from spinmeround.storage.records import FrozenModel
+
+MARKER = "run.json"
+SCHEMA_VERSION = 1
+_TEMP = ".tmp"
+
+
+class Place(FrozenModel):
+    """Where a run is and where its artifacts are; relative to the working folder."""
+
+    runs: str = Field(default="runs", description="Folder of all runs")
+    out: str | None = Field(default=None, description="Folder of this run; by default runs/<profile>")
+    store: str | None = Field(
+        default=None, description="Artifact store, a folder or s3://bucket/prefix; by default the run's folder 'store'"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """A run's folder: made and guarded by `open_run`, or only looked up by `find_run`."""
+
+    root: Path
+    store: Path | str
+    """A folder, or the URL of an object store."""
+
+    @property
+    def marker(self) -> Path:
+        return self.root / MARKER
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "training"
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "decisions.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    def replace(self, file: Path, data: bytes) -> None:
+        """Replace a file of this folder as a whole; what is left of a killed writer, the next run sweeps."""
+        with owned_folder(self.root / _TEMP, file.stem) as scratch:
+            write_atomic(file, data, scratch=scratch)
+
+
+def open_run(place: Place, profile: str) -> RunFolder:
+    """The run folder of a profile, made where there is none.
+
+    Raises:
+        ConfigError: the folder is another profile's, or no run folder at all though it holds something.
+        StorageUnavailable: it can't be written.
+    """
+    folder = named_run(place, profile)
+    refuse_file(folder.root, "run folder")
+    if isinstance(folder.store, Path):
+        refuse_file(folder.store, "run folder")
+    with environment_errors(folder.root):
+        make_folder(folder.root)
+        sweep_owned_folders(folder.root / _TEMP)
+        _claim(folder, profile)
+    return folder
+
+
+def find_run(place: Place, profile: str) -> RunFolder:
+    """The run folder of a profile whose run is there; makes nothing.
+
+    Raises ConfigError where there is none, or another profile's.
+    """
+    folder = named_run(place, profile)
+    if not folder.marker.is_file():
+        raise ConfigError(
+            f"run folder {folder.root}: expected a run of profile {profile!r}, found none; spinmeround build makes it "
+            "(another --runs or --out?)"
+        )
+    _check_owner(folder.root, profile)
+    return folder
+
+
+def named_run(place: Place, profile: str) -> RunFolder:
+    """Where the run of a profile is or would be; nothing is looked at."""
+    root = Path(place.out) if place.out else Path(place.runs) / profile
+    store = store_root(place.store) if place.store else (root / "store").absolute()
+    return RunFolder(root=root.absolute(), store=store)
+
+
+def store_root(store: str) -> Path | str:
+    """The root of an artifact store as an option names it: a URL, or an absolute path."""
+    return store if is_url(store) else Path(store).absolute()
+
+
+def refuse_file(folder: Path, name: str) -> None:
+    """Raises ConfigError that begins with `name` where a file is in the way of this folder."""
+    blocked = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if blocked:
+        raise ConfigError(f"{name} {folder}: expected a folder at {blocked}, found a file; choose another path")
+
+
+def _claim(folder: RunFolder, profile: str) -> None:
+    root, marker = folder.root, folder.marker
+    if not marker.exists():
+        if strangers := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
+            raise ConfigError(
+                f"run folder {root}: expected an empty folder or a run's, found {', '.join(strangers)}, no run.json; "
+                "choose another folder with --out"
+            )
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        stated = {"schema_version": SCHEMA_VERSION, "profile": profile, "created": created}
+        folder.replace(marker, json.dumps(stated, indent=1).encode())
+    _check_owner(root, profile)
+
+
+def _check_owner(root: Path, profile: str) -> None:
+    found = _owner(root / MARKER)
+    if found != profile:
+        raise ConfigError(
+            f"run folder {root}: expected a run of profile {profile!r}, found one of {found!r}; "
+            "choose another folder with --out or --runs"
+        )
+
+
+def _owner(marker: Path) -> str:
+    try:
+        data = marker.read_bytes()
+        if (version := stated_version(data)) > SCHEMA_VERSION:
+            raise ConfigError(
+                f"{marker}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
+            )
+        return str(from_json(data)["profile"])
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
+        raise ConfigError(
+            f"{marker}: expected JSON with the profile's name, found something else; restore or remove it"
+        ) from error

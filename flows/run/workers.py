@@ -1,0 +1,254 @@
+"""Worker processes: where all computing happens, one call at a time each.
+
+A worker is a fresh (spawned) Python process with one thread for BLAS, OpenMP and torch, so that as many
+workers as cores never fight, and so that what it imported is paid once a run. Its death, by a signal or by
+being killed at its time limit, is an exception in the parent, which starts another. It dies with its
+parent, even when that is killed by SIGKILL: it watches the parent's sentinel.
+"""
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from spinmeround.storage import errors
+from spinmeround.tasks.quiet_libraries import silence_libraries
+
+_SPAWN = multiprocessing.get_context("spawn")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_POLITE_S = 5.0
+
+
+class WorkerLost(Exception):
+    """A worker ended, or was ended, before it answered."""
+
+
+class WorkerDied(WorkerLost):
+    """A worker's process ended by itself or by someone else's signal."""
+
+
+class WorkerTimeout(WorkerLost):
+    """A worker took longer than it may and was killed."""
+
+
+class CallFailed(Exception):
+    """A call raised in its worker; the message begins with the exception's name."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+        self.add_note(f"In the worker:\n{traceback}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raised:
+    """An exception of a worker as plain values, since not every exception survives the way to the parent."""
+
+    kind: str
+    message: str
+    traceback: str
+
+    def exception(self) -> Exception:
+        """Our own errors as they were, any other as `CallFailed`."""
+        kind = getattr(errors, self.kind, None)
+        if isinstance(kind, type) and issubclass(kind, errors.SpinMeRoundError):
+            return kind(self.message)
+        return CallFailed(f"{self.kind}: {self.message}" if self.message else self.kind, self.traceback)
+
+
+class Worker:
+    """One worker process, started at its first call and again after it was lost.
+
+    `threads` bounds the threads of BLAS, OpenMP and torch. Calls come from one thread at a time.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        self._threads = threads
+        self._closed = self._busy = False
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        timeout_s: float | None = None,
+        report: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """`function(*args)` in the worker; both must be picklable and importable there.
+
+        With `report`, the function gets a callable as its last argument; what it calls that with comes here.
+
+        Raises:
+            WorkerDied: the process ended before it answered.
+            WorkerTimeout: nothing was heard for `timeout_s`, answer or report; the process has been killed.
+            SpinMeRoundError: the function raised it, in its own class.
+            CallFailed: the function raised anything else.
+        """
+        process, pipe = self._start()
+        self._busy = True
+        try:
+            pipe.send((function, args, report is not None))
+            answer = self._answer(process, pipe, timeout_s, report)
+        except (EOFError, OSError) as error:
+            raise self._lost(WorkerDied, None) from error
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            self._busy = False
+        if isinstance(answer, Raised):
+            raise answer.exception()
+        return answer
+
+    def _answer(
+        self,
+        process: multiprocessing.process.BaseProcess,
+        pipe: Connection,
+        timeout_s: float | None,
+        report: Callable[[Any], None] | None,
+    ) -> Any:
+        while True:
+            ready = wait([pipe, process.sentinel], timeout_s)
+            if not ready:
+                raise self._lost(WorkerTimeout, timeout_s)
+            if pipe not in ready:
+                raise self._lost(WorkerDied, None)
+            done, value = pipe.recv()
+            if done:
+                return value
+            if report is not None:
+                report(value)
+
+    def _lost(self, kind: type[WorkerLost], timeout_s: float | None) -> WorkerLost:
+        process = self._process
+        if kind is WorkerTimeout:
+            self.kill()
+            return WorkerTimeout(f"timed out after {timeout_s:g} s")
+        code = None
+        if process is not None:
+            process.join(_POLITE_S)
+            code = process.exitcode
+        self.kill()
+        return WorkerDied(f"worker died {_reason(code)}")
+
+    def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        if self._process is not None and self._pipe is not None and self._process.is_alive():
+            return self._process, self._pipe
+        if self._closed:
+            raise WorkerDied("worker died: the run was ended")
+        self.kill()
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=True)
+        process.start()
+        theirs.close()
+        self._process, self._pipe = process, ours
+        return process, ours
+
+    def kill(self) -> None:
+        """End the process at once; the next call starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def close(self) -> None:
+        """End the process for good: an idle one leaves in order, a busy one is killed."""
+        self._closed = True
+        if self._process is not None and self._pipe is not None and not self._busy:
+            self._pipe.close()
+            self._process.join(_POLITE_S)
+        self.kill()
+
+
+class WorkerPool:
+    """A number of workers that the threads of a run check out, warm, one at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._workers = [Worker() for _ in range(size)]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    @contextmanager
+    def checkout(self) -> Iterator[Worker]:
+        """A worker for the length of the block; waits while all are out."""
+        worker = self._idle.get()
+        try:
+            yield worker
+        finally:
+            self._idle.put(worker)
+
+    @contextmanager
+    def alone(self, *, threads: int) -> Iterator[Worker]:
+        """A worker of another size for the length of the block, beside the pool's."""
+        worker = Worker(threads=threads)
+        self._workers.append(worker)
+        try:
+            yield worker
+        finally:
+            self._workers.remove(worker)
+            worker.close()
+
+    def close(self) -> None:
+        """End all workers, whatever they are doing."""
+        for worker in list(self._workers):
+            worker.close()
+
+
+def _reason(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "for an unknown reason"
+    if exitcode < 0:
+        with suppress(ValueError):
+            return f"with signal {-exitcode} ({signal.Signals(-exitcode).name})"
+    return f"with exit status {exitcode}"
+
+
+def _serve(pipe: Connection, threads: int) -> None:
+    """The worker's life: answer calls until the pipe closes."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    silence_libraries()
+    # a worker starts no process, so its semaphores (tqdm makes one) need no names that outlive it when it is killed
+    multiprocessing.set_start_method("fork", force=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    while True:
+        try:
+            function, args, reports = pipe.recv()
+        except (EOFError, OSError):
+            return
+        except Exception as error:
+            pipe.send((True, _raised(error)))
+            continue
+        pipe.send((True, attempt(function, *args, *([lambda value: pipe.send((False, value))] if reports else []))))
+
+
+def attempt(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, or what it raised as a `Raised`."""
+    try:
+        return function(*args)
+    except Exception as error:
+        return _raised(error)
+
+
+def _raised(error: Exception) -> Raised:
+    kind = next((base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__), None)
+    return Raised(kind=kind or type(error).__name__, message=str(error), traceback=traceback.format_exc())
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

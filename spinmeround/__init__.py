@@ -1,0 +1,1 @@
+"""SpinMeRound: from seeds to a trained multi-view identity model of heads."""

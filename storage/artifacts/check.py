@@ -1,0 +1,123 @@
+"""Every payload of a store against its manifest: all bytes read, several at a time, and resumable.
+
+What was found whole is noted in a journal, `verify.journal` in the store's folder (beside the local copies of an
+object store), with the time of its manifest. A check that was interrupted goes on from there; one that comes to
+its end removes the journal.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinmeround.storage.artifacts.backend import Entry
+from spinmeround.storage.artifacts.store import ArtifactStore, is_url
+from spinmeround.storage.artifacts.survey import blocks
+from spinmeround.storage.errors import StorageUnavailable, StoreError
+from spinmeround.storage.files import make_folder
+
+_OBJECTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An artifact that is not as it should be; `damaged` ones can be moved aside, others need newer software."""
+
+    stage: str
+    key: str
+    what: tuple[str, ...]
+    damaged: bool = True
+
+    def __str__(self) -> str:
+        more = f" (and {len(self.what) - 3} more)" if len(self.what) > 3 else ""
+        return f"{self.stage}/{self.key[:12]}: {'; '.join(self.what[:3])}{more}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check came to: `resumed` artifacts had been found whole before it was interrupted."""
+
+    artifacts: int
+    resumed: int
+    problems: tuple[Problem, ...]
+
+
+def check_store(
+    store: ArtifactStore,
+    *,
+    fresh: bool = False,
+    begin: Callable[[int], None] = lambda total: None,
+    report: Callable[[int], None] = lambda done: None,
+) -> Checked:
+    """Check all artifacts; `begin` is told how many are to be checked, `report` how many more have been.
+
+    `fresh` forgets an interrupted check. Changes nothing but the journal.
+    """
+    journal = Journal(store.backend.scratch.parent / "verify.journal")
+    if fresh:
+        journal.remove()
+    entries, done = list(store.backend.entries()), journal.read()
+    waiting = [entry for entry in entries if _line(entry) not in done]
+    begin(len(waiting))
+    problems: list[Problem] = []
+    at_once = _OBJECTS_AT_ONCE if is_url(store.root) else os.cpu_count() or 1
+    with ThreadPoolExecutor(at_once) as pool:  # hashing lets other threads run
+        for block in blocks(waiting):
+            for entry, problem in zip(block, pool.map(lambda entry: _check(store, entry), block), strict=True):
+                if problem is None:
+                    journal.note(_line(entry))
+                else:
+                    problems.append(problem)
+                report(1)
+    journal.remove()
+    return Checked(artifacts=len(entries), resumed=len(entries) - len(waiting), problems=tuple(problems))
+
+
+def set_aside(store: ArtifactStore, problems: Sequence[Problem]) -> list[str]:
+    """Move the damaged artifacts to `corrupt`, so that the next build makes them again; returns where they are."""
+    return [store.set_aside(problem.stage, problem.key) for problem in problems if problem.damaged]
+
+
+class Journal:
+    """Lines of a text file; a line that was cut short by a kill counts for nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> set[str]:
+        """All whole lines."""
+        try:
+            text = self._path.read_text(errors="replace")
+        except FileNotFoundError:
+            return set()
+        return set(text[: text.rfind("\n") + 1].split("\n"))
+
+    def note(self, line: str) -> None:
+        """Add a line."""
+        make_folder(self._path.parent, flush=False)
+        with self._path.open("a") as file:
+            file.write(f"{line}\n")
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _check(store: ArtifactStore, entry: Entry) -> Problem | None:
+    try:
+        found = store.examine(entry.stage, entry.key)
+    except StorageUnavailable:
+        raise
+    except StoreError as error:
+        if not store.has(entry.stage, entry.key):
+            return None  # removed meanwhile
+        return Problem(stage=entry.stage, key=entry.key, what=(str(error),), damaged=False)
+    except FileNotFoundError as error:
+        found = [f"{error.filename} vanished while it was read"]
+    if not found or not store.has(entry.stage, entry.key):
+        return None
+    return Problem(stage=entry.stage, key=entry.key, what=tuple(found))
+
+
+def _line(entry: Entry) -> str:
+    return f"{entry.stage}/{entry.key} {entry.modified:.6f}"

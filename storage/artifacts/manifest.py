@@ -1,0 +1,86 @@
+"""What an artifact says of itself: `manifest.json`, and the key that is made of it.
+
+Version 2 added `machine` and `payload`; manifests of version 1 are read as they are.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from spinmeround.storage.errors import StoreError
+from spinmeround.storage.hashing import canonical_json, sha256_json
+from spinmeround.storage.manifests import FileRecord, RelativeName, Sha256, stated_version
+from spinmeround.storage.records import FrozenModel
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 2
+
+
+def artifact_key(
+    stage: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, str], weights: str = ""
+) -> str:
+    """The address of an artifact: SHA-256 of everything that decides its content.
+
+    `params` are the parameters that the stage reads (JSON values), `inputs` the keys of its input artifacts
+    by role, `weights` the fingerprint of the weights that it uses. Order in the mappings does not matter.
+    """
+    return sha256_json(
+        {"stage": stage, "version": version, "params": dict(params), "inputs": dict(inputs), "weights": weights}
+    )
+
+
+def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The same mapping as JSON gives it back: tuples are lists."""
+    return dict(json.loads(canonical_json(dict(value))))
+
+
+class Manifest(FrozenModel):
+    """What an artifact is, where it came from and what its files must be.
+
+    The files lie in the folder `payload` beside the manifest, or directly beside it where that is empty.
+    `machine` is the class of machine that made it, empty where an older version of the software did.
+    """
+
+    schema_version: Literal[1, 2] = 2
+    stage: str
+    key: Sha256
+    version: int
+    params: dict[str, JsonValue]
+    inputs: dict[str, str]
+    weights: str
+    subject: str
+    files: dict[RelativeName, FileRecord] = Field(min_length=1)
+    code_version: str
+    duration_s: float = Field(ge=0)
+    created: str
+    machine: str = ""
+    payload: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(record.size for record in self.files.values())
+
+
+def parse_manifest(data: bytes, stage: str, key: str) -> Manifest:
+    """The manifest of this artifact; ValueError if it is broken or another artifact's, StoreError if it is too new."""
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValueError:
+        if (newest := stated_version(data)) > SCHEMA_VERSION:
+            raise StoreError(
+                f"artifact {stage}/{key[:12]}: its manifest has schema version {newest}, this software reads up to "
+                f"{SCHEMA_VERSION}; use a newer version of the software"
+            ) from None
+        raise
+    if MANIFEST in manifest.files:
+        raise ValueError(f"{MANIFEST} lists itself as a file of the payload")
+    try:
+        rebuilt = artifact_key(manifest.stage, manifest.version, manifest.params, manifest.inputs, manifest.weights)
+    except StoreError as error:
+        raise ValueError(f"{MANIFEST}: {error}") from error
+    if (manifest.stage, manifest.key) != (stage, key) or rebuilt != key:
+        raise ValueError(f"{MANIFEST} describes another artifact, {manifest.stage}/{manifest.key[:12]}")
+    return manifest

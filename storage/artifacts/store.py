@@ -1,0 +1,310 @@
+"""The artifact store: what each stage made for each head, addressed by what went into it.
+
+    <root>/<stage>/<key[:2]>/<key>/   the payload and manifest.json
+    <root>/locks, corrupt, failures, runs
+
+The root is a local folder or the URL of an object store (`s3://bucket/prefix`), with the same semantics: an
+artifact is whole or absent, whatever kills its maker, and two makers at once do no harm. Payloads are read and
+made in local folders. `open` notices a missing or truncated file, `verify` a changed byte too, before a stage
+reads it; `examine` reads what is stored. A payload that does not match its manifest is moved to `corrupt/`
+and reported, and can then be made again. Failures of the file system or the server become `StorageUnavailable`.
+"""
+
+import errno
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Source
+from spinmeround.storage.artifacts.failures import Failure, FailureLog
+from spinmeround.storage.artifacts.local_backend import LocalBackend
+from spinmeround.storage.artifacts.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Manifest,
+    artifact_key,
+    parse_manifest,
+    plain_json,
+)
+from spinmeround.storage.errors import (
+    CorruptArtifact,
+    MissingArtifact,
+    SpinMeRoundError,
+    StorageUnavailable,
+    StoreError,
+    environment_errors,
+)
+from spinmeround.storage.files import owned_folder
+from spinmeround.storage.manifests import FileRecord, record_files
+from spinmeround.storage.provenance import code_version, machine_class
+
+__all__ = ["MANIFEST", "SCHEMA_VERSION", "Artifact", "ArtifactStore", "Manifest", "artifact_key"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A whole artifact: the local folder of its payload, and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+def is_url(root: Path | str) -> bool:
+    """Whether a store's root is the URL of an object store."""
+    return isinstance(root, str) and "://" in root
+
+
+class ArtifactStore:
+    """Artifacts below `root`, a folder or an s3:// URL; any number of threads and processes may share it."""
+
+    def __init__(self, root: Path | str, backend: Backend | None = None) -> None:
+        self.backend = backend or _backend(root)
+        self.root: Path | str = self.backend.root
+        self._place = Path(self.root)
+        """For messages about the file system alone."""
+        self._failures = FailureLog(self.backend.blobs)
+
+    def has(self, stage: str, key: str) -> bool:
+        """Whether the artifact is there (its manifest exists; nothing is read)."""
+        check_names(stage, key)
+        with environment_errors(self._place):
+            return self.backend.has(stage, key)
+
+    def path(self, stage: str, key: str) -> Path:
+        """Local folder of the payload, as `open` gives it. Raises MissingArtifact where it is absent."""
+        return self.open(stage, key).path
+
+    def manifest(self, stage: str, key: str) -> Manifest:
+        """What the artifact says of itself; its payload is not looked at.
+
+        Raises MissingArtifact where it is absent, StoreError where it is too new, ValueError where it is broken.
+        """
+        return self._parsed(stage, key)[0]
+
+    def open(self, stage: str, key: str) -> Artifact:
+        """The artifact, its files' sizes checked. Raises MissingArtifact if absent, CorruptArtifact if not whole."""
+        return self._delivered(stage, key, full=False)
+
+    def verify(self, stage: str, key: str) -> Artifact:
+        """Like `open`, and reads every byte: SHA-256 of all files, and no file too many."""
+        return self._delivered(stage, key, full=True)
+
+    @contextmanager
+    def borrowed(self, stage: str, key: str) -> Iterator[Artifact]:
+        """Like `verify`; a local copy of an object store's artifact stays for the length of the block."""
+        check_names(stage, key)
+        with self.backend.pinned(stage, key):
+            yield self.verify(stage, key)
+
+    def examine(self, stage: str, key: str) -> list[str]:
+        """What is wrong with the artifact as it is stored; reads every byte, changes nothing.
+
+        Raises StoreError where it is absent or of a newer version of the software.
+        """
+        with environment_errors(self._place):
+            try:
+                return self.backend.examine(self._parsed(stage, key)[0])
+            except ValueError as error:
+                if isinstance(error, StoreError):
+                    raise
+                return [" ".join(str(error).split())]
+
+    def set_aside(self, stage: str, key: str) -> str:
+        """Move a damaged artifact to `corrupt`, so that it can be made again; returns where it is."""
+        check_names(stage, key)
+        with environment_errors(self._place):
+            return self.backend.set_aside(stage, key)
+
+    @contextmanager
+    def commit(
+        self,
+        stage: str,
+        key: str,
+        *,
+        version: int,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        weights: str,
+        subject: str,
+    ) -> Iterator[Path]:
+        """A temp folder for the payload, which becomes the artifact when the block ends without an exception.
+
+        Where another process has made the same artifact meanwhile, that one stays. Files may be hard links of an
+        input's: they are not read or uploaded again. Raises StoreError for an empty payload, symbolic links in
+        it, or a key that is not `artifact_key` of the other arguments.
+        """
+        check_names(stage, key)
+        if key != artifact_key(stage, version, params, inputs, weights):
+            raise StoreError(f"artifact {stage}/{key[:12]}: its key is not that of the given parameters and inputs")
+        started = time.monotonic()
+        with (
+            environment_errors(self._place),
+            owned_folder(self.backend.scratch, f"{stage}-{key[:12]}") as out,
+            environment_errors(self.backend.scratch),  # before the folder goes: short writes show by the free space
+        ):
+            yield out
+            linked = self._linked(out, inputs)
+            manifest = Manifest(
+                stage=stage,
+                key=key,
+                version=version,
+                params=plain_json(params),
+                inputs=dict(inputs),
+                weights=weights,
+                subject=subject,
+                files=_payload(out, stage, key, linked),
+                code_version=code_version(),
+                duration_s=round(time.monotonic() - started, 3),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                machine=machine_class(),
+            )
+            self.backend.publish(out, manifest, linked)
+
+    @contextmanager
+    def lock(self, stage: str, key: str, *, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold the artifact's lock, which is free again when its holder dies; then ask `has` again.
+
+        Locally the kernel frees it at once, on an object store it expires. Raises StoreError when another
+        process still holds it after `timeout_s` (default: wait for ever).
+        """
+        check_names(stage, key)
+        with self.held(f"{stage}-{key}", f"artifact {stage}/{key[:12]}", timeout_s=timeout_s):
+            yield
+
+    @contextmanager
+    def held(self, name: str, about: str, *, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold a lock of the store by its name; `about` says what is locked."""
+        with ExitStack() as held:
+            with environment_errors(self._place / "locks" / f"{name}.lock"):
+                try:
+                    held.enter_context(self.backend.hold(name, timeout_s))
+                except TimeoutError as error:
+                    raise StoreError(
+                        f"{about}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
+                        "wait for that build or end it"
+                    ) from error
+                except OSError as error:
+                    if error.errno not in (errno.EISDIR, errno.ELOOP):
+                        raise
+                    raise StorageUnavailable(
+                        f"cannot use {self.root}/locks/{name}.lock: expected a lock file or nothing, found a folder "
+                        "or a link; remove it"
+                    ) from error
+            yield
+
+    def sweep(self) -> list[Path]:
+        """Remove what killed runs left in `tmp` and `locks`; the folders of living ones stay. Returns what went."""
+        with environment_errors(self._place):
+            return self.backend.sweep()
+
+    def record_failure(self, stage: str, key: str, subject: str, reason: str, traceback: str, attempts: int) -> Failure:
+        """Quarantine: remember that this artifact could not be made. Reruns honour it until `clear_failures`."""
+        check_names(stage, key)
+        with environment_errors(self._place):
+            return self._failures.record(
+                stage, key, subject=subject, reason=reason, traceback=traceback, attempts=attempts
+            )
+
+    def failure(self, stage: str, key: str) -> Failure | None:
+        """The recorded failure of this artifact, or None."""
+        with environment_errors(self._place):
+            return self._failures.get(stage, key)
+
+    def failures(self) -> list[Failure]:
+        """All recorded failures, by stage and head."""
+        with environment_errors(self._place):
+            return self._failures.all()
+
+    def clear_failures(self, artifacts: Iterable[tuple[str, str]]) -> None:
+        """Forget the failures of these artifacts (stage, key), so that they are tried again."""
+        with environment_errors(self._place):
+            for stage, key in artifacts:
+                self._failures.forget(stage, key)
+
+    def _parsed(self, stage: str, key: str) -> tuple[Manifest, bytes]:
+        check_names(stage, key)
+        with environment_errors(self._place):
+            data = self.backend.manifest(stage, key)
+        if data is None:
+            raise self._missing(stage, key)
+        return parse_manifest(data, stage, key), data
+
+    def _missing(self, stage: str, key: str) -> MissingArtifact:
+        return MissingArtifact(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
+
+    def _delivered(self, stage: str, key: str, *, full: bool) -> Artifact:
+        with environment_errors(self._place):
+            try:
+                manifest, data = self._parsed(stage, key)
+                found = self.backend.deliver(manifest, data, full=full)
+                if not found:
+                    return Artifact(path=self.backend.folder(manifest), manifest=manifest)
+            except ValueError as error:
+                if isinstance(error, SpinMeRoundError):
+                    raise
+                found = [" ".join(str(error).split())]
+            except FileNotFoundError as error:
+                found = [f"{error.filename} is missing"]
+            if not self.backend.has(stage, key):
+                raise self._missing(stage, key)
+            raise CorruptArtifact(
+                f"artifact {stage}/{key[:12]} is not whole: {'; '.join(found[:3])}. "
+                f"It was moved to {self.backend.set_aside(stage, key)}; run the stage {stage} again to remake it"
+            )
+
+    def _linked(self, out: Path, inputs: Mapping[str, str]) -> dict[str, Source]:
+        """The files of a payload that are hard links of an input's file, where the inputs' roles are their stages."""
+        shared: dict[tuple[int, int], list[str]] = {}
+        for path in out.rglob("*"):
+            status = path.lstat()
+            if status.st_nlink > 1 and S_ISREG(status.st_mode):
+                shared.setdefault((status.st_dev, status.st_ino), []).append(path.relative_to(out).as_posix())
+        found: dict[str, Source] = {}
+        for stage, key in inputs.items() if shared else ():
+            if _fault(stage, key) is None and (data := self.backend.manifest(stage, key)) is not None:
+                manifest = parse_manifest(data, stage, key)
+                for name, record in manifest.files.items():
+                    status = (self.backend.folder(manifest) / name).stat()
+                    for mine in shared.get((status.st_dev, status.st_ino), []):
+                        found[mine] = Source(stage=stage, key=key, name=name, record=record)
+        return found
+
+
+def check_names(stage: str, key: str) -> None:
+    """Raises StoreError for a stage or a key that could leave its place in the store."""
+    if fault := _fault(stage, key):
+        raise StoreError(fault)
+
+
+def _fault(stage: str, key: str) -> str | None:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in OWN_FOLDERS:
+        return f"stage name {stage!r}: expected lower-case letters, digits, - and _, none of {OWN_FOLDERS}"
+    if not re.fullmatch(r"[0-9a-f]{64}", key):
+        return f"artifact key {key!r}: expected 64 hexadecimal digits, as artifact_key gives them"
+    return None
+
+
+def _backend(root: Path | str) -> Backend:
+    if not is_url(root):
+        return LocalBackend(Path(root))
+    from spinmeround.storage.artifacts.s3_backend import object_backend
+
+    return object_backend(str(root))
+
+
+def _payload(out: Path, stage: str, key: str, linked: Mapping[str, Source]) -> dict[str, FileRecord]:
+    try:
+        files = record_files(out, known={name: source.record for name, source in linked.items()})
+    except ValueError as error:
+        raise StoreError(f"artifact {stage}/{key[:12]}: {error}") from error
+    if not files or MANIFEST in files:
+        raise StoreError(
+            f"artifact {stage}/{key[:12]}: expected a payload with files, none named {MANIFEST}, got {sorted(files)}"
+        )
+    return files

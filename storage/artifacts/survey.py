@@ -1,0 +1,110 @@
+"""Everything that a store holds, from its manifests: sizes, and what was made from what. No payload is read."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from spinmeround.storage.artifacts.backend import Entry
+from spinmeround.storage.artifacts.runs import ENDS, Roots
+from spinmeround.storage.artifacts.store import ArtifactStore, Manifest
+from spinmeround.storage.errors import SpinMeRoundError, StorageUnavailable, StoreError
+
+_AT_ONCE = 8
+_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An artifact: `modified` by the store's clock, `made_from` the keys of its inputs, `seconds` its making took."""
+
+    stage: str
+    key: str
+    subject: str
+    size: int
+    seconds: float
+    modified: float
+    made_from: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """All artifacts by key, and those whose manifest can't be read (stage/key: why)."""
+
+    items: Mapping[str, Item]
+    unreadable: Mapping[str, str]
+
+
+def survey(store: ArtifactStore, report: Callable[[int], None] = lambda done: None) -> Survey:
+    """Read all manifests; `report` is told how many more have been read."""
+    items: dict[str, Item] = {}
+    unreadable: dict[str, str] = {}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for block in blocks(store.backend.entries()):
+            for entry, found in zip(block, pool.map(lambda entry: _read(store, entry), block), strict=True):
+                if isinstance(found, Item):
+                    items[found.key] = found
+                elif found is not None:
+                    unreadable[f"{entry.stage}/{entry.key}"] = found
+            report(len(block))
+    return Survey(items=items, unreadable=unreadable)
+
+
+def live_keys(store: ArtifactStore, found: Survey, roots: Roots, *, young_since: float) -> set[str]:
+    """Keys of what the roots need, and of what is younger than `young_since`, with all that they were made from."""
+    wanted = set(roots.keys)
+    for item in found.items.values():
+        if item.modified > young_since or (item.stage in ENDS and _is_root(store, item, roots)):
+            wanted.add(item.key)
+    live: set[str] = set()
+    while wanted:
+        key = wanted.pop()
+        if key not in live:
+            live.add(key)
+            known = found.items.get(key)
+            wanted |= set(known.made_from) - live if known else set()
+    return live
+
+
+def blocks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """The entries, some hundred at a time."""
+    iterator = iter(entries)
+    while block := list(islice(iterator, _BLOCK)):
+        yield block
+
+
+def _read(store: ArtifactStore, entry: Entry) -> Item | str | None:
+    try:
+        manifest = store.manifest(entry.stage, entry.key)
+    except StorageUnavailable:
+        raise
+    except ValueError as error:
+        gone = isinstance(error, StoreError) and not store.has(entry.stage, entry.key)
+        return None if gone else " ".join(str(error).split())[:300]
+    return _item(manifest, entry.modified)
+
+
+def _item(manifest: Manifest, modified: float) -> Item:
+    return Item(
+        stage=manifest.stage,
+        key=manifest.key,
+        subject=manifest.subject,
+        size=manifest.size,
+        seconds=manifest.duration_s,
+        modified=modified,
+        made_from=tuple(manifest.inputs.values()),
+    )
+
+
+def _is_root(store: ArtifactStore, item: Item, roots: Roots) -> bool:
+    """Whether the end of a line (a published dataset, a training, an evaluation) is kept."""
+    if roots.ends_unknown or item.stage != "publish":
+        return roots.ends_unknown
+    try:
+        path = store.open(item.stage, item.key).path / "dataset.json"
+        return str(json.loads(path.read_bytes())["digest"]) in roots.digests
+    except StorageUnavailable:
+        raise
+    except (SpinMeRoundError, OSError, ValueError, KeyError, TypeError):
+        return True

@@ -1,0 +1,52 @@
+"""The dataset of heads, in plain Zarr v3: `zarr.open(path)` alone reads all of it.
+
+    rgb, normals [S, V, H, W, 3] u8, mask [S, V, H, W] u8      one shard a subject, one chunk a view, lossless
+    cam2world [S, V, 4, 4], intrinsics [S, V, 3, 3] f32        OpenCV axes; intrinsics in units of the image's side
+    azimuth, elevation [V] f32                                 degrees
+    identity [S, 512], identity_views [S, V, 512] f32          unit length; NaN rows where there is no embedding
+    seed [S] i64, status [S] u8                                status 1: the head is whole
+    latents/rgb, latents/normals [S, V, C, h, w] f16           uncompressed; added later, outside the digest
+
+RGB is composited on white; normals are round((n + 1) / 2 * 255) of world-frame unit vectors, (128, 128, 128)
+under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset_split`) and
+what the publisher gave. `manifest.json` lists the SHA-256 of every file and the digest of all of them.
+"""
+
+from spinmeround.storage.codec.pixel_codec import PixelCodec
+from spinmeround.storage.dataset.head_group import (
+    HeadEntry,
+    join_head,
+    pictures_codec,
+    read_pictures,
+    write_head,
+    write_latents,
+    write_pictures,
+)
+from spinmeround.storage.dataset.publish import DatasetInfo, add_latents, assemble, publish, standing_latents
+from spinmeround.storage.dataset.reader import HeadDataset
+from spinmeround.storage.dataset.split import SplitFractions, split_of
+from spinmeround.storage.dataset.verify import Problem, info, verify
+from spinmeround.storage.records import HeadArrays
+
+__all__ = [
+    "DatasetInfo",
+    "HeadArrays",
+    "HeadDataset",
+    "HeadEntry",
+    "PixelCodec",
+    "Problem",
+    "SplitFractions",
+    "add_latents",
+    "assemble",
+    "info",
+    "join_head",
+    "pictures_codec",
+    "publish",
+    "read_pictures",
+    "split_of",
+    "standing_latents",
+    "verify",
+    "write_head",
+    "write_latents",
+    "write_pictures",
+]

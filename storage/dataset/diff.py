@@ -1,0 +1,98 @@
+"""What differs between two datasets: heads, arrays of heads, attributes. Pixels are compared by their checksums."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.dataset.reader import HeadDataset
+from spinmeround.storage.dataset.schema import ARRAYS
+
+_OWN = ("ids", "schema", "schema_version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetDiff:
+    """From one dataset to another. `changed` names the arrays by head; `shared` those that belong to no head.
+
+    `attributes` maps a dotted name to (before, after), None where it is absent.
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: Mapping[str, tuple[str, ...]]
+    shared: tuple[str, ...]
+    attributes: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.added or self.removed or self.changed or self.shared or self.attributes)
+
+
+def diff(before: Path, after: Path) -> DatasetDiff:
+    """What makes `after` another dataset than `before`. Raises DatasetError where one can't be read."""
+    old, new = HeadDataset.open(before), HeadDataset.open(after)
+    both = sorted(set(old.ids) & set(new.ids))
+    old_subject, new_subject = _subjects(old), _subjects(new)
+    fits = [name for name in ARRAYS if _shape(old, name) == _shape(new, name)]
+    other = tuple(name for name in ARRAYS if name not in fits)
+    old_sums, new_sums = _checksums(before), _checksums(after)
+    changed: dict[str, tuple[str, ...]] = {}
+    for id in both:
+        one, two = old_subject[id], new_subject[id]
+        names = [name for name in fits if ARRAYS[name].axes[0][0] == "subject"]
+        found = [
+            name
+            for name in names
+            if (
+                old_sums.get(f"{name}/{ARRAYS[name].file(one)}") != new_sums.get(f"{name}/{ARRAYS[name].file(two)}")
+                if ARRAYS[name].linked
+                else not np.array_equal(old.row(name, one), new.row(name, two))
+            )
+        ]
+        if found:
+            changed[id] = tuple(found)
+    return DatasetDiff(
+        added=tuple(sorted(set(new.ids) - set(old.ids))),
+        removed=tuple(sorted(set(old.ids) - set(new.ids))),
+        changed=changed,
+        shared=(*other, *(name for name in fits if _differs_as_a_whole(name, old_sums, new_sums))),
+        attributes=_attribute_changes(old.attributes, new.attributes),
+    )
+
+
+def _subjects(dataset: HeadDataset) -> dict[str, int]:
+    return {id: subject for subject, id in enumerate(dataset.ids)}
+
+
+def _shape(dataset: HeadDataset, name: str) -> tuple[int, ...]:
+    """Shape of one head's part of an array."""
+    spec = ARRAYS[name]
+    shape = spec.shape(dataset.sizes)
+    return shape[1:] if spec.axes[0][0] == "subject" else shape
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    return {name: record.sha256 for name, record in read_manifest(path).files.items()}
+
+
+def _differs_as_a_whole(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    file = f"{name}/{ARRAYS[name].file(0)}"
+    return ARRAYS[name].layout == "whole" and old.get(file) != new.get(file)
+
+
+def _attribute_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    one, two = (dict(_flat(attributes)) for attributes in (old, new))
+    names = [name for name in sorted(one.keys() | two.keys()) if one.get(name) != two.get(name)]
+    return {name: (one.get(name), two.get(name)) for name in names}
+
+
+def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in attributes.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        elif prefix or name not in _OWN:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,306 @@
+"""Reading a dataset, on a disk or in an object store: checked when it is opened, then a few views of one head.
+
+The reader is our own: it takes just the wanted chunks of a shard, decodes them into memory that is used again,
+and never gives what a checksum or the schema denies. zarr, which reads the same files, is not needed for it.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout
+from spinmeround.storage.codec.recycled_memory import RecycledMemory
+from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles, metadata, whole_file
+from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, parse_manifest
+from spinmeround.storage.dataset.schema import (
+    ARRAYS,
+    LATENT_ARRAYS,
+    ROWS_PER_CHUNK,
+    SCHEMA_VERSION,
+    ArraySpec,
+    check_metadata,
+)
+from spinmeround.storage.dataset.shard_layout import ShardLayout
+from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
+from spinmeround.storage.errors import DatasetError
+
+PER_VIEW: Mapping[str, ArraySpec] = {
+    **{name: spec for name, spec in ARRAYS.items() if spec.linked},
+    **{f"{LATENTS}/{name}": spec for name, spec in LATENT_ARRAYS.items()},
+}
+"""Arrays that `read_views` takes, by name."""
+
+
+class HeadDataset:
+    """A dataset opened for reading; subjects are numbered from 0 in the order of `ids`.
+
+    `threads` read and decode the views of one call together.
+    """
+
+    def __init__(
+        self, files: DatasetFiles, attributes: Mapping[str, Any], sizes: Mapping[str, int], threads: int = 1
+    ) -> None:
+        self.files = files
+        self.attributes = attributes
+        self.sizes = sizes
+        self.threads = threads
+        self.ids: tuple[str, ...] = tuple(attributes["ids"])
+        self._layouts: dict[str, ShardLayout] = {}
+        self._small: dict[str, ChunkLayout] = {}
+        self._rows: dict[tuple[str, int], list[np.ndarray]] = {}
+        self.memory = RecycledMemory()
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    @classmethod
+    def open(
+        cls, path: Path | str, *, threads: int = 1, storage_options: Mapping[str, Any] | None = None
+    ) -> "HeadDataset":
+        """Open the dataset in a folder or at an address such as `s3://bucket/name.zarr`.
+
+        `storage_options` are obstore's, for an address. Raises DatasetError where there is no dataset, where it
+        is too new or breaks the schema.
+        """
+        files = _files(path, storage_options or {})
+        attributes = metadata(files, "").get("attributes")
+        if not isinstance(attributes, dict):
+            raise DatasetError(f"{files.root}: expected group attributes, found {attributes!r}")
+        _check_attributes(files.root, attributes)
+        sizes = check_metadata(files.root, ARRAYS, {name: metadata(files, name) for name in ARRAYS})
+        if not files.has(MANIFEST):
+            raise DatasetError(
+                f"{files.root}: expected {MANIFEST}, which is written last: it is not published whole yet"
+            )
+        if len(attributes["ids"]) != sizes["subject"]:
+            raise DatasetError(f"{files.root}: expected {sizes['subject']} ids, found {len(attributes['ids'])}")
+        return cls(files, attributes, sizes, threads)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("files", "attributes", "sizes", "threads")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def path(self) -> Path:
+        """The folder of a dataset on this machine. Raises DatasetError for one in an object store."""
+        if not isinstance(self.files.root, Path):
+            raise DatasetError(f"{self.files.root}: expected a dataset on this machine; copy it to a folder first")
+        return self.files.root
+
+    @property
+    def remote(self) -> bool:
+        return not isinstance(self.files.root, Path)
+
+    @property
+    def views(self) -> int:
+        return self.sizes["view"]
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest that the manifest states; `verify` computes it from the files."""
+        return parse_manifest(whole_file(self.files, MANIFEST), f"{self.files.root}/{MANIFEST}").digest
+
+    @cached_property
+    def seeds(self) -> np.ndarray:
+        """Seed of each head, int64 [S]."""
+        return self._whole("seed")
+
+    @cached_property
+    def identities(self) -> np.ndarray:
+        """Identity embedding of each head, float32 [S, 512], unit length."""
+        return self._whole("identity")
+
+    def row(self, name: str, subject: int) -> np.ndarray:
+        """One head's row of a small array with a row for each head."""
+        number, row = divmod(self._subject(subject), ROWS_PER_CHUNK)
+        return np.asarray(self._block(name, number)[row])
+
+    def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
+        """Cameras of one head, by the field names of `models.geometry.cameras.Cameras`: a row a view."""
+        return {
+            "cam2world": self._row("cam2world", self._subject(subject)).copy(),
+            "intrinsics": self._row("intrinsics", self._subject(subject)).copy(),
+            "azimuth_deg": self._angles[0].copy(),
+            "elevation_deg": self._angles[1].copy(),
+        }
+
+    def split(self, name: str) -> list[int]:
+        """Subjects of the split `train`, `validation` or `test`, by the rule of `storage.dataset_split`."""
+        if name not in SPLITS:
+            raise DatasetError(f"split {name!r}: expected one of {', '.join(SPLITS)}")
+        fractions = SplitFractions.model_validate(self.attributes["split"])
+        return [subject for subject, id in enumerate(self.ids) if split_of(id, fractions) == name]
+
+    def read_views(
+        self, subject: int, views: Sequence[int], arrays: Sequence[str] = ("rgb", "normals", "mask")
+    ) -> dict[str, np.ndarray]:
+        """Some views of one head, by array name, each [len(views), ...] as it is on disk.
+
+        `arrays` may name what is in `PER_VIEW`, `latents/rgb` and `latents/normals` among them. Raises
+        DatasetError that names the head and the array where a file is missing or damaged.
+        """
+        stored = {name: self._room(name, len(views)) for name in arrays if self._sharded(name)}
+        self.read_into(subject, views, stored)
+        found = {name: self.layout(name).chunk.as_written(out) for name, out in stored.items()}
+        rest = [name for name in arrays if name not in found]
+        found |= {name: self._block(name, subject)[0, list(views)] for name in rest}
+        return {name: found[name] for name in arrays}
+
+    def read_into(self, subject: int, views: Sequence[int], stored: Mapping[str, np.ndarray]) -> None:
+        """Decode some views of one head into arrays [len(views), *layout(name).chunk.stored_shape], by array name.
+
+        Each view's part must be contiguous. Raises DatasetError as `read_views`.
+        """
+        self._subject(subject)
+        if not all(0 <= view < self.views for view in views):
+            raise DatasetError(f"views {list(views)}: expected numbers from 0 to {self.views - 1}")
+        step = -(-len(views) // self.threads) or 1
+        parts = [
+            (name, views[start : start + step], out[start : start + step])
+            for name, out in stored.items()
+            for start in range(0, len(views), step)
+        ]
+        if self.threads == 1 or len(parts) < 2:
+            self._read_shards(subject, parts)
+        else:
+            list(self._workers().map(lambda part: self._read_shards(subject, [part]), parts))
+
+    def layout(self, name: str) -> ShardLayout:
+        """How the shards of a pixel array, or of the latents, are stored."""
+        if name not in self._layouts:
+            if name.startswith(LATENTS):
+                self._check_latents()
+            try:
+                self._layouts[name] = ShardLayout.from_metadata(metadata(self.files, name))
+            except ChunkError as error:
+                raise DatasetError(f"{self.files.root}: {name}: {error}") from error
+        return self._layouts[name]
+
+    @property
+    def has_latents(self) -> bool:
+        return self.files.has(f"{LATENTS}/{MANIFEST}")
+
+    def latents_attributes(self) -> dict[str, Any]:
+        """What is known of the latents: `autoencoder` (fingerprint) and what was given with them."""
+        if not self.has_latents:
+            raise DatasetError(f"{self.files.root}: expected latents, found none; run the stage encode")
+        attributes = metadata(self.files, LATENTS).get("attributes")
+        if not isinstance(attributes, dict):
+            raise DatasetError(f"{self.files.root}/{LATENTS}: expected group attributes, found {attributes!r}")
+        return attributes
+
+    def _subject(self, subject: int) -> int:
+        if not 0 <= subject < len(self):
+            raise DatasetError(f"subject {subject}: expected a number from 0 to {len(self) - 1}")
+        return subject
+
+    def _sharded(self, name: str) -> bool:
+        if name not in PER_VIEW:
+            raise DatasetError(f"array {name!r}: expected one of {', '.join(PER_VIEW)}")
+        return PER_VIEW[name].layout == "view"
+
+    def _room(self, name: str, views: int) -> np.ndarray:
+        chunk = self.layout(name).chunk
+        return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
+
+    def _read_shards(self, subject: int, parts: Sequence[tuple[str, Sequence[int], np.ndarray]]) -> None:
+        """Decode views of one head, given as (array, views, out); a disk is told of all before the first is decoded."""
+        with ExitStack() as opened:
+            wanted = []
+            for name, views, out in parts:
+                layout = self.layout(name)
+                with self._damage(subject, name):
+                    file = f"{name}/{PER_VIEW[name].file(subject)}"
+                    blob = opened.enter_context(self.files.shard(file, layout.index_size, at_end=layout.index_at_end))
+                    spans = layout.spans(blob, views)
+                    blob.expect(spans)
+                    wanted.append((name, layout, blob, spans, out))
+            for name, layout, blob, spans, out in wanted:
+                with self._damage(subject, name):
+                    layout.decode(blob, spans, out)
+
+    @contextmanager
+    def _damage(self, subject: int, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (ChunkError, OSError) as error:
+            raise DatasetError(
+                f"head {self.ids[subject]}: {name}: {error}; run `spinmeround dataset verify`"
+            ) from error
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """This process's threads: those of the parent are not there after a fork."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = (os.getpid(), ThreadPoolExecutor(self.threads, "dataset"))
+        return self._pool[1]
+
+    @cached_property
+    def _angles(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._block("azimuth", 0), self._block("elevation", 0)
+
+    def _row(self, name: str, subject: int) -> np.ndarray:
+        """One head's row of a small array. Rows are kept, those with the same values once."""
+        number, row = divmod(subject, ROWS_PER_CHUNK)
+        if (name, number) not in self._rows:
+            same = {held[0].tobytes(): held[0] for held in self._rows.values()}
+            rows = self._block(name, number)
+            self._rows[name, number] = [same.setdefault(row.tobytes(), row.copy()) for row in rows]
+        return self._rows[name, number][row]
+
+    def _whole(self, name: str) -> np.ndarray:
+        """A small array, of all subjects."""
+        blocks = range(len(ARRAYS[name].files(self.sizes)))
+        return np.asarray(np.concatenate([self._block(name, number) for number in blocks])[: len(self)])
+
+    def _block(self, name: str, number: int) -> np.ndarray:
+        """What one file of an array without shards holds: some subjects' rows, one subject's, or all there is."""
+        spec = ARRAYS[name]
+        try:
+            if name not in self._small:
+                codecs, dtype = metadata(self.files, name)["codecs"], np.dtype(spec.dtype)
+                self._small[name] = ChunkLayout.from_codecs(codecs, spec.chunks(self.sizes), dtype)
+            layout = self._small[name]
+            return layout.values(self.files.read(f"{name}/{spec.file(number)}", layout.largest_stored))
+        except (ChunkError, OSError) as error:
+            head = f"head {self.ids[number]}: " if spec.layout == "subject" else ""
+            raise DatasetError(f"{self.files.root}: {head}{name}: {error}; run `spinmeround dataset verify`") from error
+
+    def _check_latents(self) -> None:
+        found = {name: metadata(self.files, f"{LATENTS}/{name}") for name in LATENT_ARRAYS}
+        sizes = check_metadata(f"{self.files.root}/{LATENTS}", LATENT_ARRAYS, found)
+        if (sizes["subject"], sizes["view"]) != (len(self), self.views):
+            raise DatasetError(f"{self.files.root}: latents: expected those of {len(self)} heads, {self.views} views")
+
+
+def _files(path: Path | str, options: Mapping[str, Any]) -> DatasetFiles:
+    if "://" in str(path):
+        from spinmeround.storage.dataset.remote import RemoteFiles  # obstore, which local datasets don't need
+
+        return RemoteFiles(str(path), options)
+    if not Path(path).is_dir():
+        raise DatasetError(f"{path}: expected a dataset folder, found none; build one with `spinmeround build`")
+    return LocalFiles(Path(path))
+
+
+def _check_attributes(path: Path | str, attributes: Mapping[str, Any]) -> None:
+    version, ids = attributes.get("schema_version"), attributes.get("ids")
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        hint = "use a newer version of the software" if newer else "expected a dataset made by `publish`"
+        raise DatasetError(f"{path}: schema version {version!r}, this software reads {SCHEMA_VERSION}; {hint}")
+    if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids) or len(set(ids)) != len(ids):
+        raise DatasetError(f"{path}: attribute ids: expected a list of different texts")
+    try:
+        SplitFractions.model_validate(attributes.get("split"))
+    except ValidationError as error:
+        raise DatasetError(f"{path}: attribute split: {' '.join(str(error).split())}") from error

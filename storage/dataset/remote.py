@@ -1,0 +1,120 @@
+"""A published dataset in an object store: `s3://bucket/name.zarr`, and what else obstore knows by its address.
+
+Published files never change, so the index of a shard is fetched once (with the shard's size) and kept. Chunks
+come by ranges, many in one call. obstore tries again where the server is slow or fails for a while.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import ObjectStore, from_url
+
+from spinmeround.storage.codec.chunks import ChunkError
+from spinmeround.storage.dataset.files import Span
+from spinmeround.storage.errors import StorageUnavailable
+from spinmeround.storage.s3.client import s3_endpoint
+
+INDICES = 20_000
+"""Indices that are kept, 2 KB each at 125 views."""
+
+
+@dataclass(frozen=True)
+class _RemoteShard:
+    store: ObjectStore
+    name: str
+    size: int
+    index: bytes
+
+    def expect(self, spans: Sequence[Span]) -> None:
+        """Nothing: they come in one request."""
+
+    def ranges(self, spans: Sequence[Span]) -> Sequence[memoryview]:
+        if not spans:
+            return []
+        starts, lengths = zip(*spans, strict=True)
+        found = obstore.get_ranges(self.store, self.name, starts=starts, lengths=lengths)
+        return [memoryview(data) for data in found]
+
+    def read_into(self, spans: Sequence[Span], out: np.ndarray) -> None:
+        for data, room in zip(self.ranges(spans), out, strict=True):
+            room.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+
+
+@dataclass
+class RemoteFiles:
+    """A dataset's files below an address. `options` go to obstore: credentials, endpoint, region.
+
+    Without them the environment's are taken (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on).
+    """
+
+    root: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _indices: OrderedDict[str, tuple[int, bytes]] = field(default_factory=OrderedDict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.root = self.root.rstrip("/")
+        self._store: ObjectStore = from_url(self.root, **{**_connection(self.root), **self.options})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "options": self.options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.root, self.options, self._indices = state["root"], state["options"], OrderedDict()
+        self.__post_init__()
+
+    def has(self, name: str) -> bool:
+        try:
+            with self._failures(name):
+                obstore.head(self._store, name)
+        except ChunkError:
+            return False
+        return True
+
+    def read(self, name: str, limit: int) -> bytes:
+        with self._failures(name):
+            found = obstore.get(self._store, name)
+            if (size := found.meta["size"]) > limit:
+                raise ChunkError(f"{self.root}/{name}: expected at most {limit} bytes, found {size}")
+            return bytes(found.bytes())
+
+    @contextmanager
+    def shard(self, name: str, index_size: int, *, at_end: bool) -> Iterator[_RemoteShard]:
+        with self._failures(name):
+            if (held := self._indices.get(name)) is None:
+                held = self._indices[name] = self._fetch_index(name, index_size, at_end)
+                while len(self._indices) > INDICES:
+                    self._indices.popitem(last=False)
+            yield _RemoteShard(self._store, name, *held)
+
+    def _fetch_index(self, name: str, size: int, at_end: bool) -> tuple[int, bytes]:
+        part: Any = {"suffix": size} if at_end else (0, size)
+        found = obstore.get(self._store, name, options={"range": part})
+        return found.meta["size"], bytes(found.bytes())
+
+    @contextmanager
+    def _failures(self, name: str) -> Iterator[None]:
+        """Missing objects as ChunkError; what lasts longer than the retries as StorageUnavailable."""
+        try:
+            yield
+        except (NotFoundError, FileNotFoundError) as error:
+            raise ChunkError(f"{self.root}/{name} is missing") from error
+        except (BaseError, OSError) as error:
+            what = " ".join(str(error).split())
+            raise StorageUnavailable(
+                f"{self.root}/{name}: the object store does not answer as expected: {what}"
+            ) from error
+
+
+def _connection(url: str) -> dict[str, Any]:
+    """Patience with the server, and plain HTTP where the environment's endpoint asks for it."""
+    options: dict[str, Any] = {"retry_config": {"max_retries": 8, "retry_timeout": timedelta(seconds=120)}}
+    if url.startswith("s3") and (endpoint := s3_endpoint()):
+        options |= {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}
+    return options

@@ -1,0 +1,87 @@
+"""A shard of a Zarr v3 array: the chunks of one head's views in one file, each found by the shard's index.
+
+The index is `(offset, length)` of each chunk as little-endian uint64, then its CRC-32C; it stands at the end of
+the file, or at its start. It is checked each time that a file is opened.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout, check_crc32c
+from spinmeround.storage.dataset.files import Blob, Span
+
+_ABSENT = 2**64 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardLayout:
+    """How the shards of an array are stored: chunks of one view each."""
+
+    chunk: ChunkLayout
+    chunks: int
+    index_at_end: bool
+    index_checked: bool
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> "ShardLayout":
+        """From an array's `zarr.json`, which the schema has checked already. Raises ChunkError for other layouts."""
+        codecs, shape = metadata["codecs"], metadata["shape"]
+        if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
+            raise ChunkError("expected one shard a head")
+        sharding = codecs[0].get("configuration") or {}
+        if sharding.get("chunk_shape") != [1, 1, *shape[2:]]:
+            raise ChunkError(f"expected one chunk a view, found chunks of {sharding.get('chunk_shape')}")
+        index = [codec.get("name") for codec in sharding.get("index_codecs", [])]
+        if index not in (["bytes"], ["bytes", "crc32c"]):
+            raise ChunkError(f"expected an index of bytes and crc32c, found {index}")
+        whole = ChunkLayout.from_codecs(sharding.get("codecs", []), [1, 1, *shape[2:]], np.dtype(metadata["data_type"]))
+        if whole.order[:2] != (0, 1):
+            raise ChunkError(f"expected a transposition within a view, found {whole.order}")
+        chunk = ChunkLayout(
+            shape=whole.shape[2:],
+            dtype=whole.dtype,
+            order=tuple(axis - 2 for axis in whole.order[2:]),
+            delta=whole.delta,
+            compressed=whole.compressed,
+            checksum=whole.checksum,
+        )
+        at_end = sharding.get("index_location", "end") == "end"
+        return cls(chunk=chunk, chunks=shape[1], index_at_end=at_end, index_checked="crc32c" in index)
+
+    @property
+    def index_size(self) -> int:
+        return 16 * self.chunks + 4 * self.index_checked
+
+    def read(self, blob: Blob, views: Sequence[int], out: np.ndarray) -> None:
+        """Decode the chunks of some views into `out` [len(views), *stored_shape]. Raises ChunkError for damage."""
+        self.decode(blob, self.spans(blob, views), out)
+
+    def decode(self, blob: Blob, spans: Sequence[Span], out: np.ndarray) -> None:
+        """As `read`, of the chunks at `spans`."""
+        if self.chunk.verbatim and all(length == self.chunk.size for _, length in spans):
+            blob.read_into(spans, out)
+            return
+        for data, chunk in zip(blob.ranges(spans), out, strict=True):
+            self.chunk.decode(data, chunk)
+
+    def spans(self, blob: Blob, views: Sequence[int]) -> list[Span]:
+        """Where the chunks of these views lie. Raises ChunkError for a damaged index, or one that can't be."""
+        index, size = memoryview(blob.index), blob.size
+        if len(index) != self.index_size:
+            raise ChunkError(f"expected an index of {self.index_size} bytes, found {len(index)}")
+        if self.index_checked:
+            try:
+                index = check_crc32c(index)
+            except ChunkError as error:
+                raise ChunkError("the index is damaged or cut off") from error
+        spans = [struct.unpack_from("<QQ", index, 16 * view) for view in views]
+        for view, (offset, length) in zip(views, spans, strict=True):
+            if offset == length == _ABSENT:
+                raise ChunkError(f"view {view} is missing")
+            if offset + length > size or length > self.chunk.largest_stored:
+                raise ChunkError(f"view {view}: expected a chunk within the file's {size} bytes, found {length} more")
+        return spans

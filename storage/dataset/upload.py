@@ -1,0 +1,87 @@
+"""A frozen dataset beside the artifacts of an object store, as `<root>/datasets/<first 12 digits of the digest>.zarr`.
+
+Files that artifacts hold already are copied by the server; what publishing wrote anew is sent. The manifest goes
+last, on which readers wait, and a rerun after an interruption sends what is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from spinmeround.storage.artifacts.backend import Source
+from spinmeround.storage.artifacts.s3_backend import ObjectBackend
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, DatasetManifest, parse_manifest, read_manifest
+from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ArraySpec
+from spinmeround.storage.errors import DatasetError
+
+DATASETS = "datasets"
+
+
+def upload_dataset(store: ArtifactStore, dataset: Path, keys: Mapping[str, str]) -> str:
+    """Put a dataset in the object store whose `write` artifacts (head's id to key) it was made of; returns its URL.
+
+    Raises StorageUnavailable where the server goes on failing; DatasetError where another dataset has that name.
+    """
+    digest = read_manifest(dataset).digest
+    place = f"{DATASETS}/{digest[:12]}.zarr"
+    stated = _manifest_there(store, place)
+    if stated is not None and stated.digest != digest:
+        raise DatasetError(f"{store.root}/{place} holds another dataset, of digest {stated.digest}; remove it")
+    if stated is None:
+        _upload(store, dataset, place, _shared(store, "write", keys, ARRAYS))
+    return f"{store.root}/{place}"
+
+
+def upload_latents(store: ArtifactStore, dataset: Path, keys: Mapping[str, str]) -> str:
+    """Put a dataset's latents beside it, from the `encode` artifacts (head's id to key); returns their URL.
+
+    Latents of another autoencoder are replaced: until the new ones are whole, there are none.
+    """
+    digest = read_manifest(dataset).digest
+    place = f"{DATASETS}/{digest[:12]}.zarr/{LATENTS}"
+    with store.lock(LATENTS, digest):  # those of two autoencoders have the same names
+        stated = _manifest_there(store, place)
+        if stated is None or stated.digest != read_manifest(dataset / LATENTS).digest:
+            _objects(store).client.delete(f"{place}/{MANIFEST}")
+            _upload(store, dataset / LATENTS, place, _shared(store, "encode", keys, LATENT_ARRAYS), whole=True)
+    return f"{store.root}/{place}"
+
+
+def _objects(store: ArtifactStore) -> ObjectBackend:
+    if not isinstance(store.backend, ObjectBackend):
+        raise TypeError(f"expected an object store, found {store.root}")
+    return store.backend
+
+
+def _manifest_there(store: ArtifactStore, place: str) -> DatasetManifest | None:
+    data = _objects(store).client.get(f"{place}/{MANIFEST}")
+    return None if data is None else parse_manifest(data, f"{store.root}/{place}/{MANIFEST}")
+
+
+def _shared(
+    store: ArtifactStore, stage: str, keys: Mapping[str, str], specs: Mapping[str, ArraySpec]
+) -> dict[str, Source]:
+    """The files of a group, heads ordered by their ids, that are the same as an artifact's."""
+    shared: dict[str, Source] = {}
+    for subject, id in enumerate(sorted(keys)):
+        files = store.manifest(stage, keys[id]).files
+        for name, spec in specs.items():
+            own = f"{name}/{spec.file(0)}"
+            if spec.linked and own in files:
+                source = Source(stage=stage, key=keys[id], name=own, record=files[own])
+                shared[f"{name}/{spec.file(subject)}"] = source
+    return shared
+
+
+def _upload(
+    store: ArtifactStore, folder: Path, place: str, shared: Mapping[str, Source], *, whole: bool = False
+) -> None:
+    """Send what is missing, or with `whole` everything: a file of the same size there may be another's."""
+    objects, manifest = _objects(store), read_manifest(folder)
+    sent = {} if whole else {found.name: found.size for found in objects.client.listing(place)}
+    missing: Sequence[str] = [
+        name for name, record in manifest.files.items() if sent.get(f"{place}/{name}") != record.size
+    ]
+    same = {name: source for name, source in shared.items() if source.record == manifest.files.get(name)}
+    objects.place(place, folder, missing, same)
+    objects.client.put(f"{place}/{MANIFEST}", folder / MANIFEST)

@@ -1,0 +1,216 @@
+"""Is a dataset what it says it is: every byte against the manifest, then the arrays against each other.
+
+All problems are collected, each with its head, its array and its file, so that they can be mended one by one.
+Heads are looked at side by side, by as many threads as there are cores: hashing and decoding leave them free.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spinmeround.storage.dataset.checks import CHECKS, Check
+from spinmeround.storage.dataset.publish import (
+    LATENTS,
+    MANIFEST,
+    DatasetManifest,
+    digest_of,
+    latents_digest,
+    read_manifest,
+)
+from spinmeround.storage.dataset.reader import HeadDataset
+from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ROWS_PER_CHUNK, ArraySpec
+from spinmeround.storage.dataset.split import SPLITS
+from spinmeround.storage.errors import DatasetError
+from spinmeround.storage.manifests import FileRecord, content_problem, extra_files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is wrong. `head` and `array` are empty where it concerns the whole dataset.
+
+    `file` is the damaged, missing or strange file below the dataset, where it is one.
+    """
+
+    head: str
+    array: str
+    what: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = " ".join(part for part in (f"head {self.head}" if self.head else "", self.array) if part)
+        return f"{place}: {self.what}" if place else self.what
+
+
+Told = Callable[[int, int], None]
+"""Called with how many heads are done, of how many."""
+
+
+def verify(path: Path, *, threads: int = 0, told: Told = lambda done, total: None) -> list[Problem]:
+    """All problems of the dataset at `path`; an empty list means that it is whole and consistent.
+
+    Reads every byte. Checked: SHA-256 of each file and the digest, no file missing or too many, metadata against
+    the schema, and what `storage.dataset_checks` lists.
+    """
+    try:
+        dataset = HeadDataset.open(path)
+    except DatasetError as error:
+        return [Problem(head="", array="", what=str(error)), *_broken_metadata(Path(path))]
+    groups = [_Group(dataset, "", ARRAYS)]
+    if dataset.has_latents:
+        groups.append(_Group(dataset, LATENTS, LATENT_ARRAYS))
+    problems = [problem for group in groups for problem in group.shared_problems()]
+    damaged = {problem.array for problem in problems}
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1, "verify") as pool:
+        heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), range(len(dataset)))
+        for done, found in enumerate(heads, start=1):
+            problems += found
+            told(done, len(dataset))
+    return sorted(problems, key=lambda problem: (problem.head, problem.array))
+
+
+def info(path: Path) -> dict[str, Any]:
+    """Facts about a dataset for people: digest, counts, sizes in bytes by array, splits, latents, attributes."""
+    dataset = HeadDataset.open(path)
+    sizes: dict[str, int] = defaultdict(int)
+    for name, record in read_manifest(dataset.path).files.items():
+        sizes[name.split("/")[0] if "/" in name else "metadata"] += record.size
+    return {
+        "path": str(dataset.path),
+        "digest": dataset.digest,
+        "schema_version": dataset.attributes["schema_version"],
+        "heads": len(dataset),
+        "views": dataset.views,
+        "resolution": [dataset.sizes["height"], dataset.sizes["width"]],
+        "splits": {name: len(dataset.split(name)) for name in SPLITS},
+        "bytes": dict(sorted(sizes.items())),
+        "latents": dataset.latents_attributes() if dataset.has_latents else None,
+        "attributes": {name: value for name, value in dataset.attributes.items() if name != "ids"},
+    }
+
+
+def _broken_metadata(path: Path) -> Iterator[Problem]:
+    """Which files differ from the manifest, where the dataset can't even be opened."""
+    try:
+        files = read_manifest(path).files
+    except DatasetError as error:
+        yield Problem(head="", array="", what=str(error), file=MANIFEST)
+        return
+    for name, record in files.items():
+        if what := content_problem(path, name, record):
+            yield Problem(head="", array=name.split("/")[0] if "/" in name else "", what=what, file=name)
+
+
+class _Group:
+    """The files of the dataset's group or of its latents' against their manifest, shared ones and each head's."""
+
+    def __init__(self, dataset: HeadDataset, prefix: str, specs: Mapping[str, ArraySpec]) -> None:
+        self.dataset = dataset
+        self.prefix = f"{prefix}/" if prefix else ""
+        self.folder = dataset.path / prefix
+        self.specs = specs
+        self.manifest: DatasetManifest | None = None
+        self.places: dict[str, dict[str, str]] = {}
+        self.own = {array: spec for array, spec in specs.items() if spec.linked}
+
+    def shared_problems(self) -> Iterator[Problem]:
+        """All problems but those of the files that belong to one head."""
+        try:
+            self.manifest = read_manifest(self.folder)
+            latents = self.dataset.latents_attributes() if self.prefix else None
+        except ValueError as error:
+            yield Problem(head="", array="", what=str(error), file=f"{self.prefix}{MANIFEST}")
+            return
+        self.places = dict(self._places())
+        files = self.manifest.files
+        one_head = {
+            f"{array}/{spec.file(subject)}" for array, spec in self.own.items() for subject in range(len(self.dataset))
+        }
+        for name in [name for name in files if name not in one_head]:
+            yield from self._file_problem(name, files[name])
+        for name in sorted(self.places.keys() - files.keys()):
+            yield self._problem(name, f"{name} is not in {MANIFEST}")
+        yield from self._strangers()
+        digest = digest_of(files) if latents is None else latents_digest(latents, files)
+        if digest != self.manifest.digest:
+            what = f"{self.folder.name}: expected the digest {digest}, {MANIFEST} says {self.manifest.digest}"
+            yield Problem(head="", array="", what=what, file=f"{self.prefix}{MANIFEST}")
+
+    def head_problems(self, subject: int) -> Iterator[Problem]:
+        """Problems of one head's own files."""
+        if self.manifest is None:
+            return
+        for array, spec in self.own.items():
+            name = f"{array}/{spec.file(subject)}"
+            if record := self.manifest.files.get(name):
+                yield from self._file_problem(name, record)
+
+    def _file_problem(self, name: str, record: FileRecord) -> Iterator[Problem]:
+        if what := content_problem(self.folder, name, record):
+            yield self._problem(name, what)
+
+    def _problem(self, name: str, what: str) -> Problem:
+        place = self.places.get(name, {"head": "", "array": ""})
+        return Problem(**place, what=what, file=f"{self.prefix}{name}")
+
+    def _strangers(self) -> Iterator[Problem]:
+        """Files, links and devices that the manifest does not list; what lies below the latents is theirs."""
+        assert self.manifest is not None
+        beside = () if self.prefix else (f"{LATENTS}/",)
+        try:
+            for name in extra_files(self.folder, self.manifest.files, without=(MANIFEST,)):
+                if not name.startswith(beside):
+                    what = f"{self.folder.name}: {name} is not in {MANIFEST}"
+                    yield Problem(head="", array="", what=what, file=f"{self.prefix}{name}")
+        except ValueError as error:
+            yield Problem(head="", array="", what=f"{self.folder.name}: {error}")
+
+    def _places(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Every file of the group by name, with the head and the array that it belongs to."""
+        ids = self.dataset.ids
+        for name, spec in self.specs.items():
+            array = self.prefix + name
+            yield f"{name}/zarr.json", {"head": "", "array": array}
+            if spec.axes[0][0] != "subject":
+                yield f"{name}/{spec.file(0)}", {"head": "", "array": array}
+                continue
+            step = 1 if spec.linked else ROWS_PER_CHUNK
+            for start in range(0, len(ids), step):
+                held = ids[start : start + step]
+                head = held[0] if len(held) == 1 else f"{held[0]} to {held[-1]}"
+                yield f"{name}/{spec.file(start // step)}", {"head": head, "array": array}
+
+
+def _head_problems(dataset: HeadDataset, groups: list[_Group], subject: int, damaged: set[str]) -> Iterator[Problem]:
+    """Problems of one head's files, then of what those that are whole hold."""
+    files = [problem for group in groups for problem in group.head_problems(subject)]
+    yield from files
+    broken = damaged | {problem.array for problem in files}
+    for arrays, check in CHECKS:
+        if not broken & set(arrays):
+            yield from _findings(dataset, subject, arrays, check)
+
+
+def _findings(dataset: HeadDataset, subject: int, arrays: tuple[str, ...], check: Check) -> Iterator[Problem]:
+    head = dataset.ids[subject]
+    try:
+        for name, what in check(dataset, subject):
+            yield Problem(head=head, array=name, what=what)
+    except DatasetError as error:
+        yield Problem(head=head, array=_unreadable(dataset, subject, arrays), what=str(error))
+
+
+def _unreadable(dataset: HeadDataset, subject: int, arrays: tuple[str, ...]) -> str:
+    """The first of these arrays that can't be read though its bytes are as the manifest says."""
+    for name in arrays:
+        try:
+            if ARRAYS[name].linked:
+                dataset.read_views(subject, range(dataset.views), [name])
+            elif ARRAYS[name].layout == "rows":
+                dataset.row(name, subject)
+        except DatasetError:
+            return name
+    return arrays[-1]

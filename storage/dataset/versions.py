@@ -1,0 +1,106 @@
+"""The versions of a dataset that stand in one folder: numbered in the order in which they were published.
+
+Datasets are named by their digests. `versions.json` beside them says which came when and after which, is replaced
+as a whole, and is no part of any digest: losing it loses the order and nothing else.
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.dataset.schema import SCHEMA_VERSION
+from spinmeround.storage.errors import DatasetError, environment_errors
+from spinmeround.storage.files import flocked, write_atomic
+from spinmeround.storage.manifests import Sha256, stated_version
+from spinmeround.storage.records import FrozenModel
+
+INDEX = "versions.json"
+_LARGEST_INDEX = 16 * 1024 * 1024
+
+
+class Version(FrozenModel):
+    """One published dataset: its number, its digest, and the digest of the one before it."""
+
+    number: int = Field(ge=1)
+    digest: Sha256
+    created: datetime
+    heads: int = Field(ge=1)
+    parent: Sha256 | None = None
+
+    @property
+    def folder(self) -> str:
+        return f"{self.digest[:12]}.zarr"
+
+
+class _Index(FrozenModel):
+    schema_version: Literal[1] = 1
+    versions: tuple[Version, ...] = ()
+
+
+def versions(folder: Path) -> tuple[Version, ...]:
+    """All versions that were published into a folder, oldest first; some may have been deleted since.
+
+    Raises DatasetError where the index is broken or of a newer schema.
+    """
+    path = folder / INDEX
+    if path.is_symlink() or not path.is_file():
+        return ()
+    if path.stat().st_size > _LARGEST_INDEX:
+        raise DatasetError(f"{path}: expected at most {_LARGEST_INDEX} bytes, found {path.stat().st_size}")
+    data = path.read_bytes()
+    if (newest := stated_version(data)) > SCHEMA_VERSION:
+        raise DatasetError(
+            f"{path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; use a newer version"
+        )
+    try:
+        found = _Index.model_validate_json(data).versions
+    except ValidationError as error:
+        raise DatasetError(
+            f"{path}: expected the index of versions, found {' '.join(str(error).split())}; remove it, and the next "
+            "publishing begins a new one"
+        ) from error
+    if [version.number for version in found] != list(range(1, len(found) + 1)):
+        raise DatasetError(f"{path}: expected versions numbered from 1; remove it to begin a new one")
+    return found
+
+
+def record_version(folder: Path, digest: str, heads: int) -> Version:
+    """Add a dataset that stands in the folder to its index; one that is there already keeps its number."""
+    if (version := _known(folder, digest)) is not None:
+        return version
+    with environment_errors(folder), flocked(folder / f".{INDEX}.lock"):
+        if (version := _known(folder, digest)) is not None:
+            return version
+        known = versions(folder)
+        version = Version(
+            number=len(known) + 1,
+            digest=digest,
+            created=datetime.now(UTC).replace(microsecond=0),
+            heads=heads,
+            parent=known[-1].digest if known else None,
+        )
+        write_atomic(folder / INDEX, _Index(versions=(*known, version)).model_dump_json(indent=1).encode())
+    return version
+
+
+def _known(folder: Path, digest: str) -> Version | None:
+    return next((version for version in versions(folder) if version.digest == digest), None)
+
+
+def find_version(folder: Path, name: str) -> Path:
+    """The dataset that `v2` or the first digits of a digest name. Raises DatasetError where none does, or several."""
+    known = versions(folder)
+    digests = [version.digest for version in known if name == f"v{version.number}"]
+    if not digests and re.fullmatch(r"[0-9a-f]{4,64}", name):
+        digests = [version.digest for version in known if version.digest.startswith(name)]
+    if len(digests) != 1:
+        have = ", ".join(f"v{version.number} ({version.digest[:12]})" for version in known) or "none"
+        raise DatasetError(f"version {name!r}: expected one of those in {folder}, which are: {have}")
+    path = folder / f"{digests[0][:12]}.zarr"
+    if read_manifest(path).digest != digests[0]:
+        raise DatasetError(f"{path}: expected the digest {digests[0]}, found {read_manifest(path).digest}")
+    return path

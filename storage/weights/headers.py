@@ -1,0 +1,81 @@
+"""What tensors a file of weights holds, by name and shape, not reading their numbers; what a network takes and gives.
+
+Pickles are read by torch's weights-only reader alone, which runs none of their code.
+"""
+
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinmeround.storage.errors import SpinMeRoundError
+
+Shape = tuple[int, ...]
+Dimension = int | str
+"""Of a network's input or output: a fixed size, or the name of one that may vary."""
+
+
+@dataclass(frozen=True)
+class OnnxSignature:
+    """Shapes of a network's inputs and outputs, in order."""
+
+    inputs: tuple[tuple[Dimension, ...], ...]
+    outputs: tuple[tuple[Dimension, ...], ...]
+
+
+def tensor_shapes(path: Path) -> dict[str, Shape]:
+    """Names and shapes of a .safetensors file or of torch's .bin or .pth.
+
+    Raises SpinMeRoundError where the file is missing, cut short or of another kind.
+    """
+    try:
+        return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    except SpinMeRoundError:
+        raise
+    except Exception as error:  # safetensors and torch raise errors of several families
+        reason = " ".join(str(error).split())[:200]
+        raise SpinMeRoundError(f"{path}: expected a whole file of tensors, found {reason}") from error
+
+
+def _safetensors(path: Path) -> dict[str, Shape]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+def _torch(path: Path) -> dict[str, Shape]:
+    import torch
+
+    try:
+        # weights only: no code of the pickle is run; "meta": no number is read
+        tensors = torch.load(path, map_location="meta", weights_only=True)  # noqa: TID251
+    except pickle.UnpicklingError as error:
+        raise SpinMeRoundError(
+            f"{path}: expected a pickle of tensors alone; this one wants to run code, or is no pickle. "
+            "Get it from where it is published"
+        ) from error
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+
+
+def onnx_signature(path: Path) -> OnnxSignature:
+    """What an ONNX network takes and gives. Raises SpinMeRoundError for a file that is none."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (OSError, DecodeError) as error:
+        raise SpinMeRoundError(f"{path}: expected an ONNX network, found {error}") from error
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = _shapes(value for value in graph.input if value.name not in constants)
+    if not inputs or not graph.output:
+        raise SpinMeRoundError(f"{path}: expected an ONNX network, found a file without inputs or outputs")
+    return OnnxSignature(inputs, _shapes(graph.output))
+
+
+def _shapes(values: Iterable[object]) -> tuple[tuple[Dimension, ...], ...]:
+    return tuple(
+        tuple(size.dim_value or size.dim_param for size in value.type.tensor_type.shape.dim)  # type: ignore[attr-defined]
+        for value in values
+    )

@@ -1,0 +1,163 @@
+"""Train the embedded recognition network on procedural heads with the ArcFace loss, and export it.
+
+The exported file is what insightface's `ArcFaceONNX` reads: one input (n, 3, 112, 112), RGB scaled to
+[-1, 1] by the caller, one output (n, 512), any n.
+"""
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from spinmeround.models.identity.recognition import (
+    ArcFaceLoss,
+    RecognitionConfig,
+    RecognitionNetwork,
+    Verification,
+    reduce_crops,
+    verification,
+)
+from spinmeround.tasks.embedded.pictures import FIRST_SEED, FaceViews, face_crops, render_heads
+from spinmeround.tasks.stage import StageParams
+
+
+class RecognitionParams(StageParams):
+    """How the embedded recognition network is trained and measured."""
+
+    network: RecognitionConfig = RecognitionConfig()
+    views: FaceViews = FaceViews()
+    identities: int = Field(170, ge=2, description="Heads trained on")
+    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first of them")
+    unseen_identities: int = Field(30, ge=2, description="Heads, after those, that the network is measured on")
+    epochs: int = Field(16, ge=1)
+    batch: int = Field(32, ge=2)
+    learning_rate: float = Field(2e-3, gt=0.0)
+    weight_decay: float = Field(5e-3, ge=0.0)
+    margin: float = Field(0.35, ge=0.0, lt=1.57, description="Additive angle, in radians; grows over the first half")
+    scale: float = Field(24.0, gt=0.0, description="The cosines' scale before the cross entropy")
+    seed: int = Field(0, ge=0, description="Of the weights, the order and the augmentation")
+    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Processes that render; does not change the result")
+
+
+def run_recognition(params: RecognitionParams, folder: Path, progress: Callable[[str], None]) -> Verification:
+    """Render, train, export to `folder / "recognition.onnx"`, and measure on unseen heads."""
+    torch.set_num_threads(params.threads)
+    seen = range(params.first_seed, params.first_seed + params.identities)
+    unseen = range(seen.stop, seen.stop + params.unseen_identities)
+    crops = np.stack(render_heads(face_crops, seen, params.views, params.workers))
+    held_out = np.stack(render_heads(face_crops, unseen, params.views, params.workers))
+    progress(f"recognition: rendered {len(crops)} heads for training and {len(held_out)} for testing")
+    network = train_recognition(crops, params, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recognition.onnx").write_bytes(export_recognition(network))
+    return measure(network, held_out)
+
+
+def train_recognition(
+    crops: UInt8[np.ndarray, "identity crop 112 112 3"],
+    params: RecognitionParams,
+    progress: Callable[[str], None] = lambda line: None,
+) -> RecognitionNetwork:
+    """The network after `epochs` over all crops, in evaluation mode."""
+    generator = torch.Generator().manual_seed(params.seed)
+    torch.manual_seed(params.seed)
+    network = RecognitionNetwork(params.network)
+    loss_of = ArcFaceLoss(len(crops), params.network.embedding, params.scale)
+    flat = torch.cat([reduce_crops(as_input(torch.from_numpy(part))) for part in crops])
+    labels = torch.arange(len(crops)).repeat_interleave(crops.shape[1])
+    steps = params.epochs * (len(flat) // params.batch)
+    optimiser = torch.optim.AdamW(
+        [*network.parameters(), *loss_of.parameters()], lr=params.learning_rate, weight_decay=params.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, params.learning_rate, total_steps=steps, pct_start=0.2)
+    step = 0
+    for epoch in range(params.epochs):
+        order = torch.randperm(len(flat), generator=generator)
+        total = 0.0
+        for start in range(0, len(flat) - params.batch + 1, params.batch):
+            chosen = order[start : start + params.batch]
+            margin = params.margin * min(1.0, 2.0 * step / steps)
+            loss = loss_of(network.embed_reduced(augment(flat[chosen], generator)), labels[chosen], margin)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            step, total = step + 1, total + loss.item()
+        progress(f"recognition: epoch {epoch + 1}, loss {total / (len(flat) // params.batch):.3f}")
+    return network.eval()
+
+
+def as_input(crops: UInt8[Tensor, "crop 112 112 3"]) -> Float[Tensor, "crop 3 112 112"]:
+    """What insightface feeds: (x - 127.5) / 127.5."""
+    return (crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5
+
+
+def augment(crops: Float[Tensor, "crop 3 h w"], generator: torch.Generator) -> Float[Tensor, "crop 3 h w"]:
+    """Mirror half of the crops; shift, turn and scale all a little, and change light, colour and noise."""
+    n = len(crops)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator)
+
+    angle, zoom = uniform(-0.08, 0.08), uniform(0.94, 1.06)
+    mirror = torch.where(uniform(0.0, 1.0) < 0.5, -1.0, 1.0)
+    affine = torch.stack(
+        [
+            torch.stack([mirror * zoom * angle.cos(), -zoom * angle.sin(), uniform(-0.05, 0.05)], dim=-1),
+            torch.stack([mirror * zoom * angle.sin(), zoom * angle.cos(), uniform(-0.05, 0.05)], dim=-1),
+        ],
+        dim=1,
+    )  # crop 2 3
+    grid = F.affine_grid(affine, list(crops.shape), align_corners=False)
+    moved = F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+    gain = torch.exp(0.08 * torch.randn(n, 3, 1, 1, generator=generator))
+    offset = 0.06 * torch.randn(n, 1, 1, 1, generator=generator)
+    noise = 0.03 * torch.randn(crops.shape, generator=generator)
+    return ((moved + 1) * gain - 1 + offset + noise).clamp(-1, 1)
+
+
+def measure(network: RecognitionNetwork, crops: UInt8[np.ndarray, "identity crop 112 112 3"]) -> Verification:
+    """Verification on all pairs of the crops, none of them augmented."""
+    flat = torch.from_numpy(crops.reshape(-1, *crops.shape[2:]))
+    with torch.no_grad():
+        embeddings = torch.cat([network(as_input(part)) for part in flat.split(64)]).numpy()
+    return verification(embeddings, np.repeat(np.arange(len(crops)), crops.shape[1]))
+
+
+def export_recognition(network: RecognitionNetwork) -> bytes:
+    """The ONNX file of the network.
+
+    ArcFaceONNX divides its input by 127.5 only where no node among the first is named Sub or Mul, so
+    none is.
+    """
+    example = torch.zeros(2, 3, 112, 112)
+    program = torch.onnx.export(
+        network.eval(),
+        (example,),
+        input_names=["input"],
+        output_names=["embedding"],
+        dynamic_shapes=({0: torch.export.Dim("crop", min=1)},),
+        dynamo=True,
+        optimize=True,
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    model = program.model_proto
+    if not math.isfinite(sum(float(onnx.numpy_helper.to_array(w).sum()) for w in model.graph.initializer)):
+        raise ValueError("recognition: the trained weights are not finite; lower learning_rate")
+    buffer = io.BytesIO()
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")  # the exporter's stack traces, with paths of the machine that trained
+    onnx.save_model(model, buffer)
+    return buffer.getvalue()

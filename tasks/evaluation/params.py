@@ -1,0 +1,66 @@
+"""Configuration and result of an evaluation, apart from the networks, so that what is cached is found in no time."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.storage.artifacts.store import artifact_key
+from spinmeround.storage.weights.shipped import fingerprint
+from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
+from spinmeround.tasks.stage import StageParams
+
+VERSION = 1
+Metrics = dict[str, float | None]
+
+
+class EvaluateParams(StageParams):
+    """What is generated for the evaluation, and how."""
+
+    heads: int = Field(8, ge=1, description="Held-out heads, fewer where there are not so many")
+    conditioning: Literal[0, 1, 3] = Field(1, description="Given views of each head")
+    targets: int = Field(7, ge=1, description="Generated views of each head")
+    frontal_targets: int = Field(2, ge=0, description="How many of them show the face from the front")
+    guidance_scale: float = Field(3.0, ge=0.0)
+    schedule: NoiseSchedule = NoiseSchedule()
+    solver: SolverParams = SolverParams()
+    seed: int = Field(0, ge=0, description="Of the choice of views and of the sampling")
+    lpips_weights: str | None = Field(None, description="File of torchvision's AlexNet, for LPIPS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Metrics by name for the model and for each baseline; None is explained in `missing`."""
+
+    model: Metrics
+    baselines: dict[str, Metrics]
+    missing: dict[str, str]
+    heads: list[dict[str, Any]]
+
+
+def key_parts(
+    digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams
+) -> tuple[dict[str, Any], dict[str, str], str]:
+    """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation.
+
+    What LPIPS's weights are stands for where they are: a file that is put there later is noticed.
+    """
+    inputs = {"dataset": digest, "train": training_key}
+    lpips = Path(params.lpips_weights) if params.lpips_weights else None
+    found = fingerprint(lpips) if lpips and lpips.is_file() else "absent"
+    weights = f"recognition {fingerprint(recognition_path(embed.recognition))}, lpips {found}"
+    return params.model_dump(mode="json", exclude={"lpips_weights"}), inputs, weights
+
+
+def evaluation_key(digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams) -> str:
+    """Content address of the evaluation of a training on a dataset of this digest."""
+    return artifact_key("evaluate", VERSION, *key_parts(digest, training_key, params, embed))
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """The result of an evaluation, from its artifact's folder."""
+    return Evaluation(**json.loads((folder / "evaluation.json").read_text()))

@@ -1,0 +1,121 @@
+"""Align: a photograph of a face, cut as PanoHead's pictures are, with the camera where the pose can be found.
+
+Landmarks are given by hand, or found by an InsightFace pack; one with 68 landmarks in 3D gives the camera, too.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.identity.cropping import Border, HeadSquare, cut, square_and_camera, square_of_five
+from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
+from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.storage.files import write_atomic
+from spinmeround.tasks.weights.insightface_packs import open_pack
+
+LEAST_SIDE = 256
+"""PanoHead's own cropping leaves out heads that are smaller in their photo."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedPhoto:
+    """The picture, where in the photo it was, the face's landmarks in the picture, and the camera if known."""
+
+    picture: UInt8[np.ndarray, "side side 3"]
+    square: HeadSquare
+    landmarks: Float[np.ndarray, "5 2"]
+    cam2world: Float[np.ndarray, "4 4"] | None
+
+    def label(self) -> dict[str, Any]:
+        """What is written beside the picture; the camera is None where no pose was found."""
+        square = {"centre": self.square.centre.tolist(), "right": self.square.right.tolist(), "side": self.square.side}
+        found: dict[str, Any] = {"square": square, "landmarks": self.landmarks.tolist(), "camera": None}
+        if self.cam2world is not None:
+            (x, y, z), focal = self.cam2world[:3, 3], ViewGrid().focal
+            found["camera"] = {
+                "cam2world": self.cam2world.tolist(),
+                "intrinsics": [[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]],
+                "azimuth_deg": float(np.degrees(np.arctan2(x, z))),
+                "elevation_deg": float(np.degrees(np.arctan2(y, np.hypot(x, z)))),
+            }
+        return found
+
+
+def read_photo(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """A photo as it is meant to be seen, on white where it is transparent. Raises ConfigError for no picture."""
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except (OSError, UnidentifiedImageError) as error:
+        raise ConfigError(f"{path}: expected a photograph (JPEG, PNG, WebP, ...), found {error}") from error
+    white = Image.new("RGBA", upright.size, "white")
+    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
+
+
+def align_photo(
+    photo: UInt8[np.ndarray, "height width 3"],
+    *,
+    landmarks: Float[np.ndarray, "5 2"] | None,
+    pack: Path | None,
+    side: int,
+    border: Border,
+) -> AlignedPhoto:
+    """Cut a photo by landmarks given by hand, else by what the pack finds.
+
+    Raises ConfigError where neither is given, ValueError where there is no face.
+    """
+    cam2world = None
+    if landmarks is not None:
+        square = square_of_five(landmarks)
+    elif pack is not None:
+        landmarks, square, cam2world = _found(photo, pack)
+    else:
+        raise ConfigError("align: expected --pack FOLDER of an InsightFace pack, or --landmarks by hand")
+    shown = np.column_stack([landmarks, np.ones(5)]) @ square.to_picture(side).T
+    return AlignedPhoto(picture=cut(photo, square, side, border), square=square, landmarks=shown, cam2world=cam2world)
+
+
+def _found(
+    photo: UInt8[np.ndarray, "height width 3"], folder: Path
+) -> tuple[Float[np.ndarray, "5 2"], HeadSquare, Float[np.ndarray, "4 4"] | None]:
+    pack = open_pack(folder)
+    face = FaceDetector(pack.detector).largest(photo)
+    if face is None:
+        raise ValueError("no face was found; give its landmarks by --landmarks, or choose another photo")
+    if pack.landmarks_3d is None:
+        return face.landmarks, square_of_five(face.landmarks), None
+    square, cam2world = square_and_camera(Landmarks3D(pack.landmarks_3d).find(photo, face.box))
+    return face.landmarks, square, cam2world
+
+
+def parse_landmarks(text: str) -> Float[np.ndarray, "5 2"]:
+    """Five `x,y` with spaces between. Raises ConfigError that names the order."""
+    try:
+        points = np.array([[float(number) for number in point.split(",")] for point in text.split()])
+    except ValueError:
+        points = np.zeros(0)
+    if points.shape != (5, 2):
+        raise ConfigError(
+            f"--landmarks: expected five 'x,y' in pixels (left eye, right eye, nose tip, left and right corner of the "
+            f"mouth, as the picture shows them), got {text!r}"
+        )
+    return points
+
+
+def write_aligned(aligned: AlignedPhoto, to: Path) -> Path:
+    """Write the picture, then its label beside it; returns the label's path."""
+
+    data = io.BytesIO()
+    Image.fromarray(aligned.picture).save(data, "PNG")
+    label = to.with_suffix(".json")
+    with environment_errors(to):
+        write_atomic(to, data.getvalue())
+        write_atomic(label, (json.dumps(aligned.label(), indent=1) + "\n").encode())
+    return label

@@ -1,0 +1,176 @@
+"""What sampling leaves in a folder, for each head:
+
+    view-NN.png, normals-NN.png          in the order of the cameras
+    given-NN.png, given-normals-NN.png   the conditioning views, where there are some
+    transforms.json                      the cameras, as nerfstudio reads them
+    sheet.png                            given and generated views with their normals
+    orbit.webp                           the views one after the other, beside their normals
+    orbit.html                           a page on which the mouse turns the head; it needs nothing else
+
+Of several heads each has a folder by its name, and `heads.png` shows them together: a row a head, or a strip where
+there is one camera.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.transforms import transforms_json
+from spinmeround.storage.files import write_atomic
+from spinmeround.tasks.html import template
+from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
+
+Pictures = UInt8[np.ndarray, "view height width 3"]
+
+FRAME_MS = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledHead:
+    """The pictures of one head as bytes; `given` has the cameras of the conditioning views, if there were some."""
+
+    name: str
+    rgb: Pictures
+    normals: Pictures
+    given: Cameras | None = None
+    given_rgb: Pictures | None = None
+    given_normals: Pictures | None = None
+
+    @classmethod
+    def of(cls, name: str, output: SpinMeRoundOutput, conditioning: PosedViews | None) -> "SampledHead":
+        """From arrays in [0, 1]."""
+        generated = cls(name=name, rgb=to_bytes(output.images), normals=to_bytes(output.normals))
+        if conditioning is None:
+            return generated
+        return replace(
+            generated,
+            given=conditioning.cameras,
+            given_rgb=to_bytes(np.asarray(conditioning.images)),
+            given_normals=to_bytes(output.given_normals),
+        )
+
+
+def to_bytes(pictures: np.ndarray) -> Pictures:
+    """[0, 1] to 0..255."""
+    return np.rint(np.clip(pictures, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def write_heads(heads: Sequence[SampledHead], cameras: Cameras, folder: Path) -> list[Path]:
+    """Writes everything; returns the files, each written whole or not at all."""
+    if len(heads) == 1:
+        return write_head(heads[0], cameras, folder)
+    files = [file for head in heads for file in write_head(head, cameras, folder / head.name)]
+    return [*files, _saved(folder / "heads.png", _png(heads_sheet(heads, cameras)))]
+
+
+def write_head(head: SampledHead, cameras: Cameras, folder: Path) -> list[Path]:
+    """Everything of one head."""
+    folder.mkdir(parents=True, exist_ok=True)
+    views = _save_pictures(folder, "view", head.rgb)
+    normals = _save_pictures(folder, "normals", head.normals)
+    given = []
+    if head.given_rgb is not None and head.given_normals is not None:
+        given += _save_pictures(folder, "given", head.given_rgb)
+        given += _save_pictures(folder, "given-normals", head.given_normals)
+    names = {"normals_file_path": [path.name for path in normals]}
+    document = transforms_json(cameras, head.rgb.shape[1], [path.name for path in views], names)
+    return [
+        *views,
+        *normals,
+        *given,
+        _saved(folder / "transforms.json", json.dumps(document, indent=1).encode()),
+        _saved(folder / "sheet.png", _png(head_sheet(head, cameras))),
+        _saved(folder / "orbit.webp", animation(head, cameras)),
+        _saved(folder / "orbit.html", orbit_page(head, cameras).encode()),
+    ]
+
+
+def head_sheet(head: SampledHead, cameras: Cameras) -> Image.Image:
+    """Given pictures first, then each view beside its normals."""
+    pairs = [side_by_side(np.stack(pair)) for pair in zip(head.rgb, head.normals, strict=True)]
+    captions = [_angles("generated", cameras, view) for view in range(len(cameras))]
+    if head.given is not None and head.given_rgb is not None and head.given_normals is not None:
+        given = zip(head.given_rgb, head.given_normals, strict=True)
+        pairs = [*(side_by_side(np.stack(pair)) for pair in given), *pairs]
+        captions = [*(_angles("given", head.given, view) for view in range(len(head.given))), *captions]
+    return contact_sheet(pairs, captions, style=SheetStyle(columns=4, cell=256))
+
+
+def heads_sheet(heads: Sequence[SampledHead], cameras: Cameras) -> Image.Image:
+    """All heads: one camera makes a strip of images above normals, several a row a head."""
+    if len(cameras) == 1:
+        columns = [np.concatenate([head.rgb[0], head.normals[0]]) for head in heads]
+        return contact_sheet(columns, [head.name for head in heads], style=SheetStyle(columns=len(heads)))
+    rows = [side_by_side(head.rgb) for head in heads]
+    width = min(2048, 128 * len(cameras))
+    return contact_sheet(rows, [head.name for head in heads], style=SheetStyle(columns=1, cell=width))
+
+
+def turning(cameras: Cameras) -> list[int]:
+    """The views in the order of a walk round the head: each ring by azimuth, from the lowest up."""
+    order: list[int] = np.lexsort((np.round(cameras.azimuth_deg % 360, 3), np.round(cameras.elevation_deg, 3))).tolist()
+    return order
+
+
+def animation(head: SampledHead, cameras: Cameras) -> bytes:
+    """An animated WebP that repeats."""
+    frames = [
+        Image.fromarray(side_by_side(np.stack([head.rgb[view], head.normals[view]]))) for view in turning(cameras)
+    ]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, format="WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=90
+    )
+    return buffer.getvalue()
+
+
+def orbit_page(head: SampledHead, cameras: Cameras) -> str:
+    """A page in one file that shows the view nearest to where the head is turned."""
+    views = [
+        {
+            "azimuth": round(float(cameras.azimuth_deg[view]), 3),
+            "elevation": round(float(cameras.elevation_deg[view]), 3),
+            "rgb": _data_uri(head.rgb[view]),
+            "normals": _data_uri(head.normals[view]),
+        }
+        for view in turning(cameras)
+    ]
+    return template("orbit.html.j2").render(title=head.name, side=head.rgb.shape[1], views=views)
+
+
+def _data_uri(picture: UInt8[np.ndarray, "height width 3"]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="WEBP", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _angles(kind: str, cameras: Cameras, view: int) -> str:
+    return f"{kind}\nazimuth {cameras.azimuth_deg[view]:.0f}, elevation {cameras.elevation_deg[view]:.0f}"
+
+
+def _save_pictures(folder: Path, kind: str, pictures: Pictures) -> list[Path]:
+    digits = max(2, len(str(len(pictures) - 1)))
+    return [
+        _saved(folder / f"{kind}-{number:0{digits}d}.png", _png(Image.fromarray(picture)))
+        for number, picture in enumerate(pictures)
+    ]
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _saved(path: Path, data: bytes) -> Path:
+    write_atomic(path, data)
+    return path

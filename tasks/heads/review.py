@@ -1,0 +1,81 @@
+"""Review: the final verdict on a head, which is the screen's unless a person decided otherwise.
+
+The person's decision on a head enters the key of that head's review and no other key, so a new decision
+makes one small artifact anew. The gated stages follow this verdict.
+
+Artifact: `review.json` {"keep": bool, "reasons": [reason], "scores": {score name: number or null},
+"decision": "keep", "drop" or null, "screen": {"keep": bool, "reasons": [score name]}}.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from spinmeround.tasks.heads.screen import Verdict, load_verdict
+from spinmeround.tasks.stage import GATE, Ruling, Stage, StageJob, StageParams
+
+REASON = "review"
+"""The reason of a head that a person dropped."""
+
+
+class ReviewParams(StageParams):
+    """Where a person's decisions are, and whether a build waits for them. Enters no key: the decisions do."""
+
+    decisions: str | None = Field(None, description="Decisions file; by default 'decisions.json' in the run's folder")
+    pause: bool = Field(False, description="Whether a build waits, after screening, until a person has reviewed")
+    pause_timeout_s: int = Field(86_400, ge=1, description="How long it waits before it gives up, in seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenVerdict:
+    """What the screen said before anybody looked."""
+
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """The final verdict, with the decision and the screen's verdict that it comes from."""
+
+    keep: bool
+    reasons: tuple[str, ...]
+    scores: dict[str, float | None]
+    decision: Ruling | None
+    screen: ScreenVerdict
+
+    @property
+    def rescued(self) -> bool:
+        """Whether a person kept it against the screen."""
+        return self.keep and not self.screen.keep
+
+
+def review(verdict: Verdict, decision: Ruling | None) -> Review:
+    """The person's word where there is one; the screen's reasons for a drop stand also where a person agrees."""
+    keep = verdict.keep if decision is None else decision == "keep"
+    screen = ScreenVerdict(keep=verdict.keep, reasons=() if verdict.keep else tuple(verdict.reasons) or ("unnamed",))
+    reasons = () if keep else (*screen.reasons, *((REASON,) if decision == "drop" else ()))
+    return Review(keep=keep, reasons=reasons, scores=dict(verdict.scores), decision=decision, screen=screen)
+
+
+def load_review(folder: Path) -> Review:
+    """The final verdict in a review artifact."""
+    found = json.loads((folder / "review.json").read_text())
+    screen = ScreenVerdict(keep=found["screen"]["keep"], reasons=tuple(found["screen"]["reasons"]))
+    return Review(
+        keep=found["keep"],
+        reasons=tuple(found["reasons"]),
+        scores=found["scores"],
+        decision=found["decision"],
+        screen=screen,
+    )
+
+
+def _make(job: StageJob) -> None:
+    final = review(load_verdict(job.inputs["screen"]), job.head.decision)
+    (job.out / "review.json").write_text(json.dumps(asdict(final), indent=1))
+
+
+REVIEW = Stage(name=GATE, version=1, reads=(), inputs=("screen",), gated=False, decided=True, make=_make)

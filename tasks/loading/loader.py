@@ -1,0 +1,113 @@
+"""A stream of batches from worker processes, with its position saved and restored exactly.
+
+    loader = HeadLoader(HeadDataset.open(path), split="train", batch=4, workers=2)
+    for batch in loader: ...                                # one epoch
+    state = loader.state_dict()                             # JSON values: put it in the checkpoint
+
+The position counts the batches that were given to the caller, not those that workers have made ahead, so the
+loader that loads the state gives the very rest, with any number of workers.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch.distributed
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.loading.batch_memory import PackedBatch, SlotBatch, SlotRing
+from spinmeround.tasks.loading.samples import HeadStream, HeadViews, ViewParams
+
+
+class _Packed(IterableDataset[Any]):
+    """A stream whose batches stay in one piece until they have reached the parent."""
+
+    def __init__(self, stream: HeadStream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[PackedBatch | SlotBatch]:
+        return self.stream.packed()
+
+
+class HeadLoader:
+    """Batches of random views, an epoch an iteration; iterating again goes on where the last iteration ended.
+
+    `subjects` or all heads of the `split` are read. `rank` and `world` are those of torch.distributed where it
+    runs. `workers` are forked on this machine's datasets (their batches come through shared memory, see
+    `tasks.batch_memory`) and spawned for remote ones, whose client does not survive a fork.
+    """
+
+    def __init__(
+        self,
+        dataset: HeadDataset,
+        params: ViewParams | None = None,
+        *,
+        split: str = "train",
+        subjects: Sequence[int] | None = None,
+        batch: int = 4,
+        workers: int = 0,
+        rank: int | None = None,
+        world: int | None = None,
+        drop_last: bool = False,
+        pin_memory: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        views = HeadViews(dataset, dataset.split(split) if subjects is None else subjects, params)
+        running = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = rank if rank is not None else torch.distributed.get_rank() if running else 0
+        world = world if world is not None else torch.distributed.get_world_size() if running else 1
+        self.stream = HeadStream(views, batch, rank=rank, world=world, drop_last=drop_last)
+        self.epoch, self.given = 0, 0
+        forked = workers > 0 and not dataset.remote
+        if forked:
+            self.stream.ring = SlotRing(views.layout, batch, workers, prefetch + 2)
+        options: dict[str, Any] = {}
+        if workers:
+            method = "fork" if forked else "spawn"
+            options = {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": method}
+        self._loader: DataLoader[Any] = DataLoader(
+            _Packed(self.stream), batch_size=None, num_workers=workers, pin_memory=pin_memory, **options
+        )
+
+    def __len__(self) -> int:
+        """Batches of an epoch, on this rank."""
+        return len(self.stream)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        self.stream.position = (self.epoch, self.given)
+        for batch in self._loader:
+            self._count()
+            yield batch.tensors()
+
+    def _count(self) -> None:
+        self.given += 1
+        if self.given == len(self.stream):
+            self.epoch, self.given = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what the sequence depends on beside it, in JSON values."""
+        return {"epoch": self.epoch, "given": self.given, **self._sequence()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved position. Raises ConfigError where the sequence was another one."""
+        for name, value in self._sequence().items():
+            if state.get(name) != value:
+                raise ConfigError(
+                    f"loader: {name}: the saved position is of a sequence with {state.get(name)!r}, this one has "
+                    f"{value!r}; make the loader as it was made then"
+                )
+        self.epoch, self.given = int(state["epoch"]), int(state["given"])
+
+    def _sequence(self) -> dict[str, Any]:
+        stream, views = self.stream, self.stream.views
+        return {
+            "dataset": views.dataset.digest,
+            "params": views.params.model_dump(mode="json"),
+            "samples": len(views),
+            "batch": stream.batch,
+            "rank": stream.rank,
+            "world": stream.world,
+            "drop_last": stream.drop_last,
+        }

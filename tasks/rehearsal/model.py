@@ -1,0 +1,152 @@
+"""The model's part of a rehearsal: a training step, a sampling step and an evaluation at the profile's own size.
+
+It goes on from the latents of `tasks.rehearse`. Networks begin as the profile's training does. A step of training
+takes one group of the profile's batch; the whole is reckoned by groups and by their views, so it is an upper bound for
+a device that takes several groups at once.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.dataset import HeadDataset, HeadEntry, assemble
+from spinmeround.tasks.heads.encode import publish_latents
+from spinmeround.tasks.rehearsal.subprocess import in_own_process
+from spinmeround.tasks.training.params import Grouping, TrainParams
+
+_STEPS = 1
+"""Steps that are timed, after one that warms up."""
+
+_SAMPLED = "sampled.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """What one unit of a part took, how many units the profile's whole has, and what it leaves on the disk."""
+
+    part: str
+    unit: str
+    seconds: float
+    units: float
+    peak_bytes: int
+    disk_bytes: int = 0
+
+    def hours(self, devices: int) -> float:
+        """The whole, on so many devices like the one that was used."""
+        return self.seconds * self.units / devices / 3600
+
+
+def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> Iterator[ModelCost]:
+    """Train, sample and evaluate on the rehearsed heads, whose artifacts' keys are `keys` (head, stage).
+
+    Raises SpinMeRoundError with the reason where a part fails.
+    """
+    full: Any = profile
+    train, evaluate = full.train, full.evaluate
+    group = train.multi_view.largest
+    learnt, peak = in_own_process("train", train_a_step, full, folder, keys)
+    pipeline = folder / "training" / "pipeline"
+    yield ModelCost(
+        part="train",
+        unit=f"a step of one group of {group} views",
+        seconds=learnt,
+        units=reckoned_groups(train),
+        peak_bytes=peak,
+        disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
+    )
+    (step, rest), peak = in_own_process("sample", sample_a_head, full, folder, keys)
+    yield ModelCost(
+        part="sample",
+        unit="a step of a head's views",
+        seconds=step,
+        units=evaluate.schedule.steps * evaluate.heads,
+        peak_bytes=peak,
+    )
+    judged, peak = in_own_process("evaluate", judge_a_head, full, folder)
+    yield ModelCost(
+        part="evaluate", unit="a head, beside the steps", seconds=rest + judged, units=evaluate.heads, peak_bytes=peak
+    )
+
+
+def reckoned_groups(train: TrainParams) -> float:
+    """How many groups like the largest of `multi_view` the whole training takes; smaller ones count by their views."""
+    return sum(each.steps * each.views_a_step(train.batch) for each in train.groupings) / train.multi_view.largest
+
+
+def one_step(train: TrainParams) -> TrainParams:
+    """The same training with a few steps of one group each; the first of them warms up."""
+    none = Grouping(steps=0, conditioning=(0,), targets=(1,))
+    last = train.multi_view.model_copy(update={"steps": 1 + _STEPS, "batches": ()})
+    return train.model_copy(update={"adapt": none, "single_view": none, "multi_view": last, "batch": 1})
+
+
+def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
+    """Seconds of a step, without the one that warms up; leaves the pipeline in `folder / "training"`."""
+    from spinmeround.tasks.training.loop import run_training
+
+    dataset, ended = _dataset(profile, folder, keys, "train"), []
+    (folder / "training").mkdir()
+
+    def note(step: int, steps: int, loss: float) -> None:
+        ended.append(time.perf_counter())
+
+    train = one_step(profile.train)
+    run_training(dataset, train, profile.encode, folder / "checkpoints", folder / "training", note)
+    return (ended[-1] - ended[0]) / _STEPS
+
+
+def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
+    """Seconds of a sampling step of a head's views, and of all the rest of its sampling; leaves its pictures."""
+    from spinmeround.tasks.evaluation.run import choose_subjects, generate
+    from spinmeround.tasks.generation.run import load_pipeline
+
+    data = HeadDataset.open(_dataset(profile, folder, keys, "test"))
+    model = load_pipeline(folder / "training" / "pipeline")
+    subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
+    schedule = profile.evaluate.schedule.model_copy(update={"steps": 1 + _STEPS})
+    ended: list[float] = []
+    began = time.perf_counter()
+    params = profile.evaluate.model_copy(update={"schedule": schedule})
+    made = generate(model, data, subject, params, lambda done, steps: ended.append(time.perf_counter()))
+    took = time.perf_counter() - began
+    batches = len(ended) / schedule.steps  # each ends once a step; the first step of all warms up
+    step = batches * (ended[-1] - ended[0]) / (len(ended) - 1)
+    np.savez(folder / _SAMPLED, **asdict(made))
+    return step, max(took - schedule.steps * step, 0.0)
+
+
+def judge_a_head(profile: Any, folder: Path) -> float:
+    """Seconds of measuring the pictures that `sample_a_head` left."""
+    from spinmeround.tasks.evaluation.baselines import Pictures, read_pictures
+    from spinmeround.tasks.evaluation.run import Judge, choose_subjects
+
+    data = HeadDataset.open(folder / "test.zarr")
+    subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
+    made = Pictures(**np.load(folder / _SAMPLED))
+    began = time.perf_counter()
+    judge = Judge(data, profile.embed, profile.evaluate.lpips_weights)
+    judge(subject, made, read_pictures(data, subject.index, subject.targets))
+    return time.perf_counter() - began
+
+
+def _dataset(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]], split: str) -> Path:
+    """A dataset of the rehearsed heads with their latents, all in one split."""
+    store = ArtifactStore(folder)
+    entries: Sequence[HeadEntry] = [
+        HeadEntry(id=id, folder=store.verify("write", stages["write"]).path) for id, stages in keys.items()
+    ]
+    attributes = {
+        "generator": profile.generator.model_dump(mode="json"),
+        "split": {"validation": 0.0, "test": 1.0 - 1e-9 if split == "test" else 0.0},
+    }
+    path = assemble(folder / f"{split}.zarr", entries, attributes).path
+    publish_latents(
+        path, {id: store.open("encode", stages["encode"]).path for id, stages in keys.items()}, profile.encode
+    )
+    return path

@@ -1,0 +1,109 @@
+"""Which external parts a profile uses, where it says that they are, and whether they are there.
+
+A part that is looked at for the first time gets its SHA-256 recorded beside it; every later load checks that.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.weights.fingerprints import record, record_path
+from spinmeround.storage.weights.parts import part
+from spinmeround.storage.weights.shipped import embedded_weights
+from spinmeround.tasks.weights.inspect import inspect
+
+State = Literal["shipped", "here", "missing", "wrong"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """A part of a profile: which, the field that says where it is, and where that is; None for what ships."""
+
+    name: str
+    field: str
+    place: Path | None
+    sha256: str | None = None
+    """What the profile itself says that the file must be; PanoHead's pickle is not opened otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What became of looking for a part: what was seen, or what is wrong and the command that mends it."""
+
+    use: Use
+    state: State
+    seen: str = ""
+    command: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.state in ("shipped", "here")
+
+
+def parts_of(profile: BaseModel) -> tuple[Use, ...]:
+    """The parts that a profile uses, in the order of the work; what it leaves out is not listed."""
+    return tuple(_uses(profile))
+
+
+def _uses(profile: Any) -> Iterator[Use]:
+    options = profile.generator.options
+    if "checkout" in options:
+        yield _at("panohead-checkout", "generator.options.checkout", options["checkout"])
+    if "network" in options:
+        network = _at("panohead", "generator.options.network", options["network"])
+        yield replace(network, sha256=options.get("sha256") or None)
+    if profile.score.recognition != "none":
+        yield _one("recognition", "arcface", "score.recognition", profile.score.recognition)
+    if profile.embed.landmarks != "generator" and profile.embed.pack:
+        yield _pack("embed.pack", profile.embed.pack)
+    yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)
+    yield _one("autoencoder", "sd15-vae", "encode.autoencoder", profile.encode.autoencoder)
+    for name, field in (("arc2face-unet", "unet"), ("arc2face-encoder", "text_encoder")):
+        if field in (folders := profile.train.initial.folders):
+            yield _at(name, f"train.initial.{field}", folders[field])
+    if profile.evaluate.lpips_weights:
+        yield _at("lpips-alexnet", "evaluate.lpips_weights", profile.evaluate.lpips_weights)
+
+
+def _one(shipped: str, name: str, field: str, value: str) -> Use:
+    return Use(name=shipped, field=field, place=None) if value == "embedded" else _at(name, field, value)
+
+
+def _pack(field: str, value: str) -> Use:
+    return _at("buffalo_l" if Path(value).name == "buffalo_l" else "antelopev2", field, value)
+
+
+def _at(name: str, field: str, value: Any) -> Use:
+    return Use(name=name, field=field, place=Path(str(value)))
+
+
+def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
+    """Look for one part; records its SHA-256 at first use, and compares it later."""
+    if use.place is None:
+        embedded_weights(use.name)
+        return Finding(use=use, state="shipped", seen="part of this package")
+    known = part(use.name)
+    command = known.command(use.place)
+    if not use.place.exists():
+        return Finding(use=use, state="missing", seen=f"nothing at {use.place}", command=command)
+    try:
+        say(f"looking at {use.place}")
+        seen = inspect(use.name, use.place)
+        if use.name == "panohead-checkout":  # its commit stands for it
+            return Finding(use=use, state="here", seen=seen)
+        first = not record_path(use.place).is_file()
+        fingerprint = record(use.place)
+        if use.sha256 not in (None, fingerprint):
+            raise SpinMeRoundError(
+                f"{use.place}: the profile names the SHA-256 {use.sha256}, the file has {fingerprint}"
+            )
+    except SpinMeRoundError as error:
+        return Finding(use=use, state="wrong", seen=str(error), command=command)
+    if use.name == "panohead" and use.sha256 is None:
+        seen += f"; to trust it: --set generator.options.sha256={fingerprint}"
+    seen += f"; SHA-256 {fingerprint[:12]}, {'recorded' if first else 'as recorded'}"
+    return Finding(use=use, state="here", seen=seen)

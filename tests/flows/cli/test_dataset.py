@@ -1,0 +1,63 @@
+"""The commands of `spinmeround dataset`: what they print and how they leave."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spinmeround.flows.cli.app import app
+from spinmeround.storage.dataset import publish
+from spinmeround.storage.dataset.versions import record_version
+from tests.support.heads import flip_bit, write_heads
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run's folder with v1 of two heads and v2 of three."""
+    heads, folder = write_heads(tmp_path / "heads", range(3)), tmp_path / "run" / "datasets"
+    for count in (2, 3):
+        record_version(folder, publish(folder, heads[:count], {"counts": {"asked": count}}).digest, count)
+    return tmp_path / "run"
+
+
+def call(*arguments: object) -> tuple[int, str]:
+    found = CliRunner().invoke(app, ["dataset", *map(str, arguments)])
+    return found.exit_code, found.output
+
+
+def test_versions_and_what_differs(run_folder: Path) -> None:
+    """Versions are listed for a run and for a dataset of it, and compared by number, digest or path."""
+    code, listed = call("versions", run_folder)
+    assert code == 0
+    assert [line.split()[0] for line in listed.splitlines()] == ["v1", "v2"]
+    digests = [line.split()[1] for line in listed.splitlines()]
+    second = run_folder / "datasets" / f"{digests[1]}.zarr"
+    assert call("versions", second) == (0, listed)
+    for after in ("v2", digests[1]):
+        assert call("diff", "v1", after, "--of", run_folder) == (0, "+ procedural-000002\n  counts.asked: 2 -> 3\n")
+    assert call("diff", second, second) == (0, "no difference\n")
+    code, told = call("diff", "v1", "v2")
+    assert code == 2
+    assert "--of RUN" in told
+
+
+def test_damage_that_cannot_be_mended_is_told(run_folder: Path) -> None:
+    """Without parameters among the attributes a repair says what it needs, and leaves with 1."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
+    flip_bit(dataset / "rgb/c/0/0/0/0/0")
+    code, told = call("verify", dataset)
+    assert (code, "procedural-000000 rgb: rgb/c/0/0/0/0/0" in told) == (1, True)
+    code, told = call("verify", dataset, "--repair")
+    assert (code, "--profile" in told, "1 problems are left" in told) == (1, True, True)
+
+
+def test_out_and_in_again(run_folder: Path, tmp_path: Path) -> None:
+    """Exported and imported, a dataset has the digest that it had; wrong options are refused."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
+    assert call("export", dataset, "--as", "webdataset", "--to", tmp_path / "tars")[0] == 0
+    code, told = call("import", tmp_path / "tars", "--from", "webdataset", "--to", tmp_path / "x.zarr")
+    assert code == 0
+    assert f"digest     {dataset.stem}" in told
+    assert call("export", dataset, "--as", "nerfstudio", "--to", tmp_path / "scene")[0] == 2
+    assert call("export", dataset, "--as", "zip", "--to", tmp_path / "zip")[0] == 2
+    assert call("import", tmp_path / "tars", "--from", "nerfstudio", "--to", tmp_path / "y.zarr")[0] == 2

@@ -1,0 +1,50 @@
+"""`spinmeround rehearse`: the production profile end to end on random weights and a miniature of PanoHead's source."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spinmeround.flows.cli.app import app
+from spinmeround.tasks.heads.registry import HEAD_STAGES
+from tests.support.mini_panohead import write_checkout
+
+
+def rehearse(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["rehearse", *arguments])
+    return result.exit_code, result.stdout, result.stderr or str(result.exception)
+
+
+def test_small_goes_from_a_seed_to_an_evaluated_head(tmp_path: Path) -> None:
+    """Every stage and part has a row with its time and peak memory, the whole is reckoned, nothing is left behind."""
+    checkout, scratch = write_checkout(tmp_path / "PanoHead", centre=(0.0, 0.0, 0.0)), tmp_path / "scratch"
+    code, out, problem = rehearse(
+        *("panohead", "--small", "--panohead-checkout", str(checkout), "--gpus", "8", "--scratch", str(scratch))
+    )
+    assert code == 0, problem
+    rows = [line.split() for line in out.splitlines() if line.split()[0] not in ("whole", "whole:", "one")]
+    stages = [stage.name for stage in HEAD_STAGES]
+    assert [row[0] for row in rows] == ["stage", *stages, "train", "sample", "evaluate"]
+    assert all(float(row[1]) >= 0 and float(row[2]) > 50 for row in rows[1:])
+    assert "whole: 10000 heads of 125 views, on 8 of the device" in out
+    assert "a step of one group of 8 views" in out
+    assert not [path for path in scratch.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--panohead-checkout", "x"], r"--panohead-checkout: expected --stub or --small beside it"),
+        (["--small", "--panohead-checkout", "absent"], "expected PanoHead's source at absent, found no such folder"),
+        (["--small"], "generator.options.checkout: expected PanoHead's source at PanoHead"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    """In a line, with what to do."""
+    monkeypatch.chdir(tmp_path)
+    code, _, problem = rehearse("panohead", *arguments)
+    assert code != 0
+    assert message in problem
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

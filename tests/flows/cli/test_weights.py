@@ -1,0 +1,111 @@
+"""`spinmeround weights` and `align` as a user meets them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from typer.testing import CliRunner
+
+from spinmeround.flows.cli.app import app
+from spinmeround.storage.weights.parts import PARTS
+from tests.support.packs import write_pack
+
+ASTRONAUT = "203,101 246.5,103.5 222,125 204.5,139 244.5,140"
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, arguments)
+    return result.exit_code, result.output
+
+
+def test_with_nothing_here_every_part_of_the_production_profile_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One screen, exit status 1; each part with its field and the very command that gets it."""
+    monkeypatch.chdir(tmp_path)
+    status, output = run("weights", "check", "panohead")
+    lines = output.splitlines()
+    assert status == 1
+    assert len(lines) <= 24
+    missing = {line.split()[1] for line in lines if line.startswith("missing")}
+    assert missing >= {"panohead-checkout", "panohead", "arcface", "antelopev2", "sd15-vae", "lpips-alexnet"}
+    assert sum("get it: " in line for line in lines) == len(missing)
+    assert "spinmeround weights fetch sd15-vae" in output
+    assert "git clone https://github.com/SizheAn/PanoHead PanoHead" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ships_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's parts are part of the package: exit status 0."""
+    monkeypatch.chdir(tmp_path)
+    status, output = run("weights", "check", "demo")
+    assert status == 0
+    assert "all here" in output
+
+
+def test_every_part_tells_its_terms_and_source() -> None:
+    """And an unknown one is refused with the names of all."""
+    status, output = run("weights", "list")
+    assert status == 0
+    for part in PARTS:
+        assert part.licence in output
+        assert part.source.page in output
+    status, output = run("weights", "list", "panohed")
+    assert status == 2
+    assert "expected one of panohead-checkout, panohead, arcface" in output
+
+
+def test_a_photo_is_cut_by_landmarks_given_by_hand(tmp_path: Path) -> None:
+    """A picture of 512 pixels and a label without a camera; what is there is not overwritten."""
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "photo.png")
+    to = tmp_path / "aligned.png"
+    status, output = run("align", str(tmp_path / "photo.png"), "--to", str(to), "--landmarks", ASTRONAUT)
+    assert status == 0, output
+    assert "no camera" in output
+    assert "PanoHead's own cropping leaves out fewer than 256" in output
+    assert Image.open(to).size == (512, 512)
+    label = json.loads(to.with_suffix(".json").read_text())
+    assert label["camera"] is None
+    assert np.array(label["landmarks"]).shape == (5, 2)
+    status, output = run("align", str(tmp_path / "photo.png"), "--to", str(to), "--landmarks", ASTRONAUT)
+    assert status == 2
+    assert "is there already" in output
+
+
+def test_a_pack_with_landmarks_in_3d_gives_the_camera(tmp_path: Path) -> None:
+    """The stub's face looks straight ahead: azimuth and elevation are near 0; without 3D there is no camera."""
+    photo = np.full((300, 300, 3), 255, np.uint8)
+    photo[50:250, 60:240] = 90
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    for name, landmarks_3d in (("with", True), ("without", False)):
+        pack = write_pack(tmp_path / name, landmarks_3d=landmarks_3d)
+        to = tmp_path / f"{name}.png"
+        status, output = run("align", str(tmp_path / "photo.png"), "--to", str(to), "--pack", str(pack))
+        assert status == 0, output
+        camera = json.loads(to.with_suffix(".json").read_text())["camera"]
+        assert (camera is not None) == landmarks_3d
+        if camera:
+            assert abs(camera["azimuth_deg"]) < 2
+            assert abs(camera["elevation_deg"]) < 2
+            assert np.linalg.norm(np.array(camera["cam2world"])[:3, 3]) == pytest.approx(2.7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--landmarks", "1,2 3,4"], "expected five 'x,y'"),
+        ([], "expected --pack FOLDER"),
+        (["--landmarks", ASTRONAUT, "--border", "black"], "'black' is not one of"),
+        (["--landmarks", "9,9 9,9 9,9 9,9 9,9"], "expected two eyes and a mouth"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """Exit status 2, nothing written."""
+    Image.fromarray(np.full((64, 64, 3), 255, np.uint8)).save(tmp_path / "photo.png")
+    status, output = run("align", str(tmp_path / "photo.png"), "--to", str(tmp_path / "a.png"), *arguments)
+    assert status == 2
+    assert message in output
+    assert not (tmp_path / "a.png").exists()

@@ -1,0 +1,168 @@
+"""What is garbage, and that nothing else goes, whatever happens at the same time."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from spinmeround.storage.artifacts import runs as store_runs
+from spinmeround.storage.artifacts.gc import find_garbage, remove_garbage
+from spinmeround.storage.artifacts.runs import forget_run, register_run, registered_runs
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.errors import StoreError
+from tests.support.artifacts import key_of, put
+
+
+def chain(store: ArtifactStore, number: int) -> dict[str, str]:
+    """A head's artifacts: render, and write made from it."""
+    render = put(store, "render", number)
+    return {"render": render, "write": put(store, "write", number, {"render": render})}
+
+
+def run_folder(root: Path, name: str = "run") -> Path:
+    folder = root / name
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"profile": name}))
+    return folder
+
+
+def dead(store: ArtifactStore) -> set[str]:
+    return {item.key for item in find_garbage(store, 0.0).dead}
+
+
+def there(store: ArtifactStore) -> set[str]:
+    return {entry.key for entry in store.backend.entries()}
+
+
+def test_what_runs_ask_for_stays(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """Artifacts of registered runs stay, with all that they were made from; the rest goes, and only when asked."""
+    kept, other = chain(any_store, 1), chain(any_store, 2)
+    register_run(any_store, run_folder(tmp_path), "tiny", {"h-1": {"write": kept["write"]}})
+    garbage = find_garbage(any_store, 0.0)
+    assert {item.key for item in garbage.dead} == set(other.values())
+    assert there(any_store) == {*kept.values(), *other.values()}
+    items, strays = remove_garbage(any_store, garbage)
+    assert ({item.key for item in items}, strays) == (set(other.values()), [])
+    assert there(any_store) == set(kept.values())
+    assert all(any_store.examine(stage, key) == [] for stage, key in kept.items())
+    assert dead(any_store) == set()
+    assert chain(any_store, 2) == other
+
+
+def test_young_artifacts_stay_with_their_inputs(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """Nothing within the grace goes, nor what it was made from."""
+    chain(any_store, 1)
+    register_run(any_store, run_folder(tmp_path), "tiny", {})
+    assert find_garbage(any_store, 3600.0).dead == ()
+    assert len(find_garbage(any_store, 0.0).dead) == 2
+
+
+def test_published_datasets_and_latest_trainings_are_roots(store: ArtifactStore, tmp_path: Path) -> None:
+    """A dataset that stands in a run's folder keeps its heads, also after the run has asked for others."""
+    heads, folder = chain(store, 1), run_folder(tmp_path)
+    publish = put(store, "publish", 1, {"h-1": heads["write"]}, {"dataset.json": b'{"digest": "abc"}'})
+    training, older = put(store, "train", 1), put(store, "train", 2)
+    (folder / "summary.json").write_text(json.dumps({"training": {"key": training}, "evaluation": None}))
+    (folder / "datasets" / "abc.zarr").mkdir(parents=True)
+    manifest = folder / "datasets" / "abc.zarr" / "manifest.json"
+    manifest.write_text(json.dumps({"digest": "abc"}))
+    register_run(store, folder, "tiny", {})
+    assert dead(store) == {older}
+    manifest.unlink()
+    assert dead(store) == {older, publish, *heads.values()}
+
+
+def test_runs_that_are_gone_and_runs_elsewhere(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose folder was removed here keeps nothing; one of another machine keeps all until it is forgotten."""
+    heads, training = chain(store, 1), put(store, "train", 1)
+    register_run(store, tmp_path / "removed", "tiny", {"h-1": heads})
+    assert dead(store) == {training, *heads.values()}
+    monkeypatch.setattr(store_runs.platform, "node", lambda: "elsewhere")
+    register_run(store, tmp_path / "there", "tiny", {"h-1": heads})
+    monkeypatch.undo()
+    assert dead(store) == set()
+    (run,) = [run for run in registered_runs(store) if run.host == "elsewhere"]
+    assert any(f"--forget {run.id}" in note for note in find_garbage(store, 0.0).roots.notes)
+    forget_run(store, run.id)
+    assert dead(store) == {training, *heads.values()}
+    with pytest.raises(StoreError, match="expected one that uses"):
+        forget_run(store, run.id)
+
+
+def test_without_runs_nothing_is_garbage(any_store: ArtifactStore) -> None:
+    """Where no run has said what it needs, gc refuses."""
+    chain(any_store, 1)
+    with pytest.raises(StoreError, match="what is kept is unknown"):
+        find_garbage(any_store, 0.0)
+
+
+def test_a_build_that_begins_meanwhile_keeps_what_it_asks_for(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """Between the judging and the removal a run registers: it finds its artifacts where they were."""
+    first, second = chain(any_store, 1), chain(any_store, 2)
+    register_run(any_store, run_folder(tmp_path), "tiny", {})
+    garbage = find_garbage(any_store, 0.0)
+    register_run(any_store, run_folder(tmp_path, "other"), "other", {"h-1": {"write": first["write"]}})
+    items, _ = remove_garbage(any_store, garbage)
+    assert {item.key for item in items} == set(second.values())
+    assert there(any_store) == set(first.values())
+
+
+def test_a_build_waits_for_a_removal(store: ArtifactStore, tmp_path: Path) -> None:
+    """While artifacts are being removed no run can register, so none asks for what is about to go."""
+    registered = threading.Event()
+
+    def register() -> None:
+        register_run(store, run_folder(tmp_path), "tiny", {})
+        registered.set()
+
+    thread = threading.Thread(target=register)
+    with store.held(store_runs.GC_LOCK, "store"):
+        thread.start()
+        assert not registered.wait(0.3)
+    thread.join(timeout=30)
+    assert registered.is_set()
+
+
+def test_what_is_locked_stays(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """An artifact that someone makes or takes just now is left for the next time."""
+    heads = chain(any_store, 1)
+    register_run(any_store, run_folder(tmp_path), "tiny", {})
+    garbage = find_garbage(any_store, 0.0)
+    with any_store.lock("render", heads["render"]):
+        items, _ = remove_garbage(any_store, garbage)
+    assert [item.key for item in items] == [heads["write"]]
+    assert there(any_store) == {heads["render"]}
+
+
+def test_unreadable_manifests_stop_the_removal(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """What an unreadable artifact was made from is unknown, so nothing is removed."""
+    heads, odd = chain(any_store, 1), put(any_store, "mesh", 1)
+    any_store.backend.blobs.put(f"mesh/{odd[:2]}/{odd}/manifest.json", b"{")
+    register_run(any_store, run_folder(tmp_path), "tiny", {})
+    with pytest.raises(StoreError, match="store repair"):
+        remove_garbage(any_store, find_garbage(any_store, 0.0))
+    assert there(any_store) == {odd, *heads.values()}
+
+
+def test_an_unreadable_record_of_a_run_stops_it(any_store: ArtifactStore) -> None:
+    """A record that can't be read may be of a run that needs everything."""
+    any_store.backend.blobs.put("runs/0123456789ab.json", b"{")
+    with pytest.raises(StoreError, match="expected the record of a run"):
+        find_garbage(any_store, 0.0)
+
+
+def test_strays_go(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """Payloads without a manifest and what was moved aside go with the garbage."""
+    kept = put(any_store, "mesh", 1)
+    any_store.set_aside("mesh", put(any_store, "mesh", 2))
+    half = key_of("mesh", 3)
+    any_store.backend.blobs.put(f"mesh/{half[:2]}/{half}/{'0' * 16}/a.bin", b"half")
+    register_run(any_store, run_folder(tmp_path), "tiny", {"h": {"mesh": kept}})
+    assert find_garbage(any_store, 3600.0).strays == ()
+    _, strays = remove_garbage(any_store, find_garbage(any_store, 0.0))
+    assert len(strays) >= 2
+    assert list(any_store.backend.strays()) == []
+    assert any_store.examine("mesh", kept) == []

@@ -1,0 +1,222 @@
+"""Chunks decode to exactly what zarr wrote, in all layouts, and to nothing else."""
+
+import json
+import struct
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from hypothesis import example, given
+from hypothesis import strategies as st
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec, ZstdCodec
+from zarr.codecs.numcodecs import Delta
+
+from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout
+from spinmeround.storage.dataset.files import LocalFiles
+from spinmeround.storage.dataset.shard_layout import ShardLayout
+
+
+def plain(compressed: bool, *, checksum: bool = False) -> ChunkLayout:
+    return ChunkLayout(
+        shape=(6, 5, 3),
+        dtype=np.dtype("u1"),
+        order=(0, 1, 2),
+        delta=False,
+        compressed=compressed,
+        checksum=checksum,
+    )
+
+
+PIXELS = np.random.default_rng(0).integers(0, 9, (6, 5, 3)).astype(np.uint8)
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "raw": {},
+    "raw with checksum": {"compressors": [Crc32cCodec()]},
+    "zstd": {"compressors": [ZstdCodec(level=3, checksum=True)]},
+    "zstd with checksum": {"compressors": [ZstdCodec(level=1), Crc32cCodec()]},
+    "planes": {"filters": [TransposeCodec(order=(0, 1, 4, 2, 3))], "compressors": [ZstdCodec(level=3)]},
+    "raw planes": {"filters": [TransposeCodec(order=(0, 1, 3, 4, 2))]},
+}
+
+
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_every_layout_of_the_schema_reads_what_zarr_wrote(tmp_path: Path, options: dict[str, Any], dtype: str) -> None:
+    """Any views of a shard, decoded into one array, are zarr's own."""
+    written = np.random.default_rng(1).integers(0, 200, (2, 5, 7, 6, 3)).astype(dtype)
+    layout = write(tmp_path, written, **options)
+    for views in ([0], [4, 1, 1], [0, 1, 2, 3, 4]):
+        np.testing.assert_array_equal(read(tmp_path, layout, "c/1/0/0/0/0", views), written[1, views])
+
+
+def layout_of(path: Path) -> ShardLayout:
+    return ShardLayout.from_metadata(json.loads((path / "zarr.json").read_bytes()))
+
+
+def read(root: Path, layout: ShardLayout, file: str, views: list[int]) -> np.ndarray:
+    out = np.empty((len(views), *layout.chunk.stored_shape), layout.chunk.dtype)
+    with LocalFiles(root).shard(file, layout.index_size, at_end=layout.index_at_end) as blob:
+        layout.read(blob, views, out)
+    return layout.chunk.as_written(out)
+
+
+def write(path: Path, written: np.ndarray, **options: Any) -> ShardLayout:
+    options = {"compressors": None, "filters": None} | options
+    array = zarr.create_array(
+        path,
+        shape=written.shape,
+        dtype=written.dtype,
+        shards=(1, *written.shape[1:]),
+        chunks=(1, 1, *written.shape[2:]),
+        **options,
+    )
+    array[...] = written
+    return layout_of(path)
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["torch", "numpy"])
+def test_differences_are_summed_up(tmp_path: Path, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What zarr wrote as differences of bytes along columns is read as it was, with torch and without."""
+    import torch
+
+    assert torch.__name__ in sys.modules
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "torch")
+    written = np.random.default_rng(2).integers(0, 256, (2, 5, 7, 6, 3)).astype(np.uint8)
+    filters = [TransposeCodec(order=(0, 1, 3, 4, 2)), Delta(dtype="|u1")]
+    layout = write(tmp_path, written, filters=filters, compressors=[ZstdCodec(level=3, checksum=True)])
+    assert layout.chunk.delta
+    np.testing.assert_array_equal(read(tmp_path, layout, "c/1/0/0/0/0", [4, 0]), written[1, [4, 0]])
+
+
+def test_an_index_at_the_start_is_read_too(tmp_path: Path) -> None:
+    written = np.arange(2 * 3 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 4, 3)
+    sharding = ShardingCodec(chunk_shape=(1, 1, 4, 4, 3), codecs=[BytesCodec(), ZstdCodec()], index_location="start")
+    array = zarr.create(
+        written.shape, chunks=(1, 3, 4, 4, 3), dtype="u1", codecs=[sharding], store=tmp_path, zarr_format=3
+    )
+    array[...] = written
+    layout = layout_of(tmp_path)
+    np.testing.assert_array_equal(read(tmp_path, layout, "c/0/0/0/0/0", [2])[0], written[0, 2])
+
+
+REFUSED = {
+    "gzip": [{"name": "bytes"}, {"name": "gzip"}],
+    "nothing": [],
+    "big endian": [{"name": "bytes", "configuration": {"endian": "big"}}],
+    "two compressors": [{"name": "bytes"}, {"name": "zstd"}, {"name": "zstd"}],
+    "differences of words": [
+        {"name": "numcodecs.delta", "configuration": {"dtype": "<u2"}},
+        {"name": "bytes"},
+        {"name": "zstd"},
+    ],
+    "checksum first": [{"name": "bytes"}, {"name": "crc32c"}, {"name": "zstd"}],
+    "no order": [{"name": "transpose"}, {"name": "bytes"}],
+    "wrong order": [{"name": "transpose", "configuration": {"order": [0, 0, 1]}}, {"name": "bytes"}],
+}
+
+
+@pytest.mark.parametrize("codecs", REFUSED.values(), ids=REFUSED)
+def test_other_codecs_are_refused(codecs: list[dict[str, Any]]) -> None:
+    with pytest.raises(ChunkError, match="expected"):
+        ChunkLayout.from_codecs(codecs, (6, 5, 3), np.dtype("u1"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 89, 91, 2**28])
+def test_a_chunk_of_another_size_is_refused_before_it_is_decoded(size: int) -> None:
+    """Too few or too many bytes, a bomb of zeros among them, whose memory is never asked for."""
+    layout = plain(True)
+    stored = numcodecs.Zstd(3).encode(np.zeros(size, np.uint8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ChunkError):
+            layout.decode(stored, np.empty((6, 5, 3), np.uint8))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_frames_after_the_first_are_refused() -> None:
+    """Two whole frames in a row don't slip in by the first one's size, nor do frames that state no size."""
+    frame = numcodecs.Zstd(3).encode(PIXELS)
+    with pytest.raises(ChunkError, match="cannot be decoded"):
+        plain(True).decode(frame + frame, np.empty_like(PIXELS))
+    unstated = frame[:4] + bytes([0x00, 0x58]) + frame[6:]
+    with pytest.raises(ChunkError, match="found one of None"):
+        plain(True).decode(unstated, np.empty_like(PIXELS))
+
+
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 10**4), st.integers(1, 255)), max_size=4),
+    cut=st.integers(0, 40),
+)
+@example(changes=[(4, 255)], cut=0)
+def test_damage_is_an_error_of_ours_or_the_same_pixels(changes: list[tuple[int, int]], cut: int) -> None:
+    """Whatever happens to the stored bytes: ChunkError or the right pixels, never another error."""
+    data = bytearray(numcodecs.Zstd(3, checksum=True).encode(PIXELS))
+    for position, change in changes:
+        data[position % len(data)] ^= change
+    out = np.empty_like(PIXELS)
+    try:
+        plain(True).decode(bytes(data[: len(data) - cut]), out)
+    except ChunkError:
+        return
+    np.testing.assert_array_equal(out, PIXELS)
+
+
+def test_a_checksum_is_checked() -> None:
+    """A flipped bit in raw values is found by the CRC-32C; a chunk shorter than a checksum is refused too."""
+    raw = plain(False, checksum=True)
+    stored = PIXELS.tobytes() + struct.pack("<I", google_crc32c.value(PIXELS.tobytes()))
+    out = np.empty_like(PIXELS)
+    raw.decode(stored, out)
+    np.testing.assert_array_equal(out, PIXELS)
+    for damaged in (stored[:5] + bytes([stored[5] ^ 1]) + stored[6:], stored[:3], stored[4:]):
+        with pytest.raises(ChunkError, match="checksum"):
+            raw.decode(damaged, out)
+
+
+def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
+    """A missing chunk, one beyond the file's end, one longer than any encoder writes, an index with a flipped bit."""
+    layout = write(tmp_path, np.ones((1, 3, 4, 4, 3), np.uint8))
+    file = tmp_path / "c/0/0/0/0/0"
+    good = file.read_bytes()
+    lies = [
+        (struct.pack("<QQ", 2**64 - 1, 2**64 - 1), "view 0 is missing"),
+        (struct.pack("<QQ", len(good), 48), "within the file"),
+        (struct.pack("<QQ", 0, 2**62), "within the file"),
+        (struct.pack("<QQ", 0, 47), "of 48 bytes, found one of 47"),
+    ]
+    for lie, what in lies:
+        file.write_bytes(with_index(good, lie))
+        with pytest.raises(ChunkError, match=what):
+            read(tmp_path, layout, "c/0/0/0/0/0", [0])
+    file.write_bytes(good[:-10] + bytes([good[-10] ^ 1]) + good[-9:])
+    with pytest.raises(ChunkError, match="index is damaged"):
+        read(tmp_path, layout, "c/0/0/0/0/0", [0])
+
+
+def with_index(shard: bytes, first: bytes) -> bytes:
+    """The shard with another entry for its first chunk, under a checksum that is right."""
+    index = first + shard[-(3 * 16 + 4) + 16 : -4]
+    return shard[: -(3 * 16 + 4)] + index + struct.pack("<I", google_crc32c.value(index))
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    """A shard that is a link, or lies in a folder that is one, is not opened."""
+    write(tmp_path / "there", np.ones((2, 3, 4, 4, 3), np.uint8))
+    write(tmp_path / "here", np.ones((2, 3, 4, 4, 3), np.uint8))
+    file = tmp_path / "here/c/0/0/0/0/0"
+    file.unlink()
+    file.symlink_to(tmp_path / "there/c/0/0/0/0/0")
+    (tmp_path / "here/c/1").rename(tmp_path / "elsewhere")
+    (tmp_path / "here/c/1").symlink_to(tmp_path / "elsewhere")
+    for name in ("c/0/0/0/0/0", "c/1/0/0/0/0"):
+        with pytest.raises(ChunkError, match="is a link"), LocalFiles(tmp_path / "here").shard(name, 52, at_end=True):
+            pass

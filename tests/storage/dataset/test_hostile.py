@@ -1,0 +1,221 @@
+"""Hostile datasets: bombs, links, lies in metadata. Readers refuse them with our errors and allocate nothing."""
+
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import shutil
+import struct
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from numcodecs.zstd import Zstd
+
+from spinmeround.storage.dataset import HeadDataset, add_latents, info, publish, verify
+from spinmeround.storage.dataset.diff import diff
+from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.dataset.versions import record_version, versions
+from spinmeround.storage.errors import DatasetError, SpinMeRoundError
+from tests.support.heads import write_all_latents, write_heads
+
+FUZZ_SECONDS = float(os.environ.get("SPINMEROUND_FUZZ_SECONDS", "600"))
+BOMB_BYTES = 32 * 2**20
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published dataset of two heads with latents; not to be changed."""
+    root = tmp_path_factory.mktemp("pristine")
+    heads = write_heads(root / "heads", range(2))
+    path = publish(root / "datasets", heads, {"generator": {"name": "procedural"}}).path
+    add_latents(path, write_all_latents(root / "latents", [head.id for head in heads]), "autoencoder")
+    return path
+
+
+@pytest.fixture
+def dataset(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "x.zarr"))
+
+
+def _believed(path: Path, name: str, data: bytes) -> None:
+    """Write a file and the manifest's record of it, so that its checksum raises no suspicion."""
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _shard_of(chunk: bytes, views: int) -> bytes:
+    """A shard in which every view is this chunk."""
+    index = b"".join(struct.pack("<QQ", 0, len(chunk)) for _ in range(views))
+    return chunk + index + struct.pack("<I", google_crc32c.value(index))
+
+
+def _peak(act: Callable[[], object]) -> int:
+    """The most memory that numpy and Python hold while something runs."""
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """A frame of a kilobyte that unfolds to 32 megabytes of zeros."""
+    return bytes(Zstd(level=1).encode(np.zeros(BOMB_BYTES, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "head"),
+    [
+        ("rgb/c/1/0/0/0/0", "rgb", "procedural-000001"),
+        ("mask/c/1/0/0/0", "mask", "procedural-000001"),
+        ("identity_views/c/1/0/0", "identity_views", "procedural-000001"),
+        ("cam2world/c/0/0/0/0", "cam2world", "procedural-000000"),
+    ],
+)
+def test_bombs_are_not_unfolded(dataset: Path, bomb: bytes, file: str, array: str, head: str) -> None:
+    """A chunk that would decode to more than its array's metadata say is refused before it is decoded."""
+    _believed(dataset, file, _shard_of(bomb, 4) if array in ("rgb", "mask") else bomb)
+    found = []
+    assert _peak(lambda: found.extend(verify(dataset, threads=1))) < BOMB_BYTES / 4
+    problems = [problem for problem in found if problem.array == array]
+    assert problems[0].head == head
+    assert "expected a chunk of" in problems[0].what
+
+
+def test_linked_folders_are_refused(dataset: Path, tmp_path: Path) -> None:
+    """An array's folder, or one within it, that is a link out of the dataset."""
+    (dataset / "rgb").rename(tmp_path / "outside")
+    (dataset / "rgb").symlink_to(tmp_path / "outside")
+    assert any("link" in problem.what for problem in verify(dataset))
+    (dataset / "rgb").unlink()
+    (tmp_path / "outside").rename(dataset / "rgb")
+    (dataset / "rgb/c/1").rename(tmp_path / "one")
+    (dataset / "rgb/c/1").symlink_to(tmp_path / "one")
+    assert any("link" in problem.what for problem in verify(dataset))
+    with pytest.raises(DatasetError):
+        HeadDataset.open(dataset).read_views(1, [0], ["rgb"])
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "manifest.json", "latents/zarr.json", "latents/manifest.json"])
+def test_newer_schemas_are_named(dataset: Path, file: str) -> None:
+    """Metadata of a schema to come are not guessed at."""
+    found = json.loads((dataset / file).read_text())
+    found.get("attributes", found)["schema_version"] = 2
+    (dataset / file).write_text(json.dumps(found))
+    told = " ".join(problem.what for problem in verify(dataset))
+    assert "newer version" in told or file == "latents/zarr.json"
+    assert told
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(["", "..", "/etc/passwd", "uint8", "object", "numcodecs.pickle", "zstd", "rgb", "NaN", "\0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2),
+    max_leaves=6,
+)
+DOCUMENTS = [
+    "zarr.json",
+    "manifest.json",
+    *(f"{name}/zarr.json" for name in ("rgb", "mask", "identity_views", "cam2world", "seed", "azimuth")),
+    "latents/zarr.json",
+    "latents/manifest.json",
+    "latents/rgb/zarr.json",
+]
+
+
+def _places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place within a JSON value, as the keys that lead there."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [here, *(place for key, each in inner for place in _places(each, (*here, key)))]
+
+
+def _with(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+    if not place:
+        return new
+    changed = copy.copy(value)
+    changed[place[0]] = _with(value[place[0]], place[1:], new)
+    return changed
+
+
+def _use_everything(path: Path, whole: Path) -> None:
+    """All readers, each of which may raise our errors and nothing else."""
+    verify(path, threads=1)
+    uses: list[Callable[[], object]] = [
+        lambda: HeadDataset.open(path).read_views(1, [0, 3], ["rgb", "normals", "mask", "identity_views"]),
+        lambda: HeadDataset.open(path).read_views(1, [0], ["latents/rgb"]),
+        lambda: (HeadDataset.open(path).cameras(1), HeadDataset.open(path).identities),
+        lambda: read_manifest(path),
+        lambda: info(path),
+        lambda: diff(whole, path),
+    ]
+    for use in uses:
+        with contextlib.suppress(SpinMeRoundError):
+            use()
+
+
+def _fuzz(dataset: Path, pristine: Path) -> Callable[[], None]:
+    texts = {name: (dataset / name).read_text() for name in DOCUMENTS}
+
+    @given(st.data())
+    def fuzz(data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(DOCUMENTS))
+        document = json.loads(texts[name])
+        place = data.draw(st.sampled_from(_places(document)))
+        (dataset / name).write_text(json.dumps(_with(document, place, data.draw(JSON))))
+        try:
+            _use_everything(dataset, pristine)
+        finally:
+            (dataset / name).write_text(texts[name])
+
+    return fuzz
+
+
+def _quiet(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def test_fuzzed_metadata_raise_only_our_errors(dataset: Path, pristine: Path) -> None:
+    """Any value in any place of any metadata file: the readers work or raise our errors."""
+    _quiet(40)(seed(0)(_fuzz(dataset, pristine)))()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(FUZZ_SECONDS + 300)
+def test_long_fuzzing_raises_only_our_errors(dataset: Path, pristine: Path) -> None:
+    """The same for ten minutes, or SPINMEROUND_FUZZ_SECONDS."""
+    end, number = time.monotonic() + FUZZ_SECONDS, 1
+    while time.monotonic() < end:
+        _quiet(100)(seed(number)(_fuzz(dataset, pristine)))()
+        number += 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_fuzzed_indices_raise_only_our_errors(tmp_path: Path, data: st.DataObject) -> None:
+    """Any value in any place of the index of versions."""
+    path = tmp_path / "versions.json"
+    path.unlink(missing_ok=True)
+    record_version(tmp_path, "0" * 64, 1)
+    record_version(tmp_path, "1" * 64, 2)
+    document = json.loads(path.read_text())
+    place = data.draw(st.sampled_from(_places(document)))
+    path.write_text(json.dumps(_with(document, place, data.draw(JSON))))
+    with contextlib.suppress(SpinMeRoundError):
+        versions(tmp_path)
+        record_version(tmp_path, "2" * 64, 3)

@@ -1,0 +1,119 @@
+"""Whatever lies in a manifest's place: it is read as what it says, or refused with an error of ours."""
+
+import json
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.errors import CorruptArtifact, DatasetError
+from tests.support.junk import JSON, NAMES
+
+KEY = artifact_key("mesh", 1, {"level": 10.0}, {"sample": "a" * 64})
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def stored(root: Path) -> tuple[ArtifactStore, Path]:
+    """A store with one artifact, and its manifest."""
+    store = ArtifactStore(root)
+    if not store.has("mesh", KEY):
+        with store.commit(
+            "mesh", KEY, version=1, params={"level": 10.0}, inputs={"sample": "a" * 64}, weights="", subject="x"
+        ) as out:
+            (out / "mesh.npz").write_bytes(b"payload")
+    return store, store.path("mesh", KEY) / "manifest.json"
+
+
+def mutated(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    """The manifest with a field, or a field of a field, replaced, removed or added; or bytes of any kind."""
+    changed = st.builds(lambda name, value: {**good, name: value}, st.sampled_from([*good, "extra"]), JSON)
+    dropped = st.builds(
+        lambda name: {key: value for key, value in good.items() if key != name}, st.sampled_from([*good])
+    )
+    record = good["files"][next(iter(good["files"]))]
+    files = st.builds(
+        lambda name, field, value: {**good, "files": {name: {**record, field: value}}},
+        NAMES,
+        st.sampled_from([*record, "extra"]),
+        JSON,
+    )
+    text = st.one_of(changed, dropped, files).map(lambda value: json.dumps(value).encode())
+    cut = st.builds(lambda data, end: data[:end], text, st.integers(0, 400))
+    return st.one_of(text, cut, st.binary(max_size=200), JSON.map(lambda value: json.dumps(value).encode()))
+
+
+def read_dataset(root: Path, data: bytes) -> None:
+    """Put the bytes in the place of a dataset's manifest and read: only our errors, and no name leads out."""
+    (root / "manifest.json").write_bytes(data)
+    try:
+        found = read_manifest(root)
+    except DatasetError:
+        return
+    assert not any(name.startswith("/") or ".." in name.split("/") for name in found.files)
+
+
+def fuzz(root: Path, how: settings) -> None:
+    """Have one manifest after the other read; anything but our errors fails."""
+    good = {"schema_version": 1, "digest": "0" * 64, "files": {"zarr.json": {"size": 1, "sha256": "0" * 64}}}
+
+    @how
+    @given(mutated(good))
+    def one(data: bytes) -> None:
+        read_dataset(root, data)
+
+    one()
+
+
+def test_any_manifest_of_a_dataset(tmp_path: Path) -> None:
+    """Some hundred manifests, broken in all ways."""
+    fuzz(tmp_path, quick)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_manifests_of_datasets_for_minutes(tmp_path: Path) -> None:
+    """The same for two minutes."""
+    began, thorough = monotonic(), settings(quick, max_examples=2000, database=None)
+    while monotonic() - began < 120:
+        fuzz(tmp_path, thorough)
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"/etc/passwd": {"size": 1}}, "plain relative path"),
+        ({"../../../x": {"size": 1}}, "plain relative path"),
+        ({"a/../../x": {"size": 1}}, "plain relative path"),
+        ({"mesh.npz": {"size": 2**70}}, f"expected {2**70} bytes, found 7"),
+        ({"mesh.npz": {"size": -1}}, "greater than or equal to 0"),
+        ({"mesh.npz": {"size": "huge"}}, "valid integer"),
+        ({"mesh.npz": {"size": 7, "sha256": "0" * 64, "mode": 0o777}}, "Extra inputs"),
+        ({"x" * 5000: {"size": 1}}, "is missing|expected at most 255 bytes"),
+        ([], "files Input should be an object"),
+    ],
+    ids=["absolute", "parent", "inner parent", "gigantic", "negative", "type", "extra", "long name", "list"],
+)
+def test_hostile_manifests_are_refused(tmp_path: Path, files: Any, problem: str) -> None:
+    """What points out of its folder, or can't be, is damage: told with its reason, moved aside, never followed."""
+    store, manifest = stored(tmp_path)
+    found = json.loads(manifest.read_text())
+    record = found["files"]["mesh.npz"]
+    found["files"] = {name: {**record, **given} for name, given in files.items()} if isinstance(files, dict) else files
+    manifest.write_text(json.dumps(found))
+    with pytest.raises(CorruptArtifact, match=problem):
+        store.open("mesh", KEY)
+    assert [path.parent.name for path in (tmp_path / "corrupt").rglob("mesh.npz")] != []
+
+
+def test_a_manifest_too_large_to_be_one_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of a terabyte in the manifest's place is damage, told at once."""
+    store, manifest = stored(tmp_path)
+    with manifest.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(CorruptArtifact, match="expected at most"):
+        store.open("mesh", KEY)

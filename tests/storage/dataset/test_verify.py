@@ -1,0 +1,293 @@
+"""`verify` finds each kind of damage and tells head and array; hostile datasets are refused."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spinmeround.storage.dataset import HeadDataset, HeadEntry, add_latents, info, publish, verify, write_head
+from spinmeround.storage.errors import DatasetError, SpinMeRoundError
+from tests.support.heads import flip_bit, make_head, write_all_latents, write_heads
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published dataset of three heads with latents; not to be changed."""
+    root = tmp_path_factory.mktemp("pristine")
+    heads = write_heads(root / "heads", range(3))
+    path = publish(root / "datasets", heads, {}).path
+    add_latents(path, write_all_latents(root / "latents", [head.id for head in heads]), "autoencoder")
+    return path
+
+
+@pytest.fixture
+def dataset(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(pristine, tmp_path / "x.zarr"))
+
+
+def found(path: Path) -> set[tuple[str, str]]:
+    return {(problem.head, problem.array) for problem in verify(path)}
+
+
+def test_whole_dataset_has_no_problems(dataset: Path) -> None:
+    """What was published verifies, wherever it was copied."""
+    assert verify(dataset) == []
+
+
+ONE, ALL = "procedural-000001", "procedural-000000 to procedural-000002"
+
+
+@pytest.mark.parametrize(
+    ("file", "head", "array"),
+    [
+        ("rgb/c/1/0/0/0/0", ONE, "rgb"),
+        ("normals/c/1/0/0/0/0", ONE, "normals"),
+        ("mask/c/1/0/0/0", ONE, "mask"),
+        ("identity_views/c/1/0/0", ONE, "identity_views"),
+        ("cam2world/c/0/0/0/0", ALL, "cam2world"),
+        ("identity/c/0/0", ALL, "identity"),
+        ("seed/c/0", ALL, "seed"),
+        ("azimuth/c/0", "", "azimuth"),
+        ("latents/normals/c/1/0/0/0/0", ONE, "latents/normals"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_damaged_files_are_found(dataset: Path, file: str, head: str, array: str, damage: str) -> None:
+    """A flipped bit anywhere, a truncated or a missing file: the head and the array are told, and nothing else."""
+    if damage == "flipped":
+        flip_bit(dataset / file, 0.9)
+    elif damage == "truncated":
+        (dataset / file).write_bytes((dataset / file).read_bytes()[:-1])
+    else:
+        (dataset / file).unlink()
+    assert found(dataset) == {(head, array)}
+
+
+def test_several_problems_are_all_told(dataset: Path) -> None:
+    """Damage in several heads is reported at once."""
+    flip_bit(dataset / "rgb/c/0/0/0/0/0")
+    flip_bit(dataset / "mask/c/2/0/0/0")
+    assert found(dataset) == {("procedural-000000", "rgb"), ("procedural-000002", "mask")}
+    assert (
+        str(verify(dataset)[0]) == "head procedural-000000 rgb: rgb/c/0/0/0/0/0: its bytes do not match their SHA-256"
+    )
+
+
+def _changed(**changes: Callable[[np.ndarray], None]) -> Callable[[Any], dict[str, np.ndarray]]:
+    def apply(head: Any) -> dict[str, np.ndarray]:
+        arrays = {name: getattr(head, name).copy() for name in changes}
+        for name, change in changes.items():
+            change(arrays[name])
+        return arrays
+
+    return apply
+
+
+def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
+    return lambda array: array.__setitem__(index, value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "array", "what"),
+    [
+        (_changed(rgb=_set((2, 0, 0), (255, 0, 255))), "rgb", "expected white under mask 0, 1 pixels"),
+        (_changed(normals=_set((3, 0, 0), 127)), "normals", "under mask 0, 1 pixels"),
+        (_changed(normals=_set((1, 4, 4), (255, 255, 255))), "normals", "unit length under the mask, 1 pixels .*is 1"),
+        (_changed(normals=_set((1, 4, 4), 128)), "normals", "unit length under the mask, 1 pixels"),
+        (_changed(mask=_set((1, 4, 4), 0)), "rgb|normals", "under mask 0"),
+        (_changed(intrinsics=_set((0, 2, 0), 1.0)), "intrinsics", "last row"),
+        (
+            _changed(identity=lambda array: np.negative(array, out=array)),
+            "identity",
+            "normalised mean of identity_views",
+        ),
+        (_changed(cam2world=_set((1, 0, 0), 2.0)), "cam2world", "expected rotations .*first is 1"),
+        (_changed(cam2world=lambda array: np.negative(array[0, :3, 0], out=array[0, :3, 0])), "cam2world", "rotations"),
+        (_changed(cam2world=_set((1, 0, 3), np.nan)), "cam2world", "rotations"),
+        (_changed(intrinsics=_set((0, 0, 0), -1.0)), "intrinsics", "positive focal"),
+        (_changed(identity=_set(slice(None), 1.0)), "identity", "expected unit length, found 22.6"),
+        (_changed(identity_views=_set((0, 5), np.nan)), "identity_views", "NaN throughout"),
+    ],
+    ids=[
+        "rgb",
+        "normals",
+        "long normal",
+        "no normal",
+        "mask",
+        "intrinsics",
+        "not the mean",
+        "scaled",
+        "mirrored",
+        "nan position",
+        "focal",
+        "identity",
+        "half nan",
+    ],
+)
+def test_arrays_that_disagree_are_found(tmp_path: Path, changes: Any, array: str, what: str) -> None:
+    """Files may be whole and yet not true: masks, normals, cameras and embeddings are checked against each other."""
+    heads = write_heads(tmp_path / "heads", range(2))
+    odd = dataclasses.replace(make_head(5), **changes(make_head(5)))
+    write_head(tmp_path / "heads" / odd.id, odd)
+    path = publish(tmp_path / "datasets", [*heads, HeadEntry(id=odd.id, folder=tmp_path / "heads" / odd.id)], {}).path
+    problems = verify(path)
+    assert {(problem.head, problem.array) for problem in problems} == {
+        ("procedural-000005", name) for name in array.split("|")
+    }
+    for problem in problems:
+        with pytest.raises(DatasetError, match=what):
+            raise DatasetError(problem.what)
+
+
+def _edit_manifest(path: Path, change: Callable[[Any], object]) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_wrong_digest_is_found(dataset: Path) -> None:
+    """A manifest whose digest is not that of its files, of the dataset or of the latents."""
+    _edit_manifest(dataset, lambda manifest: manifest.update(digest="0" * 64))
+    _edit_manifest(dataset / "latents", lambda manifest: manifest.update(digest="0" * 64))
+    assert ["expected the digest" in problem.what for problem in verify(dataset)] == [True, True]
+
+
+def test_files_too_many_or_unlisted_are_found(dataset: Path) -> None:
+    """Strangers in the folder, and files of the schema that the manifest does not list."""
+    (dataset / "rgb" / "c" / "9").write_text("stranger")
+    _edit_manifest(dataset, lambda manifest: manifest["files"].pop("mask/c/1/0/0/0"))
+    told = " ".join(problem.what for problem in verify(dataset))
+    assert "rgb/c/9 is not in manifest.json" in told
+    assert "mask/c/1/0/0/0 is not in manifest.json" in told
+
+
+def test_edited_metadata_is_found(dataset: Path) -> None:
+    """Metadata of a group or an array that was edited, harmlessly or beyond opening."""
+    group = json.loads((dataset / "zarr.json").read_text())
+    group["attributes"]["licence"] = "mine now"
+    (dataset / "zarr.json").write_text(json.dumps(group))
+    assert "zarr.json" in verify(dataset)[0].what
+    (dataset / "mask" / "zarr.json").write_text("{")
+    assert any(problem.array == "mask" for problem in verify(dataset))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x.zarr/../../secret", "a/../b", "", "a\\b", "./a"])
+def test_names_that_leave_the_folder_are_refused(dataset: Path, name: str) -> None:
+    """A manifest with an absolute or climbing path is not used at all."""
+    _edit_manifest(dataset, lambda manifest: manifest["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
+    assert "expected the manifest of a dataset" in verify(dataset)[0].what
+    with pytest.raises(DatasetError, match="expected the manifest"):
+        info(dataset)
+
+
+def test_links_are_refused(dataset: Path, tmp_path: Path) -> None:
+    """A shard or a folder that is a link out of the dataset is not believed."""
+    (dataset / "rgb/c/1/0/0/0/0").rename(tmp_path / "outside")
+    (dataset / "rgb/c/1/0/0/0/0").symlink_to(tmp_path / "outside")
+    assert (ONE, "rgb") in found(dataset)
+    assert all("link" in problem.what for problem in verify(dataset))
+    with pytest.raises(DatasetError, match="link"):
+        HeadDataset.open(dataset).read_views(1, [0], ["rgb"])
+
+
+def _edit_array(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda metadata: metadata.update(changes)
+
+
+def _pickle_codec(metadata: dict[str, Any]) -> None:
+    metadata["codecs"][0]["configuration"]["codecs"].append({"name": "numcodecs.pickle", "configuration": {}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(_pickle_codec, id="pickle codec"),
+        pytest.param(_edit_array(data_type="variable_length_bytes"), id="objects"),
+        pytest.param(_edit_array(shape=[3, 4, 10**9, 10**9, 3]), id="gigantic"),
+        pytest.param(_edit_array(shape=[10**12, 4, 8, 8, 3]), id="gigantic subjects"),
+        pytest.param(_edit_array(shape=[3, 4, -8, 8, 3]), id="negative"),
+        pytest.param(_edit_array(shape=[3, 4, 8, 8]), id="fewer axes"),
+        pytest.param(_edit_array(shape="huge"), id="no shape"),
+        pytest.param(_edit_array(codecs="rot13"), id="no codecs"),
+        pytest.param(_edit_array(zarr_format=2), id="old format"),
+        pytest.param(_edit_array(storage_transformers=[{"name": "x"}]), id="transformer"),
+        pytest.param(_edit_array(chunk_key_encoding={"name": "v2"}), id="other keys"),
+    ],
+)
+def test_hostile_metadata_is_refused(dataset: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Codecs, types and sizes outside the schema are refused before anything is decoded or allocated."""
+    path = dataset / "rgb" / "zarr.json"
+    metadata = json.loads(path.read_text())
+    change(metadata)
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(DatasetError, match="rgb"):
+        HeadDataset.open(dataset)
+    assert verify(dataset)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "what"),
+    [
+        ({"schema_version": 2}, "use a newer version"),
+        ({"schema_version": None}, "made by `publish`"),
+        ({"ids": "abc"}, "list of different texts"),
+        ({"ids": ["a", "a", "b"]}, "list of different texts"),
+        ({"ids": ["a"]}, "expected 3 ids, found 1"),
+        ({"split": {"test": "half"}}, "attribute split"),
+    ],
+    ids=["newer", "no version", "text", "twice", "too few", "split"],
+)
+def test_bad_group_attributes_are_refused(dataset: Path, attributes: dict[str, Any], what: str) -> None:
+    """A newer schema and attributes that can't be are refused when the dataset is opened."""
+    group = json.loads((dataset / "zarr.json").read_text())
+    group["attributes"].update(attributes)
+    (dataset / "zarr.json").write_text(json.dumps(group))
+    with pytest.raises(DatasetError, match=what):
+        HeadDataset.open(dataset)
+    assert verify(dataset)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(
+        ["zarr.json", "manifest.json", "rgb/zarr.json", "seed/zarr.json", "rgb/c/1/0/0/0/0", "latents/zarr.json"]
+    ),
+    st.floats(0, 0.999),
+    st.sampled_from([b"", b"{", b"}", b"null", b"1e999", b"[", b'"', b"-1", b"\xff", b"true", b"[]", b"{}", b"0"]),
+    st.integers(0, 12),
+)
+def test_fuzzed_datasets_raise_only_our_errors(
+    dataset: Path, file: str, position: float, patch: bytes, cut: int
+) -> None:
+    """Bytes of any metadata or shard replaced by others: the readers work or raise our errors, nothing else."""
+    data = (dataset / file).read_bytes()
+    at = int(position * len(data))
+    (dataset / file).write_bytes(data[:at] + patch + data[at + cut :])
+    problems = verify(dataset)
+    with contextlib.suppress(SpinMeRoundError):
+        opened = HeadDataset.open(dataset)
+        opened.read_views(1, [0, 1], ["rgb", "mask", "latents/rgb"])
+        assert len(opened.seeds) == len(opened)
+        info(dataset)
+    (dataset / file).write_bytes(data)
+    assert problems or data == data[:at] + patch + data[at + cut :] or file == "manifest.json"
+
+
+def test_plain_reader_is_not_needed_to_reject_pickles(tmp_path: Path) -> None:
+    """A head's group with an array of Python objects is refused when it is published."""
+    (head,) = write_heads(tmp_path / "heads", range(1))
+    shutil.rmtree(head.folder / "seed")
+    group = zarr.open_group(head.folder, mode="a")
+    group.create_array("seed", shape=(1,), dtype="float64")[...] = 1.0
+    with pytest.raises(DatasetError, match="seed: expected data type int64"):
+        publish(tmp_path / "datasets", [head], {})

@@ -1,0 +1,117 @@
+"""Versions of a growing dataset: nothing that stands is touched, the order is kept, differences are told."""
+
+import dataclasses
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spinmeround.storage.dataset import HeadDataset, HeadEntry, publish, verify, write_head
+from spinmeround.storage.dataset.diff import diff
+from spinmeround.storage.dataset.versions import find_version, record_version, versions
+from spinmeround.storage.errors import DatasetError
+from tests.support.heads import make_head, write_heads
+
+
+def grown(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A folder with v1 of two heads and v2 of three."""
+    heads, folder = write_heads(tmp_path / "heads", range(3)), tmp_path / "datasets"
+    paths = []
+    for count in (2, 3):
+        info = publish(folder, heads[:count], {"counts": {"asked": count}})
+        record_version(folder, info.digest, count)
+        paths.append(info.path)
+    return folder, paths[0], paths[1]
+
+
+def test_growth_touches_no_shard(tmp_path: Path) -> None:
+    """v2 is v1's very files and the new head's; v1 still opens with its digest and verifies."""
+    heads, folder = write_heads(tmp_path / "heads", range(3)), tmp_path / "datasets"
+    one = publish(folder, heads[:2], {})
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in one.path.rglob("*") if path.is_file()}
+    two = publish(folder, heads, {})
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before} == before
+    assert (two.path / "rgb/c/1/0/0/0/0").samefile(one.path / "rgb/c/1/0/0/0/0")
+    assert HeadDataset.open(one.path).digest == one.digest
+    assert verify(one.path) == verify(two.path) == []
+
+
+def test_versions_are_numbered_once(tmp_path: Path) -> None:
+    """Each digest has one number, its parent is the version before; publishing it again changes nothing."""
+    folder, first, second = grown(tmp_path)
+    one, two = versions(folder)
+    assert (one.number, one.parent, one.heads, two.number, two.parent, two.heads) == (1, None, 2, 2, one.digest, 3)
+    assert record_version(folder, one.digest, 2) == one
+    assert versions(folder) == (one, two)
+    assert find_version(folder, "v1") == first
+    assert find_version(folder, two.digest[:8]) == second
+    with pytest.raises(DatasetError, match=r"v3.*v1 \("):
+        find_version(folder, "v3")
+
+
+def _record(folder: str, digit: int) -> None:
+    record_version(Path(folder), f"{digit:064x}", 1)
+
+
+def test_processes_that_publish_at_once_lose_no_version(tmp_path: Path) -> None:
+    """Eight processes add a version each: all are there, in one chain."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_record, args=(str(tmp_path), digit)) for digit in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    found = versions(tmp_path)
+    assert {version.digest for version in found} == {f"{digit:064x}" for digit in range(8)}
+    assert [version.parent for version in found] == [None, *(version.digest for version in found[:-1])]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "expected the index of versions"),
+        (json.dumps({"schema_version": 2}), "use a newer version"),
+        (json.dumps({"versions": [{"number": 1, "digest": "../x", "created": "2026-01-01", "heads": 1}]}), "digest"),
+    ],
+)
+def test_broken_indices_are_refused(tmp_path: Path, text: str, what: str) -> None:
+    """An index that is no index, is newer, or names something else than digests is told and not guessed at."""
+    (tmp_path / "versions.json").write_text(text)
+    with pytest.raises(DatasetError, match=what):
+        versions(tmp_path)
+
+
+def test_diff_of_growth(tmp_path: Path) -> None:
+    """From v1 to v2 a head is new and a count has changed; the way back removes it; none to itself."""
+    _, first, second = grown(tmp_path)
+    found = diff(first, second)
+    assert (found.added, found.removed, found.changed, found.shared) == (("procedural-000002",), (), {}, ())
+    assert found.attributes == {"counts.asked": (2, 3)}
+    assert diff(second, first).removed == ("procedural-000002",)
+    assert diff(first, first).empty
+
+
+def test_diff_names_changed_arrays(tmp_path: Path) -> None:
+    """A head with another pixel and another camera, under a sorted neighbour: just those arrays of that head."""
+    heads = write_heads(tmp_path / "heads", range(3))
+    head = make_head(2)
+    rgb, cam2world = head.rgb.copy(), head.cam2world.copy()
+    rgb[0, 4, 4] ^= 1
+    cam2world[1, 0, 3] = 0.5
+    write_head(tmp_path / "other", dataclasses.replace(head, rgb=rgb, cam2world=cam2world))
+    before = publish(tmp_path / "datasets", heads[1:], {})
+    after = publish(tmp_path / "datasets", [*heads[:2], HeadEntry(id=head.id, folder=tmp_path / "other")], {})
+    found = diff(before.path, after.path)
+    assert found.changed == {"procedural-000002": ("rgb", "cam2world")}
+    assert found.added == ("procedural-000000",)
+
+
+def test_diff_of_other_grids(tmp_path: Path) -> None:
+    """Datasets of other sizes share no array that depends on them, and say so instead of comparing pixels."""
+    small = publish(tmp_path / "datasets", write_heads(tmp_path / "small", range(2)), {})
+    large = publish(tmp_path / "datasets", write_heads(tmp_path / "large", range(2), side=12), {})
+    found = diff(small.path, large.path)
+    assert set(found.shared) == {"rgb", "normals", "mask"}
+    assert not np.intersect1d(sum(found.changed.values(), ()), ["rgb", "normals", "mask"]).size

@@ -1,0 +1,64 @@
+"""Small consistent heads, and folders of them, for the tests of the dataset."""
+
+from pathlib import Path
+
+import numpy as np
+
+from spinmeround.storage.dataset import HeadEntry, write_head, write_latents
+from spinmeround.storage.records import HeadArrays
+
+
+def make_head(seed: int, *, views: int = 4, side: int = 8) -> HeadArrays:
+    """A head of random pixels that keeps all rules of the schema; the seed decides everything."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((views, side, side), np.uint8)
+    mask[:, 2:-2, 2:-2] = rng.integers(1, 256, (views, side - 4, side - 4))
+    noise = rng.integers(0, 256, (views, side, side, 3)).astype(np.uint8)
+    normals = rng.normal(size=(views, side, side, 3))
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    inside = mask[..., None] > 0
+    rotation = np.linalg.qr(rng.normal(size=(views, 3, 3)))[0]
+    rotation[:, :, 0] *= np.linalg.det(rotation)[:, None]
+    cam2world = np.tile(np.eye(4, dtype=np.float32), (views, 1, 1))
+    cam2world[:, :3, :3] = rotation
+    embeddings = rng.normal(size=(views, 512)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    mean = embeddings[:2].mean(axis=0)
+    embeddings[2:] = np.nan
+    return HeadArrays(
+        id=f"procedural-{seed:06d}",
+        seed=seed,
+        rgb=np.where(inside, noise, np.uint8(255)),
+        mask=mask,
+        normals=np.where(inside, np.round((normals + 1) / 2 * 255).astype(np.uint8), np.uint8(128)),
+        cam2world=cam2world,
+        intrinsics=np.tile(np.diag([4.0, 4.0, 1.0]).astype(np.float32), (views, 1, 1)),
+        azimuth=np.linspace(0, 90, views).astype(np.float32),
+        elevation=np.zeros(views, np.float32),
+        identity=(mean / np.linalg.norm(mean)).astype(np.float32),
+        identity_views=embeddings,
+    )
+
+
+def write_heads(root: Path, seeds: range, **sizes: int) -> list[HeadEntry]:
+    """Groups of the heads with these seeds, below `root`."""
+    heads = [make_head(seed, **sizes) for seed in seeds]
+    for head in heads:
+        write_head(root / head.id, head)
+    return [HeadEntry(id=head.id, folder=root / head.id) for head in heads]
+
+
+def write_all_latents(root: Path, ids: list[str], *, views: int = 4) -> list[HeadEntry]:
+    """Groups of random latents for these heads, below `root`."""
+    for number, id in enumerate(ids):
+        latents = np.random.default_rng(number).normal(size=(2, views, 4, 2, 2)).astype(np.float16)
+        write_latents(root / id, latents[0], latents[1])
+    return [HeadEntry(id=id, folder=root / id) for id in ids]
+
+
+def flip_bit(path: Path, position: float = 0.5) -> None:
+    """Change one bit of a file, at this fraction of its length, in a new copy (hard links keep their bytes)."""
+    data = bytearray(path.read_bytes())
+    data[int(position * len(data))] ^= 16
+    path.unlink()
+    path.write_bytes(data)

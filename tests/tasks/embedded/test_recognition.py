@@ -1,0 +1,72 @@
+"""The exported recognition network, as insightface reads it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+from spinmeround.models.identity.recognition import RecognitionConfig, RecognitionNetwork
+from spinmeround.tasks.embedded.pictures import generator_fingerprint
+from spinmeround.tasks.embedded.recognition import (
+    RecognitionParams,
+    as_input,
+    augment,
+    export_recognition,
+    measure,
+    train_recognition,
+)
+from spinmeround.tasks.embedded.train_all import EMBEDDED
+from tests.benchmarks.embedded import compared
+
+SMALL = RecognitionConfig(channels=(4, 8, 8), blocks=(0, 1, 0))
+
+
+def test_insightface_reads_the_export(tmp_path: Path) -> None:
+    """ArcFaceONNX scales by 127.5, takes any number of crops, and gives the network's own embeddings."""
+    torch.manual_seed(0)
+    network = RecognitionNetwork(SMALL)
+    network.train()(torch.randn(8, 3, 112, 112))  # so that the running statistics are not the initial ones
+    (tmp_path / "recognition.onnx").write_bytes(export_recognition(network))
+    reader = ArcFaceONNX(str(tmp_path / "recognition.onnx"))
+    assert (reader.input_mean, reader.input_std, reader.input_size) == (127.5, 127.5, (112, 112))
+    crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = network(as_input(torch.from_numpy(crops))).numpy()
+    for count in (1, 3):
+        found = reader.get_feat([np.ascontiguousarray(crop[..., ::-1]) for crop in crops[:count]])
+        np.testing.assert_allclose(found, expected[:count], atol=1e-4)
+
+
+def test_training_is_reproducible_and_separates_unseen_identities() -> None:
+    """Identities that are colour patterns: unseen ones are told apart, and the same seed gives the same weights."""
+    rng = np.random.default_rng(0)
+    patterns = np.kron(rng.integers(40, 215, (16, 1, 7, 7, 3)), np.ones((1, 1, 16, 16, 1)))
+    crops = np.clip(patterns + rng.normal(0, 10, (16, 6, 112, 112, 3)), 0, 255).astype(np.uint8)
+    params = RecognitionParams(network=SMALL, epochs=4, batch=8, seed=3)
+    network, again = (train_recognition(crops[:12], params) for _ in range(2))
+    found = measure(network, crops[12:])
+    assert found.accuracy > 0.9
+    assert found.same_mean > found.other_mean + 0.3
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def test_augmentation_keeps_range_and_shape_and_follows_its_generator() -> None:
+    """The same generator state gives the same crops; values stay in [-1, 1]."""
+    crops = torch.rand(4, 3, 32, 32) * 2 - 1
+    first, second = (augment(crops, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == crops.shape
+    assert first.abs().max() <= 1
+
+
+def test_the_card_and_what_is_found_now_stand_side_by_side() -> None:
+    """Also where both are of one version of the generator: each shipped card has a figure of its own beside the new."""
+    for name, figure in (("recognition", "accuracy"), ("autoencoder", "rgb_psnr_db")):
+        then = json.loads((EMBEDDED / f"{name}.json").read_text())["measured_on_unseen_heads"][figure]
+        (row,) = compared(name, {figure: -1.0})
+        assert list(row.values()) == [figure, then, -1.0]
+        assert list(row)[2] == f"now, {generator_fingerprint()}"

@@ -1,0 +1,124 @@
+"""Latents of a head, and the autoencoder that is trained for them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import DatasetError
+from spinmeround.tasks.embedded.autoencoder import (
+    AutoencoderParams,
+    make_autoencoder,
+    measure,
+    standardise_latents,
+    train_autoencoder,
+    training_images,
+)
+from spinmeround.tasks.heads.encode import (
+    EncodeParams,
+    as_images,
+    autoencoder_fingerprint,
+    autoencoder_path,
+    encode_images,
+    latent_shape,
+    load_autoencoder,
+    publish_latents,
+)
+from tests.support.weights import write_autoencoder
+
+SMALL = AutoencoderParams(channels=(8, 8, 8, 8), latent_channels=4, steps=30, batch=4, learning_rate=4e-3)
+
+
+def _pictures(count: int) -> np.ndarray:
+    """Discs of random colours with a mask and normals that look at the camera."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16] - 7.5
+    inside = (x**2 + y**2 < 40)[None, :, :, None]
+    rgb = np.where(inside, random.integers(0, 200, (count, 1, 1, 3)), 255)
+    mask = np.broadcast_to(np.where(inside, 255, 0), (count, 16, 16, 1))
+    normals = np.broadcast_to(np.where(inside, [128, 128, 255], 128), (count, 16, 16, 3))
+    return np.concatenate([rgb, mask, normals], axis=-1).astype(np.uint8)
+
+
+def test_stored_latents_are_those_of_the_pictures(dataset: Path, encode_params: EncodeParams) -> None:
+    """The dataset's latents equal the encoder's means of what is on disk, whatever the batch; they name it."""
+    data = HeadDataset.open(dataset)
+    arrays = data.read_views(3, [1, 5], ("rgb", "normals", "latents/rgb", "latents/normals"))
+    autoencoder = load_autoencoder(autoencoder_path(encode_params))
+    for name in ("rgb", "normals"):
+        images = as_images(arrays[name])
+        expected = autoencoder.encode(images).latent.numpy()
+        np.testing.assert_allclose(arrays[f"latents/{name}"], expected, atol=2e-3, rtol=2e-3)
+        assert torch.allclose(encode_images(autoencoder, images, 1), encode_images(autoencoder, images, 2), atol=1e-5)
+    assert data.latents_attributes()["autoencoder"] == autoencoder_fingerprint(encode_params)
+
+
+def test_latents_that_stand_stay(dataset: Path, encode_params: EncodeParams, tmp_path: Path) -> None:
+    """Whole latents of the same autoencoder are left as they are; damaged ones are made from the heads' again."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
+    before = (copy / "latents" / "manifest.json").stat()
+    assert publish_latents(copy, {}, encode_params) == HeadDataset.open(copy).latents_attributes()["digest"]
+    assert (copy / "latents" / "manifest.json").stat().st_ino == before.st_ino
+    (copy / "latents/rgb/c/3/0/0/0/0").unlink()
+    with pytest.raises(DatasetError, match="expected latents of just its 12 heads"):
+        publish_latents(copy, {}, encode_params)
+
+
+def test_the_shape_of_latents(encode_params: EncodeParams, tmp_path: Path) -> None:
+    """Four levels halve the side three times, of either class; where there is no autoencoder, nothing is known."""
+    assert latent_shape(encode_params) == (8, 4)
+    assert latent_shape(EncodeParams()) == (8, 32)
+    assert latent_shape(EncodeParams(autoencoder=str(write_autoencoder(tmp_path / "kl")))) == (4, 4)
+    assert latent_shape(EncodeParams(autoencoder=str(tmp_path))) is None
+
+
+def test_a_folder_without_autoencoder_is_refused(tmp_path: Path) -> None:
+    """The error names the field, the folder and the class that is there."""
+    with pytest.raises(ValueError, match=r"encode\.autoencoder: .* AutoencoderKL or AutoencoderDC, found none at"):
+        load_autoencoder(tmp_path)
+    (tmp_path / "config.json").write_text('{"_class_name": "VQModel"}')
+    with pytest.raises(ValueError, match="found VQModel at"):
+        load_autoencoder(tmp_path)
+
+
+def test_standardising_changes_latents_but_no_reconstruction() -> None:
+    """Latents get zero mean and unit variance a channel; what comes out again stays as it was, far from the border."""
+    torch.manual_seed(0)
+    autoencoder, views = make_autoencoder(SMALL).eval(), torch.from_numpy(_pictures(40)).tile(1, 10, 10, 1)
+    images = training_images(views, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = autoencoder.decode(autoencoder.encode(images).latent).sample
+        standardise_latents(autoencoder, views, torch.Generator().manual_seed(2))
+        latents = autoencoder.encode(images).latent
+        after = autoencoder.decode(latents).sample
+    inner = (..., slice(72, 88), slice(72, 88))
+    assert torch.allclose(before[inner], after[inner], atol=1e-4)
+    assert latents.mean((0, 2, 3)).abs().max() < 0.4
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.25
+
+
+def test_training_lowers_the_error_and_is_reproducible() -> None:
+    """Thirty steps gain over one in RGB; the same seed gives the same weights."""
+    pictures = _pictures(24)
+    start = train_autoencoder(pictures, SMALL.model_copy(update={"steps": 2}))
+    trained, again = (train_autoencoder(pictures, SMALL) for _ in range(2))
+    assert measure(trained, pictures)["rgb_psnr_db"] > measure(start, pictures)["rgb_psnr_db"] + 0.5
+    assert all(
+        torch.equal(a, b) for a, b in zip(trained.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+def test_training_images_are_of_three_kinds() -> None:
+    """White or coloured corners of RGB, grey corners of normals; all in [-1, 1]."""
+    views = torch.from_numpy(_pictures(60))
+    images = training_images(views, torch.Generator().manual_seed(0))
+    corners = images[:, :, 0, 0]
+    white = (corners == 1).all(1)
+    grey = (corners - (128 / 127.5 - 1)).abs().amax(1) < 1e-5
+    assert 8 < int(white.sum()) < 32
+    assert 6 < int(grey.sum()) < 34
+    assert int((~white & ~grey).sum()) > 8
+    assert images.abs().max() <= 1

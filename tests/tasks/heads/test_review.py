@@ -1,0 +1,89 @@
+"""The final verdict, and the promise that a decision is one head's affair."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinmeround.flows.profile import validated
+from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.tasks.heads.registry import DATASET_STAGES, HEAD_STAGES
+from spinmeround.tasks.heads.review import REVIEW, ScreenVerdict, load_review, review
+from spinmeround.tasks.heads.screen import Verdict
+from spinmeround.tasks.stage import Head, StageJob, head_keys
+
+KEPT = Verdict(keep=True, reasons=(), scores={"holes": 0.0})
+DROPPED = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "decision", "keep", "reasons", "rescued"),
+    [
+        (KEPT, None, True, (), False),
+        (DROPPED, None, False, ("holes",), False),
+        (KEPT, "keep", True, (), False),
+        (KEPT, "drop", False, ("review",), False),
+        (DROPPED, "keep", True, (), True),
+        (DROPPED, "drop", False, ("holes", "review"), False),
+    ],
+)
+def test_the_person_has_the_last_word(verdict, decision, keep, reasons, rescued):
+    """Without a decision the screen's verdict stands; a person's drop counts as review, the screen's reasons stay."""
+    final = review(verdict, decision)
+    assert (final.keep, final.reasons, final.rescued) == (keep, reasons, rescued)
+    assert final.screen == ScreenVerdict(keep=verdict.keep, reasons=verdict.reasons)
+    assert final.scores == verdict.scores
+
+
+VALUES = {
+    "name": "test",
+    "generator": {"name": "tests.support.tiny:make"},
+    "render": {"resolution": 512},
+    "train": {"unet": {"latent_channels": 32}},
+}
+PROFILE = validated(VALUES, source="test")
+SECTIONS = {stage.name: stage.sections(PROFILE) for stage in HEAD_STAGES}
+decisions = st.lists(st.sampled_from([None, "keep", "drop"]), min_size=4, max_size=4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(decisions, decisions)
+def test_a_decision_changes_one_key(before: list, after: list):
+    """The keys that differ are the reviews of just those heads whose decision differs."""
+
+    def keys(rulings):
+        heads = [Head(id=f"tiny-{seed:06d}", seed=seed, decision=ruling) for seed, ruling in enumerate(rulings)]
+        found = {head.id: head_keys(HEAD_STAGES, head, SECTIONS) for head in heads}
+        return {(name, stage): key for name, stages in found.items() for stage, key in stages.items()}
+
+    old, new = keys(before), keys(after)
+    changed = {place for place in old if old[place] != new[place]}
+    assert changed == {(f"tiny-{seed:06d}", "review") for seed in range(4) if before[seed] != after[seed]}
+
+
+def test_review_stands_between_screen_and_render():
+    """Whatever is gated waits for the review, and nothing before it does."""
+    names = [stage.name for stage in DATASET_STAGES]
+    assert names.index("screen") < names.index("review") < names.index("render")
+    assert all(
+        ("review" in stage.needs) == (names.index(stage.name) > names.index("review")) for stage in DATASET_STAGES
+    )
+
+
+def test_artifact_reads_back(tmp_path):
+    """The verdict in the store is the one that was made, and the notes and times of a person are not in it."""
+    store = ArtifactStore(tmp_path)
+    screen = "0" * 64
+    folder = tmp_path / "screen"
+    folder.mkdir()
+    verdict = {"keep": False, "reasons": ["holes"], "scores": {"holes": 0.5}}
+    (folder / "verdict.json").write_text(json.dumps(verdict))
+    head = Head(id="tiny-000001", seed=1, decision="keep")
+    identity, key = REVIEW.bound({}).identity(head), REVIEW.key(head, {}, {"screen": screen})
+    with store.commit(
+        "review", key, version=1, params=identity, inputs={"screen": screen}, weights="", subject=head.id
+    ) as out:
+        REVIEW.make(StageJob(head=head, sections={}, inputs={"screen": folder}, out=out))
+    assert load_review(store.open("review", key).path) == review(DROPPED, "keep")
+    assert identity == {"decision": "keep"}

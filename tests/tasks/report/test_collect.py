@@ -1,0 +1,227 @@
+"""A small run on disk, made with the store and the dataset themselves, and what the report finds in it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.dataset import HeadArrays, HeadEntry, assemble, write_head
+from spinmeround.storage.errors import StoreError
+from spinmeround.tasks.heads.review import review
+from spinmeround.tasks.heads.screen import Verdict
+from spinmeround.tasks.report.collect import FinishedRun, collect_report, spread
+from spinmeround.tasks.report.params import ReportParams
+from spinmeround.tasks.report.render import run_report
+from spinmeround.tasks.report_results import read_curves, training_phases
+from spinmeround.tasks.stage import Head
+from tests.tasks.report.synthetic import evaluation, novel_views, views
+
+GRID = ViewGrid(azimuths=4, elevations_deg=(-15.0, 0.0))
+HEADS = tuple(Head(id=f"procedural-{seed:06d}", seed=seed) for seed in range(5))
+WRITTEN, DROPPED, QUARANTINED = HEADS[:3], HEADS[3], HEADS[4]
+RESCUED = WRITTEN[2]
+
+
+def put(store: ArtifactStore, stage: str, subject: str, fill: Callable[[Path], Any]) -> str:
+    """Commit one artifact; returns its key."""
+    params = {"subject": subject}
+    key = artifact_key(stage, 1, params, {})
+    with store.commit(stage, key, version=1, params=params, inputs={}, weights="", subject=subject) as out:
+        fill(out)
+    return key
+
+
+def write_sample(folder: Path, seed: int) -> None:
+    cameras = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
+    rgb, mask, _ = views(seed, cameras, 32)
+    angles = {"azimuth": cameras.azimuth_deg, "elevation": cameras.elevation_deg}
+    np.savez(folder / "preview.npz", rgb=rgb, mask=mask, **angles)
+
+
+def write_review(folder: Path, head: Head) -> None:
+    reasons = ("clipped_volume",) if head in (DROPPED, RESCUED) else ()
+    verdict = Verdict(keep=not reasons, reasons=reasons, scores={"clipped_volume": 0.1 * bool(reasons)})
+    final = review(verdict, "keep" if head == RESCUED else None)
+    (folder / "review.json").write_text(json.dumps(asdict(final)))
+
+
+def write_group(folder: Path, head: Head) -> None:
+    cameras = GRID.cameras()
+    rgb, mask, normals = views(head.seed, cameras, 32)
+    arrays = HeadArrays(
+        id=head.id,
+        seed=head.seed,
+        rgb=rgb,
+        mask=mask,
+        normals=normals,
+        cam2world=cameras.cam2world,
+        intrinsics=cameras.intrinsics,
+        azimuth=cameras.azimuth_deg,
+        elevation=cameras.elevation_deg,
+        identity=np.eye(1, 512, dtype=np.float32)[0],
+        identity_views=np.full((len(cameras), 512), np.nan, np.float32),
+    )
+    write_head(folder / "head.zarr", arrays)
+
+
+def write_evaluation(folder: Path) -> None:
+    shown = [novel_views(seed) for seed in (0, 1)]
+    measured = evaluation()
+    heads = [{"id": each.id, "metrics": dict(each.metrics)} for each in shown]
+    found = {"model": measured.model, "baselines": measured.baselines, "missing": measured.missing, "heads": heads}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    names = [name for name, value in vars(shown[0]).items() if isinstance(value, np.ndarray)]
+    np.savez(folder / "pictures.npz", **{name: np.stack([getattr(each, name) for each in shown]) for name in names})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> FinishedRun:
+    root = tmp_path_factory.mktemp("run")
+    store = ArtifactStore(root / "store")
+    keys: dict[str, dict[str, str]] = {}
+    for head in HEADS:
+        sample = put(store, "sample", head.id, lambda out, head=head: write_sample(out, head.seed))
+        judged = put(store, "review", head.id, lambda out, head=head: write_review(out, head))
+        keys[head.id] = {
+            "sample": sample,
+            "review": judged,
+            "write": artifact_key("write", 1, {"subject": head.id}, {}),
+        }
+    entries = []
+    for head in WRITTEN:
+        key = put(store, "write", head.id, lambda out, head=head: write_group(out, head))
+        entries.append(HeadEntry(id=head.id, folder=store.path("write", key) / "head.zarr"))
+    for head in (QUARANTINED, Head(id="procedural-000099", seed=99)):
+        key = artifact_key("write", 1, {"subject": head.id}, {})
+        store.record_failure("write", key, head.id, "ValueError: no surface", "traceback", attempts=2)
+    counts = {"asked": 5, "screened_out": {"clipped_volume": 1}, "dropped": 1, "quarantined": 1, "written": 3}
+    counts |= {"kept_by_review": 1}
+    attributes = {
+        "counts": counts,
+        "fingerprints": {"generator": "abc"},
+        "licence": "CC0-1.0",
+        "split": {"validation": 0.1, "test": 0.1},
+    }
+    info = assemble(root / "heads.zarr", entries, attributes)
+    history = [{"step": step, "loss": 1.0 / step} for step in range(1, 6)]
+    return FinishedRun(
+        name="small",
+        store=store,
+        heads=HEADS,
+        keys=keys,
+        dataset=info.path,
+        training=("train", put(store, "train", "model", lambda out: _dump(out / "history.json", history))),
+        evaluation=("evaluate", put(store, "evaluate", "model", write_evaluation)),
+        stages={
+            "screen": {"made": 4, "reused": 1, "seconds": 2.5},
+            "publish": {"made": 1, "reused": 0, "seconds": 0.1},
+        },
+        parameters={"screen": {"level": 10.0}, "generator": {"name": "procedural"}, "publish": {"licence": "CC0-1.0"}},
+    )
+
+
+def _dump(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))
+
+
+def test_heads_are_found_by_what_became_of_them(run: FinishedRun):
+    """Written heads are the kept ones, drops carry reasons and scores, another run's failures are not ours."""
+    data = collect_report(run, ReportParams())
+    assert [card.id for card in data.kept] == [head.id for head in WRITTEN]
+    assert [(card.id, card.reasons, card.scores) for card in data.dropped] == [
+        (DROPPED.id, ("clipped_volume",), {"clipped_volume": 0.1})
+    ]
+    assert [(card.id, card.reasons) for card in data.rescued] == [(RESCUED.id, ("clipped_volume",))]
+    assert [(each.id, each.stage, each.attempts) for each in data.quarantined] == [(QUARANTINED.id, "write", 2)]
+    assert (data.counts.asked, data.counts.written, data.counts.kept_by_review) == (5, 3, 1)
+
+
+def test_cards_show_front_and_back(run: FinishedRun):
+    """A kept head shows its views nearest to azimuth 0 and 180 at no elevation, a dropped one all its previews."""
+    data = collect_report(run, ReportParams())
+    np.testing.assert_array_equal(data.kept[1].pictures, views(1, GRID.cameras()[[4, 6]], 32)[0])
+    previews = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
+    np.testing.assert_array_equal(data.dropped[0].pictures, views(DROPPED.seed, previews, 32)[0])
+    assert data.dropped[0].captions[:3] == ("0°", "45°", "90°")
+
+
+def test_viewer_has_the_datasets_views(run: FinishedRun):
+    """All views in the dataset's order, bit for bit where they are small enough."""
+    orbit = collect_report(run, ReportParams()).orbit
+    assert orbit is not None
+    rgb, mask, normals = views(2, GRID.cameras(), 32)
+    np.testing.assert_array_equal(orbit.heads[2].rgb, rgb)
+    np.testing.assert_array_equal(orbit.heads[2].mask, mask)
+    np.testing.assert_array_equal(orbit.heads[2].normals, normals)
+    np.testing.assert_array_equal(orbit.azimuth_deg, GRID.cameras().azimuth_deg)
+
+
+def test_training_and_evaluation_are_read_back(run: FinishedRun):
+    """Losses, metrics and pictures are those of the files."""
+    data = collect_report(run, ReportParams())
+    np.testing.assert_allclose(data.curves[0].loss, [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    assert data.evaluation == replace(evaluation(), heads=2)
+    np.testing.assert_array_equal(data.novel_views[1].generated_rgb, novel_views(1).generated_rgb)
+    assert data.novel_views[1].metrics == novel_views(1).metrics
+
+
+def test_stages_carry_version_and_the_sections_that_they_read(run: FinishedRun):
+    """A stage of the heads has its own version; another one is shown with the section of its name."""
+    screen, publish = collect_report(run, ReportParams()).stages
+    assert screen.version is not None
+    assert (screen.made, screen.reused, screen.seconds) == (4, 1, 2.5)
+    assert screen.parameters == {"screen": {"level": 10.0}}
+    assert publish.parameters == {"publish": {"licence": "CC0-1.0"}}
+
+
+def test_report_of_a_run_is_the_same_each_time(run: FinishedRun, tmp_path):
+    """Nothing of the time of rendering enters: the date is the data's."""
+    first = run_report(run, tmp_path / "first.html", ReportParams()).read_bytes()
+    assert run_report(run, tmp_path / "second.html", ReportParams()).read_bytes() == first
+    day = run.store.open(*run.evaluation).manifest.created[:10]
+    assert f'datetime="{day}"'.encode() in first
+
+
+def test_dataset_alone_has_a_report(run: FinishedRun, tmp_path):
+    """Before training there are no curves and no metrics; the date is the newest head's."""
+    data = collect_report(replace(run, training=None, evaluation=None), ReportParams())
+    assert (data.curves, data.novel_views, data.evaluation) == ((), (), None)
+    assert data.data_date == run.store.open("write", run.keys[WRITTEN[0].id]["write"]).manifest.created[:10]
+
+
+def test_limits_bound_what_is_read(run: FinishedRun):
+    """A dataset of any size gives a report of bounded size; the heads are evenly chosen."""
+    data = collect_report(run, ReportParams(kept_heads=1, viewer_heads=2, dropped_heads=0, novel_heads=1))
+    assert (len(data.kept), len(data.orbit.heads), len(data.dropped), len(data.novel_views)) == (1, 2, 0, 1)
+    assert spread(range(10), 3) == [0, 3, 6]
+    assert spread(range(2), 3) == [0, 1]
+
+
+def test_missing_training_is_named(run: FinishedRun):
+    """An artifact that is not there is an error that names the stage, not an empty section."""
+    with pytest.raises(StoreError, match="train"):
+        collect_report(replace(run, training=("train", "0" * 64)), ReportParams())
+
+
+def test_phases_are_those_that_have_steps():
+    """A phase ends where its steps and all before it are done; an empty one does not show."""
+    params = {"adapt": {"steps": 30}, "single_view": {"steps": 0}, "multi_view": {"steps": 70}, "batch": 4}
+    assert training_phases(params) == (("adapt", 30), ("multi view", 100))
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named runs", "bare list"])
+def test_both_forms_of_a_history_are_read(named: bool, tmp_path):
+    """Several trainings in one file are several curves; a bare list is one."""
+    history = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
+    runs = {"runs": [{"name": name, "history": history} for name in ("autoencoder", "model")]}
+    store = ArtifactStore(tmp_path)
+    key = put(store, "train", "model", lambda out: _dump(out / "history.json", runs if named else history))
+    curves = read_curves(store.open("train", key))
+    assert [curve.name for curve in curves] == (["autoencoder", "model"] if named else ["training"])
+    assert all((curve.loss == [0.5, 0.25]).all() for curve in curves)

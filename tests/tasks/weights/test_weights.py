@@ -1,0 +1,205 @@
+"""Stubs in the published formats, and the check that tells them from anything else."""
+
+import hashlib
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from spinmeround.flows.profile import load_profile
+from spinmeround.models.identity.arcface import ArcFaceEmbedder
+from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
+from spinmeround.models.identity.prompt import PromptTokens
+from spinmeround.models.metrics.perceptual import Lpips, Missing, make_lpips
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
+from spinmeround.storage.weights.headers import tensor_shapes
+from spinmeround.storage.weights.parts import PARTS
+from spinmeround.tasks.heads.encode import load_autoencoder
+from spinmeround.tasks.weights.check import Use, check, parts_of
+from spinmeround.tasks.weights.insightface_packs import open_pack
+from spinmeround.tasks.weights.inspect import inspect
+from spinmeround.tasks.weights.stub import write_stubs
+from spinmeround.tasks.weights.stub_diffusion import prompt_tokens, write_autoencoder, write_tokenizer
+
+SD = "stable-diffusion-v1-5"
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All parts but PanoHead's, small."""
+    folder = tmp_path_factory.mktemp("stubs") / "weights"
+    assert [path.is_relative_to(folder) for path in write_stubs(folder, small=True, panohead_checkout=None, seed=0)]
+    return folder
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".toml", ".sha256"))
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_stubs_are_a_function_of_the_seed_and_never_overwrite(stubs: Path, tmp_path: Path) -> None:
+    """The same bytes in another folder; a second time nothing is written, and what is missing is."""
+    before = digest(stubs)
+    list(write_stubs(tmp_path, small=True, panohead_checkout=None, seed=0))
+    assert digest(tmp_path) == before
+    (tmp_path / "arc2face/arcface.onnx").write_bytes(b"mine")
+    (tmp_path / "alexnet-owt-7be5be79.pth").unlink()
+    written = list(write_stubs(tmp_path, small=True, panohead_checkout=None, seed=0))
+    assert [path.name for path in written] == ["alexnet-owt-7be5be79.pth"]
+    assert (tmp_path / "arc2face/arcface.onnx").read_bytes() == b"mine"
+    with pytest.raises(ConfigError, match="written with other options"):
+        list(write_stubs(tmp_path, small=False, panohead_checkout=None, seed=0))
+
+
+def test_every_stub_is_what_the_check_wants(stubs: Path) -> None:
+    """Each part that stubs are written for passes the inspection that the real files have to pass."""
+    for part in PARTS:
+        if not part.name.startswith("panohead"):
+            assert inspect(part.name, part.place(stubs))
+
+
+def test_the_libraries_read_the_published_forms(stubs: Path) -> None:
+    """diffusers and transformers load every folder as they load the published ones, old names included."""
+    assert "text_model.final_layer_norm.weight" in tensor_shapes(stubs / "arc2face/encoder/pytorch_model.bin")
+    assert "decoder.mid_block.attentions.0.proj_attn.bias" in tensor_shapes(
+        stubs / SD / "vae/diffusion_pytorch_model.safetensors"
+    )
+    UNet2DConditionModel.from_pretrained(stubs / "arc2face", subfolder="arc2face", local_files_only=True)
+    encoder, problems = CLIPTextModel.from_pretrained(
+        stubs / "arc2face/encoder", local_files_only=True, output_loading_info=True
+    )
+    assert not any(problems.values())
+    assert encoder.config.hidden_size == 768
+    query = load_file(stubs / SD / "vae/diffusion_pytorch_model.safetensors")[
+        "encoder.mid_block.attentions.0.query.weight"
+    ]
+    attention = load_autoencoder(stubs / SD / "vae").encoder.mid_block.attentions[0]
+    assert torch.equal(attention.to_q.weight, query)
+    pipeline = StableDiffusionPipeline.from_pretrained(stubs / SD, local_files_only=True)
+    assert pipeline.vae.config.scaling_factor == pytest.approx(0.18215)
+    assert isinstance(make_lpips(stubs / "alexnet-owt-7be5be79.pth"), Lpips)
+
+
+def test_the_prompt_has_clip_s_own_ids_at_full_size(stubs: Path, tmp_path: Path) -> None:
+    """And in the small vocabulary those that the stub's profile names."""
+    write_tokenizer(tmp_path / "full", small=False)
+    full = CLIPTokenizer.from_pretrained(tmp_path / "full", local_files_only=True)
+    assert len(full) == 49408
+    assert PromptTokens.from_tokenizer(full) == PromptTokens()
+    small = CLIPTokenizer.from_pretrained(stubs / SD / "tokenizer", local_files_only=True)
+    assert PromptTokens.from_tokenizer(small) == prompt_tokens(small=True)
+
+
+def test_the_stub_s_profile_points_at_the_stubs(stubs: Path) -> None:
+    """It loads, and all that it needs but PanoHead is here; the first look records, the second compares."""
+    uses = parts_of(load_profile(str(stubs / "panohead-stub.toml")))
+    findings = [check(use) for use in uses]
+    states = {finding.use.name: finding.state for finding in findings}
+    assert states.pop("panohead-checkout") == states.pop("panohead") == "missing"
+    assert set(states.values()) == {"shipped", "here"}
+    again = [check(use).seen for use in uses if use.name == "sd15-vae"]
+    assert again[0].endswith("as recorded")
+
+
+def broken(tmp_path: Path, kind: str) -> Path:
+    """A copy of the autoencoder with something wrong."""
+    write_autoencoder(tmp_path, small=True, seed=0)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    if kind == "shape":
+        tensors["encoder.conv_in.weight"] = tensors["encoder.conv_in.weight"][:, :2].contiguous()
+        save_file(tensors, file)
+    elif kind == "lacking":
+        save_file({name: tensor for name, tensor in tensors.items() if name != "quant_conv.bias"}, file)
+    elif kind == "cut":
+        file.write_bytes(file.read_bytes()[:5000])
+    elif kind == "class":
+        config = (tmp_path / "config.json").read_text().replace("AutoencoderKL", "AutoencoderTiny")
+        (tmp_path / "config.json").write_text(config)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("shape", r"encoder\.conv_in\.weight: its config\.json wants 32x3x3x3, the file has 32x2x3x3"),
+        ("lacking", r"quant_conv\.bias: its config\.json wants 8, the file has none"),
+        ("cut", "expected a whole file of tensors"),
+        ("class", "expected the config.json of AutoencoderKL, found AutoencoderTiny"),
+    ],
+)
+def test_wrong_tensors_are_told_from_the_header(tmp_path: Path, kind: str, message: str) -> None:
+    """By name, with what was expected and what is there; the command that gets the right file follows."""
+    place = broken(tmp_path / "stable-diffusion-v1-5" / "vae", kind)
+    found = check(Use(name="sd15-vae", field="encode.autoencoder", place=place))
+    assert found.state == "wrong"
+    assert found.command == f"spinmeround weights fetch sd15-vae --to {tmp_path}"
+    with pytest.raises(SpinMeRoundError, match=message):
+        inspect("sd15-vae", place)
+
+
+def test_insightface_s_own_network_is_not_arc2face_s(stubs: Path, tmp_path: Path) -> None:
+    """They take and give the same; the name gives it away, in a pack, too. A detector does not pass either."""
+    data = (stubs / "arc2face/arcface.onnx").read_bytes()
+    (tmp_path / "glintr100.onnx").write_bytes(data)
+    with pytest.raises(SpinMeRoundError, match=r"Arc2Face understands the embeddings of its arcface\.onnx alone"):
+        inspect("arcface", tmp_path / "glintr100.onnx")
+    pack = shutil.copytree(stubs / "antelopev2", tmp_path / "antelopev2")
+    (pack / "glintr100.onnx").write_bytes(data)
+    found = check(Use(name="arcface", field="embed.recognition", place=pack))
+    assert found.state == "wrong"
+    assert "glintr100.onnx: this is InsightFace's own" in found.seen
+    (tmp_path / "arcface.onnx").write_bytes((stubs / "antelopev2/scrfd_10g_bnkps.onnx").read_bytes())
+    with pytest.raises(SpinMeRoundError, match="expected a network from"):
+        inspect("arcface", tmp_path / "arcface.onnx")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path, ("/tmp/x",))
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(stubs: Path, tmp_path: Path) -> None:
+    """Arc2Face's encoder is published as a pickle: only tensors are read from it."""
+    (tmp_path / "config.json").write_bytes((stubs / "arc2face/encoder/config.json").read_bytes())
+    torch.save({"text_model.final_layer_norm.weight": Evil()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(SpinMeRoundError, match="wants to run code"):
+        inspect("arc2face-encoder", tmp_path)
+
+
+def test_loaders_of_missing_parts_ask_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No loader reaches for the network where its file is missing: it names the file."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a loader wants to connect")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    absent = tmp_path / "absent"
+    loaders = (load_autoencoder, open_pack, FaceDetector, ArcFaceEmbedder, Landmarks3D)
+    for load in loaders:
+        with pytest.raises(ValueError, match="absent"):
+            load(absent)
+    assert isinstance(make_lpips(absent), Missing)
+    (absent / "vae").mkdir(parents=True)
+    (absent / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    with pytest.raises(OSError, match="absent"):
+        load_autoencoder(absent / "vae")
+
+
+def test_panohead_s_pickle_is_not_opened_and_its_hash_is_told(tmp_path: Path) -> None:
+    """A pickle that would run code is looked at by its hash alone; another hash than the profile's is wrong."""
+    pickled = tmp_path / "network.pkl"
+    pickled.write_bytes(b"\x80\x04cos\nabort\n)R.")
+    sha256 = hashlib.sha256(pickled.read_bytes()).hexdigest()
+    use = Use(name="panohead", field="generator.options.network", place=pickled)
+    assert f"to trust it: --set generator.options.sha256={sha256}" in check(use).seen
+    assert check(replace(use, sha256=sha256)).state == "here"
+    found = check(replace(use, sha256="0" * 64))
+    assert (found.state, "the profile names the SHA-256" in found.seen) == ("wrong", True)
