@@ -1,31 +1,48 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint types serve clean
+.PHONY: demo serve check lint types fast test test-all docs clean
 
-$(READY): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $(READY)
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
 
-demo: $(READY)
+# one stamp for each set of extras: `make demo` installs what it runs and not the test tools
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[build,train]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[dev]"
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(PIP) -e ".[docs]"
+	touch $@
+
+demo: $(VENV)/.demo
 	$(BIN)/spinmeround demo
 
-serve: $(READY)
+serve: $(VENV)/.demo
 	$(BIN)/spinmeround serve
 
-lint: $(READY)
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
-types: $(READY)
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
 # a process for each core, with one thread each: more threads than cores only wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# only the files that have fast tests are collected: importing the others takes longer than running these
+fast: $(VENV)/.dev
+	$(PYTEST) -q -m fast $$(grep -rl "mark.fast" tests --include="test_*.py")
+
+check: lint types fast
 
 test: lint types
 	$(PYTEST) -m "not slow"
@@ -33,5 +50,8 @@ test: lint types
 test-all: lint types
 	$(PYTEST)
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info
