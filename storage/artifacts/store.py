@@ -13,13 +13,13 @@ and reported, and can then be made again. Failures of the file system or the ser
 import errno
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, Literal
 
 from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Source
 from spinmeround.storage.artifacts.failures import Failure, FailureLog
@@ -44,7 +44,10 @@ from spinmeround.storage.files import owned_folder
 from spinmeround.storage.manifests import FileRecord, record_files
 from spinmeround.storage.provenance import code_version, machine_class
 
-__all__ = ["MANIFEST", "SCHEMA_VERSION", "Artifact", "ArtifactStore", "Manifest", "artifact_key"]
+__all__ = ["MANIFEST", "SCHEMA_VERSION", "Artifact", "ArtifactStore", "Manifest", "Outcome", "artifact_key"]
+
+Outcome = Literal["made", "reused"]
+"""Whether a call of `make_once` made the artifact or found it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,38 @@ class ArtifactStore:
                 machine=machine_class(),
             )
             self.backend.publish(out, manifest, linked)
+
+    def make_once(
+        self,
+        stage: str,
+        key: str,
+        make: Callable[[Path], None],
+        *,
+        version: int,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        weights: str,
+        subject: str,
+    ) -> Outcome:
+        """Make an artifact unless it exists: `make` fills the empty folder that it gets.
+
+        Of several callers, threads or processes, one makes it and the others wait and reuse it. Local copies of the
+        inputs (stage -> key) are kept until the artifact is committed. Raises what `make` raises, and as `commit`.
+        """
+        if self.has(stage, key):
+            return "reused"
+        with ExitStack() as stack:
+            stack.enter_context(self.lock(stage, key))
+            if self.has(stage, key):
+                return "reused"
+            for role, input_key in inputs.items():
+                if _fault(role, input_key) is None:
+                    stack.enter_context(self.backend.pinned(role, input_key))
+            committed = self.commit(
+                stage, key, version=version, params=params, inputs=inputs, weights=weights, subject=subject
+            )
+            make(stack.enter_context(committed))
+        return "made"
 
     @contextmanager
     def lock(self, stage: str, key: str, *, timeout_s: float | None = None) -> Iterator[None]:

@@ -1,7 +1,10 @@
 """The artifact store in fair weather, and what it refuses."""
 
 import json
+import os
 import threading
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from spinmeround.storage.artifacts.store import SCHEMA_VERSION, ArtifactStore, artifact_key
 from spinmeround.storage.errors import CorruptArtifact, StoreError
+from tests.support.processes import start, wait
 
 ARGUMENTS: dict[str, Any] = {"version": 1, "params": {"level": 10.0, "sizes": (1, 2)}, "inputs": {"sample": "a" * 64}}
 
@@ -239,6 +243,60 @@ def test_first_commit_wins(any_store: ArtifactStore) -> None:
     key = commit(any_store, payload=b"first")
     assert commit(any_store, payload=b"second") == key
     assert (any_store.verify("mesh", key).path / "mesh.npz").read_bytes() == b"first"
+
+
+def test_make_once_makes_then_reuses(any_store: ArtifactStore) -> None:
+    """The first call makes the artifact, a second one does not call `make` at all."""
+    key = artifact_key("mesh", **ARGUMENTS)
+    outcomes = [
+        any_store.make_once("mesh", key, partial(_write, data=data), **ARGUMENTS, weights="", subject="h")
+        for data in (b"first", b"second")
+    ]
+    assert outcomes == ["made", "reused"]
+    assert (any_store.verify("mesh", key).path / "mesh.npz").read_bytes() == b"first"
+
+
+def test_make_once_leaves_nothing_after_an_error(any_store: ArtifactStore) -> None:
+    """An error of `make` reaches the caller, and the artifact can be made afterwards: its lock is free."""
+    key = artifact_key("mesh", **ARGUMENTS)
+
+    def fail(out: Path) -> None:
+        _write(out, b"half")
+        raise RuntimeError("no face")
+
+    with pytest.raises(RuntimeError, match="no face"):
+        any_store.make_once("mesh", key, fail, **ARGUMENTS, weights="", subject="h")
+    assert not any_store.has("mesh", key)
+    make = partial(_write, data=b"payload")
+    assert any_store.make_once("mesh", key, make, **ARGUMENTS, weights="", subject="h") == "made"
+
+
+def test_of_racing_processes_one_makes(store: ArtifactStore, tmp_path: Path) -> None:
+    """Several processes that start together make one artifact once, and all of them get it."""
+    key = artifact_key("mesh", **ARGUMENTS)
+    ready = tmp_path / "ready"
+
+    def make(out: Path) -> None:
+        (tmp_path / f"made-{os.getpid()}").touch()
+        time.sleep(0.2)  # the others reach the lock meanwhile
+        _write(out, b"payload")
+
+    def race() -> None:
+        while not ready.exists():
+            time.sleep(0.001)
+        outcome = store.make_once("mesh", key, make, **ARGUMENTS, weights="", subject="h")
+        (tmp_path / f"{outcome}-outcome-{os.getpid()}").touch()
+
+    racers = [start(race) for _ in range(3)]
+    ready.touch()
+    assert [wait(racer) for racer in racers] == [0, 0, 0]
+    assert len(list(tmp_path.glob("made-[0-9]*"))) == len(list(tmp_path.glob("made-outcome-*"))) == 1
+    assert len(list(tmp_path.glob("reused-outcome-*"))) == 2
+    store.verify("mesh", key)
+
+
+def _write(out: Path, data: bytes) -> None:
+    (out / "mesh.npz").write_bytes(data)
 
 
 def test_folder_without_manifest_is_moved_aside(store: ArtifactStore) -> None:
