@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from spinmeround.flows.profile import Profile, surface_doubts
+from spinmeround.flows.profile import Profile, surface_warnings
 from spinmeround.flows.review.pause import wait_for_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
@@ -47,9 +47,9 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
 def plan_task() -> State[int]:
     """Which heads are asked for, and the keys of everything that will be made of them."""
     session = current()
-    for doubt in surface_doubts(session.profile):
-        get_run_logger().warning(doubt)
-        progress().say(doubt)
+    for warning in surface_warnings(session.profile):
+        get_run_logger().warning(warning)
+        progress().say(warning)
     first, last = session.heads[0], session.heads[-1]
     return Completed(message=f"{len(session.keys)} heads, {first.id} to {last.id}", data=len(session.keys))
 

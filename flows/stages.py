@@ -127,7 +127,7 @@ def _submit(
     runs: Mapping[str, Runs],
     wait_for: Sequence[PrefectFuture[Any]],
 ) -> Runs:
-    size = session.profile.execution.heads_a_shard(len(session.heads))
+    size = session.profile.execution.heads_per_shard(len(session.heads))
     shards = range(-(-len(session.heads) // size))
     upstream = [name for name in stage.needs if name in runs]
     before = {

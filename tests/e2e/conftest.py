@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
-from spinmeround.flows.profile import Profile, validated
+from spinmeround.flows.profile import Profile, validate_profile
 from spinmeround.flows.server.process import SETTINGS
 from tests.support.weights import write_autoencoder, write_recognition
 
@@ -86,7 +86,7 @@ def tiny(weights: dict[str, Any]) -> Callable[..., Profile]:
                 values[section] = {**values.get(section, {}), field: value}
             else:
                 values[section] = value
-        return validated(values, source="test")
+        return validate_profile(values, source="test")
 
     return make
 

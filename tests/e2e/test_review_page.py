@@ -20,7 +20,7 @@ import pytest
 
 from spinmeround.flows.cli.options import RunOptions
 from spinmeround.flows.cli.review import review_run
-from spinmeround.flows.profile import Profile, validated
+from spinmeround.flows.profile import Profile, validate_profile
 from spinmeround.flows.review.desk import Desk, desk_server, open_desk
 from spinmeround.flows.run.folder import Place, open_run
 from spinmeround.flows.run.session import Session, looked_at
@@ -45,7 +45,7 @@ VALUES = {
     "render": {"resolution": 32},  # the embedded autoencoder makes 4 x 4 latents of it
     "train": {**TINY["train"], "unet": {**TINY["train"]["unet"], "latent_channels": 32}},
 }
-PROFILE = validated(VALUES, source="test")
+PROFILE = validate_profile(VALUES, source="test")
 
 
 def put(session: Session, stage: str, head: Any, files: dict[str, Any]) -> None:
@@ -263,7 +263,7 @@ def test_another_runs_page_leaves_what_waits(context, desk, tmp_path):
         tab = Tab(context, f"http://127.0.0.1:{port}")
     tab.press("n", "End", "n")
     tab.wait("document.getElementById('saved').textContent.includes('2 not saved yet')")
-    fewer = validated({**VALUES, "plan": {"heads": 2}}, source="test")
+    fewer = validate_profile({**VALUES, "plan": {"heads": 2}}, source="test")
     place = Place(out=str(tmp_path / "other"), store=str(desk.session.folder.store))
     with run_of(fewer, place) as session, serving(other := open_desk(session, ""), port):
         tab.page.close()

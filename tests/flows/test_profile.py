@@ -2,7 +2,14 @@
 
 import pytest
 
-from spinmeround.flows.profile import PROFILES, ExecutionParams, load_profile, profile_names, surface_doubts, validated
+from spinmeround.flows.profile import (
+    PROFILES,
+    ExecutionParams,
+    load_profile,
+    profile_names,
+    surface_warnings,
+    validate_profile,
+)
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 
@@ -51,7 +58,7 @@ def test_a_file_extends_another(tmp_path):
 @pytest.mark.parametrize("name", profile_names())
 def test_shipped_profiles_screen_the_surface_that_they_mesh(name):
     """Nothing is to be told about their levels and trims."""
-    assert surface_doubts(load_profile(name)) == []
+    assert surface_warnings(load_profile(name)) == []
 
 
 @pytest.mark.parametrize(
@@ -66,15 +73,15 @@ def test_shipped_profiles_screen_the_surface_that_they_mesh(name):
 )
 def test_a_screen_of_another_surface_is_told(overrides, told):
     """Each field that differs is named with both values; a top that is not given is as the border."""
-    found = surface_doubts(load_profile("demo", overrides))
+    found = surface_warnings(load_profile("demo", overrides))
     assert len(found) == len(told)
-    assert all(doubt.startswith(words) for doubt, words in zip(found, told, strict=True))
+    assert all(warning.startswith(words) for warning, words in zip(found, told, strict=True))
 
 
 def test_a_profile_survives_json():
     """A form gives back what it was given."""
     demo = load_profile("demo")
-    assert validated(demo.model_dump(mode="json"), source="form") == demo
+    assert validate_profile(demo.model_dump(mode="json"), source="form") == demo
 
 
 @pytest.mark.parametrize(
@@ -156,4 +163,4 @@ def test_empty_table_empties_the_one_below(tmp_path):
 )
 def test_shards_grow_with_the_heads(asked, heads, expected):
     """Unless a size is asked for, a stage has at most a hundred task runs, of eight heads at least."""
-    assert ExecutionParams(shard_size=asked).heads_a_shard(heads) == expected
+    assert ExecutionParams(shard_size=asked).heads_per_shard(heads) == expected

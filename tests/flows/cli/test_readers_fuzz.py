@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spinmeround.flows.profile import Profile, load_profile, validated
+from spinmeround.flows.profile import Profile, load_profile, validate_profile
 from spinmeround.flows.run.folder import Place, open_run
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.screening.decisions import GeneratorId, parse_decisions
@@ -30,7 +30,7 @@ quick = settings(max_examples=120, deadline=None, suppress_health_check=list(Hea
 
 def read_values(folder: Path, values: Any) -> None:
     """A profile's values."""
-    validated(values, source="fuzz")
+    validate_profile(values, source="fuzz")
 
 
 def read_toml(folder: Path, data: bytes) -> None:

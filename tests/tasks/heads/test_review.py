@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinmeround.flows.profile import validated
+from spinmeround.flows.profile import validate_profile
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.tasks.heads.registry import DATASET_STAGES, HEAD_STAGES
 from spinmeround.tasks.heads.review import REVIEW, ScreenVerdict, load_review, review
@@ -42,7 +42,7 @@ VALUES = {
     "render": {"resolution": 512},
     "train": {"unet": {"latent_channels": 32}},
 }
-PROFILE = validated(VALUES, source="test")
+PROFILE = validate_profile(VALUES, source="test")
 SECTIONS = {stage.name: stage.sections(PROFILE) for stage in HEAD_STAGES}
 decisions = st.lists(st.sampled_from([None, "keep", "drop"]), min_size=4, max_size=4)
 

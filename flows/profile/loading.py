@@ -1,0 +1,118 @@
+"""Loading of profiles: TOML files, `extends` and overrides of single fields."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from spinmeround.flows.profile.model import Profile
+from spinmeround.storage.errors import ConfigError
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+"""Folder of the profiles that ship with the package."""
+
+
+def load_profile(name: str, overrides: Sequence[str] = ()) -> Profile:
+    """Load a profile by name or path and apply overrides of the form `section.field=value`, with values as in TOML.
+
+    Raises ConfigError for an unknown profile, or an unknown, invalid or contradictory field.
+    """
+    values = _read(_find(name))
+    for override in overrides:
+        _override(values, override)
+    return validate_profile(values, source=f"profile {name}")
+
+
+def validate_profile(values: Mapping[str, Any], *, source: str) -> Profile:
+    """Build a profile from nested values. Raises ConfigError that names the first two invalid fields."""
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_explain(each)}" for each in error.errors()[:2])) from error
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def _find(name: str) -> Path:
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        raise ConfigError(
+            f"profile {name!r}: expected one of {', '.join(profile_names())}, or the path of a .toml file; found none"
+        )
+    return path
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a profile, on top of those of the profile that it extends."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: invalid TOML, UTF-8 or date
+        raise ConfigError(f"profile {path}: expected a TOML file: {error}") from error
+    if path in seen:
+        raise ConfigError(f"profile {path}: 'extends' forms a cycle")
+    base = values.pop("extends", None)
+    merged = _merged(_read(_find(str(base)), (*seen, path)), values) if base else values
+    return merged | {"name": values.get("name", path.stem)}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` merged into `base`, table by table; an empty table replaces the one in `base`."""
+    both = {
+        name: _merged(base[name], value)
+        if isinstance(base.get(name), dict) and isinstance(value, dict) and value
+        else value
+        for name, value in over.items()
+    }
+    return {**base, **both}
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Apply `section.field=value` to `values` in place."""
+    field, equals, text = override.partition("=")
+    *sections, last = field.strip().split(".")
+    if not equals or not all([*sections, last]):
+        raise ConfigError(f"--set {override}: expected section.field=value, for instance mesh.level=9.5")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {section!r} is a single value and has no fields")
+    values[last] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    """A TOML value; text that is not TOML is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def _explain(error: Any) -> str:
+    """One line for one of pydantic's errors: field, expected, found."""
+    field = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return _unknown(error["loc"])
+    if error["type"] == "value_error" or not field:
+        return f"{field + ': ' if field else ''}{error['msg'].removeprefix('Value error, ')}"
+    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _unknown(location: Sequence[Any]) -> str:
+    """One line for an unknown field: its name, the closest existing one and all that are allowed there."""
+    model: type[BaseModel] = Profile
+    for part in location[:-1]:
+        inner = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    field, allowed = ".".join(str(part) for part in location), list(model.model_fields)
+    near = get_close_matches(str(location[-1]), allowed, n=1)
+    hint = f"; did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
+    where = ".".join(str(part) for part in location[:-1]) or "a profile"
+    return f"{field}: unknown field{hint} ({where} has {', '.join(allowed)})"

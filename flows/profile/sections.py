@@ -1,0 +1,71 @@
+"""The sections of a profile, each defined by the stage that reads it, and `execution`, which no stage reads."""
+
+from pydantic import Field
+
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.records import FrozenModel
+from spinmeround.tasks.dataset.publish import PublishParams
+from spinmeround.tasks.evaluation.params import EvaluateParams
+from spinmeround.tasks.heads.embed import EmbedParams
+from spinmeround.tasks.heads.encode import EncodeParams
+from spinmeround.tasks.heads.normals import NormalsParams
+from spinmeround.tasks.heads.plan import PlanParams
+from spinmeround.tasks.heads.render import RenderParams
+from spinmeround.tasks.heads.review import ReviewParams
+from spinmeround.tasks.heads.sample import SampleParams
+from spinmeround.tasks.heads.score import ScoreParams
+from spinmeround.tasks.heads.screen import ScreenParams
+from spinmeround.tasks.report.params import ReportParams
+from spinmeround.tasks.training.params import TrainParams
+
+SMALLEST_SHARD, MOST_SHARDS = 8, 100
+"""Bounds on the task runs of a stage: the server loses records of thousands at once, large shards hide progress."""
+
+
+class ExecutionParams(FrozenModel):
+    """Parallelism and failure tolerance of a run. Never changes what a run makes."""
+
+    shard_size: int = Field(
+        default=0,
+        ge=0,
+        description=f"Heads per task run; 0: {SMALLEST_SHARD}, or more where a stage would otherwise have over "
+        f"{MOST_SHARDS} task runs",
+    )
+    workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0: one per core")
+    retries: int = Field(default=1, ge=0, le=10, description="Number of retries of a failed head")
+    timeout_s: float = Field(default=900.0, gt=0.0, description="Time limit of one stage for one head, in seconds")
+    max_quarantined_share: float = Field(
+        default=0.25,
+        ge=0.0,
+        le=1.0,
+        description="Share of quarantined heads above which a build fails",
+    )
+
+    def heads_per_shard(self, heads: int) -> int:
+        """Number of heads per task run, for a run of `heads` heads."""
+        return self.shard_size or max(SMALLEST_SHARD, -(-heads // MOST_SHARDS))
+
+
+class ProfileSections(FrozenModel):
+    """All sections of a profile. `Profile` adds the checks between sections."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the run and of its folder")
+    generator: GeneratorConfig = GeneratorConfig()
+    plan: PlanParams = PlanParams()
+    views: ViewGrid = ViewGrid()
+    sample: SampleParams = SampleParams()
+    score: ScoreParams = ScoreParams()
+    screen: ScreenParams = ScreenParams()
+    review: ReviewParams = ReviewParams()
+    render: RenderParams = RenderParams()
+    mesh: MeshParams = MeshParams()
+    normals: NormalsParams = NormalsParams()
+    embed: EmbedParams = EmbedParams()
+    publish: PublishParams = PublishParams()
+    encode: EncodeParams = EncodeParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    report: ReportParams = ReportParams()
+    execution: ExecutionParams = ExecutionParams()
