@@ -16,7 +16,7 @@ from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current, joined, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
 from spinmeround.flows.training import note_training, stepper
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams, Evaluation, evaluation_key, load_evaluation

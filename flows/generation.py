@@ -14,7 +14,7 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import current, joined, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, submit
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.generation.params import SampleViewsParams
 from spinmeround.tasks.heads.embed import EmbedParams, detector_path

@@ -17,7 +17,7 @@ from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import RETRY_HINT, Session, current, joined, worker_count
 from spinmeround.flows.run.shards import STAGES
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Published, share_latents
 from spinmeround.tasks.heads.encode import EncodeParams, publish_latents

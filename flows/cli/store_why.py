@@ -8,14 +8,13 @@ from spinmeround.flows.cli.options import RunOptions
 from spinmeround.flows.cli.tables import amount, duration, table
 from spinmeround.flows.profile import Profile, load_profile
 from spinmeround.flows.run.session import Session, unopened
-from spinmeround.storage.artifacts.runs import ENDS
-from spinmeround.storage.artifacts.store import ArtifactStore, Manifest
+from spinmeround.storage.artifacts import FINAL_STAGES, ArtifactStore, Manifest
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.lineage import Step, compare, expected_steps, find_artifact, stored_steps
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.stage import Head
 
-_STAGES = [*(stage.name for stage in HEAD_STAGES), *ENDS]
+_STAGES = [*(stage.name for stage in HEAD_STAGES), *FINAL_STAGES]
 
 
 def provenance(store: ArtifactStore, options: RunOptions, target: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.storage.weights.parts import PARTS, WEIGHTS_FOLDER, Hub, Part, part
+from spinmeround.storage.weights import PARTS, WEIGHTS_FOLDER, Hub, Part, find_part
 
 if TYPE_CHECKING:
     from spinmeround.tasks.weights.check import Finding
@@ -20,7 +20,7 @@ ToOption = Annotated[Path, typer.Option("--to", help="Folder of all weights.")]
 @app.command("list")
 def list_parts(name: Annotated[str | None, typer.Argument(help="One part; else all.")] = None) -> None:
     """What each part is for, its licence, where it comes from, how it lies on the disk."""
-    for each in [part(name)] if name else PARTS:
+    for each in [find_part(name)] if name else PARTS:
         typer.echo("\n".join(_described(each)))
 
 
@@ -49,9 +49,9 @@ def fetch(
     to: ToOption = WEIGHTS_FOLDER,
 ) -> None:
     """Fetch parts from the hub, having read their terms; what was cut off goes on where it ended."""
-    from spinmeround.storage.weights.fetch import fetch as fetch_part
+    from spinmeround.storage.weights import fetch_part
 
-    for each in [part(name) for name in names]:
+    for each in [find_part(name) for name in names]:
         typer.echo(f"{each.name}: {each.licence}")
         place = fetch_part(each, to, say=typer.echo)
         typer.echo(f"{each.name}: {place}, SHA-256 recorded")

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_core import from_json
 
-from spinmeround.storage.artifacts.store import is_url
+from spinmeround.storage.artifacts import is_url
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import make_folder, owned_folder, sweep_owned_folders, write_atomic
 from spinmeround.storage.manifests import stated_version

@@ -22,9 +22,7 @@ from spinmeround.flows.run.ledger import Ledger
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.summary import write_summary
 from spinmeround.flows.run.workers import WorkerPool
-from spinmeround.storage.artifacts.failures import Failure
-from spinmeround.storage.artifacts.runs import register_run
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore, Failure, register_run
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.heads.generator import generator_of

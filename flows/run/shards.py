@@ -18,8 +18,7 @@ from pydantic import BaseModel
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session
 from spinmeround.flows.run.workers import CallFailed, Raised, Worker, WorkerLost, attempt
-from spinmeround.storage.artifacts.failures import Failure
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore, Failure
 from spinmeround.storage.errors import (
     ConfigError,
     CorruptArtifact,

@@ -21,7 +21,7 @@ _OBJECTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class ArtifactProblem:
     """An artifact that is not as it should be; `damaged` ones can be moved aside, others need newer software."""
 
     stage: str
@@ -35,12 +35,12 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class StoreCheck:
     """What a check came to: `resumed` artifacts had been found whole before it was interrupted."""
 
     artifacts: int
     resumed: int
-    problems: tuple[Problem, ...]
+    problems: tuple[ArtifactProblem, ...]
 
 
 def check_store(
@@ -49,7 +49,7 @@ def check_store(
     fresh: bool = False,
     begin: Callable[[int], None] = lambda total: None,
     report: Callable[[int], None] = lambda done: None,
-) -> Checked:
+) -> StoreCheck:
     """Check all artifacts; `begin` is told how many are to be checked, `report` how many more have been.
 
     `fresh` forgets an interrupted check. Changes nothing but the journal.
@@ -60,7 +60,7 @@ def check_store(
     entries, done = list(store.backend.entries()), journal.read()
     waiting = [entry for entry in entries if _line(entry) not in done]
     begin(len(waiting))
-    problems: list[Problem] = []
+    problems: list[ArtifactProblem] = []
     at_once = _OBJECTS_AT_ONCE if is_url(store.root) else os.cpu_count() or 1
     with ThreadPoolExecutor(at_once) as pool:  # hashing lets other threads run
         for block in blocks(waiting):
@@ -71,10 +71,10 @@ def check_store(
                     problems.append(problem)
                 report(1)
     journal.remove()
-    return Checked(artifacts=len(entries), resumed=len(entries) - len(waiting), problems=tuple(problems))
+    return StoreCheck(artifacts=len(entries), resumed=len(entries) - len(waiting), problems=tuple(problems))
 
 
-def set_aside(store: ArtifactStore, problems: Sequence[Problem]) -> list[str]:
+def set_aside_damaged(store: ArtifactStore, problems: Sequence[ArtifactProblem]) -> list[str]:
     """Move the damaged artifacts to `corrupt`, so that the next build makes them again; returns where they are."""
     return [store.set_aside(problem.stage, problem.key) for problem in problems if problem.damaged]
 
@@ -103,7 +103,7 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
 
-def _check(store: ArtifactStore, entry: Entry) -> Problem | None:
+def _check(store: ArtifactStore, entry: Entry) -> ArtifactProblem | None:
     try:
         found = store.examine(entry.stage, entry.key)
     except StorageUnavailable:
@@ -111,12 +111,12 @@ def _check(store: ArtifactStore, entry: Entry) -> Problem | None:
     except StoreError as error:
         if not store.has(entry.stage, entry.key):
             return None  # removed meanwhile
-        return Problem(stage=entry.stage, key=entry.key, what=(str(error),), damaged=False)
+        return ArtifactProblem(stage=entry.stage, key=entry.key, what=(str(error),), damaged=False)
     except FileNotFoundError as error:
         found = [f"{error.filename} vanished while it was read"]
     if not found or not store.has(entry.stage, entry.key):
         return None
-    return Problem(stage=entry.stage, key=entry.key, what=tuple(found))
+    return ArtifactProblem(stage=entry.stage, key=entry.key, what=tuple(found))
 
 
 def _line(entry: Entry) -> str:

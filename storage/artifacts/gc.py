@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from spinmeround.storage.artifacts.backend import Stray
 from spinmeround.storage.artifacts.runs import GC_LOCK, Roots, find_roots, run_versions
 from spinmeround.storage.artifacts.store import ArtifactStore
-from spinmeround.storage.artifacts.survey import Item, Survey, live_keys, survey
+from spinmeround.storage.artifacts.survey import StoredArtifact, Survey, live_keys, survey_store
 from spinmeround.storage.errors import StoreError
 
 _BLOCK = 200
@@ -26,7 +26,7 @@ class Garbage:
     roots: Roots
     versions: dict[str, str]
     young_since: float
-    dead: tuple[Item, ...]
+    dead: tuple[StoredArtifact, ...]
     strays: tuple[Stray, ...]
 
 
@@ -43,7 +43,7 @@ def find_garbage(store: ArtifactStore, grace_s: float, report: Callable[[int], N
             "unknown; run 'spinmeround build' of each run once more (where all is there it makes nothing)"
         )
     young_since = store.backend.now() - grace_s
-    found = survey(store, report)
+    found = survey_store(store, report)
     live = live_keys(store, found, roots, young_since=young_since)
     return Garbage(
         found=found,
@@ -57,7 +57,7 @@ def find_garbage(store: ArtifactStore, grace_s: float, report: Callable[[int], N
 
 def remove_garbage(
     store: ArtifactStore, garbage: Garbage, report: Callable[[int], None] = lambda done: None
-) -> tuple[list[Item], list[Stray]]:
+) -> tuple[list[StoredArtifact], list[Stray]]:
     """Remove what `find_garbage` found and no run has asked for since; returns what went.
 
     Raises StoreError where manifests of a newer version of the software stand in the way of judging.
@@ -68,7 +68,7 @@ def remove_garbage(
             f"artifact store {store.root}: {len(garbage.found.unreadable)} manifests can't be read, so what they were "
             f"made from is unknown: {name}: {why}. Nothing was removed; run 'spinmeround store repair' first"
         )
-    gone: list[Item] = []
+    gone: list[StoredArtifact] = []
     versions, dead = garbage.versions, {item.key for item in garbage.dead}
     for start in range(0, len(garbage.dead), _BLOCK):
         block = garbage.dead[start : start + _BLOCK]
@@ -83,7 +83,7 @@ def remove_garbage(
     return gone, list(garbage.strays)
 
 
-def _remove(store: ArtifactStore, items: Sequence[Item]) -> list[Item]:
+def _remove(store: ArtifactStore, items: Sequence[StoredArtifact]) -> list[StoredArtifact]:
     gone = []
     for item in items:
         try:

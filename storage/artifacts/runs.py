@@ -23,7 +23,7 @@ from spinmeround.storage.manifests import Sha256
 from spinmeround.storage.records import FrozenModel
 
 GC_LOCK = "gc"
-ENDS = ("publish", "train", "evaluate")
+FINAL_STAGES = ("publish", "train", "evaluate")
 """Stages whose keys no run can tell beforehand."""
 
 

@@ -23,8 +23,7 @@ from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Blobs, E
 from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest, parse_manifest
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
-from spinmeround.storage.s3.client import ObjectClient, ObjectInfo, Patience
-from spinmeround.storage.s3.lock import object_lock
+from spinmeround.storage.s3 import ObjectClient, ObjectInfo, Patience, object_lock
 
 LEASE_S = 30.0
 _AT_ONCE = 8

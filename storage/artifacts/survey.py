@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from spinmeround.storage.artifacts.backend import Entry
-from spinmeround.storage.artifacts.runs import ENDS, Roots
+from spinmeround.storage.artifacts.runs import FINAL_STAGES, Roots
 from spinmeround.storage.artifacts.store import ArtifactStore, Manifest
 from spinmeround.storage.errors import SpinMeRoundError, StorageUnavailable, StoreError
 
@@ -16,7 +16,7 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class StoredArtifact:
     """An artifact: `modified` by the store's clock, `made_from` the keys of its inputs, `seconds` its making took."""
 
     stage: str
@@ -32,18 +32,18 @@ class Item:
 class Survey:
     """All artifacts by key, and those whose manifest can't be read (stage/key: why)."""
 
-    items: Mapping[str, Item]
+    items: Mapping[str, StoredArtifact]
     unreadable: Mapping[str, str]
 
 
-def survey(store: ArtifactStore, report: Callable[[int], None] = lambda done: None) -> Survey:
+def survey_store(store: ArtifactStore, report: Callable[[int], None] = lambda done: None) -> Survey:
     """Read all manifests; `report` is told how many more have been read."""
-    items: dict[str, Item] = {}
+    items: dict[str, StoredArtifact] = {}
     unreadable: dict[str, str] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for block in blocks(store.backend.entries()):
             for entry, found in zip(block, pool.map(lambda entry: _read(store, entry), block), strict=True):
-                if isinstance(found, Item):
+                if isinstance(found, StoredArtifact):
                     items[found.key] = found
                 elif found is not None:
                     unreadable[f"{entry.stage}/{entry.key}"] = found
@@ -55,7 +55,7 @@ def live_keys(store: ArtifactStore, found: Survey, roots: Roots, *, young_since:
     """Keys of what the roots need, and of what is younger than `young_since`, with all that they were made from."""
     wanted = set(roots.keys)
     for item in found.items.values():
-        if item.modified > young_since or (item.stage in ENDS and _is_root(store, item, roots)):
+        if item.modified > young_since or (item.stage in FINAL_STAGES and _is_root(store, item, roots)):
             wanted.add(item.key)
     live: set[str] = set()
     while wanted:
@@ -74,7 +74,7 @@ def blocks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield block
 
 
-def _read(store: ArtifactStore, entry: Entry) -> Item | str | None:
+def _read(store: ArtifactStore, entry: Entry) -> StoredArtifact | str | None:
     try:
         manifest = store.manifest(entry.stage, entry.key)
     except StorageUnavailable:
@@ -85,8 +85,8 @@ def _read(store: ArtifactStore, entry: Entry) -> Item | str | None:
     return _item(manifest, entry.modified)
 
 
-def _item(manifest: Manifest, modified: float) -> Item:
-    return Item(
+def _item(manifest: Manifest, modified: float) -> StoredArtifact:
+    return StoredArtifact(
         stage=manifest.stage,
         key=manifest.key,
         subject=manifest.subject,
@@ -97,7 +97,7 @@ def _item(manifest: Manifest, modified: float) -> Item:
     )
 
 
-def _is_root(store: ArtifactStore, item: Item, roots: Roots) -> bool:
+def _is_root(store: ArtifactStore, item: StoredArtifact, roots: Roots) -> bool:
     """Whether the end of a line (a published dataset, a training, an evaluation) is kept."""
     if roots.ends_unknown or item.stage != "publish":
         return roots.ends_unknown

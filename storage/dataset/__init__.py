@@ -12,7 +12,8 @@ under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see
 what the publisher gave. `manifest.json` lists the SHA-256 of every file and the digest of all of them.
 """
 
-from spinmeround.storage.codec.pixel_codec import PixelCodec
+from spinmeround.storage.codec import PixelCodec
+from spinmeround.storage.dataset.diff import DatasetDiff, diff_datasets
 from spinmeround.storage.dataset.head_group import (
     HeadEntry,
     join_head,
@@ -22,13 +23,33 @@ from spinmeround.storage.dataset.head_group import (
     write_latents,
     write_pictures,
 )
-from spinmeround.storage.dataset.publish import DatasetInfo, add_latents, assemble, publish, standing_latents
+from spinmeround.storage.dataset.publish import (
+    LATENTS,
+    MANIFEST,
+    DatasetInfo,
+    add_latents,
+    assemble,
+    is_standing,
+    publish,
+    read_manifest,
+    standing_latents,
+)
 from spinmeround.storage.dataset.reader import HeadDataset
-from spinmeround.storage.dataset.split import SplitFractions, split_of
+from spinmeround.storage.dataset.repair import mend_files, mend_shared_files, set_aside
+from spinmeround.storage.dataset.schema import ARRAYS, MAX_SIDE, SCHEMA_VERSION, read_metadata
+from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
 from spinmeround.storage.dataset.verify import Problem, info, verify
+from spinmeround.storage.dataset.versions import Version, find_version, list_versions, record_version
 from spinmeround.storage.records import HeadArrays
 
 __all__ = [
+    "ARRAYS",
+    "LATENTS",
+    "MANIFEST",
+    "MAX_SIDE",
+    "SCHEMA_VERSION",
+    "SPLITS",
+    "DatasetDiff",
     "DatasetInfo",
     "HeadArrays",
     "HeadDataset",
@@ -36,13 +57,24 @@ __all__ = [
     "PixelCodec",
     "Problem",
     "SplitFractions",
+    "Version",
     "add_latents",
     "assemble",
+    "diff_datasets",
+    "find_version",
     "info",
+    "is_standing",
     "join_head",
+    "list_versions",
+    "mend_files",
+    "mend_shared_files",
     "pictures_codec",
     "publish",
+    "read_manifest",
+    "read_metadata",
     "read_pictures",
+    "record_version",
+    "set_aside",
     "split_of",
     "standing_latents",
     "verify",

@@ -32,7 +32,7 @@ class DatasetDiff:
         return not (self.added or self.removed or self.changed or self.shared or self.attributes)
 
 
-def diff(before: Path, after: Path) -> DatasetDiff:
+def diff_datasets(before: Path, after: Path) -> DatasetDiff:
     """What makes `after` another dataset than `before`. Raises DatasetError where one can't be read."""
     old, new = HeadDataset.open(before), HeadDataset.open(after)
     both = sorted(set(old.ids) & set(new.ids))

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from spinmeround.storage.codec.chunks import ChunkError
+from spinmeround.storage.codec import ChunkError
 from spinmeround.storage.dataset.schema import MAX_METADATA_BYTES, parse_metadata
 from spinmeround.storage.errors import DatasetError
 

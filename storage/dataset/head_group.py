@@ -13,8 +13,7 @@ import numpy as np
 import zarr
 from jaxtyping import Float16, UInt8
 
-from spinmeround.storage.codec.chunks import ChunkError
-from spinmeround.storage.codec.pixel_codec import DEFAULT_CODEC, PixelCodec, codec_of
+from spinmeround.storage.codec import DEFAULT_CODEC, ChunkError, PixelCodec, codec_of
 from spinmeround.storage.dataset.files import LocalFiles
 from spinmeround.storage.dataset.schema import (
     ARRAYS,

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout
-from spinmeround.storage.codec.pixel_codec import DEFAULT_CODEC
+from spinmeround.storage.codec import DEFAULT_CODEC, ChunkError, ChunkLayout
 from spinmeround.storage.dataset.files import LocalFiles
 from spinmeround.storage.dataset.head_group import HeadEntry
 from spinmeround.storage.dataset.schema import ROWS_PER_CHUNK, ArraySpec, check_arrays, create_array, read_metadata

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout
-from spinmeround.storage.codec.recycled_memory import RecycledMemory
+from spinmeround.storage.codec import ChunkError, ChunkLayout, RecycledMemory
 from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles, metadata, whole_file
 from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, parse_manifest
 from spinmeround.storage.dataset.schema import (

@@ -16,10 +16,10 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
-from spinmeround.storage.codec.chunks import ChunkError
+from spinmeround.storage.codec import ChunkError
 from spinmeround.storage.dataset.files import Span
 from spinmeround.storage.errors import StorageUnavailable
-from spinmeround.storage.s3.client import s3_endpoint
+from spinmeround.storage.s3 import s3_endpoint
 
 INDICES = 20_000
 """Indices that are kept, 2 KB each at 125 views."""

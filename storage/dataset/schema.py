@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import zarr
 
-from spinmeround.storage.codec.pixel_codec import PixelCodec, codec_problem
+from spinmeround.storage.codec import PixelCodec, codec_problem
 from spinmeround.storage.errors import DatasetError
 from spinmeround.storage.records import FrozenModel
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout, check_crc32c
+from spinmeround.storage.codec import ChunkError, ChunkLayout, check_crc32c
 from spinmeround.storage.dataset.files import Blob, Span
 
 _ABSENT = 2**64 - 1

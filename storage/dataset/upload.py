@@ -7,9 +7,9 @@ last, on which readers wait, and a rerun after an interruption sends what is mis
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.artifacts.backend import Source
 from spinmeround.storage.artifacts.s3_backend import ObjectBackend
-from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, DatasetManifest, parse_manifest, read_manifest
 from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ArraySpec
 from spinmeround.storage.errors import DatasetError

@@ -41,7 +41,7 @@ class _Index(FrozenModel):
     versions: tuple[Version, ...] = ()
 
 
-def versions(folder: Path) -> tuple[Version, ...]:
+def list_versions(folder: Path) -> tuple[Version, ...]:
     """All versions that were published into a folder, oldest first; some may have been deleted since.
 
     Raises DatasetError where the index is broken or of a newer schema.
@@ -75,7 +75,7 @@ def record_version(folder: Path, digest: str, heads: int) -> Version:
     with environment_errors(folder), flocked(folder / f".{INDEX}.lock"):
         if (version := _known(folder, digest)) is not None:
             return version
-        known = versions(folder)
+        known = list_versions(folder)
         version = Version(
             number=len(known) + 1,
             digest=digest,
@@ -88,12 +88,12 @@ def record_version(folder: Path, digest: str, heads: int) -> Version:
 
 
 def _known(folder: Path, digest: str) -> Version | None:
-    return next((version for version in versions(folder) if version.digest == digest), None)
+    return next((version for version in list_versions(folder) if version.digest == digest), None)
 
 
 def find_version(folder: Path, name: str) -> Path:
     """The dataset that `v2` or the first digits of a digest name. Raises DatasetError where none does, or several."""
-    known = versions(folder)
+    known = list_versions(folder)
     digests = [version.digest for version in known if name == f"v{version.number}"]
     if not digests and re.fullmatch(r"[0-9a-f]{4,64}", name):
         digests = [version.digest for version in known if version.digest.startswith(name)]

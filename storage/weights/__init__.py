@@ -1,0 +1,41 @@
+"""Weights: those that ship with the package, external parts and how to get them, fingerprints, file headers.
+
+Nothing here downloads anything but `fetch_part`, which the command `spinmeround weights fetch` calls.
+"""
+
+from spinmeround.storage.weights.fetch import fetch_part
+from spinmeround.storage.weights.fingerprints import (
+    checksums,
+    checksums_path,
+    fingerprint,
+    read_checksums,
+    record_checksums,
+)
+from spinmeround.storage.weights.headers import Dimension, OnnxSignature, Shape, onnx_signature, tensor_shapes
+from spinmeround.storage.weights.parts import PARTS, WEIGHTS_FOLDER, Hub, Page, Part, find_part, missing_files
+from spinmeround.storage.weights.shipped import EmbeddedWeights, embedded_weights, list_embedded, record_embedded
+
+__all__ = [
+    "PARTS",
+    "WEIGHTS_FOLDER",
+    "Dimension",
+    "EmbeddedWeights",
+    "Hub",
+    "OnnxSignature",
+    "Page",
+    "Part",
+    "Shape",
+    "checksums",
+    "checksums_path",
+    "embedded_weights",
+    "fetch_part",
+    "find_part",
+    "fingerprint",
+    "list_embedded",
+    "missing_files",
+    "onnx_signature",
+    "read_checksums",
+    "record_checksums",
+    "record_embedded",
+    "tensor_shapes",
+]

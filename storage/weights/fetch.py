@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from spinmeround.storage.files import flocked, fsync, make_folder
 from spinmeround.storage.hashing import sha256_file
-from spinmeround.storage.weights.fingerprints import checksums, read_record, record, record_path
+from spinmeround.storage.weights.fingerprints import checksums, checksums_path, read_checksums, record_checksums
 from spinmeround.storage.weights.parts import Hub, Part, missing_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 
-def fetch(part: Part, folder: Path, say: Callable[[str], None] = print, endpoint: str | None = None) -> Path:
+def fetch_part(part: Part, folder: Path, say: Callable[[str], None] = print, endpoint: str | None = None) -> Path:
     """Fetch a part of the hub below the weights folder and record it; returns its place.
 
     What is there whole already is not fetched again. Raises ConfigError where the part is got by hand, or its
@@ -36,15 +36,15 @@ def fetch(part: Part, folder: Path, say: Callable[[str], None] = print, endpoint
     with environment_errors(home):
         make_folder(home)
         _fetch_files(part.source, home, say, endpoint)
-    record(place)
+    record_checksums(place)
     return place
 
 
 def _as_recorded(part: Part, place: Path) -> bool:
     """Whether all is here as it was at first use; then a newer commit of the hub is none of our business."""
-    if any(missing_files(part, place)) or not record_path(place).is_file():
+    if any(missing_files(part, place)) or not checksums_path(place).is_file():
         return False
-    return checksums(place) == read_record(place)
+    return checksums(place) == read_checksums(place)
 
 
 def _fetch_files(source: Hub, home: Path, say: Callable[[str], None], endpoint: str | None) -> None:

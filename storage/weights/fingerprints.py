@@ -13,7 +13,7 @@ from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_file, sha256_listing
 
 
-def record_path(weights: Path) -> Path:
+def checksums_path(weights: Path) -> Path:
     """Where the record of a file or a folder lies: beside it."""
     return weights.with_name(weights.name + ".sha256")
 
@@ -42,17 +42,17 @@ def fingerprint(weights: Path) -> str:
     Raises SpinMeRoundError where nothing is, or where something else was there at first use.
     """
     found = checksums(weights)
-    if record_path(weights).is_file():
-        _agree(weights, found, read_record(weights))
+    if checksums_path(weights).is_file():
+        _agree(weights, found, read_checksums(weights))
     if weights.is_file():
         return found[weights.name]
     return sha256_listing({name.partition("/")[2]: sha256 for name, sha256 in found.items()})
 
 
-def record(weights: Path) -> str:
+def record_checksums(weights: Path) -> str:
     """Write the record at first use, check it later; returns the fingerprint."""
     value = fingerprint(weights)
-    path = record_path(weights)
+    path = checksums_path(weights)
     if not path.is_file():
         lines = "".join(f"{sha256}  {name}\n" for name, sha256 in checksums(weights).items())
         with environment_errors(path):
@@ -60,9 +60,9 @@ def record(weights: Path) -> str:
     return value
 
 
-def read_record(weights: Path) -> dict[str, str]:
+def read_checksums(weights: Path) -> dict[str, str]:
     """The recorded SHA-256 of each file. Raises SpinMeRoundError where the record cannot be read."""
-    path = record_path(weights)
+    path = checksums_path(weights)
     try:
         lines = [line.split("  ", 1) for line in path.read_text().splitlines() if line]
         return {name: sha256 for sha256, name in lines}
@@ -78,7 +78,7 @@ def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str])
     was, now = (by.get(name, "no such file")[:12] for by in (recorded, found))
     raise SpinMeRoundError(
         f"{weights}: {name} has changed since its first use: expected SHA-256 {was}, found {now}; get it again, or, "
-        f"where you mean to use other weights, remove {record_path(weights)}"
+        f"where you mean to use other weights, remove {checksums_path(weights)}"
     )
 
 

@@ -209,7 +209,7 @@ PARTS: tuple[Part, ...] = (
 )
 
 
-def part(name: str) -> Part:
+def find_part(name: str) -> Part:
     """The part of this name; raises ConfigError that names all."""
     found = next((each for each in PARTS if each.name == name), None)
     if found is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spinmeround.storage.artifacts.store import ArtifactStore, Manifest
+from spinmeround.storage.artifacts import ArtifactStore, Manifest
 from spinmeround.tasks.dataset.lineage import changed_fields
 from spinmeround.tasks.heads.review import load_review
 from spinmeround.tasks.stage import GATE, BoundStage, Head

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spinmeround.storage.artifacts.store import ArtifactStore, Manifest
+from spinmeround.storage.artifacts import ArtifactStore, Manifest
 from spinmeround.storage.errors import StoreError
 from spinmeround.tasks.stage import BoundStage, Head
 

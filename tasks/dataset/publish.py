@@ -13,12 +13,9 @@ from typing import Any
 
 from pydantic import Field
 
-from spinmeround.storage.artifacts.store import Artifact, ArtifactStore, artifact_key, is_url
-from spinmeround.storage.dataset import DatasetInfo, HeadEntry
+from spinmeround.storage.artifacts import Artifact, ArtifactStore, artifact_key, is_url
+from spinmeround.storage.dataset import ARRAYS, DatasetInfo, HeadEntry, is_standing, record_version
 from spinmeround.storage.dataset import publish as publish_dataset
-from spinmeround.storage.dataset.publish import is_standing
-from spinmeround.storage.dataset.schema import ARRAYS
-from spinmeround.storage.dataset.versions import record_version
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.heads.generator import generator_record
 from spinmeround.tasks.stage import Head, Outcome, StageParams, key_values

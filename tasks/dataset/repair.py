@@ -12,13 +12,22 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.artifacts.store import Artifact, ArtifactStore
-from spinmeround.storage.dataset import HeadEntry, Problem, verify
-from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, read_manifest
-from spinmeround.storage.dataset.repair import mend_files, mend_shared_files, set_aside
-from spinmeround.storage.dataset.schema import ARRAYS, read_metadata
+from spinmeround.storage.artifacts import Artifact, ArtifactStore
+from spinmeround.storage.dataset import (
+    ARRAYS,
+    LATENTS,
+    MANIFEST,
+    HeadEntry,
+    Problem,
+    mend_files,
+    mend_shared_files,
+    read_manifest,
+    read_metadata,
+    set_aside,
+    verify,
+)
 from spinmeround.storage.errors import DatasetError, StoreError
 from spinmeround.tasks.heads.embed import EMBED, EmbedParams
 from spinmeround.tasks.heads.mesh import MESH

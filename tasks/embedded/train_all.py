@@ -16,7 +16,7 @@ from typing import Any
 import diffusers
 import torch
 
-from spinmeround.storage.weights.shipped import fingerprint, record_embedded
+from spinmeround.storage.weights import fingerprint, record_embedded
 from spinmeround.tasks.embedded.autoencoder import AutoencoderParams, run_autoencoder
 from spinmeround.tasks.embedded.pictures import generator_fingerprint
 from spinmeround.tasks.embedded.recognition import RecognitionParams, run_recognition

@@ -17,9 +17,19 @@ from jaxtyping import UInt8
 from PIL import Image
 from pydantic import ValidationError
 
-from spinmeround.storage.codec.pixel_codec import codec_of
-from spinmeround.storage.dataset import HeadArrays, HeadDataset, HeadEntry, PixelCodec, assemble, verify, write_head
-from spinmeround.storage.dataset.schema import MAX_SIDE, SCHEMA_VERSION, read_metadata
+from spinmeround.storage.codec import codec_of
+from spinmeround.storage.dataset import (
+    MAX_SIDE,
+    SCHEMA_VERSION,
+    HeadArrays,
+    HeadDataset,
+    HeadEntry,
+    PixelCodec,
+    assemble,
+    read_metadata,
+    verify,
+    write_head,
+)
 from spinmeround.storage.errors import ConfigError, DatasetError, environment_errors
 from spinmeround.storage.files import owned_folder, rename_folder
 from spinmeround.storage.manifests import stated_version

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spinmeround.storage.dataset import HeadArrays, HeadDataset
-from spinmeround.storage.dataset.split import SPLITS
+from spinmeround.storage.dataset import SPLITS, HeadArrays, HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError
 from spinmeround.tasks.exchange.card import dataset_card
 from spinmeround.tasks.exchange.formats import (

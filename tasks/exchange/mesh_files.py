@@ -18,7 +18,7 @@ from trimesh.exchange.ply import export_ply
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.colours import vertex_colours
 from spinmeround.models.geometry.meshes import vertex_normals
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic

@@ -15,11 +15,12 @@ from jaxtyping import Bool, Float32, UInt8
 from pydantic import Field
 
 from spinmeround.models.identity.alignment import align_faces, project_landmarks
-from spinmeround.models.identity.arcface import ArcFaceEmbedder, FrontalViews, embed_views
-from spinmeround.models.identity.detection import DetectionParams, FaceDetector
+from spinmeround.models.identity.arcface import ArcFaceEmbedder, embed_views
+from spinmeround.models.identity.detection import FaceDetector
+from spinmeround.models.identity.params import DetectionParams, FrontalViews
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.weights.shipped import embedded_weights, fingerprint
+from spinmeround.storage.weights import embedded_weights, fingerprint
 from spinmeround.tasks.stage import Stage, StageJob, StageParams
 from spinmeround.tasks.weights.insightface_packs import open_pack
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spinmeround.models.device import best_device
 from spinmeround.storage.dataset import HeadEntry, add_latents, read_pictures, standing_latents, write_latents
-from spinmeround.storage.weights.shipped import embedded_weights, fingerprint
+from spinmeround.storage.weights import embedded_weights, fingerprint
 from spinmeround.tasks.stage import Stage, StageJob, StageParams
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def encode_images(
     autoencoder: "Autoencoder", images: Float[Tensor, "view 3 height width"], batch: int
 ) -> Float[Tensor, "view channel h w"]:
     """Scaled latents of pictures in [-1, 1], `batch` of them at once; on the CPU, wherever the autoencoder is."""
-    from spinmeround.models.diffusion.latents import encode_pictures
+    from spinmeround.models.diffusion.latents import encode_images
 
     device = autoencoder.device
-    return torch.cat([encode_pictures(autoencoder, part.to(device)).cpu() for part in images.split(batch)])
+    return torch.cat([encode_images(autoencoder, part.to(device)).cpu() for part in images.split(batch)])
 
 
 def _weights(sections: Mapping[str, Any]) -> str:

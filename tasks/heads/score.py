@@ -22,7 +22,7 @@ from spinmeround.models.identity.alignment import align_faces, landmarks_inside,
 from spinmeround.models.screening.evidence import Evidence, refined_density_grid
 from spinmeround.models.screening.scores import all_scores
 from spinmeround.storage.records import Rendering
-from spinmeround.storage.weights.shipped import fingerprint
+from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import cached_embedder, recognition_path
 from spinmeround.tasks.heads.generator import generator_of, load_identity
 from spinmeround.tasks.stage import Stage, StageJob, StageParams

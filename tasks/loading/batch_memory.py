@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spinmeround.storage.codec.recycled_memory import lend
+from spinmeround.storage.codec import lend
 
 _ALIGNMENT = 64
 _rings: weakref.WeakValueDictionary[int, "SlotRing"] = weakref.WeakValueDictionary()

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES

@@ -25,7 +25,7 @@ from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss, sam
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.checkpoints import Checkpoints
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError

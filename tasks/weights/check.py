@@ -11,9 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.storage.weights.fingerprints import record, record_path
-from spinmeround.storage.weights.parts import part
-from spinmeround.storage.weights.shipped import embedded_weights
+from spinmeround.storage.weights import checksums_path, embedded_weights, find_part, record_checksums
 from spinmeround.tasks.weights.inspect import inspect
 
 State = Literal["shipped", "here", "missing", "wrong"]
@@ -86,7 +84,7 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
     if use.place is None:
         embedded_weights(use.name)
         return Finding(use=use, state="shipped", seen="part of this package")
-    known = part(use.name)
+    known = find_part(use.name)
     command = known.command(use.place)
     if not use.place.exists():
         return Finding(use=use, state="missing", seen=f"nothing at {use.place}", command=command)
@@ -95,8 +93,8 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
         seen = inspect(use.name, use.place)
         if use.name == "panohead-checkout":  # its commit stands for it
             return Finding(use=use, state="here", seen=seen)
-        first = not record_path(use.place).is_file()
-        fingerprint = record(use.place)
+        first = not checksums_path(use.place).is_file()
+        fingerprint = record_checksums(use.place)
         if use.sha256 not in (None, fingerprint):
             raise SpinMeRoundError(
                 f"{use.place}: the profile names the SHA-256 {use.sha256}, the file has {fingerprint}"

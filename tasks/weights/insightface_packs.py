@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.weights.headers import OnnxSignature, onnx_signature
+from spinmeround.storage.weights import OnnxSignature, onnx_signature
 
 Kind = Literal["detector", "recognition", "landmarks_3d", "other"]
 

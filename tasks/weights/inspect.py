@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.storage.weights.headers import Shape, onnx_signature, tensor_shapes
-from spinmeround.storage.weights.parts import PARTS, missing_files, part
+from spinmeround.storage.weights import PARTS, Shape, find_part, missing_files, onnx_signature, tensor_shapes
 from spinmeround.tasks.weights.insightface_packs import kind_of, open_pack
 
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -25,7 +24,7 @@ def inspect(name: str, place: Path) -> str:
     """What was found of part `name` at `place`; raises SpinMeRoundError where it is not that part."""
     if name == "arcface" and place.is_dir():  # a pack may stand for the network in it
         place = open_pack(place).only_recognition
-    missing = list(missing_files(part(name), place))
+    missing = list(missing_files(find_part(name), place))
     if missing:
         raise SpinMeRoundError(f"{place}: lacks {', '.join(missing[:3])}" + (", ..." if len(missing) > 3 else ""))
     return _INSPECT[name](place)

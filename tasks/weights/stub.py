@@ -13,10 +13,10 @@ from pathlib import Path
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import fsync, make_folder, owned_folder, write_atomic
 from spinmeround.storage.hashing import sha256_file
-from spinmeround.storage.weights.parts import part
+from spinmeround.storage.weights import find_part
 
 PROFILE = "panohead-stub.toml"
-_PANOHEAD = part("panohead").path
+_PANOHEAD = find_part("panohead").path
 Write = Callable[[Path], None]
 
 

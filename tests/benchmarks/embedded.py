@@ -14,7 +14,7 @@ from diffusers.models import AutoencoderDC
 
 from spinmeround.models.identity.arcface import ArcFaceEmbedder
 from spinmeround.models.identity.recognition import verification
-from spinmeround.storage.weights.shipped import embedded_weights
+from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.embedded.autoencoder import measure
 from spinmeround.tasks.embedded.pictures import (
     FIRST_SEED,

@@ -18,7 +18,7 @@ import typer
 
 from spinmeround.flows.profile import load_profile
 from spinmeround.models.screening.calibration import LabelledScores, choose_limits, cross_validated, dropped, pick
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.plan import PlanParams, plan_heads

@@ -9,7 +9,7 @@ import zarr
 from spinmeround.flows.dataset import dataset_flow
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized, stage_flow
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from spinmeround.tasks.heads.registry import DATASET_STAGES

@@ -15,7 +15,7 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, joined
 from spinmeround.flows.run.shards import STAGES, ShardCount, run_shard
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, DatasetError, StoreError
 from spinmeround.tasks.stage import Head

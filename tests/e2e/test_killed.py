@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import verify
 from tests.e2e.runs import artifacts, build, spinmeround, summary
 

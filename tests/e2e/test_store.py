@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.storage.artifacts.gc import find_garbage, remove_garbage
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore, find_garbage, remove_garbage
 from spinmeround.storage.dataset import HeadDataset, verify
 from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.e2e.runs import build, counts

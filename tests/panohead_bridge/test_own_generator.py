@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.protocol import HeadGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.tasks.heads.mesh import MESH, load_mesh
 from spinmeround.tasks.heads.render import RENDER, RenderParams

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.artifacts.s3_backend import ObjectBackend
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
-from spinmeround.storage.artifacts.store import ArtifactStore
-from spinmeround.storage.s3.client import ObjectClient
+from spinmeround.storage.s3 import ObjectClient
 from tests.support.s3 import BUCKET, QUICK, S3Server
 
 OpenStore = Callable[..., ArtifactStore]

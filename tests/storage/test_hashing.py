@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spinmeround.storage.errors import SpinMeRoundError, StoreError
 from spinmeround.storage.hashing import canonical_json, sha256_file
-from spinmeround.storage.weights.fingerprints import fingerprint
+from spinmeround.storage.weights import fingerprint
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

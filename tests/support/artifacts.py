@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 
 
 def key_of(stage: str, number: int, inputs: dict[str, str] | None = None) -> str:

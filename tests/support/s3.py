@@ -12,7 +12,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
-from spinmeround.storage.s3.client import ObjectClient, Patience
+from spinmeround.storage.s3 import ObjectClient, Patience
 
 BUCKET = "heads"
 QUICK = Patience(attempts=7, first_s=0.02, most_s=0.5, request_s=5.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import CorruptArtifact, MissingArtifact
 from spinmeround.tasks.stage import Head, Stage, StageJob, StageParams, head_keys, make_head
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams
 from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from spinmeround.storage.codec.pixel_codec import DEFAULT_CODEC
+from spinmeround.storage.codec import DEFAULT_CODEC
 from spinmeround.storage.dataset import HeadDataset, HeadEntry, add_latents, publish, write_head, write_latents
 from spinmeround.storage.records import HeadArrays
 from spinmeround.tasks.heads.mesh import mesh_head

@@ -6,8 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.storage.dataset import publish
-from spinmeround.storage.dataset.versions import record_version
+from spinmeround.storage.dataset import publish, record_version
 from tests.support.heads import flip_bit, write_heads
 
 

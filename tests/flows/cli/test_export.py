@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
 from spinmeround.flows.profile import load_profile
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import StorageUnavailable
 from spinmeround.tasks.heads.mesh import MESH, load_mesh
 from spinmeround.tasks.heads.render import RENDER

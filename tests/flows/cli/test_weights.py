@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.storage.weights.parts import PARTS
+from spinmeround.storage.weights import PARTS
 from tests.support.packs import write_pack
 
 ASTRONAUT = "203,101 246.5,103.5 222,125 204.5,139 244.5,140"

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.storage.artifacts.check import check_store, set_aside
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore, check_store, set_aside_damaged
 from tests.support.artifacts import damage, put
 
 
@@ -24,7 +23,7 @@ def test_every_kind_of_damage_is_found_and_moved_aside(any_store: ArtifactStore)
     assert "SHA-256" in told[keys[0]]
     assert "expected 6 bytes, found 0" in told[keys[1]]
     assert "stranger is not in the manifest" in told[keys[2]]
-    assert len(set_aside(any_store, found.problems)) == 4
+    assert len(set_aside_damaged(any_store, found.problems)) == 4
     assert [any_store.has("mesh", key) for key in keys] == [False] * 4 + [True] * 2
     assert [put(any_store, "mesh", number) for number in range(4)] == keys[:4]
     assert check_store(any_store).problems == ()
@@ -44,7 +43,7 @@ def test_newer_artifacts_are_told_and_left_alone(any_store: ArtifactStore) -> No
     )
     found = check_store(any_store)
     assert [(problem.damaged, "newer version" in str(problem)) for problem in found.problems] == [(False, True)]
-    assert set_aside(any_store, found.problems) == []
+    assert set_aside_damaged(any_store, found.problems) == []
     assert any_store.has("mesh", key)
 
 

@@ -1,6 +1,6 @@
 """Quarantined heads: remembered, listed, cleared."""
 
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 
 
 def test_failures_are_remembered_until_cleared(any_store: ArtifactStore) -> None:

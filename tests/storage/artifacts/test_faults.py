@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from spinmeround.storage import files
-from spinmeround.storage.artifacts.store import ArtifactStore, Manifest, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, Manifest, artifact_key
 from spinmeround.storage.errors import MissingArtifact, StorageUnavailable
 from tests.support.processes import kill, kill_at_random, running, start, wait
 

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from spinmeround.storage.artifacts import (
+    ArtifactStore,
+    find_garbage,
+    forget_run,
+    register_run,
+    registered_runs,
+    remove_garbage,
+)
 from spinmeround.storage.artifacts import runs as store_runs
-from spinmeround.storage.artifacts.gc import find_garbage, remove_garbage
-from spinmeround.storage.artifacts.runs import forget_run, register_run, registered_runs
-from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.errors import StoreError
 from tests.support.artifacts import key_of, put
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spinmeround.storage.artifacts.manifest import Manifest, artifact_key, parse_manifest
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore, Manifest, artifact_key, parse_manifest
 from spinmeround.storage.errors import SpinMeRoundError
 from tests.support.artifacts import key_of, put
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
-from spinmeround.storage.s3.client import ObjectClient
+from spinmeround.storage.s3 import ObjectClient
 from tests.support.s3 import BUCKET, QUICK, S3Server, proxied
 
 OpenStore = Callable[..., ArtifactStore]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import StorageUnavailable
-from spinmeround.storage.s3.client import Patience
+from spinmeround.storage.s3 import Patience
 from tests.storage.artifacts.test_s3_backend import commit, key_of
 from tests.support.s3 import Fault, Faults, S3Server, proxied
 
@@ -132,10 +132,10 @@ def test_denied(open_s3: OpenStore, faults: Faults) -> None:
 MAKER = """
 import sys
 from pathlib import Path
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.artifacts.s3_backend import ObjectBackend
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
-from spinmeround.storage.s3.client import ObjectClient, Patience
+from spinmeround.storage.s3 import ObjectClient, Patience
 from tests.storage.artifacts.test_s3_backend import commit, key_of
 
 root, cache, first = sys.argv[1:]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinmeround.storage.artifacts.store import SCHEMA_VERSION, ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import SCHEMA_VERSION, ArtifactStore, artifact_key
 from spinmeround.storage.errors import CorruptArtifact, StoreError
 from tests.support.processes import start, wait
 

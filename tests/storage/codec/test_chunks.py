@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, TransposeCodec, ZstdCodec
 from zarr.codecs.numcodecs import Delta
 
-from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout
+from spinmeround.storage.codec import ChunkError, ChunkLayout
 from spinmeround.storage.dataset.files import LocalFiles
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 

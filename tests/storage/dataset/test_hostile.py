@@ -20,10 +20,17 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 
-from spinmeround.storage.dataset import HeadDataset, add_latents, info, publish, verify
-from spinmeround.storage.dataset.diff import diff
-from spinmeround.storage.dataset.publish import read_manifest
-from spinmeround.storage.dataset.versions import record_version, versions
+from spinmeround.storage.dataset import (
+    HeadDataset,
+    add_latents,
+    diff_datasets,
+    info,
+    list_versions,
+    publish,
+    read_manifest,
+    record_version,
+    verify,
+)
 from spinmeround.storage.errors import DatasetError, SpinMeRoundError
 from tests.support.heads import write_all_latents, write_heads
 
@@ -162,7 +169,7 @@ def _use_everything(path: Path, whole: Path) -> None:
         lambda: (HeadDataset.open(path).cameras(1), HeadDataset.open(path).identities),
         lambda: read_manifest(path),
         lambda: info(path),
-        lambda: diff(whole, path),
+        lambda: diff_datasets(whole, path),
     ]
     for use in uses:
         with contextlib.suppress(SpinMeRoundError):
@@ -217,5 +224,5 @@ def test_fuzzed_indices_raise_only_our_errors(tmp_path: Path, data: st.DataObjec
     place = data.draw(st.sampled_from(_places(document)))
     path.write_text(json.dumps(_with(document, place, data.draw(JSON))))
     with contextlib.suppress(SpinMeRoundError):
-        versions(tmp_path)
+        list_versions(tmp_path)
         record_version(tmp_path, "2" * 64, 3)

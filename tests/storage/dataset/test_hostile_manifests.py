@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
-from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.artifacts import ArtifactStore, artifact_key
+from spinmeround.storage.dataset import read_manifest
 from spinmeround.storage.errors import CorruptArtifact, DatasetError
 from tests.support.junk import JSON, NAMES
 

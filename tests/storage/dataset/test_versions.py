@@ -8,9 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinmeround.storage.dataset import HeadDataset, HeadEntry, publish, verify, write_head
-from spinmeround.storage.dataset.diff import diff
-from spinmeround.storage.dataset.versions import find_version, record_version, versions
+from spinmeround.storage.dataset import (
+    HeadDataset,
+    HeadEntry,
+    diff_datasets,
+    find_version,
+    list_versions,
+    publish,
+    record_version,
+    verify,
+    write_head,
+)
 from spinmeround.storage.errors import DatasetError
 from tests.support.heads import make_head, write_heads
 
@@ -41,10 +49,10 @@ def test_growth_touches_no_shard(tmp_path: Path) -> None:
 def test_versions_are_numbered_once(tmp_path: Path) -> None:
     """Each digest has one number, its parent is the version before; publishing it again changes nothing."""
     folder, first, second = grown(tmp_path)
-    one, two = versions(folder)
+    one, two = list_versions(folder)
     assert (one.number, one.parent, one.heads, two.number, two.parent, two.heads) == (1, None, 2, 2, one.digest, 3)
     assert record_version(folder, one.digest, 2) == one
-    assert versions(folder) == (one, two)
+    assert list_versions(folder) == (one, two)
     assert find_version(folder, "v1") == first
     assert find_version(folder, two.digest[:8]) == second
     with pytest.raises(DatasetError, match=r"v3.*v1 \("):
@@ -63,7 +71,7 @@ def test_processes_that_publish_at_once_lose_no_version(tmp_path: Path) -> None:
         process.start()
     for process in processes:
         process.join()
-    found = versions(tmp_path)
+    found = list_versions(tmp_path)
     assert {version.digest for version in found} == {f"{digit:064x}" for digit in range(8)}
     assert [version.parent for version in found] == [None, *(version.digest for version in found[:-1])]
 
@@ -80,17 +88,17 @@ def test_broken_indices_are_refused(tmp_path: Path, text: str, what: str) -> Non
     """An index that is no index, is newer, or names something else than digests is told and not guessed at."""
     (tmp_path / "versions.json").write_text(text)
     with pytest.raises(DatasetError, match=what):
-        versions(tmp_path)
+        list_versions(tmp_path)
 
 
 def test_diff_of_growth(tmp_path: Path) -> None:
     """From v1 to v2 a head is new and a count has changed; the way back removes it; none to itself."""
     _, first, second = grown(tmp_path)
-    found = diff(first, second)
+    found = diff_datasets(first, second)
     assert (found.added, found.removed, found.changed, found.shared) == (("procedural-000002",), (), {}, ())
     assert found.attributes == {"counts.asked": (2, 3)}
-    assert diff(second, first).removed == ("procedural-000002",)
-    assert diff(first, first).empty
+    assert diff_datasets(second, first).removed == ("procedural-000002",)
+    assert diff_datasets(first, first).empty
 
 
 def test_diff_names_changed_arrays(tmp_path: Path) -> None:
@@ -103,7 +111,7 @@ def test_diff_names_changed_arrays(tmp_path: Path) -> None:
     write_head(tmp_path / "other", dataclasses.replace(head, rgb=rgb, cam2world=cam2world))
     before = publish(tmp_path / "datasets", heads[1:], {})
     after = publish(tmp_path / "datasets", [*heads[:2], HeadEntry(id=head.id, folder=tmp_path / "other")], {})
-    found = diff(before.path, after.path)
+    found = diff_datasets(before.path, after.path)
     assert found.changed == {"procedural-000002": ("rgb", "cam2world")}
     assert found.added == ("procedural-000000",)
 
@@ -112,6 +120,6 @@ def test_diff_of_other_grids(tmp_path: Path) -> None:
     """Datasets of other sizes share no array that depends on them, and say so instead of comparing pixels."""
     small = publish(tmp_path / "datasets", write_heads(tmp_path / "small", range(2)), {})
     large = publish(tmp_path / "datasets", write_heads(tmp_path / "large", range(2), side=12), {})
-    found = diff(small.path, large.path)
+    found = diff_datasets(small.path, large.path)
     assert set(found.shared) == {"rgb", "normals", "mask"}
     assert not np.intersect1d(sum(found.changed.values(), ()), ["rgb", "normals", "mask"]).size

@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
-from spinmeround.storage.weights.fetch import fetch
-from spinmeround.storage.weights.fingerprints import read_record, record_path
-from spinmeround.storage.weights.parts import part
-from spinmeround.storage.weights.shipped import fingerprint
+from spinmeround.storage.weights import checksums_path, fetch_part, find_part, fingerprint, read_checksums
 from tests.support.hub import FakeHub, fake_hub
 
 UNET = np.random.default_rng(0).bytes(300_000)
@@ -37,7 +34,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def got(hub: FakeHub, name: str, folder: Path) -> Path:
-    return fetch(part(name), folder, say=lambda line: None, endpoint=hub.endpoint)
+    return fetch_part(find_part(name), folder, say=lambda line: None, endpoint=hub.endpoint)
 
 
 def test_a_part_lies_where_the_profile_looks_and_is_recorded(hub: FakeHub, tmp_path: Path) -> None:
@@ -45,8 +42,8 @@ def test_a_part_lies_where_the_profile_looks_and_is_recorded(hub: FakeHub, tmp_p
     place = got(hub, "arc2face-unet", tmp_path)
     assert place == tmp_path / "arc2face" / "arc2face"
     assert (place / "diffusion_pytorch_model.safetensors").read_bytes() == UNET
-    record = record_path(place)
-    assert set(read_record(place)) == {"arc2face/config.json", "arc2face/diffusion_pytorch_model.safetensors"}
+    record = checksums_path(place)
+    assert set(read_checksums(place)) == {"arc2face/config.json", "arc2face/diffusion_pytorch_model.safetensors"}
     subprocess.run(["sha256sum", "--quiet", "-c", record.name], cwd=record.parent, check=True)
 
 
@@ -69,9 +66,9 @@ def test_a_transfer_that_was_cut_off_goes_on_where_it_ended(hub: FakeHub, tmp_pa
     hub.cut = 100_000
     with pytest.raises(SpinMeRoundError, match="the same command goes on from there"):
         got(hub, "arc2face-unet", tmp_path)
-    place = part("arc2face-unet").place(tmp_path)
+    place = find_part("arc2face-unet").place(tmp_path)
     assert not (place / "diffusion_pytorch_model.safetensors").exists()
-    assert not record_path(place).exists()
+    assert not checksums_path(place).exists()
     hub.cut = None
     hub.gets.clear()
     got(hub, "arc2face-unet", tmp_path)
@@ -86,7 +83,7 @@ def test_what_changes_after_its_first_use_is_refused(hub: FakeHub, tmp_path: Pat
     place.write_bytes(b"other network")
     with pytest.raises(SpinMeRoundError, match=r"arcface\.onnx has changed since its first use.* remove .*\.sha256"):
         fingerprint(place)
-    record_path(place).unlink()
+    checksums_path(place).unlink()
     fingerprint(place)
 
 
@@ -133,7 +130,7 @@ def test_the_command_asks_the_hub_of_the_environment(hub: FakeHub, tmp_path: Pat
         capture_output=True,
         text=True,
     )
-    place = part("arcface").place(tmp_path)
+    place = find_part("arcface").place(tmp_path)
     assert place.exists() != offline
     assert done.returncode == (2 if offline else 0), done.stderr
     if offline:
@@ -141,4 +138,4 @@ def test_the_command_asks_the_hub_of_the_environment(hub: FakeHub, tmp_path: Pat
         assert "Traceback" not in done.stderr
         assert hub.gets == []
     else:
-        assert part("arcface").licence in done.stdout
+        assert find_part("arcface").licence in done.stdout

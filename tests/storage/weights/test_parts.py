@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.storage.weights.parts import PARTS, Hub, Part, missing_files, part
+from spinmeround.storage.weights import PARTS, Hub, Part, find_part, missing_files
 
 
 @pytest.mark.parametrize("each", PARTS, ids=lambda each: each.name)
@@ -20,7 +20,7 @@ def test_a_part_s_files_come_to_its_place(each: Part) -> None:
 
 def test_the_command_follows_the_profile() -> None:
     """A folder of weights elsewhere is fetched into; a place of another name is left, and the field to set is told."""
-    vae = part("sd15-vae")
+    vae = find_part("sd15-vae")
     assert vae.command(vae.place()) == "spinmeround weights fetch sd15-vae"
     assert vae.command(Path("/data/stable-diffusion-v1-5/vae")) == "spinmeround weights fetch sd15-vae --to /data"
     elsewhere = vae.command(Path("/data/my-vae"))
@@ -29,7 +29,7 @@ def test_the_command_follows_the_profile() -> None:
 
 def test_what_a_layout_lacks_is_named(tmp_path: Path) -> None:
     """Either of two forms will do; the missing ones are told as they are looked for."""
-    encoder = part("arc2face-encoder")
+    encoder = find_part("arc2face-encoder")
     assert list(missing_files(encoder, tmp_path)) == ["config.json", "pytorch_model.bin or model.safetensors"]
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.storage.weights.shipped import embedded_weights, fingerprint, list_embedded, record_embedded
+from spinmeround.storage.weights import embedded_weights, fingerprint, list_embedded, record_embedded
 
 
 @pytest.fixture

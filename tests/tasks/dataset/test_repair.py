@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset, HeadEntry, publish, verify
 from spinmeround.storage.manifests import record_files
 from spinmeround.tasks.dataset.repair import repair

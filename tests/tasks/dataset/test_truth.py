@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, project
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.dataset.publish import Counts, PublishParams, dataset_attributes, publish
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.heads.generator import load_identity

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinmeround.flows.profile import validate_profile
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.heads.registry import DATASET_STAGES, HEAD_STAGES
 from spinmeround.tasks.heads.review import REVIEW, ScreenVerdict, load_review, review
 from spinmeround.tasks.heads.screen import Verdict

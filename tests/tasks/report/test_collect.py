@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.dataset import HeadArrays, HeadEntry, assemble, write_head
 from spinmeround.storage.errors import StoreError
 from spinmeround.tasks.heads.review import review

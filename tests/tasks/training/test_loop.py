@@ -15,7 +15,7 @@ from torch import Tensor
 from spinmeround.models.diffusion.denoiser import denoise
 from spinmeround.models.diffusion.loss import Loss, TrainingBatch, multiview_loss
 from spinmeround.models.diffusion.unet import MultiviewUNet
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError, StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams

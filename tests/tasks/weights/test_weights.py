@@ -18,8 +18,7 @@ from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.models.metrics.perceptual import Lpips, Missing, make_lpips
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
-from spinmeround.storage.weights.headers import tensor_shapes
-from spinmeround.storage.weights.parts import PARTS
+from spinmeround.storage.weights import PARTS, tensor_shapes
 from spinmeround.tasks.heads.encode import load_autoencoder
 from spinmeround.tasks.weights.check import Use, check, parts_of
 from spinmeround.tasks.weights.insightface_packs import open_pack
