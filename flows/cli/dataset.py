@@ -14,7 +14,7 @@ from spinmeround.storage.errors import ConfigError, DatasetError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from spinmeround.storage.artifacts.store import ArtifactStore
+    from spinmeround.storage.artifacts import ArtifactStore
 
 dataset_app = typer.Typer(help="Published datasets: look, check, mend, compare, exchange.", no_args_is_help=True)
 
@@ -62,10 +62,10 @@ def versions(
     place: Annotated[Path, typer.Argument(help="A run's folder, its datasets' folder, or one of them.")],
 ) -> None:
     """The versions that were published, oldest first."""
-    from spinmeround.storage.dataset.versions import versions
+    from spinmeround.storage.dataset import list_versions
 
     folder = datasets_folder(place)
-    for version in versions(folder):
+    for version in list_versions(folder):
         parent = f"after {version.parent[:12]}" if version.parent else "the first"
         there = "" if (folder / version.folder).is_dir() else "  (deleted)"
         created = version.created.isoformat(sep=" ", timespec="seconds")
@@ -79,9 +79,9 @@ def diff(
     of: Annotated[Path | None, typer.Option("--of", help="A run's folder, whose versions are named.")] = None,
 ) -> None:
     """What differs between two datasets: heads, arrays, attributes; exit status 0 also where something does."""
-    from spinmeround.storage.dataset.diff import diff
+    from spinmeround.storage.dataset import diff_datasets
 
-    found = diff(_named(before, of), _named(after, of))
+    found = diff_datasets(_named(before, of), _named(after, of))
     if found.empty:
         typer.echo("no difference")
         return
@@ -105,7 +105,7 @@ def datasets_folder(place: Path) -> Path:
 
 
 def _named(name: str, of: Path | None) -> Path:
-    from spinmeround.storage.dataset.versions import find_version
+    from spinmeround.storage.dataset import find_version
 
     if Path(name).is_dir():
         return Path(name)
@@ -157,7 +157,7 @@ def _sections(path: Path, profile: str | None, overrides: list[str]) -> "dict[st
 @contextmanager
 def _repair_store(path: Path, store: Path | None) -> "Iterator[ArtifactStore]":
     """The store of the run that a dataset lies in, or one for the time of the repair."""
-    from spinmeround.storage.artifacts.store import ArtifactStore
+    from spinmeround.storage.artifacts import ArtifactStore
     from spinmeround.storage.files import owned_folder
 
     run: Any = path.absolute().parent.parent

@@ -17,10 +17,7 @@ from spinmeround.flows.run.progress import progress, shown_progress
 from spinmeround.storage.errors import ConfigError, environment_errors
 
 if TYPE_CHECKING:
-    from spinmeround.storage.artifacts.check import Checked
-    from spinmeround.storage.artifacts.gc import Garbage
-    from spinmeround.storage.artifacts.store import ArtifactStore
-    from spinmeround.storage.artifacts.survey import Item
+    from spinmeround.storage.artifacts import ArtifactStore, Garbage, StoreCheck, StoredArtifact
 
 store_app = typer.Typer(help="Look after an artifact store.", no_args_is_help=True)
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Begin anew, also where a check was interrupted.")]
@@ -70,8 +67,7 @@ def gc(
     forget: Annotated[list[str] | None, typer.Option(help="Id of a run that is no more and keeps nothing.")] = None,
 ) -> None:
     """What no kept dataset or run refers to: shown, and removed with --delete."""
-    from spinmeround.storage.artifacts.gc import find_garbage, remove_garbage
-    from spinmeround.storage.artifacts.runs import forget_run
+    from spinmeround.storage.artifacts import find_garbage, forget_run, remove_garbage
 
     with opened_store(options) as store:
         for run in forget or []:
@@ -92,7 +88,7 @@ def gc(
 @run_command(store_app)
 def du(options: RunOptions) -> None:
     """How much each stage takes, and how much of it nothing refers to."""
-    from spinmeround.storage.artifacts.gc import find_garbage
+    from spinmeround.storage.artifacts import find_garbage
     from spinmeround.storage.artifacts.survey import survey
     from spinmeround.storage.errors import StoreError
 
@@ -130,7 +126,7 @@ def why(
 def opened_store(options: RunOptions) -> Iterator["ArtifactStore"]:
     """The store that the options name. Raises ConfigError where a local one is not there."""
     from spinmeround.flows.run.folder import find_run, store_root
-    from spinmeround.storage.artifacts.store import ArtifactStore
+    from spinmeround.storage.artifacts import ArtifactStore
 
     if options.store is not None:
         root = store_root(options.store)
@@ -143,8 +139,8 @@ def opened_store(options: RunOptions) -> Iterator["ArtifactStore"]:
         yield ArtifactStore(root)
 
 
-def _checked(store: "ArtifactStore", *, fresh: bool) -> "Checked":
-    from spinmeround.storage.artifacts.check import check_store
+def _checked(store: "ArtifactStore", *, fresh: bool) -> "StoreCheck":
+    from spinmeround.storage.artifacts import check_store
 
     found = check_store(
         store,
@@ -157,7 +153,7 @@ def _checked(store: "ArtifactStore", *, fresh: bool) -> "Checked":
     return found
 
 
-def _verdict(found: "Checked") -> str:
+def _verdict(found: "StoreCheck") -> str:
     resumed = f" ({found.resumed} of them before the interruption)" if found.resumed else ""
     what = f"{len(found.problems)} not whole" if found.problems else "all whole"
     return f"{found.artifacts} artifacts checked{resumed}, {what}"
@@ -181,7 +177,7 @@ class _Reader:
 
 
 def _garbage_table(garbage: "Garbage") -> str:
-    by_stage: dict[str, list[Item]] = defaultdict(list)
+    by_stage: dict[str, list[StoredArtifact]] = defaultdict(list)
     for item in garbage.dead:
         by_stage[item.stage].append(item)
     rows = [[stage, str(len(items)), amount(sum(item.size for item in items))] for stage, items in by_stage.items()]
@@ -193,15 +189,15 @@ def _garbage_table(garbage: "Garbage") -> str:
     return table(["dead", "number", "size"], rows)
 
 
-def _sizes(items: Sequence["Item"], dead: set[str] | None) -> str:
-    by_stage: dict[str, list[Item]] = defaultdict(list)
+def _sizes(items: Sequence["StoredArtifact"], dead: set[str] | None) -> str:
+    by_stage: dict[str, list[StoredArtifact]] = defaultdict(list)
     for item in items:
         by_stage[item.stage].append(item)
     rows = [_size_row(stage, by_stage[stage], dead) for stage in sorted(by_stage)]
     return table(["stage", "artifacts", "size", "dead", "size"], [*rows, _size_row("total", items, dead)])
 
 
-def _size_row(name: str, items: Sequence["Item"], dead: set[str] | None) -> list[str]:
+def _size_row(name: str, items: Sequence["StoredArtifact"], dead: set[str] | None) -> list[str]:
     gone = [item for item in items if dead is not None and item.key in dead]
     row = [name, str(len(items)), amount(sum(item.size for item in items))]
     return [*row, *(["?", "?"] if dead is None else [str(len(gone)), amount(sum(item.size for item in gone))])]
