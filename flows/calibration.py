@@ -11,7 +11,7 @@ from prefect.states import Completed
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import Session, current, joined
+from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.run.shards import STAGES
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, submit
 from spinmeround.storage.errors import ConfigError, environment_errors
@@ -25,7 +25,7 @@ from spinmeround.tasks.stage import Head
 @flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)
 def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Limits for the screen, from labels of the profile's heads; returns the files written."""
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         runs = run_stages(session, [STAGES["sample"], STAGES["score"]])
         return list(submit(calibrate_task, params, after=runs).result())
 
@@ -33,8 +33,8 @@ def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = P
 @task(name="calibrate", task_run_name="calibrate", **TASK_OPTIONS)
 def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     """Choose the limits and write them, with their figures, into the run's folder."""
-    session = current()
-    session.check_quarantined()
+    session = current_session()
+    session.quarantine.check()
     labels = _labels(session, params.labels)
     heads = [head for head in session.heads if head.id in labels and _scored(session, head)]
     scores = [load_scores(session.store.open("score", session.keys[head.id]["score"]).path) for head in heads]

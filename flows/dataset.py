@@ -12,7 +12,7 @@ from spinmeround.flows.profile import Profile, surface_warnings
 from spinmeround.flows.review.pause import wait_for_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import Session, current, joined
+from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.run.shards import STAGES, artifact_status
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.errors import ConfigError
@@ -28,9 +28,9 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
     With `review.pause` it waits after screening until a person has reviewed the heads.
     Heads that failed for good in an earlier build are left out unless `retry_quarantined`.
     """
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         if retry_quarantined:
-            session.retry_quarantined()
+            session.quarantine.clear()
         planned = plan_task.submit()
         planned.result()
         runs: list[PrefectFuture[Any]] = [planned]
@@ -46,7 +46,7 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
 @task(name="plan", task_run_name="plan", **TASK_OPTIONS)
 def plan_task() -> State[int]:
     """Which heads are asked for, and the keys of everything that will be made of them."""
-    session = current()
+    session = current_session()
     for warning in surface_warnings(session.profile):
         get_run_logger().warning(warning)
         progress().say(warning)
@@ -57,8 +57,8 @@ def plan_task() -> State[int]:
 @task(name="publish", task_run_name="publish", **TASK_OPTIONS)
 def publish_task() -> State[Published]:
     """Join the written heads into a frozen dataset."""
-    session = current()
-    session.check_quarantined()
+    session = current_session()
+    session.quarantine.check()
     heads, counts = session.census()
     keys = {head.id: session.keys[head.id]["write"] for head in heads}
     with session.ledger.timed("publish"):
@@ -75,7 +75,7 @@ def find_dataset(session: Session) -> Published:
 
     Raises SpinMeRoundError where too many of its heads are quarantined.
     """
-    session.check_quarantined()
+    session.quarantine.check()
     ends = [STAGES[GATE], STAGES["write"]]
     states = ((head, artifact_status(session, end, head)) for head in session.heads for end in ends)
     unfinished = next((head for head, state in states if state == "waiting"), None)

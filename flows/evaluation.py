@@ -13,7 +13,7 @@ from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import Session, current, joined, worker_count
+from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
 from spinmeround.flows.training import note_training, stepper
 from spinmeround.storage.artifacts import ArtifactStore
@@ -28,7 +28,7 @@ from spinmeround.tasks.training.params import training_key
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
 def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Evaluate the trained model of a profile; returns the key of the evaluation's artifact."""
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         dataset = find_dataset(session)
         training = require_training(session, dataset)
         return str(submit(evaluate_task, dataset, training).result())
@@ -37,14 +37,14 @@ def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)
 def evaluate_task(dataset: Published, training: str) -> State[str]:
     """Generate and measure, in a process of its own that has all cores."""
-    session, profile = current(), current().profile
+    session, profile = current_session(), current_session().profile
     key = evaluation_key(dataset.digest, training, profile.evaluate, profile.embed)
     outcome: Outcome = "reused"
     with session.ledger.timed("evaluate"):
         if not session.store.has("evaluate", key):
             progress().stage("evaluate", profile.evaluate.heads)
             arguments = (session.store.root, dataset.path, training, profile.evaluate, profile.embed)
-            with session.pool.alone(threads=worker_count(profile)) as worker:
+            with session.pool.dedicated(threads=worker_count(profile)) as worker:
                 outcome = worker.call(_evaluate, *arguments, report=stepper("evaluate"))
         result = load_evaluation(session.store.open("evaluate", key).path)
     session.ledger.add("evaluate", made=outcome == "made", reused=outcome == "reused")

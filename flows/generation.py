@@ -12,7 +12,7 @@ from spinmeround.flows.evaluation import require_training
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import current, joined, worker_count
+from spinmeround.flows.run.session import current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.dataset.publish import Published
@@ -24,7 +24,7 @@ from spinmeround.tasks.training.params import load_training
 @flow(name="sampling", flow_run_name="sampling {profile.name}", persist_result=False)
 def sampling_flow(profile: Profile, params: SampleViewsParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Sample from the trained model of a profile into `folder`; returns the files."""
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         if params.condition in ("photo", "posed") and params.identity is None and detector_path(profile.embed) is None:
             warning = unknown_face(profile)
             get_run_logger().warning(warning)
@@ -46,8 +46,8 @@ def unknown_face(profile: Profile) -> str:
 @task(name="sample-views", task_run_name="sample views", **TASK_OPTIONS)
 def sample_task(dataset: Published, training: str, params: SampleViewsParams, folder: str) -> State[list[str]]:
     """Generate and write, in a process of its own that has all cores."""
-    session = current()
-    with session.pool.alone(threads=worker_count(session.profile)) as worker:
+    session = current_session()
+    with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
         arguments = (session.store.root, dataset.path, training, params, Path(folder), session.profile.embed)
         files = worker.call(_sample, *arguments, report=_Shown())
     return Completed(message=f"{len(files)} files in {folder}", data=files)

@@ -8,7 +8,7 @@ from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.evaluation import find_evaluation, find_training
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.session import current, joined
+from spinmeround.flows.run.session import current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, submit
 from spinmeround.tasks.report.collect import FinishedRun
 from spinmeround.tasks.report.render import run_report
@@ -17,14 +17,14 @@ from spinmeround.tasks.report.render import run_report
 @flow(name="report", flow_run_name="report {profile.name}", persist_result=False)
 def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Write the report of a run; returns its path. Training and evaluation are in it where they have been done."""
-    with joined(profile, place):
+    with join_session(profile, place):
         return str(submit(report_task).result())
 
 
 @task(name="report", task_run_name="report", **TASK_OPTIONS)
 def report_task() -> State[str]:
     """Collect and render."""
-    session = current()
+    session = current_session()
     dataset = find_dataset(session)
     training = find_training(session, dataset)
     evaluation = find_evaluation(session, dataset, training) if training else None

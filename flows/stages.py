@@ -24,7 +24,7 @@ from pydantic import Field
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import Session, current, joined, worker_count
+from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.run.shards import STAGES, ShardCount, artifact_status, run_shard
 from spinmeround.storage.errors import ConfigError, CorruptArtifact
 from spinmeround.tasks.stage import Outcome, Stage
@@ -38,7 +38,7 @@ _LISTED = 100
 @task(name="shard", **TASK_OPTIONS)
 def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
     """Make what is missing of a stage for these heads."""
-    session, logger = current(), get_run_logger()
+    session, logger = current_session(), get_run_logger()
     count = run_shard(session, STAGES[stage], [session.by_id[name] for name in heads])
     logger.info("%s: %s", stage, count)
     for failure in count.quarantined:
@@ -78,13 +78,13 @@ def run_stages(
         CorruptArtifact: artifacts were found that are not whole; they have been moved aside.
         StorageUnavailable, SpinMeRoundError: what ends a build.
     """
-    session.check_quarantined()
+    session.quarantine.check()
     found = _look(session, stages)
     runs: dict[str, Runs] = {}
     for stage in stages:
         runs[stage.name] = _submit(session, stage, found[stage.name], runs, wait_for)
     wait([run for shards in runs.values() for run in shards.values()])
-    session.check()
+    session.raise_if_stopped()
     for stage in stages:
         _show_counts(stage.name, [run.result() for run in _distinct(runs[stage.name].values())])
     return _distinct(runs[stages[-1].name].values())
@@ -174,7 +174,7 @@ def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> No
     """One stage of the heads, and no other: its inputs must be there."""
     if stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES)}")
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         _require_inputs(session, STAGES[stage])
         run_stages(session, [STAGES[stage]])
 

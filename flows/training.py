@@ -14,7 +14,8 @@ from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import RETRY_HINT, Session, current, joined, worker_count
+from spinmeround.flows.run.quarantine import RETRY_HINT
+from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.run.shards import STAGES
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
@@ -28,7 +29,7 @@ from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
 def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Train on the published dataset of a profile; returns the key of the training's artifact."""
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         dataset = find_dataset(session)
         runs = run_stages(session, [STAGES["encode"]])
         latents = submit(latents_task, dataset.path, after=runs)
@@ -38,7 +39,7 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
 @task(name="latents", task_run_name="latents", **TASK_OPTIONS)
 def latents_task(dataset: Path) -> State[str]:
     """Put the heads' latents beside their pictures in the dataset."""
-    session = current()
+    session = current_session()
     heads, _ = session.census()
     _require_encoded(session, heads)
     with session.ledger.timed("encode"):
@@ -52,7 +53,7 @@ def latents_task(dataset: Path) -> State[str]:
 def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
     """Raises SpinMeRoundError where a head of the dataset was given up in the stage encode."""
     ours = {session.keys[head.id]["encode"] for head in heads}
-    lost = [failure for failure in session.quarantined() if failure.stage == "encode" and failure.key in ours]
+    lost = [failure for failure in session.quarantine.failures() if failure.stage == "encode" and failure.key in ours]
     if lost:
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
         raise SpinMeRoundError(
@@ -64,14 +65,14 @@ def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
 @task(name="train", task_run_name="train", **TASK_OPTIONS)
 def train_task(dataset: Published) -> State[str]:
     """Train in a process of its own that has all cores; goes on from the newest checkpoint."""
-    session, profile = current(), current().profile
+    session, profile = current_session(), current_session().profile
     key = training_key(dataset.digest, profile.train, profile.encode)
     outcome: Outcome = "reused"
     with session.ledger.timed("train"):
         if not session.store.has("train", key):
             arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
             progress().stage("train", profile.train.steps)
-            with session.pool.alone(threads=worker_count(profile)) as worker:
+            with session.pool.dedicated(threads=worker_count(profile)) as worker:
                 outcome = worker.call(_train, *arguments, report=stepper("train"))
         result = note_training(session, key)
     session.ledger.add("train", made=outcome == "made", reused=outcome == "reused")

@@ -7,7 +7,7 @@ from spinmeround.flows.evaluation import evaluation_flow
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.report import report_flow
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.session import joined
+from spinmeround.flows.run.session import join_session
 from spinmeround.flows.stages import sized
 from spinmeround.flows.training import training_flow
 
@@ -15,7 +15,7 @@ from spinmeround.flows.training import training_flow
 @flow(name="workflow", flow_run_name="{profile.name}", persist_result=False)
 def workflow_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
     """From seeds to a report; returns the report's path."""
-    with joined(profile, place):
+    with join_session(profile, place):
         sized(dataset_flow, profile)(profile, place, retry_quarantined)
         sized(training_flow, profile)(profile, place)
         sized(evaluation_flow, profile)(profile, place)

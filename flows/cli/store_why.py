@@ -7,7 +7,7 @@ from dataclasses import replace
 from spinmeround.flows.cli.options import RunOptions
 from spinmeround.flows.cli.tables import amount, duration, table
 from spinmeround.flows.profile import Profile, load_profile
-from spinmeround.flows.run.session import Session, unopened
+from spinmeround.flows.run.session import Session, plan_session
 from spinmeround.storage.artifacts import FINAL_STAGES, ArtifactStore, Manifest
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.lineage import Step, compare, expected_steps, find_artifact, stored_steps
@@ -24,8 +24,8 @@ def provenance(store: ArtifactStore, options: RunOptions, target: str) -> str:
         return _told(f"artifact {manifest.stage}/{manifest.key}", stored_steps(store, manifest), "")
     session = _session(options, None, [])
     head = _head(session, target)
-    failures = {failure.stage: failure.reason for failure in session.quarantined() if failure.subject == head.id}
-    dropped = session.dropped(head)
+    failures = {failure.stage: failure.reason for failure in session.quarantine.failures() if failure.subject == head.id}
+    dropped = session.drop_reasons(head)
     fate = f"dropped: {', '.join(dropped)}" if dropped else ""
     fate = "; ".join([*([fate] if fate else []), *(f"given up in {name}: {why}" for name, why in failures.items())])
     return _told(f"head {head.id} of profile {session.profile.name}", _expected(store, session, head), fate)
@@ -98,7 +98,7 @@ def _session(options: RunOptions, profile: str | None, overrides: list[str]) -> 
         chosen = load_profile(profile, overrides)
     elif overrides:
         chosen = replace(options, set=[*(options.set or []), *overrides]).load()[0]
-    return unopened(chosen, place)
+    return plan_session(chosen, place)
 
 
 def _head(session: Session, name: str) -> Head:

@@ -138,7 +138,7 @@ class Desk:
 
 def open_desk(session: Session, command: str, *, may_be_empty: bool = False) -> Desk:
     """The desk of a run. Raises ConfigError where no head is screened, unless it may be empty."""
-    verdicts = session.screened()
+    verdicts = session.screen_verdicts()
     if not verdicts and not may_be_empty:
         raise ConfigError(
             f"run folder {session.folder.root}: expected heads that are screened with these parameters, found none; "

@@ -62,8 +62,8 @@ def wait_for_review(session: Session) -> None:
     Raises SpinMeRoundError when nobody has within `review.pause_timeout_s`.
     """
     deadline, problem = time.monotonic() + session.profile.review.pause_timeout_s, ""
-    verdicts = session.screened()
-    session.reread()
+    verdicts = session.screen_verdicts()
+    session.reload_decisions()
     while not is_reviewed(verdicts, session.decisions):
         digest = review_digest(verdicts)
         answer = _pause(session, digest, _description(session, problem), deadline)
@@ -74,7 +74,7 @@ def wait_for_review(session: Session) -> None:
         except ConfigError as error:
             problem = str(error)
             progress().say(f"review: {error}")
-        session.reread()
+        session.reload_decisions()
     rulings = Counter(session.decisions.rulings().values())
     progress().say(f"review: goes on with {rulings['keep']} heads kept and {rulings['drop']} dropped by a person")
 
@@ -102,7 +102,7 @@ def take(session: Session, answer: ReviewInput) -> None:
 
 def screen_counts(session: Session) -> str:
     """What the screen said, in a line."""
-    verdicts = session.screened()
+    verdicts = session.screen_verdicts()
     reasons = Counter(reason for verdict in verdicts.values() for reason in verdict.reasons)
     dropped = sum(not verdict.keep for verdict in verdicts.values())
     why = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in reasons.most_common())

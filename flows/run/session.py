@@ -1,249 +1,184 @@
-"""A run that goes on: the profile, the folder, the store, the warm workers and the counts, for all its flows.
+"""The session of a run: profile, folder, store, worker pool and counts, shared by all flows of the run.
 
-The outermost flow opens the session and the flows inside it join it, so that a whole workflow shares one
-pool of workers and one summary. Prefect's task threads find it in their context; only ids and keys cross
-the boundary of a task.
+The outermost flow opens the session and the flows inside it join it, so a workflow has one pool of workers and one
+summary. Prefect's task threads find the session in their context; only ids and keys cross the boundary of a task.
 """
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.census import take_census
 from spinmeround.flows.run.folder import Place, RunFolder, find_run, named_run, open_run
+from spinmeround.flows.run.heads import RunHeads
 from spinmeround.flows.run.ledger import Ledger
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.summary import write_summary
+from spinmeround.flows.run.quarantine import Quarantine
+from spinmeround.flows.run.summary import RunResult, write_summary
+from spinmeround.flows.run.verdicts import FinalVerdict, Verdicts
 from spinmeround.flows.run.workers import WorkerPool
 from spinmeround.storage.artifacts import ArtifactStore, Failure, register_run
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.heads.generator import generator_of
-from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES
-from spinmeround.tasks.heads.review import Review, load_review, review
-from spinmeround.tasks.heads.screen import Verdict, load_verdict
-from spinmeround.tasks.screening.decisions import (
-    Decisions,
-    GeneratorId,
-    generator_id,
-    load_decisions,
-    unknown_ids,
-    with_decisions,
-)
-from spinmeround.tasks.stage import GATE, BoundStage, Head, bound_keys
-
-RETRY_HINT = "Once the cause is mended, run 'spinmeround build' again with --retry-quarantined"
+from spinmeround.tasks.heads.review import Review
+from spinmeround.tasks.heads.screen import Verdict
+from spinmeround.tasks.screening.decisions import Decisions, GeneratorId, generator_id, unknown_ids
+from spinmeround.tasks.stage import BoundStage, Head
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FinalVerdict:
-    """What a run needs to know of every head's review."""
-
-    keep: bool
-    reasons: tuple[str, ...]
-    rescued: bool
-
-
-@dataclass(kw_only=True)
 class Session:
-    """One run of one profile; every member is safe to use from the task threads."""
+    """One run of one profile. Every member is safe to use from the task threads, except `reload_decisions`."""
 
-    profile: Profile
-    folder: RunFolder
-    store: ArtifactStore
-    pool: WorkerPool
-    stages: Mapping[str, BoundStage]
-    """The stages with what they read of the profile, and their weights as they were when the run began."""
-    ledger: Ledger = field(default_factory=Ledger)
-    results: dict[str, Any] = field(default_factory=dict)
-    """What the flows found, for the summary: dataset, training, evaluation, report."""
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _reason: SpinMeRoundError | None = None
-    _verdicts: dict[str, FinalVerdict] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @cached_property
-    def generator(self) -> GeneratorId:
-        """Whose heads these are."""
-        return generator_id({"generator": self.profile.generator})
+    def __init__(self, profile: Profile, folder: RunFolder, stages: dict[str, BoundStage]) -> None:
+        self.profile, self.folder = profile, folder
+        self.stages = stages
+        """The stages with the sections that they read and their weights, as of the start of the run."""
+        self.store = ArtifactStore(folder.store)
+        self.pool = WorkerPool(worker_count(profile))
+        self.ledger = Ledger()
+        self.results: dict[str, Any] = {}
+        """Results of the flows for the summary: dataset, training, evaluation, report."""
+        self.generator: GeneratorId = generator_id({"generator": profile.generator})
+        self._verdicts = Verdicts(self.store)
+        self._heads = self._read_heads()
+        self._stopped = threading.Event()
+        self._reason: SpinMeRoundError | None = None
 
     @property
     def decisions_file(self) -> Path:
-        """Where a person's decisions are."""
+        """The file with the review decisions."""
         named = self.profile.review.decisions
         return Path(named).expanduser().absolute() if named else self.folder.decisions
 
-    @cached_property
+    @property
     def decisions(self) -> Decisions:
-        """A person's decisions, as they stood when the run began or `reread` was called."""
-        return load_decisions(self.decisions_file, self.generator)
+        """The review decisions, as of the start of the run or the last `reload_decisions`."""
+        return self._heads.decisions
 
-    @cached_property
+    @property
     def heads(self) -> tuple[Head, ...]:
-        """All heads asked for, in order, with the decisions on them."""
-        return tuple(with_decisions(plan_heads(self.generator.name, self.profile.plan), self.decisions))
+        """All heads of the run in order, with their decisions."""
+        return self._heads.heads
 
-    @cached_property
+    @property
     def by_id(self) -> Mapping[str, Head]:
-        """All heads by their ids."""
-        return {head.id: head for head in self.heads}
+        """All heads by id."""
+        return self._heads.by_id
 
-    @cached_property
+    @property
     def keys(self) -> Mapping[str, Mapping[str, str]]:
-        """Keys of all artifacts, by head and stage; known before anything is made."""
-        stages = list(self.stages.values())
-        return {head.id: bound_keys(stages, head) for head in self.heads}
+        """Artifact keys by head id and stage. They are known before any artifact exists."""
+        return self._heads.keys
 
-    def has(self, stage: str, head: Head) -> bool:
-        """Whether a stage's artifact of a head is there."""
-        return self.store.has(stage, self.keys[head.id][stage])
+    @property
+    def quarantine(self) -> Quarantine:
+        """The heads of the run that failed for good."""
+        return self._heads.quarantine
 
-    def reread(self) -> None:
-        """Take the decisions as they stand now, and the keys that follow. To be called while no task runs."""
-        for name in ("decisions", "heads", "by_id", "keys", "given_up"):
-            self.__dict__.pop(name, None)
-        self.claim()
+    def _read_heads(self) -> RunHeads:
+        return RunHeads(
+            profile=self.profile,
+            store=self.store,
+            stages=self.stages,
+            generator=self.generator,
+            decisions_file=self.decisions_file,
+        )
 
-    def claim(self) -> None:
-        """Tell the store what this run asks for, so that `store gc` keeps it."""
+    def reload_decisions(self) -> None:
+        """Read the decisions again, with the heads and keys that follow. Must not be called while tasks run."""
+        self._heads = self._read_heads()
+        self.register()
+
+    def register(self) -> None:
+        """Record the artifacts of this run in the store, so that `store gc` keeps them."""
         register_run(self.store, self.folder.root, self.profile.name, self.keys)
 
-    def screened(self) -> dict[str, Verdict]:
-        """The screen's verdicts by id, of the heads that got as far."""
-        keys = {head.id: self.keys[head.id]["screen"] for head in self.heads}
-        there = {name: key for name, key in keys.items() if self.store.has("screen", key)}
-        return {name: load_verdict(self.store.verify("screen", key).path) for name, key in there.items()}
+    def has(self, stage: str, head: Head) -> bool:
+        """Whether a stage's artifact of a head exists."""
+        return self.store.has(stage, self.keys[head.id][stage])
+
+    def screen_verdicts(self) -> dict[str, Verdict]:
+        """The screen's verdicts by head id, for the heads that are screened."""
+        found = {head.id: self._verdicts.screen(self.keys[head.id]) for head in self.heads}
+        return {name: verdict for name, verdict in found.items() if verdict is not None}
 
     def review(self, head: Head) -> Review | None:
-        """The final verdict on a head, also where only the screen has been run so far; None before that."""
-        keys = self.keys[head.id]
-        if self.has(GATE, head):
-            return load_review(self.store.verify(GATE, keys[GATE]).path)
-        if self.has("screen", head):
-            return review(load_verdict(self.store.verify("screen", keys["screen"]).path), head.decision)
-        return None
+        """The review of a head, derived from the screen's verdict if only that exists; None before that."""
+        return self._verdicts.review(head, self.keys[head.id])
 
-    def verdict(self, head: Head) -> FinalVerdict | None:
-        """The final verdict on a head, read once a run: content does not change under its key."""
-        key = self.keys[head.id][GATE]
-        if key not in self._verdicts:
-            if (final := self.review(head)) is None:
-                return None
-            self._verdicts[key] = FinalVerdict(keep=final.keep, reasons=final.reasons, rescued=final.rescued)
-        return self._verdicts[key]
-
-    def dropped(self, head: Head) -> tuple[str, ...]:
-        """Why screen or review dropped a head; empty where it is kept or has not been judged yet."""
-        final = self.verdict(head)
+    def drop_reasons(self, head: Head) -> tuple[str, ...]:
+        """Why screen or review dropped a head; empty for a head that is kept or not judged yet."""
+        final = self._final_verdict(head)
         return () if final is None else final.reasons
 
+    def _final_verdict(self, head: Head) -> FinalVerdict | None:
+        return self._verdicts.final(head, self.keys[head.id])
+
     def census(self) -> tuple[list[Head], Counts]:
-        """The written heads, and what became of all that were asked for."""
-        lost = {failure.subject for failure in self.quarantined()}
-        first: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-        written, quarantined, rescued = [], 0, 0
-        for head in self.heads:
-            final = self.verdict(head)
-            rescued += final is not None and final.rescued
-            if final is not None and not final.keep:
-                first[final.reasons[0]] += 1
-                reasons.update(final.reasons)
-            elif self.has("write", head):
-                written.append(head)
-            else:
-                quarantined += head.id in lost
-        counts = Counts(
-            asked=len(self.heads),
-            screened_out=dict(sorted(first.items())),
-            screen_reasons=dict(sorted(reasons.items())),
-            dropped=first.total(),
-            kept_by_review=rescued,
-            quarantined=quarantined,
-            written=len(written),
-            pending=len(self.heads) - first.total() - quarantined - len(written),
+        """The heads that are ready to publish, and the counts of all heads."""
+        return take_census(
+            self.heads,
+            verdict=self._final_verdict,
+            written=lambda head: self.has("write", head),
+            quarantined={failure.subject for failure in self.quarantine.failures()},
         )
-        return written, counts
 
-    @cached_property
-    def given_up(self) -> dict[tuple[str, str], Failure]:
-        """Failures of this run's artifacts, by stage and key: those of earlier builds, and what this one adds."""
-        return {
-            (failure.stage, failure.key): failure
-            for failure in self.store.failures()
-            if self.keys.get(failure.subject, {}).get(failure.stage) == failure.key
-        }
-
-    def quarantined(self) -> tuple[Failure, ...]:
-        """The heads of this run that were given up, in this build or an earlier one."""
-        with self._lock:
-            return tuple(self.given_up.values())
-
-    def give_up(self, stage: str, head: Head, reason: str, traceback: str, attempts: int) -> Failure:
-        """Quarantine a head: no build tries it again unasked. Ends the run where too many are."""
-        key = self.keys[head.id][stage]
-        failure = self.store.record_failure(stage, key, head.id, " ".join(reason.split()), traceback, attempts)
-        with self._lock:
-            self.given_up[stage, key] = failure
+    def quarantine_head(self, stage: str, head: Head, reason: str, traceback: str, attempts: int) -> Failure:
+        """Quarantine a head. Stops the run if too many heads are quarantined."""
+        failure = self.quarantine.add(stage, head.id, reason, traceback, attempts)
         try:
-            self.check_quarantined()
+            self.quarantine.check()
         except SpinMeRoundError as error:
-            self.end(error)
-            self.check()
+            self.stop(error)
+            self.raise_if_stopped()
         return failure
 
-    def retry_quarantined(self) -> None:
-        """Forget this run's failures, so that its heads are tried again; a shared store keeps those of other runs."""
-        self.store.clear_failures((failure.stage, failure.key) for failure in self.quarantined())
-        self.__dict__.pop("given_up")
-
-    def check_quarantined(self) -> None:
-        """Raises SpinMeRoundError where more heads are quarantined than `execution.max_quarantined_share` allows."""
-        lost = {failure.subject: failure for failure in self.quarantined()}
-        most = self.profile.execution.max_quarantined_share * len(self.heads)
-        if len(lost) > most:
-            reasons = "; ".join(f"{name} in {each.stage}: {each.reason}" for name, each in list(lost.items())[:3])
-            raise SpinMeRoundError(
-                f"{len(lost)} of {len(self.heads)} heads are quarantined, execution.max_quarantined_share allows "
-                f"{most:g}: {reasons}. {RETRY_HINT}"
-            )
-
-    def end(self, reason: SpinMeRoundError) -> None:
-        """Let the tasks that have not begun return at once; `check` raises the first reason."""
-        if not self._ended.is_set():
+    def stop(self, reason: SpinMeRoundError) -> None:
+        """Make tasks that have not started return at once. The first reason counts."""
+        if not self._stopped.is_set():
             self._reason = reason
-            self._ended.set()
+            self._stopped.set()
 
-    def check(self) -> None:
-        """Raises the reason for which the run was ended, if it was."""
+    def raise_if_stopped(self) -> None:
+        """Raises the reason for which the run was stopped, if it was."""
         if self._reason is not None:
             raise self._reason
+
+    def result(self) -> RunResult:
+        """The outcome of the run so far, for its summary."""
+        _, counts = self.census()
+        return RunResult(
+            profile=self.profile,
+            folder=self.folder,
+            counts=counts,
+            stages=self.ledger.stages(),
+            results=self.results,
+        )
 
 
 _current: ContextVar[Session | None] = ContextVar("session", default=None)
 
 
-def current() -> Session:
-    """The session of the flow that goes on here."""
+def current_session() -> Session:
+    """The session of the active flow."""
     session = _current.get()
     if session is None:
-        raise RuntimeError("a task of these flows was called outside a flow")
+        raise RuntimeError("no active session: this task was called outside its flow")
     return session
 
 
 @contextmanager
-def looked_at(profile: Profile, place: Place) -> Iterator[Session]:
-    """A session to look at, which makes nothing and leaves no summary; its decisions file need not be there yet.
+def view_session(profile: Profile, place: Place) -> Iterator[Session]:
+    """A session that reads an existing run: it makes no artifact and writes no summary.
 
-    Raises ConfigError where there is no such run.
+    Raises ConfigError if the run does not exist.
     """
     session = _open(profile, place, find_run)
     try:
@@ -252,21 +187,19 @@ def looked_at(profile: Profile, place: Place) -> Iterator[Session]:
         session.pool.close()
 
 
-def unopened(profile: Profile, place: Place) -> Session:
-    """A session of a run that need not be there, to ask what it would make; makes nothing and ends no other's work.
+def plan_session(profile: Profile, place: Place) -> Session:
+    """A session of a run that need not exist, to query what it would make. It writes nothing.
 
-    Raises ConfigError where the generator can't be made of its options.
+    Raises ConfigError if the generator or the weights of a stage are not available here.
     """
-    stages, folder = _bound(profile), named_run(place, profile.name)
-    pool = WorkerPool(worker_count(profile))
-    return Session(profile=profile, folder=folder, store=ArtifactStore(folder.store), pool=pool, stages=stages)
+    return Session(profile, named_run(place, profile.name), _bound_stages(profile))
 
 
 @contextmanager
-def joined(profile: Profile, place: Place) -> Iterator[Session]:
-    """The session that goes on here, or a new one that ends with the block and then leaves its summary.
+def join_session(profile: Profile, place: Place) -> Iterator[Session]:
+    """The active session, or a new one that lasts as long as the block and writes its summary at the end.
 
-    Raises ConfigError where the folder is another run's or the generator can't be made of its options.
+    Raises ConfigError if the folder belongs to another run, or the generator or a stage's weights are not available.
     """
     outer = _current.get()
     if outer is not None:
@@ -274,13 +207,13 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
         return
     session = _open(profile, place)
     _check_decisions(session)
-    session.claim()
+    session.register()
     token = _current.set(session)
     try:
         yield session
-        write_summary(session)
+        write_summary(session.result())
     except BaseException:
-        session.end(SpinMeRoundError("the run was ended before it was finished"))
+        session.stop(SpinMeRoundError("the run ended before it was complete"))
         raise
     finally:
         session.pool.close()
@@ -288,31 +221,31 @@ def joined(profile: Profile, place: Place) -> Iterator[Session]:
 
 
 def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunFolder] = open_run) -> Session:
-    stages = _bound(profile)
-    folder = folder_of(place, profile.name)
-    store = ArtifactStore(folder.store)
-    if swept := store.sweep():
-        progress().say(f"swept {len(swept)} leftovers of killed runs")
-    return Session(profile=profile, folder=folder, store=store, pool=WorkerPool(worker_count(profile)), stages=stages)
+    """A session of a run's folder, without what killed runs left in its store."""
+    stages = _bound_stages(profile)
+    session = Session(profile, folder_of(place, profile.name), stages)
+    if removed := session.store.sweep():
+        progress().say(f"removed {len(removed)} leftovers of killed runs")
+    return session
 
 
 def _check_decisions(session: Session) -> None:
-    """Raise ConfigError for a decisions file that can't be used, before anything is made; tell of unknown heads."""
+    """Raise ConfigError for an unusable decisions file before any work starts; report decisions on unknown heads."""
     review, file = session.profile.review, session.decisions_file
     if review.decisions and not review.pause and not file.is_file():
         raise ConfigError(
             f"review.decisions: expected a decisions file at {file}, found none; "
-            "'spinmeround review' with the same options makes it"
+            "'spinmeround review' with the same options creates it"
         )
     if unknown := unknown_ids(session.heads, session.decisions):
         names = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        progress().say(f"{file}: {len(unknown)} decisions are on heads that are not asked for and do nothing: {names}")
+        progress().say(f"{file}: ignores {len(unknown)} decisions on heads that are not part of this run: {names}")
 
 
-def _bound(profile: Profile) -> dict[str, BoundStage]:
+def _bound_stages(profile: Profile) -> dict[str, BoundStage]:
     """The stages of a profile.
 
-    Raises ConfigError where the generator, or the weights or renderer of a stage, can't be had on this machine.
+    Raises ConfigError if the generator, or the weights or renderer of a stage, are not available on this machine.
     """
     with as_config_error("generator: "):
         generator_of({"generator": profile.generator})
@@ -321,5 +254,5 @@ def _bound(profile: Profile) -> dict[str, BoundStage]:
 
 
 def worker_count(profile: Profile) -> int:
-    """How many worker processes a run of this profile has."""
+    """Number of worker processes of a run."""
     return profile.execution.workers or os.cpu_count() or 1

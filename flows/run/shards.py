@@ -64,9 +64,9 @@ def artifact_status(session: Session, stage: Stage, head: Head) -> Literal["ther
         with suppress(MissingArtifact):  # somebody else has moved it aside since
             session.store.open(stage.name, keys[stage.name])
             return "there"
-    if stage.gated and session.dropped(head):
+    if stage.gated and session.drop_reasons(head):
         return "left out"
-    given_up = any((name, keys[name]) in session.given_up for name in (*_before(stage), stage.name))
+    given_up = any((name, keys[name]) in session.quarantine for name in (*_before(stage), stage.name))
     return "left out" if given_up else "waiting"
 
 
@@ -109,7 +109,7 @@ def _first_attempts(
     """What came of each head's first attempt, batch by batch."""
     size = 1
     while heads:
-        session.check()
+        session.raise_if_stopped()
         began, batch = monotonic(), heads[:size]
         results = _make(session, stage, batch, worker)
         each_s = (monotonic() - began) / len(results)
@@ -172,12 +172,12 @@ def _again(session: Session, stage: Stage, head: Head, worker: Worker, reason: E
     left, spare = attempts - 1, len(_before(stage))
     while True:
         if isinstance(reason, StorageUnavailable | ConfigError):
-            session.end(reason)
-        session.check()
+            session.stop(reason)
+        session.raise_if_stopped()
         if isinstance(reason, _BROKEN_INPUT) and spare:  # no failure of this stage: each input may be remade once
             left, spare = left + 1, spare - 1
         if not left:
-            return session.give_up(stage.name, head, str(reason), getattr(reason, "traceback", ""), attempts)
+            return session.quarantine_head(stage.name, head, str(reason), getattr(reason, "traceback", ""), attempts)
         left -= 1
         unmade = _remake_inputs(session, stage, head, worker) if isinstance(reason, _BROKEN_INPUT) else None
         result = unmade or _make(session, stage, [head], worker)[0]

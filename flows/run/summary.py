@@ -1,41 +1,57 @@
-"""What a run leaves to be read by people and programs: `summary.json`, and all earlier ones in `summaries/`."""
+"""The summary of a run for people and programs: `summary.json`, with all earlier ones in `summaries/`."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from spinmeround.flows.profile import Profile
+from spinmeround.flows.run.folder import RunFolder
 from spinmeround.storage.errors import environment_errors
+from spinmeround.tasks.dataset.publish import Counts
 
-if TYPE_CHECKING:
-    from spinmeround.flows.run.session import Session
+PARTS = ("dataset", "training", "evaluation", "report")
+"""Results that flows add to a run, in the order of the summary."""
 
 
-def run_summary(session: "Session") -> dict[str, Any]:
-    """The summary of a run; parts that this run did not touch are null.
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a summary is made of."""
 
-    `heads` is `tasks.publish.Counts`: asked is dropped + quarantined + written + pending.
-    `stages` {name: {made, reused, seconds}}, the seconds added up over workers.
-    `dataset` {path, digest}, `training` {steps, loss_first, loss_last}, `evaluation` {model, baselines},
+    profile: Profile
+    folder: RunFolder
+    counts: Counts
+    stages: Mapping[str, Mapping[str, Any]]
+    """{stage: {made, reused, seconds}}"""
+    results: Mapping[str, Any]
+    """Results of the flows, by part."""
+
+
+def run_summary(run: RunResult) -> dict[str, Any]:
+    """The summary of a run. Parts that the run did not compute are null.
+
+    `heads` is `tasks.dataset.publish.Counts`: asked = dropped + quarantined + written + pending.
+    `stages` is {name: {made, reused, seconds}}, with the seconds summed over all workers.
+    `dataset` is {path, digest}, `training` {steps, loss_first, loss_last}, `evaluation` {model, baselines} and
     `report` the path of the HTML file.
     """
-    _, counts = session.census()
     return {
-        "profile": session.profile.name,
-        "folder": str(session.folder.root),
-        "heads": asdict(counts),
-        "stages": session.ledger.stages(),
-        **{part: session.results.get(part) for part in ("dataset", "training", "evaluation", "report")},
-        "parameters": session.profile.model_dump(mode="json"),
+        "profile": run.profile.name,
+        "folder": str(run.folder.root),
+        "heads": asdict(run.counts),
+        "stages": run.stages,
+        **{part: run.results.get(part) for part in PARTS},
+        "parameters": run.profile.model_dump(mode="json"),
     }
 
 
-def write_summary(session: "Session") -> dict[str, Any]:
-    """Write the summary, and a copy that later runs leave alone; returns it."""
-    summary = run_summary(session)
+def write_summary(run: RunResult) -> dict[str, Any]:
+    """Write the summary and a dated copy that later runs do not replace; returns it."""
+    summary = run_summary(run)
     data = (json.dumps(summary, indent=1) + "\n").encode()
-    with environment_errors(session.folder.root):
+    with environment_errors(run.folder.root):
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        session.folder.replace(session.folder.root / "summaries" / f"{stamp}.json", data)
-        session.folder.replace(session.folder.summary, data)
+        run.folder.replace(run.folder.root / "summaries" / f"{stamp}.json", data)
+        run.folder.replace(run.folder.summary, data)
     return summary

@@ -1,9 +1,9 @@
-"""Worker processes: where all computing happens, one call at a time each.
+"""Worker processes, in which all computation runs, one call at a time each.
 
-A worker is a fresh (spawned) Python process with one thread for BLAS, OpenMP and torch, so that as many
-workers as cores never fight, and so that what it imported is paid once a run. Its death, by a signal or by
-being killed at its time limit, is an exception in the parent, which starts another. It dies with its
-parent, even when that is killed by SIGKILL: it watches the parent's sentinel.
+A worker is a spawned Python process with one thread for BLAS, OpenMP and torch, so that one worker per core does not
+oversubscribe the machine. It lives as long as the run, so each library is imported once. If it dies, by a signal or
+because it is killed at its time limit, the parent raises an exception and starts another worker for the next call. It
+watches the parent's sentinel and exits with the parent, even if that is killed by SIGKILL.
 """
 
 import multiprocessing
@@ -23,23 +23,24 @@ from spinmeround.tasks.quiet_libraries import silence_libraries
 
 _SPAWN = multiprocessing.get_context("spawn")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_POLITE_S = 5.0
+_EXIT_TIMEOUT_S = 5.0
+"""Time that a process gets to exit before it is killed."""
 
 
 class WorkerLost(Exception):
-    """A worker ended, or was ended, before it answered."""
+    """A worker ended or was killed before it answered."""
 
 
 class WorkerDied(WorkerLost):
-    """A worker's process ended by itself or by someone else's signal."""
+    """A worker's process exited, or was killed by another process."""
 
 
 class WorkerTimeout(WorkerLost):
-    """A worker took longer than it may and was killed."""
+    """A worker exceeded its time limit and was killed."""
 
 
 class CallFailed(Exception):
-    """A call raised in its worker; the message begins with the exception's name."""
+    """A call raised an exception in its worker; the message starts with the name of the exception."""
 
     def __init__(self, message: str, traceback: str) -> None:
         super().__init__(message)
@@ -49,14 +50,14 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Raised:
-    """An exception of a worker as plain values, since not every exception survives the way to the parent."""
+    """An exception of a worker as plain values, because not every exception can be pickled."""
 
     kind: str
     message: str
     traceback: str
 
     def exception(self) -> Exception:
-        """Our own errors as they were, any other as `CallFailed`."""
+        """The original exception if it is a SpinMeRoundError, otherwise a `CallFailed`."""
         kind = getattr(errors, self.kind, None)
         if isinstance(kind, type) and issubclass(kind, errors.SpinMeRoundError):
             return kind(self.message)
@@ -64,9 +65,9 @@ class Raised:
 
 
 class Worker:
-    """One worker process, started at its first call and again after it was lost.
+    """One worker process, started by the first call and again after it was lost.
 
-    `threads` bounds the threads of BLAS, OpenMP and torch. Calls come from one thread at a time.
+    `threads` limits the threads of BLAS, OpenMP and torch. Only one thread may call at a time.
     """
 
     def __init__(self, *, threads: int = 1) -> None:
@@ -82,15 +83,15 @@ class Worker:
         timeout_s: float | None = None,
         report: Callable[[Any], None] | None = None,
     ) -> Any:
-        """`function(*args)` in the worker; both must be picklable and importable there.
+        """Run `function(*args)` in the worker; function and arguments must be picklable and importable there.
 
-        With `report`, the function gets a callable as its last argument; what it calls that with comes here.
+        With `report`, the function gets a callable as its last argument; `report` is called with what it passes.
 
         Raises:
             WorkerDied: the process ended before it answered.
-            WorkerTimeout: nothing was heard for `timeout_s`, answer or report; the process has been killed.
-            SpinMeRoundError: the function raised it, in its own class.
-            CallFailed: the function raised anything else.
+            WorkerTimeout: the process sent no answer and no report for `timeout_s` and was killed.
+            SpinMeRoundError: the function raised it; the class is kept.
+            CallFailed: the function raised any other exception.
         """
         process, pipe = self._start()
         self._busy = True
@@ -134,7 +135,7 @@ class Worker:
             return WorkerTimeout(f"timed out after {timeout_s:g} s")
         code = None
         if process is not None:
-            process.join(_POLITE_S)
+            process.join(_EXIT_TIMEOUT_S)
             code = process.exitcode
         self.kill()
         return WorkerDied(f"worker died {_reason(code)}")
@@ -143,7 +144,7 @@ class Worker:
         if self._process is not None and self._pipe is not None and self._process.is_alive():
             return self._process, self._pipe
         if self._closed:
-            raise WorkerDied("worker died: the run was ended")
+            raise WorkerDied("worker died: the run has ended")
         self.kill()
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=True)
@@ -153,7 +154,7 @@ class Worker:
         return process, ours
 
     def kill(self) -> None:
-        """End the process at once; the next call starts another."""
+        """Kill the process; the next call starts another."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -162,16 +163,16 @@ class Worker:
         self._process = self._pipe = None
 
     def close(self) -> None:
-        """End the process for good: an idle one leaves in order, a busy one is killed."""
+        """End the process for good: an idle one exits normally, a busy one is killed."""
         self._closed = True
         if self._process is not None and self._pipe is not None and not self._busy:
             self._pipe.close()
-            self._process.join(_POLITE_S)
+            self._process.join(_EXIT_TIMEOUT_S)
         self.kill()
 
 
 class WorkerPool:
-    """A number of workers that the threads of a run check out, warm, one at a time."""
+    """Workers that the threads of a run check out, one each. They keep running between checkouts."""
 
     def __init__(self, size: int) -> None:
         self._workers = [Worker() for _ in range(size)]
@@ -181,7 +182,7 @@ class WorkerPool:
 
     @contextmanager
     def checkout(self) -> Iterator[Worker]:
-        """A worker for the length of the block; waits while all are out."""
+        """A worker for the duration of the block; waits until one is idle."""
         worker = self._idle.get()
         try:
             yield worker
@@ -189,8 +190,8 @@ class WorkerPool:
             self._idle.put(worker)
 
     @contextmanager
-    def alone(self, *, threads: int) -> Iterator[Worker]:
-        """A worker of another size for the length of the block, beside the pool's."""
+    def dedicated(self, *, threads: int) -> Iterator[Worker]:
+        """An additional worker with this number of threads, for the duration of the block."""
         worker = Worker(threads=threads)
         self._workers.append(worker)
         try:
@@ -200,7 +201,7 @@ class WorkerPool:
             worker.close()
 
     def close(self) -> None:
-        """End all workers, whatever they are doing."""
+        """End all workers, busy or not."""
         for worker in list(self._workers):
             worker.close()
 
@@ -215,11 +216,11 @@ def _reason(exitcode: int | None) -> str:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """The worker's life: answer calls until the pipe closes."""
+    """Main loop of the worker: answer calls until the pipe closes."""
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     silence_libraries()
-    # a worker starts no process, so its semaphores (tqdm makes one) need no names that outlive it when it is killed
+    # a worker starts no processes: with fork, tqdm's semaphore has no name that would outlive a killed worker
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -235,7 +236,7 @@ def _serve(pipe: Connection, threads: int) -> None:
 
 
 def attempt(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, or what it raised as a `Raised`."""
+    """The value of `function(*args)`, or its exception as a `Raised`."""
     try:
         return function(*args)
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.server.process import OwnServer, announce, configure, standing_server, withdraw
+from spinmeround.flows.server.process import ServerProcess, announce, configure, running_server, withdraw
 from spinmeround.storage.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def serve_all(runs: Path, port: int) -> None:
     Raises ConfigError where the port is taken or these runs are served already.
     """
     home = configure(runs, quiet=False)
-    if found := standing_server(home):
+    if found := running_server(home):
         raise ConfigError(f"--runs {runs}: these runs are served already, at {found.removesuffix('/api')}")
     # a run that the UI started sizes its threads by this, since it does not come through the command line
     os.environ.setdefault("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS", str(os.cpu_count() or 1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the runner, which has its own, is there
-    server = OwnServer(home, port=port, ui=True)
+    server = ServerProcess(home, port=port, ui=True)
     os.environ["PREFECT_API_URL"] = server.api
     try:
         server.wait()

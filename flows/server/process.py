@@ -52,7 +52,7 @@ def configure(runs: Path, *, quiet: bool) -> Path:
     return home
 
 
-class OwnServer:
+class ServerProcess:
     """A server process of this command, started at once and waited for later; dies with the command.
 
     Without `ui` it has neither the UI nor the services that schedule runs. Raises ConfigError for a port that is taken.
@@ -92,16 +92,16 @@ class OwnServer:
 
 
 @contextmanager
-def engine_server(home: Path) -> Iterator[OwnServer | None]:
+def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
     """Point PREFECT_API_URL at a server for the length of the block; the one yielded is to be waited for."""
     if os.environ.get("PREFECT_API_URL"):
         yield None
         return
-    if standing := standing_server(home):
+    if standing := running_server(home):
         os.environ["PREFECT_API_URL"] = standing
         yield None
         return
-    server = OwnServer(home)
+    server = ServerProcess(home)
     os.environ["PREFECT_API_URL"] = server.api
     try:
         yield server
@@ -121,7 +121,7 @@ def withdraw(home: Path) -> None:
         (home / "serving.json").unlink(missing_ok=True)
 
 
-def standing_server(home: Path) -> str | None:
+def running_server(home: Path) -> str | None:
     """The API of the server that `spinmeround serve` runs on this home, if it answers."""
     try:
         api = str(json.loads((home / "serving.json").read_text())["api"])

@@ -1,4 +1,4 @@
-"""Waits until the server has written a run down: task runs are recorded from events, some time after they end."""
+"""Wait until the Prefect server has recorded a run: it records task runs from events, some time after they end."""
 
 import time
 from contextlib import suppress
@@ -12,33 +12,34 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
-_PATIENCE_S = 15.0
+_TIMEOUT_S = 15.0
 _FLUSH_S = 1.2
+"""Interval of the queries, longer than the one in which the server flushes its records."""
 
 
-def settle(since: datetime) -> None:
-    """Hand all events and logs to the server, then wait until the task runs that began after `since` have ended there.
+def wait_until_recorded(since: datetime) -> None:
+    """Send all events and logs to the server, then wait until the task runs started after `since` are recorded as ended.
 
-    Gives up quietly after some seconds, or where the server is gone: the artifact store, not the server, knows what
-    was done.
+    Returns without an error after a timeout or if the server is gone: the artifact store decides what is done, not the
+    server.
     """
-    EventsWorker.drain_all(timeout=_PATIENCE_S)
-    APILogWorker.drain_all(timeout=_PATIENCE_S)
-    deadline, before = time.monotonic() + _PATIENCE_S, -1
+    EventsWorker.drain_all(timeout=_TIMEOUT_S)
+    APILogWorker.drain_all(timeout=_TIMEOUT_S)
+    deadline, before = time.monotonic() + _TIMEOUT_S, -1
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             runs = _task_runs(client, since)
-            settled = all(run.state is not None and run.state.is_final() for run in runs)
-            if settled and len(runs) == before:
+            ended = all(run.state is not None and run.state.is_final() for run in runs)
+            if ended and len(runs) == before:
                 return
             before = len(runs)
             time.sleep(_FLUSH_S)
 
 
 def _task_runs(client: SyncPrefectClient, since: datetime, page: int = 200) -> list[TaskRun]:
-    """All task runs that began after `since`; the server gives a page at a time."""
-    began = TaskRunFilter(start_time=TaskRunFilterStartTime.model_validate({"after_": since}))
+    """All task runs that started after `since`; the server returns one page per request."""
+    started = TaskRunFilter(start_time=TaskRunFilterStartTime.model_validate({"after_": since}))
     runs: list[TaskRun] = []
-    while found := client.read_task_runs(task_run_filter=began, limit=page, offset=len(runs)):
+    while found := client.read_task_runs(task_run_filter=started, limit=page, offset=len(runs)):
         runs += found
     return runs

@@ -13,7 +13,7 @@ import pytest
 
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import Session, joined
+from spinmeround.flows.run.session import Session, join_session
 from spinmeround.flows.run.shards import STAGES, ShardCount, run_shard
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import verify
@@ -42,7 +42,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 def session(tiny, tmp_path) -> Iterator[Session]:
     """A run whose stages are called one by one, without Prefect."""
     options = {"failing": [3], "dying": [6]}
-    with joined(
+    with join_session(
         tiny(generator={"name": "tests.support.tiny:make", "options": options}, plan={"heads": 10}),
         Place(runs=str(tmp_path)),
     ) as session:
@@ -78,16 +78,16 @@ def test_an_input_that_vanished_is_made_again(session):
         shutil.rmtree(session.store.path(stage, lost[stage]))
     assert run(session, "screen", heads).made == 3
     assert all(session.has(stage, heads[1]) for stage in ("sample", "score", "screen"))
-    assert session.quarantined() == ()
+    assert session.quarantine.failures() == ()
 
 
 def test_weights_that_change_meanwhile_end_the_run(session):
     """Nothing is made under a key that it would not deserve, and no head is blamed."""
     session.stages["sample"] = replace(session.stages["sample"], weights="those of an hour ago")
-    session.reread()
+    session.reload_decisions()
     with pytest.raises(ConfigError, match="sample: expected the weights and generator with which the run began"):
         run(session, "sample")
-    assert session.quarantined() == ()
+    assert session.quarantine.failures() == ()
     assert artifacts(session.store.root) == []
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.review import review_run
+from spinmeround.flows.cli.review import review
 from spinmeround.flows.profile import Profile, validate_profile
 from spinmeround.flows.review.desk import Desk, desk_server, open_desk
 from spinmeround.flows.run.folder import Place, open_run
-from spinmeround.flows.run.session import Session, looked_at
+from spinmeround.flows.run.session import Session, view_session
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.screening.decisions import (
     Decision,
@@ -90,7 +90,7 @@ def screen_all(session: Session) -> None:
 def run_of(profile: Profile, place: Place) -> Iterator[Session]:
     """A run whose folder is made and which is looked at."""
     open_run(place, profile.name)
-    with looked_at(profile, place) as session:
+    with view_session(profile, place) as session:
         yield session
 
 
@@ -453,7 +453,7 @@ def test_a_run_that_is_not_there_is_not_made(options):
     """A typo in a folder's name is told, and leaves nothing behind."""
     for merge in ([], [options.runs / "mine.json"]):
         with pytest.raises(ConfigError, match="expected a run of profile 'tiny', found none"):
-            review_run(options, port=0, to=None, merge=merge, done=False)
+            review(options, port=0, to=None, merge=merge, done=False)
     assert not options.runs.exists()
 
 
@@ -466,15 +466,15 @@ def test_decisions_are_taken_in_before_screening(options, desk, tmp_path, monkey
     files = [tmp_path / "first.json", tmp_path / "second.json"]
     record(files[0], desk.session.generator, {"tiny-000000": "drop"})
     with pytest.raises(ConfigError, match=r"second\.json: expected a decisions file"):
-        review_run(options, port=0, to=None, merge=files, done=False)
+        review(options, port=0, to=None, merge=files, done=False)
     assert not (tmp_path / "ours.json").exists()
     record(files[1], desk.session.generator, {"tiny-000001": "keep"})
-    review_run(options, port=0, to=None, merge=files, done=False)
+    review(options, port=0, to=None, merge=files, done=False)
     assert "2 of 12 heads: 1 keep, 1 drop\n" in capsys.readouterr().out
     found = load_decisions(tmp_path / "ours.json", desk.session.generator).rulings()
     assert found == {"tiny-000000": "drop", "tiny-000001": "keep"}
     with pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
-        review_run(options, port=0, to=None, merge=[], done=False)
+        review(options, port=0, to=None, merge=[], done=False)
 
 
 def test_command_ends_with_the_tally(options, desk):

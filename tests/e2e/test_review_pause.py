@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.review import pause as review_pause
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.session import looked_at
+from spinmeround.flows.run.session import view_session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.screening.decisions import load_decisions, mark_reviewed, record, review_digest
 from tests.e2e.runs import build, counts, summary
@@ -89,7 +89,7 @@ def form(run: FlowRun) -> dict[str, Any]:
 def test_decisions_of_the_file_are_honoured_one_by_one(tiny, runs):
     """A drop and a rescue redo just those heads; taking them back gives the first dataset again."""
     profile, file, first = tiny(generator=CLIPPED), runs / "tiny" / "decisions.json", summary(runs / "tiny")
-    with looked_at(profile, Place(runs=str(runs))) as session:
+    with view_session(profile, Place(runs=str(runs))) as session:
         generator = session.generator
     record(file, generator, {"tiny-000000": "drop", "tiny-000001": "keep", "tiny-000077": "drop"})
     second = build(profile, runs)
@@ -111,7 +111,7 @@ def test_decisions_of_the_file_are_honoured_one_by_one(tiny, runs):
 
 def test_a_new_decision_makes_the_dataset_stale(tiny, runs):
     """Training after a decision that no build has seen says to build first; it never takes the old dataset."""
-    with looked_at(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
+    with view_session(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
         record(session.decisions_file, session.generator, {"tiny-000003": "drop"})
         with pytest.raises(ConfigError, match="tiny-000003 is not reviewed or written yet; run 'spinmeround build'"):
             find_dataset(session)
@@ -124,12 +124,12 @@ def test_named_decisions_must_be_there(tiny, runs):
     with pytest.raises(ConfigError, match=r"review\.decisions: expected a decisions file at .*mine\.json, found none"):
         build(profile, runs / "new")
     assert not list((runs / "new" / "tiny").glob("store/*"))
-    with looked_at(profile, Place(runs=str(runs))) as session:
+    with view_session(profile, Place(runs=str(runs))) as session:
         record(named, session.generator, {"tiny-000003": "drop"})
     found = build(profile, runs)
     assert found["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}
     (runs / "tiny" / "decisions.json").write_bytes(named.read_bytes())
-    with looked_at(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
+    with view_session(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
         assert find_dataset(session).digest == found["dataset"]["digest"]
 
 
@@ -154,7 +154,7 @@ def test_paused_answered_and_not_asked_again(tiny, tmp_path):
         found = build(profile, tmp_path)
     assert found["heads"]["screened_out"] == {"review": 1}
     assert (found["heads"]["kept_by_review"], found["heads"]["written"]) == (2, 3)
-    with looked_at(profile, Place(runs=str(tmp_path))) as session:
+    with view_session(profile, Place(runs=str(tmp_path))) as session:
         rulings = load_decisions(session.decisions_file, session.generator).rulings()
     assert rulings == {"tiny-000001": "keep", "tiny-000002": "keep", "tiny-000003": "drop"}
     again = build(profile, tmp_path)
@@ -167,9 +167,9 @@ def test_the_pages_done_lets_it_go_on(tiny, runs):
     profile = tiny(generator=CLIPPED, review={"pause": True})
 
     def done(run: FlowRun, resume: Callable[[dict], Any]) -> None:
-        with looked_at(profile, Place(runs=str(runs))) as session:
+        with view_session(profile, Place(runs=str(runs))) as session:
             record(session.decisions_file, session.generator, {"tiny-000003": "drop"})
-            mark_reviewed(session.decisions_file, session.generator, review_digest(session.screened()))
+            mark_reviewed(session.decisions_file, session.generator, review_digest(session.screen_verdicts()))
 
     with meanwhile(done):
         assert build(profile, runs)["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}
@@ -181,7 +181,7 @@ def test_nobody_comes(tiny, runs):
     with pytest.raises(SpinMeRoundError, match=r"nobody reviewed the heads within review\.pause_timeout_s \(2 s\)"):
         build(profile, runs)
     downloaded = runs / "download.json"
-    with looked_at(profile, Place(runs=str(runs))) as session:
+    with view_session(profile, Place(runs=str(runs))) as session:
         record(downloaded, session.generator, {"tiny-000000": "drop"})
     with meanwhile(lambda run, resume: resume({"decisions_file": str(downloaded)})):
         found = build(tiny(generator=CLIPPED, review={"pause": True}), runs)

@@ -10,7 +10,7 @@ from spinmeround.flows.cli.app import app
 from spinmeround.flows.cli.tables import amount, duration, table
 from spinmeround.flows.profile import load_profile
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.session import unopened
+from spinmeround.flows.run.session import plan_session
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.stage import make_head
 
@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     profile = load_profile(str(root / "tiny.toml"))
     (root / "runs" / "tiny").mkdir(parents=True)
     (root / "runs" / "tiny" / "run.json").write_text(json.dumps({"profile": "tiny"}))
-    session = unopened(profile, Place(runs=str(root / "runs")))
+    session = plan_session(profile, Place(runs=str(root / "runs")))
     make(profile, session, ("sample", "score", "screen", "review"), session.heads)
     make(profile, session, ("render", "mesh"), session.heads[:1])
     return root
@@ -64,8 +64,8 @@ def run(made, tmp_path, monkeypatch):
     """A copy of that run; returns what a command prints, after a look at its exit status."""
     shutil.copytree(made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    (session,) = [unopened(load_profile("tiny.toml"), Place())]
-    session.claim()
+    (session,) = [plan_session(load_profile("tiny.toml"), Place())]
+    session.register()
 
     def invoke(*words, status=0):
         done = CliRunner().invoke(app, [*words, *(() if words[0] == "plan" else ("--profile", "tiny.toml"))])
@@ -135,7 +135,7 @@ def test_gc_and_du(run):
     """Another level makes the old meshes garbage once the run asks for the new one; gc shows, then removes them."""
     assert rows(run("store", "du"))["mesh"][0] == "1"
     assert rows(run("store", "gc", "--grace-hours", "0"))["total"] == ["0", "0", "B"]
-    changed = unopened(load_profile("tiny.toml", ["mesh.level=9"]), Place())
+    changed = plan_session(load_profile("tiny.toml", ["mesh.level=9"]), Place())
     changed.claim()
     assert rows(run("store", "gc"))["total"][0] == "0"  # it is younger than a day
     shown = run("store", "gc", "--grace-hours", "0")

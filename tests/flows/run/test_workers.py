@@ -111,7 +111,7 @@ def test_pool_ends_calls_that_go_on():
     pool.close()
     thread.join(10)
     assert not thread.is_alive()
-    assert reasons[-1] == "worker died: the run was ended"
+    assert reasons[-1] == "worker died: the run has ended"
 
 
 def test_workers_die_with_their_parent(tmp_path):
