@@ -1,47 +1,81 @@
-"""Errors that a user can act on: what, what was expected, what was found, what to do, in a line or two.
+"""Errors that a user can act on, in one or two lines: the field or file, what was expected, what was found, what to do.
 
-`SpinMeRoundError` and its kinds are mistakes in what was given or found. `StorageUnavailable` is the
-environment's fault (disk full, read-only, no permission): it ends a build and is never blamed on a head.
+A `SpinMeRoundError` reports invalid input or data. A `StorageUnavailable` reports a failure of the environment (disk
+full, read-only, no permission): it ends a build and never counts as a failure of a head.
 """
 
 import errno
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic_core import ErrorDetails, ValidationError
+
 
 class SpinMeRoundError(ValueError):
-    """Base of the errors that are shown to the user as they are, without a traceback."""
+    """Base of the errors that are shown to the user without a traceback."""
 
 
 class ConfigError(SpinMeRoundError):
-    """A profile or an option that can't be."""
+    """An invalid profile or option."""
 
 
 class StoreError(SpinMeRoundError):
-    """The artifact store was asked for something that it does not have or does not take."""
+    """A request that the artifact store cannot serve."""
 
 
 class MissingArtifact(StoreError):
-    """An artifact that is not there, or not any more."""
+    """An artifact that does not exist, or no longer exists."""
 
 
 class CorruptArtifact(StoreError):
-    """A payload that does not match its manifest; it has been moved aside and can be made again."""
+    """A payload that does not match its manifest; it was moved aside and can be made again."""
 
 
 class DatasetError(SpinMeRoundError):
-    """A dataset that is not what its schema says, or heads that don't fit together."""
+    """A dataset that violates its schema, or incompatible heads."""
 
 
 class NewerDataset(DatasetError):
-    """A dataset that a newer version of this software wrote."""
+    """A dataset written by a newer version of this software."""
 
 
 class StorageUnavailable(SpinMeRoundError):
-    """The file system refuses: full, read-only, no permission, failing."""
+    """The file system or the server refuses: full, read-only, no permission, failing."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An exception's text on one line of at most `limit` characters; its class name if it has no text."""
+    return shortened(" ".join(str(error).split()), limit) or type(error).__name__
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, cut to `limit` characters and an ellipsis if it is longer."""
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def field_message(problem: ErrorDetails) -> str:
+    """One of pydantic's problems on one line: the field's path, what was expected, what was found."""
+    field = ".".join(str(part) for part in problem["loc"])
+    prefix = f"{field}: " if field else ""
+    if problem["type"] == "extra_forbidden":
+        return f"{prefix}unknown field"
+    if problem["type"] == "missing":
+        return f"{prefix}expected this field, found none"
+    if problem["type"] == "value_error" or not field:
+        return prefix + problem["msg"].removeprefix("Value error, ")
+    return f"{prefix}{problem['msg'][0].lower()}{problem['msg'][1:]}, got {shortened(repr(problem['input']), 80)}"
+
+
+def validation_message(
+    error: ValueError, describe: Callable[[ErrorDetails], str] = field_message, *, separator: str = "; "
+) -> str:
+    """What is wrong according to a ValueError; the first two problems of a pydantic ValidationError, by `describe`."""
+    if not isinstance(error, ValidationError):
+        return one_line(error)
+    return separator.join(describe(problem) for problem in error.errors(include_url=False)[:2])
 
 
 @contextmanager
@@ -52,13 +86,13 @@ def as_config_error(prefix: str = "") -> Iterator[None]:
     except SpinMeRoundError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{prefix}{' '.join(str(error).split())}") from error
+        raise ConfigError(f"{prefix}{validation_message(error)}") from error
 
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder, then run again",
     errno.EDQUOT: "the disk quota is used up: free some space or choose another folder, then run again",
-    errno.EROFS: "the file system is read-only: choose a folder that can be written",
+    errno.EROFS: "the file system is read-only: choose a writable folder",
     errno.EACCES: "permission denied: change the folder's permissions or choose another folder",
     errno.EPERM: "operation not permitted: change the folder's permissions or choose another folder",
     errno.EIO: "the disk reports input/output errors: check it, then run again",
@@ -68,9 +102,9 @@ _NEARLY_FULL_BYTES = 64 * 1024
 
 @contextmanager
 def environment_errors(target: Path) -> Iterator[None]:
-    """Turn a failure of the file system inside the block into `StorageUnavailable` that names the path.
+    """Turn a failure of the file system inside the block into a `StorageUnavailable` that names the path.
 
-    Other exceptions pass as they are. `target` is named where the failure does not name a file.
+    Other exceptions pass unchanged. The message names `target` if the failure names no file.
     """
     try:
         yield
@@ -85,7 +119,7 @@ def environment_errors(target: Path) -> Iterator[None]:
 
 
 def _environment_errno(error: BaseException, target: Path) -> int | None:
-    """The errno of an environment failure in `error` or its declared causes, else None.
+    """The errno of an environment failure in `error` or its explicit causes, or None.
 
     Rust libraries put the errno in their text; numpy's tofile raises a bare OSError on a short write.
     """

@@ -39,7 +39,9 @@ from spinmeround.storage.errors import (
     StorageUnavailable,
     StoreError,
     environment_errors,
+    validation_message,
 )
+from spinmeround.storage.extras import optional_dependency
 from spinmeround.storage.files import owned_folder
 from spinmeround.storage.manifests import FileRecord, record_files
 from spinmeround.storage.provenance import code_version, machine_class
@@ -116,7 +118,7 @@ class ArtifactStore:
             except ValueError as error:
                 if isinstance(error, StoreError):
                     raise
-                return [" ".join(str(error).split())]
+                return [validation_message(error)]
 
     def set_aside(self, stage: str, key: str) -> str:
         """Move a damaged artifact to `corrupt`, so that it can be made again; returns where it is."""
@@ -283,7 +285,7 @@ class ArtifactStore:
             except ValueError as error:
                 if isinstance(error, SpinMeRoundError):
                     raise
-                found = [" ".join(str(error).split())]
+                found = [validation_message(error)]
             except FileNotFoundError as error:
                 found = [f"{error.filename} is missing"]
             if not self.backend.has(stage, key):
@@ -328,8 +330,8 @@ def _fault(stage: str, key: str) -> str | None:
 def _backend(root: Path | str) -> Backend:
     if not is_url(root):
         return LocalBackend(Path(root))
-    from spinmeround.storage.artifacts.s3_backend import object_backend
-
+    with optional_dependency(f"artifact store {root}"):  # only URLs need obstore
+        from spinmeround.storage.artifacts.s3_backend import object_backend
     return object_backend(str(root))
 
 

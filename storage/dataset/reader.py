@@ -28,7 +28,8 @@ from spinmeround.storage.dataset.schema import (
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
-from spinmeround.storage.errors import DatasetError
+from spinmeround.storage.errors import DatasetError, validation_message
+from spinmeround.storage.extras import optional_dependency
 
 PER_VIEW: Mapping[str, ArraySpec] = {
     **{name: spec for name, spec in ARRAYS.items() if spec.linked},
@@ -283,8 +284,8 @@ class HeadDataset:
 
 def _files(path: Path | str, options: Mapping[str, Any]) -> DatasetFiles:
     if "://" in str(path):
-        from spinmeround.storage.dataset.remote import RemoteFiles  # obstore, which local datasets don't need
-
+        with optional_dependency(str(path)):  # only URLs need obstore
+            from spinmeround.storage.dataset.remote import RemoteFiles
         return RemoteFiles(str(path), options)
     if not Path(path).is_dir():
         raise DatasetError(f"{path}: expected a dataset folder, found none; build one with `spinmeround build`")
@@ -302,4 +303,4 @@ def _check_attributes(path: Path | str, attributes: Mapping[str, Any]) -> None:
     try:
         SplitFractions.model_validate(attributes.get("split"))
     except ValidationError as error:
-        raise DatasetError(f"{path}: attribute split: {' '.join(str(error).split())}") from error
+        raise DatasetError(f"{path}: attribute split: {validation_message(error)}") from error

@@ -1,0 +1,97 @@
+"""Messages for users: one line that names the field, what was expected and what was found."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from pydantic import Field, ValidationError, field_validator
+
+from spinmeround.storage.errors import (
+    ConfigError,
+    DatasetError,
+    StorageUnavailable,
+    as_config_error,
+    environment_errors,
+    one_line,
+    validation_message,
+)
+from spinmeround.storage.records import FrozenModel
+
+
+class _Inner(FrozenModel):
+    level: int = Field(ge=0)
+    name: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _is_lower(cls, name: str) -> str:
+        if name != name.lower():
+            raise ValueError(f"expected lower case, got {name}")
+        return name
+
+
+class _Outer(FrozenModel):
+    parts: tuple[_Inner, ...]
+
+
+def _invalid(value: object) -> ValidationError:
+    with pytest.raises(ValidationError) as raised:
+        _Outer.model_validate(value)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param(
+            {"parts": [{"level": -1}]}, "parts.0.level: input should be greater than or equal to 0, got -1", id="range"
+        ),
+        pytest.param({"parts": [{"level": 1, "lvl": 2}]}, "parts.0.lvl: unknown field", id="unknown field"),
+        pytest.param({}, "parts: expected this field, found none", id="missing field"),
+        pytest.param(
+            {"parts": [{"level": 0, "name": "A"}]}, "parts.0.name: expected lower case, got A", id="validator"
+        ),
+        pytest.param([], "Input should be a valid dictionary or instance of _Outer", id="no field"),
+        pytest.param(
+            {"parts": [{"level": "a"}, {"level": "b"}, {"level": "c"}]},
+            "parts.0.level: input should be a valid integer, unable to parse string as an integer, got 'a'; "
+            "parts.1.level: input should be a valid integer, unable to parse string as an integer, got 'b'",
+            id="first two of three",
+        ),
+    ],
+)
+def test_validation_message(value: object, message: str) -> None:
+    """Each kind of problem names the field's path, what was expected and what was found."""
+    assert validation_message(_invalid(value)) == message
+
+
+def test_long_values_are_cut() -> None:
+    """A value of a megabyte does not flood the terminal."""
+    assert len(validation_message(_invalid({"parts": [{"level": "x" * 1_000_000}]}))) < 250
+    assert one_line(ValueError("y\n" * 1_000_000)) == ("y " * 150) + "..."
+
+
+def test_other_errors_on_one_line() -> None:
+    """Lines are joined; an error without text gives the name of its class."""
+    assert validation_message(ValueError("expected a\n  got b")) == "expected a got b"
+    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_as_config_error() -> None:
+    """A ValueError gets the prefix; an error of our own passes unchanged."""
+    with pytest.raises(ConfigError, match=r"^train: expected 1$"), as_config_error("train: "):
+        raise ValueError("expected 1")
+    with pytest.raises(ConfigError, match=r"^train: parts: expected this field"), as_config_error("train: "):
+        _Outer.model_validate({})
+    with pytest.raises(DatasetError, match=r"^no heads$"), as_config_error("train: "):
+        raise DatasetError("no heads")
+
+
+def test_environment_errors_name_the_file(tmp_path: Path) -> None:
+    """A failure of the file system names the file, or the target if it has no name, and gives advice."""
+    with pytest.raises(StorageUnavailable, match=r"cannot use /a/b: the disk is full"), environment_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left", "/a/b")
+    with pytest.raises(StorageUnavailable, match=f"cannot use {tmp_path}: .*read-only"), environment_errors(tmp_path):
+        raise RuntimeError("write failed (os error 30)")
+    with pytest.raises(OSError, match="busy"), environment_errors(tmp_path):
+        raise OSError(errno.EBUSY, "busy")
