@@ -1,31 +1,37 @@
-"""From what a run left on disk to what its report shows.
+"""Collects the data of a report from the artifacts and the dataset of a run.
 
-Only what will be shown is read: some heads of the dataset, evenly chosen, all verdicts of the screen, and
-the pictures of some dropped heads for each reason.
+Only what the report shows is read: an evenly spaced selection of the dataset's heads, all verdicts of the screen, and
+the previews of some dropped heads for each reason. `tasks.report.data` documents the formats of `history.json`,
+`evaluation.json` and `pictures.npz`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from spinmeround.storage.artifacts.store import Artifact, ArtifactStore
+from spinmeround.storage.artifacts import Artifact, ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import StoreError
 from spinmeround.tasks.dataset.publish import Counts
+from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.heads.review import Review, load_review
 from spinmeround.tasks.pictures.webp import nearest_view, resize
 from spinmeround.tasks.report.data import (
+    EvaluationSection,
     HeadCard,
+    LossCurve,
+    NovelViews,
     Orbit,
     OrbitHead,
     Quarantined,
     ReportData,
+    StageRow,
 )
 from spinmeround.tasks.report.params import ReportParams
-from spinmeround.tasks.report_results import read_curves, read_evaluation, read_novel_views, stage_rows
 from spinmeround.tasks.stage import GATE, Head
 
 FRONT, BACK = (0.0, 0.0), (180.0, 0.0)
@@ -33,19 +39,27 @@ FRONT, BACK = (0.0, 0.0), (180.0, 0.0)
 
 LICENCES = {
     "code": "SpinMeRound: Apache-2.0.",
-    "others' parts": "Generators and weights that a profile may name (PanoHead, Stable Diffusion, InsightFace's packs, "
-    "Arc2Face) bring their own terms, most of them non-commercial, to what is made with them.",
+    "third-party parts": "Generators and weights that a profile may name (PanoHead, Stable Diffusion, InsightFace's "
+    "packs, Arc2Face) have their own terms, most of them non-commercial, which extend to what is made with them.",
 }
+
+PICTURES = tuple(each.name for each in fields(NovelViews) if each.name not in ("id", "metrics"))
+"""Arrays of `pictures.npz`."""
+
+PHASES = ("adapt", "single_view", "multi_view")
+"""Sections of the training parameters that give the number of steps of each phase, in order."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """Where a run's results are.
+    """Where the results of a run are.
 
-    `keys` has the keys of each head's artifacts, by id and stage (`tasks.stage.head_keys`); `training` and
-    `evaluation` are (stage, key) of artifacts with `history.json`, and `evaluation.json` and `pictures.npz`,
-    or None before there are any. `stages` are the counts of the summary, {name: {made, reused, seconds}};
-    `parameters` the whole profile by section.
+    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`). `training` and
+    `evaluation` are (stage, key) of the artifacts with `history.json`, and with `evaluation.json` and
+    `pictures.npz`, or None before they exist. `stages` holds the counts of the summary, {name: {made, reused,
+    seconds}}; `parameters` is the complete profile by section.
     """
 
     name: str
@@ -60,7 +74,7 @@ class FinishedRun:
 
 
 def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
-    """Everything that the report of this run shows. Raises StoreError or DatasetError where a part is not whole."""
+    """The data of this run's report. Raises StoreError or DatasetError if an artifact is missing or damaged."""
     dataset = HeadDataset.open(run.dataset)
     training = run.store.open(*run.training) if run.training else None
     evaluation = run.store.open(*run.evaluation) if run.evaluation else None
@@ -70,7 +84,9 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         run=run.name,
         data_date=_newest_day(run, [training, evaluation]),
         counts=Counts(**attributes["counts"]),
-        digests={"dataset": dataset.digest} | dict(attributes["fingerprints"]) | _made_by(training, evaluation),
+        digests={"dataset": dataset.digest}
+        | dict(attributes["fingerprints"])
+        | _artifact_keys(training=training, evaluation=evaluation),
         kept=_kept_cards(dataset, params),
         dropped=_dropped_cards(run, reviews, params),
         rescued=_rescued_cards(run, reviews, params),
@@ -85,15 +101,85 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
     )
 
 
-def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of the items, evenly chosen over all of them, in order."""
+def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, evenly spaced over all of them, in order."""
     if len(items) <= most:
         return list(items)
     return [items[index * len(items) // most] for index in range(most)]
 
 
+def read_curves(training: Artifact) -> tuple[LossCurve, ...]:
+    """The loss curves of a training run, with its phases if its parameters define any."""
+    phases = training_phases(training.manifest.params)
+    found = json.loads((training.path / "history.json").read_text())
+    runs: list[dict[str, Any]] = [{"name": "training", "history": found}] if isinstance(found, list) else found["runs"]
+    return tuple(
+        LossCurve(
+            name=run["name"],
+            step=np.array([record["step"] for record in run["history"]], np.float64),
+            loss=np.array([record["loss"] for record in run["history"]], np.float64),
+            phases=phases,
+        )
+        for run in runs
+    )
+
+
+def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Names and last steps of the phases that have at least one step."""
+    phases, end = [], 0
+    for name in PHASES:
+        if steps := params.get(name, {}).get("steps", 0):
+            end += steps
+            phases.append((name.replace("_", " "), end))
+    return tuple(phases)
+
+
+def read_evaluation(path: Path) -> EvaluationSection:
+    """The metrics in an `evaluation.json`."""
+    found = json.loads(path.read_text())
+    return EvaluationSection(
+        model=found["model"], baselines=found["baselines"], missing=found["missing"], heads=len(found["heads"])
+    )
+
+
+def read_novel_views(folder: Path) -> tuple[NovelViews, ...]:
+    """The pictures and metrics of the evaluated heads that `pictures.npz` contains."""
+    heads = json.loads((folder / "evaluation.json").read_text())["heads"]
+    with np.load(folder / "pictures.npz", allow_pickle=False) as pictures:
+        arrays = {name: pictures[name] for name in PICTURES}
+    shown = len(arrays["true_rgb"])
+    return tuple(
+        NovelViews(
+            id=head["id"],
+            metrics=head.get("metrics", {}),
+            **{name: array[index] for name, array in arrays.items()},
+        )
+        for index, head in enumerate(heads[:shown])
+    )
+
+
+def stage_rows(counts: Mapping[str, Mapping[str, float]], parameters: Mapping[str, Any]) -> tuple[StageRow, ...]:
+    """One row for each stage of the summary, with its version and the parameters that it reads."""
+    known = {stage.name: stage for stage in HEAD_STAGES}
+    rows = []
+    for name, count in counts.items():
+        stage = known.get(name)
+        reads = stage.reads if stage else (name,)
+        rows.append(
+            StageRow(
+                name=name,
+                version=stage.version if stage else None,
+                made=int(count["made"]),
+                reused=int(count["reused"]),
+                seconds=float(count["seconds"]),
+                parameters={section: parameters[section] for section in reads if section in parameters},
+            )
+        )
+    return tuple(rows)
+
+
 def _reviews(run: FinishedRun) -> dict[str, Review]:
-    """The final verdicts by id, of the heads that got as far."""
+    """The final verdicts by id, of the heads that reached the review stage."""
     found = {}
     for head in run.heads:
         key = run.keys[head.id][GATE]
@@ -106,7 +192,7 @@ def _kept_cards(dataset: HeadDataset, params: ReportParams) -> tuple[HeadCard, .
     cameras = dataset.cameras()
     views = [nearest_view(cameras["azimuth_deg"], cameras["elevation_deg"], at) for at in (FRONT, BACK)]
     cards = []
-    for subject in spread(range(len(dataset.ids)), params.kept_heads):
+    for subject in evenly_spaced(range(len(dataset.ids)), params.kept_heads):
         found = dataset.read_views(subject, views, ["rgb", "mask"])
         cards.append(
             HeadCard(id=dataset.ids[subject], pictures=found["rgb"], mask=found["mask"], captions=("front", "back"))
@@ -115,22 +201,23 @@ def _kept_cards(dataset: HeadDataset, params: ReportParams) -> tuple[HeadCard, .
 
 
 def _dropped_cards(run: FinishedRun, reviews: Mapping[str, Review], params: ReportParams) -> tuple[HeadCard, ...]:
-    """Some heads for each first reason, evenly chosen, in the order of the heads."""
+    """Some heads for each first reason, evenly spaced, in the order of the heads."""
     dropped = [name for name, final in reviews.items() if not final.keep]
     by_reason: dict[str, list[str]] = {}
     for name in dropped:
         by_reason.setdefault(reviews[name].reasons[0], []).append(name)
-    chosen = {name for names in by_reason.values() for name in spread(names, params.dropped_heads)}
-    return tuple(_judged_card(run, name, reviews[name].reasons, reviews[name]) for name in dropped if name in chosen)
+    chosen = {name for names in by_reason.values() for name in evenly_spaced(names, params.dropped_heads)}
+    return tuple(_screened_card(run, name, reviews[name].reasons, reviews[name]) for name in dropped if name in chosen)
 
 
 def _rescued_cards(run: FinishedRun, reviews: Mapping[str, Review], params: ReportParams) -> tuple[HeadCard, ...]:
-    """Some of the heads that a person kept, with the reasons for which the screen would have dropped them."""
-    rescued = spread([name for name, final in reviews.items() if final.rescued], params.dropped_heads)
-    return tuple(_judged_card(run, name, reviews[name].screen.reasons, reviews[name]) for name in rescued)
+    """Some of the heads that a person kept, with the screen's reasons for dropping them."""
+    rescued = evenly_spaced([name for name, final in reviews.items() if final.rescued], params.dropped_heads)
+    return tuple(_screened_card(run, name, reviews[name].screen.reasons, reviews[name]) for name in rescued)
 
 
-def _judged_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: Review) -> HeadCard:
+def _screened_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: Review) -> HeadCard:
+    """A card with all previews and scores of a head."""
     folder = run.store.open("sample", run.keys[name]["sample"]).path
     with np.load(folder / "preview.npz", allow_pickle=False) as preview:
         pictures, mask, azimuths = preview["rgb"], preview["mask"], preview["azimuth"]
@@ -140,7 +227,7 @@ def _judged_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: R
 
 
 def _quarantined(run: FinishedRun) -> tuple[Quarantined, ...]:
-    """Failures of this run's own artifacts; a shared store may hold those of others."""
+    """Failures of this run's artifacts; a shared store also holds failures of other runs."""
     ours = {(stage, key) for keys in run.keys.values() for stage, key in keys.items()}
     return tuple(
         Quarantined(id=failure.subject, stage=failure.stage, reason=failure.reason, attempts=failure.attempts)
@@ -151,19 +238,20 @@ def _quarantined(run: FinishedRun) -> tuple[Quarantined, ...]:
 
 def _orbit(dataset: HeadDataset, params: ReportParams) -> Orbit:
     cameras, heads = dataset.cameras(), []
-    views, side = range(dataset.views), 0
-    for subject in spread(range(len(dataset.ids)), params.viewer_heads):
-        found = dataset.read_views(subject, views, ["rgb", "mask", "normals"])
-        side = found["rgb"].shape[1]
+    for subject in evenly_spaced(range(len(dataset.ids)), params.viewer_heads):
+        found = dataset.read_views(subject, range(dataset.views), ["rgb", "mask", "normals"])
         small = {name: resize(array, params.viewer_resolution) for name, array in found.items()}
         heads.append(OrbitHead(id=dataset.ids[subject], **small))
     return Orbit(
-        side=side, azimuth_deg=cameras["azimuth_deg"], elevation_deg=cameras["elevation_deg"], heads=tuple(heads)
+        side=dataset.sizes["height"],
+        azimuth_deg=cameras["azimuth_deg"],
+        elevation_deg=cameras["elevation_deg"],
+        heads=tuple(heads),
     )
 
 
 def _newest_day(run: FinishedRun, artifacts: Sequence[Artifact | None]) -> str:
-    """The day of the newest of these artifacts, or of the newest written head where there are none."""
+    """The day of the newest of these artifacts or, if there are none, of the newest written head."""
     made = [artifact.manifest.created for artifact in artifacts if artifact]
     if not made:
         written = [keys["write"] for keys in run.keys.values() if run.store.has("write", keys["write"])]
@@ -175,6 +263,5 @@ def _newest_day(run: FinishedRun, artifacts: Sequence[Artifact | None]) -> str:
     return max(made)[:10]
 
 
-def _made_by(training: Artifact | None, evaluation: Artifact | None) -> dict[str, str]:
-    artifacts = {"training": training, "evaluation": evaluation}
+def _artifact_keys(**artifacts: Artifact | None) -> dict[str, str]:
     return {name: artifact.manifest.key for name, artifact in artifacts.items() if artifact}

@@ -1,12 +1,14 @@
-"""Loss curves as small inline SVG drawings that take their colours and fonts from the page.
+"""Loss curves as inline SVG drawings, styled by the page.
 
-The vertical axis is logarithmic; the raw losses are dots, the line is their smoothed value: a Gaussian
-mean of the logarithm over `SMOOTHING` of the run, phase by phase, since the loss of a diffusion model
-depends on the noise level that was drawn for the step.
+The vertical axis is logarithmic. Dots are the recorded losses, the line is their Gaussian mean in log space with a
+standard deviation of `SMOOTHING` times the number of records. Smoothing is needed because the loss of a diffusion
+model depends on the noise level drawn at each step. Each training phase is smoothed on its own.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,21 +18,21 @@ from scipy.ndimage import gaussian_filter1d
 from spinmeround.tasks.report.data import LossCurve
 
 SMOOTHING = 0.02
-"""Standard deviation of the smoothing, as a share of the records."""
+"""Standard deviation of the smoothing, as a fraction of the number of records."""
 
 SIZES = ((880, 300), (350, 240))
-"""Width and height of the drawings for wide and for narrow pages, in pixels."""
+"""(width, height) of the drawings for wide and narrow pages, in pixels."""
 
-LETTER = 7
-"""Width that a letter of a label may take, in pixels."""
+LETTER_WIDTH = 7
+"""Estimated width of a letter in a label, in pixels."""
 
-POINTS = 500
-"""Most records that are drawn; a longer run is thinned evenly after smoothing."""
+MAX_POINTS = 500
+"""Maximum number of points drawn; longer runs are subsampled evenly after smoothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A line of an axis: its place in the drawing, in pixels, and its label."""
+    """A tick of an axis: its position in the drawing, in pixels, and its label."""
 
     at: float
     label: str
@@ -38,7 +40,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveDrawing:
-    """One drawing of a curve: places in pixels from its upper left corner."""
+    """One drawing of a curve; positions are in pixels from its upper left corner."""
 
     width: int
     height: int
@@ -52,12 +54,15 @@ class CurveDrawing:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     points: str
-    """JSON list of [x, y, step, smoothed loss], for the read-out under the pointer."""
+    """JSON list of [x, y, step, smoothed loss], for the value shown under the pointer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveSummary:
-    """What a curve says in words, and the drawings of it for wide and narrow pages."""
+    """A curve in numbers, and its drawings for wide and narrow pages.
+
+    `values` are rows of (step, loss, smoothed loss).
+    """
 
     name: str
     records: int
@@ -71,15 +76,16 @@ class CurveSummary:
 def smoothed(
     loss: Float[np.ndarray, " record"], phase: Int[np.ndarray, " record"] | None = None
 ) -> Float[np.ndarray, " record"]:
-    """Gaussian mean of log loss along the run, within each run of equal `phase`; of positive values."""
+    """The exponential of the Gaussian mean of log loss, within each stretch of equal `phase`; losses are positive."""
     width = max(len(loss) * SMOOTHING, 1.0)
     starts = np.flatnonzero(np.diff(np.zeros(len(loss)) if phase is None else phase)) + 1
     parts = np.split(np.log(loss), starts)
-    return np.exp(np.concatenate([gaussian_filter1d(part, width, mode="nearest") for part in parts]))
+    means = [np.asarray(gaussian_filter1d(part, width, mode="nearest")) for part in parts]
+    return np.asarray(np.exp(np.concatenate(means)))
 
 
 def curve_summary(curve: LossCurve) -> CurveSummary | None:
-    """The curve in numbers and drawings, or None where it has fewer than two finite, positive losses."""
+    """The curve in numbers and drawings, or None if it has fewer than two finite, positive losses."""
     usable = np.isfinite(curve.loss) & (curve.loss > 0)
     step, loss = curve.step[usable].astype(np.float64), curve.loss[usable].astype(np.float64)
     if len(loss) < 2 or step[0] == step[-1]:
@@ -110,15 +116,15 @@ def draw(
     width: int,
     height: int,
 ) -> CurveDrawing:
-    """Places of the dots, the lines and the ticks in a drawing of the given size, in pixels.
+    """Positions of the dots, lines and ticks in a drawing of the given size, in pixels.
 
-    `phase` is the index of each record's phase in `phases`, which are labelled where they begin.
+    `phase` is the index of each record's phase in `phases`; each phase is labelled at its start.
     """
     left, right, top, bottom = 52, width - 20, 24 if phases else 12, height - 40
-    low, high = _decent_range(loss)
+    low, high = _loss_range(loss)
     across = _scale(step[0], step[-1], left, right)
     up = _scale(np.log(low), np.log(high), bottom, top)
-    thin = np.unique(np.linspace(0, len(step) - 1, min(len(step), POINTS)).round().astype(int))
+    thin = np.unique(np.linspace(0, len(step) - 1, min(len(step), MAX_POINTS)).round().astype(int))
     x, y, y_mean = across(step[thin]), up(np.log(loss[thin].clip(low, high))), up(np.log(mean[thin]))
     x_ticks = MaxNLocator(nbins=max(width // 110, 3), steps=[1, 2, 5, 10], integer=True).tick_values(step[0], step[-1])
     y_ticks = LogLocator(subs=(1, 2, 5), numticks=8).tick_values(low, high)
@@ -138,8 +144,8 @@ def draw(
     )
 
 
-def _decent_range(loss: Float[np.ndarray, " record"]) -> tuple[float, float]:
-    """Limits of the vertical axis: nearly all losses, a little air, and never less than a factor of two."""
+def _loss_range(loss: Float[np.ndarray, " record"]) -> tuple[float, float]:
+    """Limits of the vertical axis: 99.6% of the losses plus a margin of 10%, at least a factor of two in all."""
     low, high = (float(value) for value in np.quantile(loss, [0.002, 0.998]))
     middle = np.sqrt(low * high)
     return min(low / 1.1, middle / np.sqrt(2)), max(high * 1.1, middle * np.sqrt(2))
@@ -148,13 +154,13 @@ def _decent_range(loss: Float[np.ndarray, " record"]) -> tuple[float, float]:
 def _phase_ticks(
     x: Float[np.ndarray, " point"], phase: Int[np.ndarray, " point"], names: tuple[str, ...], right: float
 ) -> tuple[Tick, ...]:
-    """Where each phase begins, with its name if there is room for it before the next one."""
+    """The start of each phase, labelled if its name fits before the next phase."""
     parts = [part for part in range(len(names)) if part in phase]
     starts = [float(x[phase == part][0]) for part in parts]
-    rooms = np.diff([*starts, right])
+    widths = np.diff([*starts, right])
     return tuple(
-        Tick(at=start, label=names[part] if room > LETTER * len(names[part]) else "")
-        for part, start, room in zip(parts, starts, rooms, strict=True)
+        Tick(at=start, label=names[part] if width > LETTER_WIDTH * len(names[part]) else "")
+        for part, start, width in zip(parts, starts, widths, strict=True)
     )
 
 
@@ -163,11 +169,11 @@ def _line(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> str
 
 
 def _points(*columns: Float[np.ndarray, " point"]) -> str:
-    """The columns as a JSON list of rows, numbers to four significant digits but whole where they are large."""
+    """The columns as a JSON list of rows: four significant digits, and integers from 1000 up."""
     rows = zip(*columns, strict=True)
     return json.dumps([[round(value) if value >= 1000 else float(f"{value:.4g}") for value in row] for row in rows])
 
 
-def _scale(start: float, end: float, from_pixel: float, to_pixel: float):
-    """The straight map that takes `start` to `from_pixel` and `end` to `to_pixel`."""
+def _scale(start: float, end: float, from_pixel: float, to_pixel: float) -> Callable[[Any], Any]:
+    """The linear map of numbers or arrays that takes `start` to `from_pixel` and `end` to `to_pixel`."""
     return lambda value: from_pixel + (value - start) * (to_pixel - from_pixel) / (end - start)

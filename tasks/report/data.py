@@ -1,20 +1,20 @@
-"""What a report shows, as plain values: everything that `render_report` needs and nothing that it must look up.
+"""The data of a report, as plain values: all that `render_report` reads.
 
 Pictures are uint8, (..., height, width, 3), RGB composited on white; normals are encoded as on disk,
-round((n + 1) / 2 * 255) in the world frame; angles are in degrees. The files behind it:
+round((n + 1) / 2 * 255) in the world frame; angles are in degrees. File formats:
 
-`history.json` of a training run, one entry a recorded step, in the order of the steps:
+`history.json` of a training run, one entry per recorded step, in order:
     {"runs": [{"name": "multi-view", "history": [{"step": 1, "loss": 0.93}, ...]}, ...]}
-    (a bare list of {"step", "loss"} is one run named "training")
+    (a plain list of {"step", "loss"} is one run named "training")
 
-`evaluation.json` of an evaluation; a value that could not be computed is null and named in "missing":
+`evaluation.json` of an evaluation; a value that cannot be computed is null, with the reason in "missing":
     {"model": {"l2": 0.01, "psnr": 21.3, "ssim": 0.8, "identity_similarity": 0.7,
                "normal_angular_error_deg": 14.2, "lpips": null},
      "baselines": {"nearest_input_view": {...}, "mean_training_image": {...}},
-     "missing": {"lpips": "why, in words"},
+     "missing": {"lpips": "the reason"},
      "heads": [{"id": "procedural-000007", "metrics": {"psnr": 20.9, ...}}, ...]}
 
-`pictures.npz` beside it, stacked over the shown test heads in the order of "heads" (it may hold fewer):
+`pictures.npz` next to it, stacked over the test heads in the order of "heads" (it may hold fewer):
     input_rgb [head, m, H, W, 3] u8        input_azimuth_deg, input_elevation_deg [head, m] f32
     true_rgb, generated_rgb, true_normals, generated_normals [head, n, H, W, 3] u8
     azimuth_deg, elevation_deg [head, n] f32
@@ -32,9 +32,9 @@ from spinmeround.tasks.dataset.publish import Counts
 
 @dataclass(frozen=True, kw_only=True)
 class HeadCard:
-    """One head of a contact sheet: its pictures (front and back, or all previews) and what was said of it.
+    """One head of a contact sheet: its pictures (front and back, or all previews), drop reasons and scores.
 
-    `pictures` and `mask` are empty (no view) where nothing was rendered.
+    `pictures` and `mask` hold no views if nothing was rendered.
     """
 
     id: str
@@ -47,7 +47,7 @@ class HeadCard:
 
 @dataclass(frozen=True, kw_only=True)
 class Quarantined:
-    """A head whose stage failed for good, with the error's own words."""
+    """A head with a stage that failed on every attempt; `reason` is the error message."""
 
     id: str
     stage: str
@@ -57,7 +57,7 @@ class Quarantined:
 
 @dataclass(frozen=True, kw_only=True)
 class OrbitHead:
-    """All views of one head, for the viewer; views are in the order of the report's angles."""
+    """All views of one head for the viewer, in the order of the orbit's angles."""
 
     id: str
     rgb: UInt8[np.ndarray, "view height width 3"]
@@ -67,7 +67,7 @@ class OrbitHead:
 
 @dataclass(frozen=True, kw_only=True)
 class Orbit:
-    """The heads of the viewer and the angles that they share; `side` is the dataset's own, in pixels."""
+    """The heads of the viewer and their common view angles; `side` is the size of a dataset view in pixels."""
 
     side: int
     azimuth_deg: Float[np.ndarray, " view"]
@@ -79,8 +79,8 @@ class Orbit:
 class LossCurve:
     """The recorded losses of one training run.
 
-    `phases` are the names and last steps of its parts, in order, where it has several: losses of two phases
-    are not to be compared, nor smoothed together.
+    `phases` are the names and last steps of its phases, in order. Losses of different phases are not comparable
+    and are not smoothed together.
     """
 
     name: str
@@ -91,7 +91,7 @@ class LossCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class NovelViews:
-    """What the model made of one held-out head, beside the truth."""
+    """Views that the model generated of one held-out head, with the ground truth."""
 
     id: str
     input_rgb: UInt8[np.ndarray, "given height width 3"]
@@ -107,8 +107,8 @@ class NovelViews:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The metrics of the model and of the baselines, by name; None where `missing` says why."""
+class EvaluationSection:
+    """Metrics of the model and the baselines over `heads` held-out heads; `missing` gives the reason for a None."""
 
     model: Mapping[str, float | None]
     baselines: Mapping[str, Mapping[str, float | None]]
@@ -118,7 +118,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class StageRow:
-    """What one stage of the workflow did in this run, and the parameters that enter its keys."""
+    """The counts and the time of one workflow stage in this run, with the parameters that enter its keys."""
 
     name: str
     version: int | None
@@ -130,25 +130,25 @@ class StageRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """Everything that a report shows. Parts that a run does not have yet are None or empty and are left out."""
+    """All data of a report. Sections that are None or empty are left out of the page."""
 
     run: str
     data_date: str
-    """Day (ISO 8601) on which the newest data in the report was made; never the time of rendering."""
+    """Day (ISO 8601) of the newest data in the report, not of rendering."""
     counts: Counts
     digests: Mapping[str, str]
-    """Digests and fingerprints by name; "dataset" is the one in the header."""
+    """Digests and fingerprints by name; the header shows "dataset"."""
     kept: tuple[HeadCard, ...] = ()
     dropped: tuple[HeadCard, ...] = ()
     rescued: tuple[HeadCard, ...] = ()
-    """Heads that a person kept; their reasons are those for which the screen would have dropped them."""
+    """Heads that a person kept against the screen, with the screen's reasons for dropping them."""
     quarantined: tuple[Quarantined, ...] = ()
     orbit: Orbit | None = None
     curves: tuple[LossCurve, ...] = ()
     novel_views: tuple[NovelViews, ...] = ()
-    evaluation: Evaluation | None = None
+    evaluation: EvaluationSection | None = None
     stages: tuple[StageRow, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Every parameter of the profile, by section."""
     licences: Mapping[str, str] = field(default_factory=dict)
-    """Licence notes: of what, and the terms in words."""
+    """Licence terms by the part that they cover."""

@@ -1,4 +1,4 @@
-"""The report's section of a profile: how much is shown, and how finely."""
+"""The `report` section of a profile: how many heads the report shows, and at which resolution."""
 
 from pydantic import Field
 
@@ -6,19 +6,19 @@ from spinmeround.tasks.stage import StageParams
 
 
 class ReportParams(StageParams):
-    """Limits that keep the report one file that a browser opens at once."""
+    """Limits on the size of the report, which is a single file."""
 
-    viewer_heads: int = Field(default=32, ge=1, description="Most heads in the viewer, evenly chosen")
+    viewer_heads: int = Field(default=32, ge=1, description="Maximum number of heads in the viewer, evenly spaced")
     viewer_megabytes: float = Field(
-        default=6.0, gt=0, description="Most that the viewer's pictures may take; one at least"
+        default=6.0, gt=0, description="Maximum size of the viewer's pictures in MB; one head is always included"
     )
     viewer_resolution: int = Field(
-        default=128, ge=16, le=512, description="Largest side of a view in the viewer, in pixels"
+        default=128, ge=16, le=512, description="Maximum side of a view in the viewer, in pixels"
     )
     picture_resolution: int = Field(
-        default=128, ge=16, le=512, description="Largest side of all other pictures, in pixels"
+        default=128, ge=16, le=512, description="Maximum side of all other pictures, in pixels"
     )
     quality: int = Field(default=82, ge=1, le=100, description="WebP quality of the pictures")
-    kept_heads: int = Field(default=48, ge=0, description="Most kept heads on the contact sheet, evenly chosen")
-    dropped_heads: int = Field(default=16, ge=0, description="Most dropped heads shown for each reason, evenly chosen")
-    novel_heads: int = Field(default=8, ge=0, description="Most held-out heads whose generated views are shown")
+    kept_heads: int = Field(default=48, ge=0, description="Maximum number of kept heads shown, evenly spaced")
+    dropped_heads: int = Field(default=16, ge=0, description="Maximum number of dropped heads for each reason")
+    novel_heads: int = Field(default=8, ge=0, description="Maximum number of held-out heads with generated views")

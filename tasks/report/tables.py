@@ -1,15 +1,15 @@
-"""The metrics as a table and in words: which of the model and the baselines is best, and where the model loses."""
+"""The metrics of a report as a table, and as sentences that compare the model with each baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spinmeround.tasks.report.data import Evaluation
+from spinmeround.tasks.report.data import EvaluationSection
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """How a metric is written (its label as within a sentence), and which direction is better."""
+    """The format of a metric (its label as written within a sentence), and which direction is better."""
 
     label: str
     unit: str
@@ -28,16 +28,15 @@ METRICS = {
     "lpips": Metric(label="LPIPS", unit="learned distance", digits=3, higher_is_better=False),
 }
 
-CONTENDERS = {
-    "model": "the model",
-    "nearest_input_view": "the nearest input view, copied",
-    "mean_training_image": "the mean training image of that pose",
+BASELINES = {
+    "nearest_input_view": "a copy of the nearest input view",
+    "mean_training_image": "the mean training image at that pose",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A value as the table shows it; `text` is empty where there is none."""
+    """A formatted value of the table; `text` is empty if the value is missing."""
 
     text: str
     best: bool
@@ -47,7 +46,7 @@ class Cell:
 class MetricRow:
     """One metric of the table, the model's cell first.
 
-    `missing` says why there is no value at all, `note` why some heads or contenders have none.
+    `missing` is the reason why no value exists, `note` the reason why some heads or methods have none.
     """
 
     metric: Metric
@@ -56,39 +55,39 @@ class MetricRow:
     note: str
 
 
-def contender(name: str) -> str:
-    """A baseline or the model, in words."""
-    return CONTENDERS.get(name, name.replace("_", " "))
-
-
-def heading(name: str) -> str:
-    """A baseline's name as the head of a column: "Nearest input view"."""
-    return name.replace("_", " ").capitalize()
-
-
-def metric_of(name: str) -> Metric:
-    """How to write the metric; one that is not known here is shown under its own name, lower taken as better."""
-    unknown = Metric(label=name.replace("_", " "), unit="lower is better", digits=4, higher_is_better=False)
-    return METRICS.get(name, unknown)
-
-
-def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
-    """Rows in the order of METRICS, then any other; equal written values are equally good."""
-    names = [name for name in METRICS if name in evaluation.model or name in evaluation.missing]
-    names += [name for name in evaluation.model if name not in METRICS]
-    return [_row(evaluation, name) for name in names]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """How the model does against one baseline, in words."""
+class Comparison:
+    """The model compared with one baseline, as a sentence; `loses` is true if it is worse in any metric."""
 
     sentence: str
     loses: bool
 
 
-def verdicts(evaluation: Evaluation) -> list[Verdict]:
-    """One sentence a baseline, which says where the model wins and, as plainly, where it loses."""
+def baseline_label(name: str) -> str:
+    """A baseline as written within a sentence."""
+    return BASELINES.get(name, name.replace("_", " "))
+
+
+def column_heading(name: str) -> str:
+    """A baseline as the heading of a column: "Nearest input view"."""
+    return name.replace("_", " ").capitalize()
+
+
+def metric_of(name: str) -> Metric:
+    """The format of a metric; an unknown one keeps its name, and a lower value counts as better."""
+    unknown = Metric(label=name.replace("_", " "), unit="lower is better", digits=4, higher_is_better=False)
+    return METRICS.get(name, unknown)
+
+
+def metric_rows(evaluation: EvaluationSection) -> list[MetricRow]:
+    """Rows in the order of METRICS, then all others; values that are equal as written are equally good."""
+    names = [name for name in METRICS if name in evaluation.model or name in evaluation.missing]
+    names += [name for name in evaluation.model if name not in METRICS]
+    return [_row(evaluation, name) for name in names]
+
+
+def comparisons(evaluation: EvaluationSection) -> list[Comparison]:
+    """One sentence per baseline, which lists the metrics in which the model is better, level or worse."""
     found = []
     for name, values in evaluation.baselines.items():
         labels: dict[str, list[str]] = {"better": [], "level": [], "worse": []}
@@ -96,20 +95,20 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
             theirs = values.get(key)
             if ours is not None and theirs is not None:
                 labels[_compared(key, ours, theirs)].append(metric_of(key).label)
-        said = [f"{word} in {listed(those)}" for word, those in labels.items() if those]
-        if said:
-            sentence = f"Against {contender(name)}, the model is {listed(said)}."
-            found.append(Verdict(sentence=sentence, loses=bool(labels["worse"])))
+        results = [f"{result} in {joined(metrics)}" for result, metrics in labels.items() if metrics]
+        if results:
+            sentence = f"Compared with {baseline_label(name)}, the model is {joined(results)}."
+            found.append(Comparison(sentence=sentence, loses=bool(labels["worse"])))
     return found
 
 
-def listed(words: list[str]) -> str:
-    """The words as English lists them: "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def joined(items: list[str]) -> str:
+    """The items as an English list: "a, b and c"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters by dotted name, as the command line's `--set` takes them."""
+    """Nested parameters by dotted name, in the form that `--set` accepts."""
     flat: dict[str, Any] = {}
     for key, value in parameters.items():
         if isinstance(value, Mapping) and value:
@@ -119,18 +118,18 @@ def flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     return flat
 
 
-def _row(evaluation: Evaluation, name: str) -> MetricRow:
+def _row(evaluation: EvaluationSection, name: str) -> MetricRow:
     metric = metric_of(name)
     values = [evaluation.model.get(name), *(values.get(name) for values in evaluation.baselines.values())]
-    written = [None if value is None else round(value, metric.digits) for value in values]
-    there = [value for value in written if value is not None]
-    best = (max if metric.higher_is_better else min)(there, default=None)
+    rounded = [None if value is None else round(value, metric.digits) for value in values]
+    known = [value for value in rounded if value is not None]
+    best = (max if metric.higher_is_better else min)(known, default=None)
     cells = tuple(
         Cell(text="" if value is None else f"{value:.{metric.digits}f}", best=value is not None and value == best)
-        for value in written
+        for value in rounded
     )
     reason = evaluation.missing.get(name, "")
-    if there:
+    if known:
         return MetricRow(metric=metric, cells=cells, missing="", note=reason)
     return MetricRow(metric=metric, cells=cells, missing=reason or "not computed", note="")
 

@@ -1,6 +1,6 @@
-"""What the report's templates are given: pictures as data URIs with words for those who cannot see them, and text.
+"""The values that the report's templates display: pictures as data URIs with alternative text, and formatted text.
 
-Everything here is made from `ReportData` alone; how it looks is the templates' affair.
+All of it is computed from `ReportData`; layout is up to the templates.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from spinmeround.tasks.heads.review import REASON
 from spinmeround.tasks.pictures.webp import SpriteSheet, cut_out, data_uri, nearest_view, resize, row_uri, sprite_sheet
 from spinmeround.tasks.report.data import HeadCard, NovelViews, Orbit, OrbitHead, ReportData
 from spinmeround.tasks.report.params import ReportParams
-from spinmeround.tasks.report.tables import listed, metric_of
+from spinmeround.tasks.report.tables import joined, metric_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A picture of the page, with the words for those who cannot see it."""
+    """A picture of the page with its alternative text; width and height are in pixels."""
 
     uri: str
     alt: str
@@ -29,7 +29,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score of the screen as text, and whether it is a reason of the drop."""
+    """A screening score as text; `failing` is true if it is a reason for the drop."""
 
     name: str
     value: str
@@ -48,17 +48,15 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class DropGroup:
-    """The dropped heads whose first reason is this one: how many, some of them, and how many have it `any`where."""
+    """The dropped heads with the same first reason, and cards of some of them.
 
-    reason: str
+    `count` is the number of heads with this first reason, `total` that of all heads with this reason.
+    """
+
+    label: str
     count: int
-    any: int
+    total: int
     cards: tuple[Card, ...]
-
-    @property
-    def in_words(self) -> str:
-        """The reason as a person says it."""
-        return in_words(self.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +71,16 @@ class ViewerHead:
 
 @dataclass(frozen=True, kw_only=True)
 class Viewer:
-    """The viewer's heads, the angles of their views in degrees, and which view is the frontal one.
+    """The heads of the viewer, the angles of their views in degrees, and the index of the frontal view.
 
-    `of` heads were to be shown; `side` is the side of a view in the dataset, in pixels.
+    `requested` is the number of heads before the size limit; `side` is the size of a dataset view in pixels.
     """
 
     azimuth: tuple[float, ...]
     elevation: tuple[float, ...]
     front: int
     heads: tuple[ViewerHead, ...]
-    of: int
+    requested: int
     side: int
 
     @property
@@ -92,11 +90,11 @@ class Viewer:
 
     @property
     def cell(self) -> int:
-        """Side of a view in the sheets, in pixels."""
+        """Side of a view in the sprite sheets, in pixels."""
         return self.heads[0].rgb.cell
 
     def for_script(self) -> dict[str, Any]:
-        """What the page's script reads."""
+        """The data that the page's script reads."""
         return {
             "azimuth": self.azimuth,
             "elevation": self.elevation,
@@ -109,7 +107,7 @@ class Viewer:
 
 @dataclass(frozen=True, kw_only=True)
 class NovelRow:
-    """One row of a novel-view figure: what it shows, and a picture a view."""
+    """One row of a novel-view figure: its label and one picture per view."""
 
     label: str
     tiles: tuple[Tile, ...]
@@ -117,7 +115,7 @@ class NovelRow:
 
 @dataclass(frozen=True, kw_only=True)
 class NovelFigure:
-    """One held-out head: the views that the model was given, and what it made beside the truth."""
+    """One held-out head: the input views, then generated and true views by angle."""
 
     id: str
     inputs: tuple[tuple[str, Tile], ...]
@@ -127,41 +125,41 @@ class NovelFigure:
 
 
 def angle(azimuth_deg: float, elevation_deg: float) -> str:
-    """A viewing direction in words: azimuth in (-180, 180], elevation only where it is not level."""
+    """A viewing direction as text: azimuth in (-180, 180], then the elevation unless it is 0."""
     azimuth = float(_wrapped(azimuth_deg))
-    words = _degrees(azimuth) if abs(azimuth) < 179.95 else "180°"
-    return words if abs(elevation_deg) < 0.05 else f"{words}, {_degrees(elevation_deg)}"
+    text = _degrees(azimuth) if abs(azimuth) < 179.95 else "180°"
+    return text if abs(elevation_deg) < 0.05 else f"{text}, {_degrees(elevation_deg)}"
 
 
-def in_words(reason: str) -> str:
-    """Why a head was dropped, as a person says it."""
-    return "a person's review" if reason == REASON else reason.replace("_", " ")
+def reason_label(reason: str) -> str:
+    """A reason for a drop as text."""
+    return "manual review" if reason == REASON else reason.replace("_", " ")
 
 
 def head_card(card: HeadCard, params: ReportParams) -> Card:
-    """A head's pictures side by side in one tile, and its scores as text."""
+    """The pictures of a head side by side in one tile, and its scores as text."""
     tile = None
     if len(card.pictures):
         pictures = resize(cut_out(card.pictures, card.mask), params.picture_resolution)
         count, height, width = pictures.shape[:3]
-        alt = f"Head {card.id}: {listed(list(card.captions))}"
+        alt = f"Head {card.id}: {joined(list(card.captions))}"
         tile = Tile(uri=row_uri(pictures, quality=params.quality), alt=alt, width=count * width, height=height)
     scores = tuple(
         Score(name=name.replace("_", " "), value=f"{value:.3g}", failing=name in card.reasons)
         for name, value in card.scores.items()
     )
-    reasons = tuple(in_words(reason) for reason in card.reasons)
+    reasons = tuple(reason_label(reason) for reason in card.reasons)
     return Card(id=card.id, tile=tile, reasons=reasons, scores=scores)
 
 
 def drop_groups(data: ReportData, params: ReportParams) -> list[DropGroup]:
-    """The first reasons from the most frequent on, each with the given heads that it dropped."""
-    counts, anywhere = data.counts.screened_out, data.counts.screen_reasons
+    """Dropped heads grouped by first reason, the most frequent reason first."""
+    counts, totals = data.counts.screened_out, data.counts.screen_reasons
     return [
         DropGroup(
-            reason=reason,
+            label=reason_label(reason),
             count=counts[reason],
-            any=anywhere.get(reason, counts[reason]),
+            total=totals.get(reason, counts[reason]),
             cards=tuple(head_card(card, params) for card in data.dropped if card.reasons[:1] == (reason,)),
         )
         for reason in sorted(counts, key=lambda reason: (-counts[reason], reason))
@@ -169,49 +167,55 @@ def drop_groups(data: ReportData, params: ReportParams) -> list[DropGroup]:
 
 
 def viewer(orbit: Orbit | None, params: ReportParams) -> Viewer | None:
-    """Sprite sheets of as many heads as the budget allows; None without a head."""
+    """Sprite sheets of the heads that fit into `viewer_megabytes`, at least one; None if there are no heads."""
     if orbit is None or not orbit.heads:
         return None
     front = nearest_view(orbit.azimuth_deg, orbit.elevation_deg, (0.0, 0.0))
     heads: list[ViewerHead] = []
     size = 0
     for head in orbit.heads:
-        made = _viewer_head(head, front, params)
-        size += len(made.face) + len(made.rgb.uri) + len(made.normals.uri)
+        encoded = _viewer_head(head, front, params)
+        size += len(encoded.face) + len(encoded.rgb.uri) + len(encoded.normals.uri)
         if heads and size > params.viewer_megabytes * 1e6:
             break
-        heads.append(made)
+        heads.append(encoded)
     return Viewer(
         azimuth=_rounded(orbit.azimuth_deg),
         elevation=_rounded(orbit.elevation_deg),
         front=front,
         heads=tuple(heads),
-        of=len(orbit.heads),
+        requested=len(orbit.heads),
         side=orbit.side,
     )
 
 
 def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
-    """The rows of a novel-view figure, from the left round to the right, with angles and metrics as text."""
+    """The rows of a novel-view figure in the order of azimuth, with angles and metrics as text."""
     order = np.lexsort([views.elevation_deg, _wrapped(views.azimuth_deg)])
     angles = tuple(angle(views.azimuth_deg[view], views.elevation_deg[view]) for view in order)
-    given = [angle(*pair) for pair in zip(views.input_azimuth_deg, views.input_elevation_deg, strict=True)]
+    input_angles = [angle(*pair) for pair in zip(views.input_azimuth_deg, views.input_elevation_deg, strict=True)]
     rows = {
         "generated": views.generated_rgb,
         "true": views.true_rgb,
         "generated normals": views.generated_normals,
         "true normals": views.true_normals,
     }
-    measured = [(metric_of(name), value) for name, value in views.metrics.items() if value is not None]
+    known = [(metric_of(name), value) for name, value in views.metrics.items() if value is not None]
     return NovelFigure(
         id=views.id,
-        inputs=tuple(zip(given, _tiles(views.input_rgb, f"{views.id}, given view", given, params), strict=True)),
+        inputs=tuple(
+            zip(
+                input_angles,
+                _tiles(views.input_rgb, f"{views.id}, input view", input_angles, params),
+                strict=True,
+            )
+        ),
         angles=angles,
         rows=tuple(
             NovelRow(label=label, tiles=_tiles(pictures[order], f"{views.id}, {label}", angles, params))
             for label, pictures in rows.items()
         ),
-        metrics=tuple((metric.label, f"{value:.{metric.digits}f}") for metric, value in measured),
+        metrics=tuple((metric.label, f"{value:.{metric.digits}f}") for metric, value in known),
     )
 
 
@@ -227,12 +231,12 @@ def _viewer_head(head: OrbitHead, front: int, params: ReportParams) -> ViewerHea
 
 
 def _wrapped(azimuth_deg: Float[np.ndarray, "*view"] | float) -> Float[np.ndarray, "*view"]:
-    """Azimuths in (-180, 180]."""
+    """Azimuths wrapped to (-180, 180]."""
     return 180 - (180 - np.asarray(azimuth_deg, np.float64)) % 360
 
 
 def _degrees(angle_deg: float) -> str:
-    """With its sign (a true minus), to a tenth of a degree, without trailing zeros; 0 has no sign."""
+    """An angle with its sign (U+2212 for minus), to a tenth of a degree, without trailing zeros; 0 has no sign."""
     rounded = round(float(angle_deg), 1)
     return f"{rounded:+g}°".replace("-", "−") if rounded else "0°"
 

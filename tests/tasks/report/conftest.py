@@ -1,4 +1,4 @@
-"""One small report for all tests of the folder: two heads to turn, 5 azimuths by 3 elevations."""
+"""One small report shared by all tests of this folder: two heads in the viewer, 5 azimuths by 3 elevations."""
 
 import pytest
 

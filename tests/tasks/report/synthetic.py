@@ -1,11 +1,11 @@
-"""Ellipsoids with a face painted on: pictures, masks and normals of all views, for the report's tests."""
+"""Synthetic report data: ellipsoids with a painted face, in pictures, masks and normals of all views."""
 
 import numpy as np
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, pixel_rays
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.report.data import (
-    Evaluation,
+    EvaluationSection,
     HeadCard,
     LossCurve,
     NovelViews,
@@ -44,7 +44,7 @@ def views(seed: int, cameras: Cameras, resolution: int = 64) -> tuple[np.ndarray
 def card(
     seed: int, reasons: tuple[str, ...] = (), scores: dict[str, float] | None = None, previews: int = 2
 ) -> HeadCard:
-    """A contact sheet's entry: front and back, or more views from the front once round."""
+    """A card of a contact sheet: front and back, or `previews` views once round the head."""
     cameras = ViewGrid(azimuths=previews, elevations_deg=(0.0,)).cameras()
     rgb, mask, _ = views(seed, cameras, 64)
     return HeadCard(
@@ -58,7 +58,7 @@ def card(
 
 
 def novel_views(seed: int) -> NovelViews:
-    """Truth, and a noisy copy of it as what a model made."""
+    """Ground truth, and a noisy copy in place of generated views."""
     grid = ViewGrid(azimuths=8, elevations_deg=(0.0,))
     cameras = grid.cameras()
     rgb, _, normals = views(seed, cameras)
@@ -86,21 +86,21 @@ def loss_curve(steps: int = 600) -> LossCurve:
 
 def orbit(heads: int, grid: ViewGrid) -> Orbit:
     cameras = grid.cameras()
-    made = [(seed, views(seed, cameras)) for seed in range(heads)]
+    rendered = [(seed, views(seed, cameras)) for seed in range(heads)]
     return Orbit(
         side=64,
         azimuth_deg=cameras.azimuth_deg,
         elevation_deg=cameras.elevation_deg,
         heads=tuple(
             OrbitHead(id=f"procedural-{seed:06d}", rgb=rgb, mask=mask, normals=normals)
-            for seed, (rgb, mask, normals) in made
+            for seed, (rgb, mask, normals) in rendered
         ),
     )
 
 
-def evaluation() -> Evaluation:
-    """A model that wins in normals and loses to a baseline in PSNR; LPIPS is missing."""
-    return Evaluation(
+def evaluation() -> EvaluationSection:
+    """A model that is best in normals and worse than a baseline in PSNR; LPIPS is missing."""
+    return EvaluationSection(
         model={
             "l2": 0.0184,
             "psnr": 17.35,
@@ -127,7 +127,7 @@ def evaluation() -> Evaluation:
                 "lpips": None,
             },
         },
-        missing={"lpips": "the weights of LPIPS are not on this machine; `spinmeround weights fetch lpips` names them"},
+        missing={"lpips": "LPIPS weights not found; run `spinmeround weights fetch lpips`"},
         heads=3,
     )
 
@@ -141,7 +141,7 @@ def stages() -> tuple[StageRow, ...]:
 
 
 def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> ReportData:  # noqa: B008 (frozen)
-    """A whole report with every part filled in."""
+    """A complete report with all sections."""
     dropped = (
         card(101, ("stray_volume",), {"stray_volume": 0.0312, "depth_to_width": 1.21}),
         card(102, ("stray_volume", "clipped_volume"), {"stray_volume": 0.0021, "clipped_volume": 0.034}),

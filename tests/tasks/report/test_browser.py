@@ -1,4 +1,4 @@
-"""The report in a real browser: what a person's mouse, fingers and keys do to the viewer, and how the page holds up."""
+"""The report in a real browser: mouse, touch and keyboard control of the viewer, layout, printing."""
 
 import shutil
 from collections.abc import Iterator
@@ -46,34 +46,34 @@ def address(page: str, tmp_path_factory) -> str:
 
 
 class Tab:
-    """An open report, and everything that it complained of or asked the network for."""
+    """An open report with its console messages, errors and network requests."""
 
     def __init__(self, context, address: str) -> None:
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         self.requests: list[str] = []
         self.page = context.new_page()
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.add_init_script(SHIFTS)
         self.page.goto(address)
         self.canvas = self.page.locator("#orbit")
 
     def wait(self, condition: str) -> None:
-        """Until the expression holds; asked from outside, since the page's policy forbids Playwright's own waiting."""
+        """Wait until the expression is true, by polling: the page's policy forbids Playwright's wait_for_function."""
         for _ in range(400):
             if self.page.evaluate(condition):
                 return
             self.page.wait_for_timeout(25)
-        pytest.fail(f"still not so after 10 s: {condition}")
+        pytest.fail(f"still false after 10 s: {condition}")
 
     def view(self) -> int:
-        """The view on the canvas, once it stands still."""
+        """The view on the canvas after it stops moving."""
         self.wait("document.getElementById('orbit').dataset.moving === 'false'")
         return int(self.canvas.get_attribute("data-view"))
 
     def drag(self, right: float, down: float) -> None:
-        """Drag by shares of the canvas's side, and hold still before letting go."""
+        """Drag by fractions of the canvas's side, and pause before releasing."""
         box = self.canvas.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         mouse = self.page.mouse
@@ -84,7 +84,7 @@ class Tab:
         mouse.up()
 
     def pixels(self) -> np.ndarray:
-        """The canvas at the size of a view, RGBA, straight alpha."""
+        """The canvas at the size of a view, as RGBA with straight alpha."""
         script = """(canvas) => {
             const small = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
             const pen = small.getContext("2d");
@@ -105,10 +105,10 @@ def desktop(browser, address: str) -> Iterator[Tab]:
 @pytest.fixture
 def tab(desktop: Tab, address: str) -> Iterator[Tab]:
     """The report, freshly loaded."""
-    desktop.complaints.clear()
+    desktop.messages.clear()
     desktop.page.goto(address)
     yield desktop
-    assert desktop.complaints == []
+    assert desktop.messages == []
 
 
 def view_at(data: ReportData, azimuth: float, elevation: float) -> int:
@@ -116,7 +116,7 @@ def view_at(data: ReportData, azimuth: float, elevation: float) -> int:
 
 
 def test_canvas_shows_the_datasets_pixels(tab: Tab, data: ReportData):
-    """RGB, normals and mask on the canvas are those of the head and view that it names, but for WebP's loss."""
+    """RGB, normals and mask on the canvas are those of its head and view, up to WebP compression."""
     view = tab.view()
     assert view == view_at(data, 0, 0)
     head = data.orbit.heads[0]
@@ -134,8 +134,8 @@ def test_canvas_shows_the_datasets_pixels(tab: Tab, data: ReportData):
     assert ((tab.pixels()[..., 3] > 127) == (head.mask[view] > 127)).mean() > 0.99
 
 
-def test_dragging_turns_the_head_with_the_hand(tab: Tab, data: ReportData):
-    """Dragged right, the camera goes left round the head (azimuth falls); dragged down, it rises."""
+def test_dragging_rotates_the_head(tab: Tab, data: ReportData):
+    """Dragging right lowers the azimuth, dragging down raises the elevation."""
     tab.view()
     tab.drag(72 / 260, 0)
     assert tab.view() == view_at(data, -72, 0)
@@ -143,8 +143,8 @@ def test_dragging_turns_the_head_with_the_hand(tab: Tab, data: ReportData):
     assert tab.view() == view_at(data, -72, 30)
 
 
-def test_a_flick_goes_on_and_comes_to_rest(tab: Tab, data: ReportData):
-    """Let go in motion, the head turns further than it was dragged, and stops by itself."""
+def test_a_flick_continues_and_stops(tab: Tab, data: ReportData):
+    """Released in motion, the head rotates further than it was dragged, then stops."""
     tab.view()
     tab.canvas.evaluate("""(canvas) => {
         const box = canvas.getBoundingClientRect(), y = box.top + 200;
@@ -154,7 +154,7 @@ def test_a_flick_goes_on_and_comes_to_rest(tab: Tab, data: ReportData):
     assert tab.view() not in (view_at(data, 0, 0), view_at(data, 72, 0))
 
 
-def test_arrow_keys_walk_the_grid(tab: Tab, data: ReportData):
+def test_arrow_keys_step_through_the_views(tab: Tab, data: ReportData):
     """A key is one azimuth or one elevation; the azimuth wraps, the elevation stops at its ends, Home is the front."""
     tab.view()
     tab.canvas.focus()
@@ -175,8 +175,8 @@ def test_arrow_keys_walk_the_grid(tab: Tab, data: ReportData):
     assert tab.view() == view_at(data, 0, 0)
 
 
-def test_sliders_turn_the_head_and_follow_it(tab: Tab, data: ReportData):
-    """The sliders are the same state as the drag, and the words beside the head name its angles."""
+def test_sliders_control_and_follow_the_angles(tab: Tab, data: ReportData):
+    """Sliders, keys and the displayed angles share one state."""
     tab.view()
     tab.page.locator("#orbit-azimuth").fill("144")
     assert tab.view() == view_at(data, 144, 0)
@@ -187,8 +187,8 @@ def test_sliders_turn_the_head_and_follow_it(tab: Tab, data: ReportData):
     assert float(tab.page.locator("#orbit-azimuth").input_value()) == 0
 
 
-def test_spin_turns_until_it_is_stopped(tab: Tab):
-    """The button starts and stops, and says which."""
+def test_spin_runs_until_stopped(tab: Tab):
+    """The button toggles the spin and its pressed state."""
     tab.view()
     button = tab.page.locator("#orbit-spin")
     button.click()
@@ -200,7 +200,7 @@ def test_spin_turns_until_it_is_stopped(tab: Tab):
 
 
 def test_another_head_keeps_the_angle(tab: Tab, data: ReportData):
-    """A choice in the viewer or a click on the contact sheet changes the head and not the view."""
+    """A click on the contact sheet changes the head and keeps the view."""
     tab.view()
     tab.page.locator("#orbit-azimuth").fill("72")
     view = tab.view()
@@ -212,16 +212,16 @@ def test_another_head_keeps_the_angle(tab: Tab, data: ReportData):
     assert tab.page.locator('input[name=orbit-head][value="1"]').is_checked()
 
 
-def test_nothing_is_asked_of_the_network(tab: Tab):
-    """The page loads itself and nothing else."""
+def test_page_makes_no_network_request(tab: Tab):
+    """The page loads no other resource."""
     tab.view()
     tab.page.evaluate("scrollTo(0, document.body.scrollHeight)")
     tab.page.wait_for_timeout(100)
     assert all(url.startswith(("file:", "data:", "blob:")) for url in tab.requests)
 
 
-def test_curve_is_read_under_the_pointer(tab: Tab):
-    """Pointing at the middle of the curve names a step near the middle."""
+def test_curve_value_is_shown_under_the_pointer(tab: Tab):
+    """Pointing at the middle of the curve shows a step near the middle."""
     drawing = tab.page.locator("svg.wide").first
     drawing.scroll_into_view_if_needed()
     drawing.hover()
@@ -231,8 +231,8 @@ def test_curve_is_read_under_the_pointer(tab: Tab):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_page_fits_and_does_not_jump(browser, address: str, size: dict, scheme: str):
-    """No sideways scrolling at either width, no layout shift, and the paper follows the system's colour scheme."""
+def test_page_fits_and_does_not_shift(browser, address: str, size: dict, scheme: str):
+    """No horizontal scrolling, no layout shift, and the background follows the system's colour scheme."""
     context = browser.new_context(viewport=size, color_scheme=scheme)
     tab = Tab(context, address)
     tab.view()
@@ -241,12 +241,12 @@ def test_page_fits_and_does_not_jump(browser, address: str, size: dict, scheme: 
     brightness = np.mean([int(value) for value in paper[4:-1].split(",")])
     assert (brightness > 200) == (scheme == "light")
     assert tab.page.evaluate("window.shift") < 0.01
-    assert tab.complaints == []
+    assert tab.messages == []
     context.close()
 
 
-def test_finger_turns_the_head(browser, address: str, data: ReportData):
-    """A touch that moves turns the head, and the page does not scroll away under it."""
+def test_touch_rotates_the_head(browser, address: str, data: ReportData):
+    """Moving a touch rotates the head and does not scroll the page."""
     context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
     tab = Tab(context, address)
     tab.view()
@@ -270,19 +270,19 @@ def test_finger_turns_the_head(browser, address: str, data: ReportData):
     context.close()
 
 
-def test_page_is_whole_without_scripts(browser, address: str):
-    """Pictures, curve and tables need no JavaScript; the viewer says that it does."""
+def test_page_works_without_scripts(browser, address: str):
+    """Curve and tables need no JavaScript; the viewer states that it does."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
     assert page.locator("table.metrics").is_visible()
     assert page.locator("svg.wide").is_visible()
-    assert "Turning the head needs JavaScript" in page.locator("noscript").text_content()
+    assert "The viewer requires JavaScript" in page.locator("noscript").text_content()
     context.close()
 
 
-def test_print_is_black_on_white_with_everything_open(browser, address: str):
-    """Printed from a dark screen, the page is light, its controls are gone and the parameters are laid open."""
+def test_print_is_light_with_details_open(browser, address: str):
+    """Printing in dark mode gives a light page without controls and with all parameters expanded."""
     context = browser.new_context(viewport=DESKTOP, color_scheme="dark")
     tab = Tab(context, address)
     tab.view()

@@ -1,4 +1,4 @@
-"""A small run on disk, made with the store and the dataset themselves, and what the report finds in it."""
+"""Collecting report data from a small run on disk, built with the real store and dataset."""
 
 import json
 from collections.abc import Callable
@@ -15,10 +15,15 @@ from spinmeround.storage.dataset import HeadArrays, HeadEntry, assemble, write_h
 from spinmeround.storage.errors import StoreError
 from spinmeround.tasks.heads.review import review
 from spinmeround.tasks.heads.screen import Verdict
-from spinmeround.tasks.report.collect import FinishedRun, collect_report, spread
+from spinmeround.tasks.report.collect import (
+    FinishedRun,
+    collect_report,
+    evenly_spaced,
+    read_curves,
+    training_phases,
+)
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.report.render import run_report
-from spinmeround.tasks.report_results import read_curves, training_phases
 from spinmeround.tasks.stage import Head
 from tests.tasks.report.synthetic import evaluation, novel_views, views
 
@@ -29,7 +34,7 @@ RESCUED = WRITTEN[2]
 
 
 def put(store: ArtifactStore, stage: str, subject: str, fill: Callable[[Path], Any]) -> str:
-    """Commit one artifact; returns its key."""
+    """Commit one artifact, and return its key."""
     params = {"subject": subject}
     key = artifact_key(stage, 1, params, {})
     with store.commit(stage, key, version=1, params=params, inputs={}, weights="", subject=subject) as out:
@@ -130,8 +135,8 @@ def _dump(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
-def test_heads_are_found_by_what_became_of_them(run: FinishedRun):
-    """Written heads are the kept ones, drops carry reasons and scores, another run's failures are not ours."""
+def test_heads_are_collected_by_outcome(run: FinishedRun):
+    """Written heads are kept, dropped heads have reasons and scores, failures of other runs are ignored."""
     data = collect_report(run, ReportParams())
     assert [card.id for card in data.kept] == [head.id for head in WRITTEN]
     assert [(card.id, card.reasons, card.scores) for card in data.dropped] == [
@@ -142,8 +147,8 @@ def test_heads_are_found_by_what_became_of_them(run: FinishedRun):
     assert (data.counts.asked, data.counts.written, data.counts.kept_by_review) == (5, 3, 1)
 
 
-def test_cards_show_front_and_back(run: FinishedRun):
-    """A kept head shows its views nearest to azimuth 0 and 180 at no elevation, a dropped one all its previews."""
+def test_kept_cards_show_front_and_back(run: FinishedRun):
+    """A kept head shows its views nearest to azimuth 0 and 180 at elevation 0, a dropped one all its previews."""
     data = collect_report(run, ReportParams())
     np.testing.assert_array_equal(data.kept[1].pictures, views(1, GRID.cameras()[[4, 6]], 32)[0])
     previews = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
@@ -152,7 +157,7 @@ def test_cards_show_front_and_back(run: FinishedRun):
 
 
 def test_viewer_has_the_datasets_views(run: FinishedRun):
-    """All views in the dataset's order, bit for bit where they are small enough."""
+    """All views in dataset order, unchanged if they fit the viewer's resolution."""
     orbit = collect_report(run, ReportParams()).orbit
     assert orbit is not None
     rgb, mask, normals = views(2, GRID.cameras(), 32)
@@ -163,7 +168,7 @@ def test_viewer_has_the_datasets_views(run: FinishedRun):
 
 
 def test_training_and_evaluation_are_read_back(run: FinishedRun):
-    """Losses, metrics and pictures are those of the files."""
+    """Losses, metrics and pictures equal those in the files."""
     data = collect_report(run, ReportParams())
     np.testing.assert_allclose(data.curves[0].loss, [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
     assert data.evaluation == replace(evaluation(), heads=2)
@@ -171,8 +176,8 @@ def test_training_and_evaluation_are_read_back(run: FinishedRun):
     assert data.novel_views[1].metrics == novel_views(1).metrics
 
 
-def test_stages_carry_version_and_the_sections_that_they_read(run: FinishedRun):
-    """A stage of the heads has its own version; another one is shown with the section of its name."""
+def test_stages_have_their_version_and_the_sections_that_they_read(run: FinishedRun):
+    """A head stage has its version and sections; any other stage has the section of the same name."""
     screen, publish = collect_report(run, ReportParams()).stages
     assert screen.version is not None
     assert (screen.made, screen.reused, screen.seconds) == (4, 1, 2.5)
@@ -181,43 +186,43 @@ def test_stages_carry_version_and_the_sections_that_they_read(run: FinishedRun):
 
 
 def test_report_of_a_run_is_the_same_each_time(run: FinishedRun, tmp_path):
-    """Nothing of the time of rendering enters: the date is the data's."""
+    """The report contains the date of the data, not of rendering."""
     first = run_report(run, tmp_path / "first.html", ReportParams()).read_bytes()
     assert run_report(run, tmp_path / "second.html", ReportParams()).read_bytes() == first
     day = run.store.open(*run.evaluation).manifest.created[:10]
     assert f'datetime="{day}"'.encode() in first
 
 
-def test_dataset_alone_has_a_report(run: FinishedRun, tmp_path):
-    """Before training there are no curves and no metrics; the date is the newest head's."""
+def test_report_before_training(run: FinishedRun, tmp_path):
+    """A run without training has no curves and no metrics; the date is that of the newest head."""
     data = collect_report(replace(run, training=None, evaluation=None), ReportParams())
     assert (data.curves, data.novel_views, data.evaluation) == ((), (), None)
     assert data.data_date == run.store.open("write", run.keys[WRITTEN[0].id]["write"]).manifest.created[:10]
 
 
 def test_limits_bound_what_is_read(run: FinishedRun):
-    """A dataset of any size gives a report of bounded size; the heads are evenly chosen."""
+    """The size of the report does not grow with the dataset; heads are evenly spaced."""
     data = collect_report(run, ReportParams(kept_heads=1, viewer_heads=2, dropped_heads=0, novel_heads=1))
     assert (len(data.kept), len(data.orbit.heads), len(data.dropped), len(data.novel_views)) == (1, 2, 0, 1)
-    assert spread(range(10), 3) == [0, 3, 6]
-    assert spread(range(2), 3) == [0, 1]
+    assert evenly_spaced(range(10), 3) == [0, 3, 6]
+    assert evenly_spaced(range(2), 3) == [0, 1]
 
 
 def test_missing_training_is_named(run: FinishedRun):
-    """An artifact that is not there is an error that names the stage, not an empty section."""
+    """A missing artifact raises an error that names the stage."""
     with pytest.raises(StoreError, match="train"):
         collect_report(replace(run, training=("train", "0" * 64)), ReportParams())
 
 
-def test_phases_are_those_that_have_steps():
-    """A phase ends where its steps and all before it are done; an empty one does not show."""
+def test_phases_without_steps_are_left_out():
+    """The last step of a phase is the sum of its steps and those of all phases before it."""
     params = {"adapt": {"steps": 30}, "single_view": {"steps": 0}, "multi_view": {"steps": 70}, "batch": 4}
     assert training_phases(params) == (("adapt", 30), ("multi view", 100))
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named runs", "bare list"])
+@pytest.mark.parametrize("named", [True, False], ids=["named runs", "plain list"])
 def test_both_forms_of_a_history_are_read(named: bool, tmp_path):
-    """Several trainings in one file are several curves; a bare list is one."""
+    """Several named runs in one file give several curves; a plain list gives one."""
     history = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
     runs = {"runs": [{"name": name, "history": history} for name in ("autoencoder", "model")]}
     store = ArtifactStore(tmp_path)

@@ -10,13 +10,13 @@ from tests.tasks.report.synthetic import loss_curve
 
 
 def test_smoothing_keeps_an_exponential_decay_between_its_ends():
-    """The mean is of the logarithm, so a decay of constant rate is unchanged away from the ends."""
+    """The mean is taken in log space, so an exponential decay is unchanged away from the ends."""
     loss = np.exp(-np.arange(400) / 80)
     np.testing.assert_allclose(smoothed(loss)[60:-60], loss[60:-60], rtol=1e-6)
 
 
 def test_smoothing_removes_noise():
-    """The smoothed curve lies nearer to the noiseless one than the records do, by far."""
+    """The smoothed curve has less than 0.3 times the error of the records."""
     step = np.arange(1, 601)
     truth = 0.12 + np.exp(-step / 120)
     loss = loss_curve().loss
@@ -24,7 +24,7 @@ def test_smoothing_removes_noise():
     assert error < 0.3 * np.abs(np.log(loss / truth)).mean()
 
 
-def test_places_follow_the_axes():
+def test_positions_follow_the_axes():
     """The first step is at the left end, the last at the right, and a lower loss is lower on the page."""
     step, loss = np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.1, 0.01])
     drawing = draw(step, loss, loss, np.zeros(3, int), width=500, height=200)
@@ -36,8 +36,8 @@ def test_places_follow_the_axes():
     assert [tick.label for tick in drawing.x_ticks] == ["1", "2", "3"]
 
 
-def test_phases_are_smoothed_apart_and_labelled_where_they_begin():
-    """A jump between two phases stays a jump: neither side's mean takes anything from the other."""
+def test_phases_are_smoothed_separately_and_labelled_at_their_start():
+    """Smoothing does not cross the boundary between two phases."""
     step = np.arange(1.0, 201.0)
     curve = LossCurve(name="x", step=step, loss=np.where(step <= 80, 1.0, 0.1), phases=(("adapt", 80), ("many", 200)))
     summary = curve_summary(curve)
@@ -51,15 +51,15 @@ def test_phases_are_smoothed_apart_and_labelled_where_they_begin():
     assert drawing.phases[1].at == pytest.approx(drawing.left + width * 80 / 199, abs=1)
 
 
-def test_long_runs_are_thinned_to_a_bounded_drawing():
-    """A drawing of 100,000 records is no larger than one of some hundred."""
+def test_long_runs_are_subsampled():
+    """A drawing of 100,000 records has 500 points."""
     step = np.arange(100_000.0)
     drawing = draw(step, np.ones(100_000), np.ones(100_000), np.zeros(100_000, int), width=500, height=200)
     assert len(json.loads(drawing.points)) == 500
 
 
-def test_losses_that_are_not_finite_are_left_out_and_counted():
-    """A diverged record neither breaks the drawing nor goes unsaid."""
+def test_losses_that_are_not_finite_are_omitted_and_counted():
+    """NaN and infinity do not break the drawing, and the page states their number."""
     curve = loss_curve()
     loss = curve.loss.copy()
     loss[[3, 100]] = np.nan, np.inf
@@ -71,7 +71,7 @@ def test_losses_that_are_not_finite_are_left_out_and_counted():
 
 @pytest.mark.parametrize("loss", [[], [0.5], [np.nan, np.nan, np.nan]], ids=["no record", "one record", "all NaN"])
 def test_too_few_losses_give_no_curve(loss: list[float]):
-    """There is nothing to draw through fewer than two losses."""
+    """Fewer than two finite losses make no line."""
     assert (
         curve_summary(LossCurve(name="x", step=np.arange(len(loss), dtype=float), loss=np.array(loss, float))) is None
     )

@@ -20,7 +20,7 @@ VOID = {"meta", "link", "img", "input", "br", "path", "circle"}
 
 
 class Page(HTMLParser):
-    """All tags with their attributes, and the tags that were left open or closed out of turn."""
+    """All tags with their attributes, unclosed tags and tags closed in the wrong order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class Page(HTMLParser):
 
 
 def test_same_data_gives_the_same_bytes(data: ReportData, page: str):
-    """Rendering is a pure function of the data: no clock, no random number, no order of a set."""
+    """Rendering depends on the data alone: no clock, no random numbers, no set order."""
     assert render_report(data) == page
 
 
-def test_page_needs_nothing_but_itself(page: str):
-    """Every picture is a data URI, every link stays on the page, and the page's own policy forbids the rest."""
+def test_page_loads_nothing_external(page: str):
+    """Pictures are data URIs, links stay on the page, and the content security policy forbids everything else."""
     found = Page(page)
     assert all(source.startswith("data:image/webp;base64,") for source in found.values("src"))
     assert all(link.startswith("#") or link == "data:," for link in found.values("href"))
@@ -59,8 +59,8 @@ def test_page_needs_nothing_but_itself(page: str):
     assert not re.search(r"https?://|@import|url\(", page)
 
 
-def test_page_is_well_formed_and_its_references_hold(page: str):
-    """Tags are closed in turn, ids are unique, and labels, descriptions and links point at ids that exist."""
+def test_page_is_well_formed_and_references_resolve(page: str):
+    """Tags nest correctly, ids are unique, and labels, descriptions and links refer to existing ids."""
     found = Page(page)
     assert (found.open, found.misplaced) == ([], [])
     ids = found.values("id")
@@ -71,15 +71,15 @@ def test_page_is_well_formed_and_its_references_hold(page: str):
     assert set(targets) <= set(ids)
 
 
-def test_every_picture_has_words_and_a_size(page: str):
-    """Screen readers get an alternative text, and the layout does not jump when pictures decode."""
+def test_every_picture_has_alternative_text_and_a_size(page: str):
+    """Screen readers have text to read, and the layout does not shift when pictures decode."""
     pictures = [attributes for tag, attributes in Page(page).tags if tag == "img"]
     assert len(pictures) > 50
     assert all(picture["alt"] and int(picture["width"]) > 0 and int(picture["height"]) > 0 for picture in pictures)
 
 
 def test_text_from_the_run_cannot_become_markup(data: ReportData):
-    """Errors' words, ids and parameters are text, also inside the script's data."""
+    """Error messages, ids and parameters are escaped, also in the script's data."""
     evil = "</script><script>alert('x')</script>"
     head = replace(data.orbit.heads[0], id=evil)
     hurt = replace(
@@ -92,41 +92,41 @@ def test_text_from_the_run_cannot_become_markup(data: ReportData):
     assert "<script>alert" not in render_report(hurt)
 
 
-def test_parts_that_a_run_does_not_have_are_left_out(data: ReportData):
-    """A dataset without training gives a report without empty sections."""
+def test_sections_without_data_are_left_out(data: ReportData):
+    """A run without training gives a report without empty sections."""
     bare = ReportData(run="bare", data_date="2026-01-01", counts=data.counts, digests={})
     ids = set(Page(render_report(bare)).values("id"))
     assert {"heads", "provenance"} <= ids
     assert not ids & {"viewer", "training", "novel-views", "metrics"}
 
 
-def test_viewer_keeps_to_its_budget_and_says_so(data: ReportData):
-    """Heads are added while they fit; the first one always is there, and the page says how many are not."""
+def test_viewer_respects_its_size_limit(data: ReportData):
+    """Heads are added while they fit, at least one; the page states how many of them it includes."""
     page = render_report(data, ReportParams(viewer_megabytes=1e-6))
     assert page.count('name="orbit-head"') == 1
-    assert "1 of 2 heads are here" in page
+    assert "Includes 1 of 2 heads" in page
 
 
-def test_report_says_that_the_model_loses_and_what_is_missing(page: str):
-    """A lost comparison stands in words, and a metric without a value keeps its row, with the reason."""
+def test_report_states_lost_comparisons_and_missing_metrics(page: str):
+    """A lost comparison is a sentence, and a metric without a value keeps its row with the reason."""
     text = re.sub(r"<[^>]+>", "", page)
     assert "The model does not beat every baseline." in text
     assert re.search(
-        r"Against the mean training image of that pose, the model is better in .* and worse in L2 and PSNR", text
+        r"Compared with the mean training image at that pose, the model is better in .* and worse in L2 and PSNR", text
     )
-    assert "missing: the weights of LPIPS are not on this machine" in text
+    assert "missing: LPIPS weights not found" in text
 
 
-def test_dropped_heads_stand_under_their_first_reason_with_scores(page: str):
-    """Each dropped head is shown once, with its scores and its other reasons."""
+def test_dropped_heads_are_grouped_by_first_reason_with_scores(page: str):
+    """Each dropped head appears once, with its scores and other reasons."""
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert text.count("procedural-000102 also: clipped volume stray volume 0.0021 clipped volume 0.034") == 1
     assert len(re.findall(r'class="failing"', page)) == 5
-    assert "stray volume (2), clipped volume (1), a person's review (1)" in html.unescape(text)
+    assert "stray volume (2), clipped volume (1), manual review (1)" in html.unescape(text)
 
 
 def test_each_dropped_head_shows_all_its_previews(data: ReportData, page: str):
-    """Beside a dropped head's id stand its own pictures in a row, but for WebP's loss; alpha is exact."""
+    """Each dropped head shows its own pictures, up to WebP compression; alpha is exact."""
     strips = re.findall(r'<img src="data:image/webp;base64,([^"]+)"[^>]*>\s*<p><span class="id">([^<]+)<', page)
     shown = {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(file))).convert("RGBA")) for file, name in strips}
     for card in data.dropped:
@@ -142,31 +142,31 @@ def test_each_dropped_head_shows_all_its_previews(data: ReportData, page: str):
         assert errors[card.id] < 6
 
 
-def test_a_persons_word_is_told(page: str):
-    """Heads that a person dropped have their group, and those that one kept stand apart, with the screen's reasons."""
+def test_manual_review_is_reported(page: str):
+    """Heads dropped in review form a group; heads kept in review are listed with the screen's reasons."""
     text = html.unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
-    assert "a person's review 1 procedural-000104" in text
-    assert "Kept by a person against the screen 1 procedural-000005 screen: stray volume" in text
-    assert "dropped by screen and review" in text
+    assert "manual review 1 procedural-000104" in text
+    assert "Kept by manual review against the screen 1 procedural-000005 screen: stray volume" in text
+    assert "dropped by screening and review" in text
     assert "clipped volume 1 2" in text
 
 
 def test_dropped_head_without_pictures_is_still_listed(data: ReportData):
-    """A head that failed before its previews were made has its place on the sheet."""
+    """A head that failed before its previews were rendered is still on the sheet."""
     blank = replace(data.dropped[0], pictures=np.zeros((0, 64, 64, 3), np.uint8), mask=np.zeros((0, 64, 64), np.uint8))
     assert "no picture" in render_report(replace(data, dropped=(blank,)))
 
 
-def test_written_report_replaces_the_old_one_whole(data: ReportData, page: str, tmp_path):
-    """The file is the rendered page and nothing is left beside it."""
+def test_writing_replaces_the_old_report(data: ReportData, page: str, tmp_path):
+    """The file equals the rendered page, and no other file remains next to it."""
     (tmp_path / "report.html").write_text("old")
     write_report(tmp_path / "report.html", data)
     assert (tmp_path / "report.html").read_text() == page
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_target_that_cannot_be_written_is_the_users_to_mend(data: ReportData, tmp_path):
-    """A folder that is none is named in an error of the environment, not a traceback of the report."""
+def test_target_that_is_not_writable_is_an_environment_error(data: ReportData, tmp_path):
+    """If the parent of the target is a file, the error names it."""
     (tmp_path / "file").write_text("")
     with pytest.raises((StorageUnavailable, NotADirectoryError, FileExistsError), match="file"):
         write_report(tmp_path / "file" / "report.html", data)

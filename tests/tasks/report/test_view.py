@@ -9,7 +9,7 @@ from tests.tasks.report.synthetic import novel_views
 
 
 @pytest.mark.parametrize(
-    ("azimuth", "elevation", "words"),
+    ("azimuth", "elevation", "text"),
     [
         (0.0, 0.0, "0°"),
         (360.0, 0.0, "0°"),
@@ -22,13 +22,13 @@ from tests.tasks.report.synthetic import novel_views
         (359.99, 0.01, "0°"),
     ],
 )
-def test_angles_in_words(azimuth: float, elevation: float, words: str):
-    """Azimuths are within half a turn of the front, with a true minus; level elevations are not said."""
-    assert angle(azimuth, elevation) == words
+def test_angle_as_text(azimuth: float, elevation: float, text: str):
+    """Azimuths are in (-180, 180] with U+2212 for minus; an elevation of 0 is left out."""
+    assert angle(azimuth, elevation) == text
 
 
-def test_generated_views_go_from_left_to_right_round_the_head():
-    """Columns are sorted by azimuth, pictures along with their angles, however the evaluation drew them."""
+def test_generated_views_are_sorted_by_azimuth():
+    """Pictures are sorted together with their angles, whatever the order in the evaluation."""
     views = novel_views(1)
     order = np.random.default_rng(0).permutation(len(views.azimuth_deg))
     arrays = ("generated_rgb", "true_rgb", "generated_normals", "true_normals", "azimuth_deg", "elevation_deg")
@@ -38,8 +38,8 @@ def test_generated_views_go_from_left_to_right_round_the_head():
     assert figure == novel_figure(views, ReportParams())
 
 
-def test_head_without_a_given_view_has_a_figure():
-    """From the identity alone: there is nothing to show as given."""
+def test_head_without_an_input_view_has_a_figure():
+    """A head generated from its identity alone has no input pictures."""
     views = novel_views(1)
     bare = replace(views, input_rgb=views.input_rgb[:0], input_azimuth_deg=np.zeros(0), input_elevation_deg=np.zeros(0))
     assert novel_figure(bare, ReportParams()).inputs == ()
