@@ -1,4 +1,4 @@
-"""The calibration flow: score a profile's heads, then choose the screen's limits from their labels."""
+"""The calibration flow: score a profile's heads, then fit the screen's limits to their labels."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from spinmeround.tasks.stage import Head
 
 @flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)
 def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
-    """Limits for the screen, from labels of the profile's heads; returns the files written."""
+    """Fit the screen's limits to labels of the profile's heads; returns the written files."""
     with join_session(profile, place) as session:
         runs = run_stages(session, [STAGES["sample"], STAGES["score"]])
         return list(submit(calibrate_task, params, after=runs).result())
@@ -32,7 +32,7 @@ def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = P
 
 @task(name="calibrate", task_run_name="calibrate", **TASK_OPTIONS)
 def calibrate_task(params: CalibrateParams) -> State[list[str]]:
-    """Choose the limits and write them, with their figures, into the run's folder."""
+    """Fit the limits and write them, with their metrics, to the run's folder."""
     session = current_session()
     session.quarantine.check()
     labels = _labels(session, params.labels)
@@ -40,15 +40,15 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     scores = [load_scores(session.store.open("score", session.keys[head.id]["score"]).path) for head in heads]
     chosen = [labels[head.id] for head in heads]
     lost = sum(not _scored(session, head) for head in session.heads)
-    told = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
-    told += f" ({lost} failed and are left out)" if lost else ""
-    found = calibrate(scores, chosen, params, generator=session.profile.generator.name, heads=told)
+    description = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
+    description += f" (without {lost} that failed)" if lost else ""
+    found = calibrate(scores, chosen, params, generator=session.profile.generator.name, heads=description)
     with environment_errors(session.folder.root):
         files = write_calibration(found, scores, chosen, session.folder.root)
     create_markdown_artifact(f"{found.origin}\n\n```toml\n{toml(found)}```", key="screening", description="Limits")
     progress().say(f"limits: {found.origin}")
     for path in files:
-        progress().say(f"written: {path}")
+        progress().say(f"wrote {path}")
     return Completed(message=found.origin, data=[str(path) for path in files])
 
 
@@ -57,7 +57,7 @@ def _scored(session: Session, head: Head) -> bool:
 
 
 def _labels(session: Session, source: str) -> dict[str, Label]:
-    """Labels by head: of all heads from the truth, of those that a person decided on from a file."""
+    """Labels by head id: of all heads from the generator's ground truth, or of the reviewed heads from a file."""
     sections: dict[str, Any] = {"generator": session.profile.generator}
     if source == "truth":
         found = truth(generator_of(sections), [head.seed for head in session.heads])

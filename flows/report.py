@@ -1,4 +1,4 @@
-"""The report flow: one HTML file of a run, from what lies on its disk."""
+"""The report flow: one HTML file about a run, from its artifacts."""
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
@@ -16,14 +16,14 @@ from spinmeround.tasks.report.render import run_report
 
 @flow(name="report", flow_run_name="report {profile.name}", persist_result=False)
 def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
-    """Write the report of a run; returns its path. Training and evaluation are in it where they have been done."""
+    """Write the report of a run; returns its path. It covers training and evaluation if they are complete."""
     with join_session(profile, place):
         return str(submit(report_task).result())
 
 
 @task(name="report", task_run_name="report", **TASK_OPTIONS)
 def report_task() -> State[str]:
-    """Collect and render."""
+    """Collect the artifacts and render the page."""
     session = current_session()
     dataset = find_dataset(session)
     training = find_training(session, dataset)

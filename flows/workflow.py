@@ -1,4 +1,4 @@
-"""The whole workflow: dataset, training, evaluation, report, as one run in the UI."""
+"""The complete workflow as one run: dataset, training, evaluation, report."""
 
 from prefect import flow
 
@@ -14,7 +14,7 @@ from spinmeround.flows.training import training_flow
 
 @flow(name="workflow", flow_run_name="{profile.name}", persist_result=False)
 def workflow_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
-    """From seeds to a report; returns the report's path."""
+    """Build, train, evaluate and report; returns the path of the report."""
     with join_session(profile, place):
         sized(dataset_flow, profile)(profile, place, retry_quarantined)
         sized(training_flow, profile)(profile, place)

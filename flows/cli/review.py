@@ -1,40 +1,89 @@
-"""`spinmeround review`: a person goes through the screened heads, in the browser or on a page of its own."""
+"""`spinmeround review` and `spinmeround screen`: a person's decisions on the screened heads, and the screen's limits."""
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.review.desk import desk_server, open_desk
-from spinmeround.flows.run.session import looked_at
-from spinmeround.tasks.screening.decisions import mark_reviewed, merge_decisions, read_decisions
+from spinmeround.flows.cli.options import RunOptions, run_command
+from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.run_flow import run_flow
+
+if TYPE_CHECKING:
+    from spinmeround.flows.review.server import ReviewBackend
+
+screen_app = typer.Typer(help="Choose the limits by which heads are screened.", no_args_is_help=True)
 
 
-def review_run(options: RunOptions, *, port: int, to: Path | None, merge: list[Path], done: bool) -> None:
-    """Serve the page until interrupted; or write it to a file, take in decisions files, or call it reviewed.
+def register(app: typer.Typer) -> None:
+    """Add the command `review`."""
+    run_command(app)(review)
 
-    Decisions are taken in from all files or from none, and need no screened heads. Raises ConfigError where
-    there is no such run, no head is screened, or a decisions file can't be used.
+
+def review(
+    options: RunOptions,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0 picks a free one.")
+    ] = 4280,
+    to: Annotated[Path | None, typer.Option(help="Write the page to this .html file instead of serving it.")] = None,
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Merge a decisions file, as downloaded from a page; repeatable.")
+    ] = None,
+    done: Annotated[
+        bool, typer.Option("--done", help="Mark the current verdicts as reviewed, so that a paused build resumes.")
+    ] = False,
+) -> None:
+    """Keep or drop screened heads in the browser; decisions override the screen.
+
+    Serves the page until interrupted. All files of --merge are merged, or none; that needs no screened heads.
     """
+    from spinmeround.flows.review.server import open_review
+    from spinmeround.flows.run.session import view_session
+    from spinmeround.tasks.screening.decisions import mark_reviewed, merge_decisions, read_decisions
+
     profile, place = options.load()
-    with looked_at(profile, place) as session:
-        for news in [read_decisions(path, session.generator) for path in merge]:
-            merge_decisions(session.decisions_file, news)
+    with view_session(profile, place) as session:
+        for decisions in [read_decisions(path, session.generator) for path in merge or []]:
+            merge_decisions(session.decisions_file, decisions)
         just_merged = bool(merge) and to is None and not done
-        desk = open_desk(session, options.command("build"), may_be_empty=just_merged)
+        backend = open_review(session, options.command("build"), may_be_empty=just_merged)
         if done:
-            mark_reviewed(session.decisions_file, session.generator, desk.digest)
+            mark_reviewed(session.decisions_file, session.generator, backend.digest)
         if to is not None:
-            desk.write(to)
-            typer.echo(f"{'page':<10} {to}\n{'then':<10} {options.command('review')} --merge decisions.json")
+            backend.write(to)
+            print_values({"page": to, "then": f"{options.command('review')} --merge decisions.json"})
         elif not just_merged and not done:
-            desk.page(served=True)  # whatever is wrong with the decisions file is told before anybody decides
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            with desk_server(desk, port) as server:
-                typer.echo(f"{'review':<10} http://127.0.0.1:{server.server_address[1]}   (end with Ctrl-C)")
-                try:
-                    server.serve_forever(poll_interval=0.2)
-                except KeyboardInterrupt:
-                    typer.echo("")
-        typer.echo(desk.tally())
+            _serve(backend, port)
+        print_values(backend.tally())
+
+
+def _serve(backend: "ReviewBackend", port: int) -> None:
+    from spinmeround.flows.review.server import review_server
+
+    backend.page(served=True)  # fails for a defective decisions file before anybody decides
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with review_server(backend, port) as server:
+        print_values({"review": f"http://127.0.0.1:{server.server_address[1]}   (press Ctrl-C to stop)"})
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            typer.echo("")
+
+
+@run_command(screen_app)
+def calibrate(
+    options: RunOptions,
+    keep: Annotated[
+        float | None, typer.Option(help="Share of clean heads to keep, at least; default: 0.95 without --recall.")
+    ] = None,
+    recall: Annotated[float | None, typer.Option(help="Share of defective heads to drop, at least.")] = None,
+    labels: Annotated[
+        str, typer.Option(help="'truth' for the generator's ground truth, or a decisions file of a review.")
+    ] = "truth",
+) -> None:
+    """Score the profile's heads and fit the screen's limits to labelled heads; writes them to the run's folder."""
+    from spinmeround.tasks.screening.calibrate import calibrate_params
+
+    params = calibrate_params(labels, keep=0.95 if keep is None and recall is None else keep, recall=recall)
+    run_flow(options, "spinmeround.flows.calibration:calibration_flow", params=params)

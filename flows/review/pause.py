@@ -1,8 +1,8 @@
-"""A build that waits for a person: paused in the Prefect UI after screening, until somebody has reviewed.
+"""The pause of a build for a review: after screening it is paused in Prefect until a person has reviewed the heads.
 
-It goes on when the form in the UI (or the API) is answered, or when the review page's "Done" is pressed,
-which marks these very verdicts as reviewed in the decisions file. What the form says is merged into that
-file before the run goes on, so no rerun asks again, or loses it.
+It resumes when the form in the UI (or the API) is submitted, or when the "Done" button of the review page marks the
+current verdicts as reviewed in the decisions file. The form is merged into that file before the run resumes, so a
+rerun neither asks again nor loses the answer.
 """
 
 import re
@@ -40,26 +40,26 @@ from spinmeround.tasks.screening.decisions import (
 from spinmeround.tasks.stage import Ruling
 
 POLL_S = 2
-"""How often the run looks whether it may go on, in seconds."""
+"""Interval in which a paused run checks whether it may resume, in seconds."""
 
 review_command: ContextVar[str] = ContextVar("review_command", default="")
-"""The command that opens the review page of the run that goes on here, where the command line started it."""
+"""The command that opens the review page of the active run, if the command line started the run."""
 
 
 class ReviewInput(RunInput):
-    """The form of a paused build. Left empty, the run goes on with the verdicts and decisions as they are."""
+    """The form of a paused build. An empty form accepts the verdicts and decisions as they are."""
 
-    keep: str = Field("", description="Ids of heads to keep whatever the screen says, separated by spaces or commas")
+    keep: str = Field("", description="Ids of heads to keep against the screen, separated by spaces or commas")
     drop: str = Field("", description="Ids of heads to drop, separated by spaces or commas")
     decisions_file: str = Field(
-        "", description="A decisions file to take in, on the machine of the run, for instance from the page's download"
+        "", description="Path of a decisions file to merge, on the machine of the run; the review page downloads one"
     )
 
 
 def wait_for_review(session: Session) -> None:
-    """Return once a person has reviewed the screened heads; the session then has their decisions.
+    """Return once a person has reviewed the screened heads, with their decisions loaded into the session.
 
-    Raises SpinMeRoundError when nobody has within `review.pause_timeout_s`.
+    Raises SpinMeRoundError if nobody does within `review.pause_timeout_s`.
     """
     deadline, problem = time.monotonic() + session.profile.review.pause_timeout_s, ""
     verdicts = session.screen_verdicts()
@@ -68,7 +68,7 @@ def wait_for_review(session: Session) -> None:
         digest = review_digest(verdicts)
         answer = _pause(session, digest, _description(session, problem), deadline)
         try:
-            take(session, answer)
+            apply_answer(session, answer)
             mark_reviewed(session.decisions_file, session.generator, digest)
             problem = ""
         except ConfigError as error:
@@ -76,50 +76,56 @@ def wait_for_review(session: Session) -> None:
             progress().say(f"review: {error}")
         session.reload_decisions()
     rulings = Counter(session.decisions.rulings().values())
-    progress().say(f"review: goes on with {rulings['keep']} heads kept and {rulings['drop']} dropped by a person")
+    progress().say(f"review: resumes with decisions to keep {rulings['keep']} heads and drop {rulings['drop']}")
 
 
-def take(session: Session, answer: ReviewInput) -> None:
+def apply_answer(session: Session, answer: ReviewInput) -> None:
     """Merge a form into the decisions file.
 
-    Raises ConfigError, and takes nothing, where an id is not one of the run's or the named file can't be used.
+    Raises ConfigError, and changes nothing, if an id is not one of the run's or the decisions file is unusable.
     """
-    known = {head.id for head in session.heads}
-    rulings: dict[str, Ruling] = {}
-    fields: tuple[tuple[Ruling, str], ...] = (("keep", answer.keep), ("drop", answer.drop))
-    for ruling, text in fields:
-        for name in re.split(r"[\s,;]+", text.strip()) if text.strip() else ():
-            if name not in known:
-                raise ConfigError(f"{ruling}: expected ids of heads as {session.heads[0].id}, found {name!r}")
-            if name in rulings and rulings[name] != ruling:
-                raise ConfigError(f"{name}: asked to be both kept and dropped; name it once")
-            rulings[name] = ruling
+    rulings = _rulings(session, answer)
     if answer.decisions_file.strip():
         merge_decisions(session.decisions_file, read_decisions(Path(answer.decisions_file.strip()), session.generator))
     if rulings:
         record(session.decisions_file, session.generator, rulings)
 
 
-def screen_counts(session: Session) -> str:
-    """What the screen said, in a line."""
+def _rulings(session: Session, answer: ReviewInput) -> dict[str, Ruling]:
+    """The decisions in the fields of a form, by head id."""
+    rulings: dict[str, Ruling] = {}
+    fields: tuple[tuple[Ruling, str], ...] = (("keep", answer.keep), ("drop", answer.drop))
+    for ruling, text in fields:
+        for name in re.split(r"[\s,;]+", text.strip()) if text.strip() else ():
+            if name not in session.by_id:
+                raise ConfigError(f"{ruling}: expected ids of heads as {session.heads[0].id}, found {name!r}")
+            if name in rulings and rulings[name] != ruling:
+                raise ConfigError(f"{name}: found in both keep and drop; name it in one of them")
+            rulings[name] = ruling
+    return rulings
+
+
+def screen_summary(session: Session) -> str:
+    """The outcome of the screen in one line."""
     verdicts = session.screen_verdicts()
     reasons = Counter(reason for verdict in verdicts.values() for reason in verdict.reasons)
     dropped = sum(not verdict.keep for verdict in verdicts.values())
     why = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in reasons.most_common())
-    told = f"{len(verdicts)} heads screened: {len(verdicts) - dropped} kept, {dropped} dropped"
-    return told + (f" ({why})" if why else "")
+    counts = f"{len(verdicts)} heads screened: {len(verdicts) - dropped} kept, {dropped} dropped"
+    return counts + (f" ({why})" if why else "")
 
 
 def _pause(session: Session, digest: str, description: str, deadline: float) -> ReviewInput:
+    """Pause the flow run until the form is submitted or the verdicts are marked as reviewed; returns the form."""
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
     left = max(1, round(deadline - time.monotonic()))
     end = (datetime.now().astimezone() + timedelta(seconds=left)).isoformat(" ", "minutes")
-    for line in (*description.splitlines(), *_where(context.flow_run.id), f"waits until {end}"):
+    for line in (*description.splitlines(), _form_address(context.flow_run.id), f"waits until {end}"):
         if line:
             progress().say(f"review: {line}")
-    get_run_logger().info("waiting for a person's review\n%s", description)
+    get_run_logger().info("waiting for a review\n%s", description)
     form = ReviewInput.with_initial_data(description=description)
     try:
         with _resumed_by_the_page(session, digest, context.flow_run.id):
@@ -127,41 +133,42 @@ def _pause(session: Session, digest: str, description: str, deadline: float) -> 
     except FlowPauseTimeout as error:
         raise SpinMeRoundError(
             f"nobody reviewed the heads within review.pause_timeout_s ({session.profile.review.pause_timeout_s} s); "
-            "all verdicts and decisions are kept: review with 'spinmeround review', then run this again, "
-            "and it goes on from here"
+            "all verdicts and decisions are kept: review with 'spinmeround review', then run the same command again "
+            "to continue"
         ) from error
 
 
 def _description(session: Session, problem: str) -> str:
+    """The text above the form, in Markdown; `problem` is why the previous answer was rejected."""
     rulings = Counter(session.decisions.rulings().values())
     command = review_command.get() or f"spinmeround review --profile {session.profile.name} (with this run's options)"
     lines = [
-        f"{screen_counts(session)}.",
-        f"Decided by a person so far: {rulings['keep']} keep, {rulings['drop']} drop.",
-        f"To look at them, run `{command}`; its Done button lets this run go on.",
-        "Or answer the form here: name heads to keep or drop, or leave it empty to go on as it stands.",
+        f"{screen_summary(session)}.",
+        f"Decisions so far: {rulings['keep']} keep, {rulings['drop']} drop.",
+        f"To look at the heads, run `{command}`; its Done button resumes this run.",
+        "Or submit this form: name heads to keep or drop, or leave it empty to accept the current state.",
     ]
-    return "\n\n".join([f"Not taken: {problem}", *lines] if problem else lines)
+    return "\n\n".join([f"Rejected: {problem}", *lines] if problem else lines)
 
 
-def _where(flow_run: UUID) -> list[str]:
-    """Where the form is."""
+def _form_address(flow_run: UUID) -> str:
+    """Where the form of a paused run is."""
     api = str(PREFECT_API_URL.value() or "")
     with suppress(httpx.HTTPError):
         if "html" in httpx.get(api.removesuffix("/api"), timeout=2, follow_redirects=True).headers["content-type"]:
-            return [f"the form: {api.removesuffix('/api')}/runs/flow-run/{flow_run}"]
-    return [f"the form: 'spinmeround serve' on the same runs, then http://127.0.0.1:4200/runs/flow-run/{flow_run}"]
+            return f"the form: {api.removesuffix('/api')}/runs/flow-run/{flow_run}"
+    return f"the form: 'spinmeround serve' on the same runs, then http://127.0.0.1:4200/runs/flow-run/{flow_run}"
 
 
 @contextmanager
 def _resumed_by_the_page(session: Session, digest: str, flow_run: UUID) -> Iterator[None]:
-    """While the block waits, resume the run as soon as the decisions file says that these verdicts are reviewed."""
+    """During the block, resume the run as soon as the decisions file marks these verdicts as reviewed."""
     over = threading.Event()
 
     def watch() -> None:
         with get_client(sync_client=True) as client:
             while not over.wait(POLL_S / 2):
-                # a file that can't be read just now is told when the run goes on
+                # an unreadable file is reported when the run resumes
                 with suppress(SpinMeRoundError, OSError, httpx.HTTPError):
                     if digest in load_decisions(session.decisions_file, session.generator).reviewed:
                         client.resume_flow_run(flow_run, run_input={})

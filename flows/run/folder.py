@@ -1,10 +1,10 @@
-"""The folder of a run: where everything that a profile's build leaves is found.
+"""The folder of a run, which holds everything that a run writes.
 
 run.json            the profile's name and when the folder was made
-store/              the artifact store, unless another folder or an object store is named
+store/              the artifact store, unless the place names another folder or an object store
 datasets/           published datasets
-training/           checkpoints while training
-decisions.json      a person's decisions on the heads, unless another file is named
+training/           checkpoints of a training in progress
+decisions.json      review decisions, unless the profile names another file
 report.html, summary.json, summaries/
 """
 
@@ -28,18 +28,18 @@ _TEMP = ".tmp"
 
 
 class Place(FrozenModel):
-    """Where a run is and where its artifacts are; relative to the working folder."""
+    """Location of a run and of its artifacts; relative paths start at the working folder."""
 
     runs: str = Field(default="runs", description="Folder of all runs")
-    out: str | None = Field(default=None, description="Folder of this run; by default runs/<profile>")
+    out: str | None = Field(default=None, description="Folder of this run; default: <runs>/<profile>")
     store: str | None = Field(
-        default=None, description="Artifact store, a folder or s3://bucket/prefix; by default the run's folder 'store'"
+        default=None, description="Artifact store, a folder or s3://bucket/prefix; default: 'store' in the run's folder"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """A run's folder: made and guarded by `open_run`, or only looked up by `find_run`."""
+    """Paths in a run's folder, which `open_run` creates and `find_run` finds."""
 
     root: Path
     store: Path | str
@@ -70,17 +70,17 @@ class RunFolder:
         return self.root / "summary.json"
 
     def replace(self, file: Path, data: bytes) -> None:
-        """Replace a file of this folder as a whole; what is left of a killed writer, the next run sweeps."""
+        """Replace a file of this folder atomically; the next run removes what a killed writer leaves."""
         with owned_folder(self.root / _TEMP, file.stem) as scratch:
             write_atomic(file, data, scratch=scratch)
 
 
 def open_run(place: Place, profile: str) -> RunFolder:
-    """The run folder of a profile, made where there is none.
+    """The run folder of a profile, created if it does not exist.
 
     Raises:
-        ConfigError: the folder is another profile's, or no run folder at all though it holds something.
-        StorageUnavailable: it can't be written.
+        ConfigError: the folder belongs to another profile, or it is not empty and not a run folder.
+        StorageUnavailable: the folder is not writable.
     """
     folder = named_run(place, profile)
     refuse_file(folder.root, "run folder")
@@ -94,34 +94,34 @@ def open_run(place: Place, profile: str) -> RunFolder:
 
 
 def find_run(place: Place, profile: str) -> RunFolder:
-    """The run folder of a profile whose run is there; makes nothing.
+    """The existing run folder of a profile; writes nothing.
 
-    Raises ConfigError where there is none, or another profile's.
+    Raises ConfigError if it does not exist or belongs to another profile.
     """
     folder = named_run(place, profile)
     if not folder.marker.is_file():
         raise ConfigError(
-            f"run folder {folder.root}: expected a run of profile {profile!r}, found none; spinmeround build makes it "
-            "(another --runs or --out?)"
+            f"run folder {folder.root}: expected a run of profile {profile!r}, found none; 'spinmeround build' creates "
+            "it, --runs and --out name another"
         )
     _check_owner(folder.root, profile)
     return folder
 
 
 def named_run(place: Place, profile: str) -> RunFolder:
-    """Where the run of a profile is or would be; nothing is looked at."""
+    """The run folder of a profile, which need not exist; does not access the disk."""
     root = Path(place.out) if place.out else Path(place.runs) / profile
     store = store_root(place.store) if place.store else (root / "store").absolute()
     return RunFolder(root=root.absolute(), store=store)
 
 
 def store_root(store: str) -> Path | str:
-    """The root of an artifact store as an option names it: a URL, or an absolute path."""
+    """The root of an artifact store from an option: a URL, or an absolute path."""
     return store if is_url(store) else Path(store).absolute()
 
 
 def refuse_file(folder: Path, name: str) -> None:
-    """Raises ConfigError that begins with `name` where a file is in the way of this folder."""
+    """Raises ConfigError that begins with `name` if the folder or one of its parents is a file."""
     blocked = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
     if blocked:
         raise ConfigError(f"{name} {folder}: expected a folder at {blocked}, found a file; choose another path")
@@ -130,9 +130,9 @@ def refuse_file(folder: Path, name: str) -> None:
 def _claim(folder: RunFolder, profile: str) -> None:
     root, marker = folder.root, folder.marker
     if not marker.exists():
-        if strangers := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
+        if foreign := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
             raise ConfigError(
-                f"run folder {root}: expected an empty folder or a run's, found {', '.join(strangers)}, no run.json; "
+                f"run folder {root}: expected an empty folder or one with run.json, found {', '.join(foreign)}; "
                 "choose another folder with --out"
             )
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -162,5 +162,5 @@ def _owner(marker: Path) -> str:
         raise
     except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
         raise ConfigError(
-            f"{marker}: expected JSON with the profile's name, found something else; restore or remove it"
+            f"{marker}: expected JSON with the profile's name, found other content; restore or remove the file"
         ) from error

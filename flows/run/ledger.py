@@ -1,4 +1,4 @@
-"""What a run did, counted while it goes: thread-safe, and all that the summary says about stages."""
+"""Counts of a run's stages for its summary. Thread-safe."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class StageCount:
-    """Artifacts of one stage; `seconds` is the time spent in it, added up over all workers."""
+    """Artifacts of one stage; `seconds` is the time spent in it, summed over all workers."""
 
     made: int = 0
     reused: int = 0
@@ -25,7 +25,7 @@ class Ledger:
         self._stages: dict[str, StageCount] = {}
 
     def add(self, stage: str, *, made: int = 0, reused: int = 0, seconds: float = 0.0) -> None:
-        """Add to a stage's counts; stages are listed in the order of their first count."""
+        """Add to a stage's counts; `stages` lists them in the order of their first count."""
         with self._lock:
             old = self._stages.get(stage, StageCount())
             self._stages[stage] = replace(
@@ -34,7 +34,7 @@ class Ledger:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Count the block's time to the stage."""
+        """Add the duration of the block to the stage."""
         start = monotonic()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a person sees of a run: bars where a terminal looks on, plain lines where none does."""
+"""Progress of a run: bars on a terminal, plain lines otherwise."""
 
 import sys
 import threading
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Told by the flows how far each stage is; `total` is in whatever the stage counts (heads, steps)."""
+    """Receives the progress of each stage from the flows; a stage counts heads or steps."""
 
     def stage(self, name: str, total: int) -> None:
-        """A stage begins."""
+        """Start a stage of `total` heads or steps."""
 
     def advance(self, name: str, by: int = 1, note: str = "") -> None:
-        """Part of a stage is done; `note` is a word on how it goes."""
+        """Add to the completed part of a stage; `note` is shown next to it, such as the current loss."""
 
     def say(self, line: str) -> None:
-        """Something worth a line."""
+        """Show a message of one line."""
 
 
 class PlainProgress:
-    """Lines on standard error; a stage speaks when it begins, at most at every tenth of it, and when it ends."""
+    """Lines on standard error, at most one per tenth of a stage."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A bar a stage."""
+    """One bar per stage."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -93,7 +93,7 @@ _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Show the progress of what runs inside the block: bars on a terminal, else lines."""
+    """Show the progress of the block: bars on a terminal, lines otherwise."""
     if sys.stderr.isatty():
         with BarProgress() as bars:
             yield from _set(bars)
@@ -110,7 +110,7 @@ def _set(progress: Progress) -> Iterator[Progress]:
 
 
 def progress() -> Progress:
-    """The progress of the run that goes on here."""
+    """The progress of the active run."""
     found = _current.get()
     if found is None:
         found = PlainProgress()

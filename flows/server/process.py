@@ -1,8 +1,8 @@
-"""The Prefect server of a command: the user's, one that `spinmeround serve` runs, or one of its own.
+"""The Prefect server of a command: the user's, the one of `spinmeround serve`, or a server process of its own.
 
-Nothing here imports Prefect, so that a server of our own starts first and is up when the imports are done.
-It lives as long as the command: it watches its standard input, which the kernel closes when the command
-dies, however it dies. Its database is in the folder of runs, so a later `spinmeround serve` shows the runs.
+Nothing here imports Prefect, so that the command's own server starts while Prefect is imported. The server process
+exits with the command: it watches its standard input, which the kernel closes when the command exits or is killed.
+Its database is in the folder of runs, so a later `spinmeround serve` shows the runs.
 """
 
 import json
@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
@@ -24,25 +25,32 @@ from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environmen
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 
 STARTUP_S = 180
-"""Longest time that a server may take to answer, in seconds."""
+"""Time limit for the start of a server, in seconds."""
+BUSY_S = 30
+"""How long a server that accepts connections may fail to answer before it counts as gone, in seconds."""
 SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTUP_S),
-    # one by one, a burst of task runs outlasts the server's queue of events and is lost
+    # recorded one by one, a burst of task runs overflows the server's event queue and is lost
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # on a busy machine SQLite's lock is held for seconds, and the server answers 503
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_CLIENT_MAX_RETRIES": "10",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
 }
 _HEADLESS = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of this machine, which no proxy can reach."""
 
 
 def configure(runs: Path, *, quiet: bool) -> Path:
-    """Set Prefect's environment where the user has not; returns its home. To be called before its import.
+    """Set Prefect's environment variables that the user has not set; returns its home. Call before importing Prefect.
 
-    With `quiet` its log goes to the UI alone, not to the terminal too.
+    With `quiet` its log goes to the UI only, not to the terminal.
     """
     home = Path(os.environ.setdefault("PREFECT_HOME", str(runs.absolute() / ".prefect")))
     for name, value in {**SETTINGS, **(_QUIET if quiet else {})}.items():
@@ -53,18 +61,18 @@ def configure(runs: Path, *, quiet: bool) -> Path:
 
 
 class ServerProcess:
-    """A server process of this command, started at once and waited for later; dies with the command.
+    """A server process of this command, started by the constructor. `wait` returns when it is ready.
 
-    Without `ui` it has neither the UI nor the services that schedule runs. Raises ConfigError for a port that is taken.
+    Without `ui` it has neither the UI nor the services that schedule runs. Raises ConfigError if the port is taken.
     """
 
     def __init__(self, home: Path, *, port: int | None = None, ui: bool = False) -> None:
         if port is not None and not _is_free(port):
-            raise ConfigError(f"--port {port}: somebody listens there already; choose another port")
+            raise ConfigError(f"--port {port}: another program uses this port; choose another port")
         self._log = home / "server.log"
         self.port = port or free_port()
         with environment_errors(home), ExitStack() as starting:
-            starting.enter_context(_alone(home))
+            starting.enter_context(_exclusive_start(home))
             with self._log.open("wb") as log:
                 self._process = _start(self.port, log, {} if ui else _HEADLESS)
             self._starting = starting.pop_all()
@@ -74,18 +82,18 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}/api"
 
     def wait(self) -> None:
-        """Return when the server answers; raises SpinMeRoundError where it does not."""
+        """Return when the server is ready; raises SpinMeRoundError if it exits or does not start in time."""
         try:
             wait_until_healthy(self.api, self._process, self._log)
         finally:
             self._starting.close()
 
     def close(self) -> None:
-        """End the server in an orderly way, so that it writes down what it was told last."""
+        """Shut the server down cleanly, so that it saves the events it has received."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            self._process.wait(20)
+            self._process.wait(BUSY_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -93,12 +101,15 @@ class ServerProcess:
 
 @contextmanager
 def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
-    """Point PREFECT_API_URL at a server for the length of the block; the one yielded is to be waited for."""
+    """Point PREFECT_API_URL at a server for the duration of the block.
+
+    Yields a server process that the caller has to wait for, or None if an existing server is used.
+    """
     if os.environ.get("PREFECT_API_URL"):
         yield None
         return
-    if standing := running_server(home):
-        os.environ["PREFECT_API_URL"] = standing
+    if running := running_server(home):
+        os.environ["PREFECT_API_URL"] = running
         yield None
         return
     server = ServerProcess(home)
@@ -110,64 +121,71 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
 
 
 def announce(home: Path, api: str) -> None:
-    """Let the commands that use this home know of a standing server."""
+    """Publish a server's address to the commands that use this home."""
     with environment_errors(home):
         write_atomic(home / "serving.json", json.dumps({"api": api}).encode())
 
 
 def withdraw(home: Path) -> None:
-    """The standing server is no more."""
+    """Remove the published address."""
     with environment_errors(home):
         (home / "serving.json").unlink(missing_ok=True)
 
 
 def running_server(home: Path) -> str | None:
-    """The API of the server that `spinmeround serve` runs on this home, if it answers."""
+    """The API of the server that `spinmeround serve` runs on this home; None if none answers."""
     try:
         api = str(json.loads((home / "serving.json").read_text())["api"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return api if healthy(api) else None
+    return api if healthy(api, patience_s=BUSY_S) else None
 
 
-def healthy(api: str) -> bool:
-    """Whether a Prefect server answers there."""
-    try:
-        with urllib.request.urlopen(f"{api}/health", timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+def healthy(api: str, *, patience_s: float = 0.0) -> bool:
+    """Whether a Prefect server answers at this address.
+
+    Retries for `patience_s` while the server is too busy to answer, but not if nothing listens on the port.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with _DIRECT.open(f"{api}/health", timeout=2) as response:
+                return bool(response.status == 200)
+        except (OSError, HTTPException) as error:
+            refused = isinstance(getattr(error, "reason", None), ConnectionRefusedError)
+            if refused or time.monotonic() > deadline:
+                return False
+        time.sleep(0.2)
 
 
-def wait_until_healthy(api: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers; raises SpinMeRoundError when its process ends or time runs out."""
+def wait_until_healthy(api: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return when the server answers; raises SpinMeRoundError if its process exits or it does not start in time."""
     deadline = time.monotonic() + STARTUP_S
     while not healthy(api):
         if process.poll() is not None or time.monotonic() > deadline:
             last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.is_file() else []
-            raise SpinMeRoundError(
-                f"the Prefect server did not start ({' '.join(last) or 'no answer'}); its log is {log}"
-            )
+            raise SpinMeRoundError(f"the Prefect server did not start ({' '.join(last) or 'no answer'}); see {log}")
         time.sleep(0.1)
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """No other command starts a server here meanwhile: two that make one database at once would break it."""
+def _exclusive_start(home: Path) -> Iterator[None]:
+    """Let one command at a time start a server: two that create one database at once would corrupt it."""
     lock = home / "starting.lock"
     with ExitStack() as held:
         try:
             held.enter_context(flocked(lock, timeout_s=float(STARTUP_S)))
         except Timeout as error:
             raise SpinMeRoundError(
-                f"{lock}: another command has been starting a server here for {STARTUP_S} s; wait for it or end it"
+                f"{lock}: another command has held this lock for {STARTUP_S} s to start a server; wait for that "
+                "command or stop it"
             ) from error
         yield
 
@@ -177,7 +195,7 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _start(port: int, log: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(port: int, log: IO[bytes], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     urls = {"PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT__SERVER_FINAL": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "spinmeround.flows.server.process", str(port)],
@@ -190,17 +208,17 @@ def _start(port: int, log: IO[bytes], environment: Mapping[str, str]) -> subproc
 
 
 def _main(port: int) -> None:
-    """The server's process: Prefect's own application, until standard input ends."""
+    """Entry point of the server process: run Prefect's application until standard input ends."""
     import signal
     import threading
 
     import uvicorn
 
-    def end_with_parent() -> None:
+    def exit_with_parent() -> None:
         sys.stdin.buffer.read()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     uvicorn.run(
         "prefect.server.api.server:create_app",
         factory=True,

@@ -18,7 +18,7 @@ _FLUSH_S = 1.2
 
 
 def wait_until_recorded(since: datetime) -> None:
-    """Send all events and logs to the server, then wait until the task runs started after `since` are recorded as ended.
+    """Send all events and logs to the server, then wait until the task runs started after `since` are recorded.
 
     Returns without an error after a timeout or if the server is gone: the artifact store decides what is done, not the
     server.

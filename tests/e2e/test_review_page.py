@@ -21,7 +21,7 @@ import pytest
 from spinmeround.flows.cli.options import RunOptions
 from spinmeround.flows.cli.review import review
 from spinmeround.flows.profile import Profile, validate_profile
-from spinmeround.flows.review.desk import Desk, desk_server, open_desk
+from spinmeround.flows.review.server import ReviewBackend, open_review, review_server
 from spinmeround.flows.run.folder import Place, open_run
 from spinmeround.flows.run.session import Session, view_session
 from spinmeround.storage.errors import ConfigError
@@ -95,31 +95,31 @@ def run_of(profile: Profile, place: Place) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="module")
-def screened(tmp_path_factory) -> Iterator[Desk]:
-    """The desk of a screened run, made once."""
+def screened(tmp_path_factory) -> Iterator[ReviewBackend]:
+    """The backend of a screened run, made once."""
     with run_of(PROFILE, Place(runs=str(tmp_path_factory.mktemp("runs")))) as session:
         screen_all(session)
-        yield open_desk(session, "spinmeround build --profile tiny")
+        yield open_review(session, "spinmeround build --profile tiny")
 
 
 @pytest.fixture
-def desk(screened) -> Desk:
-    """The desk, with nothing decided."""
+def backend(screened) -> ReviewBackend:
+    """The backend, with nothing decided."""
     screened.session.decisions_file.unlink(missing_ok=True)
     return screened
 
 
 @pytest.fixture(scope="module")
 def port(screened) -> Iterator[int]:
-    """Where the desk's page is served."""
+    """Where the backend's page is served."""
     with serving(screened) as port:
         yield port
 
 
 @contextmanager
-def serving(desk: Desk, port: int = 0) -> Iterator[int]:
+def serving(backend: ReviewBackend, port: int = 0) -> Iterator[int]:
     """The page's server, as the command has it."""
-    with desk_server(desk, port) as server:
+    with review_server(backend, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -140,9 +140,9 @@ def browser():
         browser.close()
 
 
-def rulings(desk: Desk) -> dict[str, str]:
+def rulings(backend: ReviewBackend) -> dict[str, str]:
     """The decisions on the disk, by seed."""
-    found = load_decisions(desk.session.decisions_file, desk.session.generator).rulings()
+    found = load_decisions(backend.session.decisions_file, backend.session.generator).rulings()
     return {name.removeprefix("tiny-0000"): ruling for name, ruling in found.items()}
 
 
@@ -189,20 +189,20 @@ def context(browser):
     context.close()
 
 
-def test_keys_decide_and_the_file_agrees(context, desk, port):
+def test_keys_decide_and_the_file_agrees(context, backend, port):
     """Every key does what the page says, each decision is on the disk at once, and a reload shows it."""
     tab = Tab(context, f"http://127.0.0.1:{port}")
-    assert (tab.current(), rulings(desk)) == ("00", {})
+    assert (tab.current(), rulings(backend)) == ("00", {})
     tab.press("y", "n", "ArrowDown", "y")
     tab.saved()
-    assert rulings(desk) == {"00": "keep", "01": "drop", "03": "keep"}
+    assert rulings(backend) == {"00": "keep", "01": "drop", "03": "keep"}
     assert tab.current() == "04"
     tab.press("u")
     tab.saved()
-    assert (tab.current(), rulings(desk)) == ("03", {"00": "keep", "01": "drop"})
+    assert (tab.current(), rulings(backend)) == ("03", {"00": "keep", "01": "drop"})
     tab.press("k", "k", "c", "End", "n", "Home")
     tab.saved()
-    assert rulings(desk) == {"00": "keep", "11": "drop"}
+    assert rulings(backend) == {"00": "keep", "11": "drop"}
     tab.press("e")
     tab.page.keyboard.type("yn, a fine nose")
     tab.press("Enter")
@@ -210,11 +210,11 @@ def test_keys_decide_and_the_file_agrees(context, desk, port):
     tab.page.reload()
     assert tab.page.locator('.row[data-id="tiny-000000"] .note').input_value() == "yn, a fine nose"
     assert "12 heads, 9 kept, 3 dropped, 2 decided by you" in tab.page.locator("#progress").inner_text()
-    assert load_decisions(desk.session.decisions_file, desk.session.generator).decisions["tiny-000000"].note
+    assert load_decisions(backend.session.decisions_file, backend.session.generator).decisions["tiny-000000"].note
     assert tab.complaints == []
 
 
-def test_filters_and_order(context, desk, port):
+def test_filters_and_order(context, backend, port):
     """A filter shows just its heads, with their number; a score sorts both ways; the row says why, with the limit."""
     tab = Tab(context, f"http://127.0.0.1:{port}")
     tab.page.set_viewport_size({"width": 1280, "height": 3000})
@@ -234,15 +234,15 @@ def test_filters_and_order(context, desk, port):
     tab.saved()
 
 
-def test_two_tabs_and_a_lost_server(context, desk):
+def test_two_tabs_and_a_lost_server(context, backend):
     """Tabs keep each other's decisions and see them; what a lost server did not get is saved when one is back."""
-    with serving(desk) as port:
+    with serving(backend) as port:
         first, second = (Tab(context, f"http://127.0.0.1:{port}") for _ in range(2))
         first.press("n", "n")
         second.press("j", "j", "y")
         first.saved()
         second.saved()
-        assert rulings(desk) == {"00": "drop", "01": "drop", "02": "keep"}
+        assert rulings(backend) == {"00": "drop", "01": "drop", "02": "keep"}
         for tab in (first, second):
             tab.page.evaluate("dispatchEvent(new Event('focus'))")
             tab.wait("document.getElementById('progress').textContent.includes('3 decided')")
@@ -250,117 +250,117 @@ def test_two_tabs_and_a_lost_server(context, desk):
     second.press("n")
     first.wait("document.getElementById('saved').textContent.includes('1 not saved yet')")
     second.page.close()
-    assert rulings(desk) == {"00": "drop", "01": "drop", "02": "keep"}
-    with serving(desk, port):
+    assert rulings(backend) == {"00": "drop", "01": "drop", "02": "keep"}
+    with serving(backend, port):
         first.page.reload()
         first.saved()
-        assert rulings(desk) == {"00": "drop", "01": "drop", "02": "drop", "03": "drop"}
+        assert rulings(backend) == {"00": "drop", "01": "drop", "02": "drop", "03": "drop"}
 
 
-def test_another_runs_page_leaves_what_waits(context, desk, tmp_path):
+def test_another_runs_page_leaves_what_waits(context, backend, tmp_path):
     """Pages of two runs at one address keep what waits apart, also on a head that both have, and lose none of it."""
-    with serving(desk) as port:
+    with serving(backend) as port:
         tab = Tab(context, f"http://127.0.0.1:{port}")
     tab.press("n", "End", "n")
     tab.wait("document.getElementById('saved').textContent.includes('2 not saved yet')")
     fewer = validate_profile({**VALUES, "plan": {"heads": 2}}, source="test")
-    place = Place(out=str(tmp_path / "other"), store=str(desk.session.folder.store))
-    with run_of(fewer, place) as session, serving(other := open_desk(session, ""), port):
+    place = Place(out=str(tmp_path / "other"), store=str(backend.session.folder.store))
+    with run_of(fewer, place) as session, serving(other := open_review(session, ""), port):
         tab.page.close()
         tab = Tab(context, f"http://127.0.0.1:{port}")
         tab.press("j", "y")
         tab.wait("document.getElementById('saved').textContent.startsWith('saved')")
         assert "2 heads, 2 kept, 0 dropped, 1 decided" in tab.page.locator("#progress").inner_text()
-        assert (rulings(other), rulings(desk)) == ({"01": "keep"}, {})
+        assert (rulings(other), rulings(backend)) == ({"01": "keep"}, {})
         tab.page.close()
-    with serving(desk, port):
+    with serving(backend, port):
         tab = Tab(context, f"http://127.0.0.1:{port}")
         tab.saved()
-        assert (rulings(other), rulings(desk)) == ({"01": "keep"}, {"00": "drop", "11": "drop"})
+        assert (rulings(other), rulings(backend)) == ({"01": "keep"}, {"00": "drop", "11": "drop"})
 
 
-def test_what_waited_too_long_overrules_nothing_newer(context, desk):
+def test_what_waited_too_long_overrules_nothing_newer(context, backend):
     """A decision that waited for the server yields to one that came meanwhile, is told, and can be made again."""
-    with serving(desk) as port:
+    with serving(backend) as port:
         tab = Tab(context, f"http://127.0.0.1:{port}")
     tab.press("n", "n")
     tab.wait("document.getElementById('saved').textContent.includes('2 not saved yet')")
-    record(desk.session.decisions_file, desk.session.generator, {"tiny-000000": "keep"})
-    with serving(desk, port):
+    record(backend.session.decisions_file, backend.session.generator, {"tiny-000000": "keep"})
+    with serving(backend, port):
         tab.saved()
-        assert rulings(desk) == {"00": "keep", "01": "drop"}
+        assert rulings(backend) == {"00": "keep", "01": "drop"}
         said = "1 not saved, since there are newer decisions: tiny-000000 (kept); decide again if you mean it"
         tab.wait(f"document.getElementById('saved').textContent === '{said}'")
         assert "2 decided by you" in tab.page.locator("#progress").inner_text()
         tab.press("Home", "n")
         tab.saved()
-        assert rulings(desk) == {"00": "drop", "01": "drop"}
+        assert rulings(backend) == {"00": "drop", "01": "drop"}
 
 
-def test_done_marks_these_verdicts(context, desk, port):
+def test_done_marks_these_verdicts(context, backend, port):
     """Done is in the decisions file, and the page says how to go on."""
     tab = Tab(context, f"http://127.0.0.1:{port}")
     tab.page.locator("#finish").click()
     tab.wait("document.getElementById('over').open")
     assert "spinmeround build --profile tiny" in tab.page.locator("#over").inner_text()
-    session = desk.session
-    assert is_reviewed(desk.verdicts, load_decisions(session.decisions_file, session.generator))
+    session = backend.session
+    assert is_reviewed(backend.verdicts, load_decisions(session.decisions_file, session.generator))
 
 
-def downloaded(tab: Tab, desk: Desk, to: Path) -> Decisions:
+def downloaded(tab: Tab, backend: ReviewBackend, to: Path) -> Decisions:
     """What a page without a server gives."""
     with tab.page.expect_download() as download:
         tab.page.locator("#finish").click()
     download.value.save_as(to)
-    return load_decisions(to, desk.session.generator)
+    return load_decisions(to, backend.session.generator)
 
 
-def test_page_of_its_own_downloads_what_merges(context, desk, tmp_path):
+def test_page_of_its_own_downloads_what_merges(context, backend, tmp_path):
     """Without a server, decisions outlive a reload in the browser and leave it as a decisions file."""
-    desk.write(tmp_path / "page.html")
+    backend.write(tmp_path / "page.html")
     tab = Tab(context, (tmp_path / "page.html").as_uri())
     tab.press("n", "y")
     tab.page.reload()
     assert tab.page.evaluate("document.querySelector('.row img').decode().then(() => true)")
-    assert downloaded(tab, desk, tmp_path / "mine.json").rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
+    assert downloaded(tab, backend, tmp_path / "mine.json").rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
     assert tab.complaints == []
 
 
-def test_pages_of_their_own_erase_nothing_of_each_other(context, desk, tmp_path):
+def test_pages_of_their_own_erase_nothing_of_each_other(context, backend, tmp_path):
     """Two tabs, and a page with fewer of the run's heads: each adds its decisions to what the browser remembers."""
-    desk.write(tmp_path / "page.html")
-    few = {name: desk.verdicts[name] for name in ("tiny-000004", "tiny-000005")}
-    replace(desk, verdicts=few).write(tmp_path / "few.html")
+    backend.write(tmp_path / "page.html")
+    few = {name: backend.verdicts[name] for name in ("tiny-000004", "tiny-000005")}
+    replace(backend, verdicts=few).write(tmp_path / "few.html")
     address = (tmp_path / "page.html").as_uri()
     first, second = Tab(context, address), Tab(context, address)
     first.press("n", "n")
     second.press("End", "n")
     Tab(context, (tmp_path / "few.html").as_uri()).press("n")
     first.wait("document.getElementById('progress').textContent.includes('4 decided')")
-    found = downloaded(first, desk, tmp_path / "mine.json").rulings()
+    found = downloaded(first, backend, tmp_path / "mine.json").rulings()
     assert found == {f"tiny-{seed:06d}": "drop" for seed in (0, 1, 4, 11)}
     first.page.reload()
     assert "4 decided" in first.page.locator("#progress").inner_text()
 
 
-def test_page_of_its_own_is_newer_than_a_fast_clock(context, desk, tmp_path):
+def test_page_of_its_own_is_newer_than_a_fast_clock(context, backend, tmp_path):
     """A decision replaces one of tomorrow's date, outlives a reload, and holds when it is merged."""
-    session, tomorrow = desk.session, datetime.now(UTC) + timedelta(days=1)
+    session, tomorrow = backend.session, datetime.now(UTC) + timedelta(days=1)
     ahead = {"tiny-000000": Decision(decision="keep", time=tomorrow)}
     merge_decisions(session.decisions_file, Decisions(generator=session.generator, decisions=ahead))
-    desk.write(tmp_path / "page.html")
+    backend.write(tmp_path / "page.html")
     tab = Tab(context, (tmp_path / "page.html").as_uri())
     tab.press("n")
     tab.page.reload()
-    merge_decisions(session.decisions_file, downloaded(tab, desk, tmp_path / "mine.json"))
-    assert rulings(desk) == {"00": "drop"}
+    merge_decisions(session.decisions_file, downloaded(tab, backend, tmp_path / "mine.json"))
+    assert rulings(backend) == {"00": "drop"}
 
 
-def test_a_thousand_heads_do_not_lag(context, desk):
+def test_a_thousand_heads_do_not_lag(context, backend):
     """Only the rows in view are made, whatever the number of heads; a key is answered within a frame or two."""
-    many = dict.fromkeys((f"tiny-{seed:06d}" for seed in range(1000)), desk.verdicts["tiny-000003"])
-    keys = dict.fromkeys(many, desk.session.keys["tiny-000003"])
-    with patch.dict(desk.session.__dict__, keys=keys), serving(replace(desk, verdicts=many)) as port:
+    many = dict.fromkeys((f"tiny-{seed:06d}" for seed in range(1000)), backend.verdicts["tiny-000003"])
+    keys = dict.fromkeys(many, backend.session.keys["tiny-000003"])
+    with patch.dict(backend.session.__dict__, keys=keys), serving(replace(backend, verdicts=many)) as port:
         tab = Tab(context, f"http://127.0.0.1:{port}")
         spent = tab.page.evaluate("""() => {
             const begin = performance.now();
@@ -386,14 +386,14 @@ def test_a_thousand_heads_do_not_lag(context, desk):
     ],
     ids=["own", "other site", "sandbox", "rebound name", "form", "huge", "nonsense", "unknown head"],
 )
-def test_who_may_decide(desk, port, headers, body, status):
+def test_who_may_decide(backend, port, headers, body, status):
     """Only JSON that comes from the server's own page, of a head that is there."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("POST", "/decisions", json.dumps(body), {"Content-Type": "application/json", **headers})
     answer = connection.getresponse()
     assert answer.status == status, answer.read()
     connection.close()
-    assert rulings(desk) == ({"01": "drop"} if status == 200 else {})
+    assert rulings(backend) == ({"01": "drop"} if status == 200 else {})
 
 
 def test_a_foreign_name_sees_nothing(port):
@@ -412,13 +412,13 @@ def test_a_foreign_name_sees_nothing(port):
     connection.close()
 
 
-def test_nothing_to_review_and_a_taken_port(desk, port, tmp_path):
+def test_nothing_to_review_and_a_taken_port(backend, port, tmp_path):
     """Both are told with what to do."""
     empty = Place(runs=str(tmp_path))
     with run_of(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
-        open_desk(session, "")
+        open_review(session, "")
     with pytest.raises(ConfigError, match=f"--port {port}: cannot listen there"):
-        desk_server(desk, port)
+        review_server(backend, port)
 
 
 TOML = f"""
@@ -457,29 +457,29 @@ def test_a_run_that_is_not_there_is_not_made(options):
     assert not options.runs.exists()
 
 
-def test_decisions_are_taken_in_before_screening(options, desk, tmp_path, monkeypatch, capsys):
+def test_decisions_are_taken_in_before_screening(options, backend, tmp_path, monkeypatch, capsys):
     """From all named files or from none, into the file in the home folder that the profile names."""
     monkeypatch.setenv("HOME", str(tmp_path))
     options = replace(options, set=["review.decisions='~/ours.json'"])
     profile, place = options.load()
     open_run(place, profile.name)
     files = [tmp_path / "first.json", tmp_path / "second.json"]
-    record(files[0], desk.session.generator, {"tiny-000000": "drop"})
+    record(files[0], backend.session.generator, {"tiny-000000": "drop"})
     with pytest.raises(ConfigError, match=r"second\.json: expected a decisions file"):
         review(options, port=0, to=None, merge=files, done=False)
     assert not (tmp_path / "ours.json").exists()
-    record(files[1], desk.session.generator, {"tiny-000001": "keep"})
+    record(files[1], backend.session.generator, {"tiny-000001": "keep"})
     review(options, port=0, to=None, merge=files, done=False)
     assert "2 of 12 heads: 1 keep, 1 drop\n" in capsys.readouterr().out
-    found = load_decisions(tmp_path / "ours.json", desk.session.generator).rulings()
+    found = load_decisions(tmp_path / "ours.json", backend.session.generator).rulings()
     assert found == {"tiny-000000": "drop", "tiny-000001": "keep"}
     with pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
         review(options, port=0, to=None, merge=[], done=False)
 
 
-def test_command_ends_with_the_tally(options, desk):
+def test_command_ends_with_the_tally(options, backend):
     """Ctrl-C leaves with status 0, how many were decided, where, and how to go on."""
-    words = ["review", "--profile", options.profile, "--out", str(desk.session.folder.root), "--port", "0"]
+    words = ["review", "--profile", options.profile, "--out", str(backend.session.folder.root), "--port", "0"]
     command = subprocess.Popen(
         [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *words],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -500,4 +500,4 @@ def test_command_ends_with_the_tally(options, desk):
     assert command.returncode == 0, errors
     assert "1 of 12 heads: 0 keep, 1 drop" in output
     assert f"spinmeround build --profile {options.profile}" in output
-    assert rulings(desk) == {"01": "drop"}
+    assert rulings(backend) == {"01": "drop"}

@@ -1,8 +1,8 @@
-"""The review page of a run: written as one file, or served to this machine's browsers while a person reviews.
+"""The review page of a run, written as one file or served to the browsers of this machine.
 
-The server listens on 127.0.0.1 alone. A page of another site can't use it: the Host header must be the
-server's own (no rebinding of names), and what changes something must come from its own page (Origin) as
-JSON, which no form can send. Each decision is in the file, under its lock, before it is answered.
+The server listens on 127.0.0.1 only. Pages of other sites cannot use it: the Host header must be the server's own (no
+DNS rebinding), and a request that changes something must come from its own page (Origin) as JSON, which no form can
+send. Each decision is written to the file, under its lock, before the request is answered.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field, ValidationError
 
 from spinmeround.flows.run.session import Session
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, validation_message
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.records import FrozenModel
@@ -38,7 +38,7 @@ _NEVER_CHANGES = "public, max-age=31536000, immutable"
 
 
 class DecisionMessage(FrozenModel):
-    """What the page says of a head; `seen` is the time of the decision that it showed before, if it showed one."""
+    """The page's decision on a head; `seen` is the time of the decision that the page showed before, if any."""
 
     id: str
     decision: Choice
@@ -47,14 +47,14 @@ class DecisionMessage(FrozenModel):
 
 
 class ReviewedMessage(FrozenModel):
-    """What the page says when the person is done: with the verdicts of this digest."""
+    """The page's message that the verdicts of this digest are reviewed."""
 
     digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
-    """The screened heads of a run, on a person's desk; `command` is what goes on with the run afterwards."""
+class ReviewBackend:
+    """What the review page shows and changes; `command` is the command that continues the run afterwards."""
 
     session: Session
     verdicts: dict[str, Verdict]
@@ -62,17 +62,17 @@ class Desk:
 
     @cached_property
     def digest(self) -> str:
-        """Stands for the verdicts on this desk."""
+        """Digest of the verdicts under review."""
         return review_digest(self.verdicts)
 
     @cached_property
     def memory(self) -> str:
-        """Stands for this run, of all runs at all places: its marker has the moment at which it was made."""
+        """Identifies this run among all runs on all machines: its marker file holds its time of creation."""
         session = self.session
         return sha256_json([str(session.decisions_file), session.folder.marker.read_text()])[:16]
 
     def page(self, *, served: bool) -> ReviewPage:
-        """The page, with the decisions as they are in the file now."""
+        """The page, with the decisions that the file holds now."""
         session, names = self.session, list(self.verdicts)
         return ReviewPage(
             run=session.profile.name,
@@ -89,68 +89,65 @@ class Desk:
         )
 
     def strip(self, name: str) -> bytes:
-        """A head's previews side by side, as WebP."""
+        """The previews of a head in one row, as WebP."""
         return strip(self._sample(name))
 
     def write(self, to: Path) -> None:
-        """The page as one file with everything in it."""
+        """Write the page as one self-contained file."""
         page = replace(self.page(served=False), strips={name: embedded(self.strip(name)) for name in self.verdicts})
         with environment_errors(to):
             write_atomic(to.absolute(), render_review(page).encode())
 
     def decide(self, message: DecisionMessage) -> dict[str, Any]:
-        """Save a decision, unless the file has a newer one than the page showed; returns what the file has now.
+        """Save a decision unless the file has a newer one than the page showed; returns the decision in the file.
 
         Raises ConfigError for an unknown head.
         """
         if message.id not in self.verdicts:
             raise ConfigError(f"id: expected a head of this run, found {message.id!r}")
-        said, session = (message.decision, message.note), self.session
-        stands = record_unless_newer(session.decisions_file, session.generator, message.id, said, message.seen)
-        return {
-            "decision": stands.model_dump(mode="json"),
-            "taken": (stands.decision, stands.note) == said,
-        }
+        new, session = (message.decision, message.note), self.session
+        saved = record_unless_newer(session.decisions_file, session.generator, message.id, new, message.seen)
+        return {"decision": saved.model_dump(mode="json"), "taken": (saved.decision, saved.note) == new}
 
     def reviewed(self, message: ReviewedMessage) -> None:
-        """Remember that a person is done with these verdicts. Raises ConfigError where the page shows others."""
+        """Mark the verdicts as reviewed. Raises ConfigError if the page shows other verdicts."""
         if message.digest != self.digest:
-            raise ConfigError("this page shows other verdicts than its server; load it anew")
+            raise ConfigError("this page shows other verdicts than its server; reload it")
         mark_reviewed(self.session.decisions_file, self.session.generator, self.digest)
 
-    def tally(self) -> str:
-        """How far the review is, and how to go on, in three lines."""
+    def tally(self) -> dict[str, str]:
+        """Progress of the review and the command that continues the run, by label."""
         session = self.session
         file = load_decisions(session.decisions_file, session.generator)
         names = self.verdicts or [head.id for head in session.heads]
         rulings = [file.rulings().get(name) for name in names]
         keep, drop = rulings.count("keep"), rulings.count("drop")
         done = ", reviewed" if self.verdicts and is_reviewed(self.verdicts, file) else ""
-        return (
-            f"{'decided':<10} {keep + drop} of {len(rulings)} heads: {keep} keep, {drop} drop{done}\n"
-            f"{'decisions':<10} {session.decisions_file}\n"
-            f"{'go on':<10} {self.command}"
-        )
+        return {
+            "decided": f"{keep + drop} of {len(rulings)} heads: {keep} keep, {drop} drop{done}",
+            "decisions": str(session.decisions_file),
+            "continue": self.command,
+        }
 
     def _sample(self, name: str) -> Path:
         return self.session.store.open("sample", self.session.keys[name]["sample"]).path
 
 
-def open_desk(session: Session, command: str, *, may_be_empty: bool = False) -> Desk:
-    """The desk of a run. Raises ConfigError where no head is screened, unless it may be empty."""
+def open_review(session: Session, command: str, *, may_be_empty: bool = False) -> ReviewBackend:
+    """The backend for the screened heads of a run. Raises ConfigError if no head is screened, unless `may_be_empty`."""
     verdicts = session.screen_verdicts()
     if not verdicts and not may_be_empty:
         raise ConfigError(
-            f"run folder {session.folder.root}: expected heads that are screened with these parameters, found none; "
+            f"run folder {session.folder.root}: expected heads screened with these parameters, found none; "
             "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
         )
-    return Desk(session=session, verdicts=verdicts, command=command)
+    return ReviewBackend(session=session, verdicts=verdicts, command=command)
 
 
-def desk_server(desk: Desk, port: int) -> ThreadingHTTPServer:
-    """A server of the desk's page on 127.0.0.1; port 0 takes a free one. Raises ConfigError for a taken port."""
+def review_server(backend: ReviewBackend, port: int) -> ThreadingHTTPServer:
+    """A server of the review page on 127.0.0.1; port 0 picks a free one. Raises ConfigError if the port is taken."""
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"desk": desk}))
+        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"backend": backend}))
     except OSError as error:
         raise ConfigError(f"--port {port}: cannot listen there ({error.strerror}); choose another port") from error
     server.daemon_threads = True
@@ -158,7 +155,7 @@ def desk_server(desk: Desk, port: int) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    desk: Desk
+    backend: ReviewBackend
 
     def do_GET(self) -> None:
         self._guarded(self._get)
@@ -168,24 +165,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self) -> None:
         if self.path == "/":
-            page = render_review(self.desk.page(served=True))
+            page = render_review(self.backend.page(served=True))
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
         elif self.path == "/decisions":
-            session = self.desk.session
+            session = self.backend.session
             self._json(load_decisions(session.decisions_file, session.generator).model_dump(mode="json"))
-        elif self.path.startswith("/strips/") and (name := Path(self.path).stem) in self.desk.verdicts:
-            self._answer(HTTPStatus.OK, "image/webp", self.desk.strip(name), cache=_NEVER_CHANGES)
+        elif self.path.startswith("/strips/") and (name := Path(self.path).stem) in self.backend.verdicts:
+            self._answer(HTTPStatus.OK, "image/webp", self.backend.strip(name), cache=_NEVER_CHANGES)
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, "nothing is there")
+            self._refuse(HTTPStatus.NOT_FOUND, "not found")
 
     def _post(self) -> None:
         if self.path == "/decisions":
-            self._json(self.desk.decide(DecisionMessage.model_validate_json(self._body())))
+            self._json(self.backend.decide(DecisionMessage.model_validate_json(self._body())))
         elif self.path == "/reviewed":
-            self.desk.reviewed(ReviewedMessage.model_validate_json(self._body()))
+            self.backend.reviewed(ReviewedMessage.model_validate_json(self._body()))
             self._json({})
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, "nothing is there")
+            self._refuse(HTTPStatus.NOT_FOUND, "not found")
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
@@ -194,26 +191,28 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 act()
         except ValidationError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, f"not understood: {error.errors()[0]['msg']}")
+            self._refuse(HTTPStatus.BAD_REQUEST, f"invalid message: {validation_message(error)}")
         except SpinMeRoundError as error:
             self._refuse(HTTPStatus.CONFLICT, str(error))
         except (BrokenPipeError, ConnectionResetError):
             pass  # the tab was closed
 
     def _foreign(self) -> str:
-        """Why a request is not one of our own page's, if it is not."""
+        """Why a request does not come from this server's own page; empty if it does."""
         port = self.connection.getsockname()[1]
         hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
         if self.headers.get("Host") not in hosts:
-            return f"expected to be asked as {hosts[0]}"
+            return f"Host: expected {hosts[0]}"
         if self.command == "GET":
             return ""
         if self.headers.get("Origin", f"http://{hosts[0]}") not in [f"http://{host}" for host in hosts]:
-            return "only this server's own page may decide"
+            return "Origin: expected this server's own page"
         if self.headers.get_content_type() != "application/json":
-            return "expected application/json"
+            return "Content-Type: expected application/json"
         size = self.headers.get("Content-Length", "")
-        return "" if size.isdigit() and int(size) <= _LARGEST_BODY else f"expected at most {_LARGEST_BODY} bytes"
+        if size.isdigit() and int(size) <= _LARGEST_BODY:
+            return ""
+        return f"Content-Length: expected at most {_LARGEST_BODY} bytes"
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
@@ -236,4 +235,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The terminal is for the person's summary, not for each picture."""
+        """Log nothing: a line per picture would hide the review's own output."""
