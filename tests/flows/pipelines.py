@@ -1,4 +1,4 @@
-"""Saves and loads a tiny pipeline in a process whose libraries are silenced after they were imported; a script."""
+"""A script that saves and loads a tiny pipeline after silencing libraries that are already imported."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""Profiles: what is taken, what is refused, and in which words."""
+"""Profiles: which are accepted, which are rejected, and with which messages."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -16,11 +19,11 @@ from spinmeround.tasks.heads.registry import HEAD_STAGES
 
 @pytest.mark.parametrize("name", profile_names())
 def test_shipped_profiles_are_valid(name):
-    """Every profile in the package loads, and is called as its file."""
+    """Every profile in the package loads and has the name of its file."""
     assert load_profile(name).name == name
 
 
-def test_demo_is_what_the_readme_promises():
+def test_demo_matches_the_readme():
     """At least 24 heads at 64 px, 125 views each."""
     demo = load_profile("demo")
     assert demo.plan.heads >= 24
@@ -29,25 +32,24 @@ def test_demo_is_what_the_readme_promises():
 
 
 def test_panohead_has_the_papers_numbers():
-    """10,000 seeds at 512 px, and the paper's three stages of training, with single views in the last, too."""
+    """10,000 seeds at 512 px, and the paper's three phases of training, the last of them with single views too."""
     profile = load_profile("panohead")
     assert (profile.plan.heads, profile.render.resolution, profile.views.views) == (10_000, 512, 125)
-    adapt, single, multi = profile.train.groupings
+    adapt, single, multi = profile.train.phases
     assert (adapt.steps, single.steps) == (31_000, 600_000)
-    pairs = list(zip(multi.conditioning, multi.targets, strict=True))
-    assert pairs == [(0, 1), (0, 8), (1, 7), (3, 5)]
+    assert [(group.conditioning, group.targets) for group in multi.groups] == [(0, 1), (0, 8), (1, 7), (3, 5)]
     assert multi.steps * 3 / 4 == pytest.approx(1_000_000, rel=1e-3)  # on groups of eight
 
 
-def test_overrides_have_tomls_types(tmp_path):
-    """Numbers, lists and words are read as TOML reads them; a bare word is a text."""
+def test_overrides_are_toml_values():
+    """Numbers and lists are parsed as in TOML; a bare word is a string."""
     overrides = ["mesh.level=9.5", "views.elevations_deg=[0.0]", "generator.name=procedural", "plan.heads = 3"]
     profile = load_profile("demo", overrides)
     assert (profile.mesh.level, profile.views.elevations_deg, profile.plan.heads) == (9.5, (0.0,), 3)
 
 
-def test_a_file_extends_another(tmp_path):
-    """What a file does not say is as in the one that it extends; its name is its own."""
+def test_a_profile_extends_another(tmp_path):
+    """Fields that a file does not set come from the profile that it extends, except its name."""
     path = tmp_path / "mine.toml"
     path.write_text('extends = "demo"\n[mesh]\nlevel = 8.0\n')
     mine, demo = load_profile(str(path)), load_profile("demo")
@@ -56,30 +58,30 @@ def test_a_file_extends_another(tmp_path):
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_shipped_profiles_screen_the_surface_that_they_mesh(name):
-    """Nothing is to be told about their levels and trims."""
+def test_shipped_profiles_score_the_surface_that_they_mesh(name):
+    """Their levels and trims cause no warnings."""
     assert surface_warnings(load_profile(name)) == []
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "expected"),
     [
         (["mesh.level=9"], ["score.level is 10, mesh.level is 9:"]),
         (["mesh.level=9", "score.level=9"], []),
         (["score.trim_top=0.1"], ["score.trim_top is 0.1, mesh.trim_top is 0:"]),
         (["score.trim_border=0.1", "mesh.trim_border=0.1", "mesh.trim_top=0.1"], []),
     ],
-    ids=["another level", "both levels", "another trim", "a trim said twice"],
+    ids=["other level", "both levels", "other trim", "equal trims"],
 )
-def test_a_screen_of_another_surface_is_told(overrides, told):
-    """Each field that differs is named with both values; a top that is not given is as the border."""
+def test_scoring_another_surface_is_a_warning(overrides, expected):
+    """A warning names each differing field with both values; an unset top trim equals the border trim."""
     found = surface_warnings(load_profile("demo", overrides))
-    assert len(found) == len(told)
-    assert all(warning.startswith(words) for warning, words in zip(found, told, strict=True))
+    assert len(found) == len(expected)
+    assert all(warning.startswith(words) for warning, words in zip(found, expected, strict=True))
 
 
-def test_a_profile_survives_json():
-    """A form gives back what it was given."""
+def test_json_round_trip():
+    """A profile dumped as JSON, as a form of the UI sends it, is the same profile."""
     demo = load_profile("demo")
     assert validate_profile(demo.model_dump(mode="json"), source="form") == demo
 
@@ -96,7 +98,14 @@ def test_a_profile_survives_json():
         ("publish.test_share=0.95", r"publish\.validation_share \+ publish\.test_share: expected less than 1"),
         ("views.elevations_deg=[60.0]", r"embed\.frontal: expected a view within 30 degrees"),
         ("train.unet.views=4", r"train\.multi_view: expected at most 4 views|train\.single_view: expected at most 4"),
-        ("train.multi_view.nearest=[0, 0, 200]", r"train\.multi_view\.nearest: expected at most the 125 views .* 200"),
+        (
+            "train.multi_view.groups=[{conditioning=1, targets=7, nearest=200}]",
+            r"train\.multi_view\.groups\.nearest: expected at most the 125 views .* 200",
+        ),
+        (
+            "train.multi_view.groups=[{conditioning=1, targets=7, nearst=16}]",
+            r"train\.multi_view\.groups\.0\.nearst: unknown field; did you mean .*groups\.0\.nearest\?",
+        ),
         ("train.identity_dropout=0.9", r"identity_dropout: expected shares whose sum is below 1, got 0\.15 and 0\.9"),
         ("train.unet.latent_channels=4", r"train\.unet\.latent_channels: expected 32, as the autoencoder .*, got 4"),
         ("train.text_encoder.width=768", r"train\.text_encoder\.width: expected .* 512, got 768"),
@@ -105,8 +114,8 @@ def test_a_profile_survives_json():
         ("name=Big Words", r"name: .*got 'Big Words'"),
     ],
 )
-def test_nonsense_is_refused_by_name(override, message):
-    """Every mistake is one line or two that names the field, what was found and what is allowed."""
+def test_invalid_fields_are_rejected_by_name(override, message):
+    """The message has at most two lines and names the field, the value found and the values allowed."""
     with pytest.raises(ConfigError, match=message) as caught:
         load_profile("demo", [override])
     assert len(str(caught.value).splitlines()) <= 2
@@ -117,11 +126,11 @@ def test_nonsense_is_refused_by_name(override, message):
     [
         ("[mesh\n", "expected a TOML file"),
         ('extends = "nobody"\n', "'nobody': expected one of demo, "),
-        ('extends = "{self}"\n', "goes in a circle"),
+        ('extends = "{self}"\n', "forms a cycle"),
     ],
 )
-def test_broken_files_are_refused(tmp_path, text, message):
-    """A file that is no TOML, or extends what is not there or itself, is named."""
+def test_invalid_files_are_rejected(tmp_path, text, message):
+    """Invalid TOML, an unknown base profile and a profile that extends itself are errors that name the file."""
     path = tmp_path / "broken.toml"
     path.write_text(text.replace("{self}", str(path)))
     with pytest.raises(ConfigError, match=message):
@@ -129,28 +138,28 @@ def test_broken_files_are_refused(tmp_path, text, message):
 
 
 def test_unknown_profile():
-    """The profiles that there are are listed."""
+    """The message lists the available profiles."""
     with pytest.raises(ConfigError, match=r"'dmeo': expected one of demo, embedded, panohead"):
         load_profile("dmeo")
 
 
-def test_no_stage_reads_how_a_run_goes():
-    """Neither the name nor `execution` can enter a key."""
+def test_no_stage_reads_the_execution_section():
+    """Neither the name nor `execution` enters a key."""
     assert not {section for stage in HEAD_STAGES for section in stage.reads} & {"name", "execution"}
     assert (PROFILES / "demo.toml").is_file()
 
 
-def test_limits_of_another_generator_are_refused():
-    """The demo's limits hold for procedural heads; without limits any generator goes."""
+def test_limits_of_another_generator_are_rejected():
+    """The demo's limits are valid for procedural heads only; without limits, any generator is valid."""
     own = "generator.name=tests.support.tiny:make"
-    with pytest.raises(ConfigError, match=r"screen\.generator: the limits were found for 'procedural'"):
+    with pytest.raises(ConfigError, match=r"screen\.generator: the limits were calibrated for 'procedural'"):
         load_profile("demo", [own])
     profile = load_profile("demo", [own, "screen.generator=''", "screen.limits={}"])
     assert not any(limit is not None for _, limit in profile.screen.limits)
 
 
-def test_empty_table_empties_the_one_below(tmp_path):
-    """A profile that extends another drops all its limits by an empty table, and keeps what it doesn't name."""
+def test_an_empty_table_replaces_the_inherited_one(tmp_path):
+    """An empty table removes all inherited limits; sections that the profile does not set stay."""
     path = tmp_path / "mine.toml"
     path.write_text('extends = "demo"\n[screen]\ngenerator = ""\nlimits = {}\n')
     profile = load_profile(str(path))
@@ -159,8 +168,20 @@ def test_empty_table_empties_the_one_below(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "heads", "expected"), [(0, 3, 8), (0, 800, 8), (0, 801, 9), (0, 10_000, 100), (64, 10_000, 64), (1, 5, 1)]
+    ("size", "heads", "expected"), [(0, 3, 8), (0, 800, 8), (0, 801, 9), (0, 10_000, 100), (64, 10_000, 64), (1, 5, 1)]
 )
-def test_shards_grow_with_the_heads(asked, heads, expected):
-    """Unless a size is asked for, a stage has at most a hundred task runs, of eight heads at least."""
-    assert ExecutionParams(shard_size=asked).heads_per_shard(heads) == expected
+def test_heads_per_shard(size, heads, expected):
+    """Unless a size is set, a stage has at most 100 task runs with at least 8 heads each."""
+    assert ExecutionParams(shard_size=size).heads_per_shard(heads) == expected
+
+
+HEAVY = {"torch", "scipy", "diffusers", "transformers", "insightface", "onnxruntime", "skimage", "trimesh", "prefect"}
+
+
+@pytest.mark.parametrize("module", ["spinmeround.flows.profile", "spinmeround.flows.run.folder"])
+def test_configuration_imports_no_heavy_library(module):
+    """Loading a profile, as `plan` and `--help` do, imports none of the libraries that take seconds to import."""
+    code = f"import {module}, sys; print(*(name for name in sys.modules if '.' not in name))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "spinmeround" in loaded
+    assert HEAVY & set(loaded) == set()

@@ -1,4 +1,4 @@
-"""What the tests have workers do; workers import it by name."""
+"""Functions that the tests call in workers, which import this module by name."""
 
 import os
 import signal
@@ -32,13 +32,13 @@ def fail(message: str) -> None:
     raise RuntimeError(message)
 
 
-def fail_as_ours(message: str) -> None:
+def fail_with_project_error(message: str) -> None:
     raise CorruptArtifact(message)
 
 
 class Unpicklable(Exception):
     def __init__(self) -> None:
-        super().__init__("no way back")
+        super().__init__("not picklable")
         self.lock = threading.Lock()
 
 
@@ -51,11 +51,16 @@ def die(number: int) -> None:
     time.sleep(60)
 
 
-def leave(status: int) -> None:
+def exit_with(status: int) -> None:
     os._exit(status)
 
 
 def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def write_id_and_sleep(file: str, seconds: float) -> None:
+    Path(file).write_text(str(os.getpid()))
     time.sleep(seconds)
 
 
@@ -66,7 +71,7 @@ def count(steps: int, report: Callable[[int], None]) -> str:
 
 
 def report_every(seconds: float, times: int, report: Callable[[int], None]) -> None:
-    """Then hangs."""
+    """Reports so many times, then hangs."""
     for number in range(times):
         time.sleep(seconds)
         report(number)
@@ -74,12 +79,10 @@ def report_every(seconds: float, times: int, report: Callable[[int], None]) -> N
 
 
 def orphan_maker(file: str) -> None:
-    """A parent with a busy worker, whose process id it writes down; run as a script."""
+    """A parent with a busy worker that writes its process id to the file; run as a script."""
     from spinmeround.flows.run.workers import Worker
 
-    worker = Worker()
-    Path(file).write_text(str(worker.call(process_id)))
-    worker.call(sleep, 600.0)
+    Worker().call(write_id_and_sleep, file, 600.0)
 
 
 if __name__ == "__main__":
