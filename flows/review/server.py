@@ -22,7 +22,7 @@ from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.records import FrozenModel
 from spinmeround.tasks.heads.screen import Verdict
-from spinmeround.tasks.pictures.webp import embedded
+from spinmeround.tasks.pictures.webp import webp_uri
 from spinmeround.tasks.screening.decisions import (
     Choice,
     is_reviewed,
@@ -94,7 +94,7 @@ class ReviewBackend:
 
     def write(self, to: Path) -> None:
         """Write the page as one self-contained file."""
-        page = replace(self.page(served=False), strips={name: embedded(self.strip(name)) for name in self.verdicts})
+        page = replace(self.page(served=False), strips={name: webp_uri(self.strip(name)) for name in self.verdicts})
         with environment_errors(to):
             write_atomic(to.absolute(), render_review(page).encode())
 

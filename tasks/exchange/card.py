@@ -1,4 +1,4 @@
-"""The dataset card: what Hugging Face shows of a dataset, and what a person must know before using it."""
+"""The dataset card: the `README.md` that Hugging Face shows for a dataset, with its terms, columns and origin."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from spinmeround.storage.dataset import HeadDataset
 
 
 def dataset_card(dataset: HeadDataset, heads: Mapping[str, int]) -> str:
-    """`README.md` of an export with this many heads in each split: a YAML header, then a page."""
+    """`README.md` of an export: a YAML header, then a page. `heads` is the number of heads in each split."""
     attributes = dataset.attributes
     licence = str(attributes.get("licence", "not stated"))
     generator = attributes.get("generator") or {}
@@ -17,7 +17,7 @@ def dataset_card(dataset: HeadDataset, heads: Mapping[str, int]) -> str:
         f"  - split: {split}\n    path: data/{split}-*.parquet" for split, number in heads.items() if number
     )
     rows = "\n".join(f"| {split} | {number} |" for split, number in heads.items())
-    made = "\n".join(f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in counts.items())
+    outcomes = "\n".join(f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in counts.items())
     return f"""---
 pretty_name: {json.dumps(f"Synthetic heads, {len(dataset)} in {dataset.views} views")}
 license: other
@@ -39,8 +39,8 @@ configs:
 
 # Synthetic heads
 
-{len(dataset)} heads that no person has, each in {dataset.views} views of {width} x {height} pixels: pictures, masks,
-normals, cameras, and a face recognition embedding.
+{len(dataset)} synthetic heads of no real person, each in {dataset.views} views of {width} x {height} pixels, with
+masks, normals, cameras and face recognition embeddings.
 
 Terms: {licence}
 
@@ -50,18 +50,18 @@ Terms: {licence}
 
 ## Columns
 
-A row is a head. `rgb` is composited on white by `mask` (alpha); `normals` are world-frame unit vectors,
+One row per head. `rgb` is composited on white by `mask` (alpha); `normals` are world-frame unit vectors,
 (n + 1) / 2 * 255, (128, 128, 128) under mask 0. `cam2world` has OpenCV axes, `intrinsics` are in units of the
-picture's side; the world has y up and the face looks along +z. `azimuth` and `elevation` are degrees.
-`identity` is the normalised mean of `identity_views`, whose rows are NaN where a view is not frontal. `seed` gives
-the head again.
+picture's side; in the world frame y is up and the face looks along +z. `azimuth` and `elevation` are in degrees.
+`identity_views` has one embedding per view, NaN without one. `identity` is the normalised mean of the frontal
+ones. The generator makes the same head again from `seed`.
 
 ## How it was made
 
-Generator: {generator.get("name", "not stated")}. Digest of the dataset that was exported: `{dataset.digest}`.
-`dataset.json` has all parameters.
+Generator: {generator.get("name", "not stated")}. Digest of the exported dataset: `{dataset.digest}`.
+`dataset.json` contains all parameters.
 
-{made or "Counts are not stated."}
+{outcomes or "Counts are not stated."}
 """
 
 

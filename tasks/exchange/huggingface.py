@@ -1,10 +1,10 @@
-"""Hugging Face `datasets`: parquet with a row a head and its pictures as PNG, and a dataset card.
+"""Hugging Face `datasets`: parquet files with one row per head and PNG pictures, and a dataset card.
 
-    README.md                                   the card: licence, counts, columns, how it was made
-    data/train-00000-of-00002.parquet, ...      the dataset's own splits; `datasets.load_dataset(folder)` finds them
-    dataset.json                                what the dataset says of itself
+    README.md                                   the card: licence, splits, columns, origin
+    data/train-00000-of-00002.parquet, ...      the splits, in the layout of `datasets.load_dataset(folder)`
+    dataset.json                                digest, sizes, codec and attributes
 
-Needs the extra `exchange` (`datasets`, which brings pyarrow).
+Requires the extra `exchange` (`datasets` with pyarrow).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,15 @@ from spinmeround.storage.dataset import SPLITS, HeadArrays, HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError
 from spinmeround.tasks.exchange.card import dataset_card
 from spinmeround.tasks.exchange.formats import (
+    CHANNELS,
     LARGEST_PART,
     SIDECAR,
+    OnProgress,
     Sidecar,
-    Told,
     build_dataset,
     check_id,
     float_array,
+    float_shapes,
     from_png,
     head_arrays,
     new_folder,
@@ -35,17 +37,16 @@ from spinmeround.tasks.exchange.formats import (
 if TYPE_CHECKING:
     from datasets import Features
 
-_CHANNELS = {"rgb": 3, "mask": 1, "normals": 3}
 _FLOATS = ("azimuth", "elevation", "cam2world", "intrinsics", "identity", "identity_views")
 
 
-def export_huggingface(dataset: HeadDataset, target: Path, heads_per_shard: int, told: Told) -> None:
-    """Write all heads as parquet below `target`, which must be free."""
+def export_huggingface(dataset: HeadDataset, target: Path, heads_per_shard: int, on_progress: OnProgress) -> None:
+    """Write all heads as parquet files to the new folder `target`."""
     features = _features()
     done = 0
     with new_folder(target) as folder:
         (folder / "data").mkdir()
-        files: dict[str, int] = {}
+        heads: dict[str, int] = {}
         for split in SPLITS:
             subjects = dataset.split(split)
             shards = [subjects[start : start + heads_per_shard] for start in range(0, len(subjects), heads_per_shard)]
@@ -53,31 +54,31 @@ def export_huggingface(dataset: HeadDataset, target: Path, heads_per_shard: int,
                 rows = (_row(head_arrays(dataset, subject)) for subject in held)
                 _write(folder / "data" / f"{split}-{number:05d}-of-{len(shards):05d}.parquet", rows, features)
                 done += len(held)
-                told(done, len(dataset))
-            files[split] = len(subjects)
-        (folder / "README.md").write_text(dataset_card(dataset, files))
+                on_progress(done, len(dataset))
+            heads[split] = len(subjects)
+        (folder / "README.md").write_text(dataset_card(dataset, heads))
         (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1))
 
 
-def import_huggingface(source: Path, target: Path, told: Told) -> str:
-    """A dataset at `target` of what `export_huggingface` wrote; returns its digest, which is the exported one's."""
+def import_huggingface(source: Path, target: Path, on_progress: OnProgress) -> str:
+    """Build a dataset at `target` from an export; returns its digest, which equals that of the exported dataset."""
     _features()
     about = read_sidecar(source)
-    return build_dataset(_heads(source, about), about, target, told)
+    return build_dataset(_heads(source, about), about, target, on_progress)
 
 
 def _features() -> "Features":
-    """The columns. Raises ConfigError where `datasets` is not installed."""
+    """The columns. Raises ConfigError if `datasets` is not installed."""
     try:
         from datasets import Features, Image, List, Value
     except ImportError as error:
-        raise ConfigError(f"exchange with Hugging Face: {error}; pip install 'spinmeround[exchange]'") from error
+        raise ConfigError(f'exchange with Hugging Face: {error}; pip install "spinmeround[exchange]"') from error
     number = Value("float32")
     return Features(
         {
             "id": Value("string"),
             "seed": Value("int64"),
-            **{name: List(Image()) for name in _CHANNELS},
+            **{name: List(Image()) for name in CHANNELS},
             "azimuth": List(number),
             "elevation": List(number),
             "cam2world": List(List(List(number))),
@@ -94,13 +95,13 @@ def _row(head: HeadArrays) -> dict[str, Any]:
             {"bytes": png(picture), "path": f"{head.id}_{name}_{view:03d}.png"}
             for view, picture in enumerate(getattr(head, name))
         ]
-        for name in _CHANNELS
+        for name in CHANNELS
     }
     return {"id": head.id, "seed": head.seed, **pictures, **{name: getattr(head, name).tolist() for name in _FLOATS}}
 
 
 def _write(path: Path, rows: Iterator[Mapping[str, Any]], features: "Features") -> None:
-    """A parquet file with a row group a head."""
+    """Write a parquet file with one row group per head."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -113,7 +114,7 @@ def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    names = {"id", "seed", *_CHANNELS, *_FLOATS}
+    names = {"id", "seed", *CHANNELS, *_FLOATS}
     for path in sorted((source / "data").glob("*.parquet")):
         try:
             with parquet.ParquetFile(path) as file:
@@ -129,29 +130,23 @@ def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
 
 
 def _head(row: Mapping[str, Any], about: Sidecar, path: Path) -> HeadArrays:
-    id, views = check_id(str(row["id"])), about.views
-    shapes = {
-        "azimuth": (views,),
-        "elevation": (views,),
-        "cam2world": (views, 4, 4),
-        "intrinsics": (views, 3, 3),
-        "identity": (512,),
-        "identity_views": (views, 512),
-    }
+    id = check_id(str(row["id"]))
     if type(row["seed"]) is not int:
-        raise DatasetError(f"{path}: head {id}: expected a seed, found {row['seed']!r}")
+        raise DatasetError(f"{path}: head {id}: expected an integer seed, found {row['seed']!r}")
     pictures = {
-        name: _pictures(row[name], about, channels, f"head {id}: {name}") for name, channels in _CHANNELS.items()
+        name: _pictures(row[name], about, channels, f"head {id}: {name}") for name, channels in CHANNELS.items()
     }
-    floats = {name: float_array(row[name], shape, f"head {id}: {name}") for name, shape in shapes.items()}
+    floats = {
+        name: float_array(row[name], shape, f"head {id}: {name}") for name, shape in float_shapes(about.views).items()
+    }
     return HeadArrays(id=id, seed=row["seed"], **pictures, **floats)
 
 
 def _pictures(cells: Any, about: Sidecar, channels: int, name: str) -> np.ndarray:
     if not isinstance(cells, list) or len(cells) != about.views:
-        raise DatasetError(f"{name}: expected {about.views} pictures")
+        raise DatasetError(f"{name}: expected a list of {about.views} pictures")
     found = [cell.get("bytes") for cell in cells if isinstance(cell, dict)]
     data = [each for each in found if isinstance(each, bytes)]
     if len(data) != about.views:
-        raise DatasetError(f"{name}: expected pictures in the file itself, found paths")
+        raise DatasetError(f"{name}: expected embedded pictures, found paths")
     return np.stack([from_png(each, about, channels, f"{name} {view}") for view, each in enumerate(data)])

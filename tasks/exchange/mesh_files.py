@@ -1,7 +1,7 @@
-"""Export: a head's mesh in the colours of its pictures, as a file for any viewer.
+"""Mesh files: a head's mesh with vertex colours from its views, as GLB, PLY or OBJ.
 
-World units and axes are kept (y up, the face looks along +z; glTF has the same). GLB has colours in linear light,
-as glTF wants them, and a material that says that the light is already in them; PLY and OBJ have the pictures' bytes.
+World units and axes are kept (y up, the face looks along +z, as in glTF). GLB has linear colours, as glTF requires, and
+an unlit material, because the colours include the shading; PLY and OBJ have sRGB bytes.
 """
 
 from collections.abc import Mapping
@@ -29,49 +29,55 @@ SUFFIXES = (".glb", ".ply", ".obj")
 
 
 def check_target(target: Path, *, force: bool) -> None:
-    """Raises ConfigError for a suffix that is not written, no folder, or a file that is there (unless `force`)."""
+    """Raises ConfigError for an unknown suffix, a missing parent folder, or an existing file unless `force` is set."""
     if target.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--to {target}: expected a name that ends in {', '.join(SUFFIXES)}, got {target.suffix!r}")
+        raise ConfigError(
+            f"--to {target}: expected the suffix {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, got {target.suffix!r}"
+        )
     if target.is_dir() or not target.absolute().parent.is_dir():
-        what = "is a folder" if target.is_dir() else f"the folder {target.absolute().parent} does not exist"
-        raise ConfigError(f"--to {target}: expected a file in a folder that exists; {what}")
+        found = "a folder" if target.is_dir() else f"no folder {target.absolute().parent}"
+        raise ConfigError(f"--to {target}: expected a file in an existing folder, found {found}")
     if target.exists() and not force:
         raise ConfigError(f"--to {target}: the file exists; choose another name, or overwrite it with --force")
 
 
 def export_head(store: ArtifactStore, keys: Mapping[str, str], cameras: Cameras, target: Path) -> TriangleMesh:
-    """Writes the head whose artifacts `mesh` and `render` have these keys; returns its mesh.
+    """Write the head with these keys of its artifacts `mesh` and `render`, and return its mesh.
 
-    Raises StoreError where an artifact is not there or not whole, StorageUnavailable where the file can't be written.
+    Raises StoreError if an artifact is missing or damaged, StorageUnavailable if the file is not writable.
     """
     mesh = load_mesh(store.open("mesh", keys["mesh"]).path)
     views = read_pictures(store.open("render", keys["render"]).path, "rgb", "mask")
     colours = vertex_colours(mesh, cameras, views["rgb"], views["mask"])
     with environment_errors(target):
-        write_atomic(target, encoded(mesh, colours, target.suffix.lower()))
+        write_atomic(target, mesh_file(mesh, colours, target.suffix.lower()))
     return mesh
 
 
-def encoded(mesh: TriangleMesh, colours: UInt8[np.ndarray, "vertex 3"], suffix: str) -> bytes:
-    """The bytes of a file of that kind, one of SUFFIXES."""
-    known: dict[str, Any] = {"vertices": mesh.vertices, "faces": mesh.faces, "vertex_normals": vertex_normals(mesh)}
+def mesh_file(mesh: TriangleMesh, colours: UInt8[np.ndarray, "vertex 3"], suffix: str) -> bytes:
+    """The content of a mesh file; `suffix` is one of SUFFIXES."""
+    geometry: dict[str, Any] = {"vertices": mesh.vertices, "faces": mesh.faces, "vertex_normals": vertex_normals(mesh)}
     if suffix == ".glb":
-        solid = trimesh.Trimesh(**known, vertex_attributes={"_COLOUR": linear_light(colours)}, process=False)
-        return export_glb(trimesh.Scene(solid), include_normals=True, tree_postprocessor=_unlit_colours)
-    solid = trimesh.Trimesh(**known, vertex_colors=colours, process=False)
+        solid = trimesh.Trimesh(**geometry, vertex_attributes={"_COLOUR": linear_light(colours)}, process=False)
+        scene = trimesh.Scene(solid)
+        return bytes(export_glb(scene, include_normals=True, tree_postprocessor=_unlit_colours))  # type: ignore[no-untyped-call]
+    solid = trimesh.Trimesh(**geometry, vertex_colors=colours, process=False)
     if suffix == ".ply":
-        return export_ply(solid, vertex_normal=True)
-    return str(export_obj(solid, include_normals=True, include_color=True)).encode()
+        return bytes(export_ply(solid, vertex_normal=True))
+    return str(export_obj(solid, include_normals=True, include_color=True)).encode()  # type: ignore[no-untyped-call]
 
 
 def linear_light(colours: UInt8[np.ndarray, "*axis 3"]) -> Float32[np.ndarray, "*axis 3"]:
-    """sRGB bytes as linear light, 0 to 1 (IEC 61966-2-1)."""
-    share = colours.astype(np.float32) / 255
-    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    """sRGB bytes as linear light in [0, 1] (IEC 61966-2-1)."""
+    encoded = colours.astype(np.float32) / 255
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def _unlit_colours(tree: dict[str, Any]) -> None:
-    """Makes the attribute the glTF colour (trimesh's own has but 8 bits, too few for linear light), shown as it is."""
+    """Rename the colour attribute to glTF's COLOR_0 and make the material unlit.
+
+    trimesh writes COLOR_0 itself with 8 bits, too few for linear light.
+    """
     tree["materials"] = [
         {
             "name": "head",

@@ -1,12 +1,12 @@
-"""WebDataset: tar shards in which a head is a sample; `webdataset` and any tar reader read them.
+"""WebDataset: tar shards with one sample per head, for `webdataset` and any tar reader.
 
     heads-000000.tar     <id>.json                      seed, cameras, angles
                          <id>.identity.npy              float32 (512,)
-                         <id>.identity_views.npy        float32 (view, 512), NaN rows where there is none
-                         <id>.rgb_000.png, .mask_000.png, .normals_000.png, ...     a picture a view
-    dataset.json         what the dataset says of itself
+                         <id>.identity_views.npy        float32 (view, 512), NaN rows without embedding
+                         <id>.rgb_000.png, .mask_000.png, .normals_000.png, ...     one picture per view
+    dataset.json         digest, sizes, codec and attributes
 
-The same dataset gives the same bytes: members are in the order of the heads, without times or owners.
+The same dataset gives the same bytes: members are in the order of the heads, without timestamps or owners.
 """
 
 import io
@@ -21,13 +21,15 @@ import numpy as np
 from spinmeround.storage.dataset import HeadArrays, HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.exchange.formats import (
+    CHANNELS,
     LARGEST_PART,
     SIDECAR,
+    OnProgress,
     Sidecar,
-    Told,
     build_dataset,
     check_id,
     float_array,
+    float_shapes,
     from_png,
     head_arrays,
     json_text,
@@ -37,12 +39,11 @@ from spinmeround.tasks.exchange.formats import (
     sidecar,
 )
 
-_CHANNELS = {"rgb": 3, "mask": 1, "normals": 3}
-_ANGLES = ("azimuth", "elevation")
+_CAMERA = ("cam2world", "intrinsics", "azimuth", "elevation")
 
 
-def export_webdataset(dataset: HeadDataset, target: Path, heads_per_shard: int, told: Told) -> None:
-    """Write all heads as tar shards below `target`, which must be free."""
+def export_webdataset(dataset: HeadDataset, target: Path, heads_per_shard: int, on_progress: OnProgress) -> None:
+    """Write all heads as tar shards to the new folder `target`."""
     with new_folder(target) as folder:
         for start in range(0, len(dataset), heads_per_shard):
             with tarfile.open(
@@ -53,32 +54,25 @@ def export_webdataset(dataset: HeadDataset, target: Path, heads_per_shard: int, 
                         member = tarfile.TarInfo(f"{dataset.ids[subject]}.{name}")
                         member.size = len(data)
                         tar.addfile(member, io.BytesIO(data))
-                    told(subject + 1, len(dataset))
+                    on_progress(subject + 1, len(dataset))
         (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1))
 
 
-def import_webdataset(source: Path, target: Path, told: Told) -> str:
-    """A dataset at `target` of what `export_webdataset` wrote; returns its digest, which is the exported one's."""
+def import_webdataset(source: Path, target: Path, on_progress: OnProgress) -> str:
+    """Build a dataset at `target` from an export; returns its digest, which equals that of the exported dataset."""
     about = read_sidecar(source)
-    return build_dataset(_heads(source, about), about, target, told)
+    return build_dataset(_heads(source, about), about, target, on_progress)
 
 
 def _parts(head: HeadArrays) -> Iterator[tuple[str, bytes]]:
-    yield (
-        "json",
-        json_text(
-            {
-                "seed": head.seed,
-                **{name: getattr(head, name).tolist() for name in ("cam2world", "intrinsics", *_ANGLES)},
-            }
-        ),
-    )
+    """File names and contents of a head."""
+    yield "json", json_text({"seed": head.seed} | {name: getattr(head, name).tolist() for name in _CAMERA})
     for name in ("identity", "identity_views"):
         stream = io.BytesIO()
         np.save(stream, getattr(head, name), allow_pickle=False)
         yield f"{name}.npy", stream.getvalue()
     for view in range(len(head.rgb)):
-        for name in _CHANNELS:
+        for name in CHANNELS:
             yield f"{name}_{view:03d}.png", png(getattr(head, name)[view])
 
 
@@ -92,14 +86,14 @@ def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
                 parts = {}
             id = check_id(head)
             if part in parts:
-                raise DatasetError(f"{shard.name}: {name} is there twice")
+                raise DatasetError(f"{shard.name}: expected {name} once, found it twice")
             parts[part] = data
         if parts:
             yield _head(id, parts, about)
 
 
 def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the files in a tar, which are never unpacked to disk."""
+    """Names and contents of the files in a tar, read without unpacking to disk."""
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -114,11 +108,13 @@ def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _head(id: str, parts: Mapping[str, bytes], about: Sidecar) -> HeadArrays:
-    pictures = {f"{name}_{view:03d}.png" for name in _CHANNELS for view in range(about.views)}
+    pictures = {f"{name}_{view:03d}.png" for name in CHANNELS for view in range(about.views)}
     wanted = {"json", "identity.npy", "identity_views.npy", *pictures}
     if parts.keys() != wanted:
-        raise DatasetError(f"head {id}: expected {len(wanted)} parts, look at {sorted(parts.keys() ^ wanted)[:3]}")
-    sheet = _sheet(id, parts["json"])
+        raise DatasetError(
+            f"head {id}: expected {len(wanted)} parts, missing or unknown: {sorted(parts.keys() ^ wanted)[:3]}"
+        )
+    cameras, shapes = _cameras(id, parts["json"]), float_shapes(about.views)
     stacked = {
         name: np.stack(
             [
@@ -126,34 +122,29 @@ def _head(id: str, parts: Mapping[str, bytes], about: Sidecar) -> HeadArrays:
                 for view in range(about.views)
             ]
         )
-        for name, channels in _CHANNELS.items()
+        for name, channels in CHANNELS.items()
     }
-    shapes = {"cam2world": (about.views, 4, 4), "intrinsics": (about.views, 3, 3)} | dict.fromkeys(
-        _ANGLES, (about.views,)
-    )
-    floats = {name: float_array(sheet.get(name), shape, f"head {id}: {name}") for name, shape in shapes.items()}
-    return HeadArrays(
-        id=id,
-        seed=sheet["seed"],
-        identity=_npy(parts["identity.npy"], (512,), f"head {id}: identity.npy"),
-        identity_views=_npy(parts["identity_views.npy"], (about.views, 512), f"head {id}: identity_views.npy"),
-        **stacked,
-        **floats,
-    )
+    floats = {name: float_array(cameras.get(name), shapes[name], f"head {id}: {name}") for name in _CAMERA}
+    embeddings = {
+        name: _npy(parts[f"{name}.npy"], shapes[name], f"head {id}: {name}.npy")
+        for name in ("identity", "identity_views")
+    }
+    return HeadArrays(id=id, seed=cameras["seed"], **stacked, **floats, **embeddings)
 
 
-def _sheet(id: str, data: bytes) -> dict[str, Any]:
+def _cameras(id: str, data: bytes) -> dict[str, Any]:
+    """The JSON file of a head: its seed, checked, and its cameras, not checked."""
     try:
-        sheet = json.loads(data)
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"head {id}: expected JSON with its cameras, found {error}") from error
-    if not isinstance(sheet, dict) or type(sheet.get("seed")) is not int or abs(sheet["seed"]) >= 2**63:
-        raise DatasetError(f"head {id}: expected JSON with a seed and cameras")
-    return sheet
+        raise DatasetError(f"head {id}: expected JSON with a seed and cameras, found {error}") from error
+    if not isinstance(found, dict) or type(found.get("seed")) is not int or abs(found["seed"]) >= 2**63:
+        raise DatasetError(f"head {id}: expected JSON with a seed of 64 bits and cameras, found another content")
+    return found
 
 
 def _npy(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """A float32 array of this shape; its header is read first, so that nothing else is allocated or unpickled."""
+    """A float32 array of this shape. The header is checked first, so nothing else is allocated or unpickled."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)

@@ -1,0 +1,1 @@
+"""Contact sheets, galleries of a generator and pictures for web pages."""

@@ -1,12 +1,13 @@
-"""Pictures for the report's page: WebP data URIs, with the head cut out by its mask where there is one.
+"""Pictures for web pages: WebP data URIs and sprite sheets, with the background removed.
 
-The dataset keeps RGB composited on white. For the page that is undone (`cut_out`), so that heads stand on
-the page's own colour, light or dark. Sprite sheets are lossy WebP, for looking at and not for measuring.
+The dataset stores RGB composited on white. `cut_out` reverses this, so heads appear on the page's own background, light
+or dark. Data URIs and sprite sheets are lossy WebP: use the dataset for measurements.
 """
 
 import base64
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from einops import rearrange
@@ -14,12 +15,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 WEBP_LIMIT = 16383
-"""Largest side of a WebP picture, in pixels (the format's own limit)."""
+"""Maximum side of a WebP picture, in pixels, defined by the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpriteSheet:
-    """All views of a head in one picture, row by row."""
+    """All views of a head in one picture, row by row; `cell` is the side of a view in pixels."""
 
     uri: str
     columns: int
@@ -29,24 +30,29 @@ class SpriteSheet:
 def cut_out(
     rgb: UInt8[np.ndarray, "*picture height width 3"], mask: UInt8[np.ndarray, "*picture height width"]
 ) -> UInt8[np.ndarray, "*picture height width 4"]:
-    """RGB composited on white, and its alpha, as straight RGBA: the inverse of c = a f + (1 - a) 255."""
-    alpha = mask[..., None].astype(np.float32) / 255
-    foreground = 255 - (255 - rgb.astype(np.float32)) / np.maximum(alpha, 1 / 255)
-    straight = np.where(alpha > 0, foreground, 255).clip(0, 255).round().astype(np.uint8)
-    return np.concatenate([straight, mask[..., None]], axis=-1)
+    """Straight RGBA from RGB composited on white: the inverse of c = a f + (1 - a) 255, white where a is 0."""
+    return np.concatenate([_foregrounds()[mask[..., None], rgb], mask[..., None]], axis=-1)
+
+
+@cache
+def _foregrounds() -> UInt8[np.ndarray, "256 256"]:
+    """Straight colours by [alpha, colour on white]."""
+    alpha, on_white = np.arange(256)[:, None], np.arange(256)[None, :]
+    foreground = 255 - (255 - on_white) * 255 / np.maximum(alpha, 1)
+    return np.where(alpha > 0, foreground, 255).clip(0, 255).round().astype(np.uint8)
 
 
 def resize(
     pictures: UInt8[np.ndarray, "picture height width *channel"], side: int
 ) -> UInt8[np.ndarray, "picture new_height new_width *channel"]:
-    """The pictures at no more than `side` pixels a side (area-weighted); smaller ones are left as they are."""
+    """Pictures downsampled to `side` pixels by area averaging; smaller pictures are returned unchanged."""
     if pictures.shape[0] == 0 or pictures.shape[2] <= side:
         return pictures
     return np.stack([np.asarray(Image.fromarray(p).resize((side, side), Image.Resampling.BOX)) for p in pictures])
 
 
 def webp(picture: UInt8[np.ndarray, "height width channel"], *, quality: int) -> bytes:
-    """An RGB or RGBA picture as a lossy WebP file; alpha is kept exactly."""
+    """An RGB or RGBA picture as a WebP file: lossy colours, lossless alpha."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", quality=quality, alpha_quality=100, method=4)
     return buffer.getvalue()
@@ -54,29 +60,26 @@ def webp(picture: UInt8[np.ndarray, "height width channel"], *, quality: int) ->
 
 def data_uri(picture: UInt8[np.ndarray, "height width channel"], *, quality: int) -> str:
     """A WebP data URI of an RGB or RGBA picture."""
-    return embedded(webp(picture, quality=quality))
+    return webp_uri(webp(picture, quality=quality))
 
 
-def embedded(file: bytes) -> str:
+def webp_uri(file: bytes) -> str:
     """The data URI of a WebP file."""
     return "data:image/webp;base64," + base64.b64encode(file).decode("ascii")
 
 
 def row_uri(pictures: UInt8[np.ndarray, "picture height width channel"], *, quality: int) -> str:
-    """Some pictures side by side in one data URI: fewer, larger files compress and load better."""
+    """Pictures side by side in one data URI, which compresses and loads better than several."""
     return data_uri(rearrange(pictures, "p h w c -> h (p w) c"), quality=quality)
 
 
 def sprite_sheet(pictures: UInt8[np.ndarray, "view side side channel"], *, quality: int) -> SpriteSheet:
-    """The views row by row in a nearly square sheet.
-
-    Raises ValueError where the sheet would be larger than WebP can hold.
-    """
+    """The views row by row in a square grid. Raises ValueError if the sheet exceeds WEBP_LIMIT."""
     views, side = pictures.shape[:2]
     columns = int(np.ceil(np.sqrt(views)))
     if columns * side > WEBP_LIMIT:
         raise ValueError(
-            f"sprite sheet: expected at most {WEBP_LIMIT} pixels a side, got {columns * side} for {views} views "
+            f"sprite sheet: expected a side of at most {WEBP_LIMIT} pixels, got {columns * side} for {views} views "
             f"of {side} px; lower report.viewer_resolution"
         )
     blank = np.zeros((columns * columns - views, *pictures.shape[1:]), np.uint8)
@@ -87,7 +90,7 @@ def sprite_sheet(pictures: UInt8[np.ndarray, "view side side channel"], *, quali
 def nearest_view(
     azimuth_deg: Float[np.ndarray, " view"], elevation_deg: Float[np.ndarray, " view"], at: tuple[float, float]
 ) -> int:
-    """Index of the view whose direction is nearest to the azimuth and elevation `at`, in degrees."""
+    """Index of the view with the smallest angle to the direction `at`, (azimuth, elevation) in degrees."""
     directions = _directions(azimuth_deg, elevation_deg)
     return int(np.argmax(directions @ _directions(np.array([at[0]]), np.array([at[1]]))[0]))
 

@@ -1,4 +1,4 @@
-"""Datasets go to neighbours and come back with the same digest; the neighbours' own libraries read them."""
+"""Export and import: round trips keep the digest, and the libraries of each format read the exports."""
 
 import io
 import json
@@ -29,8 +29,8 @@ ATTRIBUTES = {
 }
 
 
-def untold(done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+def no_progress(done: int, total: int) -> None:
+    """A progress callback that does nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -42,29 +42,29 @@ def dataset(tmp_path_factory) -> HeadDataset:
 
 @pytest.fixture(scope="module")
 def exported(dataset, tmp_path_factory) -> Path:
-    """It in both forms, two heads in a file."""
+    """The dataset in both formats, two heads per file."""
     root = tmp_path_factory.mktemp("exported")
-    for form, export in EXPORTS.items():
-        export(dataset, root / form, 2, untold)
+    for name, export in EXPORTS.items():
+        export(dataset, root / name, 2, no_progress)
     return root
 
 
-@pytest.mark.parametrize("form", EXPORTS)
-def test_there_and_back_is_the_same_digest(dataset, exported, tmp_path, form):
-    """Every byte that counts survives: pixels, float32 cameras and embeddings with their NaNs, seeds, attributes."""
-    assert IMPORTS[form](exported / form, tmp_path / "back.zarr", untold) == dataset.digest
+@pytest.mark.parametrize("name", EXPORTS)
+def test_round_trip_keeps_the_digest(dataset, exported, tmp_path, name):
+    """Pixels, float32 cameras, embeddings with NaN rows, seeds and attributes are preserved exactly."""
+    assert IMPORTS[name](exported / name, tmp_path / "back.zarr", no_progress) == dataset.digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back.zarr"]
 
 
-@pytest.mark.parametrize("form", EXPORTS)
-def test_exports_are_deterministic(dataset, exported, tmp_path, form):
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_are_deterministic(dataset, exported, tmp_path, name):
     """The same dataset gives the same bytes."""
-    EXPORTS[form](dataset, tmp_path / "again", 2, untold)
-    assert record_files(tmp_path / "again") == record_files(exported / form)
+    EXPORTS[name](dataset, tmp_path / "again", 2, no_progress)
+    assert record_files(tmp_path / "again") == record_files(exported / name)
 
 
-def test_webdataset_reads_its_tars(exported):
-    """`webdataset` itself: a sample a head, pictures and arrays decoded by its own decoders."""
+def test_webdataset_reads_the_tars(exported):
+    """The `webdataset` library yields one sample per head and decodes pictures and arrays."""
     import webdataset
 
     urls = sorted(str(path) for path in (exported / "webdataset").glob("*.tar"))
@@ -79,8 +79,8 @@ def test_webdataset_reads_its_tars(exported):
         np.testing.assert_array_equal(np.float32(sample["json"]["cam2world"]), head.cam2world)
 
 
-def test_datasets_reads_its_parquet(dataset, exported, tmp_path):
-    """`datasets.load_dataset` finds the splits of the dataset, pictures as pictures, and the card has its header."""
+def test_datasets_reads_the_parquet_files(dataset, exported, tmp_path):
+    """`datasets.load_dataset` finds the splits, decodes the pictures, and the card has a valid header."""
     from datasets import load_dataset
 
     found = load_dataset(str(exported / "huggingface"), cache_dir=str(tmp_path / "cache"))
@@ -101,8 +101,8 @@ def test_datasets_reads_its_parquet(dataset, exported, tmp_path):
     assert dataset.digest in card
 
 
-def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
-    """By the documented schema alone: points of the head fall on its pixels, through OpenGL cameras in pixels."""
+def test_nerfstudio_cameras_project_the_head_onto_its_mask(tmp_path):
+    """Points on the head project into its mask with the OpenGL cameras of the documented schema."""
     from spinmeround.models.geometry.cameras import ViewGrid
     from spinmeround.storage.dataset import HeadArrays, HeadEntry, write_head
     from tests.support.tiny import TinyGenerator
@@ -122,12 +122,12 @@ def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
     )
     write_head(tmp_path / "head", head)
     dataset = HeadDataset.open(publish(tmp_path / "d", [HeadEntry(id=head.id, folder=tmp_path / "head")], {}).path)
-    export_nerfstudio(dataset, head.id, tmp_path / "scene", untold)
-    sheet = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    export_nerfstudio(dataset, head.id, tmp_path / "scene", no_progress)
+    document = json.loads((tmp_path / "scene" / "transforms.json").read_text())
     directions = np.random.default_rng(0).normal(size=(40000, 3))
     surface = directions / np.linalg.norm(directions, axis=1, keepdims=True) * generator._axes(identity)
-    assert len(sheet["frames"]) == 10
-    for view, frame in enumerate(sheet["frames"]):
+    assert len(document["frames"]) == 10
+    for view, frame in enumerate(document["frames"]):
         image = np.asarray(Image.open(tmp_path / "scene" / frame["file_path"]))
         assert image.shape == (frame["h"], frame["w"], 4)
         world2cam = np.linalg.inv(np.asarray(frame["transform_matrix"]))
@@ -147,18 +147,18 @@ def test_a_head_for_nerfstudio_projects_where_its_mask_is(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_nerfstudios_own_parser_opens_it(dataset, tmp_path):
-    """Where nerfstudio is installed: its parser gives the views' pictures, poses and lenses as they were written."""
+def test_nerfstudio_parser_reads_the_export(dataset, tmp_path):
+    """If nerfstudio is installed, its parser returns the written pictures, poses and focal lengths."""
     parsers = pytest.importorskip("nerfstudio.data.dataparsers.nerfstudio_dataparser")
     head = dataset.ids[0]
-    export_nerfstudio(dataset, head, tmp_path / "scene", untold)
+    export_nerfstudio(dataset, head, tmp_path / "scene", no_progress)
     as_written = {"orientation_method": "none", "center_method": "none", "auto_scale_poses": False, "eval_mode": "all"}
     config = parsers.NerfstudioDataParserConfig(
         data=tmp_path / "scene", downscale_factor=1, load_3D_points=False, **as_written
     )
     found = config.setup().get_dataparser_outputs("train")
-    sheet = json.loads((tmp_path / "scene" / "transforms.json").read_text())
-    frames = {frame["file_path"]: frame for frame in sheet["frames"]}
+    document = json.loads((tmp_path / "scene" / "transforms.json").read_text())
+    frames = {frame["file_path"]: frame for frame in document["frames"]}
     assert len(found.image_filenames) == len(frames) == dataset.views
     for file, pose, fx in zip(
         found.image_filenames, found.cameras.camera_to_worlds, found.cameras.fx.flatten(), strict=True
@@ -168,39 +168,27 @@ def test_nerfstudios_own_parser_opens_it(dataset, tmp_path):
         assert float(fx) == pytest.approx(frame["fl_x"])
 
 
-def test_alpha_is_straight_and_loses_nothing_inside():
-    """Composited on white again, every colour under every alpha is what it was."""
-    from spinmeround.tasks.exchange.nerfstudio import straight_alpha
-
-    alpha = np.repeat(np.arange(1, 256, dtype=np.uint8), 256).reshape(1, 255, 256)
-    colour = np.tile(np.arange(256), 255).reshape(1, 255, 256)
-    white = np.round(colour * (alpha / 255) + 255 * (1 - alpha / 255)).astype(np.uint8)
-    out = straight_alpha(np.repeat(white[..., None], 3, axis=-1), alpha)
-    share = out[..., 3] / 255
-    np.testing.assert_array_equal(np.round(out[..., 0] * share + 255 * (1 - share)), white)
-
-
-def test_targets_that_are_taken_stay(dataset, exported, tmp_path):
-    """Nothing is overwritten, by exports or imports, not even an empty folder; failures leave nothing behind."""
+def test_existing_targets_are_refused(dataset, exported, tmp_path):
+    """Exports and imports overwrite nothing, not even an empty folder, and leave nothing behind on failure."""
     (tmp_path / "there").mkdir()
     for act in (
-        lambda: export_webdataset(dataset, tmp_path / "there", 2, untold),
-        lambda: export_nerfstudio(dataset, dataset.ids[0], tmp_path / "there", untold),
-        lambda: import_webdataset(exported / "webdataset", tmp_path / "there", untold),
+        lambda: export_webdataset(dataset, tmp_path / "there", 2, no_progress),
+        lambda: export_nerfstudio(dataset, dataset.ids[0], tmp_path / "there", no_progress),
+        lambda: import_webdataset(exported / "webdataset", tmp_path / "there", no_progress),
     ):
-        with pytest.raises(ConfigError, match="expected a free name"):
+        with pytest.raises(ConfigError, match="expected a path that does not exist"):
             act()
-    with pytest.raises(ConfigError, match="expected a folder that exists"):
-        export_webdataset(dataset, tmp_path / "a" / "b", 2, untold)
-    with pytest.raises(ConfigError, match="expected one of 5 heads"):
-        export_nerfstudio(dataset, "nobody", tmp_path / "x", untold)
+    with pytest.raises(ConfigError, match="expected an existing parent folder"):
+        export_webdataset(dataset, tmp_path / "a" / "b", 2, no_progress)
+    with pytest.raises(ConfigError, match="expected the id of one of 5 heads"):
+        export_nerfstudio(dataset, "nobody", tmp_path / "x", no_progress)
     with pytest.raises(FileNotFoundError), new_folder(tmp_path / "half") as folder:
         (folder / "part" / "of" / "it").write_text("half")
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["there"]
 
 
 def _rewritten(source: Path, target: Path, change) -> Path:
-    """A copy of a WebDataset export whose members went through `change(name, data)`."""
+    """A copy of a WebDataset export with each member replaced by `change(name, data)`."""
     target.mkdir()
     (target / "dataset.json").write_bytes((source / "dataset.json").read_bytes())
     for shard in source.glob("*.tar"):
@@ -245,28 +233,28 @@ def _bomb() -> bytes:
     ids=["pickle", "huge array", "bomb", "other picture", "nested", "no camera", "no seed"],
 )
 def test_hostile_parts_are_refused(exported, tmp_path, part, data, what):
-    """Pickles, claims of gigantic sizes, pictures that unfold to gigabytes, things that are not what they say."""
+    """Pickles, huge declared sizes, decompression bombs and files of another type raise errors."""
     hostile = _rewritten(
         exported / "webdataset",
         tmp_path / "hostile",
         lambda name, old: (name, data if name.endswith(f"000001.{part}") else old),
     )
     with pytest.raises(DatasetError, match=what):
-        import_webdataset(hostile, tmp_path / "x.zarr", untold)
+        import_webdataset(hostile, tmp_path / "x.zarr", no_progress)
     assert not (tmp_path / "x.zarr").exists()
 
 
 @pytest.mark.parametrize("prefix", ["../../etc/", "/etc/", "a/"])
 def test_hostile_names_are_refused(exported, tmp_path, prefix):
-    """Names in a tar that would leave the folder never become files."""
+    """Names in a tar that point outside the folder never become files."""
     hostile = _rewritten(exported / "webdataset", tmp_path / "hostile", lambda name, old: (prefix + name, old))
     with pytest.raises(DatasetError, match="head '"):
-        import_webdataset(hostile, tmp_path / "x.zarr", untold)
+        import_webdataset(hostile, tmp_path / "x.zarr", no_progress)
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["hostile"]
 
 
-def test_untrue_heads_are_refused(exported, tmp_path):
-    """Parts that are well-formed and contradict each other make no dataset."""
+def test_inconsistent_heads_are_refused(exported, tmp_path):
+    """Valid parts that contradict each other make no dataset."""
     stream = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(stream, "PNG")
     hostile = _rewritten(
@@ -274,15 +262,15 @@ def test_untrue_heads_are_refused(exported, tmp_path):
         tmp_path / "hostile",
         lambda name, old: (name, stream.getvalue() if name.endswith("mask_000.png") else old),
     )
-    with pytest.raises(DatasetError, match="no consistent dataset"):
-        import_webdataset(hostile, tmp_path / "x.zarr", untold)
+    with pytest.raises(DatasetError, match="expected a consistent dataset"):
+        import_webdataset(hostile, tmp_path / "x.zarr", no_progress)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 2}', '{"digest": 1}'])
-def test_broken_sidecars_are_refused(exported, tmp_path, text):
-    """An export without a readable `dataset.json`, or of a newer schema."""
+def test_invalid_sidecars_are_refused(exported, tmp_path, text):
+    """An export needs a valid `dataset.json` of a supported schema version."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "dataset.json").write_text(text)
     for read in IMPORTS.values():
         with pytest.raises(DatasetError, match=r"dataset\.json"):
-            read(tmp_path / "x", tmp_path / "y.zarr", untold)
+            read(tmp_path / "x", tmp_path / "y.zarr", no_progress)
