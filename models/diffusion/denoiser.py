@@ -1,7 +1,7 @@
-"""The denoiser D(x; s) of a group of views: conditioning views are held clean, targets are denoised.
+"""The denoiser D(x; s) of a group of views: conditioning views stay clean, targets are denoised.
 
-A group is P views of one head in any order. The network sees conditioning views as clean latents, unscaled, with the
-noise label of `CLEAN_SIGMA` and mask 1; it sees targets as c_in x with the label of s and mask 0.
+A group is P views of one head in any order. The network receives conditioning views as clean, unscaled latents with the
+noise label of `CLEAN_SIGMA` and mask 1, and targets as c_in x with the label of s and mask 0.
 """
 
 from collections.abc import Callable
@@ -21,43 +21,43 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """All that a denoiser knows of a batch of groups besides the noisy latents."""
+    """All inputs of the denoiser, for a batch of groups, other than noisy latents and noise levels."""
 
-    conditioning: Bool[Tensor, "batch view"]
-    """Which views are given; the others are targets."""
+    is_conditioning: Bool[Tensor, "batch view"]
+    """True at conditioning views, False at targets."""
 
-    clean: Float[Tensor, "batch view channel height width"]
+    conditioning_latents: Float[Tensor, "batch view channel height width"]
     """Latents of the conditioning views (image, then normals), scaled as the network's; ignored at targets."""
 
     rays: Float[Tensor, "batch view ray height width"]
-    text: Float[Tensor, "batch word state"]
+    prompt_embeds: Float[Tensor, "batch text_token text_channel"]
 
     def dropped(
         self,
         *,
         identity: Bool[Tensor, " batch"],
         images: Bool[Tensor, " batch"],
-        empty_text: Float[Tensor, "batch word state"],
+        empty_prompt_embeds: Float[Tensor, "batch text_token text_channel"],
     ) -> "Conditions":
-        """Without the identity of some samples (the empty prompt's states) and the images of some (zero latents)."""
+        """Drops the identity (empty prompt) and the conditioning images (zero latents) of the masked samples."""
         return replace(
             self,
-            text=torch.where(rearrange(identity, "b -> b 1 1"), empty_text, self.text),
-            clean=self.clean * rearrange(~images, "b -> b 1 1 1 1"),
+            prompt_embeds=torch.where(rearrange(identity, "b -> b 1 1"), empty_prompt_embeds, self.prompt_embeds),
+            conditioning_latents=self.conditioning_latents * rearrange(~images, "b -> b 1 1 1 1"),
         )
 
-    def unconditional(self, empty_text: Float[Tensor, "batch word state"]) -> "Conditions":
-        """Neither identity nor conditioning images; cameras and mask stay."""
-        everyone = torch.ones(len(self.text), dtype=torch.bool, device=self.text.device)
-        return self.dropped(identity=everyone, images=everyone, empty_text=empty_text)
+    def unconditional(self, empty_prompt_embeds: Float[Tensor, "batch text_token text_channel"]) -> "Conditions":
+        """Drops identity and conditioning images of all samples; rays and mask stay."""
+        everything = torch.ones(len(self.prompt_embeds), dtype=torch.bool, device=self.prompt_embeds.device)
+        return self.dropped(identity=everything, images=everything, empty_prompt_embeds=empty_prompt_embeds)
 
     def joined(self, other: "Conditions") -> "Conditions":
-        """The samples of both, one batch."""
+        """The samples of both in one batch."""
         return Conditions(
-            conditioning=torch.cat([self.conditioning, other.conditioning]),
-            clean=torch.cat([self.clean, other.clean]),
+            is_conditioning=torch.cat([self.is_conditioning, other.is_conditioning]),
+            conditioning_latents=torch.cat([self.conditioning_latents, other.conditioning_latents]),
             rays=torch.cat([self.rays, other.rays]),
-            text=torch.cat([self.text, other.text]),
+            prompt_embeds=torch.cat([self.prompt_embeds, other.prompt_embeds]),
         )
 
 
@@ -67,16 +67,16 @@ def denoise(
     sigma: Float[Tensor, " batch"],
     conditions: Conditions,
 ) -> Float[Tensor, "batch view channel height width"]:
-    """D(x; s) at targets, the given latents at conditioning views (where `noisy` is ignored)."""
-    given = rearrange(conditions.conditioning, "b p -> b p 1 1 1")
+    """D(x; s) at targets, the given latents at conditioning views, where `noisy` is ignored."""
+    is_conditioning = rearrange(conditions.is_conditioning, "b p -> b p 1 1 1")
     scale = precondition(rearrange(sigma, "b -> b 1 1 1 1"))
     clean_label = noise_label(torch.full_like(sigma, CLEAN_SIGMA))
     output = unet(
-        torch.where(given, conditions.clean, scale.c_in * noisy).to(unet.dtype),
-        torch.where(conditions.conditioning, clean_label[:, None], noise_label(sigma)[:, None]),
-        mask=given.to(unet.dtype).expand(-1, -1, 1, *noisy.shape[-2:]),
+        torch.where(is_conditioning, conditions.conditioning_latents, scale.c_in * noisy).to(unet.dtype),
+        torch.where(conditions.is_conditioning, clean_label[:, None], noise_label(sigma)[:, None]),
+        mask=is_conditioning.to(unet.dtype).expand(-1, -1, 1, *noisy.shape[-2:]),
         rays=conditions.rays.to(unet.dtype),
-        text=conditions.text.to(unet.dtype),
+        encoder_hidden_states=conditions.prompt_embeds.to(unet.dtype),
     )
     denoised = scale.c_skip * noisy + scale.c_out * output.to(noisy.dtype)
-    return torch.where(given, conditions.clean, denoised)
+    return torch.where(is_conditioning, conditions.conditioning_latents, denoised)

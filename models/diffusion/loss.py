@@ -1,7 +1,7 @@
-"""The training loss of one batch of groups, and which conditions training drops.
+"""The training loss of a batch of groups, and condition dropout.
 
 Noise is on targets only; conditioning views are clean. The loss is (1 + s^2)/s^2 |D(x; s) - x_0|^2 over targets,
-which is the plain squared error of the network's own output.
+which equals the squared error of the network's own output F.
 """
 
 from dataclasses import dataclass
@@ -19,39 +19,46 @@ from spinmeround.models.diffusion.unet import MultiviewUNet
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
-    """Clean groups of views with their conditions; samples may differ in which views are conditioning."""
+    """Clean groups of views with their conditions; samples may differ in their conditioning views."""
 
     latents: Float[Tensor, "batch view channel height width"]
     """Image latents, then normal latents, scaled to unit variance."""
 
-    conditioning: Bool[Tensor, "batch view"]
+    is_conditioning: Bool[Tensor, "batch view"]
     rays: Float[Tensor, "batch view ray height width"]
-    text: Float[Tensor, "batch word state"]
-    empty_text: Float[Tensor, "batch word state"]
+    prompt_embeds: Float[Tensor, "batch text_token text_channel"]
+    empty_prompt_embeds: Float[Tensor, "batch text_token text_channel"]
     drop_identity: Bool[Tensor, " batch"]
     drop_images: Bool[Tensor, " batch"]
 
     def conditions(self) -> Conditions:
-        """What the network may know, after the drops."""
-        everything = Conditions(conditioning=self.conditioning, clean=self.latents, rays=self.rays, text=self.text)
-        return everything.dropped(identity=self.drop_identity, images=self.drop_images, empty_text=self.empty_text)
+        """The conditions after condition dropout."""
+        everything = Conditions(
+            is_conditioning=self.is_conditioning,
+            conditioning_latents=self.latents,
+            rays=self.rays,
+            prompt_embeds=self.prompt_embeds,
+        )
+        return everything.dropped(
+            identity=self.drop_identity, images=self.drop_images, empty_prompt_embeds=self.empty_prompt_embeds
+        )
 
 
 class Loss(NamedTuple):
-    """`mean` is what to minimise: the mean over samples of `per_sample`."""
+    """`mean`, which training minimises, is the mean of `per_sample`."""
 
     mean: Float[Tensor, ""]
     per_sample: Float[Tensor, " batch"]
 
 
-def sample_drops(
+def sample_condition_dropout(
     batch: int, probability: float, generator: torch.Generator | None = None, *, identity_alone: float = 0.0
 ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Which samples lose their identity and which their conditioning images, on the CPU.
+    """Masks of the samples that lose their identity, and of those that lose their conditioning images, on the CPU.
 
-    Both are lost together with this probability, since guidance needs the network without either. With the probability
-    `identity_alone` a sample loses only its identity, as a photo of nobody known; where no view is given, it is then
-    without any condition, as a photo of nobody known is while its normals are inferred.
+    With `probability` a sample loses both, as the unconditional branch of guidance does. With `identity_alone` it loses
+    only its identity, as for a photo of an unknown person. Without conditioning views that leaves no condition at all,
+    as in the inference of that photo's normals.
     """
     drawn = torch.rand(batch, generator=generator)
     return drawn < probability + identity_alone, drawn < probability
@@ -67,9 +74,9 @@ def multiview_loss(
 
     Raises ValueError for a sample without a target.
     """
-    targets = ~batch.conditioning
+    targets = ~batch.is_conditioning
     if not bool(targets.any(dim=1).all()):
-        raise ValueError("conditioning: expected at least one target view in every sample, got a sample with none")
+        raise ValueError("is_conditioning: expected at least one target view in every sample, got a sample with none")
     noisy = batch.latents + rearrange(sigma, "b -> b 1 1 1 1") * noise
     denoised = denoise(unet, noisy, sigma, batch.conditions())
     error = reduce((denoised - batch.latents).float().square(), "b p c h w -> b p", "mean")

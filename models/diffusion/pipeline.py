@@ -1,10 +1,10 @@
-"""SpinMeRoundPipeline: views of a head, as images and normals, from any cameras.
+"""SpinMeRoundPipeline: images and normal maps of a head from any cameras.
 
-Given are an identity embedding, or 1 or 3 posed views, with their normals or without (they are inferred then), or both,
-or neither. Targets are generated in groups of the network's P views, of which M are the conditioning ones. Where they
-are more than one group holds, a ring of anchors is generated first, and every view is conditioned on the given view
-(without one: on the front) and its two nearest anchors. A view at the camera of a given one is that one. Pictures are
-in [0, 1], normals in the dataset's colours (n + 1) / 2 of the world frame.
+Conditions are an identity embedding, 1 or 3 posed views, both or neither. Normals of posed views are given or inferred.
+Targets are generated in groups of the network's P views, of which M are conditioning views. If a request exceeds one
+group, a ring of anchors is generated first, and every view is conditioned on the given view (the front if there is
+none) and its two nearest anchors. A target at the camera of a given view returns that view. Images are in [0, 1];
+normals are encoded as in the dataset, (n + 1) / 2 in the world frame.
 """
 
 from collections.abc import Callable
@@ -15,46 +15,53 @@ import numpy as np
 import torch
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils import BaseOutput
+from diffusers.utils.outputs import BaseOutput
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.generation import Advance, GroupSampler, Seeds, ViewGroup, generate_plan
-from spinmeround.models.diffusion.groups import check_cameras, plan_views
-from spinmeround.models.diffusion.guidance import guided_denoiser
 from spinmeround.models.diffusion.latents import (
     Autoencoder,
-    decode_pictures,
+    decode_images,
     downsampling,
-    encode_pictures,
+    encode_images,
     pair_latents,
 )
-from spinmeround.models.diffusion.memory import in_halves, pictures_that_fit
-from spinmeround.models.diffusion.params import SolverParams
-from spinmeround.models.diffusion.photo_normals import (
-    PhotoNormalsParams,
+from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams
+from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, seeded_generators
+from spinmeround.models.diffusion.sampling.group_sampler import (
+    BatchCallback,
+    GroupSampler,
+    Seeds,
+    ViewGroup,
+    generate_views,
+)
+from spinmeround.models.diffusion.sampling.guidance import guided_denoiser
+from spinmeround.models.diffusion.sampling.memory import halve_on_out_of_memory, max_image_batch
+from spinmeround.models.diffusion.sampling.photo_normals import (
     ddpm_sigmas,
     infer_normal_latents,
-    mean_of_best,
+    mean_of_best_half,
 )
-from spinmeround.models.diffusion.sampler import draw_noise, seeded_generators
+from spinmeround.models.diffusion.sampling.view_plan import plan_views
 from spinmeround.models.diffusion.unet import MultiviewUNet
+from spinmeround.models.geometry.camera_checks import check_cameras
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.models.identity.conditioning import IDENTITY_WIDTH, IdentityConditioner
+from spinmeround.models.identity.params import EMBEDDING_SIZE
 from spinmeround.models.identity.prompt import PromptTokens
+from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
 
-StepEnd = Callable[["SpinMeRoundPipeline", int, float, dict[str, Tensor]], dict[str, Tensor] | None]
-"""diffusers' `callback_on_step_end`: pipeline, step, noise level and {"latents": ...}; may return other latents."""
+StepEndCallback = Callable[["SpinMeRoundPipeline", int, float, dict[str, Tensor]], dict[str, Tensor] | None]
+"""diffusers' `callback_on_step_end`: called with pipeline, step, noise level and {"latents": ...}; returned latents
+replace these."""
 
 
 @dataclass
 class SpinMeRoundOutput(BaseOutput):
-    """One image and one normal map a target camera, in the order asked, as `output_type` says.
+    """One image and one normal map per target camera, in request order, in the format of `output_type`.
 
-    `given_normals` are those of the conditioning views, as they were given or inferred; None without such views.
+    `given_normals` are the normals of the conditioning views, given or inferred; None without such views.
     """
 
     images: Any
@@ -64,9 +71,9 @@ class SpinMeRoundOutput(BaseOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class PosedViews:
-    """Conditioning views. Pictures as diffusers takes them: PIL, numpy (n, H, W, 3) or torch (n, 3, H, W) in [0, 1].
+    """Conditioning views. Images as in diffusers: PIL, numpy (n, H, W, 3) or torch (n, 3, H, W) in [0, 1].
 
-    Normals that are not given are inferred from the images by the paper's Algorithm 1.
+    Without `normals`, these are inferred from the images by the paper's Algorithm 1.
     """
 
     cameras: Cameras
@@ -96,16 +103,16 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         self.image_processor = VaeImageProcessor(
             vae_scale_factor=downsampling(vae), vae_latent_channels=vae.config["latent_channels"], do_resize=False
         )
-        self._check_parts()
+        self._check_components()
 
     @property
-    def conditioner(self) -> IdentityConditioner:
-        """Identity embeddings to text states, through this pipeline's text encoder."""
-        return IdentityConditioner(self.text_encoder, PromptTokens(**self.config["prompt"]))
+    def prompt_encoder(self) -> IdentityPromptEncoder:
+        """Encodes identity embeddings with this pipeline's text encoder."""
+        return IdentityPromptEncoder(self.text_encoder, PromptTokens(**self.config["prompt"]))
 
     @property
-    def picture_side(self) -> int:
-        """Side of the pictures that this model takes and gives, in pixels."""
+    def image_side(self) -> int:
+        """Side of the model's input and output images, in pixels."""
         side: int = self.unet.config["base"]["sample_size"]
         return side * downsampling(self.vae)
 
@@ -115,64 +122,68 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         cameras: Cameras,
         *,
         identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None = None,
-        conditioning: PosedViews | None = None,
+        conditioning_views: PosedViews | None = None,
         anchored: bool | None = None,
         guidance_scale: float | None = None,
         num_inference_steps: int = 50,
         schedule: NoiseSchedule | None = None,
         solver: SolverParams | None = None,
-        normals: PhotoNormalsParams | None = None,
+        photo_normals: PhotoNormalsParams | None = None,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         output_type: str = "pil",
-        callback_on_step_end: StepEnd | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        callback_on_step_end: StepEndCallback | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> SpinMeRoundOutput:
         """Generates the views of `cameras`.
 
-        `identity` is a unit-length ArcFace embedding. `guidance_scale` is 3 by default, 3.5 without conditioning views,
-        where sampling also starts from sigma 700 instead of 80; a `schedule` replaces these and the number of steps.
-        `anchored` False lets no group know of another; by default that is so where one group holds all views, or three
-        views are given. Cameras are relative to the given view nearest to the front, which is to show part of the face.
-        `normals` says how missing normals are inferred. `batch_size` groups are generated at once, by default as many
-        as fit into memory, which changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent".
-        `progress(done, steps)` counts the steps of all groups. Raises ValueError for other than 0, 1 or 3 conditioning
-        views, two of them at one camera, pictures of another size than the model's or with values outside [0, 1], a
-        camera inside the head, not rigid or without a lens, and an embedding that is not finite or not of unit length.
+        `identity` is a unit-length ArcFace embedding. `guidance_scale` defaults to 3, or 3.5 without conditioning
+        views, where sampling also starts from sigma 700 instead of 80; a `schedule` replaces these sigmas and the
+        number of steps. `anchored` False makes groups independent of each other; this is the default if one group holds
+        all views or three views are given. Cameras are relative to the given view nearest to the front, which should
+        show part of the face. `photo_normals` configures the inference of missing normals. `batch_size` is the number
+        of groups per batch, by default as many as fit into memory; it changes results by rounding alone. `output_type`
+        is "pil", "np", "pt" or "latent". `on_progress(done, total)` counts the steps of all groups.
+
+        Raises ValueError for other than 0, 1 or 3 conditioning views or two at the same camera; images of the wrong
+        size or with values outside [0, 1]; cameras inside the head, not rigid or with invalid intrinsics; and an
+        embedding that is not finite or not of unit length.
         """
         check_cameras("cameras", cameras)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
-        given_cameras = None if conditioning is None else conditioning.cameras
+        given_cameras = None if conditioning_views is None else conditioning_views.cameras
         known = 0 if given_cameras is None else len(given_cameras)
         plan = plan_views(cameras, given_cameras, self.unet.config["views"], anchored)
-        text, empty = self._text(identity)
+        prompt_embeds, empty_prompt_embeds = self._encode_prompt(identity)
 
         def sampler(known: int) -> GroupSampler:
             return GroupSampler(
                 unet=self.unet,
-                text=text,
-                empty_text=empty,
+                prompt_embeds=prompt_embeds,
+                empty_prompt_embeds=empty_prompt_embeds,
                 guidance_scale=(3.0 if known else 3.5) if guidance_scale is None else guidance_scale,
                 schedule=schedule or NoiseSchedule(steps=num_inference_steps, sigma_max=80.0 if known else 700.0),
                 solver=solver or SolverParams(),
                 batch_size=batch_size,
             )
 
-        normals, seeds = normals or PhotoNormalsParams(), Seeds(generator=generator)
-        images, given_normals = self._encode(conditioning)
-        stages = [stage.groups for stage in (plan.ring, plan.targets) if stage is not None]
-        steps = sum(sampler(len(group.shown)).schedule.steps for groups in stages for group in groups)
-        steps += normals.steps * normals.draws * known if given_normals is None else 0
+        photo_normals, seeds = photo_normals or PhotoNormalsParams(), Seeds(generator=generator)
+        images, given_normals = self._encode(conditioning_views)
+        groups = [group for stage in plan.stages for group in stage.groups]
+        steps = sum(sampler(len(group.conditioning)).schedule.steps for group in groups)
+        steps += photo_normals.steps * photo_normals.draws * known if given_normals is None else 0
         with self.progress_bar(total=steps) as bar:
-            advance = self._advance(steps, bar, callback_on_step_end, progress)
+            callback = self._callback(steps, bar, callback_on_step_end, on_progress)
             if given_normals is None:
                 assert given_cameras is not None
-                given_normals = self._infer(images, given_cameras, sampler(0), normals, seeds(known), advance)
+                given_normals = self._infer_normals(
+                    images, given_cameras, sampler(0), photo_normals, seeds(known), callback
+                )
             clean = pair_latents(images, given_normals)
-            latents = generate_plan(plan, (given_cameras, clean), sampler, seeds, advance)
+            latents = generate_views(plan, (given_cameras, clean), sampler, seeds, callback)
         output = self._decode(latents, output_type)
-        if conditioning is not None:
+        if conditioning_views is not None:
             output.given_normals = self._decode(clean, output_type).normals
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output
@@ -183,159 +194,166 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         views: PosedViews,
         *,
         identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None = None,
-        normals: PhotoNormalsParams | None = None,
+        photo_normals: PhotoNormalsParams | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
     ) -> Any:
-        """Normal maps of posed images by the paper's Algorithm 1, each view for itself; any normals of `views` are
-        left unread. Raises ValueError as a call does."""
-        normals, (text, empty) = normals or PhotoNormalsParams(), self._text(identity)
-        alone = GroupSampler(
+        """Normal maps of posed images by the paper's Algorithm 1, each view independently; ignores `views.normals`.
+
+        Raises ValueError as `__call__` does.
+        """
+        photo_normals, (prompt_embeds, empty) = photo_normals or PhotoNormalsParams(), self._encode_prompt(identity)
+        sampler = GroupSampler(
             unet=self.unet,
-            text=text,
-            empty_text=empty,
+            prompt_embeds=prompt_embeds,
+            empty_prompt_embeds=empty,
             guidance_scale=1.0,
             schedule=NoiseSchedule(),
             solver=SolverParams(),
         )
         images, _ = self._encode(replace(views, normals=None))
-        steps = normals.steps * normals.draws * len(images)
+        steps = photo_normals.steps * photo_normals.draws * len(images)
         with self.progress_bar(total=steps) as bar:
-            advance = self._advance(steps, bar, None, None)
+            callback = self._callback(steps, bar, None, None)
             seeds = Seeds(generator=generator)(len(images))
-            found = self._infer(images, views.cameras, alone, normals, seeds, advance)
-        output = self._decode(pair_latents(images, found), output_type)
+            normals = self._infer_normals(images, views.cameras, sampler, photo_normals, seeds, callback)
+        output = self._decode(pair_latents(images, normals), output_type)
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output.normals
 
-    def _advance(
+    def _callback(
         self,
-        steps: int,
+        total: int,
         bar: Any,
-        callback: StepEnd | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> Advance:
-        """What follows each step of a batch: the bar, `progress` and the callback."""
+        callback_on_step_end: StepEndCallback | None,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> BatchCallback:
+        """After each step of a batch: updates the progress bar, then calls `on_progress` and `callback_on_step_end`."""
         done = 0
 
-        def advance(step: int, sigma: float, latents: Tensor) -> Tensor | None:
+        def callback(step: int, sigma: float, latents: Tensor) -> Tensor | None:
             nonlocal done
             done += len(latents)
             bar.update(len(latents))
-            if progress is not None:
-                progress(done, steps)
-            replaced = callback(self, step, sigma, {"latents": latents}) if callback is not None else None
+            if on_progress is not None:
+                on_progress(done, total)
+            if callback_on_step_end is None:
+                return None
+            replaced = callback_on_step_end(self, step, sigma, {"latents": latents})
             return None if replaced is None else replaced.get("latents")
 
-        return advance
+        return callback
 
-    def _infer(
+    def _infer_normals(
         self,
         images: Float[Tensor, "given channel height width"],
         cameras: Cameras,
         sampler: GroupSampler,
         params: PhotoNormalsParams,
         seeds: list[int],
-        advance: Advance,
+        callback: BatchCallback,
     ) -> Float[Tensor, "given channel height width"]:
-        """Latents of the normals of given views, each a group of its own that knows the identity alone; one after the
-        other, since what is differentiated takes several times the memory of what is sampled."""
+        """Latents of the normals of given views, each as a group of one that is conditioned on the identity alone.
+
+        Views run one at a time, because differentiation needs several times the memory of sampling.
+        """
         sigmas = ddpm_sigmas(params.steps).tolist()
         nothing = images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
 
         def infer(view: int) -> Tensor:
-            conditions = sampler.conditions([ViewGroup(cameras=cameras[[view]], given=nothing, seed=seeds[view])])
-            denoise = guided_denoiser(self.unet, conditions, sampler.empty_text, guidance_scale=1.0)
-            generators = seeded_generators([seeds[view]])
-            noises = [draw_noise(conditions.clean.shape, generators, images.device) for _ in range(params.draws)]
+            group = ViewGroup(cameras=cameras[[view]], conditioning_latents=nothing, seed=seeds[view])
+            conditions = sampler.conditions([group])
+            denoise = guided_denoiser(self.unet, conditions, sampler.empty_prompt_embeds, guidance_scale=1.0)
+            generators, shape = seeded_generators([seeds[view]]), conditions.conditioning_latents.shape
+            noises = [draw_noise(shape, generators, images.device) for _ in range(params.draws)]
             draws = [
                 infer_normal_latents(
-                    denoise, images[[view]], noise, params, lambda step, latents: advance(step, sigmas[step], latents)
+                    denoise, images[[view]], noise, params, lambda step, latents: callback(step, sigmas[step], latents)
                 )
                 for noise in noises
             ]
-            return mean_of_best(draws)
+            return mean_of_best_half(draws)
 
         return torch.cat([infer(view) for view in range(len(images))])
 
-    def _check_parts(self) -> None:
-        """Raises ValueError for parts that don't fit each other."""
-        width = self.conditioner.text_encoder.config.hidden_size
+    def _check_components(self) -> None:
+        """Raises ValueError for incompatible components."""
+        width = self.prompt_encoder.text_encoder.config.hidden_size
         for name, expected, got in (
             ("unet: cross_attention_dim", width, self.unet.unet.config["cross_attention_dim"]),
             ("vae: latent_channels", self.unet.latent_channels, self.vae.config["latent_channels"]),
         ):
             if got != expected:
-                raise ValueError(f"{name}: expected {expected}, as the other parts have it, got {got}")
+                raise ValueError(f"{name}: expected {expected} to match the other components, got {got}")
 
-    def _text(
+    def _encode_prompt(
         self, identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None
-    ) -> tuple[Float[Tensor, "1 word state"], Float[Tensor, "1 word state"]]:
-        """Text states with and without the identity."""
-        empty = self.conditioner.unconditional(1)
+    ) -> tuple[Float[Tensor, "1 text_token text_channel"], Float[Tensor, "1 text_token text_channel"]]:
+        """Prompt embeddings with the identity, and those of the empty prompt."""
+        empty = self.prompt_encoder.empty_prompt(1)
         if identity is None:
             return empty, empty
         embedding = torch.as_tensor(identity, dtype=torch.float32, device=self._execution_device)
-        if embedding.shape != (IDENTITY_WIDTH,) or not bool(embedding.isfinite().all()):
-            raise ValueError(f"identity: expected {IDENTITY_WIDTH} finite numbers, got {_describe(embedding)}")
-        if abs(length := float(embedding.norm()) - 1) > 1e-2:
-            raise ValueError(f"identity: expected a vector of length 1, got one of {length + 1:.3g}; normalise it")
-        return self.conditioner(embedding[None].to(self.text_encoder.dtype)), empty
+        if embedding.shape != (EMBEDDING_SIZE,) or not bool(embedding.isfinite().all()):
+            raise ValueError(f"identity: expected {EMBEDDING_SIZE} finite numbers, got {_describe(embedding)}")
+        if abs((length := float(embedding.norm())) - 1) > 1e-2:
+            raise ValueError(f"identity: expected a vector of length 1, got one of length {length:.3g}; normalise it")
+        return self.prompt_encoder(embedding[None].to(self.text_encoder.dtype)), empty
 
     def _encode(
-        self, conditioning: PosedViews | None
+        self, views: PosedViews | None
     ) -> tuple[Float[Tensor, "view channel height width"], Float[Tensor, "view channel height width"] | None]:
-        """Latents of the conditioning views' images and of their normals, where they have some."""
+        """Latents of the conditioning views' images and of their normals, None where these are missing."""
         side, device = self.unet.config["base"]["sample_size"], self._execution_device
-        if conditioning is None:
+        if views is None:
             nothing = torch.zeros(0, self.unet.latent_channels, side, side, device=device)
             return nothing, nothing
-        check_cameras("conditioning", conditioning.cameras)
-        images = self._picture_latents("images", conditioning.images, len(conditioning.cameras))
-        if conditioning.normals is None:
+        check_cameras("conditioning_views", views.cameras)
+        images = self._encode_images("images", views.images, len(views.cameras))
+        if views.normals is None:
             return images, None
-        return images, self._picture_latents("normals", conditioning.normals, len(conditioning.cameras))
+        return images, self._encode_images("normals", views.normals, len(views.cameras))
 
-    def _picture_latents(
-        self, name: str, pictures: PipelineImageInput, views: int
+    def _encode_images(
+        self, name: str, images: PipelineImageInput, views: int
     ) -> Float[Tensor, "{views} channel height width"]:
-        bounded = _in_unit_range(f"conditioning {name}", pictures)
+        bounded = _in_unit_range(f"conditioning_views.{name}", images)
         prepared = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
-        expected = (views, 3, self.picture_side, self.picture_side)
+        expected = (views, 3, self.image_side, self.image_side)
         if prepared.shape != expected:
-            raise ValueError(f"conditioning {name}: expected shape {expected}, got {tuple(prepared.shape)}")
-        return encode_pictures(self.vae, prepared)
+            raise ValueError(f"conditioning_views.{name}: expected shape {expected}, got {tuple(prepared.shape)}")
+        return encode_images(self.vae, prepared)
 
     def _decode(self, latents: Float[Tensor, "view channel height width"], output_type: str) -> SpinMeRoundOutput:
         halves = rearrange(latents, "v (k c) h w -> k v c h w", k=2)
         if output_type == "latent":
             return SpinMeRoundOutput(images=halves[0], normals=halves[1])
-        pictures = [self._pictures(half) for half in halves]
-        images, normals = (self.image_processor.postprocess(half, output_type) for half in pictures)
+        decoded = [self._decode_images(half) for half in halves]
+        images, normals = (self.image_processor.postprocess(half, output_type) for half in decoded)
         return SpinMeRoundOutput(images=images, normals=normals)
 
-    def _pictures(self, latents: Float[Tensor, "view channel height width"]) -> Float[Tensor, "view 3 side side"]:
-        """Decoded in parts that fit into memory."""
-        size = pictures_that_fit(self.vae, self.picture_side, len(latents))
+    def _decode_images(self, latents: Float[Tensor, "view channel height width"]) -> Float[Tensor, "view 3 side side"]:
+        """Decodes in batches that fit into memory."""
+        size = max_image_batch(self.vae, self.image_side, len(latents))
         parts = [latents[start : start + size] for start in range(0, len(latents), size)]
-        return torch.cat([in_halves(lambda part: decode_pictures(self.vae, part), part) for part in parts])
+        return torch.cat([halve_on_out_of_memory(lambda part: decode_images(self.vae, part), part) for part in parts])
 
 
-def _in_unit_range(name: str, pictures: Any) -> Any:
-    """The pictures, within [0, 1] where they are arrays; diffusers takes any number below 0 for a range of [-1, 1].
+def _in_unit_range(name: str, images: Any) -> Any:
+    """The images, with arrays clipped to [0, 1]; diffusers treats any negative value as a range of [-1, 1].
 
-    Raises ValueError for arrays that exceed it by more than rounding.
+    Raises ValueError for arrays that exceed [0, 1] by more than rounding.
     """
-    if isinstance(pictures, list | tuple):
-        return [_in_unit_range(name, picture) for picture in pictures]
-    if not isinstance(pictures, np.ndarray | Tensor):
-        return pictures
-    low, high = float(pictures.min()), float(pictures.max())
+    if isinstance(images, list | tuple):
+        return [_in_unit_range(name, image) for image in images]
+    if not isinstance(images, np.ndarray | Tensor):
+        return images
+    low, high = float(images.min()), float(images.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(f"{name}: expected values in [0, 1], got {low:.3g} to {high:.3g}")
-    return pictures.clip(0, 1)
+    return images.clip(0, 1)
 
 
 def _describe(embedding: Tensor) -> str:
     finite = int(embedding.isfinite().sum())
-    return f"shape {tuple(embedding.shape)} with {embedding.numel() - finite} not finite"
+    return f"shape {tuple(embedding.shape)} with {embedding.numel() - finite} values that are not finite"

@@ -1,24 +1,24 @@
-"""Camera rays as channels of the network's input, one ray per latent pixel.
+"""Camera rays as input channels of the network, one ray per latent pixel.
 
-Everything is expressed in the frame of a reference view (the first conditioning view, or the first target where
-there is none), so that moving the scene and its cameras rigidly changes nothing. Cameras follow
-`models.geometry.cameras`: `cam2world` with OpenCV axes, `intrinsics` normalised by the image's side, pixel centres
-at (i + 0.5) / resolution. Computed in float64, because the highest frequency of the origins is 2^14 radians a unit.
+Rays are in the frame of a reference view (the first conditioning view, or the first target without conditioning views),
+so that a rigid motion of scene and cameras changes nothing. Cameras follow `models.geometry.cameras`: `cam2world` with
+OpenCV axes, `intrinsics` normalised by the image side, pixel centres at (i + 0.5) / resolution. Computed in float64,
+because the highest frequency of the origins is 2^14 radians per unit.
 
 Encodings and their channels:
     3dim          144  origin (93) and direction (51), raw and sinusoidal, as in 3DiM (Watson et al. 2022)
-    spinmeround   149  those, then sin and cos of the relative azimuth, of the relative elevation, log ratio of radii
+    spinmeround   149  3dim, then sin and cos of relative azimuth and of relative elevation, log ratio of radii
     plucker         6  unit direction d and moment o x d
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-RayEncoding = Literal["spinmeround", "3dim", "plucker"]
+from spinmeround.models.diffusion.params import RayEncoding
 
 ORIGIN_DEGREES = 15
 DIRECTION_DEGREES = 8
@@ -26,15 +26,15 @@ _CHANNELS: dict[str, int] = {"spinmeround": 149, "3dim": 144, "plucker": 6}
 
 
 def ray_channels(encoding: str) -> int:
-    """How many channels an encoding has; raises ValueError for an unknown one."""
+    """Number of channels of an encoding; raises ValueError for an unknown one."""
     if encoding not in _CHANNELS:
         raise ValueError(f"ray encoding: expected one of {', '.join(get_args(RayEncoding))}, got {encoding!r}")
     return _CHANNELS[encoding]
 
 
-def reference_view(conditioning: Bool[Tensor, "batch view"]) -> Int64[Tensor, " batch"]:
-    """Index of the first conditioning view of each sample, 0 where it has none."""
-    return conditioning.int().argmax(dim=1)
+def reference_view(is_conditioning: Bool[Tensor, "batch view"]) -> Int64[Tensor, " batch"]:
+    """Index of the first conditioning view of each sample, 0 for a sample without one."""
+    return is_conditioning.int().argmax(dim=1)
 
 
 def encode_rays(
@@ -48,8 +48,8 @@ def encode_rays(
 ) -> Float32[Tensor, "batch view channel height width"]:
     """Encoded rays through the centres of `resolution` x `resolution` pixels.
 
-    `reference` is the index of the view that sets the frame. `centre`, in world units, is the point that azimuth,
-    elevation and radius of `spinmeround` are taken about: the head's centre, which is the world's origin by default.
+    `reference` is the index of the view that sets the frame. `centre`, in world coordinates, is the point about which
+    `spinmeround` measures azimuth, elevation and radius: the head's centre, by default the world origin.
     Raises ValueError for an unknown encoding.
     """
     ray_channels(encoding)
@@ -68,7 +68,7 @@ def encode_rays(
 
 
 def sinusoids(x: Float[Tensor, "*shape 3"], degrees: int) -> Float[Tensor, "*shape {3+6*degrees}"]:
-    """x, sin(2^k x) and cos(2^k x) for k = 0 to degrees - 1: NeRF's encoding without the factor pi, as 3DiM has it."""
+    """x, sin(2^k x) and cos(2^k x) for k = 0 to degrees - 1: NeRF's encoding without the factor pi, as in 3DiM."""
     scales = 2.0 ** torch.arange(degrees, dtype=x.dtype, device=x.device)
     angles = rearrange(x[..., None, :] * scales[:, None], "... k c -> ... (k c)")
     return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
@@ -109,10 +109,10 @@ def _orbit_angles(
     centre: Float64[Tensor, "batch 3"],
     reference: Int64[Tensor, " batch"],
 ) -> Float64[Tensor, "batch view 5"]:
-    """sin and cos of azimuth, sin and cos of elevation, log radius, about the centre and relative to the reference.
+    """sin and cos of azimuth, sin and cos of elevation, log ratio of radii, relative to the reference camera.
 
-    Axes are the reference camera's: azimuth grows to its right, elevation upwards, and both are 0 for itself where
-    it looks at the centre.
+    Angles are about the centre, in the reference camera's axes: azimuth increases to its right, elevation upwards. Both
+    are 0 for the reference itself if it looks at the centre.
     """
     x, y, z = (origins - centre[:, None]).unbind(-1)  # batch view, OpenCV axes
     azimuth, elevation = torch.atan2(x, -z), torch.atan2(-y, torch.hypot(x, z))

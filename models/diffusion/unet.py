@@ -1,21 +1,21 @@
-"""The multiview UNet: a Stable-Diffusion-type UNet whose views see each other through 3D attention.
+"""The multiview UNet: a Stable Diffusion UNet with 3D attention across the views of a group.
 
-Views are folded into the batch for every layer of the original network. Each transformer block gains, between its
-self-attention and its cross-attention, one attention over the tokens of all views of a sample, whose output
-projection starts at zero: at step 0 the model treats each view as the original network does. No layer knows the order
-of the views, so permuting them permutes the output.
+The layers of the original network treat views as batch samples. Each transformer block gains, between self-attention
+and cross-attention, one attention layer over the tokens of all views of a group. Its output projection is initialised
+to zero, so that before training the model treats each view as the original network does. No layer depends on the order
+of the views: permuting them permutes the output.
 
-Channels of one view: image latent 4, normal latent 4, rays, mask 1 (1 for conditioning views, 0 for targets); out:
-4 + 4. Parameters keep the names of diffusers' UNet2DConditionModel under `unet.`; the new ones are
-`unet.….transformer_blocks.N.norm_3d.*` and `….attn_3d.*`. At the paper's size those are 49.6 million more than
-Stable Diffusion 1.5's 859.5 million (and 0.5 million for the channels).
+Input channels of a view: image latent 4, normal latent 4, rays, mask 1 (1 for conditioning views, 0 for targets).
+Output channels: 4 + 4. Parameters keep the names of diffusers' UNet2DConditionModel under `unet.`; the new ones are
+`unet.….transformer_blocks.N.norm_3d.*` and `….attn_3d.*`. At the paper's size these add 49.6 million parameters to
+Stable Diffusion 1.5's 859.5 million, and the new input and output channels 0.5 million.
 """
 
 from typing import Any, ClassVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import PeftAdapterMixin
+from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin, BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
@@ -25,16 +25,17 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spinmeround.models.diffusion.params import UNetParams, check_factors
-from spinmeround.models.diffusion.rays import RayEncoding, ray_channels
+from spinmeround.models.diffusion.params import RayEncoding, UNetParams, check_factors
+from spinmeround.models.diffusion.rays import ray_channels
 
 TIME_SCALE, TIME_SHIFT = 640.0, 440.0
-"""timestep = 640 c_noise + 440: within 170 of Stable Diffusion's own timestep of each noise level (0.03 to 14.6), so
-that its sinusoidal embedding meets values that it knows, and steps of a 50-step schedule lie tens apart."""
+"""timestep = 640 c_noise + 440. Within 170 of Stable Diffusion's own timestep at each of its noise levels (0.03 to
+14.6), so the sinusoidal embedding stays in its trained range; steps of a 50-step schedule are tens of timesteps
+apart."""
 
 
 def base_config(params: UNetParams) -> dict[str, Any]:
-    """The configuration of the diffusers UNet that a MultiviewUNet of these sizes grows from."""
+    """Configuration of the diffusers UNet that a MultiviewUNet of these sizes extends."""
     kinds = params.attention_levels
     return {
         "sample_size": params.sample_size,
@@ -51,7 +52,7 @@ def base_config(params: UNetParams) -> dict[str, Any]:
 
 
 def build_unet(params: UNetParams) -> "MultiviewUNet":
-    """A MultiviewUNet of these sizes with fresh random weights."""
+    """A MultiviewUNet of these sizes with random weights."""
     model: MultiviewUNet = MultiviewUNet(
         base=base_config(params),
         views=params.views,
@@ -62,10 +63,10 @@ def build_unet(params: UNetParams) -> "MultiviewUNet":
 
 
 class MultiviewTransformerBlock(nn.Module):
-    """A BasicTransformerBlock whose tokens also attend to those of the sample's other views.
+    """A BasicTransformerBlock whose tokens also attend to the tokens of the group's other views.
 
-    Takes over the layers of `block`. The number of views arrives with each call as `cross_attention_kwargs["views"]`,
-    so the block keeps no state between calls. Without `across_views` it is the original block.
+    Reuses the layers of `block`. Each call passes the number of views as `cross_attention_kwargs["views"]`, so the
+    block is stateless. Without `across_views` it equals the original block.
     """
 
     def __init__(self, block: BasicTransformerBlock, *, across_views: bool) -> None:
@@ -73,8 +74,8 @@ class MultiviewTransformerBlock(nn.Module):
         odd = block.norm_type != "layer_norm" or block.attn2 is None or block.pos_embed is not None
         if odd or hasattr(block, "fuser"):
             raise ValueError(
-                "MultiviewUNet: expected transformer blocks of Stable Diffusion's type (layer_norm, self-attention, "
-                f"cross-attention, nothing else), got another with norm_type {block.norm_type!r}"
+                "MultiviewUNet: expected Stable Diffusion transformer blocks (layer_norm, self-attention, "
+                f"cross-attention), got a different block with norm_type {block.norm_type!r}"
             )
         self.norm1: nn.Module = block.norm1
         self.attn1: Attention = block.attn1
@@ -96,13 +97,14 @@ class MultiviewTransformerBlock(nn.Module):
         self,
         hidden_states: Float[Tensor, "batch_view token channel"],
         attention_mask: Tensor | None = None,
-        encoder_hidden_states: Float[Tensor, "batch_view word state"] | None = None,
+        encoder_hidden_states: Float[Tensor, "batch_view text_token text_channel"] | None = None,
         encoder_attention_mask: Tensor | None = None,
         timestep: Tensor | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         class_labels: Tensor | None = None,
     ) -> Float[Tensor, "batch_view token channel"]:
-        """The original block's signature; `timestep` and `class_labels` are unused, as there under layer_norm."""
+        """Has the original block's signature; `timestep` and `class_labels` are unused, as in the original under
+        layer_norm."""
         kwargs = dict(cross_attention_kwargs or {})
         views = kwargs.pop("views", 1)
         hidden = hidden_states + self.attn1(self.norm1(hidden_states), attention_mask=attention_mask, **kwargs)
@@ -121,10 +123,11 @@ class MultiviewTransformerBlock(nn.Module):
 
 
 class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
-    """F of the preconditioned denoiser, for P views at once.
+    """F of the preconditioned denoiser, for a group of P views.
 
-    `base` is the configuration of the UNet2DConditionModel it grows from (4 channels in and out); `multiview_factors`
-    are the downsampling factors with 3D attention. `from_unet` grows a pretrained network, `build_unet` a fresh one.
+    `base` is the configuration of the UNet2DConditionModel that it extends (4 channels in and out); `multiview_factors`
+    are the downsampling factors with 3D attention. `from_unet` extends a pretrained network, `build_unet` starts from
+    random weights.
     """
 
     _supports_gradient_checkpointing = True
@@ -145,8 +148,8 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         super().__init__()  # type: ignore[no-untyped-call]
         if base.get("in_channels", 4) != base.get("out_channels", 4):
             raise ValueError(
-                f"base: expected as many channels in as out (a text-to-image UNet), got {base['in_channels']} and "
-                f"{base['out_channels']}"
+                f"base: expected equal in_channels and out_channels (a text-to-image UNet), got {base['in_channels']} "
+                f"and {base['out_channels']}"
             )
         self.latent_channels = base.get("in_channels", 4)
         self.ray_channels = ray_channels(ray_encoding)
@@ -168,16 +171,16 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         multiview_factors: tuple[int, ...] = (1, 2, 4, 8),
         zero_pose: bool = False,
     ) -> "MultiviewUNet":
-        """Grows a pretrained text-to-image UNet (Stable Diffusion 1.5, Arc2Face).
+        """Extends a pretrained text-to-image UNet (Stable Diffusion 1.5, Arc2Face).
 
-        Weights of the image channels of conv_in and conv_out are copied to the normal channels; those of the rays
-        and the mask stay random, or are zero with `zero_pose`. Raises ValueError for a UNet of another type.
+        Copies the weights of the image channels of conv_in and conv_out to the normal channels. Weights of the ray and
+        mask channels stay random, or are zero with `zero_pose`. Raises ValueError for a UNet of another type.
         """
         base = {name: value for name, value in unet.config.items() if not name.startswith("_")}
         model: MultiviewUNet = cls(
             base=base, views=views, ray_encoding=ray_encoding, multiview_factors=multiview_factors
         )
-        nn.Module.to(model, device=unet.device, dtype=unet.dtype)  # ModelMixin.to warns of nothing when given a dtype
+        nn.Module.to(model, device=unet.device, dtype=unet.dtype)  # ModelMixin.to warns if given a dtype
         weights = dict(unet.state_dict())
         conv_in, conv_out = weights["conv_in.weight"], weights["conv_out.weight"]
         pose = model.unet.conv_in.weight.detach()[:, 2 * model.latent_channels :]
@@ -186,7 +189,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         weights["conv_out.bias"] = weights["conv_out.bias"].repeat(2)
         missing = model.unet.load_state_dict(weights, strict=False).missing_keys
         if any("_3d." not in name for name in missing):
-            raise ValueError(f"unet: expected all weights of its configuration, missing {missing[0]}")
+            raise ValueError(f"unet: expected all weights of its configuration, {missing[0]} is missing")
         return model
 
     def forward(
@@ -196,12 +199,12 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         *,
         mask: Float[Tensor, "batch view 1 height width"],
         rays: Float[Tensor, "batch view ray height width"],
-        text: Float[Tensor, "batch word state"],
+        encoder_hidden_states: Float[Tensor, "batch text_token text_channel"],
     ) -> Float[Tensor, "batch view channel height width"]:
         """The raw network output, in the shape of `latents` (image channels first, then normals).
 
-        `latents` are already scaled by c_in; `c_noise` is ln(s)/4 of each view; `text` holds the text encoder's states,
-        the same for all views of a sample.
+        `latents` are already scaled by c_in; `c_noise` is ln(s)/4 of each view; `encoder_hidden_states` are the text
+        encoder's, shared by all views of a sample.
         """
         views = latents.shape[1]
         sample = rearrange(torch.cat([latents, rays, mask], dim=2), "b p c h w -> (b p) c h w")
@@ -209,7 +212,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         output = self.unet(
             sample,
             timestep,
-            encoder_hidden_states=repeat(text, "b l d -> (b p) l d", p=views),
+            encoder_hidden_states=repeat(encoder_hidden_states, "b l d -> (b p) l d", p=views),
             cross_attention_kwargs={"views": views},
             return_dict=False,
         )[0]
@@ -218,7 +221,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
 
 
 def _install_multiview_blocks(unet: UNet2DConditionModel, factors: set[int]) -> None:
-    """Replaces every transformer block; those at one of the downsampling factors attend across views."""
+    """Replaces every transformer block; blocks at the given downsampling factors attend across views."""
     last = len(unet.down_blocks) - 1
     stages = [(block, 2**level) for level, block in enumerate(unet.down_blocks)]
     stages += [(unet.mid_block, 2**last)]

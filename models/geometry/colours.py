@@ -1,4 +1,4 @@
-"""Colours of a mesh's vertices from pictures of it."""
+"""Vertex colours of a mesh from images of it."""
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
@@ -10,9 +10,9 @@ from spinmeround.models.geometry.meshes import vertex_normals
 from spinmeround.models.geometry.normals_embree import embree_scene
 from spinmeround.storage.records import TriangleMesh
 
-LEAST_FACING = 0.2
-"""Cosine between a vertex's normal and the direction to the camera below which its pixel is not looked at: there
-a pixel covers much of the surface, and often what lies behind it too."""
+MIN_FACING = 0.2
+"""Smallest cosine between a vertex normal and the direction to the camera at which a view counts. Below it a pixel
+covers a large part of the surface, and often what lies behind."""
 
 
 def vertex_colours(
@@ -21,13 +21,13 @@ def vertex_colours(
     rgb: UInt8[np.ndarray, "view height width 3"],
     mask: UInt8[np.ndarray, "view height width"],
 ) -> UInt8[np.ndarray, "vertex 3"]:
-    """The mean of what all views show at each vertex, weighted by the fourth power of how much it faces the camera.
+    """The mean colour of each vertex over all views, weighted by the fourth power of the facing cosine.
 
-    A view counts where nothing hides the vertex and the four pixels round it are wholly of the head, so that none
-    of the background is mixed in. A vertex that no view shows (inside a fold) has its nearest neighbour's colour.
+    A view counts if it sees the vertex and the four surrounding pixels are fully inside the mask, which excludes the
+    background. A vertex that no view sees (inside a fold) copies the colour of its nearest neighbour.
 
     Raises:
-        ValueError: where the views show no vertex at all.
+        ValueError: if the views show no vertex.
     """
     normals, scene = vertex_normals(mesh), embree_scene(mesh)
     total, weights = np.zeros((len(mesh.vertices), 3)), np.zeros(len(mesh.vertices))
@@ -36,7 +36,7 @@ def vertex_colours(
         to_camera = cameras.cam2world[view, :3, 3] - mesh.vertices
         distance = np.linalg.norm(to_camera, axis=-1)
         facing = (normals * to_camera).sum(axis=-1) / distance
-        shown = np.flatnonzero(facing > LEAST_FACING)
+        shown = np.flatnonzero(facing > MIN_FACING)
         places = _places(cameras[[view]], mesh, shown, mask.shape[1])
         within = _inside(mask[view], places)
         shown, places = shown[within], places[within]
@@ -52,19 +52,19 @@ def vertex_colours(
 
 
 def _places(cameras: Cameras, mesh: TriangleMesh, vertices: np.ndarray, side: int) -> Float64[np.ndarray, "vertex 2"]:
-    """Row and column of vertices in the picture, whole numbers at the pixels' centres."""
+    """Rows and columns of vertices in the image; integers at pixel centres."""
     pixels, _ = project(cameras, mesh.vertices[vertices])
     return pixels[0, :, ::-1] * side - 0.5
 
 
 def _inside(mask: UInt8[np.ndarray, "height width"], places: Float64[np.ndarray, "vertex 2"]) -> Bool[np.ndarray, " v"]:
-    """Whether all pixels that a place is interpolated from are wholly of the head."""
+    """Whether all pixels used by bilinear interpolation at a position are fully inside the mask."""
     inside: Bool[np.ndarray, " v"] = _sampled(mask == 255, places) > 1.0 - 1e-9
     return inside
 
 
 def _sampled(values: np.ndarray, places: Float64[np.ndarray, "vertex 2"]) -> Float64[np.ndarray, " vertex"]:
-    """Bilinear interpolation; zero outside of the picture."""
+    """Bilinear interpolation; zero outside the image."""
     sampled: Float64[np.ndarray, " vertex"] = map_coordinates(
         values, places.T, output=np.float64, order=1, mode="constant"
     )
@@ -74,9 +74,10 @@ def _sampled(values: np.ndarray, places: Float64[np.ndarray, "vertex 2"]) -> Flo
 def _filled(
     mesh: TriangleMesh, total: Float64[np.ndarray, "vertex 3"], weights: Float64[np.ndarray, " vertex"]
 ) -> UInt8[np.ndarray, "vertex 3"]:
+    """Colours from weighted sums; vertices without weight copy their nearest neighbour's."""
     seen = weights > 0
     if not seen.any():
-        raise ValueError("colours: no view shows any vertex of the mesh; mesh and pictures are not of the same head")
+        raise ValueError("colours: no view shows a vertex of the mesh; mesh and images are of different heads")
     colours = total / np.maximum(weights, 1e-12)[:, None]
     nearest = cKDTree(mesh.vertices[seen]).query(mesh.vertices[~seen])[1]
     colours[~seen] = colours[seen][nearest]

@@ -1,61 +1,38 @@
-"""From a density field to a closed triangle mesh, and what can be measured on one.
+"""Extraction of a closed triangle mesh from a density field, and mesh statistics.
 
-A grid is indexed [x, y, z] in the world frame of `models.geometry.cameras`; its samples stand at
-`linspace(-box_warp / 2, box_warp / 2, resolution)` on each axis, so that the outermost ones lie on the
-faces of the box. The surface is where the density crosses `MeshParams.level`; larger is inside.
+A grid is indexed [x, y, z] in the world frame of `models.geometry.cameras`. Samples are at
+`linspace(-box_warp / 2, box_warp / 2, resolution)` on each axis; the outermost samples lie on the faces of the box. The
+surface is where the density crosses `MeshParams.level`; larger is inside.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import mcubes
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Float32, Float64, Int
-from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from spinmeround.storage.records import FrozenModel, TriangleMesh
+from spinmeround.models.geometry.params import MeshParams
+from spinmeround.storage.records import TriangleMesh
 
 DensityField = Callable[[Float32[np.ndarray, "point 3"]], Float32[np.ndarray, " point"]]
 
 DENSITY_CHUNK = 1 << 18
-"""Points that a density field is asked for at once."""
+"""Points per call of a density field."""
 
 _EMPTY_DEPTH = 1e3
-"""How far below the level an emptied sample lies, in units of the density's height above the level: the
-surface that closes the mesh is then at most 1/1000 of a voxel away from the last kept sample."""
-
-
-class MeshParams(FrozenModel):
-    """How a density grid becomes a mesh.
-
-    PanoHead's own script empties 30/256 of the grid at each face and 38/256 at the top.
-    """
-
-    level: float = Field(10.0, description="Density on the surface")
-    resolution: int = Field(256, ge=8, le=1024, description="Samples of the density grid along each axis")
-    trim_border: float = Field(0.0, ge=0.0, lt=0.5, description="Share of the grid emptied at each face of the box")
-    trim_top: float | None = Field(
-        None, ge=0.0, lt=0.5, description="Share emptied at the top face (+y); as trim_border where it is not given"
-    )
-    min_piece_share: float = Field(
-        0.01, ge=0.0, le=1.0, description="Pieces that enclose less than this share of the largest's volume are removed"
-    )
-    vertex_normals: Literal["density", "faces"] = Field(
-        "density",
-        description="Where the vertices' normals come from: the density's slope, better where the density falls over "
-        "more than two samples at the surface; or the faces round the vertex, better where it falls faster",
-    )
+"""Depth of an emptied sample below the level, in units of the largest density above it. The closing surface is then at
+most 1/1000 of a voxel away from the last kept sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshStatistics:
-    """What screening looks at; volumes in cubic world units, the pieces' sorted from large to small.
+    """Properties of a mesh; piece volumes are in cubic world units, in descending order.
 
-    A piece that bounds a cavity inside another has a negative volume.
+    A piece that bounds a cavity of another one has a negative volume.
     """
 
     piece_volumes: tuple[float, ...]
@@ -63,6 +40,7 @@ class MeshStatistics:
 
     @property
     def pieces(self) -> int:
+        """Number of connected pieces."""
         return len(self.piece_volumes)
 
 
@@ -71,11 +49,11 @@ def density_grid(
 ) -> Float32[np.ndarray, "x y z"]:
     """Samples of a density field on a regular grid.
 
-    Takes `4 * resolution**3` bytes for the result and, at any moment, at most 64 bytes for each of `chunk`
-    points beside what `density` itself needs for them.
+    Needs `4 * resolution**3` bytes for the result, and at most 64 bytes per point of a chunk in addition to what
+    `density` itself needs.
 
     Raises:
-        ValueError: if the field gives another number of values than points, or one that is not finite.
+        ValueError: if the number of values differs from the number of points, or a value is not finite.
     """
     axis = np.linspace(-box_warp / 2, box_warp / 2, resolution).astype(np.float32)
     grid = np.empty(resolution**3, np.float32)
@@ -86,23 +64,23 @@ def density_grid(
         if values.shape != flat.shape or not np.isfinite(values).all():
             raise ValueError(
                 f"density: expected {len(flat)} finite values for {len(flat)} points, got shape {values.shape} "
-                f"with {np.count_nonzero(~np.isfinite(values))} that are not finite; check the generator's weights"
+                f"with {np.count_nonzero(~np.isfinite(values))} not finite; check the generator's weights"
             )
         grid[flat] = values
     return grid.reshape((resolution,) * 3)
 
 
 def extract_mesh(grid: Float32[np.ndarray, "x y z"], box_warp: float, params: MeshParams) -> TriangleMesh:
-    """The surface `grid == params.level` by marching cubes (Lorensen and Cline 1987), closed at the box's faces.
+    """The surface `grid == params.level` by marching cubes (Lorensen and Cline 1987), closed at the faces of the box.
 
-    Vertices lie on the grid's edges where linear interpolation meets the level. The trimmed samples and all
-    outside of the box count as empty, so the mesh is watertight. Faces wind counter-clockwise seen from outside.
-    Pieces below `params.min_piece_share` of the largest one's enclosed volume are removed, cavities too.
-    With `params.vertex_normals = "density"` the vertices have normals from the grid's central differences.
-    Takes 8 bytes a sample beside the grid, and 500 a vertex.
+    Vertices lie on grid edges where linear interpolation crosses the level. Trimmed samples and everything outside the
+    box are empty, so the mesh is watertight. Faces wind counter-clockwise seen from outside. Removes pieces, including
+    cavities, that enclose less than `params.min_piece_share` of the largest piece's volume. With
+    `params.vertex_normals = "density"`, vertex normals come from central differences of the grid. Needs 8 bytes per
+    sample in addition to the grid, and 500 per vertex.
 
     Raises:
-        ValueError: if the grid is not a cube of `params.resolution`, or nothing in it is above the level.
+        ValueError: if the grid is not a cube of `params.resolution`, or has no value above the level.
     """
     if grid.shape != (params.resolution,) * 3:
         raise ValueError(f"grid: expected {(params.resolution,) * 3} samples (mesh.resolution), got {grid.shape}")
@@ -115,10 +93,10 @@ def extract_mesh(grid: Float32[np.ndarray, "x y z"], box_warp: float, params: Me
 
 
 def vertex_normals(mesh: TriangleMesh) -> Float64[np.ndarray, "vertex 3"]:
-    """Unit normals of the vertices: the mesh's own, else the mean of the faces there, weighted by their angles.
+    """Unit vertex normals: the mesh's own if it has any, otherwise the angle-weighted mean of the adjacent faces.
 
-    On marching cubes' uneven triangles weights by angle are nearer to the true normals than by area
-    (Thuermer and Wuethrich 1998).
+    On the uneven triangles of marching cubes, angle weights are more accurate than area weights (Thuermer and Wuethrich
+    1998).
     """
     if mesh.normals is not None:
         return mesh.normals.astype(np.float64)
@@ -126,10 +104,10 @@ def vertex_normals(mesh: TriangleMesh) -> Float64[np.ndarray, "vertex 3"]:
 
 
 def mesh_statistics(grid: Float32[np.ndarray, "x y z"], box_warp: float, params: MeshParams) -> MeshStatistics:
-    """Measures the solid in a density grid as it is, before small pieces are removed; no piece where it is empty.
+    """Statistics of a density grid's surface before small pieces are removed; no pieces if the grid is empty.
 
     Raises:
-        ValueError: where the grid is not of `params.resolution`.
+        ValueError: if the grid is not a cube of `params.resolution`.
     """
     if not (grid > params.level).any():
         return MeshStatistics(piece_volumes=(), watertight=False)
@@ -143,12 +121,12 @@ def mesh_statistics(grid: Float32[np.ndarray, "x y z"], box_warp: float, params:
 
 
 def as_trimesh(mesh: TriangleMesh) -> trimesh.Trimesh:
-    """The same vertices and faces, in the same order, for trimesh's tools."""
+    """The mesh as a trimesh object, with vertices and faces in the same order."""
     return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
 
 
 def _closed_grid(grid: Float32[np.ndarray, "x y z"], params: MeshParams) -> Float64[np.ndarray, "xp yp zp"]:
-    """The grid with trimmed samples emptied and a layer of empty samples round it."""
+    """The grid with trimmed samples emptied, inside a layer of empty samples."""
     side = int(params.trim_border * params.resolution)
     top = side if params.trim_top is None else int(params.trim_top * params.resolution)
     end = params.resolution - side
@@ -156,8 +134,8 @@ def _closed_grid(grid: Float32[np.ndarray, "x y z"], params: MeshParams) -> Floa
     highest = float(grid[kept].max(initial=-np.inf))
     if not highest > params.level:
         raise ValueError(
-            f"mesh.level: nothing of the density is above {params.level} (its largest value is {highest:.4g}); "
-            "lower the level, trim less, or leave this head out"
+            f"mesh.level: expected some density above {params.level}, got at most {highest:.4g}; "
+            "lower the level, trim less, or exclude this head"
         )
     empty = params.level - _EMPTY_DEPTH * (highest - params.level)
     closed = np.full([size + 2 for size in grid.shape], empty)
@@ -168,11 +146,12 @@ def _closed_grid(grid: Float32[np.ndarray, "x y z"], params: MeshParams) -> Floa
 def _density_normals(
     closed: Float64[np.ndarray, "xp yp zp"], places: Float64[np.ndarray, "vertex 3"]
 ) -> Float32[np.ndarray, "vertex 3"]:
-    """Unit normals at marching cubes' vertices: the slopes at both ends of the vertex's edge, interpolated.
+    """Unit normals at the vertices of marching cubes, from gradients interpolated between the ends of the vertex's
+    edge.
 
-    Along the edge itself the density is known to fall outwards. Where the interpolated slope denies that (a part
-    thinner than the differences are wide) or the edge ends in an emptied sample (a cut by the box or the
-    trimming, which then looks along the edge), the fall between the edge's ends stands for its component.
+    Along the edge, the density decreases outwards. Where the interpolated gradient contradicts this (a part thinner
+    than the differences are wide), or where the edge ends in an emptied sample (a cut by the box or the trimming), the
+    difference along the edge replaces the gradient.
     """
     low, high = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
     edge, share = high - low, (places - low).sum(axis=-1, keepdims=True)
@@ -180,21 +159,21 @@ def _density_normals(
     slope = (1.0 - share) * _slopes(closed, low) + share * _slopes(closed, high)
     fall = edge * (at_high - at_low)[:, None]
     cut = np.minimum(at_low, at_high) == closed[0, 0, 0]
-    denied = (slope * fall).sum(axis=-1) <= 0
-    slope = np.where((edge > 0) & (cut | denied)[:, None], fall, slope)
+    contradicted = (slope * fall).sum(axis=-1) <= 0
+    slope = np.where((edge > 0) & (cut | contradicted)[:, None], fall, slope)
     return np.asarray(-slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-30), np.float32)
 
 
 def _slopes(
     closed: Float64[np.ndarray, "xp yp zp"], samples: Int[np.ndarray, "vertex 3"]
 ) -> Float64[np.ndarray, "vertex 3"]:
-    """Central differences at samples of the grid, per sample; one-sided next to emptied samples."""
+    """Central differences of the grid, in density per sample; one-sided next to emptied samples."""
     empty = closed[0, 0, 0]
     here = closed[tuple(samples.T)]
     slopes = np.empty(samples.shape)
     for axis, step in enumerate(np.eye(3, dtype=np.int64)):
         before, after = (
-            closed[tuple(np.clip(samples + way * step, 0, np.array(closed.shape) - 1).T)] for way in (-1, 1)
+            closed[tuple(np.clip(samples + sign * step, 0, np.array(closed.shape) - 1).T)] for sign in (-1, 1)
         )
         sides = (before != empty).astype(np.float64) + (after != empty)
         before, after = np.where(before == empty, here, before), np.where(after == empty, here, after)

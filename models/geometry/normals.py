@@ -1,12 +1,11 @@
-"""Normal maps of a mesh: what every renderer of them offers, and what is done with the maps afterwards.
+"""Normal maps of a mesh: the renderer interface, and processing of the maps.
 
-A renderer casts one ray through each pixel's centre and interpolates the vertices' normals at the point
-where it first meets the mesh (so the interpolation is perspective-correct): the mesh's own, which are the
-density's slope unless `mesh.vertex_normals` says otherwise, else the mean of the faces, weighted by angle.
-Normals are unit vectors in the world frame, zero where nothing is hit.
+A renderer casts one ray through each pixel centre and interpolates the vertex normals (`meshes.vertex_normals`) at the
+first intersection with the mesh, so interpolation is perspective-correct. Normals are unit vectors in the world frame,
+zero where no surface is hit.
 """
 
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -14,32 +13,31 @@ from scipy.ndimage import distance_transform_edt
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals_embree import EmbreeNormalRenderer
+from spinmeround.models.geometry.params import RendererName
 from spinmeround.storage.records import NormalMaps, TriangleMesh
 
-RendererName = Literal["auto", "embree", "pytorch3d"]
-
 BACKGROUND = 128
-"""Value of all three channels of an encoded normal map where there is no head."""
+"""Value of all three channels of an encoded normal map in the background."""
 
 
 @runtime_checkable
 class NormalRenderer(Protocol):
-    """Renders normal maps; the same mesh and cameras give the same bits."""
+    """Renders normal maps; equal meshes and cameras give bit-identical maps."""
 
     fingerprint: str
-    """What stands for the renderer in keys; it changes when its maps do."""
+    """Identifies the renderer in artifact keys; changes whenever its output does."""
 
     def render(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
-        """World normals at the pixels' centres of all cameras."""
+        """World-frame normals at the pixel centres of all cameras."""
 
 
 def make_normal_renderer(name: str = "auto", *, threads: int = 0) -> NormalRenderer:
-    """The renderer of that name (`RendererName`); "auto" takes PyTorch3D where it and a GPU are there, else Embree.
+    """The renderer with this name; "auto" selects PyTorch3D if it and a GPU are available, Embree otherwise.
 
-    `threads` is for Embree, 0 means as many as there are cores.
+    `threads` is the number of Embree threads; 0 uses all cores.
 
     Raises:
-        ValueError: if the name is unknown, or PyTorch3D is asked for and cannot be imported.
+        ValueError: if the name is unknown, or PyTorch3D is requested and cannot be imported.
     """
     if name not in get_args(RendererName):
         raise ValueError(f"normals.renderer: expected one of {', '.join(get_args(RendererName))}, got {name!r}")
@@ -58,7 +56,7 @@ def make_normal_renderer(name: str = "auto", *, threads: int = 0) -> NormalRende
 def world_normals_to_camera(
     normals: Float[np.ndarray, "view height width 3"], cameras: Cameras
 ) -> Float32[np.ndarray, "view height width 3"]:
-    """The same vectors in each camera's own axes (x right, y down, z forward): facing normals have z < 0."""
+    """The same vectors in each camera's axes (x right, y down, z forward); normals facing the camera have z < 0."""
     turned: np.ndarray = np.einsum("vji,vhwj->vhwi", cameras.cam2world[:, :3, :3], normals)
     return turned.astype(np.float32)
 
@@ -68,16 +66,16 @@ def fill_normals_under_mask(
     hit: Bool[np.ndarray, "view height width"],
     mask: UInt8[np.ndarray, "view height width"],
 ) -> Float32[np.ndarray, "view height width 3"]:
-    """Normals for all pixels that the mask touches, zero elsewhere.
+    """Normals for all pixels with a nonzero mask, zero elsewhere.
 
-    A pixel with mask but no hit at its centre (the anti-aliased outline) takes the normal of the nearest hit.
+    A masked pixel without a hit at its centre (the anti-aliased outline) copies the normal of the nearest hit.
 
     Raises:
-        ValueError: if a view has a mask but no hit at all, so that mesh and picture disagree.
+        ValueError: if a view has a mask but no hits, that is, mesh and image are inconsistent.
     """
     touched = mask > 0
     for view in np.flatnonzero(touched.any((1, 2)) & ~hit.any((1, 2))):
-        raise ValueError(f"normals: view {view} has a mask but its camera sees no mesh; mesh and picture disagree")
+        raise ValueError(f"normals: view {view} has a mask but no mesh in view; mesh and image are inconsistent")
     filled = np.zeros_like(normals)
     for view in np.flatnonzero(touched.any((1, 2))):
         row, column = distance_transform_edt(~hit[view], return_distances=False, return_indices=True)
@@ -88,7 +86,7 @@ def fill_normals_under_mask(
 def encode_normals(
     normals: Float[np.ndarray, "*batch height width 3"], mask: UInt8[np.ndarray, "*batch height width"]
 ) -> UInt8[np.ndarray, "*batch height width 3"]:
-    """Normals as bytes, round((n + 1) / 2 * 255), the background (128, 128, 128) where the mask is 0."""
+    """Normals as bytes, round((n + 1) / 2 * 255); (128, 128, 128) where the mask is 0."""
     encoded = np.round((np.clip(normals, -1.0, 1.0) + 1.0) / 2.0 * 255.0).astype(np.uint8)
     return np.where(mask[..., None] > 0, encoded, np.uint8(BACKGROUND))
 
@@ -96,7 +94,7 @@ def encode_normals(
 def decode_normals(
     encoded: UInt8[np.ndarray, "*batch height width 3"], mask: UInt8[np.ndarray, "*batch height width"]
 ) -> Float32[np.ndarray, "*batch height width 3"]:
-    """Unit normals from bytes, zero where the mask is 0; within 0.4 degrees of what was encoded."""
+    """Unit normals from bytes, zero where the mask is 0; within 0.4 degrees of the encoded normals."""
     normals = encoded.astype(np.float32) / 255.0 * 2.0 - 1.0
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return np.where(mask[..., None] > 0, normals / np.maximum(length, 1e-6), np.float32(0.0))

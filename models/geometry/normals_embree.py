@@ -14,18 +14,18 @@ from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 
 class EmbreeNormalRenderer:
-    """Casts all rays of a view at once, several views side by side: embreex frees the GIL while it traces."""
+    """Traces all rays of a view at once and several views in parallel; embreex releases the GIL while tracing."""
 
     fingerprint = "EmbreeNormalRenderer"
 
     def __init__(self, *, threads: int = 0) -> None:
-        """`threads` views are traced at the same time; 0 means as many as there are cores."""
+        """`threads` is the number of views traced in parallel; 0 uses all cores."""
         if threads < 0:
             raise ValueError(f"threads: expected 0 (all cores) or more, got {threads}")
         self.threads = threads or os.cpu_count() or 1
 
     def render(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
-        """World normals at the pixels' centres of all cameras."""
+        """World-frame normals at the pixel centres of all cameras."""
         scene = embree_scene(mesh)
         at_vertices = vertex_normals(mesh)
         normals = np.zeros((len(cameras), resolution, resolution, 3), np.float32)
@@ -40,10 +40,10 @@ class EmbreeNormalRenderer:
 
 
 def embree_scene(mesh: TriangleMesh) -> EmbreeScene:
-    """The mesh in a tree that rays can be sent through, from several threads too."""
+    """The acceleration structure of a mesh; safe to trace from several threads."""
     scene = EmbreeScene()
     EmbreeGeometry(scene, np.ascontiguousarray(mesh.vertices), np.ascontiguousarray(mesh.faces))
-    scene.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))  # builds the tree before threads share it
+    scene.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))  # builds the structure before threads share it
     return scene
 
 

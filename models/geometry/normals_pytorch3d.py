@@ -1,4 +1,4 @@
-"""Normal maps by batched rasterisation with PyTorch3D, on a GPU where there is one."""
+"""Normal maps by batched rasterisation with PyTorch3D, on a GPU if available."""
 
 import importlib.util
 
@@ -12,18 +12,18 @@ from spinmeround.models.geometry.meshes import vertex_normals
 from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 HOW_TO_BUILD = (
-    "There are no wheels for current torch: clone github.com/facebookresearch/pytorch3d, replace -std=c++17 by "
+    "No wheels exist for current torch: clone github.com/facebookresearch/pytorch3d, replace -std=c++17 by "
     "-std=c++20 in its setup.py and run `FORCE_CUDA=1 pip install --no-build-isolation .` in it (with the CUDA "
-    "compiler of torch's own CUDA version), or use the Embree renderer"
+    "compiler of torch's CUDA version), or use the Embree renderer"
 )
 
 
 def pytorch3d_problem(*, gpu: bool) -> str | None:
-    """Why PyTorch3D cannot be used here (on a GPU, where one is asked for), or None where it can."""
+    """Why PyTorch3D is unavailable (on a GPU, if `gpu`), or None if it is available."""
     if importlib.util.find_spec("pytorch3d") is None:
         return f"PyTorch3D is not installed. {HOW_TO_BUILD}"
     if gpu and not torch.cuda.is_available():
-        return "torch sees no GPU"
+        return "torch finds no GPU"
     try:
         importlib.import_module("pytorch3d._C")
     except ImportError as error:
@@ -32,36 +32,36 @@ def pytorch3d_problem(*, gpu: bool) -> str | None:
 
 
 _EDGE_WIDTH = 1e-5
-"""Pixels so near to a face, in units of half the picture's side, are in it. PyTorch3D counts a pixel exactly on an edge
-to neither face, and a camera along an axis of the grid sees through the diagonals of its cells."""
+"""Distance to a face, in units of half the image side, within which a pixel belongs to it. PyTorch3D assigns a pixel
+exactly on an edge to neither face, which opens cracks along cell diagonals for cameras on an axis of the grid."""
 
 
 class PyTorch3DNormalRenderer:
-    """Rasterises some views of the mesh at a time; the nearest face at each pixel's centre is interpolated."""
+    """Rasterises the mesh in batches of views and interpolates the nearest face at each pixel centre."""
 
     fingerprint = "PyTorch3DNormalRenderer 2"
 
-    def __init__(self, *, device: str | None = None, views_at_once: int = 8) -> None:
-        """Takes the GPU where there is one, unless `device` names another.
+    def __init__(self, *, device: str | None = None, batch_size: int = 8) -> None:
+        """Uses the GPU if available, unless `device` names another.
 
         Raises:
-            ValueError: if PyTorch3D cannot be imported; the text says how to build it.
+            ValueError: if PyTorch3D cannot be imported, with build instructions.
         """
         problem = pytorch3d_problem(gpu=False)
         if problem:
             raise ValueError(f"normals.renderer = pytorch3d: {problem}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.views_at_once = views_at_once
+        self.batch_size = batch_size
 
     def render(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
-        """World normals at the pixels' centres of all cameras."""
-        groups = np.array_split(np.arange(len(cameras)), max(1, -(-len(cameras) // self.views_at_once)))
-        parts = [self._render_group(mesh, cameras[views], resolution) for views in groups]
+        """World-frame normals at the pixel centres of all cameras."""
+        batches = np.array_split(np.arange(len(cameras)), max(1, -(-len(cameras) // self.batch_size)))
+        parts = [self._render_batch(mesh, cameras[views], resolution) for views in batches]
         return NormalMaps(
             normals=np.concatenate([part.normals for part in parts]), hit=np.concatenate([part.hit for part in parts])
         )
 
-    def _render_group(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
+    def _render_batch(self, mesh: TriangleMesh, cameras: Cameras, resolution: int) -> NormalMaps:
         from pytorch3d.ops import interpolate_face_attributes
         from pytorch3d.renderer import MeshRasterizer, RasterizationSettings
         from pytorch3d.structures import Meshes
@@ -87,7 +87,7 @@ class PyTorch3DNormalRenderer:
 
 
 def _pytorch3d_cameras(cameras: Cameras, resolution: int, device: torch.device) -> object:
-    """PyTorch3D's cameras (x left, y up, z forward, row vectors) from ours (x right, y down, z forward)."""
+    """PyTorch3D cameras (x left, y up, z forward, row vectors) from OpenCV cameras (x right, y down, z forward)."""
     from pytorch3d.utils import cameras_from_opencv_projection
 
     cam2world = torch.from_numpy(cameras.cam2world).to(device)

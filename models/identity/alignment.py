@@ -1,8 +1,7 @@
-"""Face crops as ArcFace wants them: a similarity transform takes five landmarks to its template.
+"""Aligned face crops for ArcFace: a similarity transform maps five landmarks to ArcFace's template.
 
-Landmarks are in the order of ArcFace's template, as the picture shows them: left eye, right eye, nose tip, left
-and right corner of the mouth. Their positions are in pixels as OpenCV counts them: x right, y down, (0, 0) is
-the centre of the first pixel.
+Landmarks are in the template's order, as seen in the image: left eye, right eye, nose tip, left and right mouth corner.
+Positions are in pixels in OpenCV's convention: x right, y down, (0, 0) is the centre of the first pixel.
 """
 
 import warnings
@@ -12,21 +11,19 @@ from insightface.utils import face_align
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from spinmeround.models.geometry.cameras import Cameras, project
-
-CROP_SIDE = 112
-"""Side of an aligned crop, in pixels."""
+from spinmeround.models.identity.params import CROP_SIDE
 
 
 def project_landmarks(
     cameras: Cameras, landmarks: Float[np.ndarray, "landmark 3"], resolution: int
 ) -> Float32[np.ndarray, "view landmark 2"]:
-    """Where the cameras see points of the world frame, in pixels of pictures of this resolution."""
+    """Pixel positions of world-frame points in square images of this resolution."""
     positions, _ = project(cameras, landmarks)
     return (positions * resolution - 0.5).astype(np.float32)
 
 
 def landmarks_inside(landmarks: Float[np.ndarray, "view landmark 2"], resolution: int) -> Bool[np.ndarray, " view"]:
-    """Which views show all their landmarks: finite and inside of the picture."""
+    """Which views have all landmarks finite and inside the image."""
     inside = np.isfinite(landmarks) & (landmarks >= -0.5) & (landmarks <= resolution - 0.5)
     return np.asarray(inside.all(axis=(1, 2)))
 
@@ -34,10 +31,10 @@ def landmarks_inside(landmarks: Float[np.ndarray, "view landmark 2"], resolution
 def align_faces(
     images: UInt8[np.ndarray, "view height width 3"], landmarks: Float[np.ndarray, "view 5 2"]
 ) -> UInt8[np.ndarray, "view 112 112 3"]:
-    """Crops by insightface's `norm_crop` (bilinear, black outside of the picture), channels as they came.
+    """Crops by insightface's `norm_crop` (bilinear, black outside the image); keeps the channel order.
 
     Raises:
-        ValueError: if the landmarks of a view are not finite or all in one place.
+        ValueError: if the landmarks of a view are not finite or coincide.
     """
     crops = [
         _align_face(image, points, view) for view, (image, points) in enumerate(zip(images, landmarks, strict=True))
@@ -50,9 +47,9 @@ def _align_face(
 ) -> UInt8[np.ndarray, "112 112 3"]:
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1e-3:
         raise ValueError(
-            f"landmarks: expected five different positions in pixels for picture {view}, got {landmarks.tolist()}"
+            f"landmarks: expected five different pixel positions for image {view}, got {landmarks.tolist()}"
         )
     with warnings.catch_warnings():
-        # insightface calls a method of scikit-image's that is to be renamed
+        # insightface calls a deprecated method of scikit-image
         warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
         return np.asarray(face_align.norm_crop(image, landmarks.astype(np.float32), image_size=CROP_SIDE))

@@ -1,13 +1,12 @@
-"""Photographs cut as PanoHead's training pictures are, and the camera that saw the head.
+"""Crops of photos in the format of PanoHead's training images, and the camera of the photo.
 
-PanoHead fits a 3D face model, takes the quad of FFHQ (Karras et al. 2019) to its centre and size, then adds a tenth
-above and a twentieth at each side. The same is done here with insightface's mean face of 68 landmarks; where in its
-frame that centre lies, and how large the quad is, were measured on the crops and labels that PanoHead publishes.
-Positions are in pixels as OpenCV counts them.
+PanoHead fits a 3D face model, moves FFHQ's quad (Karras et al. 2019) to its centre and size, then adds a tenth above
+and a twentieth at each side. This module does the same with insightface's mean face of 68 landmarks. The centre in the
+frame of the mean face and the size of the quad were measured on PanoHead's published crops and labels. Positions are in
+pixels in OpenCV's convention.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,24 +15,23 @@ from insightface.utils.transform import P2sRt, estimate_affine_matrix_3d23d
 from jaxtyping import Float, UInt8
 
 from spinmeround.models.geometry.cameras import ViewGrid
-
-Border = Literal["white", "blurred"]
+from spinmeround.models.identity.params import Border
 
 _CENTRE = np.array([0.0, -0.106, -0.16])
-"""Of PanoHead's quad, in the frame of the mean face (x right, y down, z towards the viewer)."""
+"""Centre of PanoHead's quad in the frame of the mean face (x right, y down, z towards the viewer)."""
 _QUAD = 1.892
 """Side of PanoHead's quad, in units of the mean face."""
 _FROM_EYES, _PER_EYES = 0.380, 3.56
-"""The same for a frontal face of which five landmarks are known: the centre's way from the eyes to the mouth, and the
-quad's side in distances between the eyes."""
+"""The same for a frontal face with five landmarks: position of the centre between eyes (0) and mouth (1), and side of
+the quad in units of the distance between the eyes."""
 _SIDE, _RAISED = 1.1, 0.05
-"""The picture in quads: its side, and how far its centre lies above the quad's."""
+"""Side of the crop, and offset of its centre above that of the quad, in units of the quad."""
 _FLIP_Y = np.diag([1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSquare:
-    """The part of a photo that becomes the picture: its centre, and the half sides to the right and down."""
+    """The square of a photo that becomes the crop: its centre, and the vectors of half a side to the right and down."""
 
     centre: Float[np.ndarray, "2"]
     right: Float[np.ndarray, "2"]
@@ -44,27 +42,27 @@ class HeadSquare:
 
     @property
     def side(self) -> float:
-        """In pixels of the photo."""
+        """Side in pixels of the photo."""
         return float(2 * np.hypot(*self.right))
 
-    def to_picture(self, side: int) -> Float[np.ndarray, "2 3"]:
-        """The affine map from the photo's pixels to those of a picture of this side."""
+    def to_crop(self, side: int) -> Float[np.ndarray, "2 3"]:
+        """Affine map from pixels of the photo to pixels of a crop of this side."""
         axes = np.stack([self.right, self.down]) / (self.right @ self.right) * side / 2
         return np.column_stack([axes, side / 2 - 0.5 - axes @ self.centre])
 
 
 def square_of_five(landmarks: Float[np.ndarray, "5 2"]) -> HeadSquare:
-    """The square of a face that is taken to look into the camera, by its five landmarks.
+    """The square of a face, assumed frontal, from its five landmarks.
 
     Raises:
-        ValueError: if eyes or mouth are in one place.
+        ValueError: if the landmarks are not finite or coincide.
     """
     left, right, _, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, eye_to_eye = (left + right) / 2, right - left
     eye_to_mouth = (mouth_left + mouth_right) / 2 - eyes
     if not np.isfinite(landmarks).all() or min(np.hypot(*eye_to_eye), np.hypot(*eye_to_mouth)) < 1:
         raise ValueError(f"landmarks: expected two eyes and a mouth below them, got {np.asarray(landmarks).tolist()}")
-    # FFHQ's proportion of eyes and mouth, so that a face turned aside is not taken for a small one
+    # FFHQ's larger of two lengths, so that a face in profile does not count as a small one
     length = max(np.hypot(*eye_to_eye), 0.9 * np.hypot(*eye_to_mouth))
     return _square(eyes + _FROM_EYES * eye_to_mouth, _upright(eye_to_eye, eye_to_mouth), _PER_EYES * length)
 
@@ -72,18 +70,19 @@ def square_of_five(landmarks: Float[np.ndarray, "5 2"]) -> HeadSquare:
 def square_and_camera(
     landmarks: Float[np.ndarray, "68 3"],
 ) -> tuple[HeadSquare, Float[np.ndarray, "4 4"]]:
-    """The square of a head by 68 landmarks in 3D, and `cam2world` of the camera on its orbit that saw it so."""
+    """The square of a head from 68 landmarks in 3D, and `cam2world` of the camera on the orbit that matches its
+    pose."""
     scale, rotation, shift = P2sRt(estimate_affine_matrix_3d23d(get_object("meanshape_68.pkl"), landmarks))
     centre = (scale * rotation @ _CENTRE + shift)[:2]
     eyes, mouth = (landmarks[part, :2].mean(axis=0) for part in (slice(36, 48), [48, 54]))
     eye_to_eye = landmarks[42:48, :2].mean(axis=0) - landmarks[36:42, :2].mean(axis=0)
     right = _upright(eye_to_eye, mouth - eyes)
-    roll = np.array([[right[0], right[1], 0], [-right[1], right[0], 0], [0, 0, 1]])  # the square stands upright
+    roll = np.array([[right[0], right[1], 0], [-right[1], right[0], 0], [0, 0, 1]])  # the crop is upright
     return _square(centre, right, _QUAD * scale), _camera(roll @ rotation)
 
 
 def _upright(eye_to_eye: Float[np.ndarray, "2"], eye_to_mouth: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
-    """FFHQ's direction to the right: of the eyes and of what is across from eyes to mouth."""
+    """FFHQ's unit vector to the right: the eye axis plus the perpendicular of the eye-mouth axis."""
     right = eye_to_eye + np.array([eye_to_mouth[1], -eye_to_mouth[0]])
     return np.asarray(right / np.hypot(*right))
 
@@ -94,7 +93,7 @@ def _square(centre: Float[np.ndarray, "2"], right: Float[np.ndarray, "2"], quad:
 
 
 def _camera(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4 4"]:
-    """`cam2world` from how the face is turned, in the frame of pictures (y down, z towards the viewer)."""
+    """`cam2world` from the rotation of the face in the image frame (y down, z towards the viewer)."""
     world_to_view = _FLIP_Y @ rotation @ _FLIP_Y  # y up in both
     cam2world = np.eye(4)
     cam2world[:3, :3] = world_to_view.T @ np.diag([1.0, -1.0, -1.0])
@@ -105,13 +104,13 @@ def _camera(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4 4"]:
 def cut(
     photo: UInt8[np.ndarray, "height width 3"], square: HeadSquare, side: int, border: Border
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """The picture of a square; what lies outside of the photo is white, or a blurred reflection as PanoHead has it."""
+    """The crop of a square; pixels outside the photo are white, or a blurred reflection as in PanoHead."""
     shrink = max(1, int(square.side / side / 2))
     small = cv2.resize(photo, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) if shrink > 1 else photo
     scale = np.array([photo.shape[1] / small.shape[1], photo.shape[0] / small.shape[0]])
     back = np.diag([*scale, 1.0])
     back[:2, 2] = scale / 2 - 0.5  # pixel centres of the small photo in the large one
-    twice = square.to_picture(2 * side) @ back
+    twice = square.to_crop(2 * side) @ back
     mode = cv2.BORDER_REFLECT if border == "blurred" else cv2.BORDER_CONSTANT
     large = cv2.warpAffine(
         small, twice, (2 * side, 2 * side), flags=cv2.INTER_LANCZOS4, borderMode=mode, borderValue=(255, 255, 255)
@@ -124,7 +123,7 @@ def _blurred(
     picture: UInt8[np.ndarray, "side side 3"], photo: UInt8[np.ndarray, "height width 3"], square: HeadSquare
 ) -> UInt8[np.ndarray, "side side 3"]:
     side = len(picture)
-    inside = cv2.warpAffine(np.ones(photo.shape[:2], np.float32), square.to_picture(side), (side, side))
+    inside = cv2.warpAffine(np.ones(photo.shape[:2], np.float32), square.to_crop(side), (side, side))
     weight = cv2.blur(inside, (2 * int(0.02 * side) + 1,) * 2)[..., None]
     blurred = cv2.blur(picture, (2 * int(0.03 * side) + 1,) * 2)
     return np.asarray(np.rint(picture * weight + blurred * (1 - weight)), np.uint8)

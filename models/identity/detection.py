@@ -1,7 +1,7 @@
-"""Faces in pictures by a detector of an InsightFace pack (SCRFD, Guo et al. 2021), and 68 landmarks in 3D by another.
+"""Face detection by an InsightFace detector (SCRFD, Guo et al. 2021), and 68 landmarks in 3D by another network.
 
-insightface's own classes run both. Pictures are RGB; positions are in pixels as OpenCV counts them (x right, y down,
-(0, 0) the centre of the first pixel), in the order of `models.identity.alignment`.
+insightface's own classes run both. Images are RGB; positions are in pixels in OpenCV's convention (x right, y down,
+(0, 0) the centre of the first pixel), in the landmark order of `models.identity.alignment`.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,14 @@ from insightface.app.common import Face as InsightFace
 from insightface.model_zoo.landmark import Landmark
 from insightface.model_zoo.scrfd import SCRFD
 from jaxtyping import Float32, UInt8
-from pydantic import Field
 
 from spinmeround.models.identity.onnx_sessions import open_session
-from spinmeround.storage.records import FrozenModel
-
-
-class DetectionParams(FrozenModel):
-    """How faces are looked for."""
-
-    side: int = Field(640, ge=64, multiple_of=32, description="Pictures are fitted into a square of this side")
-    threshold: float = Field(0.5, gt=0.0, lt=1.0, description="Least score of a face")
+from spinmeround.models.identity.params import DetectionParams
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectedFace:
-    """The largest face of a picture: its box (left, top, right, bottom), score and five landmarks."""
+    """A face: its box (left, top, right, bottom), score and five landmarks."""
 
     box: Float32[np.ndarray, "4"]
     score: float
@@ -35,25 +27,25 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """A detector with landmarks, in an ONNX file."""
+    """A face detector with landmarks, from an ONNX file."""
 
     def __init__(
         self, path: Path, params: DetectionParams | None = None, providers: tuple[str, ...] | None = None
     ) -> None:
-        """Raises ValueError for a file that is missing, or no detector with landmarks."""
+        """Raises ValueError for a file that is missing or not a detector with landmarks."""
         params = params or DetectionParams()
         session = open_session(path, "face detector", providers)
         outputs = len(session.get_outputs())
         if outputs not in (9, 15):
             raise ValueError(
-                f"face detector: {path} gives {outputs} outputs, expected 9 or 15 (scores, boxes and landmarks); "
-                "take a detector with landmarks, such as scrfd_10g_bnkps.onnx or det_10g.onnx"
+                f"face detector: expected 9 or 15 outputs (scores, boxes and landmarks), got {outputs} in {path}; "
+                "use a detector with landmarks, such as scrfd_10g_bnkps.onnx or det_10g.onnx"
             )
         self._detector = SCRFD(model_file=str(path), session=session, static_shape_sessions=False)
         self._detector.prepare(0, input_size=(params.side, params.side), det_thresh=params.threshold)
 
     def largest(self, image: UInt8[np.ndarray, "height width 3"]) -> DetectedFace | None:
-        """The face with the largest box, None where there is none."""
+        """The face with the largest box, or None if no face is found."""
         boxes, landmarks = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=1, metric="max")
         if not len(boxes):
             return None
@@ -65,16 +57,16 @@ class FaceDetector:
 
 
 class Landmarks3D:
-    """68 landmarks in 3D (1k3d68), in an ONNX file: x and y in pixels, z towards the viewer, to the same scale."""
+    """68 landmarks in 3D (1k3d68), from an ONNX file: x and y in pixels, z towards the viewer at the same scale."""
 
     def __init__(self, path: Path, providers: tuple[str, ...] | None = None) -> None:
-        """Raises ValueError for a file that is missing, or no network of 68 landmarks in 3D."""
-        session = open_session(path, "landmarks in 3D", providers)
+        """Raises ValueError for a file that is missing or not a network of 68 landmarks in 3D."""
+        session = open_session(path, "3D landmark network", providers)
         taken, given = session.get_inputs()[0].shape, session.get_outputs()[0].shape
         if taken[-2:] != [192, 192] or given[-1] != 3309:
             raise ValueError(
-                f"landmarks in 3D: {path} takes {taken} and gives {given}, expected [n, 3, 192, 192] and [n, 3309]; "
-                "take 1k3d68.onnx"
+                f"3D landmark network: expected input [n, 3, 192, 192] and output [n, 3309], got {taken} and {given} "
+                f"in {path}; use 1k3d68.onnx"
             )
         self._network = Landmark(model_file=str(path), session=session)
 

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime for insightface's networks: the same on every machine, and errors that name the file."""
+"""onnxruntime sessions for insightface's networks: reproducible, with errors that name the file."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import onnxruntime
 
 
 def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None) -> onnxruntime.InferenceSession:
-    """A session with one thread on a CPU, so that the same picture gives the same bits.
+    """A session that is single-threaded on a CPU, so that equal images give bit-identical results.
 
-    `providers` are onnxruntime's, by default CUDA where it is there, then the CPU. `what` names the network in errors.
+    `providers` are onnxruntime's, by default CUDA if available, then the CPU. `what` names the network in errors.
 
     Raises:
-        ValueError: if the file is missing or is no ONNX network.
+        ValueError: if the file is missing or not an ONNX network.
     """
     if not path.is_file():
         raise ValueError(f"{what}: expected an ONNX file, found nothing at {path}")
@@ -20,8 +20,8 @@ def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers or _available()))
-    except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise ValueError(f"{what}: {path} cannot be loaded by onnxruntime: {error}") from error
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        raise ValueError(f"{what}: onnxruntime cannot load {path}: {error}") from error
 
 
 def _available() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The prompt that carries an identity: "photo of a id person", as token ids."""
+"""The prompt that carries an identity, "photo of a id person", as token ids."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from spinmeround.storage.records import FrozenModel
 
 
 class PromptTokens(FrozenModel):
-    """Token ids of the prompt. The defaults are those of CLIP's tokenizer for "photo of a id person"."""
+    """Token ids of the prompt. Defaults are those of CLIP's tokenizer for "photo of a id person"."""
 
-    words: tuple[int, ...] = Field((1125, 539, 320, 1014, 2533), description="The prompt, without start and end")
-    identity: int = Field(1014, description="The token among them that the identity embedding replaces")
-    start: int = Field(49406, ge=0, description="Token at the start of every prompt")
-    end: int = Field(49407, ge=0, description="Token at the end of every prompt")
-    padding: int = Field(49407, ge=0, description="Token that fills up the length")
+    words: tuple[int, ...] = Field((1125, 539, 320, 1014, 2533), description="The prompt without start and end tokens")
+    identity: int = Field(1014, description="Token of the prompt that the identity embedding replaces")
+    start: int = Field(49406, ge=0, description="Start token")
+    end: int = Field(49407, ge=0, description="End token")
+    padding: int = Field(49407, ge=0, description="Padding token")
     length: int = Field(77, ge=2, description="Length of every prompt, in tokens")
 
     @model_validator(mode="after")
@@ -27,24 +27,24 @@ class PromptTokens(FrozenModel):
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any) -> "PromptTokens":
-        """The ids that a CLIP tokenizer gives "photo of a id person".
+        """The ids that a CLIP tokenizer assigns to "photo of a id person".
 
-        Raises ValueError for a vocabulary in which `id` is not one token of its own.
+        Raises ValueError for a vocabulary in which `id` is not a single token.
         """
         start, *words, end = tokenizer("photo of a id person").input_ids
         identity = tokenizer("id", add_special_tokens=False).input_ids
         if len(identity) != 1:
-            raise ValueError(f"tokenizer: expected one token for the word id, got {len(identity)}; use CLIP's own")
+            raise ValueError(f"tokenizer: expected one token for `id`, got {len(identity)}; use CLIP's tokenizer")
         length = tokenizer.model_max_length
         padding = tokenizer("", padding="max_length", max_length=length).input_ids[-1]
         return cls(words=tuple(words), identity=identity[0], start=start, end=end, padding=padding, length=length)
 
     def prompt(self) -> list[int]:
-        """Token ids of the prompt with an identity, `length` of them."""
+        """The `length` token ids of the prompt with an identity."""
         return self._padded(self.words)
 
     def empty(self) -> list[int]:
-        """Token ids of the empty prompt, `length` of them."""
+        """The `length` token ids of the empty prompt."""
         return self._padded(())
 
     def _padded(self, words: tuple[int, ...]) -> list[int]:

@@ -1,10 +1,10 @@
 """A small face recognition network and the loss that trains it (ArcFace, arXiv:1801.07698).
 
-The network reads 112 x 112 crops aligned on five landmarks, RGB scaled to [-1, 1] as insightface feeds
-them, and gives embeddings whose cosine tells whether two crops show one identity. Crops of small pictures
-hold little detail, so they are averaged over 2 x 2 pixels first. The network follows MobileFaceNet
-(arXiv:1804.07573) in its head: a depth-wise convolution over the whole last feature map, so that each place
-of the aligned face keeps weights of its own, then a linear layer and batch normalisation.
+The network maps 112 x 112 RGB crops, aligned on five landmarks and scaled to [-1, 1] as in insightface, to embeddings
+whose cosine measures whether two crops show the same identity. Crops of small images have little detail, so they are
+averaged over 2 x 2 pixels first. The head follows MobileFaceNet (arXiv:1804.07573): a depth-wise convolution over the
+full last feature map, with separate weights for each position of the aligned face, then a linear layer and batch
+normalisation.
 """
 
 import math
@@ -16,29 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spinmeround.models.identity.params import CROP_SIDE, RecognitionConfig
 from spinmeround.storage.records import FrozenModel
 
-CROP = 112
-"""Side of the aligned crops, in pixels: ArcFace's template."""
-
-REDUCED = CROP // 2
-"""Side of what the convolutions see."""
-
-
-class RecognitionConfig(FrozenModel):
-    """Sizes of the network; each stage halves the side and holds `blocks` residual blocks."""
-
-    channels: tuple[int, ...] = Field((24, 48, 96), min_length=2, description="Channels of each stage")
-    blocks: tuple[int, ...] = Field((0, 1, 1), min_length=2, description="Residual blocks of each stage")
-    embedding: int = Field(512, ge=2, description="Size of the embedding")
-
-    def model_post_init(self, _context: object) -> None:
-        if len(self.channels) != len(self.blocks):
-            raise ValueError(
-                f"channels and blocks must be equally long, got {len(self.channels)} and {len(self.blocks)}"
-            )
-        if REDUCED % 2 ** len(self.channels):
-            raise ValueError(f"channels: {len(self.channels)} stages do not divide {REDUCED} pixels; give 3 or fewer")
+REDUCED_SIDE = CROP_SIDE // 2
+"""Side of the crops after averaging, in pixels."""
 
 
 class ResidualBlock(nn.Module):
@@ -61,7 +43,7 @@ class ResidualBlock(nn.Module):
 
 
 class RecognitionNetwork(nn.Module):
-    """Embeddings, not yet normalised, of aligned crops in [-1, 1]."""
+    """Embeddings, not normalised, of aligned crops in [-1, 1]."""
 
     def __init__(self, config: RecognitionConfig) -> None:
         super().__init__()
@@ -76,7 +58,7 @@ class RecognitionNetwork(nn.Module):
                 *(ResidualBlock(channels) for _ in range(blocks)),
             ]
             width = channels
-        side = REDUCED // 2 ** len(config.channels)
+        side = REDUCED_SIDE // 2 ** len(config.channels)
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Conv2d(width, width, side, groups=width, bias=False),
@@ -90,7 +72,7 @@ class RecognitionNetwork(nn.Module):
         return self.embed_reduced(reduce_crops(crops))
 
     def embed_reduced(self, crops: Float[Tensor, "crop 3 56 56"]) -> Float[Tensor, "crop embedding"]:
-        """Embeddings of crops that `reduce_crops` has made smaller."""
+        """Embeddings of crops reduced by `reduce_crops`."""
         embeddings: Tensor = self.head(self.trunk(crops))
         return embeddings
 
@@ -103,20 +85,20 @@ def reduce_crops(crops: Float[Tensor, "crop 3 112 112"]) -> Float[Tensor, "crop 
 def additive_angular_margin(
     cosine: Float[Tensor, "crop identity"], labels: Int[Tensor, " crop"], margin: float
 ) -> Float[Tensor, "crop identity"]:
-    """cos(theta + margin) at each crop's own identity, cos(theta) elsewhere (ArcFace, equation 3).
+    """cos(theta + margin) at each crop's own identity, cos(theta) elsewhere (ArcFace, Equation 3).
 
-    Past theta = pi - margin, where the cosine would rise again, cos(theta) - margin sin(margin) keeps it
-    falling, as in the authors' code.
+    Above theta = pi - margin, where the cosine would increase again, uses the decreasing cos(theta) - margin
+    sin(margin), as in the authors' code.
     """
     own = cosine.gather(1, labels[:, None])  # crop 1
     sine = (1 - own.square()).clamp_min(1e-9).sqrt()
     penalised = own * math.cos(margin) - sine * math.sin(margin)
-    falling = torch.where(own > -math.cos(margin), penalised, own - margin * math.sin(margin))
-    return cosine.scatter(1, labels[:, None], falling)
+    decreasing = torch.where(own > -math.cos(margin), penalised, own - margin * math.sin(margin))
+    return cosine.scatter(1, labels[:, None], decreasing)
 
 
 class ArcFaceLoss(nn.Module):
-    """Cross entropy of the scaled cosines to one centre an identity, with the margin (ArcFace, equation 3)."""
+    """Cross entropy of the scaled cosines to one centre per identity, with the margin (ArcFace, Equation 3)."""
 
     def __init__(self, identities: int, embedding: int, scale: float) -> None:
         super().__init__()
@@ -131,26 +113,26 @@ class ArcFaceLoss(nn.Module):
 
 
 class Verification(FrozenModel):
-    """How well the cosine of two embeddings tells whether they are of one identity."""
+    """Face verification by the cosine of two embeddings."""
 
-    accuracy: float = Field(description="Best accuracy of one threshold, with equally many pairs of both kinds")
-    tar_at_far_1e2: float = Field(description="Share of same pairs accepted where 1 in 100 others is")
-    tar_at_far_1e3: float = Field(description="Share of same pairs accepted where 1 in 1000 others is")
-    same_mean: float = Field(description="Mean cosine of pairs of one identity")
-    other_mean: float = Field(description="Mean cosine of pairs of two identities")
+    accuracy: float = Field(description="Balanced accuracy at the best threshold")
+    tar_at_far_1e2: float = Field(description="True accept rate at a false accept rate of 1 in 100")
+    tar_at_far_1e3: float = Field(description="True accept rate at a false accept rate of 1 in 1000")
+    same_mean: float = Field(description="Mean cosine of pairs of the same identity")
+    other_mean: float = Field(description="Mean cosine of pairs of different identities")
     same_pairs: int
     other_pairs: int
 
 
 def verification(embeddings: Float32[np.ndarray, "crop embedding"], labels: Int[np.ndarray, " crop"]) -> Verification:
-    """Verification over all pairs of crops; raises ValueError where one kind of pair is missing."""
+    """Verification over all pairs of crops; raises ValueError if one kind of pair is missing."""
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     first, second = np.triu_indices(len(unit), k=1)
     cosine = (unit @ unit.T)[first, second]
     is_same = labels[first] == labels[second]
     same, other = np.sort(cosine[is_same]), np.sort(cosine[~is_same])
     if not len(same) or not len(other):
-        raise ValueError("verification: expected two crops of one identity and two identities; give more crops")
+        raise ValueError("verification: expected two crops of one identity and two identities; provide more crops")
 
     def accepted(threshold: Float[np.ndarray, " threshold"], scores: Float32[np.ndarray, " pair"]) -> np.ndarray:
         return 1 - np.searchsorted(scores, threshold, side="left") / len(scores)

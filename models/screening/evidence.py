@@ -1,6 +1,6 @@
-"""What screening looks at: a coarse density grid and a ring of small pictures of one head.
+"""Input of screening: a coarse density grid and a ring of small images of one head.
 
-Lengths are in sides of the head's cube, so that a score means the same whatever `box_warp` is.
+Lengths are in sides of the head's cube, so that scores do not depend on `box_warp`.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,11 @@ from spinmeround.storage.records import Rendering
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Cheap evidence on one head.
+    """Screening input of one head.
 
-    `density` holds samples at the nodes of a regular grid over the whole cube of side `box_warp` (world units),
-    inside where they are above `level`. `previews` come from `cameras`, all round. `back_similarity` is the cosine
-    between the embeddings of the face and of what is in its place on the back of the head, None where no network
-    was asked.
+    `density` holds samples at the nodes of a regular grid over the cube of side `box_warp` (world units); a node is
+    inside if its sample is above `level`. `previews` are images from `cameras`, all around. `back_similarity` is the
+    cosine between embeddings of the face and of the same place on the back of the head, None without a network.
     """
 
     density: Float32[np.ndarray, "x y z"]
@@ -36,25 +35,30 @@ class Evidence:
 
     @cached_property
     def inside(self) -> Bool[np.ndarray, "x y z"]:
+        """Which nodes of the grid are inside the head."""
         return self.density > self.level
 
     @cached_property
     def solid(self) -> Solid:
+        """The head as voxels."""
         return Solid.of(self.inside)
 
     def view(self, azimuth_deg: float) -> int:
-        """The preview nearest to an azimuth."""
+        """Index of the preview nearest to an azimuth."""
         return int(np.abs((self.cameras.azimuth_deg - azimuth_deg + 180.0) % 360.0 - 180.0).argmin())
+
+
+ScoreFunction = Callable[[Evidence], float | None]
 
 
 def refined_density_grid(
     density: DensityField, box_warp: float, cells: int, level: float
 ) -> Float32[np.ndarray, "x y z"]:
-    """Samples at the (cells + 1)^3 nodes of the cube's grid, exact near the surface at less than half the cost.
+    """Samples at the (cells + 1)^3 nodes of the cube's grid, exact near the surface, at less than half the cost.
 
-    Every other node is sampled first. The nodes between are sampled only where the density nearby is from half
-    to one and a half of `level`; elsewhere they repeat a neighbour, which is on the same side of the level. A
-    thing thinner than two cells that raises the density at no coarse node to half the level is missed.
+    Samples every second node first. Nodes in between are sampled only where a nearby sample is above half of `level`
+    and another below 1.5 times `level`; all others copy a neighbour on the same side of the level. Structures thinner
+    than two cells that stay below half of `level` at all coarse nodes are missed.
 
     Raises:
         ValueError: if `cells` is odd or below 2.
@@ -72,14 +76,13 @@ def refined_density_grid(
 
 
 def _sampled(density: DensityField, axis: np.ndarray, nodes: np.ndarray, chunk: int = 1 << 18) -> np.ndarray:
+    """Densities at grid nodes, in chunks."""
     parts = [density(axis[nodes[start : start + chunk]]) for start in range(0, len(nodes), chunk)]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def _doubled(values: np.ndarray) -> np.ndarray:
+    """Each value repeated twice along every axis."""
     for dimension in range(3):
         values = np.repeat(values, 2, axis=dimension)
     return values
-
-
-ScoreFunction = Callable[[Evidence], float | None]

@@ -1,7 +1,7 @@
-"""Scores of a head's shape, from the voxels of a coarse grid; lengths are in sides of the cube.
+"""Scores of a head's shape, from the voxels of a coarse grid; `SCORES` describes them.
 
-Heads stand upright in the canonical frame, facing +z, so left and right are x and -x. Faults of generators
-seldom come in mirrored pairs, while features of faces do; the one-sided scores live off that.
+Lengths are in sides of the cube. Heads are upright in the canonical frame, facing +z, so left and right are x and -x.
+Generator artifacts are rarely symmetric, facial features are; the one-sided scores rely on this.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from spinmeround.models.screening.evidence import Evidence
 from spinmeround.models.screening.solid import DENT_RADIUS, Solid
 
 COUNTERPART = 0.016
-"""How far from its mirrored place a counterpart still counts, in sides of the cube."""
+"""Largest distance of a counterpart from the mirrored position, in sides of the cube."""
 
 _FACES = tuple((*(slice(None),) * dimension, end) for dimension in range(3) for end in (0, -1))
 
 
 def stray_volume(evidence: Evidence) -> float:
-    """Share of the volume that is apart from the largest piece; 1 where nothing is inside."""
+    """Share of the volume outside the largest piece; 1 if nothing is inside."""
     labels, pieces = ndimage.label(evidence.inside)
     if not pieces:
         return 1.0
@@ -35,10 +35,9 @@ def cavity_volume(evidence: Evidence) -> float:
 
 
 def clipped_volume(evidence: Evidence) -> float:
-    """Share of the cube's faces that the head runs into, of five: a neck may run out below.
+    """Share of the cube's faces that the head intersects, over all faces but the bottom, where the neck ends.
 
-    A face is the layer of samples next to the outermost one, where a generator that closes its surface at
-    the cube's edge still shows what it cut off.
+    A face is the second outermost layer of samples, because some generators close their surface in the outermost layer.
     """
     inside = evidence.inside
     faces = [inside[1], inside[-2], inside[:, -2], inside[:, :, 1], inside[:, :, -2]]
@@ -46,13 +45,13 @@ def clipped_volume(evidence: Evidence) -> float:
 
 
 def crown_height(evidence: Evidence) -> float:
-    """Height of the top of the head over the cube's centre."""
+    """Height of the top of the head above the cube's centre."""
     solid = evidence.solid
     return _reach(solid, solid.axis(1), np.abs(solid.axis(0)) < 0.04, np.abs(solid.axis(2)) < 0.04)
 
 
 def back_depth(evidence: Evidence) -> float:
-    """How far the back of the head, between the ears' height and the crown, lies behind the cube's centre."""
+    """Distance of the back of the head behind the cube's centre, between ear height and crown."""
     solid = evidence.solid
     height = solid.axis(1)
     return _reach(solid, -solid.axis(2), np.abs(solid.axis(0)) < 0.04, (height > -0.02) & (height < 0.10))
@@ -66,10 +65,10 @@ def asymmetry(evidence: Evidence) -> float:
 
 
 def one_sided_dents(evidence: Evidence) -> float:
-    """Volume of dents without a mirrored counterpart, outside of the face, in thousandths of the head's volume.
+    """Volume of dents without a mirrored counterpart, outside the face, in thousandths of the head's volume.
 
-    A dent is what a ball of DENT_RADIUS can't touch; a voxel counts by the share of DENT_RADIUS by which it
-    is deeper than all of its mirrored neighbourhood.
+    A dent is the space that a ball of DENT_RADIUS cannot reach. A voxel is weighted by how much deeper it is than all
+    of its mirrored neighbourhood, in units of DENT_RADIUS.
     """
     solid = evidence.solid
     deeper = _one_sided(solid, solid.dents)
@@ -78,20 +77,21 @@ def one_sided_dents(evidence: Evidence) -> float:
 
 
 def crown_dents(evidence: Evidence) -> float:
-    """Depth of the deepest dent of the upper half of the head, mirrored or not."""
+    """Depth of the deepest dent in the upper half of the head, mirrored or not."""
     solid = evidence.solid
     upper = (solid.axis(1) > 0.08) & ~_face(solid)
     return float(np.where(upper, solid.dents, 0.0).max())
 
 
 def one_sided_bumps(evidence: Evidence) -> float:
-    """Height of the highest thin bump without a mirrored counterpart; a ball of 0.015 does not fit in."""
+    """Height of the highest thin bump without a mirrored counterpart; thin means that a ball of 0.015 does not fit."""
     solid = evidence.solid
     alone = (solid.bumps > 0.0) & ~_near(solid.bumps[::-1] > 0.0, solid.voxel) & (solid.axis(1) > -0.35)
     return float(solid.bumps[alone].max(initial=0.0))
 
 
 def _reach(solid: Solid, along: np.ndarray, *where: np.ndarray) -> float:
+    """Largest coordinate of the head within a region."""
     chosen = solid.inside
     for condition in where:
         chosen = chosen & condition
@@ -99,16 +99,18 @@ def _reach(solid: Solid, along: np.ndarray, *where: np.ndarray) -> float:
 
 
 def _face(solid: Solid) -> Bool[np.ndarray, "x y z"]:
-    """The region before and below the hairline, where hair, glasses and features overhang."""
+    """The region in front of and below the hairline, where hair, glasses and facial features overhang."""
     return (solid.axis(2) > 0.06) & (solid.axis(1) < 0.16)
 
 
 def _one_sided(solid: Solid, values: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
+    """Excess of each value over the largest one in its mirrored neighbourhood."""
     side = 1 + 2 * round(COUNTERPART / solid.voxel)
     excess: Float32[np.ndarray, "x y z"] = values - ndimage.maximum_filter(values[::-1], side)
     return excess
 
 
-def _near(places: Bool[np.ndarray, "x y z"], voxel: float) -> Bool[np.ndarray, "x y z"]:
-    grown: Bool[np.ndarray, "x y z"] = ndimage.maximum_filter(places, 1 + 2 * round(COUNTERPART / voxel))
+def _near(mask: Bool[np.ndarray, "x y z"], voxel: float) -> Bool[np.ndarray, "x y z"]:
+    """The mask dilated by COUNTERPART."""
+    grown: Bool[np.ndarray, "x y z"] = ndimage.maximum_filter(mask, 1 + 2 * round(COUNTERPART / voxel))
     return grown

@@ -1,4 +1,4 @@
-"""A head as voxels, cut out symmetrically to the plane x = 0, with distances to its surface."""
+"""A head as voxels, cropped symmetrically about the plane x = 0, with distances to its surface."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,15 +8,15 @@ from jaxtyping import Bool, Float32, Float64
 from scipy.ndimage import distance_transform_edt
 
 DENT_RADIUS, BUMP_RADIUS = 0.08, 0.015
-"""Radii of the balls that are rolled over a head from outside and from inside, in sides of the cube."""
+"""Radii of the balls that roll over the head from outside and from inside, in sides of the cube."""
 
 PADDING = 0.09
-"""Empty space kept round a head, in sides of the cube; more than DENT_RADIUS."""
+"""Empty space kept around the head, in sides of the cube; more than DENT_RADIUS."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solid:
-    """Voxels [x, y, z] of a head; lengths are in sides of the cube, the cube's centre is the origin."""
+    """Voxels [x, y, z] of a head; lengths are in sides of the cube, the origin is the cube's centre."""
 
     inside: Bool[np.ndarray, "x y z"]
     voxel: float
@@ -24,29 +24,29 @@ class Solid:
 
     @staticmethod
     def of(inside: Bool[np.ndarray, "x y z"]) -> "Solid":
-        """The head in a grid over the whole cube; what touches the cube's bottom goes on below it."""
+        """The head in a grid over the full cube; a part that touches the bottom of the cube continues below it."""
         voxel = 1.0 / (inside.shape[0] - 1)
         pad = int(np.ceil(PADDING / voxel))
         occupied = np.argwhere(inside | inside[::-1])
         if not len(occupied):
             return Solid(inside=np.zeros((1, 1, 1), bool), voxel=voxel, corner=(0.0, 0.0, 0.0))
         low, high = occupied.min(axis=0), occupied.max(axis=0) + 1
-        cut = np.pad(inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], pad)
+        cropped = np.pad(inside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], pad)
         if low[1] == 0:
-            cut[:, :pad] = cut[:, pad : pad + 1]
+            cropped[:, :pad] = cropped[:, pad : pad + 1]
         x, y, z = ((low - pad) * voxel - 0.5).tolist()
-        return Solid(inside=cut, voxel=voxel, corner=(x, y, z))
+        return Solid(inside=cropped, voxel=voxel, corner=(x, y, z))
 
     def axis(self, dimension: int) -> Float64[np.ndarray, "x y z"]:
-        """Coordinates of the voxels along x, y or z, shaped to broadcast."""
-        places = self.corner[dimension] + self.voxel * np.arange(self.inside.shape[dimension])
+        """Coordinates of the voxels along x, y or z, shaped for broadcasting."""
+        coordinates = self.corner[dimension] + self.voxel * np.arange(self.inside.shape[dimension])
         shape = [1, 1, 1]
         shape[dimension] = -1
-        return places.reshape(shape)
+        return coordinates.reshape(shape)
 
     @cached_property
     def volume(self) -> int:
-        """Voxels inside, at least 1."""
+        """Number of voxels inside, at least 1."""
         return max(int(self.inside.sum()), 1)
 
     @cached_property
@@ -56,13 +56,13 @@ class Solid:
 
     @cached_property
     def dents(self) -> Float32[np.ndarray, "x y z"]:
-        """How deep each voxel lies below where a ball of DENT_RADIUS can roll over the head (closing); else zero."""
+        """Depth of each voxel below the surface that a ball of DENT_RADIUS reaches (closing); zero elsewhere."""
         unreached = self._distance(self.outside_distance > DENT_RADIUS)
         return np.where(self.inside, 0.0, np.maximum(unreached - DENT_RADIUS, 0.0)).astype(np.float32)
 
     @cached_property
     def bumps(self) -> Float32[np.ndarray, "x y z"]:
-        """How high each voxel stands over what a ball of BUMP_RADIUS can fill from inside (opening); else zero."""
+        """Height of each voxel above what a ball of BUMP_RADIUS fills from inside (opening); zero elsewhere."""
         heights = np.zeros(self.inside.shape, np.float32)
         edge = int(PADDING / self.voxel)  # most of the padding is far from any bump
         core = tuple(slice(edge, max(size - edge, edge)) for size in self.inside.shape)
@@ -72,6 +72,7 @@ class Solid:
         return heights
 
     def _distance(self, to: Bool[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
+        """Distance to the nearest true voxel; 1 if there is none."""
         if not to.any():
             return np.full(to.shape, 1.0, np.float32)
         return np.asarray(distance_transform_edt(~to) * self.voxel, np.float32)

@@ -1,11 +1,11 @@
-"""Seconds and peak memory of one way to sample, in a process of its own: the pipeline's, or the plain one.
+"""Time and peak memory of one sampling configuration in a separate process: the pipeline's, or a plain baseline.
 
-The plain one is how a first version would do it: two forwards for the guidance, eager, float32, the text encoder run
-and the cameras encoded again at each step, one group after the other.
+The baseline uses two forward passes for guidance, eager mode and float32, runs the text encoder and encodes the cameras
+at each step, and generates one group at a time.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,23 @@ import torch
 from torch import Tensor
 
 from spinmeround.models.diffusion.denoiser import denoise
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.generation import GroupSampler, Seeds, generate_plan
-from spinmeround.models.diffusion.groups import plan_views
-from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.edm import schedule_sigmas
+from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
-from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, Seeds, generate_views
+from spinmeround.models.diffusion.sampling.view_plan import plan_views
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
 
 GUIDANCE = 3.0
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 WORDS = ("batched", "compiled", "channels-last", *HALVES)
-"""What a way may be made of; `batched` is the default, which any other word changes."""
+"""Options of a configuration; `batched` is the default, which the others modify."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is timed: `ways` are some of WORDS, or "plain"."""
+    """One measurement: `ways` are some of WORDS, or "plain"."""
 
     model: Path
     ways: tuple[str, ...]
@@ -42,32 +42,32 @@ class Job:
 
 
 class PlainSampler(GroupSampler):
-    """A GroupSampler that leaves nothing out."""
+    """A GroupSampler without optimisations."""
 
-    conditioner: Any = None
+    prompt_encoder: Any = None
     identity: Tensor | None = None
 
-    def _sample(self, batch: Any, advance: Any) -> Tensor:
-        """Of one group, `batch_size` being 1."""
+    def _sample(self, batch: Any, callback: Any) -> Tensor:
+        """Samples one group; expects `batch_size` 1."""
 
         def denoised(noisy: Tensor, sigma: Tensor) -> Tensor:
             given = self.conditions(batch)  # encodes the cameras
-            text, empty = PlainSampler.conditioner(PlainSampler.identity), PlainSampler.conditioner.unconditional(1)
-            known = type(given)(conditioning=given.conditioning, clean=given.clean, rays=given.rays, text=text)
-            without = denoise(self.unet, noisy, sigma, known.unconditional(empty))
+            encoder = PlainSampler.prompt_encoder
+            known = replace(given, prompt_embeds=encoder(PlainSampler.identity))
+            without = denoise(self.unet, noisy, sigma, known.unconditional(encoder.empty_prompt(1)))
             with_conditions = denoise(self.unet, noisy, sigma, known)
             mixed = without + GUIDANCE * (with_conditions - without)
-            return torch.where(given.conditioning[..., None, None, None], given.clean, mixed)
+            return torch.where(given.is_conditioning[..., None, None, None], given.conditioning_latents, mixed)
 
         generators = seeded_generators([batch[0].seed])
-        shape = (1, len(batch[0].cameras), *batch[0].given.shape[1:])
-        noise = draw_noise(shape, generators, batch[0].given.device)
-        made = edm_sampler(denoised, noise, self.schedule.sigmas(), generators, self.solver)
-        return made[:, len(batch[0].given) :]
+        shape = (1, len(batch[0].cameras), *batch[0].conditioning_latents.shape[1:])
+        noise = draw_noise(shape, generators, batch[0].conditioning_latents.device)
+        made = edm_sampler(denoised, noise, schedule_sigmas(self.schedule), generators, self.solver)
+        return made[:, len(batch[0].conditioning_latents) :]
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Best seconds a view of the repeats, peak memory beyond the loaded model, and the latents for comparison."""
+    """Lowest seconds per view over the repeats, peak memory beyond the loaded model, and the latents for comparison."""
     torch.set_num_threads(job.threads)
     dtype = next((HALVES[word] for word in job.ways if word in HALVES), torch.float32)
     model = SpinMeRoundPipeline.from_pretrained(job.model, dtype=dtype, local_files_only=True).to(job.device)
@@ -93,21 +93,22 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def _work(model: SpinMeRoundPipeline, job: Job) -> Any:
-    """Latents of the views from one random photo, without the autoencoder, at a number of steps (0: nothing)."""
+    """A function that returns the latents of all views from one random photo, without the autoencoder, by step
+    count."""
     generator = torch.Generator().manual_seed(0)
     side, channels = model.unet.config["base"]["sample_size"], 2 * model.unet.latent_channels
     photo = torch.randn(1, channels, side, side, generator=generator).to(job.device)
     identity = torch.nn.functional.normalize(torch.randn(1, 512, generator=generator), dim=1).to(job.device)
     cameras, front = ViewGrid(azimuths=job.views, elevations_deg=(0.0,)).cameras(), orbit([0.0], [0.0])
     plain = "plain" in job.ways
-    PlainSampler.conditioner, PlainSampler.identity = model.conditioner, identity
+    PlainSampler.prompt_encoder, PlainSampler.identity = model.prompt_encoder, identity
 
     def sampler(schedule: NoiseSchedule) -> GroupSampler:
         kind = PlainSampler if plain else GroupSampler
         return kind(
             unet=model.unet,
-            text=model.conditioner(identity.to(model.text_encoder.dtype)),
-            empty_text=model.conditioner.unconditional(1),
+            prompt_embeds=model.prompt_encoder(identity.to(model.text_encoder.dtype)),
+            empty_prompt_embeds=model.prompt_encoder.empty_prompt(1),
             guidance_scale=GUIDANCE,
             schedule=schedule,
             solver=SolverParams(),
@@ -121,24 +122,24 @@ def _work(model: SpinMeRoundPipeline, job: Job) -> Any:
         plan = plan_views(cameras, front, model.unet.config["views"], anchored=None)
         schedule, seeds = NoiseSchedule(steps=steps), Seeds(generator=torch.Generator().manual_seed(1))
         known: tuple[Cameras, Tensor] = (front, photo)
-        return generate_plan(plan, known, lambda m: sampler(schedule), seeds, lambda *step: None)
+        return generate_views(plan, known, lambda m: sampler(schedule), seeds, lambda *step: None)
 
     return work
 
 
 def _memory(device: str, *, peak: bool = False) -> float:
-    """Bytes: of the device's allocator, or what this process has resident now, or its peak since it was last asked for
-    what it has now."""
+    """Bytes of the device's allocator, or of this process: resident now, or its peak since the last call without
+    `peak`."""
     if device == "cuda":
         if not peak:
             torch.cuda.reset_peak_memory_stats()
         return float(torch.cuda.max_memory_allocated())
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     if not peak:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     return float(status["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
 
 
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference of two runs' latents, in units of their deviation."""
+    """Largest difference between two runs' latents, in standard deviations."""
     return float(np.abs(a - b).max() / b.std())

@@ -21,8 +21,8 @@ from numcodecs.zstd import Zstd
 from PIL import Image
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams
 from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.tasks.heads.mesh import mesh_head
 

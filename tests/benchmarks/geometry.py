@@ -22,8 +22,9 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit, pixel_rays
-from spinmeround.models.geometry.meshes import MeshParams, as_trimesh, density_grid, extract_mesh
+from spinmeround.models.geometry.meshes import as_trimesh, density_grid, extract_mesh
 from spinmeround.models.geometry.normals import make_normal_renderer
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.storage.records import Identity, NormalMaps, TriangleMesh
 

@@ -15,10 +15,8 @@ import numpy as np
 import torch
 import typer
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.latents import decode_pictures, encode_pictures
-from spinmeround.models.diffusion.params import SolverParams, UNetParams
-from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
+from spinmeround.models.diffusion.latents import decode_images, encode_images
+from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams, UNetParams
 from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid
 from spinmeround.models.geometry.normals import decode_normals
@@ -27,9 +25,10 @@ from spinmeround.models.metrics.consistency import neighbour_consistency
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, read_pictures
+from spinmeround.tasks.evaluation.baselines import MeanTrainingImages
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.loading.view_images import read_views
 from spinmeround.tasks.training.params import TextEncoderParams
 from spinmeround.tasks.training.state import build_networks
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
@@ -104,7 +103,8 @@ def main(
 def random_model(size: str, folder: Path) -> Path:
     """A pipeline of the demo's or the paper's sizes with random weights."""
     from spinmeround.flows.profile import load_profile
-    from spinmeround.tasks.heads.encode import autoencoder_path, load_autoencoder
+    from spinmeround.tasks.heads.autoencoder import load_autoencoder
+    from spinmeround.tasks.heads.encode import autoencoder_path
 
     if size not in ("demo", "full"):
         raise ConfigError(f"--size: expected demo or full, got {size!r}")
@@ -116,7 +116,7 @@ def random_model(size: str, folder: Path) -> Path:
     pipeline = SpinMeRoundPipeline(
         unet=networks.unet,
         vae=load_autoencoder(autoencoder_path(profile.encode)),  # speed is told without the autoencoder
-        text_encoder=networks.conditioner.text_encoder,
+        text_encoder=networks.prompt_encoder.text_encoder,
         prompt=text.prompt.model_dump(),
     )
     pipeline.save_pretrained(folder)
@@ -184,7 +184,7 @@ class Unseen:
         """What is left of pictures that go through latents and back: no sampling can do better on the whole."""
         vae = self.pipeline.vae
         given = torch.from_numpy(pictures.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2).to(vae.device)
-        back = torch.cat([decode_pictures(vae, encode_pictures(vae, part)) for part in given.split(8)])
+        back = torch.cat([decode_images(vae, encode_images(vae, part)) for part in given.split(8)])
         return np.rint((back.permute(0, 2, 3, 1).cpu().numpy().clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
     def sample(self, subject: int, cameras: Cameras, **options: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -218,7 +218,7 @@ def against_steps(unseen: Unseen, counts: Sequence[int]) -> Rows:
         for steps in counts:
             scores = []
             for subject in unseen.subjects:
-                (images, normals), truth = made(subject, solver, steps), read_pictures(unseen.data, subject, targets)
+                (images, normals), truth = made(subject, solver, steps), read_views(unseen.data, subject, targets)
                 true = decode_normals(truth.normals, truth.mask)
                 angle = normal_angular_error_deg(decode_normals(normals, truth.mask), true, truth.mask == 255).mean
                 scores.append((psnr(images, truth.rgb).mean(), angle, psnr(images, ends[subject][0]).mean()))
@@ -251,7 +251,7 @@ def photo_normals(unseen: Unseen, params: PhotoNormalsParams, poses: int) -> Row
     mean = MeanTrainingImages(unseen.data, unseen.data.split("train"))(views)
     angles: dict[str, list[list[float]]] = {}  # method: head: pose
     for subject in unseen.subjects:
-        truth = read_pictures(unseen.data, subject, views)
+        truth = read_views(unseen.data, subject, views)
         maps = {"the mean map": mean.normals}
         for name, way in ways.items():
             found = unseen.pipeline.infer_normals(
@@ -295,8 +295,8 @@ def consistency(unseen: Unseen, views: int, steps: int) -> Rows:
     itself, too. `wins` are the heads for which a row is above the unanchored one.
     """
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras()
-    generator = generator_of({"generator": GeneratorConfig.model_validate(unseen.data.attributes["generator"])})
-    side, found = unseen.pipeline.picture_side, {}
+    generator = generator_of(GeneratorConfig.model_validate(unseen.data.attributes["generator"]))
+    side, found = unseen.pipeline.image_side, {}
     for subject in unseen.subjects:
         true = generator.render(generator.sample(int(unseen.data.seeds[subject])), cameras, side)
         depth = np.where(true.mask == 255, true.depth, np.nan).astype(np.float32)

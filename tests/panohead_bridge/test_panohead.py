@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import Cameras, orbit, project
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.panohead import make
 from spinmeround.panohead_bridge.panohead.network import axial_depth, on_white
 from spinmeround.panohead_bridge.protocol import HeadGenerator
@@ -67,7 +67,7 @@ def test_nothing_of_the_checkout_reaches_us(panohead, cameras):
 def test_is_a_generator_and_cheap_to_make(checkout, network, place):
     """It is a HeadGenerator by its profile's name, and no process starts before a head is asked for."""
     options = {"checkout": str(checkout), "network": str(network), "trust": True, "name": "spherehead"}
-    generator = make_generator(GeneratorConfig(name="spinmeround.panohead_bridge.panohead:make", options=options))
+    generator = make_generator(GeneratorConfig(name="panohead", options=options))
     assert isinstance(generator, HeadGenerator)
     assert generator.name == "spherehead"
     assert generator.box_warp == 1.0
@@ -249,7 +249,7 @@ def test_moving_things_makes_nothing_again(checkout, network, tmp_path):
         {"checkout": str(source), "network": str(weights), "trust": True, "threads": 2, "device": "cpu"},
         {"checkout": str(checkout), "network": str(network), "trust": True, "truncation_psi": 0.6},
     ):
-        config = GeneratorConfig(name="spinmeround.panohead_bridge.panohead:make", options=options)
+        config = GeneratorConfig(name="panohead", options=options)
         sections = {"generator": config, "sample": SampleParams()}
         keys.add(SAMPLE.key(Head(id="panohead-000001", seed=1), sections, {}))
         assert "/" not in str(generator_record(sections)["options"])

@@ -117,10 +117,10 @@ def conditions(batch: int = 2, views: int = 4, given: int = 1, seed: int = 0) ->
     generator = torch.Generator().manual_seed(seed)
     is_given = (torch.arange(views) < given).expand(batch, -1)
     return Conditions(
-        conditioning=is_given,
-        clean=torch.randn(batch, views, 8, 4, 4, generator=generator),
+        is_conditioning=is_given,
+        conditioning_latents=torch.randn(batch, views, 8, 4, 4, generator=generator),
         rays=encode_rays(*poses(batch, views), reference=reference_view(is_given), resolution=4),
-        text=torch.randn(batch, 8, 512, generator=generator),
+        prompt_embeds=torch.randn(batch, 8, 512, generator=generator),
     )
 
 

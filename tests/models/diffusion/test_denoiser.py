@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spinmeround.models.diffusion.denoiser import denoise
 from spinmeround.models.diffusion.edm import CLEAN_SIGMA, noise_label, precondition
-from spinmeround.models.diffusion.guidance import guided_denoiser
+from spinmeround.models.diffusion.sampling.guidance import guided_denoiser
 from tests.models.diffusion.networks import conditions, tiny_unet
 
 SIGMA = torch.tensor([0.5, 20.0])
@@ -16,7 +16,7 @@ def noisy(seed: int = 3) -> Tensor:
     return torch.randn(2, 4, 8, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def empty_text() -> Tensor:
+def empty_prompt_embeds() -> Tensor:
     return torch.randn(1, 8, 512, generator=torch.Generator().manual_seed(9)).expand(2, -1, -1)
 
 
@@ -29,16 +29,16 @@ def test_denoiser_equals_its_formula() -> None:
     for b in range(2):
         scale = precondition(SIGMA[b])
         for v in range(4):
-            latents[b, v] = given.clean[b, v] if v == 0 else scale.c_in * noisy()[b, v]
+            latents[b, v] = given.conditioning_latents[b, v] if v == 0 else scale.c_in * noisy()[b, v]
             c_noise[b, v] = noise_label(torch.tensor(CLEAN_SIGMA)) if v == 0 else scale.c_noise
     mask[:, 0] = 1
-    output = unet(latents, c_noise, mask=mask, rays=given.rays, text=given.text)
+    output = unet(latents, c_noise, mask=mask, rays=given.rays, encoder_hidden_states=given.prompt_embeds)
     got = denoise(unet, noisy(), SIGMA, given)
     for b in range(2):
         scale = precondition(SIGMA[b])
         expected = scale.c_skip * noisy()[b, 1:] + scale.c_out * output[b, 1:]
         torch.testing.assert_close(got[b, 1:], expected, atol=1e-5, rtol=1e-4)
-    assert torch.equal(got[:, 0], given.clean[:, 0])
+    assert torch.equal(got[:, 0], given.conditioning_latents[:, 0])
 
 
 @torch.no_grad()
@@ -46,10 +46,10 @@ def test_noise_at_conditioning_views_is_ignored() -> None:
     """What `noisy` holds at conditioning views reaches nothing, and what `clean` holds at targets neither."""
     unet, given = tiny_unet(), conditions(given=3)
     before = denoise(unet, noisy(), SIGMA, given)
-    changed, clean = noisy(), given.clean.clone()
+    changed, clean = noisy(), given.conditioning_latents.clone()
     changed[:, :3] = 100.0
     clean[:, 3] = 100.0
-    torch.testing.assert_close(denoise(unet, changed, SIGMA, replace(given, clean=clean)), before)
+    torch.testing.assert_close(denoise(unet, changed, SIGMA, replace(given, conditioning_latents=clean)), before)
 
 
 @torch.no_grad()
@@ -67,12 +67,14 @@ def test_half_precision_network_denoises_in_single() -> None:
 def test_guidance_equals_two_forwards(scale: float) -> None:
     """One forward for both branches gives D_empty + scale (D_given - D_empty), computed in two."""
     unet, given = tiny_unet(), conditions()
-    no_images = replace(given, clean=torch.zeros_like(given.clean), text=empty_text())
+    no_images = replace(
+        given, conditioning_latents=torch.zeros_like(given.conditioning_latents), prompt_embeds=empty_prompt_embeds()
+    )
     with_conditions, without = denoise(unet, noisy(), SIGMA, given), denoise(unet, noisy(), SIGMA, no_images)
-    got = guided_denoiser(unet, given, empty_text(), scale)(noisy(), SIGMA)
+    got = guided_denoiser(unet, given, empty_prompt_embeds(), scale)(noisy(), SIGMA)
     expected = without + scale * (with_conditions - without)
     torch.testing.assert_close(got[:, 1:], expected[:, 1:], atol=1e-4, rtol=1e-4)
-    assert torch.equal(got[:, 0], given.clean[:, 0])
+    assert torch.equal(got[:, 0], given.conditioning_latents[:, 0])
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def test_guidance_runs_the_network_once_a_call() -> None:
     unet, batches = tiny_unet(), []
     unet.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
     for scale in (3.0, 1.0):
-        got = guided_denoiser(unet, conditions(), empty_text(), scale)(noisy(), SIGMA)
+        got = guided_denoiser(unet, conditions(), empty_prompt_embeds(), scale)(noisy(), SIGMA)
     assert batches == [4, 2]
     torch.testing.assert_close(got, denoise(unet, noisy(), SIGMA, conditions()))
 
@@ -89,20 +91,22 @@ def test_guidance_runs_the_network_once_a_call() -> None:
 def test_drops_touch_only_the_samples_named() -> None:
     """Dropping takes the identity of some samples and the images of others, and changes nothing in place."""
     given = conditions()
-    text, clean = given.text.clone(), given.clean.clone()
+    text, clean = given.prompt_embeds.clone(), given.conditioning_latents.clone()
     dropped = given.dropped(
-        identity=torch.tensor([True, False]), images=torch.tensor([False, True]), empty_text=empty_text()
+        identity=torch.tensor([True, False]),
+        images=torch.tensor([False, True]),
+        empty_prompt_embeds=empty_prompt_embeds(),
     )
-    assert torch.equal(dropped.text, torch.stack([empty_text()[0], text[1]]))
-    assert torch.equal(dropped.clean[0], clean[0])
-    assert not dropped.clean[1].any()
-    assert torch.equal(given.text, text)
-    assert torch.equal(given.clean, clean)
+    assert torch.equal(dropped.prompt_embeds, torch.stack([empty_prompt_embeds()[0], text[1]]))
+    assert torch.equal(dropped.conditioning_latents[0], clean[0])
+    assert not dropped.conditioning_latents[1].any()
+    assert torch.equal(given.prompt_embeds, text)
+    assert torch.equal(given.conditioning_latents, clean)
     assert torch.equal(dropped.rays, given.rays)
-    assert torch.equal(dropped.conditioning, given.conditioning)
+    assert torch.equal(dropped.is_conditioning, given.is_conditioning)
 
 
 def test_negative_guidance_is_refused() -> None:
     """The error says what is allowed and how to turn guidance off."""
     with pytest.raises(ValueError, match=r"guidance_scale: expected 0 or more, got -1\.0; 1 turns guidance off"):
-        guided_denoiser(tiny_unet(), conditions(), empty_text(), -1.0)
+        guided_denoiser(tiny_unet(), conditions(), empty_prompt_embeds(), -1.0)

@@ -5,14 +5,15 @@ import torch
 from diffusers import DDIMScheduler, EDMEulerScheduler
 
 from spinmeround.models.diffusion.edm import (
-    NoiseDistribution,
-    NoiseSchedule,
     from_epsilon,
     loss_weight,
     noise_label,
     precondition,
+    sample_sigmas,
+    schedule_sigmas,
     shift_sigma,
 )
+from spinmeround.models.diffusion.params import NoiseDistribution, NoiseSchedule
 
 SIGMAS = (0.002, 0.05, 1.0, 14.6, 80.0, 700.0)
 
@@ -73,10 +74,10 @@ def test_epsilon_network_denoises_alike_under_edm(timestep: int) -> None:
 
 def test_noise_distribution_has_the_papers_moments() -> None:
     """ln sigma is normal with mean 0.7 and standard deviation 1.6, and a seed gives the same levels again."""
-    levels = NoiseDistribution().sample(100_000, generator=torch.Generator().manual_seed(0))
+    levels = sample_sigmas(NoiseDistribution(), 100_000, generator=torch.Generator().manual_seed(0))
     assert levels.log().mean().item() == pytest.approx(0.7, abs=0.02)
     assert levels.log().std().item() == pytest.approx(1.6, abs=0.02)
-    again = NoiseDistribution().sample(100_000, generator=torch.Generator().manual_seed(0))
+    again = sample_sigmas(NoiseDistribution(), 100_000, generator=torch.Generator().manual_seed(0))
     assert torch.equal(levels, again)
 
 
@@ -87,7 +88,8 @@ def test_shift_lowers_log_snr_by_ln_targets(targets: int) -> None:
     lowered = 2 * (shift_sigma(sigma, targets) / sigma).log()
     torch.testing.assert_close(lowered, torch.full_like(lowered, math.log(targets)))
     one, many = (
-        NoiseDistribution().sample(4, targets=n, generator=torch.Generator().manual_seed(5)) for n in (1, targets)
+        sample_sigmas(NoiseDistribution(), 4, targets=n, generator=torch.Generator().manual_seed(5))
+        for n in (1, targets)
     )
     torch.testing.assert_close(many, shift_sigma(one, targets))
 
@@ -97,7 +99,7 @@ def test_schedule_equals_edm_euler_scheduler(steps: int) -> None:
     """The levels are those of diffusers' Karras schedule with the same ends, from sigma_max down to 0."""
     scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=1.0)
     scheduler.set_timesteps(steps)
-    sigmas = NoiseSchedule(steps=steps).sigmas()
+    sigmas = schedule_sigmas(NoiseSchedule(steps=steps))
     torch.testing.assert_close(sigmas.float(), scheduler.sigmas, rtol=1e-5, atol=1e-6)
     assert sigmas[0].item() == pytest.approx(80.0)
     assert sigmas[-1] == 0

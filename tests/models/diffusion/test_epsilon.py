@@ -3,9 +3,10 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
-from spinmeround.models.diffusion.edm import NoiseSchedule, precondition
+from spinmeround.models.diffusion.edm import precondition, schedule_sigmas
 from spinmeround.models.diffusion.epsilon import epsilon_denoiser_output, stable_diffusion_timestep
-from spinmeround.models.diffusion.sampler import edm_sampler, seeded_generators
+from spinmeround.models.diffusion.params import NoiseSchedule
+from spinmeround.models.diffusion.sampling.edm_sampler import edm_sampler, seeded_generators
 from spinmeround.models.diffusion.unet import TIME_SCALE, TIME_SHIFT
 from tests.models.diffusion.networks import base_unet
 
@@ -68,5 +69,5 @@ def test_the_multiview_networks_label_is_near_the_timestep() -> None:
     sigmas = ((1 - alphas) / alphas).sqrt()
     ours = TIME_SCALE * sigmas.log() / 4 + TIME_SHIFT
     assert (ours - torch.arange(1000)).abs().max() < 170
-    levels = NoiseSchedule(sigma_min=0.03, sigma_max=14.6, steps=50).sigmas()[:-1]
+    levels = schedule_sigmas(NoiseSchedule(sigma_min=0.03, sigma_max=14.6, steps=50))[:-1]
     assert bool((stable_diffusion_timestep(levels).diff() < 0).all())

@@ -1,7 +1,7 @@
 import torch
 from diffusers import AutoencoderDC
 
-from spinmeround.models.diffusion.latents import decode_pictures, downsampling, encode_pictures, pair_latents
+from spinmeround.models.diffusion.latents import decode_images, downsampling, encode_images, pair_latents
 from tests.models.diffusion.networks import tiny_autoencoder
 
 
@@ -12,9 +12,9 @@ def test_latents_are_scaled_by_the_autoencoders_factor() -> None:
     vae.register_to_config(scaling_factor=0.5)
     pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     mean = vae.encode(pictures).latent_dist.mean
-    latents = encode_pictures(vae, pictures)
+    latents = encode_images(vae, pictures)
     torch.testing.assert_close(latents, 0.5 * mean)
-    torch.testing.assert_close(decode_pictures(vae, latents), vae.decode(mean).sample)
+    torch.testing.assert_close(decode_images(vae, latents), vae.decode(mean).sample)
     assert pictures.shape[-1] == latents.shape[-1] * downsampling(vae)
 
 
@@ -26,9 +26,9 @@ def test_a_deterministic_autoencoder_serves_as_well() -> None:
     sizes = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in levels.items()}
     vae = AutoencoderDC(latent_channels=4, scaling_factor=0.5, **sizes).eval()
     pictures = torch.rand(2, 3, 8, 8) * 2 - 1
-    latents = encode_pictures(vae, pictures)
+    latents = encode_images(vae, pictures)
     torch.testing.assert_close(latents, 0.5 * vae.encode(pictures).latent)
-    torch.testing.assert_close(decode_pictures(vae, latents), vae.decode(2 * latents).sample)
+    torch.testing.assert_close(decode_images(vae, latents), vae.decode(2 * latents).sample)
     assert (latents.shape, downsampling(vae)) == ((2, 4, 2, 2), 4)
 
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from spinmeround.models.diffusion.edm import NoiseDistribution, NoiseSchedule
-from spinmeround.models.diffusion.guidance import guided_denoiser
+from spinmeround.models.diffusion.edm import sample_sigmas, schedule_sigmas
 from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss
-from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.params import NoiseDistribution, NoiseSchedule
+from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.sampling.guidance import guided_denoiser
 from tests.models.diffusion.networks import conditions, tiny_unet
 
 
@@ -15,18 +16,18 @@ def test_a_group_learnt_by_heart_is_sampled() -> None:
     unet, known = tiny_unet(awake=False).train(), conditions(batch=1)
     optimiser = torch.optim.AdamW(unet.parameters(), lr=3e-3)
     batch = TrainingBatch(
-        latents=known.clean.expand(8, -1, -1, -1, -1),
-        conditioning=known.conditioning.expand(8, -1),
+        latents=known.conditioning_latents.expand(8, -1, -1, -1, -1),
+        is_conditioning=known.is_conditioning.expand(8, -1),
         rays=known.rays.expand(8, -1, -1, -1, -1),
-        text=known.text.expand(8, -1, -1),
-        empty_text=torch.zeros(8, *known.text.shape[1:]),
+        prompt_embeds=known.prompt_embeds.expand(8, -1, -1),
+        empty_prompt_embeds=torch.zeros(8, *known.prompt_embeds.shape[1:]),
         drop_identity=torch.zeros(8, dtype=torch.bool),
         drop_images=torch.zeros(8, dtype=torch.bool),
     )
     generator, losses = torch.Generator().manual_seed(0), []
     for step in range(150):
         optimiser.param_groups[0]["lr"] = 3e-3 * (1 - step / 150)
-        sigma = NoiseDistribution().sample(8, targets=3, generator=generator)
+        sigma = sample_sigmas(NoiseDistribution(), 8, targets=3, generator=generator)
         loss = multiview_loss(unet, batch, sigma, torch.randn(batch.latents.shape, generator=generator)).mean
         loss.backward()
         optimiser.step()
@@ -35,8 +36,8 @@ def test_a_group_learnt_by_heart_is_sampled() -> None:
     assert sum(losses[-20:]) < 0.4 * sum(losses[:5]) * 4
     generators, both = seeded_generators([1, 2]), known.joined(known)
     with torch.no_grad():
-        denoise = guided_denoiser(unet.eval(), both, torch.zeros_like(both.text), 1.0)
-        noise = draw_noise(both.clean.shape, generators)
-        samples = edm_sampler(denoise, noise, NoiseSchedule(steps=12).sigmas(), generators)
-    distance = (samples - both.clean)[:, 1:].square().mean().sqrt().item()
+        denoise = guided_denoiser(unet.eval(), both, torch.zeros_like(both.prompt_embeds), 1.0)
+        noise = draw_noise(both.conditioning_latents.shape, generators)
+        samples = edm_sampler(denoise, noise, schedule_sigmas(NoiseSchedule(steps=12)), generators)
+    distance = (samples - both.conditioning_latents)[:, 1:].square().mean().sqrt().item()
     assert distance < 0.75 * 2**0.5

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from spinmeround.models.diffusion.edm import precondition
-from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss, sample_drops
+from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss, sample_condition_dropout
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from tests.models.diffusion.networks import conditions, tiny_unet
 
@@ -16,11 +16,11 @@ KEEP = torch.zeros(2, dtype=torch.bool)
 def batch(given: int = 1) -> TrainingBatch:
     known = conditions(given=given)
     return TrainingBatch(
-        latents=known.clean,
-        conditioning=known.conditioning,
+        latents=known.conditioning_latents,
+        is_conditioning=known.is_conditioning,
         rays=known.rays,
-        text=known.text,
-        empty_text=torch.full_like(known.text, 0.1),
+        prompt_embeds=known.prompt_embeds,
+        empty_prompt_embeds=torch.full_like(known.prompt_embeds, 0.1),
         drop_identity=KEEP,
         drop_images=KEEP,
     )
@@ -69,8 +69,8 @@ def test_samples_may_differ_in_their_conditioning_views() -> None:
     unet = tiny_unet()
     with torch.no_grad():
         one, three = (multiview_loss(unet, batch(given), SIGMA, noise()).per_sample for given in (1, 3))
-        conditioning = torch.stack([batch(1).conditioning[0], batch(3).conditioning[1]])
-        mixed = multiview_loss(unet, replace(batch(), conditioning=conditioning), SIGMA, noise()).per_sample
+        is_conditioning = torch.stack([batch(1).is_conditioning[0], batch(3).is_conditioning[1]])
+        mixed = multiview_loss(unet, replace(batch(), is_conditioning=is_conditioning), SIGMA, noise()).per_sample
     torch.testing.assert_close(mixed, torch.stack([one[0], three[1]]))
 
 
@@ -79,7 +79,7 @@ def test_dropped_conditions_are_gone() -> None:
     unet, other = tiny_unet(), batch()
     latents = other.latents.clone()
     latents[:, 0] += 1
-    other = replace(other, latents=latents, text=other.text + 1)
+    other = replace(other, latents=latents, prompt_embeds=other.prompt_embeds + 1)
     with torch.no_grad():
         for dropped in (True, False):
             flag = torch.full((2,), dropped)
@@ -104,21 +104,21 @@ def test_a_step_of_gradient_descent_lowers_the_loss() -> None:
 
 def test_drops_have_their_probability() -> None:
     """15 of a hundred samples lose identity and images at once; a seed gives the same drops again."""
-    identity, images = sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))
+    identity, images = sample_condition_dropout(20_000, 0.15, torch.Generator().manual_seed(0))
     assert identity.float().mean().item() == pytest.approx(0.15, abs=0.01)
     assert torch.equal(identity, images)
-    assert torch.equal(identity, sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))[0])
+    assert torch.equal(identity, sample_condition_dropout(20_000, 0.15, torch.Generator().manual_seed(0))[0])
 
 
 def test_an_identity_can_be_lost_alone() -> None:
     """Of a hundred samples 15 lose both and 10 more their identity; none loses its images alone, and those that lose
     both are the ones that do without the second share."""
     seeded = torch.Generator().manual_seed(0)
-    identity, images = sample_drops(20_000, 0.15, seeded, identity_alone=0.1)
+    identity, images = sample_condition_dropout(20_000, 0.15, seeded, identity_alone=0.1)
     assert images.float().mean().item() == pytest.approx(0.15, abs=0.01)
     assert (identity & ~images).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert not bool((images & ~identity).any())
-    assert torch.equal(images, sample_drops(20_000, 0.15, torch.Generator().manual_seed(0))[1])
+    assert torch.equal(images, sample_condition_dropout(20_000, 0.15, torch.Generator().manual_seed(0))[1])
 
 
 def test_a_sample_without_targets_is_refused() -> None:

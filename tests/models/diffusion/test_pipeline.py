@@ -7,12 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.generation import GroupSampler, ViewGroup
-from spinmeround.models.diffusion.latents import encode_pictures
-from spinmeround.models.diffusion.params import SolverParams
-from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
+from spinmeround.models.diffusion.latents import encode_images
+from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams
 from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput, SpinMeRoundPipeline
+from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, ViewGroup
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_text_encoder, tiny_unet
 
@@ -40,7 +38,7 @@ def given(views: Sequence[int] = (0,), side: int = 8, height: int | None = None,
 def sample(pipeline: SpinMeRoundPipeline, views: Sequence[int] = range(1, 6), **changes: Any) -> SpinMeRoundOutput:
     options: dict[str, Any] = {
         "identity": IDENTITY,
-        "conditioning": given(),
+        "conditioning_views": given(),
         "schedule": SCHEDULE,
         "generator": torch.Generator().manual_seed(0),
         "output_type": "np",
@@ -52,10 +50,10 @@ def sample(pipeline: SpinMeRoundPipeline, views: Sequence[int] = range(1, 6), **
     "changes",
     [
         {},
-        {"conditioning": None},
+        {"conditioning_views": None},
         {"identity": None},
-        {"identity": None, "conditioning": None},
-        {"conditioning": given((0, 3, 7))},
+        {"identity": None, "conditioning_views": None},
+        {"conditioning_views": given((0, 3, 7))},
         {"identity": torch.from_numpy(IDENTITY), "solver": SolverParams(solver="heun", s_churn=5)},
     ],
     ids=["one view", "identity alone", "view alone", "nothing", "three views", "heun with churn"],
@@ -91,9 +89,9 @@ def test_conditions_matter(pipeline: SpinMeRoundPipeline) -> None:
     first = sample(pipeline)
     for changes in (
         {"identity": -IDENTITY},
-        {"conditioning": PosedViews(cameras=grid([0]), images=1 - given().images, normals=given().normals)},
-        {"conditioning": PosedViews(cameras=grid([0]), images=given().images, normals=1 - given().normals)},
-        {"conditioning": PosedViews(cameras=grid([4]), images=given().images, normals=given().normals)},
+        {"conditioning_views": PosedViews(cameras=grid([0]), images=1 - given().images, normals=given().normals)},
+        {"conditioning_views": PosedViews(cameras=grid([0]), images=given().images, normals=1 - given().normals)},
+        {"conditioning_views": PosedViews(cameras=grid([4]), images=given().images, normals=given().normals)},
     ):
         assert not np.allclose(sample(pipeline, **changes).images, first.images, atol=1e-5)
 
@@ -104,7 +102,7 @@ def test_save_and_load_round_trip(pipeline: SpinMeRoundPipeline, tmp_path) -> No
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".safetensors", ".json"}
     loaded = SpinMeRoundPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
-    assert loaded.conditioner.tokens == TINY_PROMPT
+    assert loaded.prompt_encoder.tokens == TINY_PROMPT
     np.testing.assert_allclose(sample(loaded).images, sample(pipeline).images, atol=1e-5)
 
 
@@ -123,7 +121,7 @@ def test_pictures_may_come_as_pil(pipeline: SpinMeRoundPipeline) -> None:
     pil = PosedViews(cameras=grid([0]), images=[Image.fromarray(bytes_[0])], normals=[Image.fromarray(bytes_[0])])
     scaled = bytes_.astype(np.float32) / 255
     arrays = PosedViews(cameras=grid([0]), images=scaled, normals=scaled)
-    got, expected = (sample(pipeline, conditioning=views).images for views in (pil, arrays))
+    got, expected = (sample(pipeline, conditioning_views=views).images for views in (pil, arrays))
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -137,7 +135,7 @@ def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
         anchored=False,
         batch_size=1,
         callback_on_step_end=lambda pipe, step, sigma, kwargs: seen.append((step, tuple(kwargs["latents"].shape))),
-        progress=lambda done, steps: counted.append((done, steps)),
+        on_progress=lambda done, steps: counted.append((done, steps)),
     )
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert seen == [(0, (1, 4, 8, 4, 4)), (1, (1, 4, 8, 4, 4))] * 2
@@ -148,13 +146,13 @@ def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, 
     """Posed photos alone give what the same photos give with the normals that Algorithm 1 finds, and those are told."""
     photos = PosedViews(cameras=grid(views), images=given(views).images)
     steps = PhotoNormalsParams(steps=3)
-    out = sample(pipeline, conditioning=photos, normals=steps)
+    out = sample(pipeline, conditioning_views=photos, photo_normals=steps)
     assert out.given_normals.shape == (len(views), 8, 8, 3)
     found = pipeline.infer_normals(
-        photos, identity=IDENTITY, normals=steps, generator=torch.Generator().manual_seed(0), output_type="np"
+        photos, identity=IDENTITY, photo_normals=steps, generator=torch.Generator().manual_seed(0), output_type="np"
     )
     np.testing.assert_allclose(out.given_normals, found, atol=1e-5)
-    other = sample(pipeline, conditioning=photos, normals=PhotoNormalsParams(steps=3, scale=0.0))
+    other = sample(pipeline, conditioning_views=photos, photo_normals=PhotoNormalsParams(steps=3, scale=0.0))
     assert not np.allclose(other.given_normals, out.given_normals, atol=1e-4)
     assert not np.allclose(other.images, out.images, atol=1e-5)
 
@@ -168,7 +166,7 @@ def test_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
         return pipeline.infer_normals(
             photo,
             identity=IDENTITY,
-            normals=PhotoNormalsParams(steps=3, draws=draws),
+            photo_normals=PhotoNormalsParams(steps=3, draws=draws),
             generator=torch.Generator().manual_seed(seed),
             output_type="latent",
         )
@@ -179,7 +177,12 @@ def test_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
     counted: dict[int, list[tuple[int, int]]] = {1: [], 2: []}
     for draws, steps in counted.items():
         normals = PhotoNormalsParams(steps=3, draws=draws)
-        sample(pipeline, conditioning=photo, normals=normals, progress=lambda *step, steps=steps: steps.append(step))
+        sample(
+            pipeline,
+            conditioning_views=photo,
+            photo_normals=normals,
+            on_progress=lambda *step, steps=steps: steps.append(step),
+        )
     (one_done, one_total), (two_done, two_total) = counted[1][-1], counted[2][-1]
     assert (one_done, two_done) == (one_total, two_total)
     assert two_total == one_total + 3
@@ -189,7 +192,7 @@ def test_given_normals_come_back(pipeline: SpinMeRoundPipeline) -> None:
     """Those that are given are told as the autoencoder holds them; without conditioning views there are none."""
     out = sample(pipeline)
     assert out.given_normals.shape == (1, 8, 8, 3)
-    assert sample(pipeline, conditioning=None).given_normals is None
+    assert sample(pipeline, conditioning_views=None).given_normals is None
 
 
 def test_a_view_at_a_given_camera_is_that_view(pipeline: SpinMeRoundPipeline) -> None:
@@ -204,14 +207,19 @@ def test_a_view_at_a_given_camera_is_that_view(pipeline: SpinMeRoundPipeline) ->
     np.testing.assert_allclose(normals, pictures.given_normals, atol=1e-5)
     with torch.no_grad():
         bytes_ = torch.from_numpy(photo.images).permute(0, 3, 1, 2) * 2 - 1
-        torch.testing.assert_close(alone.images, encode_pictures(pipeline.vae, bytes_))
+        torch.testing.assert_close(alone.images, encode_images(pipeline.vae, bytes_))
 
 
 @pytest.mark.parametrize("views", [48, 88])
 def test_any_number_of_views(pipeline: SpinMeRoundPipeline, views: int) -> None:
     """48 and 88 views from one, each in the group of its two nearest anchors, in any order of asking."""
     cameras = ViewGrid(azimuths=views, elevations_deg=(5.0,)).cameras()
-    options = {"identity": IDENTITY, "conditioning": given(), "schedule": NoiseSchedule(steps=1), "output_type": "np"}
+    options = {
+        "identity": IDENTITY,
+        "conditioning_views": given(),
+        "schedule": NoiseSchedule(steps=1),
+        "output_type": "np",
+    }
     order = np.random.default_rng(0).permutation(views)
     first, shuffled = (
         pipeline(asked, **options, generator=torch.Generator().manual_seed(0)).images
@@ -235,7 +243,7 @@ def test_pictures_are_decoded_in_parts_that_fit(pipeline: SpinMeRoundPipeline, m
     np.testing.assert_allclose(sample(pipeline).images, expected.images, atol=1e-5)
     assert set(sizes) == {5, 2, 3, 1}
     sizes.clear()
-    monkeypatch.setattr("spinmeround.models.diffusion.memory.free_memory", lambda device: 0)
+    monkeypatch.setattr("spinmeround.models.diffusion.sampling.memory.free_memory", lambda device: 0)
     np.testing.assert_allclose(sample(pipeline).normals, expected.normals, atol=1e-5)
     assert set(sizes) == {1}
 
@@ -247,7 +255,10 @@ def test_the_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch:
 
     def remembered(self: GroupSampler, groups: Sequence[ViewGroup], advance: Any) -> torch.Tensor:
         seen.append(self)
-        views, side = len(groups[0].cameras) - len(groups[0].given), groups[0].given.shape[-1]
+        views, side = (
+            len(groups[0].cameras) - len(groups[0].conditioning_latents),
+            groups[0].conditioning_latents.shape[-1],
+        )
         return torch.zeros(len(groups), views, 8, side, side)
 
     monkeypatch.setattr(GroupSampler, "__call__", remembered)
@@ -258,7 +269,7 @@ def test_the_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch:
         return [(each.guidance_scale, each.schedule.sigma_max, each.schedule.steps) for each in seen]
 
     assert settings() == [(3.0, 80.0, 50), (3.0, 80.0, 50)]
-    assert settings(conditioning=None) == [(3.5, 700.0, 50), (3.0, 80.0, 50)]
+    assert settings(conditioning_views=None) == [(3.5, 700.0, 50), (3.0, 80.0, 50)]
     assert settings(guidance_scale=1.5, num_inference_steps=7) == [(1.5, 80.0, 7), (1.5, 80.0, 7)]
     assert all(each.solver == SolverParams(solver="euler", s_churn=0, s_tmin=0.05, s_tmax=50) for each in seen)
 
@@ -279,20 +290,20 @@ def test_anchored_groups_see_the_photo_and_their_anchors(
 
     results: list[torch.Tensor] = []
     monkeypatch.setattr(GroupSampler, "__call__", remembered)
-    sample(pipeline, range(1, 10), conditioning=given(), anchored=True)
-    (ring, around), photo = seen, seen[0][0].given[0]
+    sample(pipeline, range(1, 10), conditioning_views=given(), anchored=True)
+    (ring, around), photo = seen, seen[0][0].conditioning_latents[0]
     latents = {}
     for group, made in zip(ring, results[0], strict=True):
-        assert len(group.given) == 1
-        assert torch.equal(group.given[0], photo)
+        assert len(group.conditioning_latents) == 1
+        assert torch.equal(group.conditioning_latents[0], photo)
         for azimuth, latent in zip(group.cameras.azimuth_deg[1:], made, strict=True):
             latents.setdefault(round(float(azimuth)), latent)
     assert sorted(latents) == [45, 90, 135, 180, 225, 270, 315]
     for group in around:
-        assert torch.equal(group.given[0], photo)
+        assert torch.equal(group.conditioning_latents[0], photo)
         first, second, target = (round(float(azimuth)) for azimuth in group.cameras.azimuth_deg[1:])
-        assert torch.equal(group.given[1], latents[first])
-        assert torch.equal(group.given[2], latents[second])
+        assert torch.equal(group.conditioning_latents[1], latents[first])
+        assert torch.equal(group.conditioning_latents[2], latents[second])
         apart = sorted(latents, key=lambda anchor: (abs((anchor - target + 180) % 360 - 180), anchor))
         assert {first, second} == set(apart[:2])
 
@@ -301,7 +312,7 @@ def test_anchors_make_views_depend_on_each_other(pipeline: SpinMeRoundPipeline) 
     """Anchored and unanchored sampling differ, and without a photo the front takes its place."""
     anchored, free = (sample(pipeline, range(1, 10), anchored=flag).images for flag in (True, False))
     assert not np.allclose(anchored, free, atol=1e-4)
-    assert sample(pipeline, range(1, 10), conditioning=None, anchored=True).images.shape == anchored.shape
+    assert sample(pipeline, range(1, 10), conditioning_views=None, anchored=True).images.shape == anchored.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -313,7 +324,9 @@ def test_half_precision_gives_nearly_the_same_pictures(tmp_path, dtype: torch.dt
     for made in (whole, half):
         made.set_progress_bar_config(disable=True)
     photo = PosedViews(cameras=grid([0]), images=given().images)
-    got, expected = (sample(made, conditioning=photo, normals=PhotoNormalsParams(steps=3)) for made in (half, whole))
+    got, expected = (
+        sample(made, conditioning_views=photo, photo_normals=PhotoNormalsParams(steps=3)) for made in (half, whole)
+    )
     assert half.unet.dtype == dtype
     for name in ("images", "normals", "given_normals"):
         assert np.abs(getattr(got, name) - getattr(expected, name)).mean() < 0.03
@@ -342,16 +355,31 @@ def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"conditioning": given((0, 1))}, "conditioning: expected 0 or 1 or 3 views, got 2"),
-        ({"conditioning": given((0, 1, 2, 3))}, "conditioning: expected 0 or 1 or 3 views, got 4"),
-        ({"conditioning": given(side=16)}, r"conditioning images: expected shape \(1, 3, 8, 8\), got \(1, 3, 16, 16\)"),
-        ({"conditioning": given(height=4)}, r"conditioning images: expected shape .* got \(1, 3, 4, 8\)"),
+        ({"conditioning_views": given((0, 1))}, "conditioning_views: expected 0 or 1 or 3 views, got 2"),
+        ({"conditioning_views": given((0, 1, 2, 3))}, "conditioning_views: expected 0 or 1 or 3 views, got 4"),
+        (
+            {"conditioning_views": given(side=16)},
+            r"conditioning_views\.images: expected shape \(1, 3, 8, 8\), got \(1, 3, 16, 16\)",
+        ),
+        ({"conditioning_views": given(height=4)}, r"conditioning_views\.images: expected shape .* got \(1, 3, 4, 8\)"),
         ({"identity": np.full(512, np.nan, np.float32)}, "identity: expected 512 finite numbers, .* 512 not finite"),
-        ({"identity": 2 * IDENTITY}, "identity: expected a vector of length 1, got one of 2; normalise it"),
-        ({"conditioning": given(scale=255)}, r"conditioning images: expected values in \[0, 1\], got .* to 25"),
-        ({"conditioning": given(scale=-0.01)}, r"conditioning images: expected values in \[0, 1\], got -0.00"),
-        ({"conditioning": given((0, 3, 0))}, "conditioning: expected views from different cameras, .* views 0 and 2"),
-        ({"conditioning": given(scale=np.nan)}, r"conditioning images: expected values in \[0, 1\], got nan to nan"),
+        ({"identity": 2 * IDENTITY}, "identity: expected a vector of length 1, got one of length 2; normalise it"),
+        (
+            {"conditioning_views": given(scale=255)},
+            r"conditioning_views\.images: expected values in \[0, 1\], got .* to 25",
+        ),
+        (
+            {"conditioning_views": given(scale=-0.01)},
+            r"conditioning_views\.images: expected values in \[0, 1\], got -0.00",
+        ),
+        (
+            {"conditioning_views": given((0, 3, 0))},
+            "conditioning_views: expected views from different cameras, .* views 0 and 2",
+        ),
+        (
+            {"conditioning_views": given(scale=np.nan)},
+            r"conditioning_views\.images: expected values in \[0, 1\], got nan to nan",
+        ),
         ({"batch_size": 0}, "batch_size: expected 1 or more, got 0"),
     ],
     ids=[
@@ -379,8 +407,8 @@ def test_a_camera_in_the_head_is_refused(pipeline: SpinMeRoundPipeline) -> None:
     inside = orbit([0.0], [0.0], radius=0.5)
     with pytest.raises(ValueError, match=r"cameras: expected cameras at a distance of 0.87 or more"):
         pipeline(inside, schedule=SCHEDULE)
-    with pytest.raises(ValueError, match="conditioning: expected cameras at a distance"):
-        sample(pipeline, conditioning=PosedViews(cameras=inside, images=given().images, normals=given().normals))
+    with pytest.raises(ValueError, match="conditioning_views: expected cameras at a distance"):
+        sample(pipeline, conditioning_views=PosedViews(cameras=inside, images=given().images, normals=given().normals))
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -389,8 +417,8 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="text encoder: expected max_position_embeddings of 77 or more, got 8"):
         SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder())
     with pytest.raises(
-        ValueError, match="unet: cross_attention_dim: expected 768, as the other parts have it, got 512"
+        ValueError, match="unet: cross_attention_dim: expected 768, to match the other components, got 512"
     ):
         SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(hidden_size=768), prompt)
-    with pytest.raises(ValueError, match="vae: latent_channels: expected 8, as the other parts have it, got 4"):
+    with pytest.raises(ValueError, match="vae: latent_channels: expected 8, to match the other components, got 4"):
         SpinMeRoundPipeline(tiny_unet(latent_channels=8), tiny_autoencoder(), tiny_text_encoder(), prompt)

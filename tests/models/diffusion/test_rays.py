@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from spinmeround.models.diffusion.rays import RayEncoding, encode_rays, ray_channels, reference_view
+from spinmeround.models.diffusion.params import RayEncoding
+from spinmeround.models.diffusion.rays import encode_rays, ray_channels, reference_view
 from spinmeround.models.geometry.cameras import Cameras, orbit, pixel_rays
 from tests.models.diffusion.networks import poses
 

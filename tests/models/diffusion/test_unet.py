@@ -5,8 +5,9 @@ from diffusers import UNet2DConditionModel
 from einops import rearrange, repeat
 from torch import Tensor
 
-from spinmeround.models.diffusion.edm import NoiseSchedule, noise_label
-from spinmeround.models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, UNetParams, build_unet
+from spinmeround.models.diffusion.edm import noise_label, schedule_sigmas
+from spinmeround.models.diffusion.params import NoiseSchedule, UNetParams
+from spinmeround.models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, build_unet
 from tests.models.diffusion.networks import TINY, LiveTensors, base_unet, conditions, tiny_unet, wake
 
 
@@ -15,9 +16,9 @@ def inputs(batch: int = 2, views: int = 4, seed: int = 0) -> tuple[Tensor, Tenso
     given = conditions(batch, views)
     generator = torch.Generator().manual_seed(seed)
     latents = torch.randn(batch, views, 8, 4, 4, generator=generator)
-    mask = given.conditioning.float()[..., None, None, None].expand(-1, -1, 1, 4, 4)
+    mask = given.is_conditioning.float()[..., None, None, None].expand(-1, -1, 1, 4, 4)
     c_noise = torch.rand(batch, views, generator=generator)
-    return latents, c_noise, {"mask": mask, "rays": given.rays, "text": given.text}
+    return latents, c_noise, {"mask": mask, "rays": given.rays, "encoder_hidden_states": given.prompt_embeds}
 
 
 def test_inflated_network_equals_the_original_per_view() -> None:
@@ -32,7 +33,7 @@ def test_inflated_network_equals_the_original_per_view() -> None:
         expected = base(
             rearrange(latents[:, :, :4], "b p c h w -> (b p) c h w"),
             TIME_SCALE * c_noise.flatten() + TIME_SHIFT,
-            encoder_hidden_states=repeat(rest["text"], "b l d -> (b p) l d", p=4),
+            encoder_hidden_states=repeat(rest["encoder_hidden_states"], "b l d -> (b p) l d", p=4),
         ).sample
     torch.testing.assert_close(ours[:, :, :4], rearrange(expected, "(b p) c h w -> b p c h w", p=4))
     torch.testing.assert_close(ours[:, :, 4:], ours[:, :, :4])
@@ -74,7 +75,7 @@ def test_permuting_views_permutes_the_output() -> None:
     model = tiny_unet()
     latents, c_noise, rest = inputs()
     order = torch.tensor([2, 0, 3, 1])
-    moved = {"mask": rest["mask"][:, order], "rays": rest["rays"][:, order], "text": rest["text"]}
+    moved = {**rest, "mask": rest["mask"][:, order], "rays": rest["rays"][:, order]}
     with torch.no_grad():
         permuted = model(latents[:, order], c_noise[:, order], **moved)
         torch.testing.assert_close(permuted, model(latents, c_noise, **rest)[:, order], atol=1e-5, rtol=1e-4)
@@ -248,7 +249,7 @@ def test_any_text_to_image_unet_can_be_grown(changes: dict[str, object], width: 
     latents, c_noise, rest = inputs(batch=1)
     latents[:, :, 4:], text = 0, torch.randn(1, 8, width, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        ours = model(latents, c_noise, mask=rest["mask"], rays=rest["rays"], text=text)
+        ours = model(latents, c_noise, mask=rest["mask"], rays=rest["rays"], encoder_hidden_states=text)
         timesteps = TIME_SCALE * c_noise.flatten() + TIME_SHIFT
         theirs = base(latents[0, :, :4], timesteps, encoder_hidden_states=text.expand(4, -1, -1)).sample
     torch.testing.assert_close(ours[0, :, :4], theirs, atol=1e-5, rtol=1e-4)
@@ -266,7 +267,7 @@ def test_channels_last_changes_nothing() -> None:
 
 def test_noise_labels_are_told_apart() -> None:
     """Neighbouring levels of a 50-step schedule have sinusoidal embeddings at a clear distance."""
-    sigmas = NoiseSchedule(sigma_max=700.0).sigmas()[:-1]
+    sigmas = schedule_sigmas(NoiseSchedule(sigma_max=700.0))[:-1]
     timesteps = (TIME_SCALE * noise_label(sigmas) + TIME_SHIFT).float()
     embeddings = build_unet(TINY).unet.time_proj(timesteps)
     assert (embeddings.diff(dim=0).norm(dim=1) > 0.2 * embeddings.norm(dim=1).mean()).all()
@@ -289,7 +290,7 @@ def test_paper_size_is_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention_levels": (True,)}, "attention_levels: expected 2, one a level, got 1"),
+        ({"attention_levels": (True,)}, "attention_levels: expected 2, one per level, got 1"),
         ({"sample_size": 5}, "sample_size: expected a multiple of 2, got 5"),
         ({"norm_groups": 5}, "block_out_channels: expected multiples of norm_groups 5, got 16"),
         ({"multiview_factors": (1, 3)}, r"multiview_factors: expected some of \[1, 2\] for 2 levels, got 3"),
@@ -303,9 +304,9 @@ def test_contradictory_sizes_are_refused(changes: dict[str, object], message: st
 
 def test_other_kinds_of_unet_are_refused() -> None:
     """An inpainting UNet and one whose blocks lack cross-attention can't be grown."""
-    with pytest.raises(ValueError, match="expected as many channels in as out"):
+    with pytest.raises(ValueError, match="expected equal in_channels and out_channels"):
         MultiviewUNet.from_unet(base_unet(in_channels=9))
-    with pytest.raises(ValueError, match="transformer blocks of Stable Diffusion's type"):
+    with pytest.raises(ValueError, match="expected Stable Diffusion transformer blocks"):
         MultiviewUNet.from_unet(base_unet(attention_type="gated"), multiview_factors=(1,))
 
 

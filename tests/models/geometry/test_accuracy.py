@@ -3,7 +3,8 @@
 import numpy as np
 
 from spinmeround.models.geometry.cameras import orbit
-from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh
+from spinmeround.models.geometry.meshes import density_grid, extract_mesh
+from spinmeround.models.geometry.params import MeshParams
 from tests.benchmarks import geometry
 from tests.models.geometry import solids
 

@@ -5,7 +5,8 @@ import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid, orbit
 from spinmeround.models.geometry.colours import vertex_colours
-from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh
+from spinmeround.models.geometry.meshes import density_grid, extract_mesh
+from spinmeround.models.geometry.params import MeshParams
 from tests.models.geometry import solids
 
 MAGENTA = np.array([255, 0, 255], np.uint8)
@@ -61,5 +62,5 @@ def test_pictures_of_something_else_are_an_error(solid):
     """A mesh that no view shows has no colours."""
     camera = orbit([0.0], [0.0])
     away = replace(solid, vertices=solid.vertices + np.float32(9))
-    with pytest.raises(ValueError, match="no view shows any vertex"):
+    with pytest.raises(ValueError, match="no view shows a vertex"):
         vertex_colours(away, camera, *pictures(camera))

@@ -3,14 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from spinmeround.models.geometry.meshes import (
-    MeshParams,
-    as_trimesh,
-    density_grid,
-    extract_mesh,
-    mesh_statistics,
-    vertex_normals,
-)
+from spinmeround.models.geometry.meshes import as_trimesh, density_grid, extract_mesh, mesh_statistics, vertex_normals
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.models.metrics import normal_angular_error_deg
 from spinmeround.storage.records import TriangleMesh
 from tests.models.geometry import solids
@@ -205,7 +199,7 @@ def test_vertex_normals_weigh_by_angle():
 
 def test_an_empty_grid_is_an_error_that_names_the_level():
     """Nothing above the level: the message has the level and the largest density."""
-    with pytest.raises(ValueError, match=r"mesh\.level: nothing of the density is above 10\.0 .*7"):
+    with pytest.raises(ValueError, match=r"mesh\.level: expected some density above 10\.0, got at most .*7"):
         mesh_of(lambda p: np.full(len(p), 7.0, np.float32), 8)
 
 

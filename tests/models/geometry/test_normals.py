@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spinmeround.models.geometry.cameras import ViewGrid, orbit
-from spinmeround.models.geometry.meshes import MeshParams, density_grid, extract_mesh, vertex_normals
+from spinmeround.models.geometry.meshes import density_grid, extract_mesh, vertex_normals
 from spinmeround.models.geometry.normals import (
     NormalRenderer,
     decode_normals,
@@ -18,6 +18,7 @@ from spinmeround.models.geometry.normals import (
     world_normals_to_camera,
 )
 from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.models.metrics import normal_angular_error_deg
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.storage.records import NormalMaps, TriangleMesh

@@ -48,15 +48,15 @@ def test_a_lens_may_stand_once_for_all_or_as_an_angle() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda d: d.pop("frames"), "frames: expected a list of one frame or more, got none"),
+        (lambda d: d.pop("frames"), "frames: expected a list of one or more frames, got none"),
         (lambda d: d["frames"][1].pop("transform_matrix"), r"frames\[1\].transform_matrix: expected 4 rows"),
         (lambda d: d["frames"][0].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist()), "got one that scales"),
-        (lambda d: d["frames"][0].update(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "scales or mirrors"),
-        (lambda d: d["frames"][2].update(h=32), r"frames\[2\]: expected a square picture, got w 64 and h 32"),
+        (lambda d: d["frames"][0].update(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "scale or reflection"),
+        (lambda d: d["frames"][2].update(h=32), r"frames\[2\]: expected a square image, got w 64 and h 32"),
         (lambda d: d["frames"][0].pop("fl_x"), r"frames\[0\]: expected w and fl_x"),
-        (lambda d: d["frames"][0].update(fl_x=0), r"frames\[0\].fl_x: expected a number over 0, got 0"),
-        (lambda d: d["frames"][0].update(fl_y=-3.0), r"frames\[0\].fl_y: expected a number over 0, got -3.0"),
-        (lambda d: d["frames"][1].update(w="wide"), r"frames\[1\].w: expected a number over 0, got 'wide'"),
+        (lambda d: d["frames"][0].update(fl_x=0), r"frames\[0\].fl_x: expected a number above 0, got 0"),
+        (lambda d: d["frames"][0].update(fl_y=-3.0), r"frames\[0\].fl_y: expected a number above 0, got -3.0"),
+        (lambda d: d["frames"][1].update(w="wide"), r"frames\[1\].w: expected a number above 0, got 'wide'"),
         (lambda d: d["frames"][1].update(cx=float("nan")), r"frames\[1\].cx: expected a number, got nan"),
         (lambda d: d.update(frames=["a"]), r"frames\[0\].transform_matrix: expected 4 rows"),
     ],
@@ -80,5 +80,5 @@ def test_what_is_no_camera_is_refused(spoil, message: str) -> None:
     spoil(made)
     with pytest.raises(ValueError, match=message):
         cameras_of_transforms(made)
-    with pytest.raises(ValueError, match="files: expected 1, one a camera, got 2"):
+    with pytest.raises(ValueError, match="files: expected 1, one per camera, got 2"):
         transforms_json(orbit([0.0], [0.0]), 8, ["a", "b"])

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPTextModel
 
-from spinmeround.models.identity.conditioning import IdentityConditioner
 from spinmeround.models.identity.prompt import PromptTokens
+from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
 from spinmeround.tasks.weights.stub_diffusion import write_text_encoder
 
 HEADS = 12
@@ -67,7 +67,7 @@ def identities(n: int) -> Tensor:
 def states(folder: Path, embeddings: Tensor) -> Tensor:
     encoder = CLIPTextModel.from_pretrained(folder, local_files_only=True).eval()
     with torch.no_grad():
-        result: Tensor = IdentityConditioner(encoder)(embeddings)
+        result: Tensor = IdentityPromptEncoder(encoder)(embeddings)
     return result
 
 

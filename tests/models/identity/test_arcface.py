@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
 from spinmeround.models.identity.alignment import project_landmarks
-from spinmeround.models.identity.arcface import ArcFaceEmbedder, FrontalViews, HeadIdentity, embed_views, mean_identity
+from spinmeround.models.identity.arcface import ArcFaceEmbedder, HeadIdentity, embed_views, mean_identity
+from spinmeround.models.identity.params import FrontalViews
 from tests.models.identity.networks import write_network
 
 FACE = np.array([[-0.06, 0.05, 0.2], [0.06, 0.05, 0.2], [0, 0, 0.25], [-0.05, -0.06, 0.2], [0.05, -0.06, 0.2]])

@@ -63,14 +63,14 @@ def test_pixels_go_where_the_square_says() -> None:
     assert picture.shape == (128, 128, 3)
     dark = 255 - picture[..., 0].astype(float)
     found = [(dark.sum(axis) * np.arange(128)).sum() / dark.sum() for axis in (0, 1)]
-    expected = square.to_picture(128) @ [907.5, 707.5, 1]
+    expected = square.to_crop(128) @ [907.5, 707.5, 1]
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
 def test_the_astronaut_fills_the_picture() -> None:
     """Eyes level and symmetric about the middle, the hair inside of the picture, the face where PanoHead has it."""
     square = square_of_five(ASTRONAUT)
-    shown = np.column_stack([ASTRONAUT, np.ones(5)]) @ square.to_picture(512).T
+    shown = np.column_stack([ASTRONAUT, np.ones(5)]) @ square.to_crop(512).T
     np.testing.assert_allclose(shown[:2].mean(axis=0), [255, 240], atol=12)
     assert abs(shown[0, 1] - shown[1, 1]) < 10
     picture = cut(np.asarray(skimage.data.astronaut()), square, 512, "white")

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinmeround.models.identity.detection import DetectionParams, FaceDetector, Landmarks3D
+from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
+from spinmeround.models.identity.params import DetectionParams
 from spinmeround.tasks.weights.stub_onnx import write_detector, write_landmarks_3d
 from tests.models.identity.networks import write_network
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinmeround.models.identity.params import RecognitionConfig
 from spinmeround.models.identity.recognition import (
     ArcFaceLoss,
-    RecognitionConfig,
     RecognitionNetwork,
     additive_angular_margin,
     verification,
@@ -92,7 +92,7 @@ def test_verification_needs_both_kinds_of_pairs() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"channels": (8, 8), "blocks": (1, 1, 1)}, "equally long"),
+        ({"channels": (8, 8), "blocks": (1, 1, 1)}, "expected equal lengths"),
         ({"channels": (8,) * 4, "blocks": (0,) * 4}, "3 or fewer"),
     ],
     ids=["blocks", "stages"],

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid, pixel_rays
-from spinmeround.models.screening import picture_scores as pictures
+from spinmeround.models.screening import image_scores as pictures
 from spinmeround.models.screening import shape_scores as shapes
 from spinmeround.models.screening.evidence import Evidence, refined_density_grid
-from spinmeround.models.screening.scores import SCORES, all_scores
+from spinmeround.models.screening.measure import all_scores
+from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.records import Rendering
 
 CELLS, SIDE = 96, 48

@@ -12,12 +12,12 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.dataset.publish import Counts, PublishParams, dataset_attributes, publish
 from spinmeround.tasks.heads.embed import EmbedParams
-from spinmeround.tasks.heads.generator import load_identity
 from spinmeround.tasks.heads.mesh import load_mesh
 from spinmeround.tasks.heads.normals import NormalsParams
 from spinmeround.tasks.heads.registry import DATASET_STAGES
 from spinmeround.tasks.heads.render import RenderParams
 from spinmeround.tasks.heads.sample import SampleParams
+from spinmeround.tasks.heads.sample_files import load_identity
 from spinmeround.tasks.heads.score import ScoreParams
 from spinmeround.tasks.heads.screen import ScreenParams, load_verdict
 from spinmeround.tasks.stage import Head, head_keys, make_head
@@ -52,9 +52,12 @@ def built(tmp_path_factory):
     for stage in DATASET_STAGES:
         make_head(store, stage, HEAD, sections[stage.name], {name: keys[name] for name in stage.inputs})
     named = {name: getattr(profile, name) for name in Profile.model_fields}
+    cameras = profile.views.cameras()
     counts = Counts(asked=1, screened_out={}, dropped=0, quarantined=0, written=1)
-    attributes = dataset_attributes(named, {}, counts, profile.publish)
-    published = publish(store, [HEAD], {HEAD.id: keys["write"]}, attributes, root / "datasets")
+    attributes = dataset_attributes(
+        profile.generator, profile.views, profile.publish, sections=named, fingerprints={}, counts=counts
+    )
+    published = publish(store, [HEAD], {HEAD.id: keys}, cameras, attributes, root / "datasets")
     return store, keys, published
 
 

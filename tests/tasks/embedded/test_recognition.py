@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
-from spinmeround.models.identity.recognition import RecognitionConfig, RecognitionNetwork
+from spinmeround.models.identity.params import RecognitionConfig
+from spinmeround.models.identity.recognition import RecognitionNetwork
 from spinmeround.tasks.embedded.pictures import generator_fingerprint
 from spinmeround.tasks.embedded.recognition import (
     RecognitionParams,

@@ -3,7 +3,8 @@
 import numpy as np
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams, extract_mesh
+from spinmeround.models.geometry.meshes import extract_mesh
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.tasks.heads.embed import recognition_path
 from spinmeround.tasks.heads.score import ScoreParams, back_similarity, trimmed

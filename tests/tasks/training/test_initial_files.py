@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
 from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss
+from spinmeround.models.diffusion.params import NoiseSchedule
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.models.geometry.cameras import ViewGrid
@@ -52,21 +52,21 @@ def learn(pipeline: SpinMeRoundPipeline, views: int) -> float:
     unet.enable_gradient_checkpointing()
     side = unet.config["base"]["sample_size"]
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras()
-    conditioning = (torch.arange(views) < 1)[None]
+    is_conditioning = (torch.arange(views) < 1)[None]
     rays = encode_rays(
         torch.from_numpy(cameras.cam2world)[None],
         torch.from_numpy(cameras.intrinsics)[None],
-        reference=reference_view(conditioning),
+        reference=reference_view(is_conditioning),
         resolution=side,
     )
     latents = torch.randn(1, views, 8, side, side, generator=torch.Generator().manual_seed(0))
-    text = pipeline.conditioner(torch.nn.functional.normalize(torch.randn(1, 512), dim=1))
+    prompt_embeds = pipeline.prompt_encoder(torch.nn.functional.normalize(torch.randn(1, 512), dim=1))
     batch = TrainingBatch(
         latents=latents,
-        conditioning=conditioning,
+        is_conditioning=is_conditioning,
         rays=rays,
-        text=text,
-        empty_text=pipeline.conditioner.unconditional(1),
+        prompt_embeds=prompt_embeds,
+        empty_prompt_embeds=pipeline.prompt_encoder.empty_prompt(1),
         drop_identity=torch.tensor([False]),
         drop_images=torch.tensor([False]),
     )
@@ -128,5 +128,5 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
         grow_pipeline(tmp_path / "sd", tmp_path / "arc2face")
     write_tiny(tmp_path)
     base_unet(in_channels=9).save_pretrained(tmp_path / "arc2face" / "arc2face")
-    with pytest.raises(ConfigError, match="arc2face: base: expected as many channels in as out"):
+    with pytest.raises(ConfigError, match="arc2face: base: expected equal in_channels and out_channels"):
         grow_pipeline(tmp_path / "sd", tmp_path / "arc2face", prompt=TINY_PROMPT)

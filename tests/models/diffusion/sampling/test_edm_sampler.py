@@ -4,9 +4,9 @@ from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from torch import Tensor
 
 from spinmeround.models.diffusion.denoiser import Denoise
-from spinmeround.models.diffusion.edm import NoiseSchedule, precondition
-from spinmeround.models.diffusion.params import SolverParams
-from spinmeround.models.diffusion.sampler import draw_noise, edm_sampler, seeded_generators
+from spinmeround.models.diffusion.edm import precondition, schedule_sigmas
+from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
+from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, edm_sampler, seeded_generators
 
 MEAN, STD = 1.5, 0.6
 
@@ -30,7 +30,7 @@ def error(solver: str, steps: int) -> float:
     schedule = NoiseSchedule(steps=steps, sigma_min=0.01, sigma_max=20.0)
     start = noise(3)
     got = edm_sampler(
-        gaussian_denoiser(), start, schedule.sigmas(), seeded_generators(range(3)), SolverParams(solver=solver)
+        gaussian_denoiser(), start, schedule_sigmas(schedule), seeded_generators(range(3)), SolverParams(solver=solver)
     )
     x = 20.0 * start
     return (got - (MEAN + STD * (x - MEAN) / (STD**2 + 400.0) ** 0.5)).abs().max().item()
@@ -59,7 +59,7 @@ def test_samples_have_the_datas_distribution(params: SolverParams) -> None:
     """Mean and standard deviation of the samples are the data's, with fresh noise at every step or without."""
     generators = seeded_generators([0])
     start = draw_noise((1, 20_000), generators).double()
-    got = edm_sampler(gaussian_denoiser(), start, NoiseSchedule(steps=200).sigmas(), generators, params)
+    got = edm_sampler(gaussian_denoiser(), start, schedule_sigmas(NoiseSchedule(steps=200)), generators, params)
     assert got.mean().item() == pytest.approx(MEAN, abs=0.03)
     assert got.std().item() == pytest.approx(STD, rel=0.06)
 
@@ -132,7 +132,7 @@ def test_a_callback_may_replace_the_latents() -> None:
     got = edm_sampler(
         lambda x, sigma: x,
         noise(2).float(),
-        NoiseSchedule(steps=3).sigmas(),
+        schedule_sigmas(NoiseSchedule(steps=3)),
         seeded_generators([0, 1]),
         callback=lambda step, x: torch.full_like(x, 5.0) if step == 1 else None,
     )
@@ -142,7 +142,7 @@ def test_a_callback_may_replace_the_latents() -> None:
 @pytest.mark.parametrize("s_churn", [0.0, 20.0])
 def test_a_sample_does_not_depend_on_its_batch(s_churn: float) -> None:
     """Seeds 4, 5 and 6 give the same samples together, alone and in another order, bit for bit."""
-    sigmas, params = NoiseSchedule(steps=10).sigmas(), SolverParams(s_churn=s_churn)
+    sigmas, params = schedule_sigmas(NoiseSchedule(steps=10)), SolverParams(s_churn=s_churn)
 
     def sample(seeds: list[int]) -> Tensor:
         generators = seeded_generators(seeds)
@@ -157,12 +157,12 @@ def test_the_last_step_returns_what_is_denoised() -> None:
     """The step to noise level 0 lands on D exactly, so clean views come out as they went in."""
     clean = torch.full((2, 4), 0.25)
     got = edm_sampler(
-        lambda x, sigma: clean, noise(2).float(), NoiseSchedule(steps=7).sigmas(), seeded_generators([0, 1])
+        lambda x, sigma: clean, noise(2).float(), schedule_sigmas(NoiseSchedule(steps=7)), seeded_generators([0, 1])
     )
     torch.testing.assert_close(got, clean)
 
 
 def test_one_generator_a_sample() -> None:
     """Another number of generators than of samples is refused."""
-    with pytest.raises(ValueError, match="generators: expected 2, one a sample, got 1"):
+    with pytest.raises(ValueError, match="generators: expected 2, one per sample, got 1"):
         draw_noise((2, 3), seeded_generators([0]))

@@ -1,4 +1,4 @@
-"""EDM's stochastic sampler (Karras et al. 2022, Algorithm 2): pure functions handed their denoiser."""
+"""EDM's stochastic sampler (Karras et al. 2022, Algorithm 2) as a pure function of its denoiser."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,22 +12,24 @@ from spinmeround.models.diffusion.denoiser import Denoise
 from spinmeround.models.diffusion.params import SolverParams
 
 Generators = Sequence[torch.Generator]
-"""One generator a sample, so that a sample doesn't depend on the batch it is drawn in."""
+"""One generator per sample, so that a sample does not depend on its batch."""
 
-StepCallback = Callable[[int, Tensor], Tensor | None]
-"""Called with the step and the latents after it; may return others to go on with."""
+SamplerCallback = Callable[[int, Tensor], Tensor | None]
+"""Called with the step and the latents after it; a returned tensor replaces the latents."""
 
 
 def seeded_generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
-    """One generator a seed."""
+    """One generator per seed."""
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
 
 def draw_noise(shape: Sequence[int], generators: Generators, device: torch.device | str = "cpu") -> Tensor:
-    """Unit normal numbers of this shape, sample i of the first axis from generator i. Raises ValueError for another
-    number of generators."""
+    """Unit normal noise; sample i of the first axis comes from generator i.
+
+    Raises ValueError for a number of generators that differs from the number of samples.
+    """
     if len(generators) != shape[0]:
-        raise ValueError(f"generators: expected {shape[0]}, one a sample, got {len(generators)}")
+        raise ValueError(f"generators: expected {shape[0]}, one per sample, got {len(generators)}")
     noise: Tensor = randn_tensor(tuple(shape), generator=list(generators), device=torch.device(device))
     return noise
 
@@ -38,12 +40,12 @@ def edm_sampler(
     sigmas: Float[Tensor, " level"],
     generators: Generators,
     params: SolverParams | None = None,
-    callback: StepCallback | None = None,
+    callback: SamplerCallback | None = None,
 ) -> Float[Tensor, " batch *shape"]:
-    """Integrates from unit normal `noise` down the noise levels `sigmas`, which fall to 0.
+    """Integrates unit normal `noise` along the descending noise levels `sigmas`, which end at 0.
 
-    `denoise` is D(x; s) with one noise level a sample. `callback(step, x)` is called after every step; a tensor that
-    it returns takes the place of x.
+    `denoise` is D(x; s) with one noise level per sample. `callback(step, x)` runs after every step; a tensor that it
+    returns replaces x.
     """
     params = params or SolverParams()
     churn = min(params.s_churn / (len(sigmas) - 1), 2**0.5 - 1)
@@ -69,7 +71,8 @@ def edm_sampler(
 
 
 def _extrapolated(denoised: Tensor, sigma: float, sigma_next: float, last: tuple[Tensor, float] | None) -> Tensor:
-    """D half a step ahead in ln(sigma), from the last two: DPM-Solver++ 2M (Lu et al. 2022, Algorithm 2)."""
+    """D at the middle of the step in ln(sigma), extrapolated from the last two evaluations: DPM-Solver++ 2M (Lu et al.
+    2022, Algorithm 2)."""
     if last is None:
         return denoised
     last_denoised, last_sigma = last

@@ -3,22 +3,27 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.generation import GroupSampler, ViewGroup
 from spinmeround.models.diffusion.latents import decoder_width
-from spinmeround.models.diffusion.memory import LIVE_DECODER_MAPS, group_bytes, groups_that_fit, pictures_that_fit
-from spinmeround.models.diffusion.params import SolverParams
+from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
+from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, ViewGroup
+from spinmeround.models.diffusion.sampling.memory import (
+    LIVE_DECODER_MAPS,
+    group_bytes,
+    max_group_batch,
+    max_image_batch,
+)
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path, load_autoencoder
+from spinmeround.tasks.heads.autoencoder import load_autoencoder
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from tests.models.diffusion.networks import largest_live_bytes, sd_like_autoencoder, tiny_unet
 
 
 def sampler(**changes: object) -> GroupSampler:
-    text = torch.randn(2, 1, 8, 512, generator=torch.Generator().manual_seed(5))
+    prompt_embeds = torch.randn(2, 1, 8, 512, generator=torch.Generator().manual_seed(5))
     whole = GroupSampler(
         unet=tiny_unet(),
-        text=text[0],
-        empty_text=text[1],
+        prompt_embeds=prompt_embeds[0],
+        empty_prompt_embeds=prompt_embeds[1],
         guidance_scale=3.0,
         schedule=NoiseSchedule(steps=2),
         solver=SolverParams(),
@@ -29,7 +34,9 @@ def sampler(**changes: object) -> GroupSampler:
 def groups(count: int) -> list[ViewGroup]:
     given = torch.randn(count, 1, 8, 4, 4, generator=torch.Generator().manual_seed(6))
     cameras = ViewGrid().cameras()
-    return [ViewGroup(cameras=cameras[[0, i, i + 1, i + 2]], given=given[i], seed=i) for i in range(count)]
+    return [
+        ViewGroup(cameras=cameras[[0, i, i + 1, i + 2]], conditioning_latents=given[i], seed=i) for i in range(count)
+    ]
 
 
 def nothing(step: int, sigma: float, latents: torch.Tensor) -> None:
@@ -73,10 +80,10 @@ def test_as_many_groups_as_fit() -> None:
     """The batch grows with the memory there is, from 1 to all groups, and halves with the branches of guidance."""
     unet = tiny_unet()
     one = group_bytes(unet, branches=2)
-    assert groups_that_fit(unet, 9, branches=2, free=0) == 1
-    assert groups_that_fit(unet, 9, branches=2, free=int(one / 0.6 * 4.1)) == 4
-    assert groups_that_fit(unet, 9, branches=1, free=int(one / 0.6 * 4.1)) == 8
-    assert groups_that_fit(unet, 9, branches=2, free=one * 1000) == 9
+    assert max_group_batch(unet, 9, branches=2, free=0) == 1
+    assert max_group_batch(unet, 9, branches=2, free=int(one / 0.6 * 4.1)) == 4
+    assert max_group_batch(unet, 9, branches=1, free=int(one / 0.6 * 4.1)) == 8
+    assert max_group_batch(unet, 9, branches=2, free=one * 1000) == 9
     assert [len(batch) for batch in sampler(batch_size=2).batches(groups(5))] == [2, 2, 1]
     assert sum(len(batch) for batch in sampler().batches(groups(5))) == 5
 
@@ -99,7 +106,7 @@ def test_the_estimate_bounds_what_a_forward_holds(widths: tuple[int, ...]) -> No
     arguments = {
         "mask": torch.zeros(2, 4, 1, 16, 16),
         "rays": torch.zeros(2, 4, 149, 16, 16),
-        "text": torch.zeros(2, 8, 64),
+        "encoder_hidden_states": torch.zeros(2, 8, 64),
     }
     peak = largest_live_bytes(lambda: unet(torch.zeros(shape), torch.zeros(2, 4), **arguments))
     estimate = group_bytes(unet, branches=2)
@@ -115,5 +122,5 @@ def test_the_estimate_bounds_what_decoding_holds(kind: str) -> None:
     peak = largest_live_bytes(lambda: vae.decode(torch.zeros(1, channels, side // 8, side // 8)))
     estimate = 4 * LIVE_DECODER_MAPS * decoder_width(vae) * side**2
     assert estimate / 4 < peak < estimate, f"{peak / estimate:.2f} of the estimate"
-    assert pictures_that_fit(vae, side, 9, free=int(estimate / 0.6 * 4.1)) == 4
-    assert pictures_that_fit(vae, side, 9, free=0) == 1
+    assert max_image_batch(vae, side, 9, free=int(estimate / 0.6 * 4.1)) == 4
+    assert max_image_batch(vae, side, 9, free=0) == 1

@@ -1,4 +1,5 @@
-"""Scores of a head's pictures: silhouettes all round, the back against the front, jumps of colour."""
+"""Scores of a head's preview images: silhouettes, similarity of back and front, colour jumps. `SCORES` describes
+them."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -9,23 +10,23 @@ from spinmeround.models.geometry.cameras import pixel_rays
 from spinmeround.models.screening.evidence import Evidence
 
 FACE_ROWS, FACE_COLUMNS = (0.34, 0.78), (0.28, 0.72)
-"""Where the face is in a frontal picture, in sides of the picture."""
+"""Extent of the face in a frontal image, in sides of the image."""
 
 SEAM_BIN, SEAM_BINS, SEAM_CELL, SEAM_TURN_DEG = 0.008, 24, 0.03, 6.0
-"""Width of the slabs beside a plane, their number, and the side of the patches, in sides of the cube; step of angle."""
+"""Width of the slabs along a plane, their number, side of the patches (both in sides of the cube), and angle step."""
 
 BRIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
-"""Weights of red, green and blue in brightness."""
+"""Weights of red, green and blue for brightness."""
 
 ODD_CHROMA = 0.08
-"""Difference of log chroma beyond which a colour is another one."""
+"""Difference of log chroma above which two colours differ."""
 
 DARK = 12.0
-"""Added to bytes before their logarithm is taken, so that noise in the dark counts little."""
+"""Added to bytes before taking the logarithm, to reduce the weight of noise in dark regions."""
 
 
 def silhouette_holes(evidence: Evidence) -> float:
-    """Largest share of a preview's filled silhouette that is background enclosed by the head."""
+    """Largest share of a preview's filled silhouette that is enclosed background."""
     shares = []
     for mask in evidence.previews.mask >= 128:
         filled = ndimage.binary_fill_holes(mask)
@@ -34,7 +35,7 @@ def silhouette_holes(evidence: Evidence) -> float:
 
 
 def silhouette_pieces(evidence: Evidence) -> float:
-    """Largest share of a preview's silhouette that is apart from its largest piece."""
+    """Largest share of a preview's silhouette outside its largest piece."""
     shares = []
     for mask in evidence.previews.mask >= 128:
         labels, _ = ndimage.label(mask, np.ones((3, 3)))
@@ -44,7 +45,7 @@ def silhouette_pieces(evidence: Evidence) -> float:
 
 
 def silhouette_spikes(evidence: Evidence) -> float:
-    """Largest share of a preview's silhouette that opening by a disk of a 32nd of the side removes."""
+    """Largest share of a preview's silhouette removed by opening with a disk of 1/32 of the side."""
     masks = evidence.previews.mask >= 128
     disk = morphology.disk(max(1, masks.shape[-1] // 32))  # type: ignore[no-untyped-call]
     shares = []
@@ -56,7 +57,7 @@ def silhouette_spikes(evidence: Evidence) -> float:
 
 
 def depth_to_width(evidence: Evidence) -> float:
-    """Widest row of the side silhouette over the widest row of the frontal one."""
+    """Widest row of the side silhouette divided by the widest row of the frontal one; ignores the lowest quarter."""
 
     def widest(azimuth_deg: float) -> int:
         mask = evidence.previews.mask[evidence.view(azimuth_deg)] >= 128
@@ -66,25 +67,25 @@ def depth_to_width(evidence: Evidence) -> float:
 
 
 def face_at_back(evidence: Evidence) -> float:
-    """Correlation of the fine structure of brightness on the back of the head with that of the face, -1 to 1."""
+    """Correlation of fine brightness structure on the back of the head with that of the face, -1 to 1."""
     brightness = np.log(evidence.previews.rgb.astype(np.float32) @ BRIGHTNESS + np.float32(DARK))
     return _front_in_back(evidence, brightness)
 
 
 def relief_at_back(evidence: Evidence) -> float:
-    """Correlation of the fine structure of depth on the back of the head with that of the face, -1 to 1."""
+    """Correlation of fine depth structure on the back of the head with that of the face, -1 to 1."""
     return _front_in_back(evidence, np.nan_to_num(evidence.previews.depth, nan=0.0))
 
 
 def recognition_at_back(evidence: Evidence) -> float | None:
-    """Cosine between the recognition embeddings of the face and of its place on the back; None without a network."""
+    """Cosine between recognition embeddings of the face and of the same place on the back; None without a network."""
     return evidence.back_similarity
 
 
 def one_sided_colour(evidence: Evidence) -> float:
-    """Share of the surface in the previews whose hue and saturation the mirrored view has nowhere near.
+    """Share of the visible surface whose hue and saturation are absent nearby in the mirrored view.
 
-    Brightness is left out, since light need not come from the front.
+    Ignores brightness, because light does not always come from the front.
     """
     logs = np.log(evidence.previews.rgb.astype(np.float32) + np.float32(DARK))
     chroma = logs - logs.mean(axis=-1, keepdims=True)
@@ -106,18 +107,18 @@ def one_sided_colour(evidence: Evidence) -> float:
 
 
 def colour_seam(evidence: Evidence) -> float:
-    """The jump of log brightness across an upright plane that three quarters of the places along it agree on.
+    """Jump of log brightness across an upright plane, shared by three quarters of the patches along it.
 
-    The surface seen in the previews is cut by planes of all angles and offsets; beside each, patches of the
-    two sides are compared, channel by channel. 0.1 is a jump by a tenth.
+    Planes at all angles and offsets divide the visible surface; patches on both sides of each plane are compared per
+    channel. 0.1 is a jump of 10 percent.
     """
-    places, colours = _seen_surface(evidence)
+    points, colours = _visible_surface(evidence)
     angles = np.radians(np.arange(0.0, 180.0, SEAM_TURN_DEG))
-    return max(_jump_across(places, colours, float(angle)) for angle in angles)
+    return max(_jump_across(points, colours, float(angle)) for angle in angles)
 
 
 def _front_in_back(evidence: Evidence, pictures: Float[np.ndarray, "view height width"]) -> float:
-    """Best correlation of the face's fine structure with the back's, over small shifts."""
+    """Largest correlation of the face's fine structure with that of the back, over small shifts."""
     side = pictures.shape[-1]
     (front, seen), (back, seen_back) = (_fine_structure(evidence, pictures, azimuth) for azimuth in (0.0, 180.0))
     face = np.zeros((side, side), bool)
@@ -134,7 +135,7 @@ def _front_in_back(evidence: Evidence, pictures: Float[np.ndarray, "view height 
 def _fine_structure(
     evidence: Evidence, pictures: Float[np.ndarray, "view height width"], azimuth_deg: float
 ) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
-    """One preview less its blur inside the mask, and where that is known."""
+    """One preview minus its blur inside the mask, and where it is defined."""
     view = evidence.view(azimuth_deg)
     side = pictures.shape[-1]
     seen = ndimage.binary_erosion(evidence.previews.mask[view] > 250, iterations=max(1, side // 32))
@@ -147,7 +148,7 @@ def _fine_structure(
 def _correlation(
     a: Float32[np.ndarray, "height width"], b: Float32[np.ndarray, "height width"], where: Bool[np.ndarray, "h w"]
 ) -> float:
-    """Pearson's correlation; zero where fewer than 40 pixels or no variation are there to compare."""
+    """Pearson's correlation; zero for fewer than 40 pixels or constant values."""
     if where.sum() < 40:
         return 0.0
     first, second = a[where] - a[where].mean(), b[where] - b[where].mean()
@@ -155,8 +156,8 @@ def _correlation(
     return float((first * second).sum() / scale) if scale > 1e-9 else 0.0
 
 
-def _seen_surface(evidence: Evidence) -> tuple[Float32[np.ndarray, "point 3"], Float32[np.ndarray, "point 3"]]:
-    """Points of the surface that the previews show away from outlines, in sides of the cube, and their log colours."""
+def _visible_surface(evidence: Evidence) -> tuple[Float32[np.ndarray, "point 3"], Float32[np.ndarray, "point 3"]]:
+    """Surface points that the previews show away from outlines, in sides of the cube, and their log colours."""
     previews, cameras = evidence.previews, evidence.cameras
     origins, directions = pixel_rays(cameras, previews.depth.shape[-1])
     along = np.einsum("vhwi,vi->vhw", directions, cameras.cam2world[:, :3, 2])
@@ -168,13 +169,13 @@ def _seen_surface(evidence: Evidence) -> tuple[Float32[np.ndarray, "point 3"], F
 
 
 def _jump_across(
-    places: Float32[np.ndarray, "point 3"], colours: Float32[np.ndarray, "point 3"], angle: float
+    points: Float32[np.ndarray, "point 3"], colours: Float32[np.ndarray, "point 3"], angle: float
 ) -> float:
-    """The largest jump, over offsets and channels, across planes whose normal has this angle to the x axis."""
+    """The largest jump, over offsets and channels, across planes whose normal has this angle (rad) to the x axis."""
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    slab = np.floor((places[:, 0] * cos + places[:, 2] * sin) / SEAM_BIN).astype(int) + SEAM_BINS // 2
-    across = places[:, 2] * cos - places[:, 0] * sin
-    patch = _cell(across) * _cells() + _cell(places[:, 1])
+    slab = np.floor((points[:, 0] * cos + points[:, 2] * sin) / SEAM_BIN).astype(int) + SEAM_BINS // 2
+    across = points[:, 2] * cos - points[:, 0] * sin
+    patch = _cell(across) * _cells() + _cell(points[:, 1])
     near = (slab >= 0) & (slab < SEAM_BINS)
     index, patches = slab[near] * _cells() ** 2 + patch[near], _cells() ** 2
     shape, length = (SEAM_BINS, patches), SEAM_BINS * patches
@@ -183,14 +184,14 @@ def _jump_across(
         [np.bincount(index, weights=channel, minlength=length).reshape(shape) for channel in colours[near].T]
     )
     pairs, totals = count[:-1] + count[1:], sums[:, :-1] + sums[:, 1:]  # slabs two bins wide
-    left, right = slice(None, -3), slice(3, None)  # a bin between them is left out: pixels there mix both sides
+    left, right = slice(None, -3), slice(3, None)  # skips the bin in between, whose pixels mix both sides
     both = (pairs[left] > 0) & (pairs[right] > 0)
     jump = totals[:, right] / np.maximum(pairs[right], 1) - totals[:, left] / np.maximum(pairs[left], 1)
-    return _agreed(np.where(both, jump, np.nan), both.sum(axis=1))
+    return _shared_jump(np.where(both, jump, np.nan), both.sum(axis=1))
 
 
-def _agreed(jumps: Float[np.ndarray, "channel offset patch"], known: Int[np.ndarray, " offset"]) -> float:
-    """The largest size that three quarters of the known patches of an offset reach, with the same sign."""
+def _shared_jump(jumps: Float[np.ndarray, "channel offset patch"], known: Int[np.ndarray, " offset"]) -> float:
+    """The largest jump that three quarters of an offset's known patches reach or exceed, with the same sign."""
     ordered = np.sort(jumps, axis=-1)
     offsets = np.flatnonzero(known >= 20)
     lower = ordered[:, offsets, (0.25 * (known[offsets] - 1)).astype(int)]
@@ -199,9 +200,11 @@ def _agreed(jumps: Float[np.ndarray, "channel offset patch"], known: Int[np.ndar
 
 
 def _cells() -> int:
+    """Number of patches along each axis."""
     return int(np.ceil(1.0 / SEAM_CELL))
 
 
 def _cell(coordinate: Float32[np.ndarray, " point"]) -> Int[np.ndarray, " point"]:
+    """Index of the patch that contains a coordinate."""
     cell: Int[np.ndarray, " point"] = np.clip(((coordinate + 0.5) / SEAM_CELL).astype(int), 0, _cells() - 1)
     return cell

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from spinmeround.models.identity.conditioning import IdentityConditioner
 from spinmeround.models.identity.prompt import PromptTokens
+from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
 from tests.models.diffusion.networks import TINY_PROMPT, tiny_text_encoder
 
 POSITION = 1 + TINY_PROMPT.words.index(TINY_PROMPT.identity)
@@ -15,8 +15,8 @@ def embeddings(n: int, seed: int = 0) -> Tensor:
     return normalize(torch.randn(n, 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def conditioner(**changes: int) -> IdentityConditioner:
-    return IdentityConditioner(tiny_text_encoder(**changes), TINY_PROMPT)
+def conditioner(**changes: int) -> IdentityPromptEncoder:
+    return IdentityPromptEncoder(tiny_text_encoder(**changes), TINY_PROMPT)
 
 
 def by_hand(encoder: CLIPTextModel, embedding: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def test_unconditional_is_the_empty_prompt() -> None:
     with torch.no_grad():
         ours(embeddings(2))
         expected = ours.text_encoder(ids).last_hidden_state.expand(3, -1, -1)
-        torch.testing.assert_close(ours.unconditional(3), expected)
+        torch.testing.assert_close(ours.empty_prompt(3), expected)
 
 
 def test_the_encoder_is_left_as_it_was() -> None:

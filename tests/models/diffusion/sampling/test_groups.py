@@ -3,18 +3,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from spinmeround.models.diffusion.groups import (
-    Plan,
-    anchor_cameras,
+from spinmeround.models.diffusion.sampling.groups import plan_anchored, plan_groups
+from spinmeround.models.diffusion.sampling.view_plan import ViewPlan, anchor_cameras, plan_views
+from spinmeround.models.geometry.camera_checks import check_cameras, first_occurrences
+from spinmeround.models.geometry.cameras import (
+    Cameras,
+    ViewGrid,
+    absolute_azimuth_deg,
     angles_between_deg,
-    check_cameras,
-    first_alike,
-    plan_anchored,
-    plan_groups,
-    plan_views,
-    turned_away_deg,
+    concatenate,
+    orbit,
 )
-from spinmeround.models.geometry.cameras import Cameras, ViewGrid, concatenate, orbit
 
 
 def with_radii(*radii: float) -> Cameras:
@@ -29,21 +28,21 @@ def test_groups_cover_all_targets_whatever_their_order(count: int, size: int, se
     cameras = ViewGrid().cameras()[:count]
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_groups(cameras, size), plan_groups(cameras[order], size)
-    assert sorted(target for group in groups for target in group.own) == list(range(count))
+    assert sorted(target for group in groups for target in group.kept) == list(range(count))
     assert all(len(set(group.targets)) == size for group in groups)
     renamed = [*order.tolist(), *range(count, count + size + 1)]  # cameras that fill up are the same in any order
     assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
 
 
-def cameras_of_groups(plan: Plan, given: Cameras | None) -> list[Cameras]:
+def cameras_of_groups(plan: ViewPlan, given: Cameras | None) -> list[Cameras]:
     """All cameras of each group, those that it is shown first."""
     before, found = [] if given is None else [given], []
-    for stage in (plan.ring, plan.targets):
+    for stage in (plan.anchors, plan.targets):
         if stage is not None:
             for group in stage.groups:
-                shown = [concatenate(before)[[*group.shown]]] if group.shown else []
+                shown = [concatenate(before)[[*group.conditioning]]] if group.conditioning else []
                 found.append(concatenate([*shown, stage.cameras[group.targets]]))
-            before.append(stage.cameras[: stage.counting])
+            before.append(stage.cameras[: stage.count])
     return found
 
 
@@ -68,8 +67,8 @@ def test_no_group_holds_one_camera_twice(
     groups = cameras_of_groups(plan, photo)
     for group in groups:
         assert len(group) == views
-        assert first_alike(group) == list(range(views))
-    stages = [stage.cameras[: stage.counting] for stage in (plan.ring, plan.targets) if stage is not None]
+        assert first_occurrences(group) == list(range(views))
+    stages = [stage.cameras[: stage.count] for stage in (plan.anchors, plan.targets) if stage is not None]
     made = concatenate([*([] if photo is None else [photo]), *stages])[plan.sources]
     np.testing.assert_allclose(made.cam2world, cameras.cam2world, atol=1e-4)
     order = np.random.default_rng(seed).permutation(len(cameras))
@@ -120,7 +119,7 @@ def test_the_nearest_anchors_are_nearest_by_true_angle() -> None:
     300 degrees is next to 315 and 270."""
     anchors = anchor_cameras(orbit([0.0], [0.0]), azimuth_deg=0.0, front=False)
     targets = orbit([60.0, 100.0, 300.0, 5.0], [0.0, 80.0, 10.0, 0.0])
-    found = {group.targets[0]: set(group.shown[1:]) for group in plan_anchored(targets, anchors, 1)}
+    found = {group.targets[0]: set(group.conditioning[1:]) for group in plan_anchored(targets, anchors, 1)}
     for target in range(len(targets)):
         by_angle = sorted(range(7), key=lambda anchor: slow_angle(targets[[target]], anchors[[anchor]]))
         assert found[target] == {1 + anchor for anchor in by_angle[:2]}
@@ -134,7 +133,7 @@ def test_anchored_groups_cover_all_targets_whatever_their_order(count: int, size
     anchors = anchor_cameras(cameras, azimuth_deg=0.0, front=False)
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_anchored(cameras, anchors, size), plan_anchored(cameras[order], anchors, size)
-    assert sorted(target for group in groups for target in group.own) == list(range(count))
+    assert sorted(target for group in groups for target in group.kept) == list(range(count))
     assert all(len(set(group.targets)) == size for group in groups)
     renamed = [*order.tolist(), *range(count, count + size)]
     assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
@@ -145,26 +144,26 @@ def test_the_ring_starts_at_the_photo() -> None:
     the photo's distance and lens."""
     photo = orbit([20.0], [10.0], radius=3.0, focal=3.5)
     plan = plan_views(ViewGrid(azimuths=48).cameras(), photo, 8, True)
-    assert plan.ring.counting == 7
-    ring = plan.ring.cameras
+    assert plan.anchors.count == 7
+    ring = plan.anchors.cameras
     np.testing.assert_allclose(ring.azimuth_deg, 20 + 45 * np.arange(1, 8))
     np.testing.assert_allclose(np.linalg.norm(ring.cam2world[:, :3, 3], axis=1), 3.0, rtol=1e-6)
     assert ring.intrinsics[3, 0, 0] == np.float32(3.5)
     plan = plan_views(ViewGrid(azimuths=48).cameras(), None, 8, True)
-    np.testing.assert_allclose(plan.ring.cameras.azimuth_deg, 45 * np.arange(8))
-    assert all(group.shown[0] == 0 for group in plan.targets.groups)  # the front
+    np.testing.assert_allclose(plan.anchors.cameras.azimuth_deg, 45 * np.arange(8))
+    assert all(group.conditioning[0] == 0 for group in plan.targets.groups)  # the front
 
 
 def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
     """7 views of one photo are one group; 8 are anchored, unless one is the photo's own; three photos, or a network of
     3 views, never are."""
     photo, grid = orbit([0.0], [0.0]), ViewGrid(azimuths=8, elevations_deg=(10.0,)).cameras()
-    assert plan_views(concatenate([grid[:7], photo]), photo, 8, None).ring is None
-    assert plan_views(grid[:7], photo, 8, None).ring is None
-    assert plan_views(grid, photo, 8, None).ring is not None
-    assert plan_views(grid, photo, 8, False).ring is None
-    assert plan_views(grid, grid[:3], 8, None).ring is None
-    assert plan_views(grid, photo, 3, None).ring is None
+    assert plan_views(concatenate([grid[:7], photo]), photo, 8, None).anchors is None
+    assert plan_views(grid[:7], photo, 8, None).anchors is None
+    assert plan_views(grid, photo, 8, None).anchors is not None
+    assert plan_views(grid, photo, 8, False).anchors is None
+    assert plan_views(grid, grid[:3], 8, None).anchors is None
+    assert plan_views(grid, photo, 3, None).anchors is None
     with pytest.raises(ValueError, match="anchored: expected 0 or 1 conditioning views and a network of 4 or more"):
         plan_views(grid, grid[:3], 8, True)
 
@@ -179,7 +178,7 @@ def test_every_group_begins_with_a_view_of_the_face(azimuths: list[int], views: 
     nearest to the front, or a frontal view that is added; of three given ones the nearest to the front."""
     cameras = orbit([float(azimuth) for azimuth in azimuths], [0.0] * len(azimuths))
     for group in cameras_of_groups(plan_views(cameras, None, views, anchored), None):
-        assert turned_away_deg(group.azimuth_deg)[0] <= 90
+        assert absolute_azimuth_deg(group.azimuth_deg)[0] <= 90
     if views > 3:
         given_views = orbit([180.5, 20.5, 100.5], [0.0] * 3)
         for group in cameras_of_groups(plan_views(cameras, given_views, views, None), given_views):
@@ -193,7 +192,7 @@ def test_a_frontal_view_is_added_where_none_shows_the_face() -> None:
     (group,) = cameras_of_groups(plan, None)
     np.testing.assert_allclose(group.azimuth_deg, [0.0, *behind.azimuth_deg[:7]])
     assert plan.sources == list(range(7))
-    assert plan_views(behind, None, 8, None).ring is not None
+    assert plan_views(behind, None, 8, None).anchors is not None
     (group,) = cameras_of_groups(plan_views(concatenate([behind[:7], orbit([60.0], [0.0])]), None, 8, None), None)
     np.testing.assert_allclose(group.azimuth_deg, [60.0, *behind.azimuth_deg[:7]])
 
@@ -218,8 +217,10 @@ def test_nonsense_is_refused() -> None:
     mirrored.cam2world[0, :3, 0] *= -1
     with pytest.raises(ValueError, match="rigid poses"):
         check_cameras("cameras", mirrored)
-    with pytest.raises(ValueError, match=r"conditioning: expected views from different cameras, .* views 0 and 2"):
+    with pytest.raises(
+        ValueError, match=r"conditioning_views: expected views from different cameras, .* views 0 and 2"
+    ):
         plan_views(orbit([0.0], [0.0]), orbit([10.0, 20.0, 10.0], [0.0] * 3), 8, None)
     for focal in (float("nan"), 0.0, -4.0, float("inf")):
-        with pytest.raises(ValueError, match=r"cameras: expected finite lens numbers and .* for camera 0"):
+        with pytest.raises(ValueError, match=r"cameras: expected finite intrinsics and .* for camera 0"):
             check_cameras("cameras", orbit([0.0], [0.0], focal=focal))

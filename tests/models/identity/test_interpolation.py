@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from spinmeround.models.diffusion.interpolation import Way, interpolate_identities
+from spinmeround.models.identity.interpolation import interpolate_identities
+from spinmeround.models.identity.params import InterpolationMethod
 
 
 def ends(seed: int = 0) -> np.ndarray:
@@ -10,7 +11,7 @@ def ends(seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("way", ["spherical", "linear"])
-def test_the_way_has_its_ends_and_unit_length(way: Way) -> None:
+def test_the_way_has_its_ends_and_unit_length(way: InterpolationMethod) -> None:
     """First and last are what was given, all are of unit length and in the plane of the two."""
     a, b = ends()
     between = interpolate_identities(a, b, 7, way)

@@ -6,12 +6,12 @@ from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from spinmeround.models.diffusion.denoiser import Denoise
-from spinmeround.models.diffusion.photo_normals import (
+from spinmeround.models.diffusion.params import PhotoNormalsParams
+from spinmeround.models.diffusion.sampling.photo_normals import (
     NormalLatents,
-    PhotoNormalsParams,
     ddpm_sigmas,
     infer_normal_latents,
-    mean_of_best,
+    mean_of_best_half,
 )
 
 
@@ -105,8 +105,8 @@ def test_the_best_half_of_the_draws_counts() -> None:
     latents = torch.arange(3.0)[:, None, None, None, None] + torch.tensor([0.0, 10.0])[:, None, None, None]
     misfits = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.3, 0.3]])
     draws = [NormalLatents(each, misfit) for each, misfit in zip(latents, misfits, strict=True)]
-    assert mean_of_best(draws).flatten().tolist() == [1.0, 11.5]
-    assert mean_of_best(draws[:1]).flatten().tolist() == [0.0, 10.0]
+    assert mean_of_best_half(draws).flatten().tolist() == [1.0, 11.5]
+    assert mean_of_best_half(draws[:1]).flatten().tolist() == [0.0, 10.0]
     images, noise = uneven_images(2)
     seen: list[Tensor] = []
 
