@@ -1,8 +1,7 @@
-"""Benchmarks by name: measurements that anyone can run again, with the machine that they were taken on.
+"""`spinmeround bench`: reproducible measurements, recorded with the machine that ran them.
 
-A benchmark is a module of `tests/benchmarks` in a clone of the project. Its function `main` takes the
-benchmark's options and returns tables: {title: [{column: value}]}. Ratios are against an alternative that
-ran beside it.
+A benchmark is a module of `tests/benchmarks` in a clone of the project. Its function `main` takes the benchmark's
+options and returns tables: {title: [{column: value}]}. Ratios compare with an alternative measured in the same run.
 """
 
 import ast
@@ -14,12 +13,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from spinmeround.flows.cli.output import print_values
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.files import write_atomic
 
@@ -29,6 +27,24 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the command, which hands unknown options to the benchmark."""
+    own_options = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command(context_settings=own_options, rich_help_panel=panel)(bench)
+
+
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Name of the benchmark; default: list all.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File to write the tables to.")] = None,
+) -> None:
+    """Run a benchmark; `spinmeround bench NAME --help` lists its options."""
+    if name is None or name == "--help":
+        print_values(benchmarks(), width=12)
+        return
+    run_benchmark(name, context.args, json_file)
+
+
 def benchmarks() -> dict[str, str]:
     """Names of the benchmarks, each with the first line of its docstring."""
     modules = sorted(path for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
@@ -36,12 +52,12 @@ def benchmarks() -> dict[str, str]:
 
 
 def run_benchmark(name: str, arguments: Sequence[str], to: Path | None) -> None:
-    """Run a benchmark with its own command-line arguments, print its tables, and keep them as JSON at `to`.
+    """Run a benchmark with its own command-line arguments, print its tables, and write them as JSON to `to`.
 
-    Raises ConfigError where there is no such benchmark.
+    Raises ConfigError for an unknown benchmark.
     """
     if name not in benchmarks():
-        known = ", ".join(benchmarks()) or f"none: {BENCHMARKS} is only in a clone of the project"
+        known = ", ".join(benchmarks()) or f"none ({BENCHMARKS} exists only in a clone of the project)"
         raise ConfigError(f"bench {name!r}: expected one of {known}")
     command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     command.command()(_main_of(name))
@@ -62,7 +78,7 @@ def _main_of(name: str) -> Callable[..., Tables]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were taken on."""
+    """The machine that ran a benchmark, and the time."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": platform.platform(),
@@ -73,7 +89,10 @@ def machine() -> dict[str, Any]:
 
 
 def show(tables: Tables) -> None:
-    """Print tables; numbers to four digits."""
+    """Print tables; numbers have four significant digits."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(width=None if sys.stdout.isatty() else 160)
     for title, rows in tables.items():
         columns = list(dict.fromkeys(column for row in rows for column in row))

@@ -1,174 +1,242 @@
-"""`spinmeround sample`: views from a trained model, of a head of the dataset, a photo, an identity, or nothing."""
+"""`spinmeround generate`: views from the trained model, with a subcommand for each kind of input."""
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from spinmeround.flows.cli.options import RunOptions, run_command
+from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.run_flow import run_flow
 from spinmeround.storage.errors import ConfigError, as_config_error, environment_errors
-from spinmeround.storage.files import make_folder
 
-KINDS = "--from-dataset HEAD, --photo FILE, --views FILE, --identity WHOSE, --interpolate A B and --unconditional"
+generate_app = typer.Typer(
+    help="Generate views with the trained model of a run.\n\nWrites pictures, normals, cameras, a contact sheet, an "
+    "animation, and a page on which the mouse turns the head.",
+    no_args_is_help=True,
+)
 
-BELONGS_TO = {
-    "view": {"views": "--from-dataset"},
-    "azimuth": {"photo": "--photo"},
-    "elevation": {"photo": "--photo"},
-    "steps": {"interpolation": "--interpolate; the solver's steps are --sampling-steps"},
-    "linear": {"interpolation": "--interpolate"},
-    "heads": {"nothing": "--unconditional"},
-    "corrections": {"photo": "--photo", "posed": "--views"},
-    "draws": {"photo": "--photo", "posed": "--views"},
-}
-"""The kinds of sampling that an option serves, and what asks for them."""
+_sampling_option = partial(typer.Option, rich_help_panel="Sampling options")
+_output_option = partial(typer.Option, rich_help_panel="Output options")
+_normals_option = partial(typer.Option, rich_help_panel="Inferred normals")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    run_command(app)(sample)
+IdentityOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Identity: id of a head, or a .npy file with 512 numbers; default: detected, where the profile names a "
+        "detector (embed.pack)."
+    ),
+]
 
 
-def sample(
-    options: RunOptions,
-    from_dataset: Annotated[str | None, typer.Option(help="Id of the head whose views are given.")] = None,
-    view: Annotated[list[int] | None, typer.Option(help="Index of a given view; 1 or 3 of them, else 0.")] = None,
-    photo: Annotated[
-        Path | None, typer.Option(help="A square photo, framed as the dataset's; `spinmeround align` makes one.")
-    ] = None,
-    azimuth: Annotated[
-        float | None, typer.Option(help="Where the photo is taken from, in degrees; else its label's, else 0.")
-    ] = None,
-    elevation: Annotated[float | None, typer.Option(help="Likewise, upwards.")] = None,
-    views: Annotated[
-        Path | None, typer.Option(help="1 or 3 posed pictures: a transforms.json, normals_file_path if known.")
-    ] = None,
-    identity: Annotated[
-        str | None, typer.Option(help="Id of a head, or a .npy of 512 numbers; alone, or of the photo or views.")
-    ] = None,
-    interpolate: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two identities, as --identity: the heads between them.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=2, help="Heads of --interpolate, both ends included; else 7.")
-    ] = None,
-    linear: Annotated[bool, typer.Option("--linear", help="--interpolate along the chord, not the sphere.")] = False,
-    unconditional: Annotated[bool, typer.Option("--unconditional", help="Nothing is given.")] = False,
-    heads: Annotated[
-        int | None, typer.Option(min=1, help="Heads of --unconditional, from one seed after the other; else 1.")
-    ] = None,
-    cameras: Annotated[
-        str | None, typer.Option(help="orbit:N, grid (the profile's) or a transforms.json; else orbit:7, or the front.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How views are sampled."""
+
     anchors: Annotated[
-        bool | None, typer.Option("--anchors/--no-anchors", help="Views agree through 7 anchors; else where many.")
-    ] = None,
-    solver: Annotated[str, typer.Option(help="euler, heun or dpmpp.")] = "euler",
-    sampling_steps: Annotated[int, typer.Option(min=1, help="Steps of the solver.")] = 50,
+        bool | None,
+        _sampling_option(
+            "--anchors/--no-anchors",
+            help="Keep views consistent by seven anchor views; default: on for requests of more than one group.",
+        ),
+    ] = None
+    solver: Annotated[Literal["euler", "heun", "dpmpp"], _sampling_option(help="ODE solver.")] = "euler"
+    sampling_steps: Annotated[int, _sampling_option(min=1, help="Steps of the solver.")] = 50
     guidance: Annotated[
-        float | None, typer.Option(min=0.0, help="Guidance scale; else 3, or 3.5 without a given view.")
-    ] = None,
+        float | None, _sampling_option(min=0.0, help="Guidance scale; default: 3, or 3.5 without given views.")
+    ] = None
+    batch: Annotated[
+        int | None, _sampling_option(min=1, help="Groups of views per batch; default: as memory allows.")
+    ] = None
+    seed: Annotated[int, _sampling_option(min=0, help="Seed of the noise.")] = 0
+
+    def values(self) -> dict[str, Any]:
+        """The fields of `GenerationParams`."""
+        return {
+            "anchored": self.anchors,
+            "solver": {"solver": self.solver},
+            "sampling_steps": self.sampling_steps,
+            "guidance_scale": self.guidance,
+            "batch": self.batch,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Which views are generated, and where they are written."""
+
+    cameras: Annotated[
+        str,
+        _output_option(help="Views to generate: orbit:N at elevation 0, grid (the profile's), or a transforms.json."),
+    ] = "orbit:7"
+    to: Annotated[Path, _output_option(help="Folder for the files.")] = Path("generated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripOptions(OutputOptions):
+    """Output options for a strip of heads, by default from the front."""
+
+    cameras: Annotated[
+        str,
+        _output_option(
+            help="Views to generate of each head: orbit:N at elevation 0 (orbit:1 is the front), grid (the profile's), "
+            "or a transforms.json."
+        ),
+    ] = "orbit:1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalsOptions:
+    """How the normals of given pictures are inferred (the paper's Algorithm 1)."""
+
     corrections: Annotated[
-        int | None, typer.Option(min=1, help="Gradients a step where normals are inferred; else 1.")
+        int, _normals_option(min=1, help="Gradients per step; more fit the picture more closely.")
+    ] = 1
+    draws: Annotated[int, _normals_option(min=1, help="Samples; the better half is averaged.")] = 1
+
+    def values(self) -> dict[str, int]:
+        """The fields of `PhotoNormalsParams`."""
+        return {"corrections": self.corrections, "draws": self.draws}
+
+
+@run_command(generate_app)
+def photo(
+    file: Annotated[
+        Path, typer.Argument(help="A square photo, framed like the dataset's; `spinmeround align` crops one.")
+    ],
+    output: OutputOptions,
+    normals: NormalsOptions,
+    sampling: SamplingOptions,
+    options: RunOptions,
+    azimuth: Annotated[
+        float | None, typer.Option(help="Azimuth of the photo's camera in degrees; default: its label's, or 0.")
     ] = None,
-    draws: Annotated[
-        int | None, typer.Option(min=1, help="Samples of inferred normals, the better half's mean counts; else 1.")
+    elevation: Annotated[
+        float | None, typer.Option(help="Elevation of the photo's camera in degrees; default: its label's, or 0.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Groups of views at once; else what fits.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    to: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("samples"),
+    identity: IdentityOption = None,
 ) -> None:
-    """Views from a trained model: PNGs, normals, cameras, a contact sheet, an animation and a page to turn the head."""
-    from spinmeround.tasks.generation.params import SampleViewsParams, camera_of_photo, parse_cameras
-
-    if solver not in ("euler", "heun", "dpmpp"):
-        raise ConfigError(f"--solver: expected euler, heun or dpmpp, got {solver!r}")
-    condition = _condition(from_dataset, photo, views, identity, interpolate, unconditional)
-    _refuse_idle(
-        condition,
-        view=view,
-        azimuth=azimuth,
-        elevation=elevation,
-        steps=steps,
-        linear=linear or None,
-        heads=heads,
-        corrections=corrections,
-        draws=draws,
-    )
-    given = view or [0]
-    if len(given) not in (1, 3):
-        raise ConfigError(f"--view: expected 1 or 3 given views, got {len(given)}")
-    values: dict[str, Any] = {
-        "condition": condition,
-        "head": from_dataset,
-        "given": given,
-        "posed": views and _there(views, "--views"),
+    """Generate views of the head in a photo."""
+    given = {
+        "kind": "photo",
+        "file": _existing(file),
+        "azimuth_deg": azimuth,
+        "elevation_deg": elevation,
         "identity": identity and _identity(identity),
-        "between": interpolate and [_identity(name) for name in interpolate],
-        "steps_between": steps or 7,
-        "way": "linear" if linear else "spherical",
-        "heads": heads or 1,
-        "anchored": anchors,
-        "solver": {"solver": solver},
-        "sampling_steps": sampling_steps,
-        "guidance_scale": guidance,
-        "photo_normals": {"corrections": corrections or 1, "draws": draws or 1},
-        "batch": batch,
-        "seed": seed,
+        "normals": normals.values(),
     }
-    if photo is not None:
-        found = camera_of_photo(Path(_there(photo, "--photo")), azimuth, elevation)
-        values |= {"photo": str(photo.absolute()), "photo_azimuth_deg": found[0], "photo_elevation_deg": found[1]}
-    profile, _ = options.load()
-    values |= parse_cameras(cameras or ("orbit:1" if condition == "interpolation" else "orbit:7"), profile.views)
-    from spinmeround.flows.cli.app import run_flow
+    _generate(given, options, sampling, output)
+
+
+@run_command(generate_app)
+def views(
+    file: Annotated[Path, typer.Argument(help="A transforms.json with 1 or 3 frames and their pictures.")],
+    output: OutputOptions,
+    normals: NormalsOptions,
+    sampling: SamplingOptions,
+    options: RunOptions,
+    identity: IdentityOption = None,
+) -> None:
+    """Generate views of the head in 1 or 3 posed pictures.
+
+    Frames of the transforms.json may name their normals as `normals_file_path`; others are inferred.
+    """
+    given = {
+        "kind": "views",
+        "file": _existing(file),
+        "identity": identity and _identity(identity),
+        "normals": normals.values(),
+    }
+    _generate(given, options, sampling, output)
+
+
+@run_command(generate_app)
+def head(
+    id: Annotated[str, typer.Argument(help="Id of a head of the dataset.")],
+    output: OutputOptions,
+    sampling: SamplingOptions,
+    options: RunOptions,
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A given view, once or three times: front, back, left, right, AZIMUTH or AZIMUTH,ELEVATION in degrees "
+            "(the nearest view), or an index as '#62'; default: front."
+        ),
+    ] = None,
+) -> None:
+    """Generate views of a head of the dataset from 1 or 3 of its views and its identity."""
+    _generate({"kind": "head", "head": id, "views": view or ["front"]}, options, sampling, output)
+
+
+@run_command(generate_app)
+def identity(
+    whose: Annotated[str, typer.Argument(help="Id of a head of the dataset, or a .npy file with 512 numbers.")],
+    output: OutputOptions,
+    sampling: SamplingOptions,
+    options: RunOptions,
+) -> None:
+    """Generate views of a head from an identity alone."""
+    _generate({"kind": "identity", "identity": _identity(whose)}, options, sampling, output)
+
+
+@run_command(generate_app)
+def interpolate(
+    start: Annotated[str, typer.Argument(help="First identity: id of a head, or a .npy file with 512 numbers.")],
+    end: Annotated[str, typer.Argument(help="Last identity, named in the same way.")],
+    output: StripOptions,
+    sampling: SamplingOptions,
+    options: RunOptions,
+    heads: Annotated[int, typer.Option(min=2, help="Number of heads, both ends included.")] = 7,
+    linear: Annotated[
+        bool, typer.Option("--linear", help="Interpolate along the chord; default: along the sphere.")
+    ] = False,
+) -> None:
+    """Generate the heads between two identities."""
+    method = "linear" if linear else "spherical"
+    ends = {"start": _identity(start), "end": _identity(end)}
+    _generate({"kind": "interpolation", **ends, "heads": heads, "method": method}, options, sampling, output)
+
+
+@run_command(generate_app)
+def unconditional(
+    output: OutputOptions,
+    sampling: SamplingOptions,
+    options: RunOptions,
+    heads: Annotated[int, typer.Option(min=1, help="Number of heads, from consecutive seeds.")] = 1,
+) -> None:
+    """Generate heads from noise alone."""
+    _generate({"kind": "nothing", "heads": heads}, options, sampling, output)
+
+
+def _generate(given: dict[str, Any], options: RunOptions, sampling: SamplingOptions, output: OutputOptions) -> None:
+    """Validate everything that needs no model, then run the generation flow."""
     from spinmeround.flows.run.folder import refuse_file
+    from spinmeround.storage.files import make_folder
+    from spinmeround.tasks.generation.inputs import check_inputs
+    from spinmeround.tasks.generation.params import GenerationParams, parse_cameras
 
+    profile, _ = options.load()
+    cameras = parse_cameras(output.cameras, profile.views)
     with as_config_error():
-        SampleViewsParams.model_validate(values).check_files()
-    refuse_file(to, "--to")
-    with environment_errors(to):
-        make_folder(to.absolute())
-    run_flow(options, "spinmeround.flows.generation:sampling_flow", params=values, folder=str(to.absolute()))
-    typer.echo(f"{'samples':<10} {to}")
+        params = GenerationParams.model_validate({"given": given, **sampling.values(), **cameras})
+        check_inputs(params)
+    refuse_file(output.to, "--to")
+    with environment_errors(output.to):
+        make_folder(output.to.absolute())
+    entry = "spinmeround.flows.generation:generation_flow"
+    run_flow(options, entry, params=params, folder=str(output.to.absolute()))
+    print_values({"generated": output.to})
 
 
-def _condition(
-    from_dataset: str | None,
-    photo: Path | None,
-    views: Path | None,
-    identity: str | None,
-    interpolate: tuple[str, str] | None,
-    unconditional: bool,
-) -> str:
-    """Which kind of sampling is asked for; raises ConfigError unless it is one."""
-    kinds = {
-        "views": from_dataset is not None,
-        "photo": photo is not None,
-        "posed": views is not None,
-        "identity": identity is not None and photo is None and views is None,
-        "interpolation": interpolate is not None,
-        "nothing": unconditional,
-    }
-    asked = [name for name, wanted in kinds.items() if wanted]
-    if len(asked) != 1:
-        raise ConfigError(f"sample: expected one of {KINDS}; only a photo or views take an identity, too")
-    return asked[0]
-
-
-def _refuse_idle(condition: str, **options: Any) -> None:
-    """Raises ConfigError for an option that is told and that this kind of sampling would leave unread."""
-    for option, told in options.items():
-        if told is not None and condition not in BELONGS_TO[option]:
-            raise ConfigError(f"--{option}: belongs to {' or '.join(BELONGS_TO[option].values())}")
-
-
-def _there(path: Path, option: str) -> str:
+def _existing(path: Path) -> str:
     if not path.is_file():
-        raise ConfigError(f"{option}: expected a file, found none at {path}")
+        raise ConfigError(f"{path}: expected a file, found none")
     return str(path.absolute())
 
 
 def _identity(name: str) -> str:
-    """A file by its whole path, since the work is done elsewhere."""
-    return _there(Path(name), "--identity") if name.endswith(".npy") else name
+    """An identity with an absolute path, because a worker process reads it."""
+    return _existing(Path(name)) if name.endswith(".npy") else name

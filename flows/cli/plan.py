@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.tables import amount, duration, table
+from spinmeround.flows.cli.output import amount, duration, table
 from spinmeround.storage.errors import environment_errors
 
 if TYPE_CHECKING:
     from spinmeround.tasks.dataset.estimate import Row
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    run_command(app)(plan)
+    run_command(app, panel=panel)(plan)
 
 
 def plan(
     options: RunOptions,
-    name: Annotated[str | None, typer.Argument(metavar="[PROFILE]", help="As --profile.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[PROFILE]", help="Same as --profile.")] = None,
 ) -> None:
-    """What a build will make, stage by stage, with its time and disk; makes nothing."""
-    from spinmeround.flows.run.session import unopened, worker_count
+    """Show what a build will make, stage by stage, with estimates of time and disk; makes nothing."""
+    from spinmeround.flows.run.session import plan_session, worker_count
     from spinmeround.tasks.dataset.estimate import estimate
     from spinmeround.tasks.heads.registry import DATASET_STAGES
 
     profile, place = (options if name is None else replace(options, profile=name)).load()
-    session = unopened(profile, place)
+    session = plan_session(profile, place)
     root, workers = session.store.root, worker_count(profile)
     with environment_errors(Path(root)):
         reviews = {head.id: session.review(head) for head in session.heads}
@@ -40,11 +40,11 @@ def plan(
         rows, share = estimate(session.store, stages, session.heads, session.keys, verdicts)
     typer.echo(f"{len(session.heads)} heads of profile {profile.name}, artifacts in {root}")
     typer.echo(f"{share}; times are for {workers} worker{'s' if workers > 1 else ''}")
-    header = ["stage", "there", "to make", "dropped", "time", "disk", "by the means of"]
+    header = ["stage", "made", "to make", "dropped", "time", "disk", "estimated from"]
     typer.echo(table(header, [*(_cells(row, workers) for row in rows), _total(rows, workers)]))
     if isinstance(root, Path):
-        there = next(folder for folder in (root, *root.parents) if folder.is_dir())
-        typer.echo(f"{amount(shutil.disk_usage(there).free)} are free there; publishing links the heads' files")
+        existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
+        typer.echo(f"{amount(shutil.disk_usage(existing).free)} free; publishing hard-links the heads' files")
 
 
 def _cells(row: "Row", workers: int) -> list[str]:
@@ -54,11 +54,11 @@ def _cells(row: "Row", workers: int) -> list[str]:
 
 
 def _total(rows: Sequence["Row"], workers: int) -> list[str]:
-    """Sums; where a stage's time is not known, what the others come to."""
+    """Sums over the stages; lower bounds where a stage has no estimate."""
     unknown = [row.stage for row in rows if row.seconds is None]
     seconds = sum(row.seconds or 0.0 for row in rows) / workers
     size = sum(row.size or 0.0 for row in rows)
     sign = ">= " if unknown else ""
     counts = [str(sum(getattr(row, name) for row in rows)) for name in ("there", "to_make", "dropped")]
-    about = f"nothing is known of {', '.join(unknown)}" if unknown else ""
-    return ["total", *counts, f"{sign}{duration(seconds)}", f"{sign}{amount(size)}", about]
+    basis = f"without {', '.join(unknown)}" if unknown else ""
+    return ["total", *counts, f"{sign}{duration(seconds)}", f"{sign}{amount(size)}", basis]

@@ -1,4 +1,4 @@
-"""`spinmeround review` and `spinmeround screen`: a person's decisions on the screened heads, and the screen's limits."""
+"""`spinmeround review` and `spinmeround screen`: decisions on screened heads, and the limits of the screen."""
 
 import signal
 from pathlib import Path
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 screen_app = typer.Typer(help="Choose the limits by which heads are screened.", no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command `review`."""
-    run_command(app)(review)
+    run_command(app, panel=panel)(review)
 
 
 def review(

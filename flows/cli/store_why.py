@@ -1,13 +1,13 @@
-"""The words of `spinmeround store why`."""
+"""The text of `spinmeround store why`: provenance of artifacts and heads, and what differs between two of them."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.tables import amount, duration, table
+from spinmeround.flows.cli.output import aligned, amount, duration, table
 from spinmeround.flows.profile import Profile, load_profile
-from spinmeround.flows.run.session import Session, plan_session
+from spinmeround.flows.run.session import Session, unopened
 from spinmeround.storage.artifacts import FINAL_STAGES, ArtifactStore, Manifest
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.lineage import Step, compare, expected_steps, find_artifact, stored_steps
@@ -15,20 +15,22 @@ from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.stage import Head
 
 _STAGES = [*(stage.name for stage in HEAD_STAGES), *FINAL_STAGES]
+_MAX_INPUTS = 8
 
 
 def provenance(store: ArtifactStore, options: RunOptions, target: str) -> str:
-    """Every stage that led to an artifact, or that leads to a head: what, from what, when, where and how long."""
+    """List every stage that leads to an artifact or a head: parameters, inputs, code, date, duration and machine."""
     if _is_key(target):
         manifest = find_artifact(store, target, _STAGES)
-        return _told(f"artifact {manifest.stage}/{manifest.key}", stored_steps(store, manifest), "")
+        return _listing(f"artifact {manifest.stage}/{manifest.key}", stored_steps(store, manifest), [])
     session = _session(options, None, [])
     head = _head(session, target)
-    failures = {failure.stage: failure.reason for failure in session.quarantine.failures() if failure.subject == head.id}
-    dropped = session.drop_reasons(head)
-    fate = f"dropped: {', '.join(dropped)}" if dropped else ""
-    fate = "; ".join([*([fate] if fate else []), *(f"given up in {name}: {why}" for name, why in failures.items())])
-    return _told(f"head {head.id} of profile {session.profile.name}", _expected(store, session, head), fate)
+    dropped = session.dropped(head)
+    notes = [f"dropped: {', '.join(dropped)}"] if dropped else []
+    notes += [
+        f"quarantined in {each.stage}: {each.reason}" for each in session.quarantined() if each.subject == head.id
+    ]
+    return _listing(f"head {head.id} of profile {session.profile.name}", _expected(store, session, head), notes)
 
 
 def difference(
@@ -39,7 +41,7 @@ def difference(
     against: str | None,
     against_set: list[str],
 ) -> str:
-    """What differs between two artifacts, two heads or one head of two profiles, and which stages that redoes."""
+    """Show what differs between two artifacts, two heads or one head of two profiles, and which stages are remade."""
     if _is_key(target) and other is not None:
         first, second = (stored_steps(store, find_artifact(store, name, _STAGES)) for name in (target, other))
     else:
@@ -48,42 +50,53 @@ def difference(
         first = _expected(store, ours, _head(ours, target))
         second = _expected(store, theirs, _head(theirs, other or target))
     found = compare(first, second)
-    rows = [[each.stage, "another" if each.changes else "same", "; ".join(each.changes)] for each in found]
+    rows = [[each.stage, "different" if each.changes else "same", "; ".join(each.changes)] for each in found]
     changed = [each.stage for each in found if each.changes]
     missing = [name for name in changed if name in second and second[name].manifest is None]
     lines = [table(["stage", "artifact", "because"], rows)]
-    lines.append(f"another artifact in {', '.join(changed)}" if changed else "nothing differs: all stages are shared")
+    lines.append(f"different artifacts in {', '.join(changed)}" if changed else "no difference: all stages are shared")
     if changed:
-        lines.append(f"to be made for the second: {', '.join(missing)}" if missing else "the second is all made")
+        lines.append(f"to make for the second: {', '.join(missing)}" if missing else "the second is complete")
     return "\n".join(lines)
 
 
-def _told(title: str, steps: Mapping[str, Step], fate: str) -> str:
-    lines = [title, *([fate] if fate else [])]
+def _listing(title: str, steps: Mapping[str, Step], notes: list[str]) -> str:
+    lines = ["; ".join(notes)] if notes else []
     for step in steps.values():
         lines += ["", f"{step.stage} {step.key[:12]}, version {step.version}"]
-        if step.inputs:
-            lines.append(f"  from      {_inputs(step.inputs)}")
-        lines += [f"  reads     {name} {json.dumps(value, sort_keys=True)}" for name, value in step.params.items()]
-        if step.weights:
-            lines.append(f"  weights   {step.weights[:12] if len(step.weights) == 64 else step.weights}")
-        lines += _made(step.manifest)
-    return "\n".join(lines)
+        lines.append(aligned(_step_values(step), width=9, indent=2))
+    return "\n".join([title, *lines])
 
 
-def _made(manifest: Manifest | None) -> list[str]:
+def _step_values(step: Step) -> dict[str, object]:
+    """What a step reads, and what the store has of it."""
+    weights = step.weights[:12] if step.weights and len(step.weights) == 64 else step.weights
+    return {
+        **({"from": _inputs(step.inputs)} if step.inputs else {}),
+        **(
+            {"reads": [f"{name} {json.dumps(value, sort_keys=True)}" for name, value in step.params.items()]}
+            if step.params
+            else {}
+        ),
+        **({"weights": weights} if weights else {}),
+        **_manifest_values(step.manifest),
+    }
+
+
+def _manifest_values(manifest: Manifest | None) -> dict[str, object]:
     if manifest is None:
-        return ["  made      not yet"]
-    machine = manifest.machine or "a machine that an older version of the software did not note"
-    return [
-        f"  made      {manifest.created} in {duration(manifest.duration_s)} by {manifest.code_version} on {machine}",
-        f"  holds     {len(manifest.files)} files, {amount(manifest.size)}",
-    ]
+        return {"made": "not yet"}
+    machine = manifest.machine or "an unknown machine (made by an older version of the software)"
+    return {
+        "made": f"{manifest.created} in {duration(manifest.duration_s)} by {manifest.code_version} on {machine}",
+        "holds": f"{len(manifest.files)} files, {amount(manifest.size)}",
+    }
 
 
 def _inputs(inputs: Mapping[str, str]) -> str:
     named = [f"{role} {key[:12]}" for role, key in inputs.items()]
-    return ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
+    more = f" and {len(named) - _MAX_INPUTS} more" if len(named) > _MAX_INPUTS else ""
+    return ", ".join(named[:_MAX_INPUTS]) + more
 
 
 def _expected(store: ArtifactStore, session: Session, head: Head) -> dict[str, Step]:
@@ -97,8 +110,8 @@ def _session(options: RunOptions, profile: str | None, overrides: list[str]) -> 
     if profile is not None:
         chosen = load_profile(profile, overrides)
     elif overrides:
-        chosen = replace(options, set=[*(options.set or []), *overrides]).load()[0]
-    return plan_session(chosen, place)
+        chosen = replace(options, overrides=[*(options.overrides or []), *overrides]).load()[0]
+    return unopened(chosen, place)
 
 
 def _head(session: Session, name: str) -> Head:
@@ -106,7 +119,7 @@ def _head(session: Session, name: str) -> Head:
         if head.id == name:
             return head
     raise ConfigError(
-        f"why {name!r}: expected the beginning of a key (at least 6 hexadecimal digits) or a head of profile "
+        f"why {name!r}: expected the start of a key (at least 6 hexadecimal digits) or a head of profile "
         f"{session.profile.name}, {session.heads[0].id} to {session.heads[-1].id}"
     )
 

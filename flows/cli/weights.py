@@ -1,54 +1,58 @@
-"""`spinmeround weights`: which external parts there are, whether they are here, and how they come here."""
+"""`spinmeround weights`: lists the external parts with licence and source, checks them, and fetches them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spinmeround.flows.cli.options import OverridesOption
+from spinmeround.flows.cli.output import aligned
 from spinmeround.storage.weights import PARTS, WEIGHTS_FOLDER, Hub, Part, find_part
 
 if TYPE_CHECKING:
     from spinmeround.tasks.weights.check import Finding
 
-app = typer.Typer(
-    help="The external parts: PanoHead, InsightFace packs, Arc2Face, Stable Diffusion, LPIPS. Nothing comes unasked.",
+weights_app = typer.Typer(
+    help="List, check and fetch external weights. Never downloads automatically.\n\n"
+    "The parts are PanoHead, InsightFace packs, Arc2Face, Stable Diffusion and LPIPS.",
     no_args_is_help=True,
 )
 ToOption = Annotated[Path, typer.Option("--to", help="Folder of all weights.")]
 
 
-@app.command("list")
-def list_parts(name: Annotated[str | None, typer.Argument(help="One part; else all.")] = None) -> None:
-    """What each part is for, its licence, where it comes from, how it lies on the disk."""
+@weights_app.command("list")
+def list_parts(name: Annotated[str | None, typer.Argument(help="Name of a part; default: all parts.")] = None) -> None:
+    """List each part with its purpose, licence, source and on-disk layout."""
     for each in [find_part(name)] if name else PARTS:
-        typer.echo("\n".join(_described(each)))
+        typer.echo(_description(each))
 
 
-@app.command()
+@weights_app.command()
 def check(
     profile: Annotated[str, typer.Argument(help="Name of a profile, or a .toml file.")] = "panohead",
-    set: Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")] = None,
+    overrides: OverridesOption = None,
 ) -> None:
-    """Whether every part of a profile is here and is what it should be; exit status 1 where one is not."""
+    """Check that every part of a profile is present and intact; exits with status 1 otherwise."""
     from spinmeround.flows.profile import load_profile
     from spinmeround.tasks.weights.check import check as check_part
     from spinmeround.tasks.weights.check import parts_of
 
-    findings = [check_part(use) for use in parts_of(load_profile(profile, set or []))]
+    findings = [check_part(use) for use in parts_of(load_profile(profile, overrides or []))]
     for finding in findings:
-        typer.echo("\n".join(_found(finding)))
+        typer.echo("\n".join(_finding_lines(finding)))
     bad = [finding for finding in findings if not finding.good]
-    typer.echo(f"profile {profile}: {len(findings)} parts, " + (f"{len(bad)} not here" if bad else "all here"))
+    summary = f"{len(bad)} missing or defective" if bad else "all present"
+    typer.echo(f"profile {profile}: {len(findings)} parts, {summary}")
     if bad:
         raise SystemExit(1)
 
 
-@app.command()
+@weights_app.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Parts to fetch; 'spinmeround weights list' names them.")],
     to: ToOption = WEIGHTS_FOLDER,
 ) -> None:
-    """Fetch parts from the hub, having read their terms; what was cut off goes on where it ended."""
+    """Download parts from the Hugging Face Hub after printing their licences; resumes interrupted downloads."""
     from spinmeround.storage.weights import fetch_part
 
     for each in [find_part(name) for name in names]:
@@ -57,37 +61,39 @@ def fetch(
         typer.echo(f"{each.name}: {place}, SHA-256 recorded")
 
 
-@app.command()
+@weights_app.command()
 def stub(
-    folder: Annotated[Path, typer.Argument(help="Folder for the files; what is there already stays.")],
-    small: Annotated[bool, typer.Option("--small", help="Small networks of the same form, for quick trials.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; existing files are kept.")],
+    small: Annotated[
+        bool, typer.Option("--small", help="Small networks of the same architecture, for quick trials.")
+    ] = False,
     panohead_checkout: Annotated[
-        Path | None, typer.Option(help="A checkout of PanoHead, to make a network of its own classes by.")
+        Path | None, typer.Option(help="A checkout of PanoHead, whose own classes build the generator's network.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
-    """Write all parts as random numbers in the published formats, to rehearse a profile without its weights."""
+    """Write all parts with random weights in the published formats, to rehearse a profile without its weights."""
     from spinmeround.tasks.weights.stub import write_stubs
 
     for path in write_stubs(folder, small=small, panohead_checkout=panohead_checkout, seed=seed):
         typer.echo(str(path))
 
 
-def _described(each: Part) -> list[str]:
-    lines = [
-        each.name,
-        f"  for      {each.purpose}",
-        f"  terms    {each.licence}",
-        f"  from     {each.source.page}",
-        f"  get it   {each.command(each.place())}",
-        f"  lies at  {each.place()}" + (f" ({', '.join(each.files)})" if each.files else ""),
-    ]
-    if isinstance(each.source, Hub):
-        lines.insert(4, f"  files    {', '.join(each.source.files)}")
-    return [*lines, f"  or       --set {each.field}=PATH"] if each.field else lines
+def _description(each: Part) -> str:
+    files = {"files": ", ".join(each.source.files)} if isinstance(each.source, Hub) else {}
+    values: dict[str, object] = {
+        "for": each.purpose,
+        "licence": each.licence,
+        "from": each.source.page,
+        **files,
+        "get it": each.command(each.place()),
+        "place": f"{each.place()}" + (f" ({', '.join(each.files)})" if each.files else ""),
+        **({"or": f"--set {each.field}=PATH"} if each.field else {}),
+    }
+    return f"{each.name}\n{aligned(values, width=8, indent=2)}"
 
 
-def _found(finding: "Finding") -> list[str]:
+def _finding_lines(finding: "Finding") -> list[str]:
     use = finding.use
-    lines = [f"{finding.state:<8} {use.name:<17} {use.field}: {finding.seen}"]
-    return [*lines, f"{'':<8} get it: {finding.command}"] if finding.command else lines
+    lines = [f"{finding.state:<9} {use.name:<17} {use.field}: {finding.seen}"]
+    return [*lines, f"{'':<9} get it: {finding.command}"] if finding.command else lines

@@ -1,4 +1,4 @@
-"""Benchmarks are found by name, take their own options, and leave their tables with the machine."""
+"""Benchmarks are found by name, take their own options, and record the machine with their tables."""
 
 import json
 
@@ -12,7 +12,7 @@ from spinmeround.storage.errors import ConfigError
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A clone with one benchmark, that measures nothing."""
+    """A clone with one benchmark, which measures nothing."""
     (tmp_path / "nothing.py").write_text('"""Measures nothing."""')
     monkeypatch.setattr(bench, "BENCHMARKS", tmp_path)
     monkeypatch.setattr(bench, "_main_of", lambda name: nothing)
@@ -29,7 +29,7 @@ def test_every_benchmark_says_what_it_measures():
 
 
 def test_options_of_a_benchmark_and_its_file(folder, tmp_path):
-    """Options after the name are the benchmark's own; the file has tables, arguments and the machine."""
+    """Options after the name are the benchmark's own; the file contains tables, arguments and the machine."""
     to = tmp_path / "out.json"
     found = CliRunner().invoke(app, ["bench", "--json", str(to), "nothing", "--heads", "5"])
     assert found.exit_code == 0, found.output

@@ -1,4 +1,4 @@
-"""The commands of `spinmeround dataset`: what they print and how they leave."""
+"""The commands of `spinmeround dataset`: what they print, and their exit status."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.support.heads import flip_bit, write_heads
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """A run's folder with v1 of two heads and v2 of three."""
+    """A run's folder with version 1 of two heads and version 2 of three."""
     heads, folder = write_heads(tmp_path / "heads", range(3)), tmp_path / "run" / "datasets"
     for count in (2, 3):
         record_version(folder, publish(folder, heads[:count], {"counts": {"asked": count}}).digest, count)
@@ -24,7 +24,7 @@ def call(*arguments: object) -> tuple[int, str]:
     return found.exit_code, found.output
 
 
-def test_versions_and_what_differs(run_folder: Path) -> None:
+def test_versions_and_their_differences(run_folder: Path) -> None:
     """Versions are listed for a run and for a dataset of it, and compared by number, digest or path."""
     code, listed = call("versions", run_folder)
     assert code == 0
@@ -35,28 +35,28 @@ def test_versions_and_what_differs(run_folder: Path) -> None:
     for after in ("v2", digests[1]):
         assert call("diff", "v1", after, "--of", run_folder) == (0, "+ procedural-000002\n  counts.asked: 2 -> 3\n")
     assert call("diff", second, second) == (0, "no difference\n")
-    code, told = call("diff", "v1", "v2")
+    code, output = call("diff", "v1", "v2")
     assert code == 2
-    assert "--of RUN" in told
+    assert "--of RUN" in output
 
 
-def test_damage_that_cannot_be_mended_is_told(run_folder: Path) -> None:
-    """Without parameters among the attributes a repair says what it needs, and leaves with 1."""
+def test_damage_that_cannot_be_repaired(run_folder: Path) -> None:
+    """Without parameters among the attributes a repair says what it needs, and exits with 1."""
     dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
     flip_bit(dataset / "rgb/c/0/0/0/0/0")
-    code, told = call("verify", dataset)
-    assert (code, "procedural-000000 rgb: rgb/c/0/0/0/0/0" in told) == (1, True)
-    code, told = call("verify", dataset, "--repair")
-    assert (code, "--profile" in told, "1 problems are left" in told) == (1, True, True)
+    code, output = call("verify", dataset)
+    assert (code, "procedural-000000 rgb: rgb/c/0/0/0/0/0" in output) == (1, True)
+    code, output = call("verify", dataset, "--repair")
+    assert (code, "--profile" in output, "1 problems remain" in output) == (1, True, True)
 
 
-def test_out_and_in_again(run_folder: Path, tmp_path: Path) -> None:
-    """Exported and imported, a dataset has the digest that it had; wrong options are refused."""
+def test_export_and_import(run_folder: Path, tmp_path: Path) -> None:
+    """An exported and imported dataset keeps its digest; wrong options are refused."""
     dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
     assert call("export", dataset, "--as", "webdataset", "--to", tmp_path / "tars")[0] == 0
-    code, told = call("import", tmp_path / "tars", "--from", "webdataset", "--to", tmp_path / "x.zarr")
+    code, output = call("import", tmp_path / "tars", "--from", "webdataset", "--to", tmp_path / "x.zarr")
     assert code == 0
-    assert f"digest     {dataset.stem}" in told
+    assert f"digest     {dataset.stem}" in output
     assert call("export", dataset, "--as", "nerfstudio", "--to", tmp_path / "scene")[0] == 2
     assert call("export", dataset, "--as", "zip", "--to", tmp_path / "zip")[0] == 2
     assert call("import", tmp_path / "tars", "--from", "nerfstudio", "--to", tmp_path / "y.zarr")[0] == 2

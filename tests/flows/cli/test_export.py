@@ -1,3 +1,5 @@
+"""`spinmeround export`: meshes with vertex colours that other software reads."""
+
 import json
 import os
 from unittest.mock import patch
@@ -34,7 +36,7 @@ limits = {}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of which one head is rendered and meshed: its options for the command line, its mesh."""
+    """A run with one rendered and meshed head: its command-line options, and the mesh."""
     root = tmp_path_factory.mktemp("run")
     (root / "tiny.toml").write_text(PROFILE)
     profile = load_profile(str(root / "tiny.toml"))
@@ -67,10 +69,10 @@ def srgb(linear):
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".ply", ".obj", ".GLB"])
-def test_an_exported_head_comes_back_with_its_colours(run, suffix, tmp_path):
-    """trimesh reads the same vertices, faces and normals, and at every vertex the colour that the head has there.
+def test_an_exported_head_keeps_its_colours(run, suffix, tmp_path):
+    """trimesh reads the same vertices, faces and normals, and at every vertex the head's own colour.
 
-    No white of the background is mixed in, at the outlines neither.
+    No white of the background is mixed in, not even at the outlines.
     """
     target = tmp_path / f"head{suffix}"
     result = export(run, HEAD.id, target)
@@ -84,15 +86,15 @@ def test_an_exported_head_comes_back_with_its_colours(run, suffix, tmp_path):
     assert solid.volume > 0
     np.testing.assert_allclose(solid.vertex_normals, mesh.normals, atol=1e-4)
     colours = solid.visual.vertex_colors[:, :3].astype(float)
-    if suffix.lower() == ".glb":  # linear light there; trimesh rounds it to bytes
+    if suffix.lower() == ".glb":  # linear light, which trimesh rounds to bytes
         colours = srgb(colours / 255)
     error = np.abs(colours - true_colours(mesh.vertices))
     assert np.percentile(error, 99) < 4
     assert error.max() < 10
 
 
-def test_a_glb_says_that_the_light_is_in_the_colours(run, tmp_path):
-    """The material is unlit and no metal, and the colours are floats: 8 bits are too few for linear light."""
+def test_a_glb_is_unlit(run, tmp_path):
+    """The material is unlit and not metallic, and the colours are floats: 8 bits are too few for linear light."""
     assert export(run, HEAD.id, tmp_path / "head.glb").exit_code == 0
     data = (tmp_path / "head.glb").read_bytes()
     tree = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
@@ -114,8 +116,8 @@ def test_a_glb_says_that_the_light_is_in_the_colours(run, tmp_path):
     ],
     ids=["unknown head", "not made", "suffix", "folder"],
 )
-def test_what_cannot_be_exported_is_told(run, head, name, message, tmp_path):
-    """Exit status 2, one line that names the mistake, and no file."""
+def test_impossible_exports_are_refused(run, head, name, message, tmp_path):
+    """Exit status 2, one line that names the error, and no file."""
     result = export(run, head, tmp_path / name)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -123,8 +125,8 @@ def test_what_cannot_be_exported_is_told(run, head, name, message, tmp_path):
     assert not (tmp_path / name).exists()
 
 
-def test_a_file_that_is_there_is_kept_unless_forced(run, tmp_path):
-    """Without --force its bytes stay; with it they are replaced."""
+def test_an_existing_file_is_kept_unless_forced(run, tmp_path):
+    """Without --force its bytes are kept; with it they are replaced."""
     target = tmp_path / "head.ply"
     target.write_bytes(b"mine")
     refused = export(run, HEAD.id, target)
@@ -135,8 +137,8 @@ def test_a_file_that_is_there_is_kept_unless_forced(run, tmp_path):
     assert target.read_bytes().startswith(b"ply")
 
 
-def test_a_folder_that_cannot_be_written_is_told(run, tmp_path):
-    """The file system's refusal is told in its own words."""
+def test_a_full_disk_is_reported(run, tmp_path):
+    """An error of the file system becomes one line with advice."""
     with patch("spinmeround.tasks.exchange.mesh_files.write_atomic", side_effect=OSError(28, os.strerror(28))):
         result = export(run, HEAD.id, tmp_path / "head.ply")
     assert isinstance(result.exception.__cause__, StorageUnavailable)

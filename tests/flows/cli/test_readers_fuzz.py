@@ -1,4 +1,4 @@
-"""Whatever lies in the place of a profile, a run's marker or a decisions file: it is read, or refused in our words."""
+"""Arbitrary content of profiles, run markers and decisions files is read, or refused with a ConfigError."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def read_override(folder: Path, override: str) -> None:
 
 
 def read_marker(folder: Path, data: bytes) -> None:
-    """run.json: a run's folder is this profile's or refused, and never overwritten."""
+    """run.json: the folder of another run is refused, and the file is never overwritten."""
     marker = folder / "run" / "run.json"
     marker.parent.mkdir(exist_ok=True)
     marker.write_bytes(data)
@@ -66,7 +66,7 @@ def as_bytes(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 
 
 def changed(good: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """The good one with a field replaced or added, or anything."""
+    """The valid document with a field replaced or added, or arbitrary JSON."""
     return st.one_of(
         st.builds(lambda name, value: {**good, name: value}, st.sampled_from([*good, "extra"]), JSON), JSON
     )
@@ -97,7 +97,7 @@ NAMED = pytest.mark.parametrize(("read", "given_"), READERS, ids=["values", "tom
 
 
 def fuzz(folder: Path, read: Callable[[Path, Any], None], data: st.SearchStrategy[Any], how: settings) -> None:
-    """Have a reader read one thing after the other; anything but our errors, each in a few lines, fails."""
+    """Run a reader on examples; fails for any error but a ConfigError of a few lines."""
 
     @how
     @given(data)
@@ -112,17 +112,17 @@ def fuzz(folder: Path, read: Callable[[Path, Any], None], data: st.SearchStrateg
 
 
 @NAMED
-def test_anything(tmp_path: Path, read: Callable[[Path, Any], None], given_: st.SearchStrategy[Any]) -> None:
-    """Some hundred of each."""
+def test_arbitrary_content(tmp_path: Path, read: Callable[[Path, Any], None], given_: st.SearchStrategy[Any]) -> None:
+    """About a hundred examples of each."""
     fuzz(tmp_path, read, given_, quick)
 
 
 @pytest.mark.slow
 @NAMED
-def test_anything_for_a_minute(
+def test_arbitrary_content_for_a_minute(
     tmp_path: Path, read: Callable[[Path, Any], None], given_: st.SearchStrategy[Any]
 ) -> None:
-    """Each for a minute."""
+    """Each for a minute, without a database of examples."""
     began, thorough = monotonic(), settings(quick, max_examples=1000, database=None)
     while monotonic() - began < 60:
         fuzz(tmp_path, read, given_, thorough)

@@ -15,18 +15,18 @@ def rehearse(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr or str(result.exception)
 
 
-def test_small_goes_from_a_seed_to_an_evaluated_head(tmp_path: Path) -> None:
-    """Every stage and part has a row with its time and peak memory, the whole is reckoned, nothing is left behind."""
+def test_small_rehearses_every_stage_and_part(tmp_path: Path) -> None:
+    """Every stage and part has a row with its time and peak memory, the full run is extrapolated, no file remains."""
     checkout, scratch = write_checkout(tmp_path / "PanoHead", centre=(0.0, 0.0, 0.0)), tmp_path / "scratch"
     code, out, problem = rehearse(
         *("panohead", "--small", "--panohead-checkout", str(checkout), "--gpus", "8", "--scratch", str(scratch))
     )
     assert code == 0, problem
-    rows = [line.split() for line in out.splitlines() if line.split()[0] not in ("whole", "whole:", "one")]
+    rows = [line.split() for line in out.splitlines() if line.split()[0] not in ("total", "total:", "with")]
     stages = [stage.name for stage in HEAD_STAGES]
     assert [row[0] for row in rows] == ["stage", *stages, "train", "sample", "evaluate"]
     assert all(float(row[1]) >= 0 and float(row[2]) > 50 for row in rows[1:])
-    assert "whole: 10000 heads of 125 views, on 8 of the device" in out
+    assert "total: 10000 heads of 125 views, on 8 x the device" in out
     assert "a step of one group of 8 views" in out
     assert not [path for path in scratch.rglob("*") if path.is_file()]
 
@@ -34,15 +34,15 @@ def test_small_goes_from_a_seed_to_an_evaluated_head(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--panohead-checkout", "x"], r"--panohead-checkout: expected --stub or --small beside it"),
+        (["--panohead-checkout", "x"], "--panohead-checkout: expected together with --stub or --small"),
         (["--small", "--panohead-checkout", "absent"], "expected PanoHead's source at absent, found no such folder"),
         (["--small"], "generator.options.checkout: expected PanoHead's source at PanoHead"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_made(
+def test_user_errors_make_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    """In a line, with what to do."""
+    """The error says what to do, and no file is written."""
     monkeypatch.chdir(tmp_path)
     code, _, problem = rehearse("panohead", *arguments)
     assert code != 0

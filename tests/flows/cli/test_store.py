@@ -1,4 +1,4 @@
-"""`spinmeround store` and `plan` on a small run: words, exit status, and the arithmetic of the preview."""
+"""`spinmeround store` and `plan` on a small run: output, exit status, and the arithmetic of estimates."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ import pytest
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.flows.cli.tables import amount, duration, table
 from spinmeround.flows.profile import load_profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import plan_session
@@ -37,7 +36,7 @@ STAGES = {stage.name: stage for stage in HEAD_STAGES}
 
 
 def make(profile, session, stages, heads):
-    """These stages of these heads, without an orchestrator."""
+    """Make these stages of these heads, without an orchestrator."""
     for head in heads:
         for name in stages:
             inputs = {each: session.keys[head.id][each] for each in STAGES[name].inputs}
@@ -46,7 +45,7 @@ def make(profile, session, stages, heads):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run whose three heads are judged (one is dropped) and of which one is rendered and meshed."""
+    """A run of three screened heads, of which one is dropped and another is rendered and meshed."""
     root = tmp_path_factory.mktemp("made")
     (root / "base.toml").write_text(BASE)
     (root / "tiny.toml").write_text(PROFILE.replace("BASE", str(root / "base.toml")))
@@ -61,7 +60,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def run(made, tmp_path, monkeypatch):
-    """A copy of that run; returns what a command prints, after a look at its exit status."""
+    """A copy of that run; returns a function that runs a command, checks its exit status and returns its output."""
     shutil.copytree(made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     (session,) = [plan_session(load_profile("tiny.toml"), Place())]
@@ -77,23 +76,23 @@ def run(made, tmp_path, monkeypatch):
 
 
 def rows(text):
-    """First column -> the other words of the line."""
+    """{first word of a line: the other words}"""
     return {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()}
 
 
-def test_plan_counts_what_is_there_and_what_will_be_made(run):
-    """Dropped heads are not rendered; nothing is made by asking."""
+def test_plan_counts_made_and_missing_artifacts(run):
+    """Dropped heads are not rendered; a plan makes nothing."""
     found = rows(run("plan", "tiny.toml"))
     assert found["sample"][:3] == ["3", "0", "0"]
     assert found["render"][:3] == ["1", "1", "1"]
-    assert found["write"][:4] == ["0", "2", "1", "?"]
-    assert found["total"][:3] == [str(3 * 4 + 2), str(1 + 1 + 3 * 2), str(1 + 1 + 3 * 1)]
+    assert found["embed"][:4] == ["0", "2", "1", "?"]
+    assert found["total"][:3] == [str(3 * 4 + 2), str(1 + 1 + 2 * 2), str(1 + 1 + 2 * 1)]
     assert "67% of 3 judged heads of this profile are kept" in run("plan", "tiny.toml")
     assert len(list(run.session.store.backend.entries())) == 14
 
 
-def test_plan_uses_the_share_and_the_durations_that_were_seen(run):
-    """Heads that nothing has judged count by the share that is kept; time is the mean, over the workers."""
+def test_plan_extrapolates_shares_and_durations(run):
+    """Unscreened heads count by the share that is kept; time is the mean, divided by the workers."""
     store = run.session.store
     for entry in store.backend.entries("render"):
         path = store.root / "render" / entry.key[:2] / entry.key / "manifest.json"
@@ -109,30 +108,30 @@ def test_plan_uses_the_share_and_the_durations_that_were_seen(run):
 
 
 def test_plan_before_anything(made, tmp_path, monkeypatch):
-    """Without a store nothing is known and nothing is made."""
+    """Without a store nothing is estimated and nothing is made."""
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(app, ["plan", str(made / "tiny.toml")])
     assert found.exit_code == 0, found.output
     assert "no head has been judged yet" in found.output
-    assert rows(found.output)["write"][:3] == ["0", "3", "0"]
+    assert rows(found.output)["embed"][:3] == ["0", "3", "0"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_verify_and_repair(run):
-    """Damage is told with status 1, moved aside by repair, and then gone."""
-    assert "14 artifacts checked, all whole" in run("store", "verify")
+    """Damage is reported with status 1, set aside by repair, and then gone."""
+    assert "14 artifacts checked, all intact" in run("store", "verify")
     key = run.session.keys["tiny-000000"]["render"]
     (run.session.store.path("render", key) / "zarr.json").write_bytes(b"x")
-    told = run("store", "verify", status=1)
-    assert f"render/{key[:12]}: zarr.json: expected" in told
-    assert "spinmeround store repair --profile tiny.toml" in told
+    output = run("store", "verify", status=1)
+    assert f"render/{key[:12]}: zarr.json: expected" in output
+    assert "spinmeround store repair --profile tiny.toml" in output
     assert "spinmeround build --profile tiny.toml" in run("store", "repair")
     assert not run.session.store.has("render", key)
-    assert "13 artifacts checked, all whole" in run("store", "verify")
+    assert "13 artifacts checked, all intact" in run("store", "verify")
 
 
 def test_gc_and_du(run):
-    """Another level makes the old meshes garbage once the run asks for the new one; gc shows, then removes them."""
+    """Another mesh level makes the old mesh garbage once the run registers the new one; gc lists, then removes it."""
     assert rows(run("store", "du"))["mesh"][0] == "1"
     assert rows(run("store", "gc", "--grace-hours", "0"))["total"] == ["0", "0", "B"]
     changed = plan_session(load_profile("tiny.toml", ["mesh.level=9"]), Place())
@@ -147,8 +146,8 @@ def test_gc_and_du(run):
     assert len(list(run.session.store.backend.entries())) == 13
 
 
-def test_why_tells_the_whole_provenance(run):
-    """By head or by the beginning of a key: stages, parameters, inputs, code, time, machine."""
+def test_why_shows_provenance(run):
+    """By head or by the start of a key: stages, parameters, inputs, code, time, machine."""
     keys = run.session.keys["tiny-000000"]
     head, artifact = run("store", "why", "tiny-000000"), run("store", "why", keys["mesh"][:9])
     for text in (head, artifact):
@@ -161,50 +160,30 @@ def test_why_tells_the_whole_provenance(run):
     assert f"normals {keys['normals'][:12]}" in head
     assert "normals " not in artifact
     assert "dropped: clipped_volume" in run("store", "why", "tiny-000002")
-    assert "expected the beginning of a key" in run("store", "why", "tiny-000009", status=2)
+    assert "expected the start of a key" in run("store", "why", "tiny-000009", status=2)
     assert "found none" in run("store", "why", "0123456789ab", status=2)
 
 
-def test_why_tells_what_differs(run):
-    """Two heads differ by their seeds; two profiles by the field that was changed, in the stages after it alone."""
+def test_why_shows_differences(run):
+    """Two heads differ by their seeds; two profiles by the changed field, in the stages after it alone."""
     keys = run.session.keys
     heads = run("store", "why", "tiny-000000", "tiny-000001")
     assert "seed: 0 -> 1" in heads
-    assert "to be made for the second: render, mesh, normals, embed, write, encode" in heads
+    assert "to make for the second: render, mesh, normals, embed, write, encode" in heads
     level = run("store", "why", "tiny-000000", "--against-set", "mesh.level=9")
-    assert rows(level)["mesh"] == ["another", "mesh.level:", "10.0", "->", "9.0"]
-    assert "another artifact in mesh, normals, write, encode" in level
+    assert rows(level)["mesh"] == ["different", "mesh.level:", "10.0", "->", "9.0"]
+    assert "different artifacts in mesh, normals, write, encode" in level
     shutil.copy("tiny.toml", "again.toml")
-    assert "nothing differs" in run("store", "why", "tiny-000000", "--against", "again.toml")
+    assert "no difference" in run("store", "why", "tiny-000000", "--against", "again.toml")
     artifacts = run("store", "why", keys["tiny-000000"]["screen"], keys["tiny-000001"]["screen"][:12])
-    assert rows(artifacts)["sample"] == ["another", "seed:", "0", "->", "1"]
-    assert "the second is all made" in artifacts
+    assert rows(artifacts)["sample"] == ["different", "seed:", "0", "->", "1"]
+    assert "the second is complete" in artifacts
     both = run("store", "why", "tiny-000000", "tiny-000001", "--against", "again.toml", status=2)
     assert "got both" in both
 
 
-def test_a_store_that_is_not_there(run, tmp_path):
-    """Nothing is made in its place."""
+def test_a_missing_store(run, tmp_path):
+    """A missing store is an error, and none is made."""
     for command in ("verify", "repair", "gc", "du"):
         assert "expected an artifact store" in run("store", command, "--store", str(tmp_path / "no"), status=2)
     assert not (tmp_path / "no").exists()
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000_000, "2.0 GB"), (123_456, "123 kB")]
-)
-def test_amounts(size, text):
-    """Three digits at most, and the unit."""
-    assert amount(size) == text
-
-
-def test_tables_and_durations():
-    """Numbers stand under each other; long times have coarse units."""
-    assert table(["a", "n", "t"], [["x", "10", "y"], ["long", "2", ""]]) == "a      n  t\nx     10  y\nlong   2"
-    assert [duration(seconds) for seconds in (0.44, 99.0, 600.0, 36_000.0, 864_000.0)] == [
-        "0.4 s",
-        "99.0 s",
-        "10 min",
-        "10.0 h",
-        "10.0 days",
-    ]

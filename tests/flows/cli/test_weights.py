@@ -1,4 +1,4 @@
-"""`spinmeround weights` and `align` as a user meets them."""
+"""`spinmeround weights` and `spinmeround align`: what they print and write."""
 
 import json
 from pathlib import Path
@@ -21,10 +21,8 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_with_nothing_here_every_part_of_the_production_profile_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One screen, exit status 1; each part with its field and the very command that gets it."""
+def test_missing_parts_of_the_production_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 1, one screen; each missing part with its field and the command that gets it."""
     monkeypatch.chdir(tmp_path)
     status, output = run("weights", "check", "panohead")
     lines = output.splitlines()
@@ -38,16 +36,16 @@ def test_with_nothing_here_every_part_of_the_production_profile_is_missing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_ships_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's parts are part of the package: exit status 0."""
+def test_shipped_parts_are_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's parts ship with the package: exit status 0."""
     monkeypatch.chdir(tmp_path)
     status, output = run("weights", "check", "demo")
     assert status == 0
-    assert "all here" in output
+    assert "all present" in output
 
 
-def test_every_part_tells_its_terms_and_source() -> None:
-    """And an unknown one is refused with the names of all."""
+def test_every_part_is_listed_with_licence_and_source() -> None:
+    """An unknown part is refused with the names of all."""
     status, output = run("weights", "list")
     assert status == 0
     for part in PARTS:
@@ -58,21 +56,21 @@ def test_every_part_tells_its_terms_and_source() -> None:
     assert "expected one of panohead-checkout, panohead, arcface" in output
 
 
-def test_a_photo_is_cut_by_landmarks_given_by_hand(tmp_path: Path) -> None:
-    """A picture of 512 pixels and a label without a camera; what is there is not overwritten."""
+def test_a_photo_is_cropped_by_given_landmarks(tmp_path: Path) -> None:
+    """Writes a picture of 512 pixels and a label without a camera; existing files are kept."""
     Image.fromarray(skimage.data.astronaut()).save(tmp_path / "photo.png")
     to = tmp_path / "aligned.png"
     status, output = run("align", str(tmp_path / "photo.png"), "--to", str(to), "--landmarks", ASTRONAUT)
     assert status == 0, output
     assert "no camera" in output
-    assert "PanoHead's own cropping leaves out fewer than 256" in output
+    assert "PanoHead's own cropping skips heads smaller than 256" in output
     assert Image.open(to).size == (512, 512)
     label = json.loads(to.with_suffix(".json").read_text())
     assert label["camera"] is None
     assert np.array(label["landmarks"]).shape == (5, 2)
     status, output = run("align", str(tmp_path / "photo.png"), "--to", str(to), "--landmarks", ASTRONAUT)
     assert status == 2
-    assert "is there already" in output
+    assert "exists; choose another name" in output
 
 
 def test_a_pack_with_landmarks_in_3d_gives_the_camera(tmp_path: Path) -> None:
@@ -102,8 +100,8 @@ def test_a_pack_with_landmarks_in_3d_gives_the_camera(tmp_path: Path) -> None:
         (["--landmarks", "9,9 9,9 9,9 9,9 9,9"], "expected two eyes and a mouth"),
     ],
 )
-def test_mistakes_are_told_in_a_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    """Exit status 2, nothing written."""
+def test_user_errors_write_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """Exit status 2, and no file."""
     Image.fromarray(np.full((64, 64, 3), 255, np.uint8)).save(tmp_path / "photo.png")
     status, output = run("align", str(tmp_path / "photo.png"), "--to", str(tmp_path / "a.png"), *arguments)
     assert status == 2

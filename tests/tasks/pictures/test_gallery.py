@@ -66,8 +66,8 @@ def test_other_seeds_are_refused(text):
 
 
 def test_command_writes_the_sheet_of_any_generator(tmp_path):
-    """`spinmeround generate` shows a generator named by its factory; a wrong suffix is refused before any work."""
-    options = ["generate", "--seeds", "0:2", "--resolution", "16", "--set", "generator.name='tests.support.tiny:make'"]
+    """`spinmeround heads` shows a generator named by its factory; a wrong suffix is refused before any work."""
+    options = ["heads", "--seeds", "0:2", "--resolution", "16", "--set", "generator.name='tests.support.tiny:make'"]
     done = CliRunner().invoke(app, [*options, "--to", str(tmp_path / "heads.png")])
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "heads.png").width > 32

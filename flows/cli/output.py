@@ -1,0 +1,54 @@
+"""What commands print: aligned `name value` lines, plain tables, and amounts with units."""
+
+from collections.abc import Mapping, Sequence
+
+import typer
+
+NAME_WIDTH = 10
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def aligned(values: Mapping[str, object], *, width: int = NAME_WIDTH, indent: int = 0) -> str:
+    """One line `name value` per entry, values aligned; a list takes a line per item, with the name on the first."""
+    lines = []
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        lines += [f"{'' if number else name:<{width}} {item}" for number, item in enumerate(items)]
+    return "\n".join(" " * indent + line for line in lines)
+
+
+def print_values(values: Mapping[str, object], *, width: int = NAME_WIDTH, err: bool = False) -> None:
+    """Print `aligned` lines on standard output, or on standard error; prints nothing for no values."""
+    if text := aligned(values, width=width):
+        typer.echo(text, err=err)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with columns as wide as needed: first and last column left-aligned, the others right-aligned."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    last = len(header) - 1
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column in (0, last) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def amount(size: float) -> str:
+    """A number of bytes as `1.5 GB` (decimal)."""
+    unit = 0
+    while size >= 999.5 and unit < len(_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 99.5 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `0.4 s`, `12 min`, `3.5 h` or `10.0 days`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.1f} days"

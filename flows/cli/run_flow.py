@@ -1,0 +1,90 @@
+"""Runs a flow for a command, with a Prefect server, and prints the run's summary."""
+
+import importlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spinmeround.flows.cli.options import RunOptions
+from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.run.progress import shown_progress
+from spinmeround.flows.server.process import configure, prefect_server
+
+_UI = "http://127.0.0.1:4200"
+
+
+def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any]:
+    """Run the flow `entry` (`module:name`) on the run of these options; returns the run's summary.
+
+    Prefect is imported while the server starts, so the two overlap.
+    """
+    home = configure(options.runs, quiet=True)
+    with prefect_server(home) as server:
+        profile, place = options.load()
+        from spinmeround.flows.review.pause import review_command
+        from spinmeround.flows.run.folder import open_run
+        from spinmeround.flows.server.recording import wait_until_recorded
+        from spinmeround.flows.stages import sized
+
+        module, name = entry.split(":")
+        flow = sized(getattr(importlib.import_module(module), name), profile)
+        folder = open_run(place, profile.name)
+        if server is not None:
+            server.wait()
+        began = datetime.now(UTC)
+        review_command.set(options.command("review"))
+        try:
+            with shown_progress():
+                flow(profile=profile, place=place, **arguments)
+        finally:
+            wait_until_recorded(began)
+        return dict(json.loads(folder.summary.read_text()))
+
+
+def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:
+    """Print these parts of a run's summary, where the run is, and how to open it in the UI."""
+    formatters = {"heads": _heads, "dataset": _dataset, "training": _training, "evaluation": _evaluation}
+    for part in parts:
+        if summary[part] is not None:
+            print_values(formatters[part](summary[part]) if part in formatters else {part: summary[part]})
+    made = sum(stage["made"] for stage in summary["stages"].values())
+    reused = sum(stage["reused"] for stage in summary["stages"].values())
+    runs = "" if options.runs == Path("runs") else f" --runs {options.runs}"
+    print_values(
+        {
+            "artifacts": f"{made} made, {reused} reused",
+            "run": summary["folder"],
+            "UI": f"spinmeround serve{runs}, then open {_UI}",
+        }
+    )
+
+
+def _heads(heads: dict[str, Any]) -> dict[str, object]:
+    reasons = ", ".join(f"{number} {reason}" for reason, number in heads["screened_out"].items())
+    counts = [
+        f"{heads['asked']} requested",
+        f"{heads['dropped']} screened out" + (f" ({reasons})" if reasons else ""),
+        *([f"{heads['kept_by_review']} kept by review"] if heads["kept_by_review"] else []),
+        f"{heads['quarantined']} quarantined",
+        f"{heads['written']} written",
+        *([f"{heads['pending']} pending"] if heads["pending"] else []),
+    ]
+    return {"heads": ", ".join(counts)}
+
+
+def _dataset(dataset: dict[str, Any]) -> dict[str, object]:
+    return {"dataset": dataset["path"], "digest": dataset["digest"]}
+
+
+def _training(training: dict[str, Any]) -> dict[str, object]:
+    first, last = training["loss_first"], training["loss_last"]
+    return {"training": f"{training['steps']} steps, loss {first:.4f} to {last:.4f}"}
+
+
+def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:
+    lines = []
+    for name, metrics in {"model": evaluation["model"], **evaluation["baselines"]}.items():
+        known = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items() if value is not None)
+        lines.append(f"{name.replace('_', ' ')}: {known}")
+    return {"evaluation": lines}

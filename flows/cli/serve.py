@@ -1,0 +1,23 @@
+"""`spinmeround serve`: a standing Prefect server with its UI and all deployments."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the command."""
+    app.command(rich_help_panel=panel)(serve)
+
+
+def serve(
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs; the UI shows their history.")] = Path(
+        "runs"
+    ),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the server and its UI.")] = 4200,
+) -> None:
+    """Start the Prefect server and UI, and serve every flow as a deployment for each profile that can run here."""
+    from spinmeround.flows.server.deployments import serve_all
+
+    serve_all(runs, port)
