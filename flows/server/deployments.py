@@ -78,7 +78,7 @@ def _available_profiles() -> "list[Profile]":
     available = []
     for profile in map(load_profile, profile_names()):
         try:
-            generator_of({"generator": profile.generator})
+            generator_of(profile.generator)
         except ValueError as error:
             typer.echo(f"skips profile {profile.name}: {' '.join(str(error).split())}", err=True)
         else:

@@ -1,6 +1,6 @@
-"""Align: a photograph of a face, cut as PanoHead's pictures are, with the camera where the pose can be found.
+"""Crops a photo of a face in the way of PanoHead's training pictures, and estimates its camera.
 
-Landmarks are given by hand, or found by an InsightFace pack; one with 68 landmarks in 3D gives the camera, too.
+Landmarks are given, or detected by an InsightFace pack. The camera needs a pack with 68 landmarks in 3D.
 """
 
 import io
@@ -14,19 +14,20 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.identity.cropping import Border, HeadSquare, cut, square_and_camera, square_of_five
+from spinmeround.models.identity.cropping import HeadSquare, cut, square_and_camera, square_of_five
 from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
+from spinmeround.models.identity.params import Border
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.tasks.weights.insightface_packs import open_pack
 
-LEAST_SIDE = 256
-"""PanoHead's own cropping leaves out heads that are smaller in their photo."""
+MIN_HEAD_SIDE = 256
+"""Side of the head's square in the photo, in pixels, below which PanoHead's own cropping skips a photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedPhoto:
-    """The picture, where in the photo it was, the face's landmarks in the picture, and the camera if known."""
+    """The crop, its square in the photo, the landmarks in pixels of the crop, and the camera if known."""
 
     picture: UInt8[np.ndarray, "side side 3"]
     square: HeadSquare
@@ -34,7 +35,7 @@ class AlignedPhoto:
     cam2world: Float[np.ndarray, "4 4"] | None
 
     def label(self) -> dict[str, Any]:
-        """What is written beside the picture; the camera is None where no pose was found."""
+        """The JSON document next to the picture; `camera` is None if the pose is unknown."""
         square = {"centre": self.square.centre.tolist(), "right": self.square.right.tolist(), "side": self.square.side}
         found: dict[str, Any] = {"square": square, "landmarks": self.landmarks.tolist(), "camera": None}
         if self.cam2world is not None:
@@ -49,7 +50,7 @@ class AlignedPhoto:
 
 
 def read_photo(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """A photo as it is meant to be seen, on white where it is transparent. Raises ConfigError for no picture."""
+    """A photo in its EXIF orientation, composited on white; raises ConfigError for a file that is no picture."""
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGBA")
@@ -67,9 +68,9 @@ def align_photo(
     side: int,
     border: Border,
 ) -> AlignedPhoto:
-    """Cut a photo by landmarks given by hand, else by what the pack finds.
+    """Crop a photo to `side` pixels by the given landmarks, or by those that the pack detects.
 
-    Raises ConfigError where neither is given, ValueError where there is no face.
+    Raises ConfigError without landmarks and pack, ValueError if the pack detects no face.
     """
     cam2world = None
     if landmarks is not None:
@@ -77,8 +78,8 @@ def align_photo(
     elif pack is not None:
         landmarks, square, cam2world = _found(photo, pack)
     else:
-        raise ConfigError("align: expected --pack FOLDER of an InsightFace pack, or --landmarks by hand")
-    shown = np.column_stack([landmarks, np.ones(5)]) @ square.to_picture(side).T
+        raise ConfigError("align: expected --pack FOLDER, an InsightFace pack, or --landmarks, got neither")
+    shown = np.column_stack([landmarks, np.ones(5)]) @ square.to_crop(side).T
     return AlignedPhoto(picture=cut(photo, square, side, border), square=square, landmarks=shown, cam2world=cam2world)
 
 
@@ -88,7 +89,7 @@ def _found(
     pack = open_pack(folder)
     face = FaceDetector(pack.detector).largest(photo)
     if face is None:
-        raise ValueError("no face was found; give its landmarks by --landmarks, or choose another photo")
+        raise ValueError("expected a face, the pack detects none; give its --landmarks, or choose another photo")
     if pack.landmarks_3d is None:
         return face.landmarks, square_of_five(face.landmarks), None
     square, cam2world = square_and_camera(Landmarks3D(pack.landmarks_3d).find(photo, face.box))
@@ -96,7 +97,7 @@ def _found(
 
 
 def parse_landmarks(text: str) -> Float[np.ndarray, "5 2"]:
-    """Five `x,y` with spaces between. Raises ConfigError that names the order."""
+    """Parse five `x,y` pairs separated by spaces; raises ConfigError that states their order."""
     try:
         points = np.array([[float(number) for number in point.split(",")] for point in text.split()])
     except ValueError:
@@ -104,14 +105,13 @@ def parse_landmarks(text: str) -> Float[np.ndarray, "5 2"]:
     if points.shape != (5, 2):
         raise ConfigError(
             f"--landmarks: expected five 'x,y' in pixels (left eye, right eye, nose tip, left and right corner of the "
-            f"mouth, as the picture shows them), got {text!r}"
+            f"mouth, as seen in the photo), got {text!r}"
         )
     return points
 
 
 def write_aligned(aligned: AlignedPhoto, to: Path) -> Path:
-    """Write the picture, then its label beside it; returns the label's path."""
-
+    """Write the picture, then its label next to it as .json; returns the label's path."""
     data = io.BytesIO()
     Image.fromarray(aligned.picture).save(data, "PNG")
     label = to.with_suffix(".json")

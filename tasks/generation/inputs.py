@@ -1,38 +1,128 @@
-"""Files that sampling takes: pictures, posed pictures, cameras and identities. All readers raise ConfigError."""
+"""Reads and checks the files that generation is given: pictures, cameras and identities. Readers raise ConfigError."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 from PIL import Image
 
-from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.camera_checks import check_cameras, check_distinct
+from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orbit
 from spinmeround.models.geometry.transforms import cameras_of_transforms
 from spinmeround.storage.errors import ConfigError, as_config_error
+from spinmeround.tasks.generation.params import (
+    GenerationParams,
+    IdentityInput,
+    InterpolationInput,
+    PhotoInput,
+    ViewsInput,
+    parse_view,
+)
+
+
+def check_inputs(params: GenerationParams) -> None:
+    """Check everything that needs neither the model nor a dataset, so that errors appear before they are loaded.
+
+    Raises ConfigError for a defective file, a camera inside the head and two given views at one camera.
+    """
+    with as_config_error():
+        check_cameras("cameras", target_cameras(params))
+    given = params.given
+    if isinstance(given, PhotoInput):
+        read_square(Path(given.file))
+        photo_angles(given)
+    if isinstance(given, ViewsInput):
+        posed = PosedFiles.read(Path(given.file))
+        with as_config_error(f"{given.file}: "):
+            check_cameras("frames", posed.cameras)
+            check_distinct("frames", posed.cameras)
+        for picture in [*posed.images, *(posed.normals or [])]:
+            read_square(picture)
+    for identity in _identities(params):
+        if identity.endswith(".npy"):
+            read_identity(Path(identity))
+
+
+def _identities(params: GenerationParams) -> list[str]:
+    given = params.given
+    if isinstance(given, InterpolationInput):
+        return [given.start, given.end]
+    if isinstance(given, IdentityInput | PhotoInput | ViewsInput) and given.identity is not None:
+        return [given.identity]
+    return []
+
+
+def target_cameras(params: GenerationParams) -> Cameras:
+    """The cameras to generate views for."""
+    return params.views.cameras() if params.cameras_file is None else read_cameras(Path(params.cameras_file))
+
+
+def find_view(cameras: Cameras, view: str) -> int:
+    """The index of a named view among a head's cameras; angles select the nearest camera, by the angle between them.
+
+    Raises ConfigError for an index out of range, ValueError as `parse_view`.
+    """
+    place = parse_view(view)
+    if isinstance(place, int):
+        if place >= len(cameras):
+            raise ConfigError(f"view {view}: expected an index of #0 to #{len(cameras) - 1}")
+        return place
+    azimuth_deg, elevation_deg = place
+    angles = angles_between_deg(orbit([azimuth_deg], [elevation_deg]), cameras)[0]
+    return int(np.round(angles, 3).argmin())
+
+
+def find_views(cameras: Cameras, views: tuple[str, ...]) -> list[int]:
+    """The indices of several named views; raises ConfigError where two names select one view."""
+    found = [find_view(cameras, view) for view in views]
+    if len(set(found)) < len(found):
+        same = ", ".join(f"{view} is #{index}" for view, index in zip(views, found, strict=True))
+        raise ConfigError(f"views: expected different views, but {same}")
+    return found
+
+
+def photo_angles(photo: PhotoInput) -> tuple[float, float]:
+    """Azimuth and elevation of a photo in degrees: as given, or its label's (the .json next to the photo), or 0.
+
+    Raises ConfigError for a label that is no JSON object, or whose angles are no finite numbers.
+    """
+    label = Path(photo.file).with_suffix(".json")
+    camera = read_document(label).get("camera") if label.is_file() else None
+    known = camera if isinstance(camera, dict) else {}
+
+    def angle(name: str, given: float | None) -> float:
+        found = known.get(name, 0.0) if given is None else given
+        if not isinstance(found, int | float) or not math.isfinite(found):
+            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {found!r}")
+        return float(found)
+
+    return angle("azimuth_deg", photo.azimuth_deg), angle("elevation_deg", photo.elevation_deg)
 
 
 def read_document(path: Path) -> dict[str, object]:
-    """A JSON file that holds an object; raises ConfigError."""
+    """A JSON file that contains an object."""
     try:
         document = json.loads(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: expected a transforms.json, found none that can be read") from error
+        raise ConfigError(f"{path}: expected a JSON file, found none that can be read") from error
     except ValueError as error:
         raise ConfigError(f"{path}: expected JSON, found something else ({error})") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected an object with 'frames', found a {type(document).__name__}")
+        raise ConfigError(f"{path}: expected a JSON object, found a {type(document).__name__}")
     return document
 
 
 def read_cameras(path: Path) -> Cameras:
-    """The cameras of a transforms.json; raises ConfigError."""
+    """The cameras of a transforms.json."""
     with as_config_error(f"{path}: "):
         return cameras_of_transforms(read_document(path))
 
 
-def read_identity(path: Path) -> np.ndarray:
-    """512 finite numbers of a .npy file, of unit length; raises ConfigError."""
+def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
+    """The 512 numbers of a .npy file, normalised to unit length."""
     try:
         identity = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -43,7 +133,7 @@ def read_identity(path: Path) -> np.ndarray:
 
 
 def read_on_white(path: Path) -> Image.Image:
-    """A picture in RGB, on white where it is transparent."""
+    """A picture in RGB, composited on white where it is transparent."""
     try:
         picture = Image.open(path).convert("RGBA")
     except OSError as error:
@@ -52,17 +142,18 @@ def read_on_white(path: Path) -> Image.Image:
 
 
 def read_square(path: Path) -> Image.Image:
-    """A square picture in RGB, on white where it is transparent."""
+    """A square picture in RGB, composited on white where it is transparent."""
     flat = read_on_white(path)
     if flat.width != flat.height:
         raise ConfigError(
-            f"{path}: expected a square picture, framed as the dataset's, got {flat.width} x {flat.height}"
+            f"{path}: expected a square picture, framed like the dataset's, got {flat.width} x {flat.height}; "
+            "'spinmeround align' crops a photo"
         )
     return flat
 
 
 class PosedFiles(NamedTuple):
-    """1 or 3 posed pictures, and their normals where they are known."""
+    """1 or 3 posed pictures, and their normals where the file names them."""
 
     cameras: Cameras
     images: list[Path]
@@ -70,10 +161,10 @@ class PosedFiles(NamedTuple):
 
     @staticmethod
     def read(path: Path) -> "PosedFiles":
-        """The frames of a transforms.json and the pictures that it names, which are not opened."""
+        """The frames of a transforms.json and the paths of their pictures, which are not opened."""
         document, cameras = read_document(path), read_cameras(path)
         if len(cameras) not in (1, 3):
-            raise ConfigError(f"{path}: expected 1 or 3 frames as conditioning views, got {len(cameras)}")
+            raise ConfigError(f"{path}: expected 1 or 3 frames as given views, got {len(cameras)}")
         frames: Any = document["frames"]
         found = {}
         for key in ("file_path", "normals_file_path"):

@@ -1,14 +1,13 @@
-"""What sampling leaves in a folder, for each head:
+"""Writes generated heads. The files of each head:
 
-    view-NN.png, normals-NN.png          in the order of the cameras
-    given-NN.png, given-normals-NN.png   the conditioning views, where there are some
-    transforms.json                      the cameras, as nerfstudio reads them
-    sheet.png                            given and generated views with their normals
-    orbit.webp                           the views one after the other, beside their normals
-    orbit.html                           a page on which the mouse turns the head; it needs nothing else
+    view-NN.png, normals-NN.png          generated views and normals, in the order of the cameras
+    given-NN.png, given-normals-NN.png   the conditioning views, if any
+    transforms.json                      the cameras, in nerfstudio's format
+    sheet.png                            contact sheet of given and generated views with their normals
+    orbit.webp                           animation of the views next to their normals
+    orbit.html                           a self-contained page on which the mouse turns the head
 
-Of several heads each has a folder by its name, and `heads.png` shows them together: a row a head, or a strip where
-there is one camera.
+Several heads get one folder each, and `heads.png` shows all of them: one row per head, or a strip for one camera.
 """
 
 import base64
@@ -35,8 +34,8 @@ FRAME_MS = 80
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampledHead:
-    """The pictures of one head as bytes; `given` has the cameras of the conditioning views, if there were some."""
+class GeneratedHead:
+    """The pictures of one head as uint8; `given` holds the cameras of the conditioning views, if any."""
 
     name: str
     rgb: Pictures
@@ -46,38 +45,38 @@ class SampledHead:
     given_normals: Pictures | None = None
 
     @classmethod
-    def of(cls, name: str, output: SpinMeRoundOutput, conditioning: PosedViews | None) -> "SampledHead":
-        """From arrays in [0, 1]."""
-        generated = cls(name=name, rgb=to_bytes(output.images), normals=to_bytes(output.normals))
+    def of(cls, name: str, output: SpinMeRoundOutput, conditioning: PosedViews | None) -> "GeneratedHead":
+        """Convert a pipeline's output, arrays in [0, 1]."""
+        generated = cls(name=name, rgb=to_uint8(output.images), normals=to_uint8(output.normals))
         if conditioning is None:
             return generated
         return replace(
             generated,
             given=conditioning.cameras,
-            given_rgb=to_bytes(np.asarray(conditioning.images)),
-            given_normals=to_bytes(output.given_normals),
+            given_rgb=to_uint8(np.asarray(conditioning.images)),
+            given_normals=to_uint8(output.given_normals),
         )
 
 
-def to_bytes(pictures: np.ndarray) -> Pictures:
-    """[0, 1] to 0..255."""
+def to_uint8(pictures: np.ndarray) -> Pictures:
+    """Convert [0, 1] to 0..255."""
     return np.rint(np.clip(pictures, 0.0, 1.0) * 255).astype(np.uint8)
 
 
-def write_heads(heads: Sequence[SampledHead], cameras: Cameras, folder: Path) -> list[Path]:
-    """Writes everything; returns the files, each written whole or not at all."""
+def write_heads(heads: Sequence[GeneratedHead], cameras: Cameras, folder: Path) -> list[Path]:
+    """Write all heads; returns the files. Each file is written atomically."""
     if len(heads) == 1:
         return write_head(heads[0], cameras, folder)
     files = [file for head in heads for file in write_head(head, cameras, folder / head.name)]
     return [*files, _saved(folder / "heads.png", _png(heads_sheet(heads, cameras)))]
 
 
-def write_head(head: SampledHead, cameras: Cameras, folder: Path) -> list[Path]:
-    """Everything of one head."""
+def write_head(head: GeneratedHead, cameras: Cameras, folder: Path) -> list[Path]:
+    """Write all files of one head; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     views = _save_pictures(folder, "view", head.rgb)
     normals = _save_pictures(folder, "normals", head.normals)
-    given = []
+    given: list[Path] = []
     if head.given_rgb is not None and head.given_normals is not None:
         given += _save_pictures(folder, "given", head.given_rgb)
         given += _save_pictures(folder, "given-normals", head.given_normals)
@@ -94,8 +93,8 @@ def write_head(head: SampledHead, cameras: Cameras, folder: Path) -> list[Path]:
     ]
 
 
-def head_sheet(head: SampledHead, cameras: Cameras) -> Image.Image:
-    """Given pictures first, then each view beside its normals."""
+def head_sheet(head: GeneratedHead, cameras: Cameras) -> Image.Image:
+    """A contact sheet: the given views first, each view next to its normals."""
     pairs = [side_by_side(np.stack(pair)) for pair in zip(head.rgb, head.normals, strict=True)]
     captions = [_angles("generated", cameras, view) for view in range(len(cameras))]
     if head.given is not None and head.given_rgb is not None and head.given_normals is not None:
@@ -105,8 +104,8 @@ def head_sheet(head: SampledHead, cameras: Cameras) -> Image.Image:
     return contact_sheet(pairs, captions, style=SheetStyle(columns=4, cell=256))
 
 
-def heads_sheet(heads: Sequence[SampledHead], cameras: Cameras) -> Image.Image:
-    """All heads: one camera makes a strip of images above normals, several a row a head."""
+def heads_sheet(heads: Sequence[GeneratedHead], cameras: Cameras) -> Image.Image:
+    """All heads on one sheet: for one camera a strip of images above normals, for several one row per head."""
     if len(cameras) == 1:
         columns = [np.concatenate([head.rgb[0], head.normals[0]]) for head in heads]
         return contact_sheet(columns, [head.name for head in heads], style=SheetStyle(columns=len(heads)))
@@ -115,16 +114,16 @@ def heads_sheet(heads: Sequence[SampledHead], cameras: Cameras) -> Image.Image:
     return contact_sheet(rows, [head.name for head in heads], style=SheetStyle(columns=1, cell=width))
 
 
-def turning(cameras: Cameras) -> list[int]:
-    """The views in the order of a walk round the head: each ring by azimuth, from the lowest up."""
+def orbit_order(cameras: Cameras) -> list[int]:
+    """The order of the views in an animation: each ring by azimuth, from the lowest elevation up."""
     order: list[int] = np.lexsort((np.round(cameras.azimuth_deg % 360, 3), np.round(cameras.elevation_deg, 3))).tolist()
     return order
 
 
-def animation(head: SampledHead, cameras: Cameras) -> bytes:
-    """An animated WebP that repeats."""
+def animation(head: GeneratedHead, cameras: Cameras) -> bytes:
+    """A looping animated WebP."""
     frames = [
-        Image.fromarray(side_by_side(np.stack([head.rgb[view], head.normals[view]]))) for view in turning(cameras)
+        Image.fromarray(side_by_side(np.stack([head.rgb[view], head.normals[view]]))) for view in orbit_order(cameras)
     ]
     buffer = io.BytesIO()
     frames[0].save(
@@ -133,8 +132,8 @@ def animation(head: SampledHead, cameras: Cameras) -> bytes:
     return buffer.getvalue()
 
 
-def orbit_page(head: SampledHead, cameras: Cameras) -> str:
-    """A page in one file that shows the view nearest to where the head is turned."""
+def orbit_page(head: GeneratedHead, cameras: Cameras) -> str:
+    """A self-contained page that shows the view nearest to the head's rotation."""
     views = [
         {
             "azimuth": round(float(cameras.azimuth_deg[view]), 3),
@@ -142,7 +141,7 @@ def orbit_page(head: SampledHead, cameras: Cameras) -> str:
             "rgb": _data_uri(head.rgb[view]),
             "normals": _data_uri(head.normals[view]),
         }
-        for view in turning(cameras)
+        for view in orbit_order(cameras)
     ]
     return template("orbit.html.j2").render(title=head.name, side=head.rgb.shape[1], views=views)
 

@@ -1,125 +1,162 @@
-"""What is sampled and how, apart from the networks, so that a mistake is told before they are loaded."""
+"""What `generate` makes and how: configuration, validated before any network is loaded.
+
+`Given` is what the model is given, one frozen model for each kind with the fields that apply to it. An identity is the
+id of a head of the dataset, or the path of a .npy file with 512 numbers.
+"""
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.groups import check_cameras, check_different
-from spinmeround.models.diffusion.interpolation import Way
-from spinmeround.models.diffusion.params import SolverParams
-from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
-from spinmeround.models.geometry.cameras import Cameras, ViewGrid
-from spinmeround.storage.errors import ConfigError, as_config_error
-from spinmeround.tasks.generation.inputs import PosedFiles, read_cameras, read_document, read_identity, read_square
-from spinmeround.tasks.stage import StageParams
+from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.identity.params import InterpolationMethod
+from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.records import FrozenModel
 
-Condition = Literal["views", "photo", "posed", "identity", "interpolation", "nothing"]
+NAMED_VIEWS = {"front": (0.0, 0.0), "back": (180.0, 0.0), "left": (90.0, 0.0), "right": (-90.0, 0.0)}
+"""Azimuth and elevation in degrees; left and right are the head's own."""
 
 
-class SampleViewsParams(StageParams):
-    """What is sampled, and how. An identity is the id of a head of the dataset, or a .npy file with 512 numbers."""
+def parse_view(text: str) -> int | tuple[float, float]:
+    """The index of `#62`, or the (azimuth, elevation) in degrees of `front`, `30` or `30,-15`; raises ValueError."""
+    if text in NAMED_VIEWS:
+        return NAMED_VIEWS[text]
+    if text.startswith("#") and text[1:].isdecimal():
+        return int(text[1:])
+    try:
+        angles = [float(part) for part in text.split(",")]
+    except ValueError:
+        angles = []
+    if len(angles) not in (1, 2) or not all(map(math.isfinite, angles)) or abs((*angles, 0.0)[1]) > 90:
+        raise ValueError(
+            f"view: expected {', '.join(NAMED_VIEWS)}, AZIMUTH or AZIMUTH,ELEVATION in degrees, or an index as #62, "
+            f"got {text!r}"
+        )
+    return angles[0], (*angles, 0.0)[1]
 
-    condition: Condition = Field(
-        "views",
-        description="What the model is given: views of a head and its identity, a photo, posed views from a file, an "
-        "identity alone, two identities, or nothing",
+
+def _checked_view(text: str) -> str:
+    parse_view(text)
+    return text
+
+
+ViewName = Annotated[str, AfterValidator(_checked_view)]
+"""A view as `parse_view` reads it. Angles stand for the head's nearest view."""
+
+
+class PhotoInput(FrozenModel):
+    """A photo, whose identity is detected where it is not given."""
+
+    kind: Literal["photo"] = "photo"
+    file: str = Field(description="A square picture, framed like the dataset's")
+    azimuth_deg: float | None = Field(
+        None, ge=-360.0, le=360.0, description="Azimuth of the photo's camera; default: its label's, or 0"
     )
-    head: str | None = Field(None, description="Id of the head in the dataset, for 'views'")
-    given: tuple[int, ...] = Field((0,), description="Indices of the given views, 1 or 3 of them, for 'views'")
-    photo: str | None = Field(None, description="A square picture, framed as the dataset's, for 'photo'")
-    photo_azimuth_deg: float = Field(0.0, ge=-360.0, le=360.0, description="Where the photo is taken from")
-    photo_elevation_deg: float = Field(0.0, ge=-90.0, le=90.0)
-    posed: str | None = Field(None, description="A transforms.json with 1 or 3 frames and their pictures, for 'posed'")
-    identity: str | None = Field(None, description="Identity of 'identity', and if it is known of 'photo' and 'posed'")
-    between: tuple[str, str] | None = Field(None, description="The two identities of 'interpolation'")
-    steps_between: int = Field(7, ge=2, description="Heads of an interpolation, both ends included")
-    way: Way = Field("spherical", description="How identities are interpolated")
-    heads: int = Field(1, ge=1, description="How many heads, from seeds one after the other, for 'nothing'")
+    elevation_deg: float | None = Field(
+        None, ge=-90.0, le=90.0, description="Elevation of the photo's camera; default: its label's, or 0"
+    )
+    identity: str | None = Field(None, description="Identity; default: that of the largest face")
+    normals: PhotoNormalsParams = PhotoNormalsParams()
+
+
+class ViewsInput(FrozenModel):
+    """1 or 3 posed pictures, with or without normals."""
+
+    kind: Literal["views"] = "views"
+    file: str = Field(description="A transforms.json with 1 or 3 frames and their pictures")
+    identity: str | None = Field(None, description="Identity; default: that of the most frontal picture with a face")
+    normals: PhotoNormalsParams = PhotoNormalsParams()
+
+
+class HeadInput(FrozenModel):
+    """1 or 3 views of a head of the dataset, and its identity."""
+
+    kind: Literal["head"] = "head"
+    head: str = Field(description="Id of the head")
+    views: tuple[ViewName, ...] = Field(
+        ("front",),
+        description="1 or 3 views of the head: front, back, left, right, AZIMUTH or AZIMUTH,ELEVATION in degrees "
+        "(the nearest view), or an index as #62",
+    )
+
+    @field_validator("views")
+    @classmethod
+    def _one_or_three(cls, views: tuple[str, ...]) -> tuple[str, ...]:
+        if len(views) not in (1, 3):
+            raise ValueError(f"expected 1 or 3 views, got {len(views)}")
+        if len(set(views)) < len(views):
+            raise ValueError(f"expected different views, got {', '.join(views)}")
+        return views
+
+
+class IdentityInput(FrozenModel):
+    """An identity alone."""
+
+    kind: Literal["identity"] = "identity"
+    identity: str = Field(description="Id of a head of the dataset, or a .npy file with 512 numbers")
+
+
+class InterpolationInput(FrozenModel):
+    """Two identities; one head is generated for each step between them."""
+
+    kind: Literal["interpolation"] = "interpolation"
+    start: str = Field(description="The first identity")
+    end: str = Field(description="The last identity")
+    heads: int = Field(7, ge=2, description="Number of heads, both ends included")
+    method: InterpolationMethod = Field("spherical", description="How identities are interpolated")
+
+
+class NothingInput(FrozenModel):
+    """Nothing; heads come from consecutive seeds."""
+
+    kind: Literal["nothing"] = "nothing"
+    heads: int = Field(1, ge=1, description="Number of heads")
+
+
+Given = Annotated[
+    PhotoInput | ViewsInput | HeadInput | IdentityInput | InterpolationInput | NothingInput,
+    Field(discriminator="kind"),
+]
+
+
+class GenerationParams(FrozenModel):
+    """What the model is given, which views it generates, and how."""
+
+    given: Given = Field(description="What the model is given")
     views: ViewGrid = Field(ViewGrid(azimuths=7, elevations_deg=(0.0,)), description="The views to generate")
-    cameras_file: str | None = Field(None, description="A transforms.json whose cameras take the place of `views`")
-    anchored: bool | None = Field(None, description="Views agree through seven anchors; by default where they are many")
-    guidance_scale: float | None = Field(None, ge=0.0, description="By default 3, or 3.5 without given views")
+    cameras_file: str | None = Field(None, description="A transforms.json whose cameras replace `views`")
+    anchored: bool | None = Field(
+        None, description="Keep views consistent by seven anchor views; default: on for requests of more than one group"
+    )
+    guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without given views")
     sampling_steps: int = Field(50, ge=1, description="Steps of the solver")
-    schedule: NoiseSchedule | None = Field(None, description="Takes the place of the paper's, and of `sampling_steps`")
+    schedule: NoiseSchedule | None = Field(None, description="Replaces the paper's schedule and `sampling_steps`")
     solver: SolverParams = SolverParams()
-    photo_normals: PhotoNormalsParams = PhotoNormalsParams()
-    batch: int | None = Field(None, ge=1, description="Groups of views at once, else what fits; changes no result")
-    seed: int = Field(0, ge=0)
+    batch: int | None = Field(
+        None, ge=1, description="Groups of views per batch; default: as memory allows. Does not change results"
+    )
+    seed: int = Field(0, ge=0, description="Seed of the noise")
 
-    @model_validator(mode="after")
-    def _whole(self) -> "SampleViewsParams":
-        needs = {
-            "views": "head",
-            "photo": "photo",
-            "posed": "posed",
-            "identity": "identity",
-            "interpolation": "between",
-        }
-        needed = needs.get(self.condition)
-        if needed is not None and getattr(self, needed) is None:
-            raise ValueError(f"{needed}: expected one for condition {self.condition!r}, got none")
-        if self.condition == "views" and len(self.given) not in (1, 3):
-            raise ValueError(f"given: expected 1 or 3 given views, got {len(self.given)}")
-        if len(set(self.given)) < len(self.given):
-            raise ValueError(f"given: expected different views, got {', '.join(map(str, self.given))}")
-        return self
-
-    def cameras(self) -> Cameras:
-        """The cameras to generate for."""
-        return self.views.cameras() if self.cameras_file is None else read_cameras(Path(self.cameras_file))
-
-    def check_files(self) -> None:
-        """Read whatever needs neither the model nor a dataset, so that a mistake is told before they are loaded.
-
-        Raises ConfigError for a file that is not what it should be, a camera inside the head and one given twice.
-        """
-        with as_config_error():
-            check_cameras("cameras", self.cameras())
-        if self.condition == "photo":
-            read_square(Path(self.photo or ""))
-        if self.condition == "posed":
-            posed = PosedFiles.read(Path(self.posed or ""))
-            with as_config_error(f"{self.posed}: "):
-                check_cameras("frames", posed.cameras)
-                check_different("frames", posed.cameras)
-            for picture in [*posed.images, *(posed.normals or [])]:
-                read_square(picture)
-        for identity in (self.identity, *(self.between or ())):
-            if identity is not None and identity.endswith(".npy"):
-                read_identity(Path(identity))
+    @property
+    def normals(self) -> PhotoNormalsParams:
+        """How normals of given pictures are inferred."""
+        given = self.given
+        return given.normals if isinstance(given, PhotoInput | ViewsInput) else PhotoNormalsParams()
 
 
 def parse_cameras(text: str, grid: ViewGrid) -> dict[str, object]:
-    """`views` and `cameras_file` of "orbit:48", "grid" (the profile's) or the name of a transforms.json.
+    """Values of `views` and `cameras_file` for "orbit:48", "grid" (the profile's) or the path of a transforms.json.
 
-    `views` is there in any case, since its distance and lens are the photo's, too. Raises ConfigError for other words.
+    `views` is always set, because a photo has its radius and focal length. Raises ConfigError.
     """
     if text == "grid":
-        return {"views": grid.model_dump()}
+        return {"views": grid}
     name, _, number = text.partition(":")
     if name == "orbit" and number.isdecimal() and 1 <= int(number) <= 3600:
-        return {"views": {**grid.model_dump(), "azimuths": int(number), "elevations_deg": (0.0,)}}
+        return {"views": grid.model_copy(update={"azimuths": int(number), "elevations_deg": (0.0,)})}
     if not text.endswith(".json"):
         raise ConfigError(f"--cameras: expected orbit:N with N of 1 to 3600, grid or FILE.json, got {text!r}")
-    return {"views": grid.model_dump(), "cameras_file": str(Path(text).absolute())}
-
-
-def camera_of_photo(photo: Path, azimuth_deg: float | None, elevation_deg: float | None) -> tuple[float, float]:
-    """Azimuth and elevation of a photo in degrees: as given, else as the label beside an aligned photo says, else 0.
-
-    Raises ConfigError for a label that is no JSON object, or whose angles are no numbers.
-    """
-    label = photo.with_suffix(".json")
-    camera = read_document(label).get("camera") if label.is_file() else None
-    known = camera if isinstance(camera, dict) else {}
-
-    def angle(name: str, told: float | None) -> float:
-        found = known.get(name, 0.0) if told is None else told
-        if not isinstance(found, int | float) or not math.isfinite(found):
-            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {found!r}")
-        return float(found)
-
-    return angle("azimuth_deg", azimuth_deg), angle("elevation_deg", elevation_deg)
+    return {"views": grid, "cameras_file": str(Path(text).absolute())}

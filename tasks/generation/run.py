@@ -1,7 +1,6 @@
-"""Sample: views of heads from a trained model, as pictures in a folder.
+"""Generates views of heads with a trained model and writes them to a folder.
 
-A head comes from a dataset (its identity, and some of its views as conditioning), from a photo or posed views of one's
-own, from an identity alone or between two, or from nothing. What is written is told by `tasks.sample_output`.
+What the model is given is `params.given`; `tasks.generation.outputs` describes the files.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,21 +13,37 @@ from jaxtyping import Float32
 from PIL import Image
 
 from spinmeround.models.device import best_device
-from spinmeround.models.diffusion.groups import turned_away_deg
-from spinmeround.models.diffusion.interpolation import interpolate_identities
 from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundPipeline
-from spinmeround.models.geometry.cameras import Cameras, orbit
+from spinmeround.models.geometry.cameras import Cameras, absolute_azimuth_deg, orbit
+from spinmeround.models.identity.interpolation import interpolate_identities
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError, as_config_error, environment_errors
-from spinmeround.tasks.generation.inputs import PosedFiles, read_identity, read_on_white, read_square
-from spinmeround.tasks.generation.outputs import SampledHead, write_heads
-from spinmeround.tasks.generation.params import SampleViewsParams
+from spinmeround.tasks.generation.inputs import (
+    PosedFiles,
+    check_inputs,
+    find_views,
+    photo_angles,
+    read_identity,
+    read_on_white,
+    read_square,
+    target_cameras,
+)
+from spinmeround.tasks.generation.outputs import GeneratedHead, write_heads
+from spinmeround.tasks.generation.params import (
+    GenerationParams,
+    HeadInput,
+    IdentityInput,
+    InterpolationInput,
+    NothingInput,
+    PhotoInput,
+    ViewsInput,
+)
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One head to sample."""
+class HeadRequest:
+    """One head to generate."""
 
     name: str
     seed: int
@@ -36,57 +51,62 @@ class Wanted:
     conditioning: PosedViews | None = None
 
 
-def run_sampling(
+def run_generation(
     pipeline: Path | SpinMeRoundPipeline,
     dataset: Path | None,
-    params: SampleViewsParams,
+    params: GenerationParams,
     folder: Path,
-    progress: Callable[[int, int], None] | None = None,
+    *,
     embed: EmbedParams | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Samples and writes; returns the files. `dataset` is needed where a head of it is named.
+    """Generate the views of `params` and write them to `folder`; returns the files.
 
-    A photo's identity, unless it is given, is found as `embed` says, where that names a detector.
+    Args:
+        pipeline: a trained pipeline, or its folder.
+        dataset: the dataset whose heads `params` names, if it names any.
+        embed: the face detector and recognition network that find the identity of given pictures.
+        on_progress: called after each sampling step with the steps done and their total.
 
-    `progress(done, steps)` follows each step; a pipeline loaded here draws no bar of its own.
-
-    Raises DatasetError for an unknown head or view, ConfigError for a file that is not what it should be, and
-    StorageUnavailable where the folder can't be written.
+    Raises:
+        DatasetError: the dataset does not have the named head.
+        ConfigError: a file is defective.
+        StorageUnavailable: the folder can't be written.
     """
-    params.check_files()
+    check_inputs(params)
     model = load_pipeline(pipeline) if isinstance(pipeline, Path) else pipeline
-    cameras, source = params.cameras(), _Source(dataset, model.picture_side, embed or EmbedParams())
-    wanted = list(wanted_heads(params, source))
+    cameras = target_cameras(params)
+    requests = list(head_requests(params, InputReader(dataset, model.image_side, embed or EmbedParams())))
     heads = []
-    for number, each in enumerate(wanted):
+    for number, request in enumerate(requests):
 
         def step(done: int, steps: int, number: int = number) -> None:
-            if progress is not None:
-                progress(number * steps + done, len(wanted) * steps)
+            if on_progress is not None:
+                on_progress(number * steps + done, len(requests) * steps)
 
         with as_config_error():
             output = model(
                 cameras,
-                identity=each.identity,
-                conditioning=each.conditioning,
+                identity=request.identity,
+                conditioning_views=request.conditioning,
                 anchored=params.anchored,
                 guidance_scale=params.guidance_scale,
                 num_inference_steps=params.sampling_steps,
                 schedule=params.schedule,
                 solver=params.solver,
-                normals=params.photo_normals,
-                generator=torch.Generator().manual_seed(each.seed),
+                photo_normals=params.normals,
+                generator=torch.Generator().manual_seed(request.seed),
                 batch_size=params.batch,
                 output_type="np",
-                progress=step,
+                on_progress=step,
             )
-        heads.append(SampledHead.of(each.name, output, each.conditioning))
+        heads.append(GeneratedHead.of(request.name, output, request.conditioning))
     with environment_errors(folder):
         return write_heads(heads, cameras, folder)
 
 
 def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
-    """A trained pipeline on the best device, which draws no bars; raises ConfigError where there is none."""
+    """Load a trained pipeline on the best device, without progress bars; raises ConfigError if there is none."""
     if not (folder / "model_index.json").is_file():
         raise ConfigError(f"pipeline: expected a trained pipeline (model_index.json), found none in {folder}")
     model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, local_files_only=True)
@@ -94,64 +114,65 @@ def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
     return model.to(best_device())
 
 
-def wanted_heads(params: SampleViewsParams, source: "_Source") -> Iterator[Wanted]:
-    """The heads that are asked for, with what is given of each."""
-    if params.condition == "nothing":
-        for seed in range(params.seed, params.seed + params.heads):
-            yield Wanted(name=f"seed-{seed}", seed=seed)
-    elif params.condition == "interpolation":
-        assert params.between is not None
-        start, end = (source.identity(name) for name in params.between)
-        with as_config_error():
-            between = interpolate_identities(start, end, params.steps_between, params.way)
-        for number, identity in enumerate(between):
-            yield Wanted(name=f"step-{number:02d}", seed=params.seed, identity=identity)
-    else:
-        yield _one_head(params, source)
+def head_requests(params: GenerationParams, reader: "InputReader") -> Iterator[HeadRequest]:
+    """The heads to generate, each with its identity and conditioning views."""
+    given, seed = params.given, params.seed
+    match given:
+        case NothingInput():
+            for each in range(seed, seed + given.heads):
+                yield HeadRequest(name=f"seed-{each}", seed=each)
+        case InterpolationInput():
+            start, end = reader.identity(given.start), reader.identity(given.end)
+            with as_config_error():
+                between = interpolate_identities(start, end, given.heads, given.method)
+            for number, identity in enumerate(between):
+                yield HeadRequest(name=f"step-{number:02d}", seed=seed, identity=identity)
+        case IdentityInput():
+            yield HeadRequest(name=given.kind, seed=seed, identity=reader.identity(given.identity))
+        case HeadInput():
+            identity, views = reader.identity(given.head), reader.views(given.head, given.views)
+            yield HeadRequest(name=given.head, seed=seed, identity=identity, conditioning=views)
+        case PhotoInput():
+            yield _photo_request(params, given, reader)
+        case ViewsInput():
+            yield _views_request(params, given, reader)
 
 
-def _one_head(params: SampleViewsParams, source: "_Source") -> Wanted:
-    identity = None if params.identity is None else source.identity(params.identity)
-    if params.condition == "views":
-        assert params.head is not None
-        views = source.views(params.head, list(params.given))
-        return Wanted(name=params.head, seed=params.seed, identity=source.identity(params.head), conditioning=views)
-    conditioning = None
-    if params.condition == "photo":
-        assert params.photo is not None
-        angles = [params.photo_azimuth_deg], [params.photo_elevation_deg]
-        camera = orbit(*angles, radius=params.views.radius, focal=params.views.focal)
-        conditioning = PosedViews(cameras=camera, images=source.picture(Path(params.photo))[None])
-        if identity is None:
-            identity = source.identity_of([Path(params.photo)])
-    if params.condition == "posed":
-        assert params.posed is not None
-        files = PosedFiles.read(Path(params.posed))
-        conditioning = source.posed(files)
-        if identity is None:
-            nearest = np.argsort(turned_away_deg(files.cameras.azimuth_deg))
-            identity = source.identity_of([files.images[view] for view in nearest])
-    return Wanted(name=params.condition, seed=params.seed, identity=identity, conditioning=conditioning)
+def _photo_request(params: GenerationParams, given: PhotoInput, reader: "InputReader") -> HeadRequest:
+    azimuth_deg, elevation_deg = photo_angles(given)
+    camera = orbit([azimuth_deg], [elevation_deg], radius=params.views.radius, focal=params.views.focal)
+    views = PosedViews(cameras=camera, images=reader.picture(Path(given.file))[None])
+    identity = reader.identity_or_face(given.identity, [Path(given.file)])
+    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning=views)
 
 
-class _Source:
-    """Identities and pictures, from a dataset and from files."""
+def _views_request(params: GenerationParams, given: ViewsInput, reader: "InputReader") -> HeadRequest:
+    files = PosedFiles.read(Path(given.file))
+    most_frontal_first = np.argsort(absolute_azimuth_deg(files.cameras.azimuth_deg))
+    identity = reader.identity_or_face(given.identity, [files.images[view] for view in most_frontal_first])
+    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning=reader.posed(files))
+
+
+class InputReader:
+    """Reads identities and pictures, from a dataset and from files, at the model's resolution `side`."""
 
     def __init__(self, dataset: Path | None, side: int, embed: EmbedParams) -> None:
         self._dataset, self._side, self._embed = dataset, side, embed
 
     def identity(self, name: str) -> Float32[np.ndarray, "512"]:
-        """Of a head of the dataset, or of a .npy file."""
+        """The identity of a head of the dataset, or of a .npy file."""
         if name.endswith(".npy"):
             return read_identity(Path(name))
         data, subject = self._head(name)
         return np.asarray(data.identities[subject], np.float32)
 
-    def identity_of(self, pictures: list[Path]) -> Float32[np.ndarray, "512"] | None:
-        """Of the largest face in the first picture that shows one; None where there is nothing to find it by.
+    def identity_or_face(self, name: str | None, pictures: list[Path]) -> Float32[np.ndarray, "512"] | None:
+        """A named identity, or that of the largest face in the first picture with one; None without a detector.
 
-        Raises ConfigError where none does, with what is wrong with the first.
+        Raises ConfigError where no picture shows a face, with the problem of the first.
         """
+        if name is not None:
+            return self.identity(name)
         errors = []
         for path in pictures:
             try:
@@ -160,35 +181,33 @@ class _Source:
                 errors.append(f"{path}: {error}")
         raise ConfigError(errors[0])
 
-    def views(self, head: str, views: list[int]) -> PosedViews:
-        """Some views of a head of the dataset, with their normals."""
+    def views(self, head: str, views: tuple[str, ...]) -> PosedViews:
+        """Named views of a head of the dataset, with their normals."""
         data, subject = self._head(head)
-        arrays = data.read_views(subject, views, ("rgb", "normals"))
+        cameras = Cameras(**data.cameras(subject))
+        indices = find_views(cameras, views)
+        arrays = data.read_views(subject, indices, ("rgb", "normals"))
         rgb, normals = (arrays[name].astype(np.float32) / 255 for name in ("rgb", "normals"))
-        return PosedViews(cameras=Cameras(**data.cameras(subject))[views], images=rgb, normals=normals)
+        return PosedViews(cameras=cameras[indices], images=rgb, normals=normals)
 
     def posed(self, files: PosedFiles) -> PosedViews:
         """The frames of a transforms.json, with the pictures that it names."""
-
-        def pictures(paths: list[Path]) -> np.ndarray:
-            return np.stack([self.picture(each) for each in paths])
-
-        normals = None if files.normals is None else pictures(files.normals)
-        return PosedViews(cameras=files.cameras, images=pictures(files.images), normals=normals)
+        images = np.stack([self.picture(path) for path in files.images])
+        normals = None if files.normals is None else np.stack([self.picture(path) for path in files.normals])
+        return PosedViews(cameras=files.cameras, images=images, normals=normals)
 
     def picture(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
-        """A square picture at the model's side, on white where it is transparent, in [0, 1]."""
+        """A square picture at the model's resolution, in [0, 1], composited on white where it is transparent."""
         flat = read_square(path)
         sized = flat.resize((self._side, self._side), Image.Resampling.LANCZOS) if flat.width != self._side else flat
         return np.asarray(sized, np.float32) / 255
 
     def _head(self, head: str) -> tuple[HeadDataset, int]:
         if self._dataset is None:
-            raise ConfigError(f"dataset: expected one that holds the head {head}, got none")
+            raise ConfigError(f"dataset: expected one that contains the head {head}, got none")
         data = HeadDataset.open(self._dataset)
         if head not in data.ids:
             raise DatasetError(
-                f"{self._dataset}: head {head!r} is not in it; it holds {data.ids[0]} to {data.ids[-1]}, "
-                f"{len(data)} heads"
+                f"{self._dataset}: expected one of its {len(data)} heads, {data.ids[0]} to {data.ids[-1]}, got {head!r}"
             )
         return data, data.ids.index(head)

@@ -1,4 +1,4 @@
-"""The command line, in processes of its own: exit status and words."""
+"""The command line: exit status and messages."""
 
 import json
 import os
@@ -13,115 +13,132 @@ from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
 from spinmeround.flows.run.workers import CallFailed, WorkerDied
-from spinmeround.models.diffusion.params import SolverParams
-from spinmeround.models.diffusion.photo_normals import PhotoNormalsParams
+from spinmeround.models.diffusion.params import PhotoNormalsParams, SolverParams
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
 from spinmeround.models.geometry.transforms import transforms_json
 from spinmeround.storage.dataset import assemble
-from spinmeround.tasks.generation.params import SampleViewsParams
+from spinmeround.tasks.generation.params import GenerationParams, HeadInput, IdentityInput, InterpolationInput
 from tests.e2e.runs import summary
 from tests.support.heads import flip_bit, write_heads
 
 
-def posed(folder, views, radius=2.7, twice=False):
-    """A transforms.json of grey pictures, so many at this distance; the last at the first's camera, if `twice`."""
+def posed(folder, views, radius=2.7, duplicate=False):
+    """Write a transforms.json of grey pictures on a ring; `duplicate` repeats the first camera at the end."""
     cameras = ViewGrid(azimuths=views, elevations_deg=(0.0,), radius=max(radius, 1.0)).cameras()
     document = transforms_json(cameras, 16, ["grey.png"] * views)
     for frame in document["frames"]:
         for row in frame["transform_matrix"][:3]:
             row[3] *= min(radius, 1.0)
-    if twice:
+    if duplicate:
         document["frames"][-1]["transform_matrix"] = document["frames"][0]["transform_matrix"]
     Image.new("RGB", (16, 16), "grey").save(folder / "grey.png")
     (folder / "posed.json").write_text(json.dumps(document))
 
 
-WRONG_FILES = {
-    "two views": (lambda folder: posed(folder, 2), ["--views", "posed.json"], "expected 1 or 3 frames .* got 2"),
-    "four views": (lambda folder: posed(folder, 4), ["--views", "posed.json"], "expected 1 or 3 frames .* got 4"),
+DEFECTIVE_FILES = {
+    "two views": (lambda folder: posed(folder, 2), ["views", "posed.json"], "expected 1 or 3 frames .* got 2"),
+    "four views": (lambda folder: posed(folder, 4), ["views", "posed.json"], "expected 1 or 3 frames .* got 4"),
     "a picture that is not square": (
         lambda folder: Image.new("RGB", (20, 30)).save(folder / "tall.png"),
-        ["--photo", "tall.png"],
-        "tall.png: expected a square picture, framed as the dataset's, got 20 x 30",
+        ["photo", "tall.png"],
+        "tall.png: expected a square picture, framed like the dataset's, got 20 x 30",
     ),
     "a target in the head": (
         lambda folder: posed(folder, 3, radius=0.3),
-        ["--unconditional", "--cameras", "posed.json"],
+        ["unconditional", "--cameras", "posed.json"],
         "cameras: expected cameras at a distance of 0.87 or more from the head's centre, got 0.3 for camera 0",
     ),
     "a given view in the head": (
         lambda folder: posed(folder, 3, radius=0.3),
-        ["--views", "posed.json"],
+        ["views", "posed.json"],
         "posed.json: frames: expected cameras at a distance of 0.87 or more",
     ),
     "one camera twice": (
-        lambda folder: posed(folder, 3, twice=True),
-        ["--views", "posed.json"],
-        "posed.json: frames: expected views from different cameras, got one twice, as views 0 and 2",
+        lambda folder: posed(folder, 3, duplicate=True),
+        ["views", "posed.json"],
+        "posed.json: frames: expected views from different cameras, got .* 0 and 2",
     ),
     "a NaN identity": (
         lambda folder: np.save(folder / "me.npy", np.full(512, np.nan)),
-        ["--identity", "me.npy"],
+        ["identity", "me.npy"],
         "me.npy: expected 512 finite numbers, not all zero",
     ),
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_FILES)
-def test_wrong_files_are_told_before_anything_is_loaded(wrong, environment, tmp_path, monkeypatch):
-    """`spinmeround sample` names the file, what is allowed and what was found, and makes nothing; there is not even a
-    trained model."""
-    make, arguments, message = WRONG_FILES[wrong]
+@pytest.mark.parametrize("case", DEFECTIVE_FILES)
+def test_defective_files_are_refused_before_anything_is_loaded(case, environment, tmp_path, monkeypatch):
+    """`spinmeround generate` names the file, what is allowed and what it found, and writes nothing; no trained model
+    exists."""
+    make, arguments, message = DEFECTIVE_FILES[case]
     make(tmp_path)
     before = sorted(tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
     with patch.dict(os.environ, environment):
-        result = CliRunner().invoke(app, ["sample", *arguments])
+        result = CliRunner().invoke(app, ["generate", *arguments])
     assert result.exit_code == 2, result.output
     assert re.search(message, result.stderr), result.stderr
     assert sorted(tmp_path.iterdir()) == before
 
 
-ASKED = {
-    "views": (
-        ["--from-dataset", "x", "--view", "3", "--view", "1", "--view", "2", "--no-anchors", "--solver", "heun"],
-        {"head": "x", "given": (3, 1, 2), "anchored": False, "solver": SolverParams(solver="heun")},
+GENERATED = {
+    "head": (
+        ["x", "--view", "back", "--view", "30,-15", "--view", "#2", "--no-anchors", "--solver", "heun"],
+        {
+            "given": HeadInput(head="x", views=("back", "30,-15", "#2")),
+            "anchored": False,
+            "solver": SolverParams(solver="heun"),
+        },
+        7,
     ),
     "photo": (
-        ["--photo", "p.png", "--azimuth", "20", "--elevation", "-5", "--identity", "y", "--corrections", "2"],
-        {"photo_azimuth_deg": 20.0, "photo_elevation_deg": -5.0, "identity": "y"},
+        ["p.png", "--azimuth", "20", "--elevation", "-5", "--identity", "y", "--corrections", "2", "--draws", "4"],
+        {"normals": PhotoNormalsParams(corrections=2, draws=4)},
+        7,
     ),
     "identity": (
-        ["--identity", "y", "--sampling-steps", "9", "--guidance", "2.5", "--batch", "3", "--seed", "8", "--anchors"],
-        {"identity": "y", "sampling_steps": 9, "guidance_scale": 2.5, "batch": 3, "seed": 8, "anchored": True},
+        ["y", "--sampling-steps", "9", "--guidance", "2.5", "--batch", "3", "--seed", "8", "--anchors"],
+        {
+            "given": IdentityInput(identity="y"),
+            "sampling_steps": 9,
+            "guidance_scale": 2.5,
+            "batch": 3,
+            "seed": 8,
+            "anchored": True,
+        },
+        7,
     ),
-    "interpolation": (
-        ["--interpolate", "a", "b", "--steps", "4", "--linear", "--cameras", "orbit:5"],
-        {"between": ("a", "b"), "steps_between": 4, "way": "linear", "sampling_steps": 50},
+    "interpolate": (
+        ["a", "b", "--heads", "4", "--linear"],
+        {"given": InterpolationInput(start="a", end="b", heads=4, method="linear"), "sampling_steps": 50},
+        1,
     ),
-    "nothing": (["--unconditional", "--heads", "6", "--cameras", "grid"], {"heads": 6, "given": (0,)}),
+    "unconditional": (["--heads", "6", "--cameras", "grid"], {"anchored": None, "guidance_scale": None}, 25),
 }
 
 
-@pytest.mark.parametrize("condition", ASKED)
-def test_sampling_is_asked_for_what_the_command_says(condition, environment, tmp_path, monkeypatch):
-    """Each option arrives in the field of its name; what is not told is the paper's."""
-    arguments, expected = ASKED[condition]
+@pytest.mark.parametrize("command", GENERATED)
+def test_generate_passes_its_options_on(command, environment, tmp_path, monkeypatch):
+    """Each option arrives in its field of the flow's parameters; defaults are the paper's."""
+    arguments, expected, azimuths = GENERATED[command]
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("p.png")
-    asked = {}
-    monkeypatch.setattr("spinmeround.flows.cli.app.run_flow", lambda options, flow, **how: asked.update(how))
+    passed = {}
+    monkeypatch.setattr(
+        "spinmeround.flows.cli.generate.run_flow", lambda options, flow, **values: passed.update(values)
+    )
     with patch.dict(os.environ, environment):
-        result = CliRunner().invoke(app, ["sample", *arguments, "--to", "out"])
+        result = CliRunner().invoke(app, ["generate", command, *arguments, "--to", "out"])
     assert result.exit_code == 0, result.output
-    params = SampleViewsParams.model_validate(asked["params"])
-    assert params.condition == condition
+    params = GenerationParams.model_validate(passed["params"])
     assert {name: getattr(params, name) for name in expected} == expected
-    assert params.photo_normals == PhotoNormalsParams(corrections=2 if condition == "photo" else 1)
-    grid = {"interpolation": 5, "nothing": 25}.get(condition, 7)
-    assert params.views.azimuths == grid
-    assert asked["folder"] == str(tmp_path / "out")
+    if command == "photo":
+        values = params.given.model_dump(include={"file", "azimuth_deg", "elevation_deg", "identity"})
+        angles = {"azimuth_deg": 20.0, "elevation_deg": -5.0}
+        assert values == {"file": str(tmp_path / "p.png"), "identity": "y", **angles}
+    assert params.views.azimuths == azimuths
+    assert passed["folder"] == str(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -139,28 +156,18 @@ def test_sampling_is_asked_for_what_the_command_says(condition, environment, tmp
             marks=pytest.mark.skipif(pytorch3d_problem(gpu=False) is None, reason="PyTorch3D is installed here"),
         ),
         (["build", "--set", "render.resolution=128"], "train.unet.sample_size: expected render.resolution 128 / 8"),
-        (["sample", "--from-dataset", "x", "--view", "1", "--view", "2"], "--view: expected 1 or 3 given views, got 2"),
-        (
-            ["sample", "--unconditional", "--to", "/dev/null/samples"],
-            "--to /dev/null/samples: expected a folder at /dev",
-        ),
-        (["sample"], "sample: expected one of --from-dataset HEAD, --photo FILE"),
-        (["sample", "--unconditional", "--identity", "x"], "sample: expected one of --from-dataset HEAD, --photo FILE"),
-        (["sample", "--photo", "no.png"], "--photo: expected a file, found none at no.png"),
-        (["sample", "--unconditional", "--cameras", "circle"], "--cameras: expected orbit:N with N of 1 to 3600"),
-        (["sample", "--unconditional", "--solver", "magic"], "--solver: expected euler, heun or dpmpp, got 'magic'"),
-        (["sample", "--from-dataset", "x", *["--view", "1"] * 3], "given: expected different views, got 1, 1, 1"),
-        (
-            ["sample", "--unconditional", "--steps", "9"],
-            "--steps: belongs to --interpolate; the solver's steps are --samp",
-        ),
-        (["sample", "--from-dataset", "x", "--draws", "8"], "--draws: belongs to --photo or --views"),
-        (["sample", "--identity", "x", "--view", "3"], "--view: belongs to --from-dataset"),
-        (["generate", "--set", "generator.name=nosuch:make"], "generator: generator.name: 'nosuch:make' can't be imp"),
-        (["generate", "--set", "generator.options.foo=1"], "foo"),
-        (["generate", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
-        (["generate", "--azimuths", "0,nan"], "azimuths: expected degrees with commas, as 0,90,180; got '0,nan'"),
-        (["generate", "--azimuths", "inf"], "azimuths: expected degrees with commas, as 0,90,180; got 'inf'"),
+        (["generate", "head", "x", "--view", "front", "--view", "back"], "views: expected 1 or 3 views, got 2"),
+        (["generate", "unconditional", "--to", "/dev/null/views"], "--to /dev/null/views: expected a folder at /dev"),
+        (["generate", "photo", "no.png"], "no.png: expected a file, found none"),
+        (["generate", "identity", "no.npy"], "no.npy: expected a file, found none"),
+        (["generate", "unconditional", "--cameras", "circle"], "--cameras: expected orbit:N with N of 1 to 3600"),
+        (["generate", "head", "x", *["--view", "#1"] * 3], "expected different views, got #1, #1, #1"),
+        (["generate", "head", "x", "--view", "top"], "view: expected front, back, left, right, AZIMUTH"),
+        (["heads", "--set", "generator.name=nosuch:make"], "generator: generator.name: 'nosuch:make' can't be imp"),
+        (["heads", "--set", "generator.options.foo=1"], "foo"),
+        (["heads", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
+        (["heads", "--azimuths", "0,nan"], "azimuths: expected degrees with commas, as 0,90,180; got '0,nan'"),
+        (["heads", "--azimuths", "inf"], "azimuths: expected degrees with commas, as 0,90,180; got 'inf'"),
         (["screen", "calibrate", "--keep", "2"], "--keep: expected less than or equal to 1, got 2"),
         (["screen", "calibrate", "--recall", "nan"], "--recall: expected"),
         (["screen", "calibrate", "--keep", ".9", "--recall", ".8"], "--keep 0.9 --recall 0.8: expected one of them"),
@@ -168,36 +175,26 @@ def test_sampling_is_asked_for_what_the_command_says(condition, environment, tmp
     ],
     ids=[
         *("profile", "field", "grid", "workers", "stage", "dataset", "renderer", "side", "views", "to"),
-        *(
-            "nothing to sample",
-            "two to sample",
-            "photo",
-            "cameras",
-            "solver",
-            "one view thrice",
-            "idle steps",
-            "idle draws",
-            "idle view",
-        ),
+        *("photo", "identity file", "cameras", "one view thrice", "view name"),
         *("generator", "option", "strip", "nan", "inf", "keep", "recall", "aims", "run"),
     ],
 )
-def test_mistakes_are_told_in_two_lines(arguments, message, environment, tmp_path, monkeypatch):
-    """Exit status 2, a line or two on standard error that name the mistake, no traceback, nothing made."""
-    runs = [] if arguments[0] in ("dataset", "generate") else ["--runs", str(tmp_path / "runs")]
+def test_user_errors_print_in_two_lines(arguments, message, environment, tmp_path, monkeypatch):
+    """Exit status 2, one or two lines on standard error that name the error, no traceback, no artifacts."""
+    runs = [] if arguments[0] in ("dataset", "heads") else ["--runs", str(tmp_path / "runs")]
     monkeypatch.chdir(tmp_path)
     with patch.dict(os.environ, environment):
         result = CliRunner().invoke(app, [*arguments, *runs])
     assert result.exit_code == 2, result.output
-    told = result.stderr.strip().splitlines()
-    assert message in told[-1] or message in told[0]
-    assert len(told) <= 2
+    lines = result.stderr.strip().splitlines()
+    assert message in lines[-1] or message in lines[0]
+    assert len(lines) <= 2
     assert not list((tmp_path / "runs").glob("*/store/*"))
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_what_only_looks_at_a_run_makes_none(tmp_path):
-    """A typo in --runs is told and leaves no folder behind."""
+def test_commands_that_read_a_run_make_none(tmp_path):
+    """A typo in --runs is an error and leaves no folder behind."""
     result = CliRunner().invoke(
         app, ["export", "procedural-000000", "--to", str(tmp_path / "a.ply"), "--runs", str(tmp_path / "rnus")]
     )
@@ -206,29 +203,29 @@ def test_what_only_looks_at_a_run_makes_none(tmp_path):
 
 
 def test_a_benchmark_of_no_heads_is_refused():
-    """Its own options have bounds, named in the error."""
+    """The benchmark's own options have bounds, and the error names the option."""
     result = CliRunner().invoke(app, ["bench", "screening", "--heads", "0"])
     assert result.exit_code == 2
     assert "--heads" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_worker_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
-    """What a worker raised, or that it died, is no traceback on the terminal either."""
+def test_a_failed_worker_prints_one_line(tmp_path, monkeypatch):
+    """An exception in a worker, or its death, prints no traceback on the terminal."""
     for error in (CallFailed("RuntimeError: no nose", "Traceback ..."), WorkerDied("worker died with signal 9")):
 
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr("spinmeround.flows.cli.app.run_flow", fail)
+        monkeypatch.setattr("spinmeround.flows.cli.pipeline.run_flow", fail)
         result = CliRunner().invoke(app, ["report", "--runs", str(tmp_path)])
         assert result.exit_code == 2
         assert str(error) in result.stderr
         assert "Traceback" not in result.stderr
 
 
-def test_a_read_only_folder_of_runs_is_told(tmp_path):
-    """A folder of runs that was made earlier and can't be written now: a line, whoever runs the server."""
+def test_a_read_only_folder_of_runs_is_an_error(tmp_path):
+    """A folder of runs that can no longer be written gives one line, with any server."""
     (tmp_path / "runs" / ".prefect").mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k,ro", "tmpfs", str(tmp_path / "runs" / ".prefect")]
     if subprocess.run(mount, capture_output=True).returncode:
@@ -239,13 +236,13 @@ def test_a_read_only_folder_of_runs_is_told(tmp_path):
             result = CliRunner().invoke(app, ["build", "--runs", str(tmp_path / "runs")])
             assert "PREFECT_API_URL" not in os.environ
         assert result.exit_code == 2
-        assert "read-only: choose a folder that can be written" in result.stderr.splitlines()[-1]
+        assert "read-only: choose a writable folder" in result.stderr.splitlines()[-1]
     finally:
         subprocess.run(["umount", str(tmp_path / "runs" / ".prefect")], check=True)
 
 
-def test_damage_in_a_dataset_is_told(tmp_path):
-    """`dataset verify` leaves with 0 for a whole dataset; with 1, and a line for each problem, for a damaged one."""
+def test_damage_in_a_dataset_is_reported(tmp_path):
+    """`dataset verify` exits with 0 for an intact dataset; with 1, and a line per problem, for a damaged one."""
     path = assemble(tmp_path / "heads.zarr", write_heads(tmp_path / "heads", range(2)), {}).path
     assert CliRunner().invoke(app, ["dataset", "verify", str(path)]).exit_code == 0
     flip_bit(path / "rgb/c/1/0/0/0/0")
@@ -255,8 +252,8 @@ def test_damage_in_a_dataset_is_told(tmp_path):
     assert "1 problems" in damaged.stdout
 
 
-def test_a_full_disk_is_told_and_survived(tiny, profile_file, tmp_path, environment):
-    """A target that fills up ends the build with a line that says so; with room again, the same command finishes it."""
+def test_a_full_disk_is_reported_and_survived(tiny, profile_file, tmp_path, environment):
+    """A full disk ends the build with a line that says so; with free space again, the same command finishes it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]

@@ -60,7 +60,7 @@ def test_a_stage_started_in_the_ui(served, tmp_path):
         each["entrypoint"].rpartition(".")[2]: each
         for each in until(lambda: len(_deployments(client, "demo")) == 8 and _deployments(client, "demo"), process)
     }
-    names = ("workflow", "dataset", "training", "evaluation", "report", "stage", "sampling", "calibration")
+    names = ("workflow", "dataset", "training", "evaluation", "report", "stage", "generation", "calibration")
     assert set(deployments) == {f"{name}_flow" for name in names}
     assert not _deployments(client, "panohead")
 

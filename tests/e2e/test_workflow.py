@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.flows.generation import sampling_flow
+from spinmeround.flows.generation import generation_flow
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized
 from spinmeround.flows.training import training_flow
 from spinmeround.flows.workflow import workflow_flow
-from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.params import NoiseSchedule
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.generation.params import SampleViewsParams
+from spinmeround.tasks.generation.params import GenerationParams, NothingInput
 from tests.e2e.runs import counts, recorded, summary
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -34,8 +34,8 @@ def test_from_seeds_to_a_report_and_again(tiny, tmp_path):
     assert [second[part] for part in parts] == [first[part] for part in parts]
     assert recorded("evaluation", 1) == {"evaluate": "Cached"}
 
-    views = SampleViewsParams(condition="nothing", schedule=NoiseSchedule(steps=1), batch=1)
-    files = sampling_flow(profile, views, str(tmp_path / "samples"), Place(runs=str(tmp_path)))
+    views = GenerationParams(given=NothingInput(), schedule=NoiseSchedule(steps=1), batch=1)
+    files = generation_flow(profile, views, str(tmp_path / "generated"), Place(runs=str(tmp_path)))
     assert {"view-06.png", "normals-06.png", "transforms.json", "orbit.html"} <= {Path(file).name for file in files}
     assert all(Path(file).is_file() for file in files)
 

@@ -1,10 +1,12 @@
-"""What the sampling flow tells its user."""
+"""The warning of the generation flow."""
 
-from spinmeround.flows.generation import unknown_face
+from spinmeround.flows.generation import unknown_identity_warning
 from spinmeround.flows.profile import load_profile
 
 
-def test_what_an_unknown_face_is_to_the_model_is_said_of_the_model_that_is_used() -> None:
-    """The demo's never met one in training, which is said; a tenth of the other's samples were such."""
-    assert unknown_face(load_profile("demo")).endswith("--identity says so, which the model was not trained with")
-    assert unknown_face(load_profile("embedded")).endswith("--identity says so")
+def test_unknown_identity_warning_depends_on_how_the_model_was_trained() -> None:
+    """The demo's model never saw an unknown identity in training, and the warning says so; a tenth of the embedded
+    model's samples had none."""
+    untrained = "; the model was not trained with unknown identities"
+    assert unknown_identity_warning(load_profile("demo")).endswith(f"or give --identity{untrained}")
+    assert unknown_identity_warning(load_profile("embedded")).endswith("or give --identity")
