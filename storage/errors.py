@@ -70,9 +70,9 @@ def field_message(problem: ErrorDetails) -> str:
 
 
 def validation_message(
-    error: ValueError, describe: Callable[[ErrorDetails], str] = field_message, *, separator: str = "; "
+    error: Exception, describe: Callable[[ErrorDetails], str] = field_message, *, separator: str = "; "
 ) -> str:
-    """What is wrong according to a ValueError; the first two problems of a pydantic ValidationError, by `describe`."""
+    """An exception on one line: the first two problems of a pydantic ValidationError, by `describe`."""
     if not isinstance(error, ValidationError):
         return one_line(error)
     return separator.join(describe(problem) for problem in error.errors(include_url=False)[:2])

@@ -4,12 +4,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from spinmeround.flows.profile.model import Profile
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, field_message, validation_message
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 """Folder of the profiles that ship with the package."""
@@ -31,7 +32,9 @@ def validate_profile(values: Mapping[str, Any], *, source: str) -> Profile:
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{source}: {_explain(each)}" for each in error.errors()[:2])) from error
+        raise ConfigError(
+            validation_message(error, lambda problem: f"{source}: {_explain(problem)}", separator="\n")
+        ) from error
 
 
 def profile_names() -> list[str]:
@@ -93,21 +96,19 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _explain(error: Any) -> str:
-    """One line for one of pydantic's errors: field, expected, found."""
-    field = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return _unknown(error["loc"])
-    if error["type"] == "value_error" or not field:
-        return f"{field + ': ' if field else ''}{error['msg'].removeprefix('Value error, ')}"
-    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+def _explain(problem: ErrorDetails) -> str:
+    """One line for one of pydantic's problems; unknown fields come with the fields that exist."""
+    return _unknown(problem["loc"]) if problem["type"] == "extra_forbidden" else field_message(problem)
 
 
 def _unknown(location: Sequence[Any]) -> str:
     """One line for an unknown field: its name, the closest existing one and all that are allowed there."""
     model: type[BaseModel] = Profile
     for part in location[:-1]:
+        if isinstance(part, int):  # an element of a list, whose field has set `model`
+            continue
         inner = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        inner = next(iter(get_args(inner)), None) if get_origin(inner) is tuple else inner
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             break
         model = inner

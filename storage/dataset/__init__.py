@@ -16,7 +16,7 @@ from spinmeround.storage.codec import PixelCodec
 from spinmeround.storage.dataset.diff import DatasetDiff, diff_datasets
 from spinmeround.storage.dataset.head_group import (
     HeadEntry,
-    join_head,
+    HeadParts,
     pictures_codec,
     read_pictures,
     write_head,
@@ -29,13 +29,13 @@ from spinmeround.storage.dataset.publish import (
     DatasetInfo,
     add_latents,
     assemble,
-    is_standing,
+    is_intact,
+    latents_of,
     publish,
     read_manifest,
-    standing_latents,
 )
 from spinmeround.storage.dataset.reader import HeadDataset
-from spinmeround.storage.dataset.repair import mend_files, mend_shared_files, set_aside
+from spinmeround.storage.dataset.repair import rebuild_files, replace_files, set_aside
 from spinmeround.storage.dataset.schema import ARRAYS, MAX_SIDE, SCHEMA_VERSION, read_metadata
 from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
 from spinmeround.storage.dataset.verify import Problem, info, verify
@@ -54,6 +54,7 @@ __all__ = [
     "HeadArrays",
     "HeadDataset",
     "HeadEntry",
+    "HeadParts",
     "PixelCodec",
     "Problem",
     "SplitFractions",
@@ -63,20 +64,19 @@ __all__ = [
     "diff_datasets",
     "find_version",
     "info",
-    "is_standing",
-    "join_head",
+    "is_intact",
+    "latents_of",
     "list_versions",
-    "mend_files",
-    "mend_shared_files",
     "pictures_codec",
     "publish",
     "read_manifest",
     "read_metadata",
     "read_pictures",
+    "rebuild_files",
     "record_version",
+    "replace_files",
     "set_aside",
     "split_of",
-    "standing_latents",
     "verify",
     "write_head",
     "write_latents",

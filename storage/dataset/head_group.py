@@ -1,10 +1,10 @@
 """Groups of one head, in the dataset's own chunk, shard and codec layout.
 
-The stage that makes a picture writes it so (`write_pictures`), the group of the whole head takes those files over
-(`join_head`), and so does the dataset: pixels are encoded once, and lie on the disk once.
+The stage that makes a pixel array writes it in this layout (`write_pictures`), and the dataset links the file, so
+pixels are encoded once and stored once. `write_head` writes all arrays of a head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from spinmeround.storage.dataset.schema import (
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 from spinmeround.storage.errors import DatasetError, environment_errors
-from spinmeround.storage.files import link_or_copy
 from spinmeround.storage.records import HeadArrays
 
 PICTURES: Mapping[str, ArraySpec] = {name: spec for name, spec in ARRAYS.items() if spec.layout == "view"}
@@ -35,65 +34,69 @@ PICTURES: Mapping[str, ArraySpec] = {name: spec for name, spec in ARRAYS.items()
 
 @dataclass(frozen=True, kw_only=True)
 class HeadEntry:
-    """A head's id and the folder of its one-subject group.
+    """A head whose arrays are in one group of one subject.
 
-    `checksums` are the SHA-256 of the group's files by name, where the caller has just verified them (an
-    artifact's manifest); those that are not given are computed.
+    `checksums` are the SHA-256 of the group's files by name, if the caller has just verified them (an artifact's
+    manifest); missing ones are computed.
     """
 
     id: str
     folder: Path
     checksums: Mapping[str, str] = field(default_factory=dict)
 
+    def group(self, name: str) -> Path:
+        """The group that holds an array."""
+        return self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadParts:
+    """A head whose pixel arrays are in several groups of one subject, and whose other arrays are computed.
+
+    `pictures` maps each pixel array to its group, with `checksums` as in `HeadEntry`. `read` returns any other array
+    by name, with the axes of the schema; it is called when the array is written.
+    """
+
+    id: str
+    pictures: Mapping[str, Path]
+    read: Callable[[str], np.ndarray]
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+    def group(self, name: str) -> Path | None:
+        """The group that holds an array; None if `read` returns it."""
+        return self.pictures.get(name)
+
 
 def write_head(folder: Path, head: HeadArrays, codec: PixelCodec = DEFAULT_CODEC) -> None:
-    """Write one head as a Zarr v3 group at `folder` (new, or empty but for other files).
+    """Write one head as a Zarr v3 group at `folder`.
 
-    Raises DatasetError where arrays disagree in their sizes or have another data type.
+    Raises DatasetError if the arrays disagree in their sizes or have the wrong data type.
     """
     arrays = {name: getattr(head, name)[None] for name in PICTURES} | _small_arrays(head)
     _write_group(folder, f"head {head.id}", ARRAYS, arrays, _named(head.id), codec)
 
 
 def write_pictures(folder: Path, id: str, codec: PixelCodec, **pictures: UInt8[np.ndarray, "..."]) -> None:
-    """Write some of a head's pixel arrays, [view, height, width(, 3)] by their names in the schema, as such a group."""
+    """Write some pixel arrays of a head, [view, height, width(, 3)], named as in the schema, as a group of one head."""
     specs = {name: PICTURES[name] for name in pictures}
     arrays = {name: array[None] for name, array in pictures.items()}
     _write_group(folder, f"head {id}", specs, arrays, _named(id), codec)
 
 
 def read_pictures(folder: Path, *names: str) -> dict[str, UInt8[np.ndarray, "..."]]:
-    """Pixel arrays [view, height, width(, 3)] of a one-head group. Raises DatasetError where they can't be read."""
+    """Pixel arrays [view, height, width(, 3)] of a one-head group. Raises DatasetError if one cannot be read."""
     check_arrays(folder, {name: PICTURES[name] for name in names})
     return {name: _read_picture(folder, name) for name in names}
 
 
 def pictures_codec(folder: Path, name: str) -> PixelCodec:
-    """How a pixel array of a one-head group is compressed."""
+    """The codec of a pixel array of a one-head group."""
     check_arrays(folder, {name: PICTURES[name]})
     return codec_of(read_metadata(folder / name))
 
 
-def join_head(folder: Path, id: str, pictures: Mapping[str, Path], rows: Mapping[str, np.ndarray]) -> None:
-    """Write the group of a whole head: pixel arrays from the groups that have them, small arrays as given.
-
-    Files of pixels are linked (copied where the file system has no links). `rows` are as in the schema, with the
-    subject's axis. Raises DatasetError where the parts don't fit together.
-    """
-    specs = {name: spec for name, spec in ARRAYS.items() if name not in PICTURES}
-    _write_group(folder, f"head {id}", specs, rows, _named(id), DEFAULT_CODEC)
-    with environment_errors(folder):
-        for name, source in pictures.items():
-            if (found := (read_metadata(source).get("attributes") or {}).get("id")) != id:
-                raise DatasetError(f"head {id}: {name}: {source} holds the head {found}")
-            for file in ("zarr.json", PICTURES[name].file(0)):
-                (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(source / name / file, folder / name / file, flush=False)
-    check_arrays(folder, ARRAYS)
-
-
 def _small_arrays(head: HeadArrays) -> dict[str, np.ndarray]:
-    """The arrays of a head that are no pixels, as in the schema."""
+    """All other arrays of a head, as in the schema."""
     per_subject = ("cam2world", "intrinsics", "identity", "identity_views")
     return {
         **{name: getattr(head, name)[None] for name in per_subject},

@@ -1,10 +1,9 @@
-"""Freezing a version: the heads' own files, linked into one Zarr group, with a manifest and a digest.
+"""Freezing a version: the files of the heads, linked into one Zarr group, with a manifest and a digest.
 
-Publishing copies no pixel (hard links; copies where the file system has none) and writes the small arrays
-anew, a block of subjects at a time. Heads are ordered by id. The digest is SHA-256 over the sorted list of
-(file name, SHA-256) of every file but the manifest and the latents, so it depends on what is in the
-dataset, not on when, where or in which order it was built. A dataset appears whole, by a rename; one that
-is there already is never overwritten.
+Publishing copies no pixels (hard links; copies if the file system has none) and writes the small arrays again, a
+block of subjects at a time. Heads are ordered by id. The digest is SHA-256 over the sorted list of (file name,
+SHA-256) of every file except the manifest and the latents, so it depends on the content of the dataset and not on
+when, where or in which order it was built. A dataset appears complete, by a rename, and is never overwritten.
 """
 
 import errno
@@ -19,10 +18,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from spinmeround.storage.dataset.head_group import HeadEntry
-from spinmeround.storage.dataset.joined_group import build_group
+from spinmeround.storage.dataset.joined_group import HeadSource, build_group
 from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, SCHEMA_VERSION, read_metadata
 from spinmeround.storage.dataset.split import SplitFractions
-from spinmeround.storage.errors import DatasetError, NewerDataset, environment_errors
+from spinmeround.storage.errors import DatasetError, NewerDataset, environment_errors, validation_message
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from spinmeround.storage.hashing import canonical_json, sha256_json, sha256_listing
 from spinmeround.storage.manifests import FileRecord, RelativeName, Sha256, record_file, size_problem, stated_version
@@ -35,7 +34,7 @@ _OWN_ATTRIBUTES = ("schema", "schema_version", "ids")
 
 
 class DatasetManifest(FrozenModel):
-    """Every file of a frozen group but this one (and, for the dataset, but the latents), and the digest of all."""
+    """All files of a frozen group except this one and, for the dataset, the latents, and the digest of all."""
 
     schema_version: Literal[1] = 1
     digest: Sha256
@@ -44,26 +43,26 @@ class DatasetManifest(FrozenModel):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """Where a frozen dataset lies, and its digest."""
+    """Path and digest of a frozen dataset."""
 
     path: Path
     digest: str
 
 
-def assemble(target: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, Any]) -> DatasetInfo:
-    """Freeze the heads into a dataset at `target`; the same dataset already there is reused.
+def assemble(target: Path, heads: Sequence[HeadSource], attributes: Mapping[str, Any]) -> DatasetInfo:
+    """Freeze the heads into a dataset at `target`; reuses the same dataset if it already exists.
 
     `attributes` (JSON values) become the group's: generator, weights, parameters, view grid, counts, licences.
-    `attributes["split"]` holds the `SplitFractions`. Nothing in them may depend on time, place or order.
-    Raises DatasetError where `target` holds anything else, or where a head does not fit.
+    `attributes["split"]` holds the `SplitFractions`. They must not depend on time, place or order.
+    Raises DatasetError if `target` holds anything else, or if a head is incompatible with the first.
     """
     with _built(target.parent, heads, attributes) as (folder, digest):
         _settle(folder, target, digest)
     return DatasetInfo(path=target, digest=digest)
 
 
-def publish(folder: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, Any]) -> DatasetInfo:
-    """Like `assemble`, as `<folder>/<first 12 digits of the digest>.zarr`."""
+def publish(folder: Path, heads: Sequence[HeadSource], attributes: Mapping[str, Any]) -> DatasetInfo:
+    """Like `assemble`, at `<folder>/<first 12 digits of the digest>.zarr`."""
     with _built(folder, heads, attributes) as (built, digest):
         target = folder / f"{digest[:12]}.zarr"
         _settle(built, target, digest, ours=True)
@@ -75,19 +74,19 @@ def add_latents(
 ) -> str:
     """Put the latents of all heads (groups of `write_latents`) into a dataset; returns their own digest.
 
-    `autoencoder` is the fingerprint of the network that made them, `attributes` what else should be known of
-    it. The dataset's digest stays. Latents of another autoencoder are replaced. Raises DatasetError where the
-    heads are not just those of the dataset.
+    `autoencoder` is the fingerprint of the network that made them, `attributes` are further facts about it. Replaces
+    latents of another autoencoder. The dataset's digest does not change. Raises DatasetError if the heads are not
+    exactly those of the dataset.
     """
     ids = list((read_metadata(dataset).get("attributes") or {}).get("ids", []))
     by_id = {head.id: head for head in heads}
     if set(ids) != set(by_id) or len(by_id) != len(heads):
         wrong = sorted(set(ids) ^ set(by_id))[:3]
         raise DatasetError(
-            f"{dataset}: expected latents of just its {len(ids)} heads, got {len(heads)}; look at {wrong}"
+            f"{dataset}: expected latents of exactly its {len(ids)} heads, got {len(heads)}; they differ in {wrong}"
         )
     named = _plain({**(attributes or {}), "schema_version": SCHEMA_VERSION, "autoencoder": autoencoder})
-    with environment_errors(dataset), _workshop(dataset.parent, LATENTS) as folder:
+    with environment_errors(dataset), _temp_folder(dataset.parent, LATENTS) as folder:
         files = build_group(folder / "new", LATENT_ARRAYS, [by_id[id] for id in ids], named)
         digest = latents_digest(named, files)
         group = read_metadata(folder / "new") | {"attributes": {**named, "digest": digest}}
@@ -100,34 +99,34 @@ def add_latents(
     return digest
 
 
-def standing_latents(dataset: Path, autoencoder: str) -> str | None:
-    """Digest of a dataset's latents, where they are this autoencoder's and every file is there in its size."""
+def latents_of(dataset: Path, autoencoder: str) -> str | None:
+    """Digest of a dataset's latents if they are of this autoencoder and every file has its size, else None."""
     folder = dataset / LATENTS
     try:
         attributes = read_metadata(folder).get("attributes") or {}
         digest = str(attributes["digest"])
     except (DatasetError, KeyError):
         return None
-    return digest if attributes.get("autoencoder") == autoencoder and is_standing(folder, digest) else None
+    return digest if attributes.get("autoencoder") == autoencoder and is_intact(folder, digest) else None
 
 
 def latents_digest(attributes: Mapping[str, Any], files: Mapping[str, FileRecord]) -> str:
-    """The digest of latents: of their attributes (but the digest itself) and of all files but `zarr.json`."""
+    """The digest of latents: of their attributes except the digest, and of all files except `zarr.json`."""
     listing = {name: record.sha256 for name, record in files.items() if name != "zarr.json"}
     return sha256_json([{name: value for name, value in attributes.items() if name != "digest"}, listing])
 
 
 def read_manifest(folder: Path) -> DatasetManifest:
-    """The manifest of a frozen group. Raises DatasetError where it is missing, broken, unsafe or too new."""
+    """The manifest of a frozen group. Raises DatasetError if it is missing, invalid, unsafe or too new."""
     path = folder / MANIFEST
     try:
         return parse_manifest(path.read_bytes(), path)
     except OSError as error:
-        raise DatasetError(f"{path}: expected the manifest of a dataset, found {_one_line(error)}") from error
+        raise DatasetError(f"{path}: expected the manifest of a dataset, found {validation_message(error)}") from error
 
 
 def parse_manifest(data: bytes, path: Path | str) -> DatasetManifest:
-    """A manifest from its bytes. Raises DatasetError that names the path where it is broken, unsafe or too new."""
+    """A manifest from its bytes. Raises DatasetError that names the path if it is invalid, unsafe or too new."""
     if (version := stated_version(data)) > SCHEMA_VERSION:
         raise NewerDataset(
             f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
@@ -135,11 +134,11 @@ def parse_manifest(data: bytes, path: Path | str) -> DatasetManifest:
     try:
         return DatasetManifest.model_validate_json(data)
     except ValidationError as error:
-        raise DatasetError(f"{path}: expected the manifest of a dataset, found {_one_line(error)}") from error
+        raise DatasetError(f"{path}: expected the manifest of a dataset, found {validation_message(error)}") from error
 
 
-def is_standing(folder: Path, digest: str) -> bool:
-    """Whether `folder` holds the dataset of this digest, every file in its size; no byte of them is read."""
+def is_intact(folder: Path, digest: str) -> bool:
+    """Whether `folder` holds the dataset of this digest with every file at its size. Reads only the manifest."""
     try:
         manifest = read_manifest(folder)
     except DatasetError:
@@ -154,14 +153,14 @@ def digest_of(files: Mapping[str, FileRecord]) -> str:
 
 
 @contextmanager
-def _built(parent: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """A finished group in a temp folder of `parent`, and its digest."""
+def _built(parent: Path, heads: Sequence[HeadSource], attributes: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """A complete group in a temporary folder of `parent`, and its digest."""
     ordered = sorted(heads, key=lambda head: head.id)
     ids = [head.id for head in ordered]
     if not ids or len(set(ids)) != len(ids):
-        raise DatasetError(f"dataset: expected at least one head, each once, got {len(ids)} with {len(set(ids))} ids")
+        raise DatasetError(f"dataset: expected at least one head, each once, got {len(set(ids))} ids of {len(ids)}")
     named = _attributes(ids, attributes)
-    with environment_errors(parent), _workshop(parent, "dataset") as folder:
+    with environment_errors(parent), _temp_folder(parent, "dataset") as folder:
         files = build_group(folder / "new", ARRAYS, ordered, named)
         digest = digest_of(files)
         _write_manifest(folder / "new", digest, files)
@@ -170,8 +169,8 @@ def _built(parent: Path, heads: Sequence[HeadEntry], attributes: Mapping[str, An
 
 
 @contextmanager
-def _workshop(parent: Path, label: str) -> Iterator[Path]:
-    """A temp folder on the same file system; what killed runs left beside it is removed first."""
+def _temp_folder(parent: Path, label: str) -> Iterator[Path]:
+    """A temporary folder on the same file system; removes leftovers of killed runs first."""
     sweep_owned_folders(parent / _TEMP)
     with owned_folder(parent / _TEMP, label) as folder:
         yield folder
@@ -179,17 +178,17 @@ def _workshop(parent: Path, label: str) -> Iterator[Path]:
 
 def _attributes(ids: Sequence[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
     if clash := sorted(set(attributes) & set(_OWN_ATTRIBUTES)):
-        raise DatasetError(f"attributes: {clash} are written by the dataset itself; leave them out")
+        raise DatasetError(f"attributes: {clash} are reserved for the dataset; remove them")
     try:
         split = SplitFractions.model_validate(attributes.get("split", {}))
     except ValidationError as error:
-        raise DatasetError(f"attributes: split: {_one_line(error)}") from error
+        raise DatasetError(f"attributes: split: {validation_message(error)}") from error
     own = {"schema": "spinmeround-heads", "schema_version": SCHEMA_VERSION, "ids": list(ids)}
     return _plain({**attributes, **own, "split": split.model_dump()})
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same JSON with sorted keys, so that the order in which a caller built it leaves no trace."""
+    """The same JSON with sorted keys, independent of the order in which the caller built it."""
     return dict(json.loads(canonical_json(dict(value))))
 
 
@@ -199,19 +198,19 @@ def _write_manifest(folder: Path, digest: str, files: Mapping[str, FileRecord]) 
 
 
 def _settle(built: Path, target: Path, digest: str, *, ours: bool = False) -> None:
-    """Give a finished dataset its name, unless it is there already. A damaged copy of it is moved aside.
+    """Rename a complete dataset to `target`, unless it already exists there. A damaged copy of it is moved aside.
 
-    `ours` says that the name belongs to this digest, so that a folder without a readable manifest is a damaged copy.
+    With `ours` the name of `target` belongs to this digest, so a folder without a readable manifest is a damaged copy.
     """
     if target.is_symlink() or target.is_file():
-        raise DatasetError(f"{target}: expected a free name for a dataset, found a file or link; choose another")
+        raise DatasetError(f"{target}: expected an unused path for a dataset, found a file or link; choose another")
     if target.is_dir() and any(target.iterdir()):
-        if is_standing(target, digest):
+        if is_intact(target, digest):
             return
         if (there := _stated_digest(target, ours=ours)) not in (None, digest):
             raise DatasetError(
-                f"{target} holds another dataset (digest {str(there)[:12]}, not {digest[:12]}), and a published "
-                "version is never overwritten; choose another target"
+                f"{target} holds another dataset (digest {str(there)[:12]}, not {digest[:12]}), and published "
+                "versions are never overwritten; choose another target"
             )
         rename_folder(target, target.parent / ".corrupt" / f"{target.name}-{secrets.token_hex(4)}")
     try:
@@ -228,7 +227,3 @@ def _stated_digest(target: Path, *, ours: bool) -> str | None:
         if ours and not isinstance(error, NewerDataset):
             return None
         raise
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

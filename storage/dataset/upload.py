@@ -16,9 +16,12 @@ from spinmeround.storage.errors import DatasetError
 
 DATASETS = "datasets"
 
+ArtifactKeys = Mapping[str, Mapping[str, str]]
+"""Keys of the artifacts that a dataset was joined from: head id -> stage -> key."""
 
-def upload_dataset(store: ArtifactStore, dataset: Path, keys: Mapping[str, str]) -> str:
-    """Put a dataset in the object store whose `write` artifacts (head's id to key) it was made of; returns its URL.
+
+def upload_dataset(store: ArtifactStore, dataset: Path, keys: ArtifactKeys) -> str:
+    """Put a dataset in the object store that holds the artifacts it was joined from; returns its URL.
 
     Raises StorageUnavailable where the server goes on failing; DatasetError where another dataset has that name.
     """
@@ -28,12 +31,12 @@ def upload_dataset(store: ArtifactStore, dataset: Path, keys: Mapping[str, str])
     if stated is not None and stated.digest != digest:
         raise DatasetError(f"{store.root}/{place} holds another dataset, of digest {stated.digest}; remove it")
     if stated is None:
-        _upload(store, dataset, place, _shared(store, "write", keys, ARRAYS))
+        _upload(store, dataset, place, _shared(store, keys, ARRAYS))
     return f"{store.root}/{place}"
 
 
-def upload_latents(store: ArtifactStore, dataset: Path, keys: Mapping[str, str]) -> str:
-    """Put a dataset's latents beside it, from the `encode` artifacts (head's id to key); returns their URL.
+def upload_latents(store: ArtifactStore, dataset: Path, keys: ArtifactKeys) -> str:
+    """Put a dataset's latents next to it, from the `encode` artifacts; returns their URL.
 
     Latents of another autoencoder are replaced: until the new ones are whole, there are none.
     """
@@ -43,7 +46,7 @@ def upload_latents(store: ArtifactStore, dataset: Path, keys: Mapping[str, str])
         stated = _manifest_there(store, place)
         if stated is None or stated.digest != read_manifest(dataset / LATENTS).digest:
             _objects(store).client.delete(f"{place}/{MANIFEST}")
-            _upload(store, dataset / LATENTS, place, _shared(store, "encode", keys, LATENT_ARRAYS), whole=True)
+            _upload(store, dataset / LATENTS, place, _shared(store, keys, LATENT_ARRAYS), whole=True)
     return f"{store.root}/{place}"
 
 
@@ -58,18 +61,17 @@ def _manifest_there(store: ArtifactStore, place: str) -> DatasetManifest | None:
     return None if data is None else parse_manifest(data, f"{store.root}/{place}/{MANIFEST}")
 
 
-def _shared(
-    store: ArtifactStore, stage: str, keys: Mapping[str, str], specs: Mapping[str, ArraySpec]
-) -> dict[str, Source]:
-    """The files of a group, heads ordered by their ids, that are the same as an artifact's."""
+def _shared(store: ArtifactStore, keys: ArtifactKeys, specs: Mapping[str, ArraySpec]) -> dict[str, Source]:
+    """The files of a group, with heads ordered by id, that an artifact holds too."""
     shared: dict[str, Source] = {}
     for subject, id in enumerate(sorted(keys)):
-        files = store.manifest(stage, keys[id]).files
-        for name, spec in specs.items():
-            own = f"{name}/{spec.file(0)}"
-            if spec.linked and own in files:
-                source = Source(stage=stage, key=keys[id], name=own, record=files[own])
-                shared[f"{name}/{spec.file(subject)}"] = source
+        for stage, key in keys[id].items():
+            files = store.manifest(stage, key).files
+            for name, spec in specs.items():
+                own = f"{name}/{spec.file(0)}"
+                if spec.linked and own in files:
+                    source = Source(stage=stage, key=key, name=own, record=files[own])
+                    shared[f"{name}/{spec.file(subject)}"] = source
     return shared
 
 

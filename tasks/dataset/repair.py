@@ -1,10 +1,10 @@
-"""Repair: damaged files of a dataset, from the artifacts of its heads, which are made anew where they are damaged too.
+"""Repair: restore damaged files of a dataset from the artifacts of its heads, which are made again where necessary.
 
-A dataset says in its attributes with which parameters it was made, so its heads can be made again from their seeds.
-What comes out must have the very bytes that the manifest asks for; nothing else is put in.
+A dataset records in its attributes the parameters that it was made with, so its heads can be made again from their
+seeds. A file is replaced only by one with exactly the bytes that the manifest records.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,45 +14,49 @@ from pydantic import BaseModel, ValidationError
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.artifacts import Artifact, ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import (
     ARRAYS,
     LATENTS,
     MANIFEST,
-    HeadEntry,
+    HeadParts,
     Problem,
-    mend_files,
-    mend_shared_files,
     read_manifest,
     read_metadata,
+    rebuild_files,
+    replace_files,
     set_aside,
     verify,
 )
-from spinmeround.storage.errors import DatasetError, StoreError
+from spinmeround.storage.errors import DatasetError, StoreError, validation_message
+from spinmeround.tasks.dataset.publish import head_parts
 from spinmeround.tasks.heads.embed import EMBED, EmbedParams
 from spinmeround.tasks.heads.mesh import MESH
 from spinmeround.tasks.heads.normals import NORMALS, NormalsParams
+from spinmeround.tasks.heads.plan import head_of_id
+from spinmeround.tasks.heads.registry import PUBLISHED_STAGES
 from spinmeround.tasks.heads.render import RENDER, RenderParams
 from spinmeround.tasks.heads.sample import SAMPLE, SampleParams
-from spinmeround.tasks.stage import Head, Stage, head_keys, make_head
-from spinmeround.tasks.write import WRITE
+from spinmeround.tasks.stage import BoundStage, Head, Stage, StageSections, bound_keys
 
-_STAGES: tuple[Stage, ...] = (SAMPLE, RENDER, MESH, NORMALS, EMBED, WRITE)
-_SECTIONS: Mapping[str, type[BaseModel]] = {
-    "generator": GeneratorConfig,
-    "views": ViewGrid,
-    "sample": SampleParams,
-    "render": RenderParams,
-    "mesh": MeshParams,
-    "normals": NormalsParams,
-    "embed": EmbedParams,
-}
-Told = Callable[[str], None]
+_STAGES: tuple[Stage[Any], ...] = (SAMPLE, RENDER, MESH, NORMALS, EMBED)
+
+
+class HeadSections(StageSections):
+    """The sections that the published arrays of a head depend on."""
+
+    generator: GeneratorConfig
+    views: ViewGrid
+    sample: SampleParams
+    render: RenderParams
+    mesh: MeshParams
+    normals: NormalsParams
+    embed: EmbedParams
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """What a repair did: files replaced, what was moved aside, and the problems that are left, each with its reason."""
+    """Result of a repair: replaced files, files moved aside, and remaining problems with the reasons."""
 
     replaced: tuple[str, ...]
     aside: tuple[Path, ...]
@@ -60,112 +64,123 @@ class Repaired:
     reasons: tuple[str, ...]
 
 
-def stated_sections(dataset: Path) -> dict[str, BaseModel]:
-    """The sections of the profile that a dataset was made with, as its attributes state them.
+def recorded_sections(dataset: Path) -> HeadSections:
+    """The sections of the profile that a dataset was made with, from its attributes.
 
-    Raises DatasetError where they are not there, or this software reads them differently.
+    Raises DatasetError if the dataset does not record them, or if they are invalid in this version of the software.
     """
     parameters = (read_metadata(dataset).get("attributes") or {}).get("parameters")
-    if not isinstance(parameters, dict) or not parameters.keys() >= _SECTIONS.keys():
+    names = HeadSections.model_fields
+    if not isinstance(parameters, dict) or not parameters.keys() >= names.keys():
         raise DatasetError(
-            f"{dataset}: expected the parameters of {', '.join(_SECTIONS)} among its attributes, found none; "
-            "say with which profile it was made (--profile)"
+            f"{dataset}: expected the parameters of {', '.join(names)} in its attributes, found none; "
+            "give the profile that it was made with (--profile)"
         )
     try:
-        return {name: section.model_validate(parameters[name]) for name, section in _SECTIONS.items()}
+        return HeadSections.model_validate({name: parameters[name] for name in names})
     except ValidationError as error:
-        raise DatasetError(f"{dataset}: attribute parameters: {' '.join(str(error).split())}") from error
+        raise DatasetError(f"{dataset}: attribute parameters: {validation_message(error)}") from error
 
 
-def repair(dataset: Path, store: ArtifactStore, sections: Mapping[str, BaseModel] | None, told: Told) -> Repaired:
-    """Mend what `verify` finds; the digest stays. `told` hears of each head that is looked up or made anew.
+def repair(
+    dataset: Path, store: ArtifactStore, profile: BaseModel | None, on_head: Callable[[str], None] = lambda id: None
+) -> Repaired:
+    """Repair what `verify` finds; the digest does not change. `on_head` gets the id of each head that is needed.
 
-    `sections` are the profile's, by default those that the dataset states.
+    `profile` has the sections of `HeadSections` as attributes; None: those that the dataset records.
     """
     problems = verify(dataset)
     if not problems:
         return Repaired(replaced=(), aside=(), left=(), reasons=())
-    replaced: list[str] = []
-    aside: list[Path] = []
-    reasons: list[str] = []
     if any(problem.file in ("zarr.json", MANIFEST) for problem in problems):
-        reason = "the group's own metadata are damaged: move the dataset away and build it again from its artifacts"
+        reason = "the group's own metadata is damaged: move the dataset away and build it again from its artifacts"
         return Repaired(replaced=(), aside=(), left=tuple(problems), reasons=(reason,))
-    files = read_manifest(dataset).files
     names = sorted({problem.file for problem in problems if problem.file})
-    if latents := [name for name in names if name.startswith(f"{LATENTS}/")]:
-        aside.append(set_aside(dataset, LATENTS))
-        reasons.append("the latents were moved away; the next training puts them in again, from their artifacts")
-    for name in (name for name in names if name not in files and name not in latents):
-        aside.append(set_aside(dataset, name))
+    aside, reasons = _set_aside(dataset, names)
+    replaced: list[str] = []
     try:
-        heads = _Heads(dataset, store, sections or stated_sections(dataset), told)
-        for name in (name for name in names if name in files and heads.owner(name)):
-            mend_files(dataset, {name: heads.source(name)})
+        heads = _Heads(dataset, store, profile or recorded_sections(dataset), on_head)
+        for name in _restore(dataset, heads, names):
             replaced.append(name)
-        if shared := [name for name in names if name in files and not heads.owner(name)]:
-            mend_shared_files(dataset, shared, [heads.entry(id) for id in heads.ids])
-            replaced += shared
     except (DatasetError, StoreError) as error:
         reasons.append(str(error))
     left = verify(dataset)
     if any(not problem.file for problem in left):
-        reasons.append("what the files hold was published so: make the heads with other parameters, as a new version")
+        reasons.append(
+            "the remaining problems were published with the dataset: build a new version with other parameters"
+        )
     return Repaired(replaced=tuple(replaced), aside=tuple(aside), left=tuple(left), reasons=tuple(reasons))
 
 
-class _Heads:
-    """The heads of a dataset, as artifacts that are whole."""
+def _set_aside(dataset: Path, names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Move damaged latents, and files that do not belong to the dataset, out of it; their new paths, and notes."""
+    files = read_manifest(dataset).files
+    aside: list[Path] = []
+    notes: list[str] = []
+    latents = [name for name in names if name.startswith(f"{LATENTS}/")]
+    if latents:
+        aside.append(set_aside(dataset, LATENTS))
+        notes.append("the latents were moved aside; the next training restores them from their artifacts")
+    aside += [set_aside(dataset, name) for name in names if name not in files and name not in latents]
+    return aside, notes
 
-    def __init__(self, dataset: Path, store: ArtifactStore, sections: Mapping[str, Any], told: Told) -> None:
+
+def _restore(dataset: Path, heads: "_Heads", names: Sequence[str]) -> Iterator[str]:
+    """Replace the damaged files of the dataset; yields their names. Raises at the first that cannot be replaced."""
+    known = [name for name in names if name in read_manifest(dataset).files]
+    for name in (name for name in known if name in heads.owners):
+        heads.restore(name)
+        yield name
+    if shared := [name for name in known if name not in heads.owners]:
+        rebuild_files(dataset, [heads.parts(id) for id in heads.ids], {name: name for name in shared})
+        yield from shared
+
+
+class _Heads:
+    """The heads of a dataset, from intact artifacts."""
+
+    def __init__(self, dataset: Path, store: ArtifactStore, profile: BaseModel, on_head: Callable[[str], None]) -> None:
         self.ids: Sequence[str] = (read_metadata(dataset).get("attributes") or {})["ids"]
-        self.store = store
-        self.sections = {stage.name: {name: sections[name] for name in stage.reads} for stage in _STAGES}
-        self.told = told
-        self._entries: dict[str, HeadEntry] = {}
-        self._owners = {
-            f"{name}/{spec.file(subject)}": (id, f"{name}/{spec.file(0)}")
+        self.owners = {
+            f"{name}/{spec.file(subject)}": (id, name)
             for name, spec in ARRAYS.items()
             if spec.linked
             for subject, id in enumerate(self.ids)
         }
+        """Files of the dataset that belong to one head: file -> (head, array)."""
+        self._dataset, self._store, self._on_head = dataset, store, on_head
+        self._stages: dict[str, BoundStage[Any]] = {
+            stage.name: stage.bound(stage.sections(profile)) for stage in _STAGES
+        }
+        self._cameras = RENDER.sections(profile).views.cameras()
+        self._parts: dict[str, HeadParts] = {}
 
-    def owner(self, name: str) -> str | None:
-        """The head that a file of the dataset belongs to; None where it belongs to many."""
-        return self._owners.get(name, (None, ""))[0]
+    def restore(self, name: str) -> None:
+        """Replace a file that belongs to one head."""
+        id, array = self.owners[name]
+        parts, own = self.parts(id), f"{array}/{ARRAYS[array].file(0)}"
+        if (group := parts.group(array)) is not None:
+            replace_files(self._dataset, {name: group / own})
+        else:
+            rebuild_files(self._dataset, [parts], {name: own})
 
-    def source(self, name: str) -> Path:
-        """The file in a head's artifact that a file of the dataset was taken from."""
-        id, file = self._owners[name]
-        return self.entry(id).folder / file
+    def parts(self, id: str) -> HeadParts:
+        """A head's arrays, from the store or made again."""
+        if id not in self._parts:
+            self._on_head(id)
+            head = head_of_id(id)
+            keys = bound_keys(list(self._stages.values()), head)
+            for name in PUBLISHED_STAGES:
+                self._ensure(name, head, keys)
+            self._parts[id] = head_parts(self._store, head, keys, self._cameras)
+        return self._parts[id]
 
-    def entry(self, id: str) -> HeadEntry:
-        """A head's group, from the store or made anew."""
-        if id not in self._entries:
-            self.told(id)
-            head = Head(id=id, seed=_seed(id))
-            keys = head_keys(_STAGES, head, self.sections)
-            artifact = self._whole(WRITE, head, keys)
-            checksums = {name: record.sha256 for name, record in artifact.manifest.files.items()}
-            self._entries[id] = HeadEntry(id=id, folder=artifact.path, checksums=checksums)
-        return self._entries[id]
-
-    def _whole(self, stage: Stage, head: Head, keys: Mapping[str, str]) -> Artifact:
-        """An artifact with every byte checked; one that is missing or damaged is made, after those it is made from."""
+    def _ensure(self, name: str, head: Head, keys: Mapping[str, str]) -> None:
+        """Make an artifact, after its inputs, if it is missing or damaged."""
         try:
-            return self.store.verify(stage.name, keys[stage.name])
+            self._store.verify(name, keys[name])
         except StoreError:
-            inputs = {name: keys[name] for name in stage.inputs}
-            for before in _STAGES:
-                if before.name in inputs:
-                    self._whole(before, head, keys)
-            make_head(self.store, stage, head, self.sections[stage.name], inputs)
-            return self.store.verify(stage.name, keys[stage.name])
-
-
-def _seed(id: str) -> int:
-    """The seed in a head's id, as `tasks.plan` names heads."""
-    try:
-        return int(id.rpartition("-")[2])
-    except ValueError as error:
-        raise DatasetError(f"head {id}: expected an id that ends in the seed, as generator-000123") from error
+            bound = self._stages[name]
+            for before in bound.stage.inputs:
+                self._ensure(before, head, keys)
+            bound.make(self._store, head, {before: keys[before] for before in bound.stage.inputs})

@@ -99,7 +99,7 @@ def read_sidecar(folder: Path) -> Sidecar:
         data = path.read_bytes()
         if (version := stated_version(data)) > SCHEMA_VERSION:
             raise DatasetError(
-                f"{path}: schema version {version}, supported up to {SCHEMA_VERSION}; upgrade spinmeround"
+                f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
             )
         found = Sidecar.model_validate_json(data)
     except (OSError, ValidationError, ValueError, RecursionError) as error:

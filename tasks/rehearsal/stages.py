@@ -16,15 +16,15 @@ from pydantic import BaseModel
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.artifacts import ArtifactStore
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
 from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.rehearsal.model import ModelCost, rehearse_model
-from spinmeround.tasks.rehearsal.subprocess import in_own_process, one_line
-from spinmeround.tasks.stage import Head, head_keys, make_head
+from spinmeround.tasks.rehearsal.subprocess import in_own_process
+from spinmeround.tasks.stage import Head, StageSections, head_keys, make_head
 
 LAST_STAGE = HEAD_STAGES[-1].name
-_BY_VIEWS = ("render", "normals", "write", "encode")
+_BY_VIEWS = ("render", "normals", "encode")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def _make_heads(
     folder: Path,
     stage: str,
     heads: Sequence[Head],
-    sections: Mapping[str, BaseModel],
+    sections: StageSections,
     inputs: Mapping[str, Mapping[str, str]],
 ) -> Results:
     store, chosen = ArtifactStore(folder), next(each for each in HEAD_STAGES if each.name == stage)

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import SpinMeRoundError, one_line
 from spinmeround.tasks.quiet_libraries import silence_libraries
 
 T = TypeVar("T")
@@ -41,11 +41,6 @@ def _call(connection: Connection, function: Callable[..., Any], arguments: Seque
     except Exception as raised:  # whatever it raises is told by the process that asked
         result, problem = None, one_line(raised)
     connection.send((result, problem, _peak_bytes()))
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, or its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _peak_bytes() -> int:

@@ -1,14 +1,14 @@
-"""A person's decisions on heads: a file beside the run that outlives every rerun, and is merged, never overwritten.
+"""Manual decisions on heads: a file in the run's folder that survives reruns and is merged, never overwritten.
 
     {"schema_version": 1,
      "generator": {"name": "procedural", "options": {}, "fingerprint": "procedural-3-..."},
      "decisions": {"procedural-000017": {"decision": "drop", "note": "two noses", "time": "2026-11-22T21:04:55.123Z"}},
      "reviewed": {"<digest of the screen's verdicts>": "2026-11-22T21:30:00.000Z"}}
 
-The generator stands in the file because ids alone are not heads: another generator's 17 is somebody else.
-Of two decisions on one head the newer one holds; "none" is one that was taken back, and is kept so that
-merging an older file does not bring it back. `reviewed` remembers the verdicts that a person has seen and
-let pass. Only "keep" and "drop" ever reach a key (`tasks.stage.Head.decision`), never notes or times.
+The file names the generator, because the same id is a different head in another generator. Of two decisions on one head
+the newer applies. "none" retracts a decision; it stays in the file, so merging an older file does not restore the
+decision. `reviewed` lists the verdicts that a person has accepted. Only "keep" and "drop" enter an artifact key
+(`tasks.stage.Head.decision`), never notes or times.
 """
 
 import json
@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.errors import ConfigError, environment_errors, validation_message
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.manifests import stated_version
@@ -30,11 +31,11 @@ from spinmeround.tasks.stage import Head, Ruling
 
 SCHEMA_VERSION = 1
 Choice = Ruling | Literal["none"]
-_PATIENCE_S = 30.0
+_LOCK_TIMEOUT_S = 30.0
 
 
 class GeneratorId(FrozenModel):
-    """Whose heads were decided on. The fingerprint tells heads apart; the options, as they were typed, only inform."""
+    """The generator of the heads. The fingerprint identifies it; the options are for information."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -42,7 +43,7 @@ class GeneratorId(FrozenModel):
 
 
 class Decision(FrozenModel):
-    """What a person said of a head, why (in their words, may be empty), and when."""
+    """A decision on a head, with a note (may be empty) and its time."""
 
     decision: Choice
     note: str = Field("", max_length=2000)
@@ -58,28 +59,28 @@ class Decisions(FrozenModel):
     reviewed: dict[str, AwareDatetime] = Field(default_factory=dict)
 
     def rulings(self) -> dict[str, Ruling]:
-        """The decisions that stand, by id of the head."""
+        """Decisions that are not retracted, by id."""
         return {name: each.decision for name, each in self.decisions.items() if each.decision != "none"}
 
     def merged(self, other: "Decisions") -> "Decisions":
-        """Both files' decisions; of two on one head the newer, and this file's of two at one time."""
+        """The decisions of both files; of two on one head the newer, and of two at the same time that of this file."""
         both = dict(self.decisions)
         for name, theirs in other.decisions.items():
             if name not in both or both[name].time < theirs.time:
                 both[name] = theirs
         return self.model_copy(update={"decisions": both, "reviewed": {**other.reviewed, **self.reviewed}})
 
-    def with_new(self, said: Mapping[str, tuple[Choice, str]]) -> "Decisions":
-        """With (choice, note) of heads by id as the newest word on them, also where a fast clock wrote the last one."""
+    def with_new(self, choices: Mapping[str, tuple[Choice, str]]) -> "Decisions":
+        """A copy with (choice, note) by id as the newest decisions, even if earlier ones have a time in the future."""
         now = datetime.now(UTC)
-        made = {
+        new = {
             name: Decision(decision=choice, note=note, time=_after(self.decisions.get(name), now))
-            for name, (choice, note) in said.items()
+            for name, (choice, note) in choices.items()
         }
-        return self.model_copy(update={"decisions": {**self.decisions, **made}})
+        return self.model_copy(update={"decisions": {**self.decisions, **new}})
 
     def to_json(self) -> bytes:
-        """As it is written to disk."""
+        """The content of the file."""
         return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -87,17 +88,17 @@ def _after(earlier: Decision | None, now: datetime) -> datetime:
     return now if earlier is None else max(now, earlier.time + timedelta(milliseconds=1))
 
 
-def generator_id(sections: Mapping[str, Any]) -> GeneratorId:
-    """Of the generator of a profile's `generator` section."""
-    config, generator = sections["generator"], generator_of(sections)
+def generator_id(config: GeneratorConfig) -> GeneratorId:
+    """The id of the generator that a profile's `generator` section configures."""
+    generator = generator_of(config)
     options = config.key_values()["options"]
     return GeneratorId(name=generator.name, options=options, fingerprint=generator.fingerprint)
 
 
 def load_decisions(path: Path, generator: GeneratorId) -> Decisions:
-    """The decisions in a file; none where there is no file.
+    """The decisions in a file; no decisions if the file does not exist.
 
-    Raises ConfigError for a file that is broken, too new, or about another generator's heads.
+    Raises ConfigError for a file that is invalid, of a newer schema, or about the heads of another generator.
     """
     try:
         with environment_errors(path):
@@ -110,30 +111,28 @@ def load_decisions(path: Path, generator: GeneratorId) -> Decisions:
 
 
 def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decisions:
-    """The decisions in a file's bytes; raises as `load_decisions`."""
+    """The decisions in the content of a file. Raises ConfigError as `load_decisions`."""
     if (newest := stated_version(data)) > SCHEMA_VERSION:
         raise ConfigError(
-            f"decisions {path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; use a newer one"
+            f"decisions {path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; use a newer version"
         )
     try:
         found = Decisions.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigError(
-            f"decisions {path}: expected what 'spinmeround review' writes, but {where}: {first['msg']}; "
-            "mend the file or move it away"
+            f"decisions {path}: expected a file written by 'spinmeround review', found {validation_message(error)}; "
+            "repair the file or move it away"
         ) from error
     if (found.generator.name, found.generator.fingerprint) != (generator.name, generator.fingerprint):
         raise ConfigError(
-            f"decisions {path}: expected decisions on heads of {_told(generator)}, found those of "
-            f"{_told(found.generator)}, whose heads are others; move the file away and review these heads"
+            f"decisions {path}: expected decisions on heads of {_description(generator)}, found heads of "
+            f"{_description(found.generator)}; move the file away and review these heads"
         )
     return found
 
 
 def read_decisions(path: Path, generator: GeneratorId) -> Decisions:
-    """The decisions in a file that must be there; raises ConfigError as `load_decisions` and where it is not."""
+    """The decisions in an existing file. Raises ConfigError as `load_decisions`, and if the file does not exist."""
     try:
         return parse_decisions(path.expanduser().read_bytes(), generator, path)
     except OSError as error:
@@ -141,13 +140,13 @@ def read_decisions(path: Path, generator: GeneratorId) -> Decisions:
 
 
 def update_decisions(path: Path, generator: GeneratorId, change: Callable[[Decisions], Decisions]) -> Decisions:
-    """Change the file, under its lock, from what stands in it at that moment; returns what stands there now.
+    """Apply `change` to the current content of the file, under its lock, and return the new content.
 
-    Raises ConfigError as `load_decisions` does, StorageUnavailable where the file can't be written.
+    Raises ConfigError as `load_decisions`, StorageUnavailable if the file is not writable.
     """
     with environment_errors(path):
         make_folder(path.parent)
-        with flocked(path.with_name(f".{path.name}.lock"), timeout_s=_PATIENCE_S):
+        with flocked(path.with_name(f".{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S):
             before = load_decisions(path, generator)
             after = change(before)
             if after != before:
@@ -155,13 +154,13 @@ def update_decisions(path: Path, generator: GeneratorId, change: Callable[[Decis
     return after
 
 
-def merge_decisions(path: Path, news: Decisions) -> Decisions:
-    """Merge other decisions into the file; raises as `update_decisions`."""
-    return update_decisions(path, news.generator, lambda before: before.merged(news))
+def merge_decisions(path: Path, other: Decisions) -> Decisions:
+    """Merge other decisions into the file, and return its new content. Raises as `update_decisions`."""
+    return update_decisions(path, other.generator, lambda before: before.merged(other))
 
 
 def record(path: Path, generator: GeneratorId, rulings: Mapping[str, Choice], note: str = "") -> Decisions:
-    """Write down what a person decides now: newer than what the file says, even if that was written by a fast clock."""
+    """Write decisions by id as the newest in the file, and return its new content. Raises as `update_decisions`."""
 
     def change(before: Decisions) -> Decisions:
         return before.with_new({name: (choice, note) for name, choice in rulings.items()})
@@ -170,24 +169,24 @@ def record(path: Path, generator: GeneratorId, rulings: Mapping[str, Choice], no
 
 
 def record_unless_newer(
-    path: Path, generator: GeneratorId, head: str, said: tuple[Choice, str], seen: datetime | None
+    path: Path, generator: GeneratorId, head: str, choice: tuple[Choice, str], seen: datetime | None
 ) -> Decision:
-    """Write down (choice, note) on a head, unless the file has a decision newer than what the person saw.
+    """Write (choice, note) of a head, unless the file has a newer decision than the person saw.
 
-    `seen` is the time of the decision that stood there when the person decided, None where there was none.
-    Returns the decision that stands in the file now; raises as `update_decisions`.
+    `seen` is the time of the decision that the person saw, None if there was none. Returns the decision that is in the
+    file afterwards. Raises as `update_decisions`.
     """
 
     def change(before: Decisions) -> Decisions:
-        there = before.decisions.get(head)
-        newer = there is not None and (seen is None or there.time > seen)
-        return before if newer else before.with_new({head: said})
+        current = before.decisions.get(head)
+        newer = current is not None and (seen is None or current.time > seen)
+        return before if newer else before.with_new({head: choice})
 
     return update_decisions(path, generator, change).decisions[head]
 
 
 def mark_reviewed(path: Path, generator: GeneratorId, digest: str) -> Decisions:
-    """Remember that a person has seen these verdicts (`review_digest`) and lets them pass as decided."""
+    """Record that a person accepts the verdicts with this `review_digest`. Raises as `update_decisions`."""
     marked = {digest: datetime.now(UTC)}
     return update_decisions(
         path, generator, lambda before: before.model_copy(update={"reviewed": {**before.reviewed, **marked}})
@@ -195,26 +194,26 @@ def mark_reviewed(path: Path, generator: GeneratorId, digest: str) -> Decisions:
 
 
 def review_digest(verdicts: Mapping[str, Verdict]) -> str:
-    """Stands for exactly these verdicts of the screen, by id of the head: keep or drop, and why."""
+    """Digest of verdicts by id: keep or drop, and the reasons."""
     return sha256_json({name: [verdict.keep, list(verdict.reasons)] for name, verdict in verdicts.items()})
 
 
 def is_reviewed(verdicts: Mapping[str, Verdict], decisions: Decisions) -> bool:
-    """Whether a person has let exactly these verdicts pass, or has decided on every head."""
+    """Whether a person has accepted exactly these verdicts, or has decided on every head."""
     return review_digest(verdicts) in decisions.reviewed or not verdicts.keys() - decisions.rulings().keys()
 
 
 def with_decisions(heads: Iterable[Head], decisions: Decisions) -> list[Head]:
-    """The heads with the decisions on them."""
+    """The heads, each with its decision."""
     rulings = decisions.rulings()
     return [Head(id=head.id, seed=head.seed, decision=rulings.get(head.id)) for head in heads]
 
 
 def unknown_ids(heads: Iterable[Head], decisions: Decisions) -> list[str]:
-    """Ids that were decided on but are not asked for."""
+    """Ids with a decision that are not among the heads."""
     return sorted(decisions.rulings().keys() - {head.id for head in heads})
 
 
-def _told(generator: GeneratorId) -> str:
+def _description(generator: GeneratorId) -> str:
     options = f" with {json.dumps(generator.options, sort_keys=True)}" if generator.options else ""
     return f"{generator.name} ({generator.fingerprint}{options})"

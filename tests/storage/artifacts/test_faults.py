@@ -163,7 +163,7 @@ def test_read_only_disk(small_disk: Callable[[str], Path]) -> None:
     small_disk("remount,ro")
     store = ArtifactStore(disk / "store")
     store.verify("render", key_of(1))
-    with pytest.raises(StorageUnavailable, match=r"store.*read-only: choose a folder"):
+    with pytest.raises(StorageUnavailable, match=r"store.*read-only: choose a writable folder"):
         commit(store, 2)
     with pytest.raises(StorageUnavailable, match="read-only"), store.lock("render", key_of(2)):
         pass

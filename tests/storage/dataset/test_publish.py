@@ -264,7 +264,7 @@ def test_latents_of_other_heads_are_refused(tmp_path: Path) -> None:
     info = publish(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), ATTRIBUTES)
     latents = write_all_latents(tmp_path / "latents", ["procedural-000000", "procedural-000005"])
     for wrong in (latents, latents[:1], [latents[0], latents[0]]):
-        with pytest.raises(DatasetError, match="expected latents of just its 2 heads"):
+        with pytest.raises(DatasetError, match="expected latents of exactly its 2 heads"):
             add_latents(info.path, wrong, "autoencoder")
     assert not (info.path / "latents").exists()
 

@@ -133,7 +133,7 @@ def test_a_server_that_is_gone_is_the_environment_s_fault(options: dict[str, Any
 def test_the_loader_s_workers_are_spawned(remote: HeadDataset, local: Path) -> None:
     """Two workers on the remote dataset give the batches that the local dataset gives (slow: they import torch)."""
     from spinmeround.tasks.loading.loader import HeadLoader
-    from spinmeround.tasks.loading.samples import ViewParams
+    from spinmeround.tasks.loading.params import ViewParams
 
     params = ViewParams(views=2)
     expected = list(HeadLoader(HeadDataset.open(local), params, subjects=range(3), batch=1))

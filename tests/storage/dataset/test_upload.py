@@ -45,8 +45,8 @@ def entries(store: ArtifactStore, stage: str, keys: Keys) -> list[HeadEntry]:
 
 
 def published(store: ArtifactStore, root: Path) -> tuple[DatasetInfo, Keys]:
-    keys = artifacts(store, "write", lambda seed, out: write_head(out, make_head(seed, views=VIEWS, side=SIDE)))
-    return publish(root, entries(store, "write", keys), {}), keys
+    keys = artifacts(store, "render", lambda seed, out: write_head(out, make_head(seed, views=VIEWS, side=SIDE)))
+    return publish(root, entries(store, "render", keys), {}), keys
 
 
 def latents(seed: int, out: Path, shift: float) -> None:

@@ -1,4 +1,4 @@
-"""The decisions file: merged, never overwritten, and never about somebody else's heads."""
+"""The decisions file: merging, concurrent writes, and refusal of files of other generators."""
 
 import json
 import multiprocessing
@@ -43,8 +43,8 @@ files = st.builds(
 
 
 @given(files, files, files)
-def test_merging_loses_nothing(first: Decisions, second: Decisions, third: Decisions):
-    """Every head of either file is there with the newest word on it; twice the same, or grouped anyhow, is the same."""
+def test_merge_keeps_the_newest_decision_of_each_head(first: Decisions, second: Decisions, third: Decisions):
+    """A merge has every head of both files, and is idempotent and associative."""
     both = first.merged(second)
     for name in first.decisions.keys() | second.decisions.keys():
         newest = max(file.decisions[name].time for file in (first, second) if name in file.decisions)
@@ -55,14 +55,14 @@ def test_merging_loses_nothing(first: Decisions, second: Decisions, third: Decis
 
 @settings(max_examples=20, deadline=None)
 @given(files)
-def test_a_file_reads_back_as_it_was_written(tmp_path_factory, file: Decisions):
-    """Notes, times and retractions survive the disk."""
+def test_written_decisions_are_read_back(tmp_path_factory, file: Decisions):
+    """A round trip keeps notes, times and retractions."""
     path = tmp_path_factory.mktemp("file") / "decisions.json"
     assert merge_decisions(path, file) == file == load_decisions(path, GENERATOR)
 
 
 def test_a_new_decision_is_the_newest(tmp_path):
-    """Also where the file was written by a clock that goes ahead; a retraction stays, so that merging can't undo it."""
+    """Also if the last decision has a time in the future; merging an older file does not undo a retraction."""
     path = tmp_path / "decisions.json"
     ahead = Decision(decision="keep", time=datetime.now(UTC) + timedelta(days=1))
     old = Decisions(generator=GENERATOR, decisions={"tiny-000000": ahead})
@@ -75,7 +75,7 @@ EARLIER, LATER = START, START + timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize(
-    ("there", "seen", "taken"),
+    ("current", "seen", "taken"),
     [
         (None, None, True),
         (None, EARLIER, True),
@@ -84,31 +84,31 @@ EARLIER, LATER = START, START + timedelta(milliseconds=1)
         (EARLIER, None, False),
         (LATER, EARLIER, False),
     ],
-    ids=["first", "file moved away", "what was seen", "older file put back", "not seen", "newer than seen"],
+    ids=["no decision", "decision removed", "seen", "older than seen", "not seen", "newer than seen"],
 )
-def test_an_unseen_decision_is_not_overruled(tmp_path, there, seen, taken):
-    """What a person decided holds unless somebody decided after what they saw; either way the file's word is told."""
+def test_an_unseen_decision_is_not_overwritten(tmp_path, current, seen, taken):
+    """A decision is saved unless the file has a newer one than the person saw; the result is that in the file."""
     path = tmp_path / "decisions.json"
-    if there is not None:
-        theirs = Decision(decision="keep", note="theirs", time=there)
+    if current is not None:
+        theirs = Decision(decision="keep", note="theirs", time=current)
         merge_decisions(path, Decisions(generator=GENERATOR, decisions={"tiny-000000": theirs}))
-    stands = record_unless_newer(path, GENERATOR, "tiny-000000", ("drop", "mine"), seen)
-    assert (stands.decision, stands.note) == (("drop", "mine") if taken else ("keep", "theirs"))
-    assert load_decisions(path, GENERATOR).decisions == {"tiny-000000": stands}
+    saved = record_unless_newer(path, GENERATOR, "tiny-000000", ("drop", "mine"), seen)
+    assert (saved.decision, saved.note) == (("drop", "mine") if taken else ("keep", "theirs"))
+    assert load_decisions(path, GENERATOR).decisions == {"tiny-000000": saved}
 
 
-def test_options_typed_otherwise_are_the_same_heads(tmp_path):
-    """A default that is spelt out changes no head, so the decisions hold; the fingerprint is what counts."""
+def test_explicit_default_options_are_the_same_generator(tmp_path):
+    """The fingerprint identifies the generator, so an explicit default keeps the decisions valid."""
     path = tmp_path / "decisions.json"
     record(path, GENERATOR, {"tiny-000000": "drop"})
-    spelt = GeneratorId(name="tiny", fingerprint="tiny-1", options={"delay_s": 0.0})
-    record(path, spelt, {"tiny-000001": "keep"})
-    for generator in (GENERATOR, spelt):
+    explicit = GeneratorId(name="tiny", fingerprint="tiny-1", options={"delay_s": 0.0})
+    record(path, explicit, {"tiny-000001": "keep"})
+    for generator in (GENERATOR, explicit):
         assert load_decisions(path, generator).rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
 
 
-def test_recording_leaves_the_others_alone(tmp_path):
-    """A decision is added to those that are in the file, whoever wrote them meanwhile."""
+def test_record_keeps_other_decisions(tmp_path):
+    """A new decision is added to those in the file, and leaves no other file in the folder."""
     path = tmp_path / "decisions.json"
     record(path, GENERATOR, {"tiny-000000": "drop"}, note="two noses")
     record(path, GENERATOR, {"tiny-000001": "keep"})
@@ -125,8 +125,8 @@ def _record_many(path: Path, first: int) -> None:
         record(path, GENERATOR, {f"tiny-{seed:06d}": "drop"})
 
 
-def test_two_processes_lose_none_of_each_others(tmp_path):
-    """Four writers at once: all eighty decisions are in the file."""
+def test_concurrent_writers_lose_nothing(tmp_path):
+    """Four processes write 20 decisions each; all 80 are in the file."""
     context = multiprocessing.get_context("fork")
     path = tmp_path / "decisions.json"
     writers = [context.Process(target=_record_many, args=(path, 20 * number)) for number in range(4)]
@@ -137,8 +137,8 @@ def test_two_processes_lose_none_of_each_others(tmp_path):
     assert len(load_decisions(path, GENERATOR).rulings()) == 80
 
 
-def test_no_file_is_no_decision(tmp_path):
-    """Where a file must be there, its absence is told."""
+def test_missing_file(tmp_path):
+    """`load_decisions` returns no decisions, `read_decisions` raises."""
     assert load_decisions(tmp_path / "none.json", GENERATOR).rulings() == {}
     with pytest.raises(ConfigError, match=r"none\.json: expected a decisions file, found No such file"):
         read_decisions(tmp_path / "none.json", GENERATOR)
@@ -149,22 +149,22 @@ def test_no_file_is_no_decision(tmp_path):
     [
         (
             {"generator": {"name": "tiny", "fingerprint": "tiny-2"}},
-            r"of tiny \(tiny-1\), found those of tiny \(tiny-2\)",
+            r"of tiny \(tiny-1\), found heads of tiny \(tiny-2\)",
         ),
         (
             {"generator": {"name": "tiny", "fingerprint": "tiny-2", "options": {"psi": 0.5}}},
             r"with \{\"psi\": 0\.5\}",
         ),
-        ({"generator": {"name": "large", "fingerprint": "tiny-1"}}, r"found those of large \(tiny-1\)"),
+        ({"generator": {"name": "large", "fingerprint": "tiny-1"}}, r"found heads of large \(tiny-1\)"),
         ({"schema_version": 2}, "schema version 2, this software reads up to 1"),
         ({"decisions": {"a": {"decision": "maybe", "time": "2026-11-22T00:00:00Z"}}}, r"decisions\.a\.decision"),
         ({"decisions": {"a": {"decision": "keep", "time": "2026-11-22T00:00:00"}}}, r"decisions\.a\.time"),
         ({"verdicts": {}}, "verdicts"),
     ],
-    ids=["fingerprint", "options", "name", "version", "choice", "no time zone", "stranger"],
+    ids=["fingerprint", "options", "name", "version", "choice", "no time zone", "unknown field"],
 )
-def test_files_that_are_not_ours_are_refused(tmp_path, change, message):
-    """In one line that names the file and what is wrong; the file stays as it is, also when a decision is added."""
+def test_invalid_files_are_refused(tmp_path, change, message):
+    """The error names the file and the problem; neither loading nor recording changes the file."""
     path = tmp_path / "decisions.json"
     path.write_text(json.dumps({"schema_version": 1, "generator": {"name": "tiny", "fingerprint": "tiny-1"}} | change))
     before = path.read_bytes()
@@ -177,35 +177,35 @@ def test_files_that_are_not_ours_are_refused(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff\xfe"])
-def test_what_is_no_decisions_file_is_refused(tmp_path, data):
-    """An empty or cut file is told, not taken for an empty one: it may have been the only copy."""
+def test_damaged_files_are_refused(tmp_path, data):
+    """An empty or truncated file is an error, not an empty set of decisions: it may be the only copy."""
     (tmp_path / "decisions.json").write_bytes(data)
-    with pytest.raises(ConfigError, match="mend the file or move it away"):
+    with pytest.raises(ConfigError, match="repair the file or move it away"):
         load_decisions(tmp_path / "decisions.json", GENERATOR)
 
 
-def test_a_folder_in_its_place_is_told(tmp_path):
-    """A path that can't be a file is the user's mistake, not a crash."""
+def test_a_folder_is_refused(tmp_path):
+    """A path that is a folder raises an error that names it."""
     with pytest.raises((ConfigError, StorageUnavailable), match=str(tmp_path)):
         load_decisions(tmp_path, GENERATOR)
 
 
-def test_heads_get_their_decisions_and_strangers_are_named(tmp_path):
-    """A retraction is no decision; an id that is not asked for is told."""
+def test_heads_get_their_decisions_and_unknown_ids_are_listed(tmp_path):
+    """A retraction is no decision; ids that are not among the heads are listed."""
     path = tmp_path / "decisions.json"
     found = record(path, GENERATOR, {"tiny-000000": "drop", "tiny-000001": "none", "tiny-000009": "keep"})
     assert [head.decision for head in with_decisions(HEADS, found)] == ["drop", None, None]
     assert unknown_ids(HEADS, found) == ["tiny-000009"]
 
 
-def test_reviewed_is_of_exactly_these_verdicts(tmp_path):
-    """The mark holds for the verdicts that were seen, in any order; all heads decided is as good."""
+def test_reviewed_applies_to_exactly_these_verdicts(tmp_path):
+    """The mark applies to the accepted verdicts in any order; decisions on all heads count as a review, too."""
     path = tmp_path / "decisions.json"
-    sound, bad = (Verdict(keep=keep, reasons=() if keep else ("holes",), scores={}) for keep in (True, False))
-    seen = {"a": sound, "b": bad}
-    marked = mark_reviewed(path, GENERATOR, review_digest(seen))
-    assert is_reviewed(seen, marked)
-    assert is_reviewed(dict(reversed(seen.items())), marked)
-    assert not is_reviewed({"a": bad, "b": bad}, marked)
-    assert not is_reviewed({**seen, "c": sound}, marked)
-    assert is_reviewed({"c": sound}, record(path, GENERATOR, {"c": "keep"}))
+    kept, dropped = (Verdict(keep=keep, reasons=() if keep else ("holes",), scores={}) for keep in (True, False))
+    accepted = {"a": kept, "b": dropped}
+    marked = mark_reviewed(path, GENERATOR, review_digest(accepted))
+    assert is_reviewed(accepted, marked)
+    assert is_reviewed(dict(reversed(accepted.items())), marked)
+    assert not is_reviewed({"a": dropped, "b": dropped}, marked)
+    assert not is_reviewed({**accepted, "c": kept}, marked)
+    assert is_reviewed({"c": kept}, record(path, GENERATOR, {"c": "keep"}))
