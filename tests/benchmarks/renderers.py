@@ -1,6 +1,6 @@
 """How far the two renderers of normal maps agree, view by view, on meshes of unseen procedural heads.
 
-Needs PyTorch3D (docs/pytorch3d.md); its rasteriser on a CPU is slow, so the defaults are small.
+Needs PyTorch3D (docs/how-to/pytorch3d.md); its rasteriser on a CPU is slow, so the defaults are small.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ from spinmeround.tasks.heads.sample import SAMPLE, SampleParams
 from spinmeround.tasks.heads.sample_files import load_landmarks
 from spinmeround.tasks.stage import Head, head_keys, make_head
 
-PAGE = Path(__file__).parents[2] / "docs" / "generators.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "generators.md"
 STAGES = (SAMPLE, RENDER, MESH)
 
 
