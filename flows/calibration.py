@@ -1,7 +1,6 @@
 """The calibration flow: score a profile's heads, then fit the screen's limits to their labels."""
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -17,14 +16,19 @@ from spinmeround.flows.stages import TASK_OPTIONS, run_stages, submit
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.score import load_scores
-from spinmeround.tasks.screening.calibrate import CalibrateParams, Label, calibrate, toml, truth, write_calibration
+from spinmeround.tasks.screening.calibrate import Label, calibrate, limits_toml, true_labels
 from spinmeround.tasks.screening.decisions import generator_id, load_decisions
+from spinmeround.tasks.screening.params import CalibrateParams
 from spinmeround.tasks.stage import Head
 
 
 @flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)
 def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
-    """Fit the screen's limits to labels of the profile's heads; returns the written files."""
+    """Fit the screen's limits to labels of the profile's heads; returns the written files.
+
+    Raises ConfigError, before any head is scored, if the decisions file that `params.labels` names does not exist.
+    """
+    _check_source(params.labels)
     with join_session(profile, place) as session:
         runs = run_stages(session, [STAGES["sample"], STAGES["score"]])
         return list(submit(calibrate_task, params, after=runs).result())
@@ -33,6 +37,8 @@ def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = P
 @task(name="calibrate", task_run_name="calibrate", **TASK_OPTIONS)
 def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     """Fit the limits and write them, with their metrics, to the run's folder."""
+    from spinmeround.tasks.screening.calibration_page import write_calibration  # loads Matplotlib
+
     session = current_session()
     session.quarantine.check()
     labels = _labels(session, params.labels)
@@ -45,11 +51,19 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     found = calibrate(scores, chosen, params, generator=session.profile.generator.name, heads=description)
     with environment_errors(session.folder.root):
         files = write_calibration(found, scores, chosen, session.folder.root)
-    create_markdown_artifact(f"{found.origin}\n\n```toml\n{toml(found)}```", key="screening", description="Limits")
+    markdown = f"{found.origin}\n\n```toml\n{limits_toml(found)}```"
+    create_markdown_artifact(markdown, key="screening", description="Limits")
     progress().say(f"limits: {found.origin}")
     for path in files:
         progress().say(f"wrote {path}")
     return Completed(message=found.origin, data=[str(path) for path in files])
+
+
+def _check_source(labels: str) -> None:
+    if labels != "truth" and not Path(labels).is_file():
+        raise ConfigError(
+            f"--labels {labels}: expected 'truth' or a decisions file of `spinmeround review`, found none"
+        )
 
 
 def _scored(session: Session, head: Head) -> bool:
@@ -58,14 +72,8 @@ def _scored(session: Session, head: Head) -> bool:
 
 def _labels(session: Session, source: str) -> dict[str, Label]:
     """Labels by head id: of all heads from the generator's ground truth, or of the reviewed heads from a file."""
-    sections: dict[str, Any] = {"generator": session.profile.generator}
     if source == "truth":
-        found = truth(generator_of(sections), [head.seed for head in session.heads])
+        found = true_labels(generator_of(session.profile.generator), [head.seed for head in session.heads])
         return {head.id: label for head, label in zip(session.heads, found, strict=True)}
-    path = Path(source)
-    if not path.is_file():
-        raise ConfigError(
-            f"--labels {source}: expected 'truth' or a decisions file of `spinmeround review`, found none"
-        )
-    rulings = load_decisions(path, generator_id(sections)).rulings()
-    return {name: Label(spoilt=ruling == "drop") for name, ruling in rulings.items()}
+    rulings = load_decisions(Path(source), generator_id(session.profile.generator)).rulings()
+    return {name: Label(defective=ruling == "drop") for name, ruling in rulings.items()}

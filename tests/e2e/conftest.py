@@ -1,18 +1,21 @@
-"""One Prefect server for all end-to-end tests, and the smallest profile that goes through every stage."""
+"""One Prefect server for all end-to-end tests, the smallest profile with every stage, and a build of it to copy."""
 
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from spinmeround.flows.profile import Profile, validate_profile
 from spinmeround.flows.server.process import SETTINGS
+from spinmeround.tasks.heads.registry import DATASET_STAGES
+from tests.e2e.runs import build, copy_runs, recorded
 from tests.support.weights import write_autoencoder, write_recognition
 
 TINY: dict[str, Any] = {
@@ -46,9 +49,12 @@ TINY: dict[str, Any] = {
             "vocabulary": 7,
             "prompt": {"words": [2, 3, 4, 5, 6], "identity": 5, "start": 0, "end": 1, "padding": 1, "length": 8},
         },
-        "adapt": {"steps": 1, "conditioning": [0], "targets": [1]},
-        "single_view": {"steps": 1, "conditioning": [1], "targets": [3]},
-        "multi_view": {"steps": 2, "conditioning": [0, 1], "targets": [4, 3]},
+        "adapt": {"steps": 1},
+        "single_view": {"steps": 1, "groups": [{"conditioning": 1, "targets": 3}]},
+        "multi_view": {
+            "steps": 2,
+            "groups": [{"conditioning": 0, "targets": 4}, {"conditioning": 1, "targets": 3}],
+        },
         "batch": 1,
     },
     "evaluate": {"heads": 1, "targets": 3, "frontal_targets": 1, "schedule": {"steps": 1}},
@@ -59,8 +65,13 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """API of a real server in a process of its own."""
-    with patch.dict(os.environ, SETTINGS), prefect_test_harness(server_startup_timeout=180):
+    """API of a real server in a process of its own; the client retries when a busy server answers 503."""
+    retries = {PREFECT_CLIENT_MAX_RETRIES: int(SETTINGS["PREFECT_CLIENT_MAX_RETRIES"])}
+    with (
+        patch.dict(os.environ, SETTINGS),
+        prefect_test_harness(server_startup_timeout=300),
+        temporary_settings(retries),
+    ):
         yield str(PREFECT_API_URL.value())
 
 
@@ -76,7 +87,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tiny(weights: dict[str, Any]) -> Callable[..., Profile]:
-    """The tiny profile with fields changed, as `section__field=value`."""
+    """The tiny profile with changed fields, given as `section__field=value`."""
 
     def make(**changes: Any) -> Profile:
         values = {**weights, **{name: dict(v) if isinstance(v, dict) else v for name, v in TINY.items()}}
@@ -91,6 +102,29 @@ def tiny(weights: dict[str, Any]) -> Callable[..., Profile]:
     return make
 
 
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A finished build: the folder of runs, the run's summary, and the states of its task runs by name."""
+
+    runs: Path
+    summary: dict[str, Any]
+    states: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def tiny_build(server: str, tiny: Callable[..., Profile], tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """A build of the tiny profile. Tests must not change it: `built` is a copy."""
+    runs = tmp_path_factory.mktemp("tiny-build")
+    summary = build(tiny(), runs)
+    return Build(runs=runs, summary=summary, states=recorded("dataset", 2 + 2 * len(DATASET_STAGES)))
+
+
+@pytest.fixture
+def built(tiny_build: Build, tmp_path: Path) -> Path:
+    """A folder of runs with a copy of that build."""
+    return copy_runs(tiny_build.runs, tmp_path / "runs")
+
+
 @pytest.fixture
 def environment(server: str) -> dict[str, str]:
     """Environment of a command in a process of its own that uses the tests' server."""
@@ -99,22 +133,19 @@ def environment(server: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def profile_file(tiny, tmp_path) -> Path:
-    """The tiny profile as a file, with a generator slow enough to be killed at work."""
-    path = tmp_path / "tiny.json"
+def profile_file(tiny: Callable[..., Profile], tmp_path: Path) -> Path:
+    """The tiny profile as a file, with a generator slow enough to be killed while it renders."""
     generator = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.3}}
     values = tiny(generator=generator, plan={"heads": 8}).model_dump(mode="json", exclude_none=True)
-    path.write_text(json.dumps(values))
-    toml = tmp_path / "tiny.toml"
-    toml.write_text(_toml(values))
-    return toml
+    path = tmp_path / "tiny.toml"
+    path.write_text("\n".join(f"{name} = {_toml(value)}" for name, value in values.items()))
+    return path
 
 
-def _toml(values: dict, prefix: str = "") -> str:
-    """Nested tables as TOML; JSON's numbers, texts, booleans and lists are TOML's too."""
-    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
-    for name, value in values.items():
-        if isinstance(value, dict):
-            lines += [f"[{prefix}{name}]", _toml(value, f"{prefix}{name}.")]
-    return "\n".join(lines)
+def _toml(value: Any) -> str:
+    """A value as TOML with inline tables; numbers, strings and booleans are those of JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -1,4 +1,4 @@
-"""What end-to-end tests do with runs: build, read the summary, ask the server what it recorded."""
+"""Operations of the end-to-end tests on runs: build, copy, read the summary, query the server's records."""
 
 import json
 import subprocess
@@ -15,12 +15,19 @@ from spinmeround.flows.dataset import dataset_flow
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized
+from tests.support.waiting import LIMIT_S
 
 
 def build(profile: Profile, runs: Path, **options: Any) -> dict[str, Any]:
     """Build a profile's dataset below `runs`; returns the run's summary."""
     sized(dataset_flow, profile)(profile, Place(runs=str(runs), **options))
     return summary(runs / profile.name)
+
+
+def copy_runs(runs: Path, to: Path) -> Path:
+    """A copy of a folder of runs in which files that share their content by hard links still do."""
+    subprocess.run(["cp", "-a", str(runs), str(to)], check=True)
+    return to
 
 
 def spinmeround(*arguments: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
@@ -35,7 +42,7 @@ def spinmeround(*arguments: str, environment: dict[str, str]) -> "subprocess.Pop
 
 
 def artifacts(store: Path) -> list[Path]:
-    """Folders of all whole artifacts of a store, as it is now."""
+    """Folders of all complete artifacts of a store, as of now."""
     return [manifest.parent for manifest in store.glob("*/??/*/manifest.json")]
 
 
@@ -50,8 +57,8 @@ def counts(found: dict[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def recorded(flow_name: str, expected: int) -> dict[str, str]:
-    """Name and state of the task runs of the newest run of a flow, once `expected` of them are there and final."""
-    deadline = time.monotonic() + 60
+    """Names and states of the task runs of a flow's newest run, once `expected` of them have ended."""
+    deadline = time.monotonic() + LIMIT_S
     states: dict[str, str] = {}
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)

@@ -1,4 +1,4 @@
-"""Limits for the screen from labelled heads, chosen by the flow and used by a build."""
+"""The calibration flow fits the screen's limits to labelled heads, and a build uses them."""
 
 import json
 import tomllib
@@ -12,65 +12,75 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized
 from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.screening.calibrate import CalibrateParams
 from spinmeround.tasks.screening.decisions import Decision, Decisions, generator_id
-from tests.e2e.runs import build
+from spinmeround.tasks.screening.params import CalibrateParams
+from tests.e2e.runs import build, copy_runs
 
-SPOILT = [1, 4, 5, 9, 13, 17]
-
-
-@pytest.fixture
-def labelled(tiny):
-    """Twenty heads, six of which are spoilt, and a screen without limits."""
-    return tiny(
-        generator={"name": "tests.support.tiny:make", "options": {"clipped": SPOILT}}, plan={"heads": 20}, screen={}
-    )
+DEFECTIVE = [1, 4, 5, 9, 13, 17]
+pytestmark = pytest.mark.usefixtures("server")
 
 
 def calibrated(profile, runs, **params):
+    """The files that the flow writes, by name."""
     files = sized(calibration_flow, profile)(profile, CalibrateParams(folds=2, **params), Place(runs=str(runs)))
     return {file.rsplit("/", 1)[-1]: file for file in files}
 
 
-def test_limits_from_the_truth_drop_the_spoilt_heads(labelled, tmp_path):
-    """The written section goes into a profile as it is, measures nothing anew, and drops just the spoilt heads."""
-    files = calibrated(labelled, tmp_path, keep=0.7)
+@pytest.fixture(scope="module")
+def labelled(tiny):
+    """20 heads, 6 of which are defective, and a screen without limits."""
+    generator = {"name": "tests.support.tiny:make", "options": {"clipped": DEFECTIVE}}
+    return tiny(generator=generator, plan={"heads": 20}, screen={})
+
+
+@pytest.fixture(scope="module")
+def scored(server, labelled, tmp_path_factory):
+    """A folder of runs in which these heads are scored, and the files of a calibration by the generator's labels."""
+    runs = tmp_path_factory.mktemp("labelled")
+    return runs, calibrated(labelled, runs, keep=0.7)
+
+
+def test_limits_from_the_ground_truth_drop_the_defective_heads(labelled, scored):
+    """The written section is valid in a profile; a build with it scores no head again and drops the defective ones."""
+    runs, files = scored
     section = tomllib.loads(Path(files["screening.toml"]).read_text())["screen"]
     figures = json.loads(Path(files["calibration.json"]).read_text())
-    assert figures["sound"] == 14
-    assert figures["spoilt"] == 6
+    assert (figures["clean"], figures["defective"]) == (14, 6)
     assert {row["kind"]: (row["heads"], row["dropped"]) for row in figures["rows"]}["clipped volume"] == (6, 6)
     assert "20 heads of tiny-000000 to tiny-000019" in section["origin"]
     page = Path(files["calibration.html"]).read_text()
     assert page.count("<svg") == 1 + len(SCORES)
     assert "http-equiv" not in page
-    found = build(labelled.model_copy(update={"screen": type(labelled.screen)(**section)}), tmp_path)
+    found = build(labelled.model_copy(update={"screen": type(labelled.screen)(**section)}), runs)
     assert found["stages"]["score"]["made"] == 0
     assert found["heads"]["dropped"] >= 6
 
 
-def test_labels_of_a_person(labelled, tmp_path):
-    """Only heads that a person decided on count, with the person's word, whatever the truth is."""
-    said = {f"tiny-{seed:06d}": "drop" if seed in SPOILT[:4] else "keep" for seed in range(16)}
+def test_labels_from_a_review(labelled, scored, tmp_path):
+    """Only reviewed heads count, with the reviewer's decision instead of the ground truth."""
+    choices = {f"tiny-{seed:06d}": "drop" if seed in DEFECTIVE[:4] else "keep" for seed in range(16)}
     now = datetime.now(UTC)
     decisions = Decisions(
-        generator=generator_id({"generator": labelled.generator}),
-        decisions={name: Decision(decision=word, time=now) for name, word in said.items()},
+        generator=generator_id(labelled.generator),
+        decisions={name: Decision(decision=choice, time=now) for name, choice in choices.items()},
     )
     path = tmp_path / "decisions.json"
     path.write_bytes(decisions.to_json())
-    files = calibrated(labelled, tmp_path / "runs", keep=0.5, labels=str(path))
+    runs = copy_runs(scored[0], tmp_path / "runs")
+    files = calibrated(labelled, runs, keep=0.5, labels=str(path))
     figures = json.loads(Path(files["calibration.json"]).read_text())
-    assert (figures["sound"], figures["spoilt"]) == (12, 4)
-    assert figures["rows"][1]["kind"] == "spoilt"
+    assert (figures["clean"], figures["defective"]) == (12, 4)
+    assert figures["rows"][1]["kind"] == "defective"
 
 
-def test_labels_that_are_not_there_are_named(labelled, tmp_path):
+def test_a_missing_labels_file_is_reported_before_scoring(labelled, tmp_path):
+    """The error names the option, and nothing is made."""
     with pytest.raises(ConfigError, match=r"--labels nowhere\.json: expected 'truth' or a decisions file"):
         calibrated(labelled, tmp_path, keep=0.7, labels="nowhere.json")
+    assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_reached_is_told(tiny, tmp_path):
-    """A set without spoilt heads is refused with what to do."""
+def test_too_few_defective_heads_are_an_error(tiny, built):
+    """The error says how many heads of each kind there are and what to do."""
     with pytest.raises(ConfigError, match="found 4 and 0; label more heads"):
-        calibrated(tiny(screen={}), tmp_path, keep=0.9)
+        calibrated(tiny(screen={}), built, keep=0.9)

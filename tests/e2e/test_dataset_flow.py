@@ -1,6 +1,7 @@
-"""What the dataset flow promises, on a real Prefect server."""
+"""The dataset flow on a real Prefect server: reuse, quarantine, damaged artifacts, single stages."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,128 +14,107 @@ from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from spinmeround.tasks.heads.registry import DATASET_STAGES
-from tests.e2e.conftest import TINY
-from tests.e2e.runs import build, counts, recorded, summary
+from tests.e2e.conftest import TINY, Build
+from tests.e2e.runs import build, copy_runs, counts, recorded, summary
 from tests.support.packs import write_pack
 
 STAGES = [stage.name for stage in DATASET_STAGES]
 pytestmark = pytest.mark.usefixtures("server")
 
 
-def test_first_build_makes_and_second_reuses(tiny, tmp_path):
-    """A build is a graph of shards; the same build again is one cached task run a stage, with the same digest."""
-    first = build(tiny(), tmp_path)
-    assert counts(first) == dict.fromkeys(STAGES, (4, 0)) | {"publish": (1, 0)}
+def generator(**options):
+    """The tiny generator with these misbehaviours."""
+    return {"name": "tests.support.tiny:make", "options": options}
+
+
+def test_first_build(tiny_build):
+    """A build makes every artifact of every head in shards, and plain zarr reads the published dataset."""
+    found = tiny_build.summary
+    assert counts(found) == dict.fromkeys(STAGES, (4, 0)) | {"publish": (1, 0)}
     none = dict.fromkeys(("dropped", "kept_by_review", "quarantined", "pending"), 0)
-    assert first["heads"] == {"asked": 4, "screened_out": {}, "screen_reasons": {}, **none, "written": 4}
+    assert found["heads"] == {"asked": 4, "screened_out": {}, "screen_reasons": {}, **none, "written": 4}
     shards = {f"{name} {shard}": "Completed" for name in STAGES for shard in ("0-1", "2-3")}
-    assert recorded("dataset", 20) == shards | {"plan": "Completed", "publish": "Completed"}
-
-    second = build(tiny(), tmp_path)
-    assert counts(second) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (0, 1)}
-    assert second["dataset"] == first["dataset"]
-    assert recorded("dataset", 11) == dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
-    assert len(list((tmp_path / "tiny" / "summaries").iterdir())) == 2
-
-
-def test_digest_is_a_function_of_the_profile_alone(tiny, tmp_path):
-    """Shards of one and of eight, one worker and two, give the same digest in separate stores."""
-    digests = {
-        build(tiny(execution={"shard_size": size, "workers": workers}), tmp_path / f"{size}-{workers}")["dataset"][
-            "digest"
-        ]
-        for size, workers in ((1, 2), (8, 1))
-    }
-    assert len(digests) == 1
-
-
-def test_one_changed_field_redoes_what_depends_on_it(tiny, tmp_path):
-    """Another marching-cubes level makes mesh, normals, write and publish anew, and nothing else."""
-    build(tiny(), tmp_path)
-    changed = counts(build(tiny(mesh__level=9.0), tmp_path))
-    again = {name: (4, 0) if name in ("mesh", "normals", "write") else (0, 4) for name in STAGES}
-    assert changed == again | {"publish": (1, 0)}
-
-
-def test_plain_zarr_reads_what_was_built(tiny, tmp_path):
-    """The dataset needs nothing of ours to be read."""
-    path = build(tiny(), tmp_path)["dataset"]["path"]
-    group = zarr.open_group(path, mode="r")
+    assert tiny_build.states == shards | {"plan": "Completed", "publish": "Completed"}
+    group = zarr.open_group(found["dataset"]["path"], mode="r")
     assert group["rgb"].shape == (4, 4, 16, 16, 3)
     assert [int(seed) for seed in group["seed"][:]] == [0, 1, 2, 3]
 
 
-def test_a_head_that_always_fails_is_quarantined(tiny, tmp_path):
-    """The build goes on without it, remembers why, does not try again unasked, and does when asked."""
-    profile = tiny(generator={"name": "tests.support.tiny:make", "options": {"failing": [2]}})
-    found = build(profile, tmp_path)
-    assert found["heads"]["quarantined"] == 1
-    assert found["heads"]["written"] == 3
-    (failure,) = ArtifactStore(tmp_path / "tiny" / "store").failures()
+def test_second_build_reuses_everything(tiny, tiny_build, built):
+    """The same build again is one cached task run per stage and has the same digest."""
+    found = build(tiny(), built)
+    assert counts(found) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (0, 1)}
+    assert found["dataset"]["digest"] == tiny_build.summary["dataset"]["digest"]
+    states = dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
+    assert recorded("dataset", len(states)) == states
+    assert len(list((built / "tiny" / "summaries").iterdir())) == 2
+
+
+def test_digest_depends_on_the_profile_alone(tiny, tiny_build, tmp_path):
+    """Shards of one head and two workers give the digest of shards of two heads and one worker."""
+    found = build(tiny(execution={"shard_size": 1, "workers": 2}), tmp_path)
+    assert found["dataset"]["digest"] == tiny_build.summary["dataset"]["digest"]
+
+
+def test_a_changed_field_remakes_what_depends_on_it(tiny, built):
+    """A different marching-cubes level remakes mesh, normals and the dataset, and nothing else."""
+    changed = counts(build(tiny(mesh__level=9.0), built))
+    remade = {name: (4, 0) if name in ("mesh", "normals") else (0, 4) for name in STAGES}
+    assert changed == remade | {"publish": (1, 0)}
+
+
+@pytest.fixture(scope="module")
+def misbehaving(server, tiny, tmp_path_factory):
+    """A profile and its build: head 1 leaves the cube, head 2 always fails, head 3 kills its worker once."""
+    folder = tmp_path_factory.mktemp("misbehaving")
+    (folder / "memory").mkdir()
+    profile = tiny(generator=generator(clipped=[1], failing=[2], dying=[3], memory=str(folder / "memory")))
+    return profile, Build(runs=folder, summary=build(profile, folder), states={})
+
+
+def test_a_failing_head_is_quarantined(misbehaving):
+    """The build continues without it and records reason, traceback and the number of attempts."""
+    _, found = misbehaving
+    assert (found.summary["heads"]["quarantined"], found.summary["heads"]["written"]) == (1, 2)
+    (failure,) = ArtifactStore(found.runs / "tiny" / "store").failures()
     assert (failure.subject, failure.stage, failure.attempts) == ("tiny-000002", "sample", 2)
     assert "seed 2 has no nose" in failure.reason
     assert "Traceback" in failure.traceback
-    assert counts(build(profile, tmp_path))["sample"] == (0, 3)
 
 
-def test_a_head_without_a_face_is_quarantined_with_that_reason(tiny, tmp_path):
-    """The detector finds none in its frontal views; the other heads are found, embedded and published."""
-    generator = {"name": "tests.support.tiny:make", "options": {"faceless": [1]}}
-    pack = str(write_pack(tmp_path / "pack"))
-    unet = {**TINY["train"]["unet"], "sample_size": 16}
-    sizes = {"render__resolution": 64, "train__unet": unet}
-    profile = tiny(generator=generator, embed__landmarks="detector", embed__pack=pack, **sizes)
-    found = build(profile, tmp_path / "runs")
-    assert (found["heads"]["quarantined"], found["heads"]["written"]) == (1, 3)
-    (failure,) = ArtifactStore(tmp_path / "runs" / "tiny" / "store").failures()
-    assert (failure.subject, failure.stage) == ("tiny-000001", "embed")
-    assert re.search(r"no frontal view shows a face \(\d+ were looked at\)", failure.reason)
+def test_a_killed_worker_is_replaced(misbehaving):
+    """A head whose worker dies is made by the next attempt."""
+    _, found = misbehaving
+    assert (found.runs / "memory" / "3").exists()
+    assert counts(found.summary)["sample"] == (3, 0)
 
 
-def test_screened_heads_go_no_further(tiny, tmp_path):
-    """A head that the screen drops is counted by its reasons and never rendered."""
-    profile = tiny(generator={"name": "tests.support.tiny:make", "options": {"clipped": [1]}})
-    found = build(profile, tmp_path)
-    assert found["heads"]["dropped"] == 1
-    assert "clipped_volume" in found["heads"]["screened_out"]
-    assert counts(found)["screen"] == (4, 0)
-    assert counts(found)["render"] == (3, 0)
+def test_dropped_heads_are_not_rendered(misbehaving):
+    """A head that the screen drops is counted under its reason and skipped by the later stages."""
+    _, found = misbehaving
+    assert found.summary["heads"]["screened_out"] == {"clipped_volume": 1}
+    assert (counts(found.summary)["screen"], counts(found.summary)["render"]) == ((3, 0), (2, 0))
 
 
-def test_counts_of_heads_add_up(tiny, tmp_path):
-    """A head with two reasons is dropped once, under the first of them; both stand in the full tally."""
-    generator = {"name": "tests.support.tiny:make", "options": {"clipped": [1, 2]}}
-    profile = tiny(generator=generator, screen__limits={"clipped_volume": 0.0, "depth_to_width": 0.1})
-    for stage in ("sample", "score", "screen"):
-        stage_flow(profile, stage, Place(runs=str(tmp_path)))
-    heads = summary(tmp_path / "tiny")["heads"]
-    assert heads["screened_out"] == {"clipped_volume": 2, "depth_to_width": 2}
-    assert (heads["screen_reasons"]["clipped_volume"], heads["screen_reasons"]["depth_to_width"]) == (2, 4)
-    assert sum(heads["screened_out"].values()) == heads["dropped"] == heads["asked"] == 4
-
-
-def test_a_killed_worker_is_replaced(tiny, tmp_path):
-    """A worker that dies in the middle of a head is replaced, and the head is made at the next attempt."""
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    options = {"dying": [0, 3], "memory": str(memory)}
-    found = build(tiny(generator={"name": "tests.support.tiny:make", "options": options}), tmp_path)
-    assert found["heads"]["written"] == 4
-    assert sorted(path.name for path in memory.iterdir()) == ["0", "3"]
-
-
-def test_a_hanging_head_is_quarantined(tiny, tmp_path):
-    """A head that takes too long loses its worker and is given up with that reason."""
-    generator = {"name": "tests.support.tiny:make", "options": {"hanging": [1]}}
-    profile = tiny(generator=generator, execution={"timeout_s": 20.0, "retries": 0, "max_quarantined_share": 0.5})
-    assert build(profile, tmp_path)["heads"]["quarantined"] == 1
-    (failure,) = ArtifactStore(tmp_path / "tiny" / "store").failures()
-    assert failure.reason == "timed out after 20 s"
+def test_quarantined_heads_are_retried_on_request(misbehaving, tmp_path):
+    """Without the request no build retries them; with it, failures of other runs in a shared store stay."""
+    profile, found = misbehaving
+    runs = copy_runs(found.runs, tmp_path / "runs")
+    store = ArtifactStore(runs / "tiny" / "store")
+    key = artifact_key("sample", 1, {"of": "another run"}, {})
+    store.record_failure("sample", key, "other-000001", "no face", "Traceback", 2)
+    before = {failure.subject: failure.created for failure in store.failures()}
+    assert counts(build(profile, runs))["sample"] == (0, 3)
+    assert {failure.subject: failure.created for failure in store.failures()} == before
+    sized(dataset_flow, profile)(profile, Place(runs=str(runs)), retry_quarantined=True)
+    after = {failure.subject: failure.created for failure in store.failures()}
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] != before[name]] == ["tiny-000002"]
 
 
 def test_too_many_quarantined_heads_fail_the_build(tiny, tmp_path):
-    """Past the profile's share, every build fails and says what was wrong with the heads and what to do."""
-    profile = tiny(generator={"name": "tests.support.tiny:make", "options": {"failing": [0, 1, 2]}})
+    """Above the profile's share, every build fails and reports the reasons and what to do."""
+    profile = tiny(generator=generator(failing=[0, 1, 2]))
     for _ in range(2):
         with pytest.raises(
             SpinMeRoundError, match=r"share allows 2: .*seed 0 has no nose.*'spinmeround build' again with --retry-quar"
@@ -142,84 +122,89 @@ def test_too_many_quarantined_heads_fail_the_build(tiny, tmp_path):
             build(profile, tmp_path)
 
 
-def test_retrying_leaves_other_runs_failures_alone(tiny, tmp_path):
-    """In a shared store, only the failures of the run that asks are forgotten."""
-    profile = tiny(plan={"heads": 2}, generator={"name": "tests.support.tiny:make", "options": {"failing": [1]}})
-    store = ArtifactStore(tmp_path / "store")
-    key = artifact_key("sample", 1, {"seed": 1}, {})
-    store.record_failure("sample", key, "other-000001", "no face", "Traceback", 2)
-    build(profile, tmp_path, store=str(store.root))
-    sized(dataset_flow, profile)(profile, Place(runs=str(tmp_path), store=str(store.root)), retry_quarantined=True)
-    assert {failure.subject for failure in store.failures()} == {"other-000001", "tiny-000001"}
+def test_a_head_without_a_face_is_quarantined(tiny, tmp_path):
+    """If the detector finds no face in its frontal views, that is its reason; the other heads are published."""
+    pack = str(write_pack(tmp_path / "pack"))
+    unet = {**TINY["train"]["unet"], "sample_size": 16}
+    sizes = {"render__resolution": 64, "train__unet": unet}
+    profile = tiny(generator=generator(faceless=[1]), embed__landmarks="detector", embed__pack=pack, **sizes)
+    found = build(profile, tmp_path / "runs")
+    assert (found["heads"]["quarantined"], found["heads"]["written"]) == (1, 3)
+    (failure,) = ArtifactStore(tmp_path / "runs" / "tiny" / "store").failures()
+    assert (failure.subject, failure.stage) == ("tiny-000001", "embed")
+    assert re.search(r"no frontal view shows a face", failure.reason)
 
 
-def test_a_damaged_input_is_remade_and_no_failure_of_the_head(tiny, tmp_path):
-    """A changed byte in an input is noticed before it is used; remaking it needs no `execution.retries`."""
-    execution = {"shard_size": 4, "workers": 1, "retries": 0}
-    place = Place(runs=str(tmp_path))
-    for stage in ("sample", "score", "screen", "review", "render"):
-        stage_flow(tiny(execution=execution), stage, place)
-    victim = next((tmp_path / "tiny" / "store" / "render").rglob("rgb/c/0/0/0/0/0"))
+def test_a_damaged_input_is_remade(tiny, tiny_build, built):
+    """A changed byte in an input is detected before use; remaking the input needs no `execution.retries`."""
+    store = built / "tiny" / "store"
+    victim = next((store / "render").rglob("rgb/c/0/0/0/0/0"))
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 16
+    victim.unlink()  # the dataset holds the same file
     victim.write_bytes(data)
-    found = build(tiny(execution=execution), tmp_path)
+    shutil.rmtree(store / "normals")
+    found = build(tiny(execution={"shard_size": 4, "workers": 1, "retries": 0}), built)
     assert (found["heads"]["written"], found["heads"]["quarantined"]) == (4, 0)
-    assert counts(found)["render"] == (1, 4)
-    assert len(list((tmp_path / "tiny" / "store" / "corrupt").iterdir())) == 1
+    assert (counts(found)["render"], counts(found)["normals"]) == ((1, 4), (4, 0))
+    assert len(list((store / "corrupt").iterdir())) == 1
+    assert found["dataset"]["digest"] == tiny_build.summary["dataset"]["digest"]
 
 
 @pytest.mark.parametrize(
-    ("stage", "file", "told"),
-    [("mesh", "mesh.npz", "mesh"), ("write", "rgb/c/0/0/0/0/0", "render")],
-    ids=["mesh", "write"],
+    ("stage", "file"), [("mesh", "mesh.npz"), ("render", "rgb/c/0/0/0/0/0")], ids=["mesh", "render"]
 )
-def test_a_truncated_artifact_is_told_and_made_anew(tiny, tmp_path, stage, file, told):
-    """The build that finds it names it and fails; the next one makes it anew, with the same digest.
+def test_a_truncated_artifact_is_reported_and_remade(tiny, tiny_build, built, stage, file):
+    """The build that finds it names it and fails; the next one remakes it, with the same digest.
 
-    Pixels of a written head are the rendering's own file: the first stage that holds it is named, and both are
-    made anew. A dataset that shares the damaged file with the artifact is whole again, too.
+    The dataset shares its pixel files with the artifacts: it is intact again, too.
     """
-    before = build(tiny(), tmp_path)
-    store = tmp_path / "tiny" / "store"
+    store = built / "tiny" / "store"
     victim = next((store / stage).glob("??/*")) / file
-    named = next(path for path in (store / told).glob("??/*") if (path / file).samefile(victim))
     with victim.open("r+b") as open_file:
         open_file.truncate(100)
-    with pytest.raises(CorruptArtifact, match=f"{told}/{named.name[:12]}"):
-        build(tiny(), tmp_path)
-    after = build(tiny(), tmp_path)
-    assert counts(after)[stage] == counts(after)[told] == (1, 3)
-    assert after["dataset"] == before["dataset"]
+    with pytest.raises(CorruptArtifact, match=f"{stage}/{victim.relative_to(store).parts[2][:12]}"):
+        build(tiny(), built)
+    after = build(tiny(), built)
+    assert counts(after)[stage] == (1, 3)
+    assert after["dataset"]["digest"] == tiny_build.summary["dataset"]["digest"]
     assert verify(Path(after["dataset"]["path"])) == []
 
 
-def test_a_dataset_that_lost_a_file_is_joined_anew(tiny, tmp_path):
-    """The next build notices, joins the same heads again and makes nothing else."""
-    path = Path(build(tiny(), tmp_path)["dataset"]["path"])
+def test_a_dataset_that_lost_a_file_is_joined_again(tiny, built):
+    """The next build detects it, joins the same heads again and makes nothing else."""
+    (path,) = (built / "tiny" / "datasets").glob("*.zarr")
     (path / "normals/c/2/0/0/0/0").unlink()
-    after = build(tiny(), tmp_path)
+    after = build(tiny(), built)
     assert counts(after) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (1, 0)}
     assert after["dataset"]["path"] == str(path)
     assert verify(path) == []
 
 
-def test_another_profiles_folder_is_refused(tiny, tmp_path):
-    """Nothing of it is touched."""
-    build(tiny(plan={"heads": 1}), tmp_path)
-    before = sorted(tmp_path.rglob("*"))
+def test_the_folder_of_another_profile_is_rejected(tiny, built):
+    """The error names both profiles; no file of the folder changes."""
+    before = sorted(built.rglob("*"))
     with pytest.raises(ConfigError, match="expected a run of profile 'other', found one of 'tiny'"):
-        build(tiny(name="other"), tmp_path, out=str(tmp_path / "tiny"))
-    assert sorted(tmp_path.rglob("*")) == before
+        build(tiny(name="other"), built, out=str(built / "tiny"))
+    assert sorted(built.rglob("*")) == before
 
 
-def test_single_stage(tiny, tmp_path):
-    """A stage's own flow makes that stage alone, and says what is to be run first where its input is missing."""
-    place = Place(runs=str(tmp_path))
+def test_stages_one_by_one(tiny, tmp_path):
+    """A stage's flow runs that stage alone and requires its inputs.
+
+    A head with two reasons is dropped once, under the first of them; `screen_reasons` counts both.
+    """
+    place, folder = Place(runs=str(tmp_path)), tmp_path / "tiny"
+    limits = {"clipped_volume": 0.0, "depth_to_width": 0.1}
+    profile = tiny(generator=generator(clipped=[1, 2]), screen__limits=limits)
     with pytest.raises(ConfigError, match="run the stage sample first"):
-        stage_flow(tiny(), "render", place)
-    stage_flow(tiny(), "sample", place)
-    store = ArtifactStore(tmp_path / "tiny" / "store")
-    assert sorted(path.name for path in store.root.iterdir() if path.name in STAGES) == ["sample"]
-    heads = summary(tmp_path / "tiny")["heads"]
-    assert (heads["pending"], heads["quarantined"]) == (4, 0)
+        stage_flow(profile, "render", place)
+    stage_flow(profile, "sample", place)
+    assert sorted(path.name for path in (folder / "store").iterdir() if path.name in STAGES) == ["sample"]
+    assert (summary(folder)["heads"]["pending"], summary(folder)["heads"]["quarantined"]) == (4, 0)
+    for stage in ("score", "screen"):
+        stage_flow(profile, stage, place)
+    heads = summary(folder)["heads"]
+    assert heads["screened_out"] == {"clipped_volume": 2, "depth_to_width": 2}
+    assert (heads["screen_reasons"]["clipped_volume"], heads["screen_reasons"]["depth_to_width"]) == (2, 4)
+    assert sum(heads["screened_out"].values()) == heads["dropped"] == heads["asked"] == 4

@@ -1,9 +1,9 @@
-"""What a build does in foul weather: two at once, a clock that jumps, a newer version's folders, inputs that vanish."""
+"""Builds under adverse conditions: two at once, a clock that jumps, files of a newer version, inputs that vanish."""
 
+import importlib
 import json
 import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,12 +15,12 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, join_session
 from spinmeround.flows.run.shards import STAGES, ShardCount, run_shard
-from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, DatasetError, StoreError
 from spinmeround.tasks.stage import Head
-from tests.e2e.runs import artifacts, build, spinmeround, summary
+from tests.e2e.runs import artifacts, build, spinmeround
 from tests.e2e.test_killed import GENERATOR, HEADS, leftovers
+from tests.support.waiting import until
 
 CLOCK = r"""
 #define _GNU_SOURCE
@@ -40,7 +40,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 
 @pytest.fixture
 def session(tiny, tmp_path) -> Iterator[Session]:
-    """A run whose stages are called one by one, without Prefect."""
+    """A run whose stages the test calls one by one, without Prefect."""
     options = {"failing": [3], "dying": [6]}
     with join_session(
         tiny(generator={"name": "tests.support.tiny:make", "options": options}, plan={"heads": 10}),
@@ -50,13 +50,13 @@ def session(tiny, tmp_path) -> Iterator[Session]:
 
 
 def run(session: Session, stage: str, heads: Sequence[Head] | None = None) -> ShardCount:
-    """A stage for these heads, or all, as one shard."""
+    """Run a stage for these heads, by default for all, as one shard."""
     progress().stage(stage, len(session.heads))
     return run_shard(session, STAGES[stage], session.heads if heads is None else heads)
 
 
 def test_heads_of_a_batch_fail_alone(session):
-    """One that raises and one that kills its worker are quarantined, each for its own reason; the others are made."""
+    """A head that raises and one that kills its worker are quarantined for these reasons; the others are made."""
     count = run(session, "sample")
     assert (count.made, count.skipped) == (8, 0)
     reasons = {failure.subject: (failure.reason, failure.attempts) for failure in count.quarantined}
@@ -68,8 +68,21 @@ def test_heads_of_a_batch_fail_alone(session):
     assert (again.made, again.reused, again.skipped, again.quarantined) == (0, 8, 2, ())
 
 
-def test_an_input_that_vanished_is_made_again(session):
-    """An input that is gone when the stage comes to it, be it several stages back, is no failure of the head."""
+def test_a_hanging_head_is_quarantined(tiny, tmp_path):
+    """A head that exceeds the time limit of the stage loses its worker, and that is its reason."""
+    generator = {"name": "tests.support.tiny:make", "options": {"hanging": [1]}}
+    execution = {"timeout_s": 10.0, "retries": 0, "max_quarantined_share": 0.5, "workers": 1}
+    with join_session(tiny(generator=generator, execution=execution), Place(runs=str(tmp_path))) as session:
+        with session.pool.checkout() as worker:  # imports take longer than the limit on a busy machine
+            worker.call(importlib.import_module, "spinmeround.flows.run.shards")
+            worker.call(importlib.import_module, "tests.support.tiny")
+        count = run(session, "sample", session.heads[:2])
+        assert count.made == 1
+        assert [failure.reason for failure in count.quarantined] == ["timed out after 10 s"]
+
+
+def test_a_vanished_input_is_remade(session):
+    """An input that is gone when a stage needs it, even several stages back, is not a failure of the head."""
     heads = session.heads[:3]
     for stage in ("sample", "score"):
         run(session, stage, heads)
@@ -81,9 +94,9 @@ def test_an_input_that_vanished_is_made_again(session):
     assert session.quarantine.failures() == ()
 
 
-def test_weights_that_change_meanwhile_end_the_run(session):
-    """Nothing is made under a key that it would not deserve, and no head is blamed."""
-    session.stages["sample"] = replace(session.stages["sample"], weights="those of an hour ago")
+def test_weights_that_change_during_a_run_stop_it(session):
+    """No artifact gets a key of other weights, and no head is quarantined."""
+    session.stages["sample"] = replace(session.stages["sample"], weights="other weights")
     session.reload_decisions()
     with pytest.raises(ConfigError, match="sample: expected the weights and generator with which the run began"):
         run(session, "sample")
@@ -96,13 +109,12 @@ def test_weights_that_change_meanwhile_end_the_run(session):
     "apart", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["one folder", "two folders, one store"]
 )
 def test_two_builds_at_once(tiny, profile_file, tmp_path, environment, apart):
-    """Both end with the same whole dataset, and every artifact is made once, by one of them."""
+    """Both publish the same complete dataset, and each artifact is made once, by one of them."""
     profile = tiny(generator=GENERATOR, plan={"heads": HEADS})
     store, runs = tmp_path / "store", [tmp_path / "a", tmp_path / ("b" if apart else "a")]
     command = ["build", "--profile", str(profile_file), "--runs", str(runs[1]), "--store", str(store)]
     other = spinmeround(*command, environment=environment)
-    while not artifacts(store) and other.poll() is None:
-        time.sleep(0.05)
+    until(lambda: artifacts(store) or other.poll() is not None)
     build(profile, runs[0], store=str(store))
     _, errors = other.communicate()
     assert other.returncode == 0, errors
@@ -124,18 +136,17 @@ def test_two_builds_at_once(tiny, profile_file, tmp_path, environment, apart):
 @pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_a_clock_that_jumps_back(tiny, profile_file, tmp_path, environment):
-    """A build in whose middle it is suddenly yesterday ends as any other, and what it made is found tomorrow."""
+    """A clock that jumps back a day during a build changes nothing, and a later build reuses its artifacts."""
     (tmp_path / "clock.c").write_text(CLOCK)
     shim, jumped = tmp_path / "clock.so", tmp_path / "jumped"
     compile_ = ["cc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "clock.c"), "-ldl"]
     if not shutil.which("cc") or subprocess.run(compile_, capture_output=True).returncode:
-        pytest.skip("no C compiler to make a clock with")
+        pytest.skip("no C compiler to build the clock library with")
     profile = tiny(generator=GENERATOR, plan={"heads": HEADS})
     command = ["build", "--profile", str(profile_file), "--runs", str(tmp_path / "runs")]
     process = spinmeround(*command, environment={**environment, "LD_PRELOAD": str(shim), "JUMPED": str(jumped)})
     store = tmp_path / "runs" / "tiny" / "store"
-    while len(artifacts(store)) < 20 and process.poll() is None:
-        time.sleep(0.02)
+    until(lambda: len(artifacts(store)) >= 20 or process.poll() is not None, interval_s=0.02)
     jumped.touch()
     output, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -147,25 +158,25 @@ def test_a_clock_that_jumps_back(tiny, profile_file, tmp_path, environment):
 
 
 @pytest.mark.usefixtures("server")
-def test_a_newer_version_is_refused_and_left(tiny, tmp_path):
-    """Artifact, dataset and run folder of a newer version: each is named, and every file stays where it is."""
-    profile = tiny(plan={"heads": 2})
-    dataset = Path(build(profile, tmp_path)["dataset"]["path"])
-    store = ArtifactStore(tmp_path / "tiny" / "store")
-    artifact = next(folder for folder in artifacts(store.root) if folder.parents[1].name == "mesh")
+def test_files_of_a_newer_version_are_rejected(tiny, built):
+    """An artifact, a dataset and a run folder of a newer version are named in the error, and no file changes."""
+    profile, folder = tiny(), built / "tiny"
+    (dataset,) = (folder / "datasets").glob("*.zarr")
+    artifact = next(each for each in artifacts(folder / "store") if each.parents[1].name == "mesh")
     cases = [
         (artifact / "manifest.json", StoreError, f"mesh/{artifact.name[:12]}: its manifest has schema version 9"),
         (dataset / "manifest.json", DatasetError, "manifest.json: schema version 9"),
-        (tmp_path / "tiny" / "run.json", ConfigError, "run.json: schema version 9"),
+        (folder / "run.json", ConfigError, "run.json: schema version 9"),
     ]
     for file, error, message in cases:
         good = file.read_bytes()
         file.write_text(json.dumps({**json.loads(good), "schema_version": 9}))
-        before = {path for path in (tmp_path / "tiny").rglob("*") if path.is_file()}
+        before = {path for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(error, match=message) as caught:
-            build(profile, tmp_path)
+            build(profile, built)
         assert "use a newer version" in str(caught.value)
-        assert {path for path in (tmp_path / "tiny").rglob("*") if path.is_file()} == before
+        assert {path for path in folder.rglob("*") if path.is_file()} == before
         file.write_bytes(good)
-    assert summary(tmp_path / "tiny")["dataset"]["path"] == str(dataset)
-    assert {stage["made"] for stage in build(profile, tmp_path)["stages"].values()} == {0}
+    found = build(profile, built)
+    assert found["dataset"]["path"] == str(dataset)
+    assert {stage["made"] for stage in found["stages"].values()} == {0}

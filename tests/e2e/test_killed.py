@@ -1,4 +1,4 @@
-"""Builds that are killed -9 at any moment, and what the next one finds."""
+"""Builds killed by SIGKILL at any moment: the next build continues from intact artifacts."""
 
 import os
 import random
@@ -12,49 +12,50 @@ import pytest
 
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import verify
+from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.e2e.runs import artifacts, build, spinmeround, summary
+from tests.support.waiting import LIMIT_S, until
 
 HEADS = 8
-TOTAL = 9 * HEADS + 1
+TOTAL = len(DATASET_STAGES) * HEADS + 1
 MOMENTS = 50
 GENERATOR = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.3}}
 pytestmark = pytest.mark.usefixtures("server")
 
 
 def killed(command: list[str], environment: dict[str, str], store: Path, at: int, chance: random.Random) -> bool:
-    """Kill -9 a build, or one of its workers, some moments after it has `at` artifacts; returns when all of it is gone.
+    """Kill a build, or one of its workers, shortly after it has `at` artifacts; waits until its processes are gone.
 
-    Whether the build came to its end nevertheless, as it does without a worker.
+    Returns whether the build completed nevertheless, as it does without a worker.
     """
     main = spinmeround(*command, environment=environment)
-    while len(artifacts(store)) < at and main.poll() is None:
-        time.sleep(0.01)
+    until(lambda: len(artifacts(store)) >= at or main.poll() is not None, interval_s=0.01)
     time.sleep(chance.uniform(0, 0.2 if at else 4.0))
     family = psutil.Process(main.pid).children(recursive=True) if main.poll() is None else []
     workers = [child.pid for child in family if "spawn_main" in " ".join(child.cmdline())]
     os.kill(chance.choice([main.pid, *workers]), signal.SIGKILL)
     output, errors = main.communicate()
     assert main.returncode in (0, -signal.SIGKILL), (output, errors)
-    _, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=LIMIT_S)
     assert alive == [], "processes outlived the build"
     return main.returncode == 0
 
 
 def leftovers(run: Path) -> list[Path]:
-    """Temp files, locks and what was moved aside, anywhere in a run's folder."""
+    """Temporary files, locks and quarantined payloads anywhere in a run's folder."""
     folders = (run / "store" / "tmp", run / "store" / "locks", run / "store" / "corrupt", run / ".tmp")
     found = [path for folder in (*folders, run / "datasets" / ".tmp") for path in folder.glob("*")]
     return found + [path for path in run.rglob(".*") if path.is_file()]
 
 
 def stamps(store: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of every whole artifact's manifest: what is made again has others."""
+    """Inode and time of every artifact's manifest; a remade artifact has different ones."""
     found = {folder: (folder / "manifest.json").stat() for folder in artifacts(store)}
     return {str(folder.relative_to(store)): (each.st_ino, each.st_mtime_ns) for folder, each in found.items()}
 
 
 def check_rerun(profile, runs: Path, digest: str) -> None:
-    """The rerun ends as if nothing had been, makes only what is not there, and leaves nothing of the killed one."""
+    """A rerun gives the undisturbed digest, makes only missing artifacts, and removes what the killed one left."""
     run = runs / profile.name
     before = stamps(run / "store")
     found = build(profile, runs)
@@ -69,9 +70,9 @@ def check_rerun(profile, runs: Path, digest: str) -> None:
 
 
 def test_killed_three_times_and_again(tiny, profile_file, tmp_path, environment):
-    """Three kills of one build, early, half through and late: no orphan, nothing made twice, the undisturbed digest."""
+    """Kills early, halfway and late in one build leave no orphans; nothing is made twice; the digest is undisturbed."""
     profile, chance = tiny(generator=GENERATOR, plan={"heads": HEADS}), random.Random(1)
-    digest = build(profile, tmp_path / "whole")["dataset"]["digest"]
+    digest = build(profile, tmp_path / "undisturbed")["dataset"]["digest"]
     runs, store = tmp_path / "killed", tmp_path / "killed" / "tiny" / "store"
     command = ["build", "--profile", str(profile_file), "--runs", str(runs)]
     for at in (6, 30, 60):
@@ -86,9 +87,9 @@ def test_killed_three_times_and_again(tiny, profile_file, tmp_path, environment)
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_killed_at_fifty_moments(tiny, profile_file, tmp_path, environment):
-    """Fifty builds, each killed at its own moment, main process or worker, and each whole after one rerun."""
+    """50 builds, each killed at a random moment in the main process or a worker, are complete after one rerun."""
     profile, chance = tiny(generator=GENERATOR, plan={"heads": HEADS}), random.Random(50)
-    digest = build(profile, tmp_path / "whole")["dataset"]["digest"]
+    digest = build(profile, tmp_path / "undisturbed")["dataset"]["digest"]
     interrupted = 0
     for turn in range(MOMENTS):
         runs = tmp_path / str(turn)

@@ -1,9 +1,7 @@
-"""A person's word on a real server: a paused build, the form's answer, the decisions file, reruns that don't ask."""
+"""Reviews of a paused build on a real server: the form's answer, the decisions file, reruns that do not ask again."""
 
 import json
-import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Any
 
 import pytest
 from prefect import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import FlowRun, StateType
 
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.review import pause as review_pause
@@ -19,106 +18,101 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import view_session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.screening.decisions import load_decisions, mark_reviewed, record, review_digest
-from tests.e2e.runs import build, counts, summary
+from tests.e2e.runs import build, copy_runs, counts, summary
+from tests.support.waiting import LIMIT_S, until
 
 pytestmark = pytest.mark.usefixtures("server")
 CLIPPED = {"name": "tests.support.tiny:make", "options": {"clipped": [1, 2]}}
+PAUSED = {"pause": True, "pause_timeout_s": int(LIMIT_S)}
 
 
 @pytest.fixture(scope="module")
-def built(server, tiny, tmp_path_factory) -> Path:
-    """The folder of a run that is built, with two of its four heads dropped by the screen."""
-    runs = tmp_path_factory.mktemp("built")
+def clipped_build(server, tiny, tmp_path_factory) -> Path:
+    """The folder of runs with a build in which the screen drops two of four heads."""
+    runs = tmp_path_factory.mktemp("clipped-build")
     build(tiny(generator=CLIPPED), runs)
-    return runs / "tiny"
+    return runs
 
 
 @pytest.fixture
-def runs(built, tmp_path) -> Path:
-    """A folder with a copy of that run."""
-    shutil.copytree(built, tmp_path / "tiny")
-    return tmp_path
+def runs(clipped_build, tmp_path) -> Path:
+    """A copy of that folder."""
+    return copy_runs(clipped_build, tmp_path / "runs")
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch) -> None:
-    """Paused runs look often whether they may go on."""
+def short_polls(monkeypatch) -> None:
+    """Paused runs check often whether they may resume."""
     monkeypatch.setattr(review_pause, "POLL_S", 0.4)
 
 
-def paused(since: set[Any]) -> FlowRun | None:
-    """The run that waits, if one does that was not there before."""
+def paused() -> list[FlowRun]:
+    """The paused runs."""
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
     with get_client(sync_client=True) as client:
-        runs = [run for run in client.read_flow_runs(limit=50) if run.id not in since]
-    return next((run for run in runs if run.state is not None and run.state.is_paused()), None)
+        return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
 
 
 @contextmanager
-def meanwhile(act: Callable[[FlowRun, Callable[[dict], Any]], None]) -> Iterator[list[str]]:
-    """While the block builds, `act` on the run that pauses; the yielded list gets what went wrong there."""
-    with get_client(sync_client=True) as client:
-        before = {run.id for run in client.read_flow_runs(limit=200)}
-    wrong: list[str] = []
+def meanwhile(act: Callable[[FlowRun, Callable[[dict], Any]], None]) -> Iterator[None]:
+    """While the block builds, call `act` with the run that pauses and a function that submits its form."""
+    before = {run.id for run in paused()}
+    errors: list[str] = []
 
     def answer() -> None:
         try:
-            deadline = time.monotonic() + 120
-            while (run := paused(before)) is None:
-                assert time.monotonic() < deadline, "the build did not pause"
-                time.sleep(0.3)
+            run = until(lambda: next((run for run in paused() if run.id not in before), None))
             with get_client(sync_client=True) as client:
                 act(run, lambda values: client.resume_flow_run(run.id, run_input=values))
-        except Exception as error:
-            wrong.append(repr(error))
+        except BaseException as error:
+            errors.append(repr(error))
 
     thread = threading.Thread(target=answer)
     thread.start()
-    yield wrong
-    thread.join()
-    assert wrong == []
+    try:
+        yield
+    finally:
+        thread.join()
+    assert errors == []
 
 
 def form(run: FlowRun) -> dict[str, Any]:
-    """What the UI shows of a paused run: the description and the fields."""
+    """The description and the fields that the UI shows of a paused run."""
     keyset = run.state.state_details.run_input_keyset
     with get_client(sync_client=True) as client:
         answers = [client.read_flow_run_input(run.id, keyset[name]) for name in ("description", "schema")]
     return dict(zip(("description", "schema"), map(json.loads, answers), strict=True))
 
 
-def test_decisions_of_the_file_are_honoured_one_by_one(tiny, runs):
-    """A drop and a rescue redo just those heads; taking them back gives the first dataset again."""
+def test_decisions_remake_single_heads(tiny, runs):
+    """A drop and a rescue remake those heads only; withdrawing them gives the first dataset again."""
     profile, file, first = tiny(generator=CLIPPED), runs / "tiny" / "decisions.json", summary(runs / "tiny")
     with view_session(profile, Place(runs=str(runs))) as session:
         generator = session.generator
     record(file, generator, {"tiny-000000": "drop", "tiny-000001": "keep", "tiny-000077": "drop"})
     second = build(profile, runs)
     assert counts(second)["review"] == (2, 2)
-    assert [counts(second)[name] for name in ("sample", "score", "screen", "render")] == [
-        (0, 4),
-        (0, 4),
-        (0, 4),
-        (1, 2),
-    ]
+    assert [counts(second)[name] for name in ("sample", "score", "screen")] == [(0, 4)] * 3
+    assert counts(second)["render"] == (1, 2)
     assert second["heads"]["screened_out"] == {"clipped_volume": 1, "review": 1}
     assert (second["heads"]["dropped"], second["heads"]["kept_by_review"], second["heads"]["written"]) == (2, 1, 2)
     assert second["dataset"]["digest"] != first["dataset"]["digest"]
     record(file, generator, {"tiny-000000": "none", "tiny-000001": "none"})
     third = build(profile, runs)
     assert counts(third)["review"] == (0, 4)
-    assert third["dataset"] == {**first["dataset"], "path": third["dataset"]["path"]}
+    assert third["dataset"]["digest"] == first["dataset"]["digest"]
 
 
-def test_a_new_decision_makes_the_dataset_stale(tiny, runs):
-    """Training after a decision that no build has seen says to build first; it never takes the old dataset."""
+def test_training_requires_a_build_with_the_current_decisions(tiny, runs):
+    """After a decision that no build has seen, training asks for a build and does not use the old dataset."""
     with view_session(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
         record(session.decisions_file, session.generator, {"tiny-000003": "drop"})
-        with pytest.raises(ConfigError, match="tiny-000003 is not reviewed or written yet; run 'spinmeround build'"):
+        with pytest.raises(ConfigError, match=r"tiny-000003 is not .*; run 'spinmeround build'"):
             find_dataset(session)
 
 
-def test_named_decisions_must_be_there(tiny, runs):
-    """A path that holds no file is refused before anything is made; it is the content that counts, not the path."""
+def test_a_named_decisions_file_must_exist(tiny, runs):
+    """A missing file is an error before any work; the content of the file counts, not its path."""
     named = runs / "elsewhere" / "mine.json"
     profile = tiny(generator=CLIPPED, review={"decisions": str(named)})
     with pytest.raises(ConfigError, match=r"review\.decisions: expected a decisions file at .*mine\.json, found none"):
@@ -133,9 +127,9 @@ def test_named_decisions_must_be_there(tiny, runs):
         assert find_dataset(session).digest == found["dataset"]["digest"]
 
 
-def test_paused_answered_and_not_asked_again(tiny, tmp_path):
-    """The form says what the screen did; a wrong answer is told and asked again; the answer outlives the run."""
-    profile = tiny(generator=CLIPPED, review={"pause": True})
+def test_the_form_of_a_paused_build(tiny, tmp_path):
+    """The form shows the screen's counts; an invalid answer is rejected with a reason; a rerun does not ask again."""
+    profile = tiny(generator=CLIPPED, review=PAUSED)
 
     def answer(run: FlowRun, resume: Callable[[dict], Any]) -> None:
         shown = form(run)
@@ -144,10 +138,7 @@ def test_paused_answered_and_not_asked_again(tiny, tmp_path):
         assert set(shown["schema"]["properties"]) == {"keep", "drop", "decisions_file"}
         assert not (tmp_path / "tiny" / "store" / "render").exists()
         resume({"drop": "tiny-000009"})
-        deadline = time.monotonic() + 60
-        while "found 'tiny-000009'" not in str(again := paused(set()) and form(paused(set()))["description"]):
-            assert time.monotonic() < deadline, again
-            time.sleep(0.3)
+        until(lambda: any("found 'tiny-000009'" in form(each)["description"] for each in paused() if each.id == run.id))
         resume({"keep": "tiny-000001, tiny-000002", "drop": "tiny-000003"})
 
     with meanwhile(answer):
@@ -162,9 +153,9 @@ def test_paused_answered_and_not_asked_again(tiny, tmp_path):
     assert again["dataset"] == found["dataset"]
 
 
-def test_the_pages_done_lets_it_go_on(tiny, runs):
-    """The mark in the decisions file resumes the run without the UI, with what was decided on the page."""
-    profile = tiny(generator=CLIPPED, review={"pause": True})
+def test_done_on_the_page_resumes_the_build(tiny, runs):
+    """The mark in the decisions file resumes the run, with the decisions made on the page."""
+    profile = tiny(generator=CLIPPED, review=PAUSED)
 
     def done(run: FlowRun, resume: Callable[[dict], Any]) -> None:
         with view_session(profile, Place(runs=str(runs))) as session:
@@ -175,8 +166,8 @@ def test_the_pages_done_lets_it_go_on(tiny, runs):
         assert build(profile, runs)["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}
 
 
-def test_nobody_comes(tiny, runs):
-    """The wait ends in words that say what is kept; a rerun screens nothing anew and asks again."""
+def test_a_review_that_times_out(tiny, runs):
+    """The error says that nothing is lost; a rerun screens nothing again, asks again and merges a downloaded file."""
     profile = tiny(generator=CLIPPED, review={"pause": True, "pause_timeout_s": 2})
     with pytest.raises(SpinMeRoundError, match=r"nobody reviewed the heads within review\.pause_timeout_s \(2 s\)"):
         build(profile, runs)
@@ -184,6 +175,6 @@ def test_nobody_comes(tiny, runs):
     with view_session(profile, Place(runs=str(runs))) as session:
         record(downloaded, session.generator, {"tiny-000000": "drop"})
     with meanwhile(lambda run, resume: resume({"decisions_file": str(downloaded)})):
-        found = build(tiny(generator=CLIPPED, review={"pause": True}), runs)
+        found = build(tiny(generator=CLIPPED, review=PAUSED), runs)
     assert counts(found)["screen"] == (0, 4)
     assert found["heads"]["screened_out"] == {"clipped_volume": 2, "review": 1}

@@ -1,9 +1,8 @@
-"""`spinmeround serve`: what a person in the UI finds, and that it runs."""
+"""`spinmeround serve`: deployments of all flows, whose forms know the profile's fields and whose runs complete."""
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,47 @@ import pytest
 
 from spinmeround.flows.server.process import free_port
 from tests.e2e.runs import summary
+from tests.support.waiting import LIMIT_S, until
 
-PATIENCE_S = 180
+FLOWS = ("workflow", "dataset", "training", "evaluation", "report", "stage", "generation", "calibration")
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+BUSY = (429, 502, 503)
+"""Answers of a server that is too busy, for instance because its database is locked."""
 
 
-def until(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any:
-    """What the condition gives once it is true, while the process lives."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended"
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    pytest.fail("it took too long")
+class Api:
+    """Client of a server's API that repeats requests while the server is busy, and fails if its process ends."""
+
+    def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
+        self._client = httpx.Client(base_url=url, timeout=60)
+        self._process = process
+
+    def request(self, method: str, path: str, json: Any = None) -> httpx.Response:
+        """The first answer that is not BUSY. A repeated POST of a run carries the same idempotency key."""
+
+        def attempt() -> httpx.Response | None:
+            assert self._process.poll() is None, "the server ended"
+            try:
+                answer = self._client.request(method, path, json=json)
+            except httpx.TransportError:
+                return None
+            return None if answer.status_code in BUSY else answer
+
+        return until(lambda: (answer := attempt()) is not None and [answer])[0]
+
+    def get(self, path: str) -> Any:
+        return self.request("GET", path).raise_for_status().json()
+
+    def post(self, path: str, json: Any) -> Any:
+        return self.request("POST", path, json).raise_for_status().json()
+
+    def close(self) -> None:
+        self._client.close()
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
-    """A client of the API of `spinmeround serve` on the runs of `tmp_path`, once it serves, and its process."""
+def served(tmp_path: Path) -> Iterator[Api]:
+    """The API of `spinmeround serve` on the runs of `tmp_path`, once it serves."""
     port = free_port()
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     command = ["serve", "--runs", str(tmp_path), "--port", str(port)]
@@ -40,48 +62,53 @@ def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[byte
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    api = Api(f"http://127.0.0.1:{port}/api", process)
     try:
-        until((tmp_path / ".prefect" / "serving.json").is_file, process)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client:
-            yield client, process
+        until(lambda: (tmp_path / ".prefect" / "serving.json").is_file() or process.poll() is not None)
+        yield api
     finally:
-        process.terminate()  # a shell's background jobs ignore SIGINT, and so do their children
+        api.close()
+        process.terminate()  # not SIGINT: background jobs of a shell, and their children, ignore it
         try:
-            process.wait(PATIENCE_S)
+            process.wait(LIMIT_S)
         finally:
             process.kill()
     assert not (tmp_path / ".prefect" / "serving.json").exists()
 
 
 def test_a_stage_started_in_the_ui(served, tmp_path):
-    """All flows are deployments, their forms know the profile's fields, and a run that is asked for completes."""
-    client, process = served
-    deployments = {
-        each["entrypoint"].rpartition(".")[2]: each
-        for each in until(lambda: len(_deployments(client, "demo")) == 8 and _deployments(client, "demo"), process)
-    }
-    names = ("workflow", "dataset", "training", "evaluation", "report", "stage", "generation", "calibration")
-    assert set(deployments) == {f"{name}_flow" for name in names}
-    assert not _deployments(client, "panohead")
+    """Every flow is a deployment whose form has the profile's fields; invalid values are rejected, a run completes."""
+    deployments = until(lambda: _deployments(served, "demo", len(FLOWS)))
+    assert set(deployments) == {f"{name}_flow" for name in FLOWS}
+    assert not _deployments(served, "panohead", 0)
 
     stage = deployments["stage_flow"]
     schema = stage["parameter_openapi_schema"]
     assert "level" in _resolved(schema, "profile", "mesh")["properties"]
     assert "mesh" in schema["properties"]["stage"]["enum"]
 
-    profile = {**stage["parameters"]["profile"], "plan": {"first_seed": 0, "heads": 1}, "name": "one"}
+    path = f"/deployments/{stage['id']}/create_flow_run"
     wrong = {"parameters": {**stage["parameters"], "stage": "sculpt"}}
-    assert client.post(f"/deployments/{stage['id']}/create_flow_run", json=wrong).status_code == 409
-    asked = {"parameters": {**stage["parameters"], "profile": profile}}
-    run = client.post(f"/deployments/{stage['id']}/create_flow_run", json=asked).raise_for_status().json()["id"]
-    state = until(lambda: _final(client.get(f"/flow_runs/{run}").raise_for_status().json()), process)
-    assert state == "COMPLETED"
+    assert served.request("POST", path, wrong).status_code == 409
+    profile = {**stage["parameters"]["profile"], "plan": {"first_seed": 0, "heads": 1}, "name": "one"}
+    wanted = {"parameters": {**stage["parameters"], "profile": profile}, "idempotency_key": "one"}
+    run = served.post(path, wanted)["id"]
+    assert until(_final_state(served, run)) == "COMPLETED"
     assert summary(tmp_path / "one")["stages"]["sample"]["made"] == 1
 
 
-def _deployments(client: httpx.Client, tag: str) -> list[dict[str, Any]]:
-    asked = {"deployments": {"tags": {"all_": [tag]}}}
-    return list(client.post("/deployments/filter", json=asked).raise_for_status().json())
+def _deployments(api: Api, tag: str, expected: int) -> dict[str, Any]:
+    """The deployments with a tag by the name of their flow's function, once there are `expected` ones."""
+    found = api.post("/deployments/filter", {"deployments": {"tags": {"all_": [tag]}}})
+    return {each["entrypoint"].rpartition(".")[2]: each for each in found} if len(found) >= expected else {}
+
+
+def _final_state(api: Api, run: str) -> Callable[[], str | None]:
+    def state() -> str | None:
+        found: str = api.get(f"/flow_runs/{run}")["state_type"]
+        return found if found in FINAL else None
+
+    return state
 
 
 def _resolved(schema: dict[str, Any], *fields: str) -> dict[str, Any]:
@@ -92,7 +119,3 @@ def _resolved(schema: dict[str, Any], *fields: str) -> dict[str, Any]:
         name = found.get("$ref") or found["allOf"][0]["$ref"]
         found = schema["definitions"][name.rpartition("/")[2]]
     return found
-
-
-def _final(run: dict[str, Any]) -> str | None:
-    return run["state_type"] if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None

@@ -1,4 +1,4 @@
-"""The whole workflow on a real server: one run from seeds to a report, and a second that makes nothing."""
+"""The complete workflow on a real server: one run from seeds to a report, and a second that reuses everything."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("server")
 
 
 def test_from_seeds_to_a_report_and_again(tiny, tmp_path):
-    """Dataset, training, evaluation and report stand at the end; the second run reuses all and rewrites the report."""
+    """The first run ends with dataset, training, evaluation and report; the second only rewrites the report."""
     profile = tiny(plan={"heads": 8})
     sized(workflow_flow, profile)(profile, Place(runs=str(tmp_path)))
     first = summary(tmp_path / "tiny")
@@ -41,6 +41,6 @@ def test_from_seeds_to_a_report_and_again(tiny, tmp_path):
 
 
 def test_training_needs_a_dataset(tiny, tmp_path):
-    """Training before there is a dataset says what to run first."""
+    """Without a dataset, the error of a training names the command to run first."""
     with pytest.raises(ConfigError, match="spinmeround build"):
         training_flow(tiny(), Place(runs=str(tmp_path)))
