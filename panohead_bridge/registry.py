@@ -1,7 +1,7 @@
-"""Generators by name: `procedural`, or anyone's `package.module:factory`.
+"""Generators by name: `procedural`, `panohead`, or any `package.module:factory`.
 
 A factory is called with the options as keyword arguments and returns a `HeadGenerator`. It may have an attribute
-`place_options`, the names of those options that say where things are or how fast they go, and change no head.
+`place_options`: the names of the options that locate files or set the speed, and change no head.
 """
 
 import importlib
@@ -13,26 +13,32 @@ from typing import Any
 
 from pydantic import Field
 
-from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.panohead_bridge.protocol import HeadGenerator
 from spinmeround.storage.records import FrozenModel
 
+BUILT_IN = {
+    "procedural": "spinmeround.panohead_bridge.procedural:make",
+    "panohead": "spinmeround.panohead_bridge.panohead:make",
+}
+"""Factories of the generators that have a short name; imported when first used."""
+
 
 class GeneratorConfig(FrozenModel):
-    """Which generator invents the heads, and its options."""
+    """A generator of heads and its options."""
 
-    name: str = Field(default="procedural", description="'procedural', or 'package.module:factory'")
+    name: str = Field(
+        default="procedural", description=f"One of {', '.join(BUILT_IN)}, or 'package.module:factory' for your own"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options that the generator takes")
 
     def key_values(self) -> dict[str, Any]:
-        """What of this enters the keys of artifacts: all but the options that change no head.
+        """The part of the configuration that enters artifact keys: all options except those that change no head.
 
-        What those point to is in the generator's fingerprint, so a checkout or a checkpoint may be moved.
+        The content behind a path is in the generator's fingerprint, so a checkout or a checkpoint may be moved.
         """
         places: AbstractSet[str] = frozenset()
-        if self.name not in _BUILT_IN:
-            with suppress(ValueError):  # not on this machine, where nothing is made of it either
-                places = getattr(_imported(self.name), "place_options", places)
+        with suppress(ValueError):  # not installed on this machine, where nothing is made with it either
+            places = getattr(_factory(self.name), "place_options", places)
         values = self.model_dump(mode="json")
         return {**values, "options": {name: value for name, value in values["options"].items() if name not in places}}
 
@@ -44,7 +50,7 @@ def make_generator(config: GeneratorConfig) -> HeadGenerator:
         ValueError: the name is unknown, can't be imported, or makes something that is no HeadGenerator;
             or the options are refused (pydantic's ValidationError is a ValueError).
     """
-    factory = _BUILT_IN.get(config.name) or _imported(config.name)
+    factory = _factory(config.name)
     _check_options(config, factory)
     generator = factory(**config.options)
     if not isinstance(generator, HeadGenerator):
@@ -56,7 +62,7 @@ def make_generator(config: GeneratorConfig) -> HeadGenerator:
 
 
 def _check_options(config: GeneratorConfig, factory: Callable[..., object]) -> None:
-    """Raises ValueError that names the option that the factory does not take, or lacks."""
+    """Raises ValueError that names an option that the factory does not take, or that it requires."""
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # some builtins have none
@@ -68,17 +74,12 @@ def _check_options(config: GeneratorConfig, factory: Callable[..., object]) -> N
         raise ValueError(f"generator.options: {config.name!r}: {error}; it takes {takes}") from error
 
 
-def _procedural(**options: Any) -> ProceduralGenerator:
-    return ProceduralGenerator(ProceduralOptions(**options))
-
-
-_BUILT_IN: dict[str, Callable[..., HeadGenerator]] = {"procedural": _procedural}
-
-
-def _imported(name: str) -> Any:
-    module, colon, factory = name.partition(":")
+def _factory(name: str) -> Any:
+    """The factory of a name; raises ValueError where there is none."""
+    module, colon, factory = BUILT_IN.get(name, name).partition(":")
     if not colon:
-        raise ValueError(f"generator.name: expected 'procedural' or 'package.module:factory', got {name!r}")
+        known = ", ".join(map(repr, BUILT_IN))
+        raise ValueError(f"generator.name: expected {known} or 'package.module:factory', got {name!r}")
     try:
         return getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:

@@ -136,7 +136,7 @@ class _Spoken:
 
 
 def make(**options: Any) -> PanoHead:
-    """The factory that a profile names as `panohead_bridge.panohead:make`."""
+    """The factory that a profile names as `panohead`."""
     return PanoHead(PanoHeadOptions(**options))
 
 

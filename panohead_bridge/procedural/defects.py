@@ -1,12 +1,12 @@
-"""Labelled defects of heads, like those that spoil real generators, to measure screening against.
+"""Labelled defects of heads, like those of real generators, to measure screening against.
 
-A defect is a kind and a strength (0 barely visible, 1 gross). It is drawn from the head's seed alone,
-not from its latent, so it can't be read off the latent. `Damage` is what a kind does to a head: the
-places that a point shows (`sources`), what is added or cut (`carve`), and the colour (`tint`).
+A defect is a kind and a strength (0 barely visible, 1 gross). It is drawn from the head's seed alone, not from
+its latent, so it can't be read off the latent. `Damage` is what a kind does to a head: which points of the clean
+head a point shows (`sources`), what is added or cut (`carve`), and the colour (`tint`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmeround.panohead_bridge.procedural.head import PARTS, Sight
+from spinmeround.panohead_bridge.procedural.options import Defect
 from spinmeround.panohead_bridge.procedural.primitives import (
     Points,
     Triple,
@@ -33,17 +34,9 @@ Parts = Float[Tensor, "part point"]
 Distance = Callable[[Points], Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Defect:
-    """What is wrong with a head; for measurement only, screening never sees it."""
-
-    kind: str
-    strength: float
-
-
 @dataclass(frozen=True)
 class Source:
-    """Where on the sound head a point lies, the factor that keeps distances, and a bound to the copy."""
+    """Where on the clean head a point lies, the factor that preserves distances, and a bound to the copy."""
 
     points: Points
     scale: Tensor | float = 1.0
@@ -51,13 +44,13 @@ class Source:
 
 
 class Damage:
-    """Does nothing; each kind overrides what it needs."""
+    """No damage; each kind overrides what it needs."""
 
     def sources(self, p: Points) -> list[Source]:
         return [Source(p)]
 
     def moved(self, sight: Sight) -> Sight:
-        """From where a landmark of the sound head is looked at on the damaged one."""
+        """The line of sight to a landmark of the clean head, on the damaged one."""
         return sight
 
     def carve(self, p: Points, parts: Parts) -> Parts:
@@ -111,7 +104,7 @@ class Holes(Damage):
 
 
 class ClippedVolume(Damage):
-    """The head stands off centre, so that the cube cuts it."""
+    """The head is off centre, so that the cube cuts it."""
 
     def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
         push = 0.26 + 0.15 * strength
@@ -211,21 +204,8 @@ KINDS: dict[str, Callable[[float, np.random.Generator, Distance], Damage]] = {
 }
 
 
-def draw_defect(
-    rng: np.random.Generator, share: float, kinds: Sequence[str] | None, strengths: tuple[float, float]
-) -> Defect | None:
-    """A defect with probability `share`; the kind and strength don't depend on the share.
-
-    A head keeps its kind while that is among `kinds` (None: all); otherwise it gets another of them.
-    """
-    drawn, kind, strength = rng.uniform(), list(KINDS)[rng.integers(0, len(KINDS))], rng.uniform(*strengths)
-    if kinds is not None and kind not in kinds:
-        kind = kinds[int(rng.integers(0, len(kinds)))]
-    return Defect(kind=kind, strength=float(strength)) if drawn < share else None
-
-
 def damage_of(defect: Defect | None, rng: np.random.Generator, distance: Distance) -> Damage:
-    """What the defect does to the head with this distance; its places come from `rng`."""
+    """The damage of a defect to the head with this distance function; its places come from `rng`."""
     return Damage() if defect is None else KINDS[defect.kind](defect.strength, rng, distance)
 
 

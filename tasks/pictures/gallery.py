@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import Field
 
 from spinmeround.models.geometry.cameras import orbit
-from spinmeround.panohead_bridge.procedural.defects import KINDS
 from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
+from spinmeround.panohead_bridge.procedural.options import DEFECT_KINDS
 from spinmeround.panohead_bridge.protocol import HeadGenerator, InterpolatingGenerator
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.records import Identity
@@ -92,7 +92,7 @@ def defects_sheet(generator: HeadGenerator, seed: int, params: GalleryParams) ->
     if not isinstance(generator, ProceduralGenerator):
         raise ConfigError(f"defects: expected the procedural one, whose defects are known; got {generator.name!r}")
     cells = []
-    for kind in KINDS:
+    for kind in DEFECT_KINDS:
         for strength in STRENGTHS:
             chosen = {"defect_share": 1.0, "defect_kinds": (kind,), "defect_strengths": (strength, strength)}
             broken = ProceduralGenerator(generator.options.model_copy(update=chosen))

@@ -5,8 +5,9 @@ from scipy.ndimage import label
 
 from spinmeround.models.geometry.cameras import orbit
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from spinmeround.panohead_bridge.procedural.defects import KINDS, Defect, damage_of
+from spinmeround.panohead_bridge.procedural.defects import KINDS, damage_of
 from spinmeround.panohead_bridge.procedural.generator import interpolate
+from spinmeround.panohead_bridge.procedural.options import DEFECT_KINDS, Defect
 from spinmeround.panohead_bridge.procedural.primitives import Points
 from spinmeround.panohead_bridge.procedural.scene import Scene
 from spinmeround.panohead_bridge.procedural.tracing import in_chunks
@@ -18,7 +19,12 @@ def _scene(kind: str | None, strength: float = 0.8) -> Scene:
     return Scene.of(decode(np.zeros(LATENT_SIZE)), defect, np.random.default_rng(1))
 
 
-def test_share_of_defects_is_as_asked():
+def test_every_kind_is_implemented():
+    """The kinds that the options accept are those that have an implementation, in the order of drawing."""
+    assert tuple(KINDS) == DEFECT_KINDS
+
+
+def test_share_of_defects_is_as_requested():
     """No head, all heads, or about the share of them has a defect; kinds all occur."""
     generators = {share: ProceduralGenerator(ProceduralOptions(defect_share=share)) for share in (0.0, 0.3, 1.0)}
     found = {share: [g.defect(g.sample(s)) for s in range(600)] for share, g in generators.items()}

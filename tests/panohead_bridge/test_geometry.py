@@ -56,7 +56,7 @@ def test_normals_equal_finite_differences(generator, identity):
 def test_distance_is_nearly_true_at_the_surface(generator, identity):
     """The gradient's length is near one at the surface, so the density is linear in real distance."""
     slopes = np.linalg.norm(
-        gradient(generator._scene_of(identity).distance, _near_surface(generator, identity, 0.004)), axis=1
+        gradient(generator._heads.scene(identity).distance, _near_surface(generator, identity, 0.004)), axis=1
     )
     assert 0.85 < np.median(slopes) < 1.1
     assert np.quantile(slopes, 0.99) < 1.7

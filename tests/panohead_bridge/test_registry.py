@@ -15,7 +15,7 @@ def test_default_is_the_procedural_generator():
 
 def test_factory_by_module_gets_the_options():
     """`package.module:factory` is imported and called with the options."""
-    config = GeneratorConfig(name="spinmeround.panohead_bridge.registry:_procedural", options={"truncation": 0.5})
+    config = GeneratorConfig(name="spinmeround.panohead_bridge.procedural:make", options={"truncation": 0.5})
     generator = make_generator(config)
     assert isinstance(generator, ProceduralGenerator)
     assert generator.options.truncation == 0.5
@@ -24,7 +24,7 @@ def test_factory_by_module_gets_the_options():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("panohaed", "expected 'procedural' or 'package.module:factory', got 'panohaed'"),
+        ("panohaed", "expected 'procedural', 'panohead' or 'package.module:factory', got 'panohaed'"),
         ("no_such_package:make", "can't be imported"),
         ("spinmeround.panohead_bridge.registry:nothing", "can't be imported"),
         ("builtins:dict", "lacks part of HeadGenerator"),
@@ -79,7 +79,7 @@ def test_fingerprint_covers_options():
 def test_options_that_change_no_head_stay_out_of_keys():
     """A factory names its options of place; of any other generator, and of one that is not here, all options count."""
     options = {"checkout": "a", "threads": 2, "truncation_psi": 0.5}
-    config = GeneratorConfig(name="spinmeround.panohead_bridge.panohead:make", options=options)
+    config = GeneratorConfig(name="panohead", options=options)
     assert config.key_values() == {"name": config.name, "options": {"truncation_psi": 0.5}}
     for name in ("procedural", "no.such.module:make"):
         assert GeneratorConfig(name=name, options=options).key_values() == {"name": name, "options": options}

@@ -44,7 +44,7 @@ def test_coarser_grids_show_the_same_head(generator, identity):
 
 def test_narrow_band_is_exact_at_the_surface(generator, identity):
     """Refining blocks near the surface misses none of it: signs agree everywhere, values at every crossing."""
-    distance, cells = generator._scene_of(identity).distance, 64
+    distance, cells = generator._heads.scene(identity).distance, 64
     axis = ((np.arange(cells) + 0.5) / cells - 0.5).astype(np.float32)
     everywhere = in_chunks(distance, np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3))
     everywhere, band = everywhere.reshape(cells, cells, cells), narrow_band(distance, cells)

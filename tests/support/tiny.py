@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from spinmeround.models.geometry.cameras import Cameras, pixel_rays
-from spinmeround.panohead_bridge.procedural.defects import Defect
+from spinmeround.panohead_bridge.procedural.options import Defect
 from spinmeround.storage.records import Identity, Rendering
 
 
