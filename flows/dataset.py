@@ -1,5 +1,6 @@
 """The dataset flow: plan, the stages of the heads, publish."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -7,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
+from pydantic import BaseModel
 
 from spinmeround.flows.profile import Profile, surface_warnings
 from spinmeround.flows.review.pause import wait_for_review
@@ -17,8 +19,8 @@ from spinmeround.flows.run.shards import STAGES, artifact_status
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
-from spinmeround.tasks.heads.registry import DATASET_STAGES, SCREEN_STAGES
-from spinmeround.tasks.stage import GATE
+from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES
+from spinmeround.tasks.stage import GATE, Head
 
 
 @flow(name="dataset", flow_run_name="dataset {profile.name}", persist_result=False)
@@ -26,7 +28,7 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
     """Build the dataset of a profile and publish it; returns its digest.
 
     With `review.pause` it waits after screening until a person has reviewed the heads.
-    Heads that failed for good in an earlier build are left out unless `retry_quarantined`.
+    Heads that an earlier build quarantined are left out unless `retry_quarantined`.
     """
     with join_session(profile, place) as session:
         if retry_quarantined:
@@ -45,7 +47,7 @@ def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bo
 
 @task(name="plan", task_run_name="plan", **TASK_OPTIONS)
 def plan_task() -> State[int]:
-    """Which heads are asked for, and the keys of everything that will be made of them."""
+    """Plan the heads and compute the keys of all their artifacts."""
     session = current_session()
     for warning in surface_warnings(session.profile):
         get_run_logger().warning(warning)
@@ -56,62 +58,73 @@ def plan_task() -> State[int]:
 
 @task(name="publish", task_run_name="publish", **TASK_OPTIONS)
 def publish_task() -> State[Published]:
-    """Join the written heads into a frozen dataset."""
+    """Join the complete heads into a frozen dataset."""
     session = current_session()
     session.quarantine.check()
     heads, counts = session.census()
-    keys = {head.id: session.keys[head.id]["write"] for head in heads}
     with session.ledger.timed("publish"):
-        found = publish(session.store, heads, keys, attributes(session, counts), session.folder.datasets)
+        found = _publish(session, heads, counts)
     session.ledger.add("publish", made=found.outcome == "made", reused=found.outcome == "reused")
-    session.results["dataset"] = told(found)
+    session.results["dataset"] = _summary(found)
     progress().say(f"dataset: {counts.written} heads in {found.url or found.path}")
     _show_census(counts, found)
     return Completed(name=state_name(found.outcome), message=f"digest {found.digest}", data=found)
 
 
 def find_dataset(session: Session) -> Published:
-    """The published dataset of this profile; raises ConfigError where it has not been built to its end.
+    """The published dataset of this profile.
 
-    Raises SpinMeRoundError where too many of its heads are quarantined.
+    Raises ConfigError if it has not been built completely, SpinMeRoundError if too many heads are quarantined.
     """
     session.quarantine.check()
-    ends = [STAGES[GATE], STAGES["write"]]
+    ends = [STAGES[name] for name in (GATE, *PUBLISHED_STAGES)]
     states = ((head, artifact_status(session, end, head)) for head in session.heads for end in ends)
-    unfinished = next((head for head, state in states if state == "waiting"), None)
+    unfinished = next((head for head, state in states if state == "missing"), None)
     heads, counts = session.census()
     found = None
     if unfinished is None and heads:
-        keys = {head.id: session.keys[head.id]["write"] for head in heads}
-        found = publish(session.store, heads, keys, attributes(session, counts), session.folder.datasets)
+        found = _publish(session, heads, counts)
     if found is None:
-        missing = f"{unfinished.id} is not reviewed or written yet" if unfinished else "none of its heads was written"
+        missing = f"{unfinished.id} is not complete yet" if unfinished else "none of its heads is complete"
         raise ConfigError(
             f"run folder {session.folder.root}: expected the dataset of these parameters, but {missing}; "
             "run 'spinmeround build' with the same options first"
         )
-    session.results["dataset"] = told(found)
+    session.results["dataset"] = _summary(found)
     return found
 
 
-def told(found: Published) -> dict[str, str]:
-    """What the summary says of a dataset."""
+def _publish(session: Session, heads: Sequence[Head], counts: Counts) -> Published:
+    cameras, attributes = session.profile.views.cameras(), _attributes(session, counts)
+    return publish(session.store, heads, session.keys, cameras, attributes, session.folder.datasets)
+
+
+def _summary(found: Published) -> dict[str, str]:
+    """The dataset's entry of the summary."""
     return {"path": str(found.path), "digest": found.digest, **({"url": found.url} if found.url else {})}
 
 
-def attributes(session: Session, counts: Counts) -> dict[str, Any]:
-    """What the dataset says of itself; only what decides its content, so that the digest is a function of that."""
-    sections: dict[str, Any] = {"plan": session.profile.plan}
+def _attributes(session: Session, counts: Counts) -> dict[str, Any]:
+    """The attributes of the dataset. They depend only on what decides its content, and so does the digest."""
+    profile = session.profile
+    sections: dict[str, BaseModel] = {"plan": profile.plan}
     fingerprints = {}
     for bound in (session.stages[stage.name] for stage in DATASET_STAGES):
-        sections |= bound.sections
+        sections |= {name: getattr(bound.sections, name) for name in bound.stage.reads}
         if bound.weights:
             fingerprints["generator" if bound.stage.name == "sample" else bound.stage.name] = bound.weights
-    return dataset_attributes(sections, fingerprints, counts, session.profile.publish)
+    return dataset_attributes(
+        profile.generator,
+        profile.views,
+        profile.publish,
+        sections=sections,
+        fingerprints=fingerprints,
+        counts=counts,
+    )
 
 
 def _show_census(counts: Counts, found: Published) -> None:
-    """What became of all heads, as an artifact in the UI."""
+    """Show the outcomes of all heads as an artifact in the UI."""
     rows = {
         "asked": counts.asked,
         **{f"screened out: {reason}": number for reason, number in counts.screened_out.items()},

@@ -1,8 +1,8 @@
-"""The stages of the heads as Prefect task runs: one for each shard that has something missing.
+"""The stages of the heads as Prefect task runs: one per shard with missing artifacts.
 
-A stage in which nothing is missing is one task run, shown as cached. Keys are known before anything is
-made, so all task runs are handed to the runner at once, a stage after the other, each waiting for the same
-shard's task runs of the stages that it reads: no stage waits for the slowest head of the one before.
+A stage without missing artifacts is one task run, shown as cached. Keys are known before anything is made, so all
+task runs are submitted at once. Each waits for the task runs of the same shard in the stages that it needs, so no
+stage waits for the slowest head of the stage before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,14 +30,14 @@ from spinmeround.storage.errors import ConfigError, CorruptArtifact
 from spinmeround.tasks.stage import Outcome, Stage
 
 TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
-"""The store decides what is done already, and only ids and counts come back from a task."""
+"""The store, not Prefect, decides what is done; tasks return only ids and counts."""
 
 _LISTED = 100
 
 
 @task(name="shard", **TASK_OPTIONS)
 def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
-    """Make what is missing of a stage for these heads."""
+    """Make the missing artifacts of a stage for these heads."""
     session, logger = current_session(), get_run_logger()
     count = run_shard(session, STAGES[stage], [session.by_id[name] for name in heads])
     logger.info("%s: %s", stage, count)
@@ -49,17 +49,17 @@ def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
 
 @task(name="reused", **TASK_OPTIONS)
 def reused_task(stage: str, heads: int) -> State[ShardCount]:
-    """Nothing is missing of a stage."""
+    """A stage without missing artifacts."""
     return Completed(name="Cached", message=f"all {heads} reused", data=ShardCount(reused=heads))
 
 
 def submit(task_: Task[..., Any], *args: Any, after: Iterable[PrefectFuture[Any]] = ()) -> PrefectFuture[Any]:
-    """A run of a task that waits for other task runs."""
+    """Submit a task that waits for other task runs."""
     return task_.submit(*args, return_state=False, wait_for=list(after))
 
 
 def state_name(outcome: Outcome) -> str:
-    """How a task run that made or reused one thing is called in the UI."""
+    """Name of the state, in the UI, of a task run that makes or reuses one artifact."""
     return "Cached" if outcome == "reused" else "Completed"
 
 
@@ -68,18 +68,18 @@ Runs = dict[int, PrefectFuture[ShardCount]]
 
 
 def run_stages(
-    session: Session, stages: Sequence[Stage], wait_for: Sequence[PrefectFuture[Any]] = ()
+    session: Session, stages: Sequence[Stage[Any]], wait_for: Sequence[PrefectFuture[Any]] = ()
 ) -> list[PrefectFuture[ShardCount]]:
-    """Make what is missing of these stages, for all heads, with task runs of the flow that goes on here.
+    """Make the missing artifacts of these stages, for all heads, as task runs of the active flow.
 
-    Returns the task runs of the last stage.
+    Returns the task runs of the stages that no other of them needs.
 
     Raises:
-        CorruptArtifact: artifacts were found that are not whole; they have been moved aside.
-        StorageUnavailable, SpinMeRoundError: what ends a build.
+        CorruptArtifact: artifacts do not match their manifests; they were moved aside.
+        StorageUnavailable, SpinMeRoundError: errors that stop a build.
     """
     session.quarantine.check()
-    found = _look(session, stages)
+    found = _survey(session, stages)
     runs: dict[str, Runs] = {}
     for stage in stages:
         runs[stage.name] = _submit(session, stage, found[stage.name], runs, wait_for)
@@ -87,21 +87,22 @@ def run_stages(
     session.raise_if_stopped()
     for stage in stages:
         _show_counts(stage.name, [run.result() for run in _distinct(runs[stage.name].values())])
-    return _distinct(runs[stages[-1].name].values())
+    needed = {name for stage in stages for name in stage.needs}
+    return _distinct(run for name, shards in runs.items() if name not in needed for run in shards.values())
 
 
 @dataclass(kw_only=True)
 class _Found:
-    """Of one stage: how many artifacts are there, and the indices of the heads that it is to make."""
+    """Of one stage: the number of existing artifacts, and the indices of the heads to make."""
 
     present: int = 0
     missing: list[int] = field(default_factory=list)
 
 
-def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
-    """What is there and what is to be made, as far as the verdicts on the heads are known.
+def _survey(session: Session, stages: Sequence[Stage[Any]]) -> dict[str, _Found]:
+    """Existing and missing artifacts of each stage, as far as the verdicts on the heads are known.
 
-    A stage is not asked for the heads whose inputs are neither there nor to be made by these stages.
+    Excludes heads whose inputs neither exist nor are made by these stages.
     """
     corrupt: list[CorruptArtifact] = []
     found = {stage.name: _Found() for stage in stages}
@@ -109,8 +110,8 @@ def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
     for stage, (index, head) in product(stages, enumerate(session.heads)):
         try:
             state = artifact_status(session, stage, head)
-            found[stage.name].present += state == "there"
-            if state == "waiting" and all(session.has(name, head) for name in given[stage.name]):
+            found[stage.name].present += state == "exists"
+            if state == "missing" and all(session.has(name, head) for name in given[stage.name]):
                 found[stage.name].missing.append(index)
         except CorruptArtifact as error:
             corrupt.append(error)
@@ -122,7 +123,7 @@ def _look(session: Session, stages: Sequence[Stage]) -> dict[str, _Found]:
 
 def _submit(
     session: Session,
-    stage: Stage,
+    stage: Stage[Any],
     found: _Found,
     runs: Mapping[str, Runs],
     wait_for: Sequence[PrefectFuture[Any]],
@@ -153,7 +154,7 @@ def _distinct(runs: Iterable[PrefectFuture[ShardCount]]) -> list[PrefectFuture[S
 
 
 def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
-    """What became of the heads in a stage, as an artifact in the UI."""
+    """Show the outcomes of a stage as an artifact in the UI."""
     lost = [failure for count in counts for failure in count.quarantined]
     row = [sum(getattr(count, name) for count in counts) for name in ("made", "reused", "skipped")]
     lines = [
@@ -165,13 +166,13 @@ def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
     create_markdown_artifact("\n\n".join(lines), key=f"stage-{stage}", description=f"Heads in the stage {stage}")
 
 
-StageName = Annotated[str, Field(description="Which stage", json_schema_extra={"enum": list(STAGES)})]
-"""In a form, one of a list; the flow itself says what there is."""
+StageName = Annotated[str, Field(description="Stage to run", json_schema_extra={"enum": list(STAGES)})]
+"""A form shows a list of choices; the flow itself rejects other names."""
 
 
 @flow(name="stage", flow_run_name="stage {stage} of {profile.name}", persist_result=False)
 def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> None:  # noqa: B008 (frozen)
-    """One stage of the heads, and no other: its inputs must be there."""
+    """Run one stage for all heads; the artifacts of the stages that it needs must exist."""
     if stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES)}")
     with join_session(profile, place) as session:
@@ -179,7 +180,7 @@ def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> No
         run_stages(session, [STAGES[stage]])
 
 
-def _require_inputs(session: Session, stage: Stage) -> None:
+def _require_inputs(session: Session, stage: Stage[Any]) -> None:
     for name in stage.needs:
         if not any(session.has(name, head) for head in session.heads):
             raise ConfigError(
@@ -189,6 +190,6 @@ def _require_inputs(session: Session, stage: Stage) -> None:
 
 
 def sized(flow: Flow[..., Any], profile: Profile) -> Flow[..., Any]:
-    """The flow with as many threads for task runs as the profile has workers."""
+    """The flow with one task-run thread per worker of the profile."""
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=worker_count(profile))
     return flow.with_options(task_runner=cast(TaskRunner[PrefectFuture[Any]], runner))

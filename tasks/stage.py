@@ -1,48 +1,60 @@
-"""What a stage is: a step of the dataset's making that turns one head's inputs into one artifact.
+"""Stages: the steps that build a dataset. A stage turns the inputs of one head into one artifact.
 
-A stage names the sections of the profile that it reads and the stages whose artifacts it reads.
-Nothing else reaches it, and just that enters its key, so a parameter that a stage does not read
-cannot change what it makes, nor cause it to be made again:
+A stage declares the sections of the profile that it reads (a `StageSections` record) and the stages whose artifacts
+it reads. It gets nothing else, and exactly this enters its key, so a parameter that a stage does not read can
+neither change its output nor cause a rebuild:
 
     key = hash(stage name, version, sections read, keys of inputs, fingerprint of weights)
 
-What is the same for all heads of a profile, a `BoundStage` works out once. `make_head` is all that a worker
-does for one head and stage, and is safe to call from any number of processes at once: the first makes the
-artifact, the others wait and reuse it.
+A `BoundStage` computes once what is the same for all heads of a profile. `make_head` makes one artifact of one head.
+It is safe to call from any number of processes: one makes the artifact, the others wait and reuse it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from spinmeround.storage.artifacts.store import ArtifactStore, artifact_key
+from spinmeround.storage.artifacts import ArtifactStore, Outcome, artifact_key
 from spinmeround.storage.records import FrozenModel
 
-Outcome = Literal["made", "reused"]
+__all__ = ["GATE", "BoundStage", "Head", "NoSections", "Outcome", "Ruling", "Stage", "StageJob", "StageParams"]
+__all__ += ["StageSections", "bound_keys", "head_keys", "key_values", "make_head"]
+
 Ruling = Literal["keep", "drop"]
-"""What a person decided of a head, against the screen or with it."""
+"""A person's decision on a head; overrides the screen."""
 
 GATE = "review"
-"""The stage whose verdict decides whether the gated stages get a head."""
+"""The stage whose verdict decides whether the gated stages process a head."""
 
 
 class StageParams(FrozenModel):
-    """Base of every section of a profile: frozen, and unknown fields are refused by name."""
+    """Base of every section of a profile: immutable, rejects unknown fields."""
+
+
+class StageSections(FrozenModel):
+    """Base of the records of sections that a stage reads: one field per section, named as in the profile."""
+
+
+class NoSections(StageSections):
+    """The record of a stage that reads no section."""
+
+
+Sections = TypeVar("Sections", bound=StageSections)
 
 
 def key_values(section: BaseModel) -> dict[str, Any]:
-    """What of a section enters a key: all of it, unless it says itself what decides content."""
+    """The values of a section that enter keys: `section.key_values()` if it has this method, else all fields."""
     own = getattr(section, "key_values", None)
     return own() if own is not None else section.model_dump(mode="json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One head to make: the dataset's name for it, the generator's seed, a person's decision where there is one."""
+    """One head to make: its id in the dataset, the generator's seed, and a person's decision if one exists."""
 
     id: str
     seed: int
@@ -50,69 +62,75 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageJob:
-    """What `Stage.make` gets: the head, the sections that it reads, its inputs' folders, a folder to fill."""
+class StageJob(Generic[Sections]):
+    """The arguments of `Stage.make`: the head, the sections, the folders of the inputs by stage, the output folder."""
 
     head: Head
-    sections: Mapping[str, Any]
+    sections: Sections
     inputs: Mapping[str, Path]
     out: Path
 
 
-def no_weights(sections: Mapping[str, Any]) -> str:
+def no_weights(sections: object) -> str:
     """The fingerprint of a stage that uses no weights."""
     return ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(Generic[Sections]):
     """One step for one head.
 
-    `gated` stages skip the heads that screen and review dropped. The decision on the head enters the keys of
-    the stages that are `decided`, and no others. `version` is raised when the code of the stage would make
-    something else from the same inputs.
+    `sections_type` declares the sections that the stage reads, `inputs` the stages whose artifacts it reads.
+    Heads without the artifacts of the stages in `after` are left out, although the stage does not read those.
+    `gated` stages skip heads that screen or review dropped. The decision on a head enters the key only of stages
+    that are `decided`. Raise `version` when the code makes something else from the same inputs.
     """
 
     name: str
     version: int
-    reads: tuple[str, ...]
+    sections_type: type[Sections]
     inputs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     gated: bool = True
     decided: bool = False
-    weights: Callable[[Mapping[str, Any]], str] = no_weights
-    make: Callable[[StageJob], None]
+    weights: Callable[[Sections], str] = no_weights
+    make: Callable[[StageJob[Sections]], None]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the profile's sections that this stage reads."""
+        return tuple(self.sections_type.model_fields)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The stages that come before this one: its inputs, and the gate."""
-        return (*self.inputs, *((GATE,) if self.gated else ()))
+        """The stages that run before this one: inputs, `after` and the gate."""
+        return (*self.inputs, *self.after, *((GATE,) if self.gated else ()))
 
-    def sections(self, profile: BaseModel) -> dict[str, BaseModel]:
-        """The sections of the profile that this stage reads, and no others."""
-        return {name: getattr(profile, name) for name in self.reads}
+    def sections(self, profile: BaseModel) -> Sections:
+        """The sections that this stage reads; `profile` has each as an attribute."""
+        return self.sections_type.model_validate({name: getattr(profile, name) for name in self.reads})
 
-    def bound(self, sections: Mapping[str, BaseModel]) -> "BoundStage":
-        """The stage with these sections, of which it takes those that it reads; looks at its weights now."""
-        read = {name: sections[name] for name in self.reads}
-        params = {name: key_values(section) for name, section in read.items()}
-        return BoundStage(stage=self, sections=read, params=params, weights=self.weights(read))
+    def bound(self, sections: Sections) -> "BoundStage[Sections]":
+        """The stage with these sections and the fingerprint of its weights, which is computed now."""
+        params = {name: key_values(getattr(sections, name)) for name in self.reads}
+        return BoundStage(stage=self, sections=sections, params=params, weights=self.weights(sections))
 
-    def key(self, head: Head, sections: Mapping[str, BaseModel], input_keys: Mapping[str, str]) -> str:
-        """Content address of what this stage makes of this head."""
+    def key(self, head: Head, sections: Sections, input_keys: Mapping[str, str]) -> str:
+        """Key of the artifact of this head."""
         return self.bound(sections).key(head, input_keys)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundStage:
-    """A stage with the sections that it reads, those as JSON, and the fingerprint of its weights."""
+class BoundStage(Generic[Sections]):
+    """A stage with its sections, the same as JSON values (`params`), and the fingerprint of its weights."""
 
-    stage: Stage
-    sections: Mapping[str, BaseModel]
+    stage: Stage[Sections]
+    sections: Sections
     params: Mapping[str, Any]
     weights: str
 
-    def identity(self, head: Head) -> dict[str, Any]:
-        """The parameters that enter the key; the seed does where no input already stands for it."""
+    def key_params(self, head: Head) -> dict[str, Any]:
+        """The parameters that enter the key. The seed does if the stage has no input that depends on it."""
         params = dict(self.params)
         if not self.stage.inputs:
             params["seed"] = head.seed
@@ -121,58 +139,49 @@ class BoundStage:
         return params
 
     def key(self, head: Head, input_keys: Mapping[str, str]) -> str:
-        """Content address of what the stage makes of this head."""
+        """Key of the artifact of this head."""
         stage = self.stage
-        return artifact_key(stage.name, stage.version, self.identity(head), dict(input_keys), self.weights)
+        return artifact_key(stage.name, stage.version, self.key_params(head), dict(input_keys), self.weights)
 
     def make(self, store: ArtifactStore, head: Head, input_keys: Mapping[str, str]) -> Outcome:
-        """Make the artifact of one head unless it is there; raises as `make_head`."""
-        name, key = self.stage.name, self.key(head, input_keys)
-        if store.has(name, key):
-            return "reused"
-        with store.lock(name, key):
-            if store.has(name, key):
-                return "reused"
+        """Make the artifact of one head unless it exists; raises as `make_head`."""
+
+        def fill(out: Path) -> None:
             with ExitStack() as borrowed:
                 inputs = {
-                    each: borrowed.enter_context(store.borrowed(each, of)).path for each, of in input_keys.items()
+                    name: borrowed.enter_context(store.borrowed(name, key)).path for name, key in input_keys.items()
                 }
-                with store.commit(
-                    name,
-                    key,
-                    version=self.stage.version,
-                    params=self.identity(head),
-                    inputs=dict(input_keys),
-                    weights=self.weights,
-                    subject=head.id,
-                ) as out:
-                    self.stage.make(StageJob(head=head, sections=self.sections, inputs=inputs, out=out))
-        return "made"
+                self.stage.make(StageJob(head=head, sections=self.sections, inputs=inputs, out=out))
+
+        return store.make_once(
+            self.stage.name,
+            self.key(head, input_keys),
+            fill,
+            version=self.stage.version,
+            params=self.key_params(head),
+            inputs=dict(input_keys),
+            weights=self.weights,
+            subject=head.id,
+        )
 
 
 def make_head(
-    store: ArtifactStore,
-    stage: Stage,
-    head: Head,
-    sections: Mapping[str, BaseModel],
-    input_keys: Mapping[str, str],
+    store: ArtifactStore, stage: Stage[Sections], head: Head, sections: Sections, input_keys: Mapping[str, str]
 ) -> Outcome:
-    """Make the artifact of one head unless it is there.
+    """Make the artifact of one head unless it exists.
 
-    Raises whatever the stage raises, `CorruptArtifact` where an input no longer matches its manifest and
-    `MissingArtifact` where it is not there.
+    Raises what the stage raises, CorruptArtifact if an input does not match its manifest, and MissingArtifact if an
+    input does not exist.
     """
     return stage.bound(sections).make(store, head, input_keys)
 
 
-def head_keys(
-    stages: tuple[Stage, ...], head: Head, sections_of: Mapping[str, Mapping[str, BaseModel]]
-) -> dict[str, str]:
-    """Keys of all stages of one head, in order; they are known before anything is made."""
+def head_keys(stages: Sequence[Stage[Any]], head: Head, sections_of: Mapping[str, StageSections]) -> dict[str, str]:
+    """Keys of all stages of one head, in order, known before anything is made; `sections_of` maps stage to sections."""
     return bound_keys([stage.bound(sections_of[stage.name]) for stage in stages], head)
 
 
-def bound_keys(stages: Sequence[BoundStage], head: Head) -> dict[str, str]:
+def bound_keys(stages: Sequence[BoundStage[Any]], head: Head) -> dict[str, str]:
     """Keys of all stages of one head, in order."""
     keys: dict[str, str] = {}
     for bound in stages:

@@ -1,7 +1,7 @@
 """`spinmeround dataset`: inspect, check, repair and compare published datasets, and convert them to other formats."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +10,7 @@ import typer
 
 from spinmeround.flows.cli.options import OverridesOption
 from spinmeround.flows.cli.output import print_values
-from spinmeround.flows.run.progress import shown_progress
+from spinmeround.flows.run.progress import shown_progress, stage_progress
 from spinmeround.storage.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def verify(
         return
     from spinmeround.storage.dataset import verify
 
-    with _bar("verify") as on_progress:
-        problems = verify(path, told=on_progress)
+    with shown_progress():
+        problems = verify(path, told=stage_progress("verify"))
     for problem in problems:
         typer.echo(str(problem), err=True)
     typer.echo(f"{path}: {f'{len(problems)} problems' if problems else 'intact'}")
@@ -120,7 +120,8 @@ def export(
     dataset = HeadDataset.open(path)
     if (form == "nerfstudio") != (head is not None):
         raise ConfigError("dataset export: expected --head ID with --as nerfstudio, and only with it")
-    with _bar("export") as on_progress:
+    with shown_progress():
+        on_progress = stage_progress("export")
         if head is not None:
             export_nerfstudio(dataset, head, to, on_progress)
         else:
@@ -140,8 +141,8 @@ def import_(
     from spinmeround.tasks.exchange.webdataset import import_webdataset
 
     read = import_webdataset if form == "webdataset" else import_huggingface
-    with _bar("import") as on_progress:
-        digest = read(source, to, on_progress)
+    with shown_progress():
+        digest = read(source, to, stage_progress("import"))
     print_values({"dataset": to, "digest": digest})
 
 
@@ -219,19 +220,3 @@ def _repair_store(path: Path, store: Path | None) -> "Iterator[ArtifactStore]":
     else:
         with owned_folder(path.absolute().parent / ".tmp", "repair-store") as folder:
             yield ArtifactStore(folder)
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a step; yields a callback `(done, total)`."""
-    with shown_progress() as progress:
-        before = 0
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal before
-            if not before:
-                progress.stage(name, total)
-            progress.advance(name, done - before)
-            before = done
-
-        yield on_progress

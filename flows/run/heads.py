@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.quarantine import Quarantine
@@ -19,7 +20,7 @@ class RunHeads:
 
     profile: Profile
     store: ArtifactStore
-    stages: Mapping[str, BoundStage]
+    stages: Mapping[str, BoundStage[Any]]
     generator: GeneratorId
     decisions_file: Path
 

@@ -26,7 +26,7 @@ from spinmeround.storage.artifacts import ArtifactStore, Failure, register_run
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.heads.generator import generator_of
-from spinmeround.tasks.heads.registry import HEAD_STAGES
+from spinmeround.tasks.heads.registry import HEAD_STAGES, PUBLISHED_STAGES
 from spinmeround.tasks.heads.review import Review
 from spinmeround.tasks.heads.screen import Verdict
 from spinmeround.tasks.screening.decisions import Decisions, GeneratorId, generator_id, unknown_ids
@@ -36,7 +36,7 @@ from spinmeround.tasks.stage import BoundStage, Head
 class Session:
     """One run of one profile. Every member is safe to use from the task threads, except `reload_decisions`."""
 
-    def __init__(self, profile: Profile, folder: RunFolder, stages: dict[str, BoundStage]) -> None:
+    def __init__(self, profile: Profile, folder: RunFolder, stages: dict[str, BoundStage[Any]]) -> None:
         self.profile, self.folder = profile, folder
         self.stages = stages
         """The stages with the sections that they read and their weights, as of the start of the run."""
@@ -45,7 +45,7 @@ class Session:
         self.ledger = Ledger()
         self.results: dict[str, Any] = {}
         """Results of the flows for the summary: dataset, training, evaluation, report."""
-        self.generator: GeneratorId = generator_id({"generator": profile.generator})
+        self.generator: GeneratorId = generator_id(profile.generator)
         self._verdicts = Verdicts(self.store)
         self._heads = self._read_heads()
         self._stopped = threading.Event()
@@ -104,6 +104,10 @@ class Session:
         """Whether a stage's artifact of a head exists."""
         return self.store.has(stage, self.keys[head.id][stage])
 
+    def complete(self, head: Head) -> bool:
+        """Whether all artifacts of a head exist that the dataset is joined from."""
+        return all(self.has(stage, head) for stage in PUBLISHED_STAGES)
+
     def screen_verdicts(self) -> dict[str, Verdict]:
         """The screen's verdicts by head id, for the heads that are screened."""
         found = {head.id: self._verdicts.screen(self.keys[head.id]) for head in self.heads}
@@ -126,7 +130,7 @@ class Session:
         return take_census(
             self.heads,
             verdict=self._final_verdict,
-            written=lambda head: self.has("write", head),
+            written=self.complete,
             quarantined={failure.subject for failure in self.quarantine.failures()},
         )
 
@@ -242,13 +246,13 @@ def _check_decisions(session: Session) -> None:
         progress().say(f"{file}: ignores {len(unknown)} decisions on heads that are not part of this run: {names}")
 
 
-def _bound_stages(profile: Profile) -> dict[str, BoundStage]:
+def _bound_stages(profile: Profile) -> dict[str, BoundStage[Any]]:
     """The stages of a profile.
 
     Raises ConfigError if the generator, or the weights or renderer of a stage, are not available on this machine.
     """
     with as_config_error("generator: "):
-        generator_of({"generator": profile.generator})
+        generator_of(profile.generator)
     with as_config_error():
         return {stage.name: stage.bound(stage.sections(profile)) for stage in HEAD_STAGES}
 

@@ -1,8 +1,7 @@
-"""One stage for a shard of heads: what a task run does.
+"""One stage for a shard of heads, which one task run covers.
 
-Each head is made in a worker process, tried again when it fails, and then quarantined with its reason, so
-that one bad head never stops a build. What stops one: a file system that refuses, or more quarantined
-heads than the profile puts up with.
+Each head is made in a worker process, retried if it fails, and then quarantined with its reason, so one bad head
+never stops a build. A build stops if the file system fails, or if more heads are quarantined than the profile allows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
-
-from pydantic import BaseModel
 
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session
@@ -27,17 +24,18 @@ from spinmeround.storage.errors import (
     StorageUnavailable,
 )
 from spinmeround.tasks.heads.registry import HEAD_STAGES
-from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage
+from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage, StageSections
 
 STAGES = {stage.name: stage for stage in HEAD_STAGES}
 BATCH_S, LARGEST_BATCH = 1.0, 64
-"""Heads go to a worker in batches that take about so long: quick ones many at a time, slow ones one by one."""
+"""Target duration and largest size of the batches of heads that a worker gets in one call."""
+ArtifactStatus = Literal["exists", "missing", "left out"]
 _BROKEN_INPUT = (CorruptArtifact, MissingArtifact)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardCount:
-    """What became of a shard's heads; `skipped` ones were dropped or given up before this stage."""
+    """Outcomes of the heads of a shard; `skipped` heads were dropped or quarantined before this stage."""
 
     made: int = 0
     reused: int = 0
@@ -54,27 +52,27 @@ class ShardCount:
         return ", ".join(f"{count} {name}" for name, count in parts.items() if count) or "nothing to do"
 
 
-def artifact_status(session: Session, stage: Stage, head: Head) -> Literal["there", "waiting", "left out"]:
-    """Whether this stage's artifact of a head is there, or to be made, or not: dropped by screen or review, given up.
+def artifact_status(session: Session, stage: Stage[Any], head: Head) -> ArtifactStatus:
+    """Whether a stage's artifact of a head exists, is missing, or is left out: the head was dropped or quarantined.
 
-    Raises CorruptArtifact where the artifact is there but not whole; it has then been moved aside.
+    Raises CorruptArtifact if the artifact exists but does not match its manifest; it was moved aside.
     """
     keys = session.keys[head.id]
     if session.has(stage.name, head):
-        with suppress(MissingArtifact):  # somebody else has moved it aside since
+        with suppress(MissingArtifact):  # another process has moved it aside meanwhile
             session.store.open(stage.name, keys[stage.name])
-            return "there"
+            return "exists"
     if stage.gated and session.drop_reasons(head):
         return "left out"
-    given_up = any((name, keys[name]) in session.quarantine for name in (*_before(stage), stage.name))
-    return "left out" if given_up else "waiting"
+    quarantined = any((name, keys[name]) in session.quarantine for name in (*_before(stage), stage.name))
+    return "left out" if quarantined else "missing"
 
 
-def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCount:
-    """Make what is missing of this stage for these heads.
+def run_shard(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> ShardCount:
+    """Make the missing artifacts of a stage for these heads.
 
     Raises:
-        StorageUnavailable: the file system refuses.
+        StorageUnavailable: the file system fails.
         SpinMeRoundError: more heads are quarantined than `execution.max_quarantined_share`.
     """
     states = [_state(session, stage, head) for head in heads]
@@ -83,8 +81,8 @@ def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCou
     missing = [head for head, state in zip(heads, states, strict=True) if state == "missing"]
     with session.pool.checkout() as worker, session.ledger.timed(stage.name):
         for head, result in _first_attempts(session, stage, missing, worker):
-            made = _again(session, stage, head, worker, result) if isinstance(result, Exception) else result
-            outcomes.append(made)
+            outcome = _retry(session, stage, head, worker, result) if isinstance(result, Exception) else result
+            outcomes.append(outcome)
             progress().advance(stage.name)
     count = ShardCount(
         made=outcomes.count("made"),
@@ -96,17 +94,17 @@ def run_shard(session: Session, stage: Stage, heads: Sequence[Head]) -> ShardCou
     return count
 
 
-def _state(session: Session, stage: Stage, head: Head) -> Literal["reused", "skipped", "missing"]:
-    """What there is to do for a head now; inputs that have vanished are found out by the attempt, and made again."""
+def _state(session: Session, stage: Stage[Any], head: Head) -> Literal["reused", "skipped", "missing"]:
+    """The state of a head now. The attempt detects inputs that have vanished, and makes them again."""
     if session.has(stage.name, head):
         return "reused"
-    return "missing" if artifact_status(session, stage, head) == "waiting" else "skipped"
+    return "missing" if artifact_status(session, stage, head) == "missing" else "skipped"
 
 
 def _first_attempts(
-    session: Session, stage: Stage, heads: Sequence[Head], worker: Worker
+    session: Session, stage: Stage[Any], heads: Sequence[Head], worker: Worker
 ) -> Iterator[tuple[Head, Outcome | Exception]]:
-    """What came of each head's first attempt, batch by batch."""
+    """The result of each head's first attempt, batch by batch."""
     size = 1
     while heads:
         session.raise_if_stopped()
@@ -118,17 +116,17 @@ def _first_attempts(
         heads = heads[len(results) :]
 
 
-def _make(session: Session, stage: Stage, heads: Sequence[Head], worker: Worker) -> list[Outcome | Exception]:
-    """What came of these heads, of the first at least: a worker that is lost leaves the heads after its last one."""
+def _make(session: Session, stage: Stage[Any], heads: Sequence[Head], worker: Worker) -> list[Outcome | Exception]:
+    """Results of the first heads, at least of one: a lost worker leaves the remaining heads without a result."""
     wanted = [(head, {name: session.keys[head.id][name] for name in (*stage.inputs, stage.name)}) for head in heads]
     results: list[Outcome | Exception] = []
 
-    def hear(result: Outcome | Raised) -> None:
+    def on_result(result: Outcome | Raised) -> None:
         results.append(result.exception() if isinstance(result, Raised) else result)
 
     arguments = (session.store.root, stage.name, session.stages[stage.name].sections, wanted)
     try:
-        worker.call(_make_in_worker, *arguments, timeout_s=session.profile.execution.timeout_s, report=hear)
+        worker.call(_make_in_worker, *arguments, timeout_s=session.profile.execution.timeout_s, report=on_result)
     except (CallFailed, WorkerLost, SpinMeRoundError) as error:
         results.append(error)
     return results[: len(heads)]
@@ -137,7 +135,7 @@ def _make(session: Session, stage: Stage, heads: Sequence[Head], worker: Worker)
 def _make_in_worker(
     root: Path | str,
     name: str,
-    sections: Mapping[str, BaseModel],
+    sections: StageSections,
     wanted: Sequence[tuple[Head, Mapping[str, str]]],
     report: Callable[[Any], None],
 ) -> None:
@@ -146,35 +144,35 @@ def _make_in_worker(
         report(attempt(_make_one, store, stage, head, keys))
 
 
-def _make_one(store: ArtifactStore, bound: BoundStage, head: Head, keys: Mapping[str, str]) -> Outcome:
+def _make_one(store: ArtifactStore, bound: BoundStage[Any], head: Head, keys: Mapping[str, str]) -> Outcome:
     inputs = {name: keys[name] for name in bound.stage.inputs}
     if bound.key(head, inputs) != keys[bound.stage.name]:
         raise ConfigError(
-            f"{bound.stage.name}: expected the weights and generator with which the run began, found that they have "
-            "changed meanwhile; run it again"
+            f"{bound.stage.name}: expected the weights and generator that the run began with, found that they have "
+            "changed since; run it again"
         )
     return bound.make(store, head, inputs)
 
 
-_bound: dict[str, BoundStage] = {}
+_bound: dict[str, BoundStage[Any]] = {}
 
 
-def _bound_in_worker(name: str, sections: Mapping[str, BaseModel]) -> BoundStage:
-    """The stage with its weights as this process found them when it was first asked for it, which it goes on to use."""
+def _bound_in_worker(name: str, sections: StageSections) -> BoundStage[Any]:
+    """The stage with its weights as this process first found them."""
     if name not in _bound or _bound[name].sections != sections:
         _bound[name] = STAGES[name].bound(sections)
     return _bound[name]
 
 
-def _again(session: Session, stage: Stage, head: Head, worker: Worker, reason: Exception) -> Outcome | Failure:
-    """Try a head again that failed for this reason, as often as it may be, then quarantine it."""
+def _retry(session: Session, stage: Stage[Any], head: Head, worker: Worker, reason: Exception) -> Outcome | Failure:
+    """Retry a head that failed for this reason, as often as `execution.retries` allows, then quarantine it."""
     attempts = 1 + session.profile.execution.retries
     left, spare = attempts - 1, len(_before(stage))
     while True:
         if isinstance(reason, StorageUnavailable | ConfigError):
             session.stop(reason)
         session.raise_if_stopped()
-        if isinstance(reason, _BROKEN_INPUT) and spare:  # no failure of this stage: each input may be remade once
+        if isinstance(reason, _BROKEN_INPUT) and spare:  # not a failure of this stage: each input is remade once
             left, spare = left + 1, spare - 1
         if not left:
             return session.quarantine_head(stage.name, head, str(reason), getattr(reason, "traceback", ""), attempts)
@@ -186,8 +184,8 @@ def _again(session: Session, stage: Stage, head: Head, worker: Worker, reason: E
         reason = result
 
 
-def _remake_inputs(session: Session, stage: Stage, head: Head, worker: Worker) -> Exception | None:
-    """An input turned out not to be whole, or to be gone: make it, and what it is made from, again."""
+def _remake_inputs(session: Session, stage: Stage[Any], head: Head, worker: Worker) -> Exception | None:
+    """Make missing or damaged inputs again, and their inputs; returns the failure of one, else None."""
     for name in _before(stage):
         if not session.has(name, head):
             (result,) = _make(session, STAGES[name], [head], worker)
@@ -198,8 +196,8 @@ def _remake_inputs(session: Session, stage: Stage, head: Head, worker: Worker) -
 
 
 @cache
-def _before(stage: Stage) -> tuple[str, ...]:
-    """All stages without which this one does not get a head, in order."""
+def _before(stage: Stage[Any]) -> tuple[str, ...]:
+    """All stages that a head has passed before this one, in order."""
     needed = set(stage.needs)
     for each in reversed(HEAD_STAGES):
         if each.name in needed:

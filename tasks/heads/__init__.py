@@ -1,0 +1,1 @@
+"""The stages that make one head. `registry` lists them in order."""

@@ -1,46 +1,70 @@
 """Embed: the ArcFace identity of a head, from its frontal views.
 
 Artifact: `identity.npz` with identity (512,), the L2-normalised mean over the accepted views; identity_views
-(view, 512), NaN where a view is not accepted; frontal_views and views_without_face, how many were looked at and how
-many of them were skipped since they show no face; landmarks, "generator" or "detector".
+(view, 512), NaN for views that are not accepted; frontal_views, the number of frontal views; views_without_face, the
+number of those skipped because they show no face; landmarks, "generator" or "detector".
 """
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from pydantic import Field
 
-from spinmeround.models.identity.alignment import align_faces, project_landmarks
-from spinmeround.models.identity.arcface import ArcFaceEmbedder, embed_views
-from spinmeround.models.identity.detection import FaceDetector
+from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.params import DetectionParams, FrontalViews
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.weights import embedded_weights, fingerprint
-from spinmeround.tasks.stage import Stage, StageJob, StageParams
+from spinmeround.tasks.heads.sample_files import load_landmarks
+from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 from spinmeround.tasks.weights.insightface_packs import open_pack
+
+if TYPE_CHECKING:
+    from spinmeround.models.identity.arcface import ArcFaceEmbedder
+    from spinmeround.models.identity.detection import FaceDetector
 
 
 class EmbedParams(StageParams):
-    """Which views count as frontal, the recognition network, and how faces are found."""
+    """Frontal views, recognition network and face detection."""
 
-    frontal: FrontalViews = Field(FrontalViews(), description="The views that are embedded")
+    frontal: FrontalViews = Field(FrontalViews(), description="Views that are embedded")
     recognition: str = Field(
         "embedded", description="'embedded', or the path of an ArcFace ONNX file or of an InsightFace pack with one"
     )
     landmarks: Literal["auto", "generator", "detector"] = Field(
-        "auto", description="Whose landmarks faces are aligned by; auto: the generator's where it knows them"
+        "auto", description="Source of the landmarks for alignment. auto: the generator if it knows them, else detector"
     )
-    pack: str = Field("", description="Folder of an InsightFace pack, whose detector finds faces")
+    pack: str = Field("", description="Folder of an InsightFace pack; its detector finds faces")
     detection: DetectionParams = DetectionParams()
 
 
+class EmbedSections(StageSections):
+    """Sections that the embed stage reads."""
+
+    views: ViewGrid
+    embed: EmbedParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadIdentity:
+    """The embeddings of a head, as `records.HeadArrays` has them."""
+
+    identity: Float32[np.ndarray, " 512"]
+    identity_views: Float32[np.ndarray, "view 512"]
+
+
+def load_embeddings(folder: Path) -> HeadIdentity:
+    """The embeddings in an embed artifact."""
+    with np.load(folder / "identity.npz", allow_pickle=False) as arrays:
+        return HeadIdentity(identity=arrays["identity"], identity_views=arrays["identity_views"])
+
+
 def recognition_path(recognition: str) -> Path:
-    """The ONNX file of a recognition network: 'embedded', its own path, or a pack that has one."""
+    """The ONNX file of a recognition network: 'embedded', its own path, or a pack that contains one."""
     if recognition == "embedded":
         return embedded_weights("recognition")
     path = Path(recognition)
@@ -48,19 +72,23 @@ def recognition_path(recognition: str) -> Path:
 
 
 @lru_cache(maxsize=2)
-def cached_embedder(path: Path) -> ArcFaceEmbedder:
-    """The recognition network in a file, loaded once a process."""
+def cached_embedder(path: Path) -> "ArcFaceEmbedder":
+    """The recognition network in a file, loaded once per process."""
+    from spinmeround.models.identity.arcface import ArcFaceEmbedder
+
     return ArcFaceEmbedder(path)
 
 
 @lru_cache(maxsize=2)
-def cached_detector(path: Path, params: DetectionParams) -> FaceDetector:
-    """The detector in a file, loaded once a process."""
+def cached_detector(path: Path, params: DetectionParams) -> "FaceDetector":
+    """The detector in a file, loaded once per process."""
+    from spinmeround.models.identity.detection import FaceDetector
+
     return FaceDetector(path, params)
 
 
 def detector_path(params: EmbedParams) -> Path | None:
-    """The file of the detector, None where the profile wants or names none. Raises ConfigError for a broken pack."""
+    """The detector's file; None if the profile needs or names none. Raises ConfigError for a broken pack."""
     if params.landmarks == "generator" or (params.landmarks == "auto" and not params.pack):
         return None
     if not params.pack:
@@ -68,16 +96,18 @@ def detector_path(params: EmbedParams) -> Path | None:
     return open_pack(Path(params.pack)).detector
 
 
-def _weights(sections: Mapping[str, Any]) -> str:
-    params = sections["embed"]
+def _fingerprint(sections: EmbedSections) -> str:
+    params = sections.embed
     recognition, detector = fingerprint(recognition_path(params.recognition)), detector_path(params)
     return recognition if detector is None else f"{recognition} detector {fingerprint(detector)}"
 
 
-def _make(job: StageJob) -> None:
-    params, cameras = job.sections["embed"], job.sections["views"].cameras()
-    with np.load(job.inputs["sample"] / "identity.npz", allow_pickle=False) as arrays:
-        known = arrays["landmarks"] if "landmarks" in arrays and params.landmarks != "detector" else None
+def _make(job: StageJob[EmbedSections]) -> None:
+    from spinmeround.models.identity.alignment import project_landmarks
+    from spinmeround.models.identity.arcface import embed_views
+
+    params, cameras = job.sections.embed, job.sections.views.cameras()
+    known = None if params.landmarks == "detector" else load_landmarks(job.inputs["sample"])
     rgb = read_pictures(job.inputs["render"], "rgb")["rgb"]
     frontal = params.frontal.select(cameras)
     if known is not None:
@@ -98,12 +128,12 @@ def _make(job: StageJob) -> None:
 def _detected(
     head: str, params: EmbedParams, rgb: UInt8[np.ndarray, "view h w 3"], frontal: Bool[np.ndarray, " view"]
 ) -> Float32[np.ndarray, "view 5 2"]:
-    """Landmarks of the largest face of each frontal view, NaN for the others and where there is none."""
+    """Landmarks of the largest face of each frontal view; NaN for other views and views without a face."""
     path = detector_path(params)
     if path is None:
         raise ConfigError(
-            f"{head}: its generator knows no landmarks; expected a detector: name the folder of an InsightFace pack "
-            "by embed.pack"
+            f"{head}: its generator knows no landmarks; expected a detector: set embed.pack to the folder of an "
+            "InsightFace pack"
         )
     detector = cached_detector(path, params.detection)
     positions = np.full((len(rgb), 5, 2), np.nan, np.float32)
@@ -116,10 +146,12 @@ def _detected(
 def photo_identity(
     picture: UInt8[np.ndarray, "height width 3"], params: EmbedParams
 ) -> Float32[np.ndarray, "512"] | None:
-    """The identity of a photo's largest face; None where the profile names no detector to find it by.
+    """The identity of a photo's largest face; None if the profile names no detector.
 
-    Raises ValueError where the detector finds no face, ConfigError for a broken pack.
+    Raises ValueError if the detector finds no face, ConfigError for a broken pack.
     """
+    from spinmeround.models.identity.alignment import align_faces
+
     path = detector_path(params)
     if path is None:
         return None
@@ -127,7 +159,7 @@ def photo_identity(
     if face is None:
         raise ValueError(
             "expected a photo with a face, the detector finds none (embed.detection.threshold "
-            f"{params.detection.threshold}); cut it by 'spinmeround align', or say whose face it is with --identity"
+            f"{params.detection.threshold}); crop it with 'spinmeround align', or give an identity with --identity"
         )
     embedding = cached_embedder(recognition_path(params.recognition)).embed(
         align_faces(picture[None], face.landmarks[None])
@@ -136,5 +168,10 @@ def photo_identity(
 
 
 EMBED = Stage(
-    name="embed", version=2, reads=("views", "embed"), inputs=("sample", "render"), weights=_weights, make=_make
+    name="embed",
+    version=2,
+    sections_type=EmbedSections,
+    inputs=("sample", "render"),
+    weights=_fingerprint,
+    make=_make,
 )

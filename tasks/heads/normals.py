@@ -1,53 +1,59 @@
-"""Normals: maps of a mesh's normals from every camera of the view grid, as the dataset holds them.
+"""Normals: normal maps of a mesh from every camera of the view grid.
 
-The mask comes from the rendering and the normals from the mesh, whose silhouettes differ by parts of a
-pixel: a pixel that only the mask touches takes the nearest normal, and mask 0 is background.
+The mask comes from the rendering and the normals from the mesh; their silhouettes differ by fractions of a pixel.
+Pixels inside the mask that miss the mesh take the nearest normal; pixels of mask 0 are background.
 
-Artifact: a Zarr group of one head with normals, world frame, encoded as round((n + 1) / 2 * 255), background 128;
-in the layout of the dataset, which takes the file over, and compressed as the rendering is.
+Artifact: a Zarr group of one head with normals in the world frame, encoded as round((n + 1) / 2 * 255), background
+128. It has the layout of the dataset, which links its file, and the compression of the rendering.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field
 
-from spinmeround.models.geometry.normals import (
-    RendererName,
-    encode_normals,
-    fill_normals_under_mask,
-    make_normal_renderer,
-)
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.params import RendererName
 from spinmeround.storage.dataset import pictures_codec, read_pictures, write_pictures
 from spinmeround.tasks.heads.mesh import load_mesh
-from spinmeround.tasks.stage import Stage, StageJob, StageParams
+from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
 
 class NormalsParams(StageParams):
-    """Which renderer draws the maps; their output is equal within its tolerance."""
+    """Renderer of the normal maps. All renderers agree within their tolerance."""
 
-    renderer: RendererName = Field("auto", description="auto takes PyTorch3D where it and a GPU are there, else Embree")
+    renderer: RendererName = Field(
+        "auto", description="auto: PyTorch3D if it and a GPU are available, Embree otherwise"
+    )
 
 
-def _make(job: StageJob) -> None:
+class NormalsSections(StageSections):
+    """Sections that the normals stage reads."""
+
+    views: ViewGrid
+    normals: NormalsParams
+
+
+def _make(job: StageJob[NormalsSections]) -> None:
+    from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask, make_normal_renderer
+
     render = job.inputs["render"]
     mask = read_pictures(render, "mask")["mask"]
-    renderer = make_normal_renderer(job.sections["normals"].renderer, threads=1)
-    maps = renderer.render(load_mesh(job.inputs["mesh"]), job.sections["views"].cameras(), mask.shape[1])
+    renderer = make_normal_renderer(job.sections.normals.renderer, threads=1)
+    maps = renderer.render(load_mesh(job.inputs["mesh"]), job.sections.views.cameras(), mask.shape[1])
     normals = encode_normals(fill_normals_under_mask(maps.normals, maps.hit, mask), mask)
     write_pictures(job.out, job.head.id, pictures_codec(render, "rgb"), normals=normals)
 
 
-def _renderer(sections: Mapping[str, Any]) -> str:
-    """The renderer that is used here: what two of them draw differs in its last bits."""
-    return make_normal_renderer(sections["normals"].renderer).fingerprint
+def _renderer_fingerprint(sections: NormalsSections) -> str:
+    """Fingerprint of the renderer on this machine; two renderers differ in the last bits."""
+    from spinmeround.models.geometry.normals import make_normal_renderer
+
+    return make_normal_renderer(sections.normals.renderer).fingerprint
 
 
 NORMALS = Stage(
     name="normals",
     version=2,
-    reads=("views", "normals"),
+    sections_type=NormalsSections,
     inputs=("mesh", "render"),
-    weights=_renderer,
+    weights=_renderer_fingerprint,
     make=_make,
 )

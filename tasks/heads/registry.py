@@ -1,5 +1,7 @@
 """The stages that make one head, in order."""
 
+from typing import Any
+
 from spinmeround.tasks.heads.embed import EMBED
 from spinmeround.tasks.heads.encode import ENCODE
 from spinmeround.tasks.heads.mesh import MESH
@@ -10,8 +12,10 @@ from spinmeround.tasks.heads.sample import SAMPLE
 from spinmeround.tasks.heads.score import SCORE
 from spinmeround.tasks.heads.screen import SCREEN
 from spinmeround.tasks.stage import Stage
-from spinmeround.tasks.write import WRITE
 
-SCREEN_STAGES: tuple[Stage, ...] = (SAMPLE, SCORE, SCREEN)
-DATASET_STAGES: tuple[Stage, ...] = (*SCREEN_STAGES, REVIEW, RENDER, MESH, NORMALS, EMBED, WRITE)
-HEAD_STAGES: tuple[Stage, ...] = (*DATASET_STAGES, ENCODE)
+SCREEN_STAGES: tuple[Stage[Any], ...] = (SAMPLE, SCORE, SCREEN)
+DATASET_STAGES: tuple[Stage[Any], ...] = (*SCREEN_STAGES, REVIEW, RENDER, MESH, NORMALS, EMBED)
+HEAD_STAGES: tuple[Stage[Any], ...] = (*DATASET_STAGES, ENCODE)
+
+PUBLISHED_STAGES = ("render", "normals", "embed")
+"""The stages whose artifacts a dataset is joined from. A head is complete if it has all of them."""

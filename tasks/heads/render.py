@@ -1,28 +1,38 @@
 """Render: RGB and mask of a head from every camera of the view grid.
 
-Artifact: a Zarr group of one head with rgb and mask, in the layout of the dataset, which takes the files over.
+Artifact: a Zarr group of one head with rgb and mask, in the layout of the dataset, which links these files.
 """
 
 from pydantic import Field
 
+from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.dataset import PixelCodec, write_pictures
-from spinmeround.tasks.heads.generator import generator_of, load_identity
-from spinmeround.tasks.stage import Stage, StageJob, StageParams
+from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.sample_files import load_identity
+from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
 
 class RenderParams(StageParams):
-    """The pictures' size and how they are compressed, which the normal maps share."""
+    """Size and compression of the views; normal maps use the same."""
 
-    resolution: int = Field(64, ge=8, le=2048, description="Side of a picture in pixels")
-    codec: PixelCodec = Field(PixelCodec(), description="How pixels are compressed, without loss")
+    resolution: int = Field(64, ge=8, le=2048, description="Side of a view, in pixels")
+    codec: PixelCodec = Field(PixelCodec(), description="Lossless compression of the pixels")
 
 
-def _make(job: StageJob) -> None:
+class RenderSections(StageSections):
+    """Sections that the render stage reads."""
+
+    generator: GeneratorConfig
+    views: ViewGrid
+    render: RenderParams
+
+
+def _make(job: StageJob[RenderSections]) -> None:
+    generator, params = generator_of(job.sections.generator), job.sections.render
     identity = load_identity(job.inputs["sample"])
-    cameras = job.sections["views"].cameras()
-    params: RenderParams = job.sections["render"]
-    views = generator_of(job.sections).render(identity, cameras, params.resolution)
+    views = generator.render(identity, job.sections.views.cameras(), params.resolution)
     write_pictures(job.out, job.head.id, params.codec, rgb=views.rgb, mask=views.mask)
 
 
-RENDER = Stage(name="render", version=2, reads=("generator", "views", "render"), inputs=("sample",), make=_make)
+RENDER = Stage(name="render", version=2, sections_type=RenderSections, inputs=("sample",), make=_make)

@@ -1,7 +1,7 @@
 """Review: the final verdict on a head, which is the screen's unless a person decided otherwise.
 
-The person's decision on a head enters the key of that head's review and no other key, so a new decision
-makes one small artifact anew. The gated stages follow this verdict.
+A person's decision on a head enters the key of that head's review and no other key, so a new decision remakes one
+small artifact. The gated stages follow this verdict.
 
 Artifact: `review.json` {"keep": bool, "reasons": [reason], "scores": {score name: number or null},
 "decision": "keep", "drop" or null, "screen": {"keep": bool, "reasons": [score name]}}.
@@ -14,23 +14,25 @@ from pathlib import Path
 from pydantic import Field
 
 from spinmeround.tasks.heads.screen import Verdict, load_verdict
-from spinmeround.tasks.stage import GATE, Ruling, Stage, StageJob, StageParams
+from spinmeround.tasks.stage import GATE, NoSections, Ruling, Stage, StageJob, StageParams
 
 REASON = "review"
 """The reason of a head that a person dropped."""
 
 
 class ReviewParams(StageParams):
-    """Where a person's decisions are, and whether a build waits for them. Enters no key: the decisions do."""
+    """The decisions file, and whether a build waits for a person. Enters no key: the decisions do."""
 
-    decisions: str | None = Field(None, description="Decisions file; by default 'decisions.json' in the run's folder")
-    pause: bool = Field(False, description="Whether a build waits, after screening, until a person has reviewed")
-    pause_timeout_s: int = Field(86_400, ge=1, description="How long it waits before it gives up, in seconds")
+    decisions: str | None = Field(
+        None, description="Path of the decisions file; default: 'decisions.json' in the run's folder"
+    )
+    pause: bool = Field(False, description="Wait after screening until a person has reviewed the heads")
+    pause_timeout_s: int = Field(86_400, ge=1, description="Time limit of the pause, in seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScreenVerdict:
-    """What the screen said before anybody looked."""
+    """The screen's verdict, before any decision."""
 
     keep: bool
     reasons: tuple[str, ...]
@@ -38,7 +40,7 @@ class ScreenVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """The final verdict, with the decision and the screen's verdict that it comes from."""
+    """The final verdict, with the decision and the screen's verdict that it follows from."""
 
     keep: bool
     reasons: tuple[str, ...]
@@ -48,12 +50,12 @@ class Review:
 
     @property
     def rescued(self) -> bool:
-        """Whether a person kept it against the screen."""
+        """Whether a person kept the head against the screen."""
         return self.keep and not self.screen.keep
 
 
 def review(verdict: Verdict, decision: Ruling | None) -> Review:
-    """The person's word where there is one; the screen's reasons for a drop stand also where a person agrees."""
+    """The person's decision if one exists, else the screen's verdict; a dropped head keeps the screen's reasons."""
     keep = verdict.keep if decision is None else decision == "keep"
     screen = ScreenVerdict(keep=verdict.keep, reasons=() if verdict.keep else tuple(verdict.reasons) or ("unnamed",))
     reasons = () if keep else (*screen.reasons, *((REASON,) if decision == "drop" else ()))
@@ -73,9 +75,11 @@ def load_review(folder: Path) -> Review:
     )
 
 
-def _make(job: StageJob) -> None:
+def _make(job: StageJob[NoSections]) -> None:
     final = review(load_verdict(job.inputs["screen"]), job.head.decision)
     (job.out / "review.json").write_text(json.dumps(asdict(final), indent=1))
 
 
-REVIEW = Stage(name=GATE, version=1, reads=(), inputs=("screen",), gated=False, decided=True, make=_make)
+REVIEW = Stage(
+    name=GATE, version=1, sections_type=NoSections, inputs=("screen",), gated=False, decided=True, make=_make
+)

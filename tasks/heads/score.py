@@ -1,48 +1,51 @@
-"""Score: numbers that tell a spoilt head from a sound one, before its 125 views are paid for.
+"""Score: measurements that separate defective from clean heads, before the cost of rendering all views.
 
-The evidence is what the sample stage made (a ring of small previews), a coarse density grid, and where
-landmarks and a recognition network are there, whether the back of the head is recognised as its face. The
-scores are those of `models.screening`; what they mean for a head is the screen stage's to say, so other
-limits don't measure anything again. A head's defect label, where its generator has one, never gets here.
+The evidence is the previews of the sample stage, a coarse density grid and, if landmarks and a recognition network
+are available, the similarity of the back of the head to its face. `models.screening` defines the scores. Limits
+belong to the screen stage, so new limits do not recompute scores. A generator's defect label is never read here.
 
-Artifact: `scores.json` {score name: number, or null where it could not be had}.
+Artifact: `scores.json` {score name: number, or null if it could not be measured}.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from pydantic import Field
 
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
-from spinmeround.models.screening.evidence import Evidence, refined_density_grid
-from spinmeround.models.screening.scores import all_scores
+from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.records import Rendering
 from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import cached_embedder, recognition_path
-from spinmeround.tasks.heads.generator import generator_of, load_identity
-from spinmeround.tasks.stage import Stage, StageJob, StageParams
+from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.sample_files import load_identity, load_landmarks, load_previews
+from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
-TURN_ROUND = np.array([-1.0, 1.0, -1.0], np.float32)
-"""Half a turn about the world's y axis: takes a face to the back of the head."""
+HALF_TURN = np.array([-1.0, 1.0, -1.0], np.float32)
+"""Half a turn about the world's y axis: maps the face to the back of the head."""
 
 
 class ScoreParams(StageParams):
-    """The evidence that scores are taken from."""
+    """The evidence that scores are computed from."""
 
-    level: float = Field(10.0, gt=0.0, description="Density of the surface, as mesh.level is for the mesh")
-    cells: int = Field(126, ge=32, le=512, multiple_of=2, description="Cells of the coarse density grid along an axis")
+    level: float = Field(10.0, gt=0.0, description="Density at the surface, as mesh.level")
+    cells: int = Field(126, ge=32, le=512, multiple_of=2, description="Cells of the density grid along each axis")
     trim_border: float = Field(0.0, ge=0.0, lt=0.5, description="Share of the grid emptied at each face of the cube")
     trim_top: float | None = Field(
-        None, ge=0.0, lt=0.5, description="Share emptied at the top face (+y); as trim_border where it is not given"
+        None, ge=0.0, lt=0.5, description="Share of the grid emptied at the top face (+y); default: trim_border"
     )
     recognition: str = Field(
-        "embedded", description="'embedded', the path of an ArcFace ONNX file, or 'none' to leave that score out"
+        "embedded", description="'embedded', the path of an ArcFace ONNX file, or 'none' to omit this score"
     )
+
+
+class ScoreSections(StageSections):
+    """Sections that the score stage reads."""
+
+    generator: GeneratorConfig
+    score: ScoreParams
 
 
 def load_scores(folder: Path) -> dict[str, float | None]:
@@ -54,10 +57,12 @@ def load_scores(folder: Path) -> dict[str, float | None]:
 def back_similarity(
     previews: Rendering, cameras: Cameras, landmarks: Float32[np.ndarray, "5 3"], network: Path
 ) -> float | None:
-    """Cosine between the embeddings of the face and of its place on the back; None where a view cuts it off."""
+    """Cosine similarity of the face's embedding to that of the same place on the back; None if a view clips it."""
+    from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
+
     resolution = previews.rgb.shape[1]
     crops = []
-    for azimuth, places in ((0.0, landmarks), (180.0, landmarks * TURN_ROUND)):
+    for azimuth, places in ((0.0, landmarks), (180.0, landmarks * HALF_TURN)):
         view = [int(np.abs((cameras.azimuth_deg - azimuth + 180.0) % 360.0 - 180.0).argmin())]
         pixels = project_landmarks(cameras[view], places, resolution)
         if not landmarks_inside(pixels, resolution).all():
@@ -68,7 +73,7 @@ def back_similarity(
 
 
 def trimmed(density: Float32[np.ndarray, "x y z"], params: ScoreParams) -> Float32[np.ndarray, "x y z"]:
-    """The density with the border emptied that the mesh will not have either (`mesh.trim_border`, `mesh.trim_top`)."""
+    """The density with the border emptied that the mesh stage empties too (`mesh.trim_border`, `mesh.trim_top`)."""
     side = int(params.trim_border * len(density))
     top = side if params.trim_top is None else int(params.trim_top * len(density))
     end = len(density) - side
@@ -78,27 +83,21 @@ def trimmed(density: Float32[np.ndarray, "x y z"], params: ScoreParams) -> Float
     return emptied
 
 
-def _weights(sections: Mapping[str, Any]) -> str:
-    network = sections["score"].recognition
+def _recognition_fingerprint(sections: ScoreSections) -> str:
+    network = sections.score.recognition
     return "" if network == "none" else fingerprint(recognition_path(network))
 
 
-def _make(job: StageJob) -> None:
-    params, generator = job.sections["score"], generator_of(job.sections)
-    identity = load_identity(job.inputs["sample"])
-    with np.load(job.inputs["sample"] / "identity.npz", allow_pickle=False) as arrays:
-        landmarks = arrays.get("landmarks")
-    with np.load(job.inputs["sample"] / "preview.npz", allow_pickle=False) as arrays:
-        previews = Rendering(rgb=arrays["rgb"], mask=arrays["mask"], depth=arrays["depth"])
-        cameras = Cameras(
-            cam2world=arrays["cam2world"],
-            intrinsics=arrays["intrinsics"],
-            azimuth_deg=arrays["azimuth"],
-            elevation_deg=arrays["elevation"],
-        )
+def _make(job: StageJob[ScoreSections]) -> None:
+    from spinmeround.models.screening.evidence import Evidence, refined_density_grid
+    from spinmeround.models.screening.measure import all_scores
+
+    params, generator, sample = job.sections.score, generator_of(job.sections.generator), job.inputs["sample"]
+    identity, landmarks, previews = load_identity(sample), load_landmarks(sample), load_previews(sample)
+    rendering, cameras = previews.rendering, previews.cameras
     similarity = None
     if params.recognition != "none" and landmarks is not None:
-        similarity = back_similarity(previews, cameras, landmarks, recognition_path(params.recognition))
+        similarity = back_similarity(rendering, cameras, landmarks, recognition_path(params.recognition))
     density = refined_density_grid(
         lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
     )
@@ -106,7 +105,7 @@ def _make(job: StageJob) -> None:
         density=trimmed(density, params),
         level=params.level,
         box_warp=generator.box_warp,
-        previews=previews,
+        previews=rendering,
         cameras=cameras,
         back_similarity=similarity,
     )
@@ -116,9 +115,9 @@ def _make(job: StageJob) -> None:
 SCORE = Stage(
     name="score",
     version=2,
-    reads=("generator", "score"),
+    sections_type=ScoreSections,
     inputs=("sample",),
     gated=False,
-    weights=_weights,
+    weights=_recognition_fingerprint,
     make=_make,
 )

@@ -1,7 +1,7 @@
-"""Screen: keep or drop a head, by the limits that its scores have in the profile.
+"""Screen: keep or drop a head, by comparing its scores with the limits of the profile.
 
-A head is dropped when a score is beyond its limit; the reasons are the scores' names. The limits come from
-`spinmeround screen calibrate` and say on which heads they were found.
+A head is dropped if a score exceeds its limit; the reasons are the names of these scores. `spinmeround screen
+calibrate` finds limits and records the heads that they were found on.
 
 Artifact: `verdict.json` {"keep": bool, "reasons": [score name], "scores": {score name: number or null}}.
 """
@@ -14,9 +14,8 @@ from typing import Any
 
 from pydantic import Field
 
-from spinmeround.models.screening.scores import SCORES
 from spinmeround.tasks.heads.score import load_scores
-from spinmeround.tasks.stage import Stage, StageJob, StageParams
+from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
 
 def _limit(about: str) -> Any:
@@ -24,39 +23,47 @@ def _limit(about: str) -> Any:
 
 
 class ScreenLimits(StageParams):
-    """How far each score of `models.screening.scores` may go; none is no limit."""
+    """Limits of the scores in `models.screening.scores`; null disables a limit."""
 
-    stray_volume: float | None = _limit("Largest share of volume apart from the main piece")
-    cavity_volume: float | None = _limit("Largest share of volume that is closed cavities")
-    clipped_volume: float | None = _limit("Largest share of the cube's faces that the head runs into")
-    crown_height: float | None = _limit("Least height of the crown over the cube's centre, in sides of the cube")
-    back_depth: float | None = _limit("Least depth of the back of the head behind the centre, in sides of the cube")
-    asymmetry: float | None = _limit("Largest share of volume that the mirrored head is not near")
-    one_sided_dents: float | None = _limit("Largest volume of one-sided dents, in thousandths of the head's")
-    crown_dents: float | None = _limit("Deepest dent of the upper half of the head, in sides of the cube")
-    one_sided_bumps: float | None = _limit("Highest thin one-sided bump, in sides of the cube")
-    silhouette_holes: float | None = _limit("Largest share of a silhouette that is holes")
-    silhouette_pieces: float | None = _limit("Largest share of a silhouette that is apart from its main piece")
-    silhouette_spikes: float | None = _limit("Largest share of a silhouette that is thin")
-    depth_to_width: float | None = _limit("Largest ratio of the side silhouette's width to the front one's")
-    face_at_back: float | None = _limit("Largest correlation of the back's brightness with the face's")
-    relief_at_back: float | None = _limit("Largest correlation of the back's relief with the face's")
-    recognition_at_back: float | None = _limit("Largest cosine of the back's embedding with the face's")
-    one_sided_colour: float | None = _limit("Largest share of the surface whose hue the mirrored view lacks")
-    colour_seam: float | None = _limit("Largest jump of log brightness that runs across the head")
+    stray_volume: float | None = _limit("Maximum share of volume outside the largest piece")
+    cavity_volume: float | None = _limit("Maximum share of volume in closed cavities")
+    clipped_volume: float | None = _limit("Maximum share of the cube's faces that the head touches")
+    crown_height: float | None = _limit("Minimum height of the crown above the cube's centre, in sides of the cube")
+    back_depth: float | None = _limit("Minimum depth of the back of the head behind the centre, in sides of the cube")
+    asymmetry: float | None = _limit("Maximum share of volume that is far from the mirrored head")
+    one_sided_dents: float | None = _limit("Maximum volume of one-sided dents, in thousandths of the head's volume")
+    crown_dents: float | None = _limit("Maximum depth of dents in the upper half of the head, in sides of the cube")
+    one_sided_bumps: float | None = _limit("Maximum height of thin one-sided bumps, in sides of the cube")
+    silhouette_holes: float | None = _limit("Maximum share of holes in a silhouette")
+    silhouette_pieces: float | None = _limit("Maximum share of a silhouette outside its largest piece")
+    silhouette_spikes: float | None = _limit("Maximum share of thin parts of a silhouette")
+    depth_to_width: float | None = _limit("Maximum ratio of the side silhouette's width to the front silhouette's")
+    face_at_back: float | None = _limit("Maximum correlation of brightness between back and face")
+    relief_at_back: float | None = _limit("Maximum correlation of relief between back and face")
+    recognition_at_back: float | None = _limit("Maximum cosine similarity of the embeddings of back and face")
+    one_sided_colour: float | None = _limit("Maximum share of the surface with a hue that the mirrored view lacks")
+    colour_seam: float | None = _limit("Maximum step of log brightness across the head")
 
 
 class ScreenParams(StageParams):
-    """Limits of the scores; a head at a limit is kept."""
+    """Limits of the scores; a score equal to its limit passes."""
 
     limits: ScreenLimits = ScreenLimits()
-    generator: str = Field("", description="Generator that the limits were found for; a profile of another is refused")
-    origin: str = Field("", description="Where the limits come from: heads, labels, date")
+    generator: str = Field(
+        "", description="Generator that the limits were found for; profiles with another generator are rejected"
+    )
+    origin: str = Field("", description="Source of the limits: heads, labels, date")
+
+
+class ScreenSections(StageSections):
+    """Sections that the screen stage reads."""
+
+    screen: ScreenParams
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Keep or drop, why, and the numbers behind it."""
+    """Keep or drop, with the reasons and the scores."""
 
     keep: bool
     reasons: tuple[str, ...]
@@ -64,7 +71,9 @@ class Verdict:
 
 
 def screen(scores: Mapping[str, float | None], params: ScreenParams) -> Verdict:
-    """The verdict on a head with these scores; one that could not be had is no reason."""
+    """The verdict on a head with these scores; a score that could not be measured (None) passes."""
+    from spinmeround.models.screening.scores import SCORES
+
     limits = params.limits.model_dump()
     reasons = tuple(
         score.name
@@ -80,11 +89,11 @@ def load_verdict(folder: Path) -> Verdict:
     return Verdict(keep=verdict["keep"], reasons=tuple(verdict["reasons"]), scores=verdict["scores"])
 
 
-def _make(job: StageJob) -> None:
-    verdict = screen(load_scores(job.inputs["score"]), job.sections["screen"])
+def _make(job: StageJob[ScreenSections]) -> None:
+    verdict = screen(load_scores(job.inputs["score"]), job.sections.screen)
     (job.out / "verdict.json").write_text(
         json.dumps({"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, indent=1)
     )
 
 
-SCREEN = Stage(name="screen", version=2, reads=("screen",), inputs=("score",), gated=False, make=_make)
+SCREEN = Stage(name="screen", version=2, sections_type=ScreenSections, inputs=("score",), gated=False, make=_make)

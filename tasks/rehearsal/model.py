@@ -6,7 +6,7 @@ a device that takes several groups at once.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from spinmeround.storage.artifacts.store import ArtifactStore
-from spinmeround.storage.dataset import HeadDataset, HeadEntry, assemble
+from spinmeround.storage.artifacts import ArtifactStore
+from spinmeround.storage.dataset import HeadDataset, assemble
+from spinmeround.tasks.dataset.publish import head_parts
 from spinmeround.tasks.heads.encode import publish_latents
+from spinmeround.tasks.heads.plan import head_of_id
 from spinmeround.tasks.rehearsal.subprocess import in_own_process
-from spinmeround.tasks.training.params import Grouping, TrainParams
+from spinmeround.tasks.training.params import TrainParams
 
 _STEPS = 1
 """Steps that are timed, after one that warms up."""
@@ -76,14 +78,18 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
 
 def reckoned_groups(train: TrainParams) -> float:
     """How many groups like the largest of `multi_view` the whole training takes; smaller ones count by their views."""
-    return sum(each.steps * each.views_a_step(train.batch) for each in train.groupings) / train.multi_view.largest
+    return sum(phase.steps * phase.views_per_step(train.batch) for phase in train.phases) / train.multi_view.largest
 
 
 def one_step(train: TrainParams) -> TrainParams:
     """The same training with a few steps of one group each; the first of them warms up."""
-    none = Grouping(steps=0, conditioning=(0,), targets=(1,))
-    last = train.multi_view.model_copy(update={"steps": 1 + _STEPS, "batches": ()})
-    return train.model_copy(update={"adapt": none, "single_view": none, "multi_view": last, "batch": 1})
+    groups = tuple(group.model_copy(update={"batch": 0}) for group in train.multi_view.groups)
+    phases = {
+        "adapt": train.adapt.model_copy(update={"steps": 0}),
+        "single_view": train.single_view.model_copy(update={"steps": 0}),
+        "multi_view": train.multi_view.model_copy(update={"steps": 1 + _STEPS, "groups": groups}),
+    }
+    return train.model_copy(update={**phases, "batch": 1})
 
 
 def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
@@ -103,17 +109,17 @@ def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str
 
 def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
     """Seconds of a sampling step of a head's views, and of all the rest of its sampling; leaves its pictures."""
-    from spinmeround.tasks.evaluation.run import choose_subjects, generate
+    from spinmeround.tasks.evaluation.run import choose_views, generate_views
     from spinmeround.tasks.generation.run import load_pipeline
 
     data = HeadDataset.open(_dataset(profile, folder, keys, "test"))
     model = load_pipeline(folder / "training" / "pipeline")
-    subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
+    views = choose_views(data, profile.evaluate, profile.embed.frontal)[0]
     schedule = profile.evaluate.schedule.model_copy(update={"steps": 1 + _STEPS})
     ended: list[float] = []
     began = time.perf_counter()
     params = profile.evaluate.model_copy(update={"schedule": schedule})
-    made = generate(model, data, subject, params, lambda done, steps: ended.append(time.perf_counter()))
+    made = generate_views(model, data, views, params, lambda done, steps: ended.append(time.perf_counter()))
     took = time.perf_counter() - began
     batches = len(ended) / schedule.steps  # each ends once a step; the first step of all warms up
     step = batches * (ended[-1] - ended[0]) / (len(ended) - 1)
@@ -123,29 +129,28 @@ def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, st
 
 def judge_a_head(profile: Any, folder: Path) -> float:
     """Seconds of measuring the pictures that `sample_a_head` left."""
-    from spinmeround.tasks.evaluation.baselines import Pictures, read_pictures
-    from spinmeround.tasks.evaluation.run import Judge, choose_subjects
+    from spinmeround.tasks.evaluation.run import Evaluator, choose_views
+    from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
     data = HeadDataset.open(folder / "test.zarr")
-    subject = choose_subjects(data, profile.evaluate, profile.embed.frontal)[0]
-    made = Pictures(**np.load(folder / _SAMPLED))
+    views = choose_views(data, profile.evaluate, profile.embed.frontal)[0]
+    made = ViewImages(**np.load(folder / _SAMPLED))
     began = time.perf_counter()
-    judge = Judge(data, profile.embed, profile.evaluate.lpips_weights)
-    judge(subject, made, read_pictures(data, subject.index, subject.targets))
+    evaluator = Evaluator(data, profile.embed, profile.evaluate.lpips_weights)
+    evaluator(views, made, read_views(data, views.subject, views.targets))
     return time.perf_counter() - began
 
 
 def _dataset(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]], split: str) -> Path:
     """A dataset of the rehearsed heads with their latents, all in one split."""
     store = ArtifactStore(folder)
-    entries: Sequence[HeadEntry] = [
-        HeadEntry(id=id, folder=store.verify("write", stages["write"]).path) for id, stages in keys.items()
-    ]
+    cameras = profile.views.cameras()
+    heads = [head_parts(store, head_of_id(id), stages, cameras) for id, stages in keys.items()]
     attributes = {
         "generator": profile.generator.model_dump(mode="json"),
         "split": {"validation": 0.0, "test": 1.0 - 1e-9 if split == "test" else 0.0},
     }
-    path = assemble(folder / f"{split}.zarr", entries, attributes).path
+    path = assemble(folder / f"{split}.zarr", heads, attributes).path
     publish_latents(
         path, {id: store.open("encode", stages["encode"]).path for id, stages in keys.items()}, profile.encode
     )

@@ -17,8 +17,9 @@ from spinmeround.storage.artifacts import Artifact, ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import StoreError
 from spinmeround.tasks.dataset.publish import Counts
-from spinmeround.tasks.heads.registry import HEAD_STAGES
+from spinmeround.tasks.heads.registry import HEAD_STAGES, PUBLISHED_STAGES
 from spinmeround.tasks.heads.review import Review, load_review
+from spinmeround.tasks.heads.sample_files import load_previews
 from spinmeround.tasks.pictures.webp import nearest_view, resize
 from spinmeround.tasks.report.data import (
     EvaluationSection,
@@ -219,9 +220,9 @@ def _rescued_cards(run: FinishedRun, reviews: Mapping[str, Review], params: Repo
 def _screened_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: Review) -> HeadCard:
     """A card with all previews and scores of a head."""
     folder = run.store.open("sample", run.keys[name]["sample"]).path
-    with np.load(folder / "preview.npz", allow_pickle=False) as preview:
-        pictures, mask, azimuths = preview["rgb"], preview["mask"], preview["azimuth"]
-    captions = tuple(f"{azimuth:g}°" for azimuth in azimuths)
+    previews = load_previews(folder)
+    pictures, mask = previews.rendering.rgb, previews.rendering.mask
+    captions = tuple(f"{azimuth:g}°" for azimuth in previews.cameras.azimuth_deg)
     scores = {score: value for score, value in final.scores.items() if value is not None}
     return HeadCard(id=name, pictures=pictures, mask=mask, captions=captions, reasons=reasons, scores=scores)
 
@@ -251,14 +252,14 @@ def _orbit(dataset: HeadDataset, params: ReportParams) -> Orbit:
 
 
 def _newest_day(run: FinishedRun, artifacts: Sequence[Artifact | None]) -> str:
-    """The day of the newest of these artifacts or, if there are none, of the newest written head."""
+    """The day of the newest of these artifacts or, if there are none, of the newest complete head."""
     made = [artifact.manifest.created for artifact in artifacts if artifact]
     if not made:
-        written = [keys["write"] for keys in run.keys.values() if run.store.has("write", keys["write"])]
-        made = [run.store.open("write", key).manifest.created for key in written]
+        last = [(stage, keys[stage]) for keys in run.keys.values() for stage in PUBLISHED_STAGES]
+        made = [run.store.open(*each).manifest.created for each in last if run.store.has(*each)]
     if not made:
         raise StoreError(
-            f"report of {run.name}: expected at least one written head, found none; build the dataset first"
+            f"report of {run.name}: expected at least one complete head, found none; build the dataset first"
         )
     return max(made)[:10]
 

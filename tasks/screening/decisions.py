@@ -114,7 +114,8 @@ def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decision
     """The decisions in the content of a file. Raises ConfigError as `load_decisions`."""
     if (newest := stated_version(data)) > SCHEMA_VERSION:
         raise ConfigError(
-            f"decisions {path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; use a newer version"
+            f"decisions {path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; "
+            "use a newer version"
         )
     try:
         found = Decisions.model_validate_json(data)

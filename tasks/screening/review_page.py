@@ -1,7 +1,7 @@
-"""The page on which a person goes through the screened heads, as one HTML file.
+"""The page for manual review of the screened heads, as one HTML file.
 
-Served, it saves each decision at once and loads a head's previews when they come into view. As a file of
-its own it has the previews inside, keeps decisions in the browser and downloads them as a decisions file.
+A served page saves each decision at once and loads the previews of a head when they come into view. A standalone page
+embeds the previews, keeps decisions in the browser's local storage and downloads them as a decisions file.
 """
 
 import math
@@ -15,34 +15,42 @@ from einops import rearrange
 from jaxtyping import UInt8
 
 from spinmeround.models.screening.scores import SCORES
+from spinmeround.tasks.heads.sample_files import load_previews
 from spinmeround.tasks.heads.screen import ScreenLimits, Verdict
 from spinmeround.tasks.html import template
 from spinmeround.tasks.pictures.webp import cut_out, resize, webp
 from spinmeround.tasks.screening.decisions import Decisions
 
-CELL = 128
-"""Largest side of one preview in a strip, in pixels."""
+MAX_PREVIEW_SIDE = 128
+"""Maximum side of one preview in a strip, in pixels."""
+
 QUALITY = 82
+"""WebP quality of the strips."""
 
 Limit = tuple[float | None, float | None]
-"""Least and largest value of a score that passes; None where there is no such limit."""
+"""Minimum and maximum value of a score that passes; None for no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewPage:
-    """What the page shows: the screen's verdicts by id, in the order of the heads, and the decisions so far.
+    """The content of the page: the screen's verdicts by id, in the order of the heads, and the decisions so far.
 
-    `memory` names the run in the browser's memory, apart from all other runs. `strips` are the addresses of
-    the heads' previews by id, `shape` (width, height) of all strips in pixels; `digest` stands for these
-    verdicts (`tasks.decisions.review_digest`), `unscreened` heads are not among them.
+    Attributes:
+        storage_key: identifies the run in the browser's local storage.
+        strips: URLs of the previews of each head, by id.
+        strip_size: (width, height) of every strip, in pixels.
+        digest: `decisions.review_digest` of the verdicts.
+        command: the command that continues the run after the review.
+        unscreened: number of heads that have no verdict yet.
+        served: whether a server saves the decisions; otherwise the page is a standalone file.
     """
 
     run: str
-    memory: str
+    storage_key: str
     verdicts: Mapping[str, Verdict]
     decisions: Decisions
     strips: Mapping[str, str]
-    shape: tuple[int, int]
+    strip_size: tuple[int, int]
     limits: Mapping[str, Limit]
     digest: str
     command: str
@@ -53,37 +61,37 @@ class ReviewPage:
 def preview_pictures(
     sample: Path,
 ) -> tuple[UInt8[np.ndarray, "view height width 3"], UInt8[np.ndarray, "view height width"]]:
-    """RGB and mask of all previews in a sample artifact, in the order of the orbit."""
-    with np.load(sample / "preview.npz", allow_pickle=False) as preview:
-        return preview["rgb"], preview["mask"]
+    """RGB and mask of all previews in a sample artifact, in the order of their azimuths."""
+    previews = load_previews(sample).rendering
+    return previews.rgb, previews.mask
 
 
-def strip(sample: Path) -> bytes:
-    """All previews of a sample artifact side by side, as a WebP file with the background cut out."""
+def preview_strip(sample: Path) -> bytes:
+    """All previews of a sample artifact side by side, as a WebP file with a transparent background."""
     rgb, mask = preview_pictures(sample)
-    pictures = resize(cut_out(rgb, mask), CELL)
+    pictures = resize(cut_out(rgb, mask), MAX_PREVIEW_SIDE)
     return webp(rearrange(pictures, "view height width rgba -> height (view width) rgba"), quality=QUALITY)
 
 
-def strip_shape(sample: Path) -> tuple[int, int]:
-    """Width and height of `strip`, in pixels."""
+def preview_strip_size(sample: Path) -> tuple[int, int]:
+    """(width, height) of `preview_strip`, in pixels."""
     rgb, _ = preview_pictures(sample)
-    side = min(rgb.shape[1], CELL)
+    side = min(rgb.shape[1], MAX_PREVIEW_SIDE)
     return len(rgb) * side, side
 
 
 def limits_of(limits: ScreenLimits) -> dict[str, Limit]:
-    """The limits of the scores that have one, as least or largest values, whichever passes."""
-    set_ones = {name: value for name, value in limits.model_dump().items() if value is not None}
+    """The range that passes, of each score with a limit."""
+    defined = {name: value for name, value in limits.model_dump().items() if value is not None}
     return {
-        score.name: (None, set_ones[score.name]) if score.bad == "above" else (set_ones[score.name], None)
+        score.name: (None, defined[score.name]) if score.bad == "above" else (defined[score.name], None)
         for score in SCORES
-        if score.name in set_ones
+        if score.name in defined
     }
 
 
 def score_names(verdicts: Mapping[str, Verdict]) -> list[str]:
-    """All scores that any head has, in the order in which they first come."""
+    """All scores that at least one head has, in order of first appearance."""
     return list(dict.fromkeys(name for verdict in verdicts.values() for name in verdict.scores))
 
 
@@ -93,17 +101,17 @@ def render_review(page: ReviewPage) -> str:
 
 
 def page_data(page: ReviewPage) -> dict[str, Any]:
-    """What the page's script reads."""
+    """The data that the page's script reads."""
     names = score_names(page.verdicts)
-    about = {score.name: f"{score.about} ({score.unit})" for score in SCORES}
+    descriptions = {score.name: f"{score.description} ({score.unit})" for score in SCORES}
     limits = {name: page.limits.get(name, (None, None)) for name in names}
     return {
         "run": page.run,
-        "memory": page.memory,
+        "storage_key": page.storage_key,
         "served": page.served,
         "digest": page.digest,
-        "shape": page.shape,
-        "scores": [{"name": name, "limit": limits[name], "about": about.get(name, "")} for name in names],
+        "strip_size": page.strip_size,
+        "scores": [{"name": name, "limit": limits[name], "description": descriptions.get(name, "")} for name in names],
         "heads": [
             {
                 "id": name,

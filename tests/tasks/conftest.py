@@ -1,4 +1,4 @@
-"""A dataset of twelve small heads that no generator made, with latents of an untrained autoencoder."""
+"""A dataset of twelve small synthetic heads, with latents of an untrained autoencoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +11,19 @@ from spinmeround.models.diffusion.params import UNetParams
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.storage.dataset import HeadArrays, HeadEntry, assemble, write_head
-from spinmeround.tasks.embedded.autoencoder import AutoencoderParams, make_autoencoder
-from spinmeround.tasks.heads.encode import ENCODE, EncodeParams, publish_latents
+from spinmeround.tasks.embedded.autoencoder import make_autoencoder
+from spinmeround.tasks.embedded.params import AutoencoderParams
+from spinmeround.tasks.heads.encode import ENCODE, EncodeParams, EncodeSections, publish_latents
 from spinmeround.tasks.stage import Head, StageJob
 from spinmeround.tasks.training.loop import run_training
-from spinmeround.tasks.training.params import Grouping, TextEncoderParams, TrainParams
+from spinmeround.tasks.training.params import (
+    AdaptPhase,
+    GroupParams,
+    MultiViewPhase,
+    SingleViewPhase,
+    TextEncoderParams,
+    TrainParams,
+)
 
 SIDE = 16
 GRID = ViewGrid(azimuths=6, elevations_deg=(-15.0, 0.0))
@@ -27,7 +35,7 @@ def one_thread() -> None:
 
 
 def head(seed: int) -> HeadArrays:
-    """A coloured disc with the normals of a ball, from the cameras of GRID."""
+    """Coloured discs with the normals of a ball, from the cameras of GRID."""
     random, cameras = np.random.default_rng(seed), GRID.cameras()
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1) * 2 - 1
     z = np.sqrt(np.maximum(0.8 - x**2 - y**2, 0))
@@ -55,7 +63,7 @@ def head(seed: int) -> HeadArrays:
 
 @pytest.fixture(scope="session")
 def encode_params(tmp_path_factory: pytest.TempPathFactory) -> EncodeParams:
-    """An untrained autoencoder of the embedded one's form: 16 px to 2 x 2."""
+    """An untrained autoencoder of the embedded architecture: 16 px to 2 x 2."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("autoencoder")
     make_autoencoder(AutoencoderParams(channels=(8, 8, 8, 8), latent_channels=4)).save_pretrained(folder)
@@ -64,7 +72,7 @@ def encode_params(tmp_path_factory: pytest.TempPathFactory) -> EncodeParams:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory, encode_params: EncodeParams) -> Path:
-    """A published dataset with latents; a third of the heads is held out."""
+    """A published dataset with latents; a third of the heads are held out."""
     root = tmp_path_factory.mktemp("dataset")
     heads = [head(seed) for seed in range(12)]
     latents = {}
@@ -73,8 +81,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, encode_params: EncodeParam
         latents[each.id] = root / f"{each.id}-latents"
         job = StageJob(
             head=Head(id=each.id, seed=each.seed),
-            sections={"encode": encode_params},
-            inputs={"write": root / each.id},
+            sections=EncodeSections(encode=encode_params),
+            inputs={"render": root / each.id, "normals": root / each.id},
             out=latents[each.id],
         )
         ENCODE.make(job)
@@ -86,7 +94,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, encode_params: EncodeParam
 
 @pytest.fixture(scope="session")
 def train_params() -> Callable[..., TrainParams]:
-    """Parameters of a training of seconds, with changes."""
+    """Makes parameters of a training that takes seconds, with changes."""
     prompt = PromptTokens(words=(2, 3, 4, 5, 6), identity=5, start=0, end=1, padding=1, length=8)
     unet = UNetParams(
         sample_size=2,
@@ -103,9 +111,11 @@ def train_params() -> Callable[..., TrainParams]:
     defaults = TrainParams(
         unet=unet,
         text_encoder=TextEncoderParams(width=512, feed_forward=16, layers=1, heads=8, vocabulary=7, prompt=prompt),
-        adapt=Grouping(steps=2, conditioning=(0,), targets=(1,)),
-        single_view=Grouping(steps=2, conditioning=(1,), targets=(3,)),
-        multi_view=Grouping(steps=8, conditioning=(0, 1, 3), targets=(4, 3, 1)),
+        adapt=AdaptPhase(steps=2),
+        single_view=SingleViewPhase(steps=2, groups=(GroupParams(conditioning=1, targets=3),)),
+        multi_view=MultiViewPhase(
+            steps=8, groups=tuple(GroupParams(conditioning=m, targets=n) for m, n in ((0, 4), (1, 3), (3, 1)))
+        ),
         batch=2,
         learning_rate=1e-2,
         warm_up_steps=2,
@@ -125,6 +135,6 @@ def pipeline(
     train_params: Callable[..., TrainParams],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A pipeline that was trained for twelve steps."""
+    """A pipeline trained for twelve steps."""
     folder = tmp_path_factory.mktemp("trained")
     return run_training(dataset, train_params(), encode_params, folder, folder).pipeline

@@ -1,6 +1,7 @@
-"""The promise of a stage: nothing but what it declares reaches it, or its key."""
+"""A stage gets exactly what it declares, and so does its key."""
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import CorruptArtifact, MissingArtifact
-from spinmeround.tasks.stage import Head, Stage, StageJob, StageParams, head_keys, make_head
+from spinmeround.tasks.stage import Head, Stage, StageJob, StageParams, StageSections, head_keys, make_head
 
 
 class Level(StageParams):
@@ -19,23 +20,31 @@ class Size(StageParams):
     side: int = 4
 
 
+class LevelSections(StageSections):
+    level: Level
+
+
+class SizeSections(StageSections):
+    size: Size
+
+
 class Profile(BaseModel):
     model_config = ConfigDict(frozen=True)
     level: Level = Level()
     size: Size = Size()
 
 
-def write_seed(job: StageJob) -> None:
+def write_seed(job: StageJob[LevelSections]) -> None:
     with (job.out / "calls.txt").open("a") as file:
         file.write(f"{job.head.seed}\n")
 
 
-def copy_first(job: StageJob) -> None:
-    (job.out / "copy.txt").write_text((job.inputs["first"] / "calls.txt").read_text() * job.sections["size"].side)
+def copy_first(job: StageJob[SizeSections]) -> None:
+    (job.out / "copy.txt").write_text((job.inputs["first"] / "calls.txt").read_text() * job.sections.size.side)
 
 
-FIRST = Stage(name="first", version=1, reads=("level",), make=write_seed)
-SECOND = Stage(name="second", version=1, reads=("size",), inputs=("first",), make=copy_first)
+FIRST = Stage(name="first", version=1, sections_type=LevelSections, make=write_seed)
+SECOND = Stage(name="second", version=1, sections_type=SizeSections, inputs=("first",), make=copy_first)
 HEAD = Head(id="test-000007", seed=7)
 
 
@@ -45,7 +54,7 @@ def keys(profile: Profile, head: Head = HEAD) -> dict[str, str]:
 
 
 def test_keys_follow_what_is_read():
-    """A parameter changes the keys of the stages that read it and of those after them, and no others."""
+    """A parameter changes the keys of the stages that read it and of later stages, and no others."""
     plain, level, size = keys(Profile()), keys(Profile(level=Level(value=2.0))), keys(Profile(size=Size(side=5)))
     assert level["first"] != plain["first"]
     assert level["second"] != plain["second"]
@@ -54,57 +63,55 @@ def test_keys_follow_what_is_read():
 
 
 def test_keys_follow_the_seed_and_the_version():
-    """Two seeds share no key, and neither do two versions of a stage."""
+    """Two seeds have no key in common, and neither have two versions of a stage."""
     other = keys(Profile(), Head(id="test-000008", seed=8))
     assert not set(other.values()) & set(keys(Profile()).values())
-    newer = Stage(name="first", version=2, reads=("level",), make=write_seed)
+    newer = replace(FIRST, version=2)
     sections = FIRST.sections(Profile())
     assert newer.key(HEAD, sections, {}) != FIRST.key(HEAD, sections, {})
 
 
 def test_weights_enter_the_key():
-    """Other weights, other artifact."""
+    """Other weights give another key."""
     sections = FIRST.sections(Profile())
     made = {
-        Stage(name="first", version=1, reads=("level",), weights=lambda _, w=w: w, make=write_seed).key(
-            HEAD, sections, {}
-        )
-        for w in ("a", "b")
+        replace(FIRST, weights=lambda _, weights=weights: weights).key(HEAD, sections, {}) for weights in ("a", "b")
     }
     assert len(made) == 2
 
 
-def test_weights_are_looked_at_once_for_all_heads(tmp_path):
-    """Binding a stage reads its weights; keys and artifacts of any number of heads do not."""
-    looks = []
-    stage = Stage(name="first", version=1, reads=("level",), weights=lambda _: looks.append(1) or "w", make=write_seed)
+def test_weights_are_fingerprinted_once_for_all_heads(tmp_path):
+    """Binding a stage computes the fingerprint; keys and artifacts of heads do not compute it again."""
+    calls = []
+    stage = replace(FIRST, weights=lambda _: calls.append(1) or "w")
     bound, store = stage.bound(stage.sections(Profile())), ArtifactStore(tmp_path)
     for seed in range(3):
         head = Head(id=f"test-{seed:06d}", seed=seed)
         assert bound.make(store, head, {}) == "made"
         assert store.verify("first", bound.key(head, {})).manifest.weights == "w"
-    assert len(looks) == 1
+    assert len(calls) == 1
     assert bound.key(HEAD, {}) == stage.key(HEAD, stage.sections(Profile()), {})
 
 
-def test_an_input_that_is_gone_is_told_from_a_damaged_one(tmp_path):
-    """The stage is not run, and nothing is left."""
+def test_a_missing_input_raises_missing_artifact(tmp_path):
+    """The stage does not run, and leaves no file."""
     with pytest.raises(MissingArtifact, match="run the stage first"):
         make_head(ArtifactStore(tmp_path), SECOND, HEAD, SECOND.sections(Profile()), {"first": "0" * 64})
     assert list((tmp_path / "tmp").glob("*")) == []
 
 
-def test_a_stage_is_handed_what_it_reads_and_no_more(tmp_path):
+def test_a_stage_gets_only_what_it_declares(tmp_path):
     """`make` sees the declared sections and inputs only."""
     seen = []
-    stage = Stage(name="first", version=1, reads=("level",), make=lambda job: (seen.append(job), write_seed(job)))
+    stage = replace(FIRST, make=lambda job: (seen.append(job), write_seed(job)))
     make_head(ArtifactStore(tmp_path), stage, HEAD, stage.sections(Profile()), {})
-    assert set(seen[0].sections) == {"level"}
+    assert seen[0].sections == LevelSections(level=Level())
+    assert stage.reads == ("level",)
     assert dict(seen[0].inputs) == {}
 
 
 def test_made_once_then_reused(tmp_path):
-    """The second call finds the first one's artifact; its input's bytes reach it."""
+    """The second call reuses the artifact of the first; a later stage reads its bytes."""
     store, named, profile = ArtifactStore(tmp_path), keys(Profile()), Profile()
     assert make_head(store, FIRST, HEAD, FIRST.sections(profile), {}) == "made"
     assert make_head(store, FIRST, HEAD, FIRST.sections(profile), {}) == "reused"
@@ -113,7 +120,7 @@ def test_made_once_then_reused(tmp_path):
 
 
 def test_a_truncated_input_is_noticed(tmp_path):
-    """A stage never works on an input whose size is not its manifest's; the input can then be made again."""
+    """A stage never reads an input whose size differs from its manifest; the input can be made again."""
     store, named, profile = ArtifactStore(tmp_path), keys(Profile()), Profile()
     make_head(store, FIRST, HEAD, FIRST.sections(profile), {})
     (store.path("first", named["first"]) / "calls.txt").write_text("")
@@ -123,13 +130,13 @@ def test_a_truncated_input_is_noticed(tmp_path):
 
 
 def test_an_exception_leaves_nothing(tmp_path):
-    """A stage that raises leaves no artifact and no temp folder."""
+    """A stage that raises leaves no artifact and no temporary folder."""
 
-    def fail(job: StageJob) -> None:
+    def fail(job: StageJob[LevelSections]) -> None:
         (job.out / "half.txt").write_text("half")
         raise RuntimeError("no nose")
 
-    stage = Stage(name="first", version=1, reads=("level",), make=fail)
+    stage = replace(FIRST, make=fail)
     store = ArtifactStore(tmp_path)
     with pytest.raises(RuntimeError, match="no nose"):
         make_head(store, stage, HEAD, stage.sections(Profile()), {})
@@ -137,12 +144,20 @@ def test_an_exception_leaves_nothing(tmp_path):
     assert not list(tmp_path.rglob("half.txt"))
 
 
+def test_a_stage_waits_for_stages_that_it_does_not_read():
+    """Stages in `after` are needed like inputs, but do not enter the key."""
+    stage = replace(FIRST, after=("second",), gated=False)
+    assert stage.needs == ("second",)
+    sections = FIRST.sections(Profile())
+    assert stage.key(HEAD, sections, {}) == FIRST.key(HEAD, sections, {})
+
+
 def _make_in_process(root: str, outcomes: "multiprocessing.Queue[str]") -> None:
     outcomes.put(make_head(ArtifactStore(Path(root)), FIRST, HEAD, FIRST.sections(Profile()), {}))
 
 
 def test_four_processes_make_it_once(tmp_path):
-    """Of processes that want the same artifact at once, one makes it and the others reuse it."""
+    """Of processes that make the same artifact at once, one makes it and the others reuse it."""
     context = multiprocessing.get_context("fork")
     outcomes = context.Queue()
     processes = [context.Process(target=_make_in_process, args=(str(tmp_path), outcomes)) for _ in range(4)]

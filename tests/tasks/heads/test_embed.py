@@ -9,7 +9,9 @@ from numpy.lib.npyio import NpzFile
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.dataset import PixelCodec, write_pictures
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.heads.embed import EMBED, EmbedParams
+from spinmeround.storage.records import Identity
+from spinmeround.tasks.heads.embed import EMBED, EmbedParams, EmbedSections
+from spinmeround.tasks.heads.sample_files import write_identity
 from spinmeround.tasks.stage import Head, StageJob
 from tests.support.packs import write_pack
 
@@ -33,13 +35,12 @@ def embed(folder: Path, rgb: np.ndarray, params: EmbedParams, landmarks: np.ndar
     """The artifact of a head with these pictures; its generator knows these landmarks."""
     for name in ("sample", "render", "out"):
         (folder / name).mkdir()
-    known = {} if landmarks is None else {"landmarks": landmarks}
-    np.savez(folder / "sample" / "identity.npz", seed=1, **known)
+    write_identity(folder / "sample", Identity(seed=1, latent=np.zeros(1, np.float32)), landmarks)
     mask = np.full(rgb.shape[:3], 255, np.uint8)
     write_pictures(folder / "render", "test-000001", PixelCodec(), rgb=rgb, mask=mask)
     inputs = {name: folder / name for name in ("sample", "render")}
     head, out = Head(id="test-000001", seed=1), folder / "out"
-    EMBED.make(StageJob(head=head, sections={"views": VIEWS, "embed": params}, inputs=inputs, out=out))
+    EMBED.make(StageJob(head=head, sections=EmbedSections(views=VIEWS, embed=params), inputs=inputs, out=out))
     return np.load(out / "identity.npz", allow_pickle=False)
 
 
@@ -57,8 +58,8 @@ def test_a_detector_stands_in_where_the_generator_knows_nothing(tmp_path: Path, 
 
 
 def test_a_head_without_any_face_is_refused_with_that_reason(tmp_path: Path, pack: Path) -> None:
-    """Its quarantine tells how many views were looked at."""
-    with pytest.raises(ValueError, match=r"no frontal view shows a face \(3 were looked at\)"):
+    """The error gives the number of frontal views."""
+    with pytest.raises(ValueError, match=r"no frontal view shows a face \(3 examined\)"):
         embed(tmp_path, pictures([1, 2]), EmbedParams(pack=str(pack)))
 
 
@@ -83,7 +84,7 @@ def test_the_detector_enters_the_key_where_it_is_used(pack: Path) -> None:
     """Another detector makes other crops; one that is not asked for changes nothing."""
 
     def weights(**fields: str) -> str:
-        return EMBED.weights({"embed": EmbedParams(**fields)})
+        return EMBED.weights(EmbedSections(views=VIEWS, embed=EmbedParams(**fields)))
 
     assert weights(pack=str(pack)) != weights()
     assert weights(pack=str(pack), landmarks="generator") == weights()

@@ -10,21 +10,19 @@ import torch
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.embedded.autoencoder import (
-    AutoencoderParams,
     make_autoencoder,
     measure,
     standardise_latents,
     train_autoencoder,
     training_images,
 )
+from spinmeround.tasks.embedded.params import AutoencoderParams
+from spinmeround.tasks.heads.autoencoder import as_images, encode_batches, load_autoencoder
 from spinmeround.tasks.heads.encode import (
     EncodeParams,
-    as_images,
     autoencoder_fingerprint,
     autoencoder_path,
-    encode_images,
     latent_shape,
-    load_autoencoder,
     publish_latents,
 )
 from tests.support.weights import write_autoencoder
@@ -52,7 +50,7 @@ def test_stored_latents_are_those_of_the_pictures(dataset: Path, encode_params: 
         images = as_images(arrays[name])
         expected = autoencoder.encode(images).latent.numpy()
         np.testing.assert_allclose(arrays[f"latents/{name}"], expected, atol=2e-3, rtol=2e-3)
-        assert torch.allclose(encode_images(autoencoder, images, 1), encode_images(autoencoder, images, 2), atol=1e-5)
+        assert torch.allclose(encode_batches(autoencoder, images, 1), encode_batches(autoencoder, images, 2), atol=1e-5)
     assert data.latents_attributes()["autoencoder"] == autoencoder_fingerprint(encode_params)
 
 
@@ -63,7 +61,7 @@ def test_latents_that_stand_stay(dataset: Path, encode_params: EncodeParams, tmp
     assert publish_latents(copy, {}, encode_params) == HeadDataset.open(copy).latents_attributes()["digest"]
     assert (copy / "latents" / "manifest.json").stat().st_ino == before.st_ino
     (copy / "latents/rgb/c/3/0/0/0/0").unlink()
-    with pytest.raises(DatasetError, match="expected latents of just its 12 heads"):
+    with pytest.raises(DatasetError, match="expected latents of exactly its 12 heads"):
         publish_latents(copy, {}, encode_params)
 
 

@@ -11,7 +11,7 @@ from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.heads.registry import DATASET_STAGES, HEAD_STAGES
 from spinmeround.tasks.heads.review import REVIEW, ScreenVerdict, load_review, review
 from spinmeround.tasks.heads.screen import Verdict
-from spinmeround.tasks.stage import Head, StageJob, head_keys
+from spinmeround.tasks.stage import Head, NoSections, StageJob, head_keys
 
 KEPT = Verdict(keep=True, reasons=(), scores={"holes": 0.0})
 DROPPED = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.5})
@@ -80,10 +80,10 @@ def test_artifact_reads_back(tmp_path):
     verdict = {"keep": False, "reasons": ["holes"], "scores": {"holes": 0.5}}
     (folder / "verdict.json").write_text(json.dumps(verdict))
     head = Head(id="tiny-000001", seed=1, decision="keep")
-    identity, key = REVIEW.bound({}).identity(head), REVIEW.key(head, {}, {"screen": screen})
+    params, key = REVIEW.bound(NoSections()).key_params(head), REVIEW.key(head, NoSections(), {"screen": screen})
     with store.commit(
-        "review", key, version=1, params=identity, inputs={"screen": screen}, weights="", subject=head.id
+        "review", key, version=1, params=params, inputs={"screen": screen}, weights="", subject=head.id
     ) as out:
-        REVIEW.make(StageJob(head=head, sections={}, inputs={"screen": folder}, out=out))
+        REVIEW.make(StageJob(head=head, sections=NoSections(), inputs={"screen": folder}, out=out))
     assert load_review(store.open("review", key).path) == review(DROPPED, "keep")
-    assert identity == {"decision": "keep"}
+    assert params == {"decision": "keep"}

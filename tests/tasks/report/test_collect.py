@@ -13,7 +13,10 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.dataset import HeadArrays, HeadEntry, assemble, write_head
 from spinmeround.storage.errors import StoreError
+from spinmeround.storage.records import Rendering
+from spinmeround.tasks.heads.registry import PUBLISHED_STAGES
 from spinmeround.tasks.heads.review import review
+from spinmeround.tasks.heads.sample_files import Previews, write_previews
 from spinmeround.tasks.heads.screen import Verdict
 from spinmeround.tasks.report.collect import (
     FinishedRun,
@@ -45,8 +48,8 @@ def put(store: ArtifactStore, stage: str, subject: str, fill: Callable[[Path], A
 def write_sample(folder: Path, seed: int) -> None:
     cameras = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
     rgb, mask, _ = views(seed, cameras, 32)
-    angles = {"azimuth": cameras.azimuth_deg, "elevation": cameras.elevation_deg}
-    np.savez(folder / "preview.npz", rgb=rgb, mask=mask, **angles)
+    rendering = Rendering(rgb=rgb, mask=mask, depth=np.ones(mask.shape, np.float32))
+    write_previews(folder, Previews(rendering=rendering, cameras=cameras))
 
 
 def write_review(folder: Path, head: Head) -> None:
@@ -96,15 +99,16 @@ def run(tmp_path_factory) -> FinishedRun:
         keys[head.id] = {
             "sample": sample,
             "review": judged,
-            "write": artifact_key("write", 1, {"subject": head.id}, {}),
+            **{stage: artifact_key(stage, 1, {"subject": head.id}, {}) for stage in PUBLISHED_STAGES},
         }
     entries = []
     for head in WRITTEN:
-        key = put(store, "write", head.id, lambda out, head=head: write_group(out, head))
-        entries.append(HeadEntry(id=head.id, folder=store.path("write", key) / "head.zarr"))
+        for stage in PUBLISHED_STAGES:
+            key = put(store, stage, head.id, lambda out, head=head: write_group(out, head))
+        entries.append(HeadEntry(id=head.id, folder=store.path("embed", key) / "head.zarr"))
     for head in (QUARANTINED, Head(id="procedural-000099", seed=99)):
-        key = artifact_key("write", 1, {"subject": head.id}, {})
-        store.record_failure("write", key, head.id, "ValueError: no surface", "traceback", attempts=2)
+        key = artifact_key("embed", 1, {"subject": head.id}, {})
+        store.record_failure("embed", key, head.id, "ValueError: no surface", "traceback", attempts=2)
     counts = {"asked": 5, "screened_out": {"clipped_volume": 1}, "dropped": 1, "quarantined": 1, "written": 3}
     counts |= {"kept_by_review": 1}
     attributes = {
@@ -143,7 +147,7 @@ def test_heads_are_collected_by_outcome(run: FinishedRun):
         (DROPPED.id, ("clipped_volume",), {"clipped_volume": 0.1})
     ]
     assert [(card.id, card.reasons) for card in data.rescued] == [(RESCUED.id, ("clipped_volume",))]
-    assert [(each.id, each.stage, each.attempts) for each in data.quarantined] == [(QUARANTINED.id, "write", 2)]
+    assert [(each.id, each.stage, each.attempts) for each in data.quarantined] == [(QUARANTINED.id, "embed", 2)]
     assert (data.counts.asked, data.counts.written, data.counts.kept_by_review) == (5, 3, 1)
 
 
@@ -197,7 +201,7 @@ def test_report_before_training(run: FinishedRun, tmp_path):
     """A run without training has no curves and no metrics; the date is that of the newest head."""
     data = collect_report(replace(run, training=None, evaluation=None), ReportParams())
     assert (data.curves, data.novel_views, data.evaluation) == ((), (), None)
-    assert data.data_date == run.store.open("write", run.keys[WRITTEN[0].id]["write"]).manifest.created[:10]
+    assert data.data_date == run.store.open("embed", run.keys[WRITTEN[0].id]["embed"]).manifest.created[:10]
 
 
 def test_limits_bound_what_is_read(run: FinishedRun):

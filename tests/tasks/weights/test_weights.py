@@ -19,7 +19,7 @@ from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.models.metrics.perceptual import Lpips, Missing, make_lpips
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.storage.weights import PARTS, tensor_shapes
-from spinmeround.tasks.heads.encode import load_autoencoder
+from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.weights.check import Use, check, parts_of
 from spinmeround.tasks.weights.insightface_packs import open_pack
 from spinmeround.tasks.weights.inspect import inspect
