@@ -1,6 +1,6 @@
-"""Measures of generated pictures, normals and identities against the truth.
+"""Metrics of generated images, normals and identities against ground truth.
 
-LPIPS is in `models.metrics.perceptual`, which imports torch; nothing here does.
+LPIPS is in `models.metrics.perceptual`, which imports torch; this package does not.
 """
 
 from spinmeround.models.metrics.geometry import AngularError, normal_angular_error_deg

@@ -1,7 +1,7 @@
-"""Do pictures of one head agree with each other? Neighbouring views, carried over by the true geometry.
+"""Multi-view consistency: images of neighbouring views compared through the true geometry.
 
-Each pixel of a view that sees the head is a point in space; where the neighbour sees that point, too (its own depth is
-the point's), both should have the same colour, up to what light and resampling change.
+Each pixel of a view that shows the head is a point in space. If the neighbouring view sees the same point, that is, if
+its depth there equals the point's, both should have the same colour, up to lighting and resampling.
 """
 
 from typing import NamedTuple
@@ -14,41 +14,44 @@ from spinmeround.models.geometry.cameras import Cameras, pixel_rays, project
 
 
 class Consistency(NamedTuple):
-    """PSNR in decibels, over all pairs of pixels and of each pair of views by its first one (NaN for a pair of which
-    neither sees what the other does), and the share of the heads' pixels that the other view of a pair sees."""
+    """PSNR between neighbouring views, in dB.
+
+    `psnr` is over all pixel pairs; `pairs` is per pair of views, indexed by its first view, NaN for a pair without
+    commonly visible points. `visible` is the share of the head's pixels that the other view of a pair sees.
+    """
 
     psnr: float
     pairs: Float64[np.ndarray, " view"]
-    seen: float
+    visible: float
 
 
 def neighbour_consistency(
-    pictures: UInt8[np.ndarray, "view height width 3"],
+    images: UInt8[np.ndarray, "view height width 3"],
     depth: Float32[np.ndarray, "view height width"],
     cameras: Cameras,
     *,
-    apart: int = 1,
+    offset: int = 1,
     tolerance: float = 0.01,
 ) -> Consistency:
-    """Of views in the order of a ring, the last beside the first; each is compared with the view `apart` places on.
-    `depth` is along z, NaN where no head is seen; two depths are the same within `tolerance` world units.
+    """Consistency of views in ring order; each view is compared with the one `offset` places further, cyclically.
 
-    Raises ValueError for a ring of no more views than `apart`, or where no neighbour sees a pixel.
+    `depth` is along the camera z axis, NaN in the background; depths within `tolerance` world units are equal. Raises
+    ValueError for a ring of `offset` views or fewer, and if no neighbour sees any pixel.
     """
-    if not 0 < apart < len(pictures):
-        raise ValueError(f"pictures: expected {max(2, apart + 1)} or more views of a ring, got {len(pictures)}")
-    errors, seen, of = [], 0, 0
-    for view in range(len(pictures)):
-        neighbour = (view + apart) % len(pictures)
+    if not 0 < offset < len(images):
+        raise ValueError(f"images: expected {max(2, offset + 1)} or more views of a ring, got {len(images)}")
+    errors, seen, total = [], 0, 0
+    for view in range(len(images)):
+        neighbour = (view + offset) % len(images)
         warped, visible = warp(
-            pictures[neighbour], depth[[view, neighbour]], cameras[[view, neighbour]], tolerance=tolerance
+            images[neighbour], depth[[view, neighbour]], cameras[[view, neighbour]], tolerance=tolerance
         )
-        errors.append((warped - pictures[view])[visible].ravel())
-        seen, of = seen + int(visible.sum()), of + int(np.isfinite(depth[view]).sum())
+        errors.append((warped - images[view])[visible].ravel())
+        seen, total = seen + int(visible.sum()), total + int(np.isfinite(depth[view]).sum())
     if not seen:
-        raise ValueError("pictures: no pixel of a view is seen by its neighbour; are the cameras those of the depths?")
+        raise ValueError("images: no pixel is visible in a neighbouring view; check that cameras and depths match")
     pairs = np.array([_psnr(error) if error.size else np.nan for error in errors])
-    return Consistency(_psnr(np.concatenate(errors)), pairs, seen / of)
+    return Consistency(_psnr(np.concatenate(errors)), pairs, seen / total)
 
 
 def _psnr(errors: Float[np.ndarray, " value"]) -> float:
@@ -56,14 +59,14 @@ def _psnr(errors: Float[np.ndarray, " value"]) -> float:
 
 
 def warp(
-    picture: UInt8[np.ndarray, "height width 3"],
+    image: UInt8[np.ndarray, "height width 3"],
     depth: Float32[np.ndarray, "2 height width"],
     cameras: Cameras,
     *,
     tolerance: float = 0.01,
 ) -> tuple[Float[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
-    """The second camera's picture as the first camera sees it, and where it does. Depths and cameras are of both."""
-    side = picture.shape[0]
+    """The second camera's image warped to the first camera, and where it is visible. Depths and cameras are of both."""
+    side = image.shape[0]
     origins, directions = pixel_rays(cameras[[0]], side)
     along = directions[0] @ cameras.cam2world[0, :3, 2]  # height width
     points = origins[0] + directions[0] * (depth[0] / along)[..., None]
@@ -71,10 +74,10 @@ def warp(
     position, distance = project(cameras[[1]], points[known])
     place = position[0].T[::-1] * side - 0.5  # rows, then columns
     inside = ((place >= 0) & (place <= side - 1)).all(axis=0)
-    their_depth = map_coordinates(np.nan_to_num(depth[1], nan=-1e3), place, order=1, mode="nearest")
+    other_depth = map_coordinates(np.nan_to_num(depth[1], nan=-1e3), place, order=1, mode="nearest")
     visible = np.zeros_like(known)
-    visible[known] = inside & (np.abs(their_depth - distance[0]) < tolerance)
-    warped = np.zeros(picture.shape, np.float64)
+    visible[known] = inside & (np.abs(other_depth - distance[0]) < tolerance)
+    warped = np.zeros(image.shape, np.float64)
     for channel in range(3):
-        warped[known, channel] = map_coordinates(picture[..., channel].astype(float), place, order=1, mode="nearest")
+        warped[known, channel] = map_coordinates(image[..., channel].astype(float), place, order=1, mode="nearest")
     return warped, visible

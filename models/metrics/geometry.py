@@ -1,4 +1,4 @@
-"""How far predicted normals turn away from the true ones."""
+"""Angular error of predicted normals."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 
 
 class AngularError(NamedTuple):
-    """Angles between two normal maps, in degrees."""
+    """Statistics of the angles between two normal maps, in degrees."""
 
     mean: float
     median: float
@@ -19,20 +19,19 @@ def normal_angular_error_deg(
     target: Float[np.ndarray, "*batch height width 3"],
     mask: Bool[np.ndarray, "*batch height width"],
 ) -> AngularError:
-    """Angles between the normals of all pixels in the mask, taken together.
+    """Angles between the normals of all pixels in the mask, over all maps.
 
-    The vectors may be of any length, as decoded ones are. A predicted zero vector is counted as 90 degrees, since
-    it says nothing.
+    Vectors may have any length. A predicted zero vector counts as 90 degrees.
 
     Raises:
-        ValueError: if the mask is empty or a target in it is zero.
+        ValueError: if the mask is empty or a target inside it is zero.
     """
     if not mask.any():
-        raise ValueError("normal_angular_error_deg: expected a mask with at least one pixel, got an empty one")
+        raise ValueError("normal_angular_error_deg: expected a mask with at least one pixel, got an empty mask")
     a, b = predicted[mask].astype(np.float64), target[mask].astype(np.float64)
     if not np.linalg.norm(b, axis=-1).all():
-        raise ValueError("normal_angular_error_deg: the target has no normal at a pixel of the mask")
-    # the arc tangent is exact near 0 degrees, where the arc cosine is not
+        raise ValueError("normal_angular_error_deg: expected a target normal at every masked pixel, got zero")
+    # the arctangent is precise near 0 degrees, where the arccosine is not
     angles = np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), np.einsum("pi,pi->p", a, b)))
     angles[~a.any(axis=-1)] = 90.0
     return AngularError(*(float(value) for value in (angles.mean(), *np.percentile(angles, [50, 95]))))

@@ -1,7 +1,7 @@
-"""LPIPS (Zhang et al. 2018) where the weights of its backbone are on disk; they are never downloaded.
+"""LPIPS (Zhang et al. 2018), if the weights of its backbone are on disk; never downloads them.
 
-The lpips package brings its own linear layers; the backbone is torchvision's ImageNet classifier, from a file that
-the user has: a .safetensors, or torchvision's own .pth, which is read with torch's weights-only reader.
+The lpips package includes its linear layers; the backbone is torchvision's ImageNet classifier, from a user's file:
+.safetensors, or torchvision's own .pth, read by torch's weights-only reader.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision import models as backbones
 
-from spinmeround.models.metrics.images import Pictures, unit_range
+from spinmeround.models.metrics.images import Images, unit_range
 
 LpipsNet = Literal["alex", "vgg"]
 
@@ -32,7 +32,7 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Missing:
-    """A measure that cannot be taken here, and why; its text goes into the table in place of a number."""
+    """A metric that is unavailable, and the reason, which tables print in place of a number."""
 
     reason: str
 
@@ -41,63 +41,63 @@ class Missing:
 
 
 class Lpips:
-    """LPIPS with the given backbone; one value a picture, 0 is equal."""
+    """LPIPS with a given backbone; one value per image, 0 for equal images."""
 
     def __init__(self, net: LpipsNet, backbone: Mapping[str, Tensor]) -> None:
-        """`backbone` are the tensors of torchvision's classifier, of which `features.*` are used.
+        """`backbone` holds the tensors of torchvision's classifier; only `features.*` are used.
 
         Raises:
-            ValueError: if they are not those of this backbone.
+            ValueError: if the tensors do not match this backbone.
         """
         used = {name: tensor for name, tensor in backbone.items() if name.startswith("features.")}
         if {name: tuple(tensor.shape) for name, tensor in used.items()} != backbone_shapes(net):
-            raise ValueError(f"lpips.{net}: expected the tensors features.* of torchvision's {net}, got others")
+            raise ValueError(f"lpips.{net}: expected the tensors features.* of torchvision's {net}, got different ones")
         with warnings.catch_warnings():
-            # lpips builds torchvision's networks by an argument that torchvision warns about
+            # lpips passes deprecated arguments to torchvision
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
             self._model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).requires_grad_(False)
         given = {name.removeprefix("features."): tensor for name, tensor in used.items()}
-        # lpips cuts the classifier into slices, whose layers keep their numbers in the classifier as names
+        # lpips splits the classifier into slices, whose layers keep the classifier's numbers as names
         slices = (layer for name, layer in self._model.net.named_children() if name.startswith("slice"))
         for layer in slices:
             layer.load_state_dict({name: given[name] for name in layer.state_dict()})
 
     @torch.inference_mode()
-    def __call__(self, predicted: Pictures, target: Pictures) -> Float64[np.ndarray, "*batch"]:
-        """Distances of pictures as `models.metrics.images` takes them."""
+    def __call__(self, predicted: Images, target: Images) -> Float64[np.ndarray, "*batch"]:
+        """Distances between images in the formats of `models.metrics.images`."""
         batch = predicted.shape[:-3]
-        pairs = zip(*(_as_tensor(pictures) for pictures in unit_range(predicted, target)), strict=True)
+        pairs = zip(*(_as_tensor(images) for images in unit_range(predicted, target)), strict=True)
         return np.array([self._model(a[None], b[None]).item() for a, b in pairs], np.float64).reshape(batch)
 
 
 def backbone_shapes(net: LpipsNet) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the backbone's tensors that LPIPS uses."""
+    """Names and shapes of the backbone tensors that LPIPS uses."""
     with torch.device("meta"):
         features = _BACKBONES[net](weights=None).features.state_dict()
     return {f"features.{name}": tuple(tensor.shape) for name, tensor in features.items()}
 
 
 def make_lpips(weights: Path | None, net: LpipsNet = "alex") -> Lpips | Missing:
-    """LPIPS with the backbone in the file `weights`, or Missing where there is no such file.
+    """LPIPS with the backbone in the file `weights`, or Missing if the file does not exist.
 
     Raises:
-        ValueError: if the file is there but does not hold this backbone.
+        ValueError: if the file exists but does not contain this backbone.
     """
     file_name = _FILES[net].rsplit("/", 1)[-1]
-    advice = f"(torchvision's {file_name}; 'spinmeround weights list' tells how to get it)"
+    advice = f"(torchvision's {file_name}; `spinmeround weights list` shows how to get it)"
     if weights is None:
-        return Missing(f"no weights of the {net} backbone are given {advice}")
+        return Missing(f"no weights configured for the {net} backbone {advice}")
     if not weights.is_file():
-        return Missing(f"no weights of the {net} backbone at {weights} {advice}")
+        return Missing(f"no weights for the {net} backbone at {weights} {advice}")
     if weights.suffix == ".safetensors":
         return Lpips(net, load_file(weights))
-    # the file is there, so torch.hub only reads it, without running code from the pickle
+    # the file exists, so torch.hub only reads it, without executing code from the pickle
     tensors = torch.hub.load_state_dict_from_url(
         _FILES[net], model_dir=str(weights.parent), file_name=weights.name, map_location="cpu", weights_only=True
     )
     return Lpips(net, tensors)
 
 
-def _as_tensor(pictures: Float64[np.ndarray, "*batch h w 3"]) -> Float32[Tensor, "n 3 h w"]:
-    flat = pictures.reshape(-1, *pictures.shape[-3:])
+def _as_tensor(images: Float64[np.ndarray, "*batch h w 3"]) -> Float32[Tensor, "n 3 h w"]:
+    flat = images.reshape(-1, *images.shape[-3:])
     return rearrange(torch.from_numpy(flat).float() * 2 - 1, "n h w c -> n c h w")

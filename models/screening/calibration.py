@@ -1,9 +1,8 @@
-"""Limits of scores from labelled heads: how much of the sound heads may be lost is the one thing to choose.
+"""Score limits from labelled heads; the only parameter is the acceptable loss, the share of clean heads dropped.
 
-`choose_limits` first spends half of the loss on all scores alike, so that a fault of a kind that no label shows
-is caught too when a score stands out; the other half goes, step by step, where it drops the most labelled heads
-for each sound one lost. Nothing is fitted but the limits themselves. `cross_validated` tells what to expect of
-heads that the choice has not seen.
+`choose_limits` first spends half of the loss on all scores equally, which also catches unlabelled kinds of defects with
+outlying scores. It spends the other half greedily where it drops the most labelled defective heads per clean head lost.
+Only the limits are fitted. `cross_validated` estimates the result on unseen heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,38 +14,39 @@ from jaxtyping import Bool, Float, Int
 from spinmeround.models.screening.scores import SCORES, Score
 
 LOSSES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.07, 0.1)
-"""Shares of the sound heads that a choice may lose, from which the curve is made."""
+"""Acceptable losses of the curve."""
 
 LOOK_AHEAD = 6
-"""How many sound heads one step of the choice may lose at once."""
+"""Largest number of clean heads that one greedy step may lose."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledScores:
-    """Scores of some heads and whether each is spoilt; NaN where a score could not be had."""
+    """Scores of heads and whether each head is defective; NaN for missing scores."""
 
     values: Float[np.ndarray, "head score"]
-    spoilt: Bool[np.ndarray, " head"]
+    defective: Bool[np.ndarray, " head"]
 
     @staticmethod
-    def of(scores: Sequence[Mapping[str, float | None]], spoilt: Sequence[bool]) -> "LabelledScores":
+    def of(scores: Sequence[Mapping[str, float | None]], defective: Sequence[bool]) -> "LabelledScores":
+        """From the scores of each head, by name."""
         rows = [[row.get(score.name) for score in SCORES] for row in scores]
         return LabelledScores(
-            values=np.array(rows, np.float64).reshape(len(rows), len(SCORES)), spoilt=np.array(spoilt, bool)
+            values=np.array(rows, np.float64).reshape(len(rows), len(SCORES)), defective=np.array(defective, bool)
         )
 
     def __getitem__(self, heads: Bool[np.ndarray, " head"] | Int[np.ndarray, " chosen"]) -> "LabelledScores":
-        return LabelledScores(values=self.values[heads], spoilt=self.spoilt[heads])
+        return LabelledScores(values=self.values[heads], defective=self.defective[heads])
 
     def badness(self) -> Float[np.ndarray, "head score"]:
-        """The values with the sign that makes larger worse; -inf where a score could not be had."""
+        """Values with signs such that larger is worse; -inf for missing scores."""
         signed = self.values * np.array([1.0 if score.bad == "above" else -1.0 for score in SCORES])
         return np.where(np.isnan(signed), -np.inf, signed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """What limits chosen for a loss do: shares of the sound and of the spoilt heads that they drop."""
+    """Shares of clean heads (`lost`) and of defective heads (`caught`) that limits for an acceptable loss drop."""
 
     allowed: float
     lost: float
@@ -54,15 +54,15 @@ class CurvePoint:
 
 
 def choose_limits(heads: LabelledScores, loss: float) -> dict[str, float]:
-    """Limit of each score, such that at most `loss` of the sound heads are dropped; none for a score never had.
+    """Limit of each score such that at most a share `loss` of the clean heads is dropped; none for missing scores.
 
     Raises:
-        ValueError: if there is no sound head.
+        ValueError: if there is no clean head.
     """
     badness = heads.badness()
-    good, bad = badness[~heads.spoilt], badness[heads.spoilt]
+    good, bad = badness[~heads.defective], badness[heads.defective]
     if not len(good):
-        raise ValueError("labels: expected some sound heads to choose limits by, found none")
+        raise ValueError("labels: expected at least one clean head, found none; label some heads as clean")
     ranks = _ranks(good, bad, allowed=int(loss * len(good)))
     limits = [_limit(good[:, column], bad[:, column], rank) for column, rank in enumerate(ranks)]
     return {
@@ -74,65 +74,71 @@ def choose_limits(heads: LabelledScores, loss: float) -> dict[str, float]:
 
 def dropped(heads: LabelledScores, limits: Mapping[str, float]) -> Bool[np.ndarray, " head"]:
     """Which heads these limits drop."""
-    verdicts = np.zeros(len(heads.values), bool)
+    is_dropped = np.zeros(len(heads.values), bool)
     for score, column in zip(SCORES, heads.values.T, strict=True):
         if score.name in limits:
-            verdicts |= _beyond(score, column, limits[score.name])
-    return verdicts
+            is_dropped |= _beyond(score, column, limits[score.name])
+    return is_dropped
 
 
 def shares(heads: LabelledScores, limits: Mapping[str, float]) -> tuple[float, float]:
-    """Shares of the sound and of the spoilt heads that these limits drop; NaN where there are none."""
-    gone = dropped(heads, limits)
-    sound, spoilt = gone[~heads.spoilt], gone[heads.spoilt]
+    """Shares of the clean and of the defective heads that these limits drop; NaN for a kind without heads."""
+    is_dropped = dropped(heads, limits)
+    clean, defective = is_dropped[~heads.defective], is_dropped[heads.defective]
     return (
-        float(sound.mean()) if len(sound) else float("nan"),
-        float(spoilt.mean()) if len(spoilt) else float("nan"),
+        float(clean.mean()) if len(clean) else float("nan"),
+        float(defective.mean()) if len(defective) else float("nan"),
     )
 
 
 def cross_validated(heads: LabelledScores, folds: int = 5, seed: int = 0) -> list[CurvePoint]:
-    """The curve of LOSSES, each head judged by limits that were chosen without its fold."""
+    """The curve over LOSSES; limits for each head are chosen without its fold."""
     order = np.random.default_rng(seed).permutation(len(heads.values))
     fold = np.empty(len(order), int)
     fold[order] = np.arange(len(order)) % folds
     curve = []
     for loss in LOSSES:
-        gone = np.zeros(len(order), bool)
+        is_dropped = np.zeros(len(order), bool)
         for each in range(folds):
-            gone[fold == each] = dropped(heads[fold == each], choose_limits(heads[fold != each], loss))
+            is_dropped[fold == each] = dropped(heads[fold == each], choose_limits(heads[fold != each], loss))
         curve.append(
-            CurvePoint(allowed=loss, lost=float(gone[~heads.spoilt].mean()), caught=float(gone[heads.spoilt].mean()))
+            CurvePoint(
+                allowed=loss,
+                lost=float(is_dropped[~heads.defective].mean()),
+                caught=float(is_dropped[heads.defective].mean()),
+            )
         )
     return curve
 
 
-def pick(curve: Sequence[CurvePoint], *, keep: float | None = None, catch: float | None = None) -> CurvePoint:
-    """The point that keeps at least `keep` of the sound heads and catches most, or catches `catch` and keeps most.
+def pick(curve: Sequence[CurvePoint], *, keep: float | None = None, recall: float | None = None) -> CurvePoint:
+    """The point with the highest recall that keeps a share `keep` of the clean heads, or the point that keeps most of
+    them at a share `recall` of defective heads dropped.
 
     Raises:
-        ValueError: if no point does, with the best that there is; or if not one of the two is given.
+        ValueError: if no point reaches the target, with the best value; or unless exactly one target is given.
     """
-    if (keep is None) == (catch is None):
-        raise ValueError("expected one of keep and catch")
+    if (keep is None) == (recall is None):
+        raise ValueError("keep, recall: expected exactly one of the two")
     if keep is not None:
         fit = [point for point in curve if 1.0 - point.lost >= keep]
         if fit:
             return max(fit, key=lambda point: (point.caught, -point.lost))
-        raise ValueError(f"keep {keep:g}: the most that can be kept is {1 - min(p.lost for p in curve):.4f}")
-    fit = [point for point in curve if point.caught >= (catch or 0.0)]
+        raise ValueError(f"keep: expected {keep:g}, at most {1 - min(p.lost for p in curve):.4f} is possible")
+    fit = [point for point in curve if point.caught >= (recall or 0.0)]
     if fit:
         return min(fit, key=lambda point: (point.lost, point.allowed))
-    raise ValueError(f"recall {catch:g}: the most that can be caught is {max(p.caught for p in curve):.4f}")
+    raise ValueError(f"recall: expected {recall:g}, at most {max(p.caught for p in curve):.4f} is possible")
 
 
 def _beyond(score: Score, values: Float[np.ndarray, " head"], limit: float) -> Bool[np.ndarray, " head"]:
+    """Which values fail the limit; missing ones do not."""
     known = np.where(np.isnan(values), limit, values)
     return known > limit if score.bad == "above" else known < limit
 
 
 def _ranks(good: Float[np.ndarray, "g score"], bad: Float[np.ndarray, "b score"], allowed: int) -> list[int]:
-    """For each score, how many of the sound heads with the worst values are beyond its limit."""
+    """For each score, the number of clean heads, worst first, that its limit drops."""
     worst_first = np.argsort(-good, axis=0, kind="stable")
     ranks = [0] * good.shape[1]
     while len(_lost(worst_first, [rank + 1 for rank in ranks])) <= allowed // 2:
@@ -155,6 +161,7 @@ def _ranks(good: Float[np.ndarray, "g score"], bad: Float[np.ndarray, "b score"]
 
 
 def _lost(worst_first: Int[np.ndarray, "g score"], ranks: Sequence[int]) -> set[int]:
+    """The clean heads that limits at these ranks drop."""
     return {int(head) for column, rank in enumerate(ranks) for head in worst_first[:rank, column]}
 
 
@@ -165,6 +172,7 @@ def _caught(
     ranks: Sequence[int],
     only: int | None = None,
 ) -> Bool[np.ndarray, " b"]:
+    """The defective heads that limits at these ranks drop, by all scores or by one column."""
     columns = range(good.shape[1]) if only is None else [only]
     caught = np.zeros(len(bad), bool)
     for column in columns:
@@ -179,9 +187,9 @@ def _limit(good: Float[np.ndarray, " g"], bad: Float[np.ndarray, " b"], rank: in
 
 
 def _limit_over(kept: Float[np.ndarray, " k"], bad: Float[np.ndarray, " b"]) -> float:
-    """A limit above all kept values (sorted, worst first), with a margin of a quarter of their upper half.
+    """A limit above all kept values (sorted, worst first), with a margin of a quarter of the range of their upper half.
 
-    Where the next spoilt head is nearer than that, half way to it.
+    If the next defective head is closer, the limit is half way to it.
     """
     worst = float(kept[0])
     if not np.isfinite(worst):

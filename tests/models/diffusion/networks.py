@@ -1,4 +1,4 @@
-"""Tiny networks of the real classes with random weights, and conditions for them."""
+"""Tiny networks of the production classes with random weights, and conditions for them."""
 
 import weakref
 from collections.abc import Callable
@@ -31,24 +31,24 @@ TINY = UNetParams(
 TINY_PROMPT = PromptTokens(words=(2, 3, 4, 5, 6), identity=5, start=0, end=1, padding=1, length=8)
 
 
-def tiny_unet(*, awake: bool = True, **changes: object) -> MultiviewUNet:
-    """A tiny multiview UNet; `awake` gives the output projections of its 3D layers random weights."""
+def tiny_unet(*, active_3d: bool = True, **changes: object) -> MultiviewUNet:
+    """A tiny multiview UNet; `active_3d` randomises the output projections of its 3D layers."""
     torch.manual_seed(0)
     unet = build_unet(UNetParams(**{**TINY.model_dump(), **changes})).eval()
-    if awake:
-        wake(unet)
+    if active_3d:
+        randomise_3d(unet)
     return unet
 
 
-def wake(unet: MultiviewUNet) -> None:
-    """Random weights for the output projections of the 3D layers, which start at zero."""
+def randomise_3d(unet: MultiviewUNet) -> None:
+    """Randomises the output projections of the 3D layers, which are initialised to zero."""
     for name, weight in unet.named_parameters():
         if "attn_3d.to_out" in name:
             torch.nn.init.normal_(weight, std=0.2)
 
 
 def base_unet(**changes: object) -> UNet2DConditionModel:
-    """A tiny text-to-image UNet of Stable Diffusion's type."""
+    """A tiny Stable Diffusion UNet."""
     torch.manual_seed(1)
     config = {
         "sample_size": 4,
@@ -64,7 +64,7 @@ def base_unet(**changes: object) -> UNet2DConditionModel:
 
 
 def tiny_text_encoder(**changes: int) -> CLIPTextModel:
-    """A one-layer CLIP text encoder for TINY_PROMPT."""
+    """A two-layer CLIP text encoder for TINY_PROMPT."""
     torch.manual_seed(2)
     config = {
         "vocab_size": 7,
@@ -81,7 +81,7 @@ def tiny_text_encoder(**changes: int) -> CLIPTextModel:
 
 
 def tiny_autoencoder() -> AutoencoderKL:
-    """An autoencoder from 8 x 8 pictures to latents of 4 x 4 x 4."""
+    """An autoencoder from 8 x 8 images to latents of 4 x 4 x 4."""
     torch.manual_seed(3)
     return AutoencoderKL(
         block_out_channels=(8, 8),
@@ -92,7 +92,7 @@ def tiny_autoencoder() -> AutoencoderKL:
 
 
 def sd_like_autoencoder() -> AutoencoderKL:
-    """Stable Diffusion's shape of autoencoder, a quarter as wide: its four levels, two blocks each."""
+    """An autoencoder with Stable Diffusion's four levels of two blocks, at a quarter of the width."""
     return AutoencoderKL(
         block_out_channels=(32, 64, 128, 128),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -102,7 +102,7 @@ def sd_like_autoencoder() -> AutoencoderKL:
 
 
 def poses(batch: int, views: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """cam2world and intrinsics of `batch` groups of cameras spread over the grid of views."""
+    """cam2world and intrinsics of `batch` groups of cameras from all over the view grid."""
     grid = ViewGrid().cameras()
     chosen = [(37 * i) % len(grid) for i in range(batch * views)]
     cameras = grid[chosen]
@@ -113,19 +113,19 @@ def poses(batch: int, views: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def conditions(batch: int = 2, views: int = 4, given: int = 1, seed: int = 0) -> Conditions:
-    """Random conditions of tiny networks; the first `given` views of each sample are conditioning."""
+    """Random conditions for tiny networks; the first `given` views of each sample are conditioning views."""
     generator = torch.Generator().manual_seed(seed)
-    is_given = (torch.arange(views) < given).expand(batch, -1)
+    is_conditioning = (torch.arange(views) < given).expand(batch, -1)
     return Conditions(
-        is_conditioning=is_given,
+        is_conditioning=is_conditioning,
         conditioning_latents=torch.randn(batch, views, 8, 4, 4, generator=generator),
-        rays=encode_rays(*poses(batch, views), reference=reference_view(is_given), resolution=4),
+        rays=encode_rays(*poses(batch, views), reference=reference_view(is_conditioning), resolution=4),
         prompt_embeds=torch.randn(batch, 8, 512, generator=generator),
     )
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of the storages that operations make while they are alive: their peak, and the largest one."""
+    """Tracks the live storages that operations allocate: their peak total and the largest one, in bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class LiveTensors(TorchDispatchMode):
 
 
 def largest_live_bytes(call: Callable[[], object]) -> int:
-    """Most bytes alive at once of what `call` makes."""
+    """Peak bytes of the live tensors that `call` allocates."""
     with LiveTensors() as live:
         call()
     return live.peak

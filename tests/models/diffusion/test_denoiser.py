@@ -22,8 +22,8 @@ def empty_prompt_embeds() -> Tensor:
 
 @torch.no_grad()
 def test_denoiser_equals_its_formula() -> None:
-    """D = c_skip x + c_out F(c_in x; c_noise), written out view by view; conditioning views enter unscaled, with the
-    label of the cleanest level and mask 1, and come out as they are."""
+    """D = c_skip x + c_out F(c_in x; c_noise), computed view by view. Conditioning views enter unscaled, with the label
+    of CLEAN_SIGMA and mask 1, and are returned unchanged."""
     unet, given = tiny_unet(), conditions(given=1)
     latents, c_noise, mask = torch.empty(2, 4, 8, 4, 4), torch.empty(2, 4), torch.zeros(2, 4, 1, 4, 4)
     for b in range(2):
@@ -43,7 +43,7 @@ def test_denoiser_equals_its_formula() -> None:
 
 @torch.no_grad()
 def test_noise_at_conditioning_views_is_ignored() -> None:
-    """What `noisy` holds at conditioning views reaches nothing, and what `clean` holds at targets neither."""
+    """`noisy` at conditioning views and `conditioning_latents` at targets have no effect."""
     unet, given = tiny_unet(), conditions(given=3)
     before = denoise(unet, noisy(), SIGMA, given)
     changed, clean = noisy(), given.conditioning_latents.clone()
@@ -53,8 +53,8 @@ def test_noise_at_conditioning_views_is_ignored() -> None:
 
 
 @torch.no_grad()
-def test_half_precision_network_denoises_in_single() -> None:
-    """A bfloat16 network is fed bfloat16, while the noisy latents and the result keep float32."""
+def test_a_bfloat16_network_returns_float32() -> None:
+    """The network computes in bfloat16; noisy latents and result stay in float32."""
     unet, given = tiny_unet(), conditions()
     expected = denoise(unet, noisy(), SIGMA, given)
     got = denoise(unet.to(torch.bfloat16), noisy(), SIGMA, given)
@@ -65,7 +65,7 @@ def test_half_precision_network_denoises_in_single() -> None:
 @pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
 @torch.no_grad()
 def test_guidance_equals_two_forwards(scale: float) -> None:
-    """One forward for both branches gives D_empty + scale (D_given - D_empty), computed in two."""
+    """One forward pass for both branches equals D_uncond + scale (D_cond - D_uncond) from two passes."""
     unet, given = tiny_unet(), conditions()
     no_images = replace(
         given, conditioning_latents=torch.zeros_like(given.conditioning_latents), prompt_embeds=empty_prompt_embeds()
@@ -78,8 +78,8 @@ def test_guidance_equals_two_forwards(scale: float) -> None:
 
 
 @torch.no_grad()
-def test_guidance_runs_the_network_once_a_call() -> None:
-    """One forward whatever the scale: of both branches, or at scale 1 of the conditional one alone."""
+def test_guidance_runs_the_network_once_per_call() -> None:
+    """One forward pass: of both branches, or at scale 1 of the conditional branch alone."""
     unet, batches = tiny_unet(), []
     unet.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
     for scale in (3.0, 1.0):
@@ -88,8 +88,8 @@ def test_guidance_runs_the_network_once_a_call() -> None:
     torch.testing.assert_close(got, denoise(unet, noisy(), SIGMA, conditions()))
 
 
-def test_drops_touch_only_the_samples_named() -> None:
-    """Dropping takes the identity of some samples and the images of others, and changes nothing in place."""
+def test_dropping_affects_only_the_masked_samples() -> None:
+    """Drops the identity of one sample and the images of another, without modifying the original."""
     given = conditions()
     text, clean = given.prompt_embeds.clone(), given.conditioning_latents.clone()
     dropped = given.dropped(
@@ -107,6 +107,6 @@ def test_drops_touch_only_the_samples_named() -> None:
 
 
 def test_negative_guidance_is_refused() -> None:
-    """The error says what is allowed and how to turn guidance off."""
-    with pytest.raises(ValueError, match=r"guidance_scale: expected 0 or more, got -1\.0; 1 turns guidance off"):
+    """The error gives the allowed range and how to disable guidance."""
+    with pytest.raises(ValueError, match=r"guidance_scale: expected 0 or more, got -1\.0; 1 disables guidance"):
         guided_denoiser(tiny_unet(), conditions(), empty_prompt_embeds(), -1.0)

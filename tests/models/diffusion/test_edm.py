@@ -20,7 +20,7 @@ SIGMAS = (0.002, 0.05, 1.0, 14.6, 80.0, 700.0)
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_preconditioning_closed_forms(sigma: float) -> None:
-    """The four scalings and the weight equal their formulas, evaluated with Python's own floats."""
+    """The four scalings and the loss weight equal their formulas in Python floats."""
     got = precondition(torch.tensor([sigma], dtype=torch.float64))
     assert got.c_skip.item() == pytest.approx(1 / (sigma**2 + 1), rel=1e-12)
     assert got.c_out.item() == pytest.approx(-sigma / math.sqrt(sigma**2 + 1), rel=1e-12)
@@ -32,7 +32,7 @@ def test_preconditioning_closed_forms(sigma: float) -> None:
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_preconditioning_equals_edm_euler_scheduler(sigma: float) -> None:
-    """diffusers' scheduler with sigma_data 1 and v-prediction scales inputs, noise and outputs alike."""
+    """Scalings of inputs, noise and outputs equal those of diffusers' scheduler with sigma_data 1 and v-prediction."""
     scheduler = EDMEulerScheduler(sigma_data=1.0, prediction_type="v_prediction")
     x, output = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.full((2, 3), 0.3)
     level = torch.tensor(sigma)
@@ -44,7 +44,7 @@ def test_preconditioning_equals_edm_euler_scheduler(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
-def test_network_sees_and_predicts_unit_variance(sigma: float) -> None:
+def test_network_input_and_output_have_unit_variance(sigma: float) -> None:
     """For data of unit variance, c_in x and the ideal output (D - c_skip x)/c_out both have unit variance, and the
     weight times c_out^2 is 1 (EDM, Appendix B.6)."""
     generator = torch.Generator().manual_seed(0)
@@ -57,8 +57,8 @@ def test_network_sees_and_predicts_unit_variance(sigma: float) -> None:
 
 
 @pytest.mark.parametrize("timestep", [0, 1, 20, 200, 500, 800, 999])
-def test_epsilon_network_denoises_alike_under_edm(timestep: int) -> None:
-    """A noise prediction at a Stable Diffusion timestep, converted, gives DDIM's predicted original sample."""
+def test_converted_epsilon_equals_ddim(timestep: int) -> None:
+    """A converted noise prediction at a Stable Diffusion timestep gives DDIM's predicted original sample."""
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
     scheduler.set_timesteps(1000)
     alpha = scheduler.alphas_cumprod[timestep].double()
@@ -73,7 +73,7 @@ def test_epsilon_network_denoises_alike_under_edm(timestep: int) -> None:
 
 
 def test_noise_distribution_has_the_papers_moments() -> None:
-    """ln sigma is normal with mean 0.7 and standard deviation 1.6, and a seed gives the same levels again."""
+    """ln sigma has mean 0.7 and standard deviation 1.6; equal seeds give equal levels."""
     levels = sample_sigmas(NoiseDistribution(), 100_000, generator=torch.Generator().manual_seed(0))
     assert levels.log().mean().item() == pytest.approx(0.7, abs=0.02)
     assert levels.log().std().item() == pytest.approx(1.6, abs=0.02)
@@ -83,7 +83,7 @@ def test_noise_distribution_has_the_papers_moments() -> None:
 
 @pytest.mark.parametrize("targets", [1, 5, 7, 8])
 def test_shift_lowers_log_snr_by_ln_targets(targets: int) -> None:
-    """log-SNR is -2 ln sigma: the shift takes exactly ln N off it, in the distribution as in the function."""
+    """The shift lowers the log-SNR, -2 ln sigma, by exactly ln N, in the distribution and in the function."""
     sigma = torch.tensor([0.1, 1.0, 30.0], dtype=torch.float64)
     lowered = 2 * (shift_sigma(sigma, targets) / sigma).log()
     torch.testing.assert_close(lowered, torch.full_like(lowered, math.log(targets)))
@@ -96,7 +96,7 @@ def test_shift_lowers_log_snr_by_ln_targets(targets: int) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 18, 50])
 def test_schedule_equals_edm_euler_scheduler(steps: int) -> None:
-    """The levels are those of diffusers' Karras schedule with the same ends, from sigma_max down to 0."""
+    """The levels equal diffusers' Karras schedule with the same ends, from sigma_max down to 0."""
     scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=1.0)
     scheduler.set_timesteps(steps)
     sigmas = schedule_sigmas(NoiseSchedule(steps=steps))
@@ -107,12 +107,12 @@ def test_schedule_equals_edm_euler_scheduler(steps: int) -> None:
 
 
 def test_noise_label_keeps_shape() -> None:
-    """Noise levels of any shape give labels of that shape."""
+    """Labels have the shape of the noise levels."""
     assert noise_label(torch.ones(2, 3, 1)).shape == (2, 3, 1)
 
 
-def test_nonsense_is_refused_by_name() -> None:
-    """A shift for no targets and a schedule upside down name what is wrong."""
+def test_invalid_values_are_refused() -> None:
+    """A shift for 0 targets and a schedule with sigma_min above sigma_max raise an error that names the field."""
     with pytest.raises(ValueError, match="targets: expected 1 or more"):
         shift_sigma(torch.ones(1), 0)
     with pytest.raises(ValueError, match="sigma_min: expected less than sigma_max"):

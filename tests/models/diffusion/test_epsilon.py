@@ -22,8 +22,8 @@ def denoise(unet: torch.nn.Module, noisy: Tensor, sigma: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("timestep", [0, 1, 20, 261, 500, 800, 999])
 @torch.no_grad()
-def test_a_real_unet_denoises_alike_at_stable_diffusions_timesteps(timestep: int) -> None:
-    """The UNet's prediction at a timestep, converted, gives the original sample that DDIM predicts from it."""
+def test_converted_unet_equals_ddim_at_its_timesteps(timestep: int) -> None:
+    """The converted noise prediction at a timestep gives DDIM's predicted original sample."""
     unet = base_unet()
     scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False)
     scheduler.set_timesteps(1000)
@@ -36,9 +36,9 @@ def test_a_real_unet_denoises_alike_at_stable_diffusions_timesteps(timestep: int
 
 
 @torch.no_grad()
-def test_a_whole_sampling_equals_diffusers() -> None:
-    """EDM's Euler sampler through the converted network ends where EulerDiscreteScheduler ends with the network's own
-    noise predictions, at the same levels."""
+def test_a_complete_sampling_equals_diffusers() -> None:
+    """EDM's Euler sampler with the converted network gives the result of EulerDiscreteScheduler with the noise
+    predictions, at the same noise levels."""
     unet = base_unet()
     scheduler = EulerDiscreteScheduler(**SCHEDULE, timestep_spacing="linspace")
     scheduler.set_timesteps(8)
@@ -54,7 +54,8 @@ def test_a_whole_sampling_equals_diffusers() -> None:
 
 
 def test_timesteps_of_noise_levels() -> None:
-    """A level of the schedule gives its timestep, the middle of two in ln(sigma) the middle, and ends hold beyond."""
+    """A level of the schedule gives its timestep, the midpoint in ln(sigma) of two levels that of their timesteps;
+    values outside are clamped."""
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.double()
     sigmas = ((1 - alphas) / alphas).sqrt()
     torch.testing.assert_close(stable_diffusion_timestep(sigmas[[0, 400, 999]]), torch.tensor([0.0, 400, 999]).double())
@@ -63,8 +64,8 @@ def test_timesteps_of_noise_levels() -> None:
     assert stable_diffusion_timestep(torch.tensor([1e-3, 700.0])).tolist() == [0, 999]
 
 
-def test_the_multiview_networks_label_is_near_the_timestep() -> None:
-    """640 c_noise + 440 is within 170 of Stable Diffusion's timestep at all its levels, so the embedding is known."""
+def test_the_noise_label_is_near_the_timestep() -> None:
+    """640 c_noise + 440 is within 170 of Stable Diffusion's timestep at all its noise levels."""
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.double()
     sigmas = ((1 - alphas) / alphas).sqrt()
     ours = TIME_SCALE * sigmas.log() / 4 + TIME_SHIFT

@@ -30,42 +30,44 @@ def noise(seed: int = 1) -> Tensor:
     return torch.randn(2, 4, 8, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def perfect(unet: MultiviewUNet, latents: Tensor, mistake: float) -> None:
-    """Makes the network put out the ideal F = (x_0 - c_skip x)/c_out, plus a constant mistake."""
+def make_ideal(unet: MultiviewUNet, latents: Tensor, offset: float) -> None:
+    """Makes the network return the ideal F = (x_0 - c_skip x)/c_out plus a constant offset."""
 
     def answer(module: MultiviewUNet, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         scale = precondition(SIGMA[:, None, None, None, None])
         noisy = args[0] / scale.c_in
-        return (latents - scale.c_skip * noisy) / scale.c_out + mistake
+        return (latents - scale.c_skip * noisy) / scale.c_out + offset
 
     unet.register_forward_hook(answer)
 
 
 @pytest.mark.parametrize("given", [0, 1, 3])
-@pytest.mark.parametrize("mistake", [0.0, 0.5])
-def test_loss_is_the_squared_error_of_the_network(given: int, mistake: float) -> None:
-    """An ideal network loses 0, and one that is off by a constant loses its square, at every noise level and for any
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_loss_is_the_squared_error_of_the_network(given: int, offset: float) -> None:
+    """The loss of an ideal network is 0, and that of a constant offset its square, at every noise level and for any
     number of targets."""
     unet = tiny_unet()
-    perfect(unet, batch().latents, mistake)
+    make_ideal(unet, batch().latents, offset)
     loss = multiview_loss(unet, batch(given), SIGMA, noise())
-    torch.testing.assert_close(loss.per_sample, torch.full((2,), mistake**2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss.per_sample, torch.full((2,), offset**2), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(loss.mean, loss.per_sample.mean())
 
 
-def test_only_targets_count() -> None:
-    """Noise drawn for conditioning views changes nothing; noise of a target does."""
-    unet, of_given, of_target = tiny_unet(), noise(), noise()
-    of_given[:, 0] += 10
-    of_target[:, 3] += 1
+def test_only_targets_contribute() -> None:
+    """Noise at conditioning views has no effect; noise at a target does."""
+    unet, at_conditioning, at_target = tiny_unet(), noise(), noise()
+    at_conditioning[:, 0] += 10
+    at_target[:, 3] += 1
     with torch.no_grad():
-        loss, same, other = (multiview_loss(unet, batch(), SIGMA, n).per_sample for n in (noise(), of_given, of_target))
+        loss, same, other = (
+            multiview_loss(unet, batch(), SIGMA, n).per_sample for n in (noise(), at_conditioning, at_target)
+        )
     assert torch.equal(loss, same)
     assert bool((loss != other).all())
 
 
 def test_samples_may_differ_in_their_conditioning_views() -> None:
-    """A batch that mixes 1 and 3 conditioning views gives each sample the loss that it has among its like."""
+    """In a batch that mixes 1 and 3 conditioning views, each sample has the loss that it has in a uniform batch."""
     unet = tiny_unet()
     with torch.no_grad():
         one, three = (multiview_loss(unet, batch(given), SIGMA, noise()).per_sample for given in (1, 3))
@@ -74,8 +76,8 @@ def test_samples_may_differ_in_their_conditioning_views() -> None:
     torch.testing.assert_close(mixed, torch.stack([one[0], three[1]]))
 
 
-def test_dropped_conditions_are_gone() -> None:
-    """With both dropped, the loss is the same whoever's identity and pictures were given; otherwise it is not."""
+def test_dropped_conditions_have_no_effect() -> None:
+    """With both dropped, the loss does not depend on identity and conditioning images; otherwise it does."""
     unet, other = tiny_unet(), batch()
     latents = other.latents.clone()
     latents[:, 0] += 1
@@ -91,7 +93,7 @@ def test_dropped_conditions_are_gone() -> None:
 
 
 def test_a_step_of_gradient_descent_lowers_the_loss() -> None:
-    """The gradient points uphill: a small step against it lowers the loss of the same batch."""
+    """A small step against the gradient lowers the loss of the same batch."""
     unet = tiny_unet().train()
     before = multiview_loss(unet, batch(), SIGMA, noise()).mean
     before.backward()
@@ -102,17 +104,17 @@ def test_a_step_of_gradient_descent_lowers_the_loss() -> None:
         assert multiview_loss(unet, batch(), SIGMA, noise()).mean < before
 
 
-def test_drops_have_their_probability() -> None:
-    """15 of a hundred samples lose identity and images at once; a seed gives the same drops again."""
+def test_condition_dropout_has_its_probability() -> None:
+    """15% of the samples lose identity and images together; equal seeds give equal masks."""
     identity, images = sample_condition_dropout(20_000, 0.15, torch.Generator().manual_seed(0))
     assert identity.float().mean().item() == pytest.approx(0.15, abs=0.01)
     assert torch.equal(identity, images)
     assert torch.equal(identity, sample_condition_dropout(20_000, 0.15, torch.Generator().manual_seed(0))[0])
 
 
-def test_an_identity_can_be_lost_alone() -> None:
-    """Of a hundred samples 15 lose both and 10 more their identity; none loses its images alone, and those that lose
-    both are the ones that do without the second share."""
+def test_identity_dropout_is_separate() -> None:
+    """15% of the samples lose both and 10% more only the identity; no sample loses its images alone. `identity_alone`
+    does not change which samples lose both."""
     seeded = torch.Generator().manual_seed(0)
     identity, images = sample_condition_dropout(20_000, 0.15, seeded, identity_alone=0.1)
     assert images.float().mean().item() == pytest.approx(0.15, abs=0.01)
@@ -122,6 +124,6 @@ def test_an_identity_can_be_lost_alone() -> None:
 
 
 def test_a_sample_without_targets_is_refused() -> None:
-    """There is nothing to learn from a group of conditioning views alone."""
+    """A group of conditioning views alone raises an error."""
     with pytest.raises(ValueError, match="expected at least one target view in every sample"):
         multiview_loss(tiny_unet(), batch(given=4), SIGMA, noise())

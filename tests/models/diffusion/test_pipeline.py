@@ -58,8 +58,8 @@ def sample(pipeline: SpinMeRoundPipeline, views: Sequence[int] = range(1, 6), **
     ],
     ids=["one view", "identity alone", "view alone", "nothing", "three views", "heun with churn"],
 )
-def test_every_kind_of_condition_gives_pictures(pipeline: SpinMeRoundPipeline, changes: dict[str, Any]) -> None:
-    """An image and a normal map in [0, 1] for each camera, from 0, 1 or 3 views with or without an identity."""
+def test_all_combinations_of_conditions(pipeline: SpinMeRoundPipeline, changes: dict[str, Any]) -> None:
+    """0, 1 or 3 views with and without an identity give an image and a normal map in [0, 1] per camera."""
     out = sample(pipeline, **changes)
     for pictures in (out.images, out.normals):
         assert pictures.shape == (5, 8, 8, 3)
@@ -68,24 +68,24 @@ def test_every_kind_of_condition_gives_pictures(pipeline: SpinMeRoundPipeline, c
         assert np.isfinite(pictures).all()
 
 
-def test_a_seed_gives_the_same_pictures(pipeline: SpinMeRoundPipeline) -> None:
-    """Equal seeds, equal pictures; other seeds, others."""
+def test_results_are_reproducible_by_seed(pipeline: SpinMeRoundPipeline) -> None:
+    """Equal seeds give equal images; another seed gives different ones."""
     first, again = sample(pipeline), sample(pipeline)
     other = sample(pipeline, generator=torch.Generator().manual_seed(1))
     assert np.array_equal(first.images, again.images)
     assert not np.allclose(first.images, other.images)
 
 
-def test_order_and_batch_size_change_nothing(pipeline: SpinMeRoundPipeline) -> None:
-    """The views of a request are the same in any order and in batches of any number of groups."""
+def test_order_and_batch_size_have_no_effect(pipeline: SpinMeRoundPipeline) -> None:
+    """Views do not depend on the order of cameras and on the batch size."""
     first = sample(pipeline, range(1, 12))
     backwards = sample(pipeline, range(11, 0, -1), batch_size=3)
     np.testing.assert_allclose(backwards.images[::-1], first.images, atol=1e-4)
     np.testing.assert_allclose(backwards.normals[::-1], first.normals, atol=1e-4)
 
 
-def test_conditions_matter(pipeline: SpinMeRoundPipeline) -> None:
-    """Another identity, other pictures and another pose of them each change what is generated."""
+def test_conditions_affect_the_result(pipeline: SpinMeRoundPipeline) -> None:
+    """Another identity, image, normal map or pose of the given view each changes the result."""
     first = sample(pipeline)
     for changes in (
         {"identity": -IDENTITY},
@@ -97,7 +97,7 @@ def test_conditions_matter(pipeline: SpinMeRoundPipeline) -> None:
 
 
 def test_save_and_load_round_trip(pipeline: SpinMeRoundPipeline, tmp_path) -> None:
-    """A saved pipeline holds safetensors and json, and samples the same pictures when loaded."""
+    """A saved pipeline has only safetensors and JSON files and generates the same images after loading."""
     pipeline.save_pretrained(tmp_path)
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".safetensors", ".json"}
     loaded = SpinMeRoundPipeline.from_pretrained(tmp_path)
@@ -107,7 +107,7 @@ def test_save_and_load_round_trip(pipeline: SpinMeRoundPipeline, tmp_path) -> No
 
 
 def test_output_types(pipeline: SpinMeRoundPipeline) -> None:
-    """PIL images, tensors and latents are the same views as the arrays."""
+    """PIL images and tensors equal the arrays; latents have the latent shape."""
     arrays, pil, tensors, latents = (sample(pipeline, output_type=kind) for kind in ("np", "pil", "pt", "latent"))
     assert isinstance(pil.images[0], Image.Image)
     np.testing.assert_allclose(np.stack([np.asarray(image) for image in pil.normals]) / 255, arrays.normals, atol=3e-3)
@@ -115,8 +115,8 @@ def test_output_types(pipeline: SpinMeRoundPipeline) -> None:
     assert latents.images.shape == latents.normals.shape == (5, 4, 4, 4)
 
 
-def test_pictures_may_come_as_pil(pipeline: SpinMeRoundPipeline) -> None:
-    """Conditioning views as PIL images give what the same numbers give as arrays."""
+def test_pil_input_equals_arrays(pipeline: SpinMeRoundPipeline) -> None:
+    """Conditioning views as PIL images and as arrays give the same result."""
     bytes_ = (given().images * 255).round().astype(np.uint8)
     pil = PosedViews(cameras=grid([0]), images=[Image.fromarray(bytes_[0])], normals=[Image.fromarray(bytes_[0])])
     scaled = bytes_.astype(np.float32) / 255
@@ -125,8 +125,8 @@ def test_pictures_may_come_as_pil(pipeline: SpinMeRoundPipeline) -> None:
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
-    """Two batches of two steps: four calls, with the latents of all views of the batch; progress counts them all."""
+def test_callbacks_run_after_every_step(pipeline: SpinMeRoundPipeline) -> None:
+    """Two batches of two steps give four calls with the latents of the batch, and progress counts all of them."""
     seen: list[tuple[int, tuple[int, ...]]] = []
     counted: list[tuple[int, int]] = []
     sample(
@@ -135,15 +135,15 @@ def test_callback_follows_every_step(pipeline: SpinMeRoundPipeline) -> None:
         anchored=False,
         batch_size=1,
         callback_on_step_end=lambda pipe, step, sigma, kwargs: seen.append((step, tuple(kwargs["latents"].shape))),
-        on_progress=lambda done, steps: counted.append((done, steps)),
+        on_progress=lambda done, total: counted.append((done, total)),
     )
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert seen == [(0, (1, 4, 8, 4, 4)), (1, (1, 4, 8, 4, 4))] * 2
 
 
 @pytest.mark.parametrize("views", [(0,), (0, 3, 7)], ids=["one", "three"])
-def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, views: tuple[int, ...]) -> None:
-    """Posed photos alone give what the same photos give with the normals that Algorithm 1 finds, and those are told."""
+def test_missing_normals_are_inferred(pipeline: SpinMeRoundPipeline, views: tuple[int, ...]) -> None:
+    """The call returns the normals that `infer_normals` gives for the same photos; guidance affects them."""
     photos = PosedViews(cameras=grid(views), images=given(views).images)
     steps = PhotoNormalsParams(steps=3)
     out = sample(pipeline, conditioning_views=photos, photo_normals=steps)
@@ -158,11 +158,10 @@ def test_normals_that_are_not_given_are_inferred(pipeline: SpinMeRoundPipeline, 
 
 
 def test_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
-    """Of two the better one is taken, of many a mean, which varies less from seed to seed; progress counts every step
-    of each."""
+    """The mean of many draws varies less between seeds than a single draw; progress counts the steps of every draw."""
     photo = PosedViews(cameras=grid([0]), images=given().images)
 
-    def found(draws: int, seed: int = 0) -> torch.Tensor:
+    def inferred(draws: int, seed: int = 0) -> torch.Tensor:
         return pipeline.infer_normals(
             photo,
             identity=IDENTITY,
@@ -171,9 +170,9 @@ def test_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
             output_type="latent",
         )
 
-    one, many = (torch.stack([found(draws, seed) for seed in range(3)]) for draws in (1, 8))
+    one, many = (torch.stack([inferred(draws, seed) for seed in range(3)]) for draws in (1, 8))
     assert many.var(dim=0).mean() < 0.5 * one.var(dim=0).mean()
-    assert found(2).shape == (1, 4, 4, 4)
+    assert inferred(2).shape == (1, 4, 4, 4)
     counted: dict[int, list[tuple[int, int]]] = {1: [], 2: []}
     for draws, steps in counted.items():
         normals = PhotoNormalsParams(steps=3, draws=draws)
@@ -188,15 +187,15 @@ def test_several_draws_of_normals(pipeline: SpinMeRoundPipeline) -> None:
     assert two_total == one_total + 3
 
 
-def test_given_normals_come_back(pipeline: SpinMeRoundPipeline) -> None:
-    """Those that are given are told as the autoencoder holds them; without conditioning views there are none."""
+def test_given_normals_are_returned(pipeline: SpinMeRoundPipeline) -> None:
+    """`given_normals` are the decoded normals of the conditioning views, None without such views."""
     out = sample(pipeline)
     assert out.given_normals.shape == (1, 8, 8, 3)
     assert sample(pipeline, conditioning_views=None).given_normals is None
 
 
-def test_a_view_at_a_given_camera_is_that_view(pipeline: SpinMeRoundPipeline) -> None:
-    """The photo's own camera gets the photo, camera for camera, and one that is asked for twice the same view twice."""
+def test_a_target_at_a_given_camera_returns_that_view(pipeline: SpinMeRoundPipeline) -> None:
+    """The photo's camera returns the photo, and a repeated camera returns the same view twice."""
     photo = given()
     out = sample(pipeline, (3, 0, 5, 3), output_type="latent")
     alone = sample(pipeline, (0,), output_type="latent")
@@ -212,7 +211,7 @@ def test_a_view_at_a_given_camera_is_that_view(pipeline: SpinMeRoundPipeline) ->
 
 @pytest.mark.parametrize("views", [48, 88])
 def test_any_number_of_views(pipeline: SpinMeRoundPipeline, views: int) -> None:
-    """48 and 88 views from one, each in the group of its two nearest anchors, in any order of asking."""
+    """48 and 88 anchored views from one photo do not depend on the order of cameras."""
     cameras = ViewGrid(azimuths=views, elevations_deg=(5.0,)).cameras()
     options = {
         "identity": IDENTITY,
@@ -222,15 +221,15 @@ def test_any_number_of_views(pipeline: SpinMeRoundPipeline, views: int) -> None:
     }
     order = np.random.default_rng(0).permutation(views)
     first, shuffled = (
-        pipeline(asked, **options, generator=torch.Generator().manual_seed(0)).images
-        for asked in (cameras, cameras[order])
+        pipeline(requested, **options, generator=torch.Generator().manual_seed(0)).images
+        for requested in (cameras, cameras[order])
     )
     assert first.shape == (views, 8, 8, 3)
     np.testing.assert_allclose(shuffled, first[order], atol=1e-4)
 
 
-def test_pictures_are_decoded_in_parts_that_fit(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other where there is no memory at all, two where the device says so, with the same pictures."""
+def test_decoding_is_split_to_fit_into_memory(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are halved after an out-of-memory error, and single without free memory, with the same images."""
     expected, sizes, decode = sample(pipeline), [], pipeline.vae.decode
 
     def counted(latents: torch.Tensor) -> Any:
@@ -248,12 +247,12 @@ def test_pictures_are_decoded_in_parts_that_fit(pipeline: SpinMeRoundPipeline, m
     assert set(sizes) == {1}
 
 
-def test_the_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """50 steps from sigma 80 at guidance 3; from 700 at 3.5 where no view is given, as for the ring without a photo,
-    whose later groups are given views."""
+def test_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 steps from sigma 80 at guidance 3; from sigma 700 at 3.5 for groups without conditioning views, such as
+    anchors without a photo."""
     seen: list[GroupSampler] = []
 
-    def remembered(self: GroupSampler, groups: Sequence[ViewGroup], advance: Any) -> torch.Tensor:
+    def recorded(self: GroupSampler, groups: Sequence[ViewGroup], callback: Any) -> torch.Tensor:
         seen.append(self)
         views, side = (
             len(groups[0].cameras) - len(groups[0].conditioning_latents),
@@ -261,7 +260,7 @@ def test_the_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch:
         )
         return torch.zeros(len(groups), views, 8, side, side)
 
-    monkeypatch.setattr(GroupSampler, "__call__", remembered)
+    monkeypatch.setattr(GroupSampler, "__call__", recorded)
 
     def settings(**changes: Any) -> list[tuple[float, float, int]]:
         seen.clear()
@@ -274,66 +273,66 @@ def test_the_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch:
     assert all(each.solver == SolverParams(solver="euler", s_churn=0, s_tmin=0.05, s_tmax=50) for each in seen)
 
 
-def test_anchored_groups_see_the_photo_and_their_anchors(
+def test_anchored_groups_are_conditioned_on_photo_and_anchors(
     pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ring is generated from the photo; then each group is given the photo's latents and those of two of the
-    ring's views, at their cameras, and its targets are cameras that have those two nearest."""
+    """Anchors are generated from the photo. Each further group has the latents of the photo and of the two anchors
+    nearest to its targets."""
     seen: list[list[ViewGroup]] = []
     run = GroupSampler.__call__
 
-    def remembered(self: GroupSampler, groups: Sequence[ViewGroup], advance: Any) -> torch.Tensor:
-        made = run(self, groups, advance)
+    def recorded(self: GroupSampler, groups: Sequence[ViewGroup], callback: Any) -> torch.Tensor:
+        made = run(self, groups, callback)
         seen.append([*groups])
         results.append(made)
         return made
 
     results: list[torch.Tensor] = []
-    monkeypatch.setattr(GroupSampler, "__call__", remembered)
+    monkeypatch.setattr(GroupSampler, "__call__", recorded)
     sample(pipeline, range(1, 10), conditioning_views=given(), anchored=True)
-    (ring, around), photo = seen, seen[0][0].conditioning_latents[0]
+    (anchors, others), photo = seen, seen[0][0].conditioning_latents[0]
     latents = {}
-    for group, made in zip(ring, results[0], strict=True):
+    for group, made in zip(anchors, results[0], strict=True):
         assert len(group.conditioning_latents) == 1
         assert torch.equal(group.conditioning_latents[0], photo)
         for azimuth, latent in zip(group.cameras.azimuth_deg[1:], made, strict=True):
             latents.setdefault(round(float(azimuth)), latent)
     assert sorted(latents) == [45, 90, 135, 180, 225, 270, 315]
-    for group in around:
+    for group in others:
         assert torch.equal(group.conditioning_latents[0], photo)
         first, second, target = (round(float(azimuth)) for azimuth in group.cameras.azimuth_deg[1:])
         assert torch.equal(group.conditioning_latents[1], latents[first])
         assert torch.equal(group.conditioning_latents[2], latents[second])
-        apart = sorted(latents, key=lambda anchor: (abs((anchor - target + 180) % 360 - 180), anchor))
-        assert {first, second} == set(apart[:2])
+        nearest = sorted(latents, key=lambda anchor: (abs((anchor - target + 180) % 360 - 180), anchor))
+        assert {first, second} == set(nearest[:2])
 
 
-def test_anchors_make_views_depend_on_each_other(pipeline: SpinMeRoundPipeline) -> None:
-    """Anchored and unanchored sampling differ, and without a photo the front takes its place."""
+def test_anchoring_changes_the_result(pipeline: SpinMeRoundPipeline) -> None:
+    """Anchored and unanchored results differ; anchoring works without a photo too."""
     anchored, free = (sample(pipeline, range(1, 10), anchored=flag).images for flag in (True, False))
     assert not np.allclose(anchored, free, atol=1e-4)
     assert sample(pipeline, range(1, 10), conditioning_views=None, anchored=True).images.shape == anchored.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_gives_nearly_the_same_pictures(tmp_path, dtype: torch.dtype) -> None:
-    """A pipeline loaded in half precision samples, infers normals and stays near single precision."""
-    whole = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
-    whole.save_pretrained(tmp_path)
+def test_half_precision_is_close_to_single_precision(tmp_path, dtype: torch.dtype) -> None:
+    """A pipeline loaded in half precision generates views and infers normals close to those of float32."""
+    single = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
+    single.save_pretrained(tmp_path)
     half = SpinMeRoundPipeline.from_pretrained(tmp_path, dtype=dtype)
-    for made in (whole, half):
+    for made in (single, half):
         made.set_progress_bar_config(disable=True)
     photo = PosedViews(cameras=grid([0]), images=given().images)
     got, expected = (
-        sample(made, conditioning_views=photo, photo_normals=PhotoNormalsParams(steps=3)) for made in (half, whole)
+        sample(made, conditioning_views=photo, photo_normals=PhotoNormalsParams(steps=3)) for made in (half, single)
     )
     assert half.unet.dtype == dtype
     for name in ("images", "normals", "given_normals"):
         assert np.abs(getattr(got, name) - getattr(expected, name)).mean() < 0.03
 
 
-def test_a_compiled_unet_samples_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The UNet compiled in place, as diffusers' users do it, changes no picture."""
+def test_a_compiled_unet_gives_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling the UNet in place, as usual with diffusers, does not change the images."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     made = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
     made.set_progress_bar_config(disable=True)
@@ -343,7 +342,7 @@ def test_a_compiled_unet_samples_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None:
-    """As with diffusers' pipelines, the latents that it returns are gone on with."""
+    """As in diffusers, sampling continues with the returned latents."""
     zero = sample(
         pipeline,
         callback_on_step_end=lambda pipe, step, sigma, kwargs: {"latents": torch.zeros_like(kwargs["latents"])},
@@ -362,7 +361,10 @@ def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None
             r"conditioning_views\.images: expected shape \(1, 3, 8, 8\), got \(1, 3, 16, 16\)",
         ),
         ({"conditioning_views": given(height=4)}, r"conditioning_views\.images: expected shape .* got \(1, 3, 4, 8\)"),
-        ({"identity": np.full(512, np.nan, np.float32)}, "identity: expected 512 finite numbers, .* 512 not finite"),
+        (
+            {"identity": np.full(512, np.nan, np.float32)},
+            "identity: expected 512 finite numbers, .* 512 values that are not finite",
+        ),
         ({"identity": 2 * IDENTITY}, "identity: expected a vector of length 1, got one of length 2; normalise it"),
         (
             {"conditioning_views": given(scale=255)},
@@ -385,25 +387,25 @@ def test_callback_may_replace_the_latents(pipeline: SpinMeRoundPipeline) -> None
     ids=[
         "two views",
         "four views",
-        "another size",
+        "wrong size",
         "not square",
         "NaN identity",
         "long identity",
         "bytes",
         "negative",
-        "one camera twice",
-        "NaN picture",
+        "repeated camera",
+        "NaN image",
         "empty batches",
     ],
 )
-def test_wrong_input_is_refused(pipeline: SpinMeRoundPipeline, changes: dict[str, Any], message: str) -> None:
-    """The error names the argument, what is allowed and what was given."""
+def test_invalid_input_is_refused(pipeline: SpinMeRoundPipeline, changes: dict[str, Any], message: str) -> None:
+    """The error names the argument, the expected and the actual value."""
     with pytest.raises(ValueError, match=message):
         sample(pipeline, **changes)
 
 
-def test_a_camera_in_the_head_is_refused(pipeline: SpinMeRoundPipeline) -> None:
-    """Neither a target nor a conditioning view may be inside."""
+def test_cameras_inside_the_head_are_refused(pipeline: SpinMeRoundPipeline) -> None:
+    """For targets and for conditioning views."""
     inside = orbit([0.0], [0.0], radius=0.5)
     with pytest.raises(ValueError, match=r"cameras: expected cameras at a distance of 0.87 or more"):
         pipeline(inside, schedule=SCHEDULE)
@@ -411,14 +413,14 @@ def test_a_camera_in_the_head_is_refused(pipeline: SpinMeRoundPipeline) -> None:
         sample(pipeline, conditioning_views=PosedViews(cameras=inside, images=given().images, normals=given().normals))
 
 
-def test_parts_that_do_not_fit_are_refused() -> None:
-    """A text encoder too short for the prompt, one of another width, and an autoencoder of other channels."""
+def test_incompatible_components_are_refused() -> None:
+    """A text encoder too short for the prompt, one with another width, and an autoencoder with other channels."""
     prompt = TINY_PROMPT.model_dump()
     with pytest.raises(ValueError, match="text encoder: expected max_position_embeddings of 77 or more, got 8"):
         SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder())
     with pytest.raises(
-        ValueError, match="unet: cross_attention_dim: expected 768, to match the other components, got 512"
+        ValueError, match="unet: cross_attention_dim: expected 768 to match the other components, got 512"
     ):
         SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(hidden_size=768), prompt)
-    with pytest.raises(ValueError, match="vae: latent_channels: expected 8, to match the other components, got 4"):
+    with pytest.raises(ValueError, match="vae: latent_channels: expected 8 to match the other components, got 4"):
         SpinMeRoundPipeline(tiny_unet(latent_channels=8), tiny_autoencoder(), tiny_text_encoder(), prompt)

@@ -16,7 +16,7 @@ ENCODINGS: tuple[RayEncoding, ...] = ("spinmeround", "3dim", "plucker")
 
 
 def encode(cameras: Cameras, encoding: RayEncoding, reference: int = 0, resolution: int = 4) -> torch.Tensor:
-    """Rays of one group: view channel height width."""
+    """Rays of one group, [view channel height width]."""
     return encode_rays(
         torch.from_numpy(cameras.cam2world)[None],
         torch.from_numpy(cameras.intrinsics)[None],
@@ -27,7 +27,7 @@ def encode(cameras: Cameras, encoding: RayEncoding, reference: int = 0, resoluti
 
 
 def slow_encoding(cameras: Cameras, encoding: RayEncoding, reference: int, resolution: int) -> np.ndarray:
-    """Pixel by pixel, frequency by frequency, in plain Python: view height width channel."""
+    """Reference in plain Python, pixel by pixel and frequency by frequency: [view height width channel]."""
     origins, directions = pixel_rays(cameras, resolution)
     pose = cameras.cam2world[reference].astype(np.float64)
     out = np.zeros((len(cameras), resolution, resolution, ray_channels(encoding)))
@@ -53,8 +53,8 @@ def slow_encoding(cameras: Cameras, encoding: RayEncoding, reference: int, resol
 
 
 @pytest.mark.parametrize(("encoding", "channels"), [("spinmeround", 149), ("3dim", 144), ("plucker", 6)])
-def test_channels(encoding: RayEncoding, channels: int) -> None:
-    """The paper's 149 channels, 3DiM's 144 and Plücker's 6, declared and delivered."""
+def test_channel_counts(encoding: RayEncoding, channels: int) -> None:
+    """149, 144 and 6 channels, as declared and as computed."""
     assert ray_channels(encoding) == channels
     assert encode(orbit([0.0, 90.0], [0.0, 0.0]), encoding).shape == (2, channels, 4, 4)
 
@@ -62,8 +62,8 @@ def test_channels(encoding: RayEncoding, channels: int) -> None:
 @pytest.mark.parametrize("reference", [0, 2])
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_equals_slow_reference(encoding: RayEncoding, reference: int) -> None:
-    """Every channel of every pixel equals a loop in plain Python over the rays of `pixel_rays`; the highest
-    frequencies turn the float32 rounding of that function's rays into an error of about 0.01."""
+    """Every channel of every pixel equals a plain Python loop over `pixel_rays`. The highest frequencies amplify the
+    float32 rounding of these rays to an error of about 0.01."""
     cameras = orbit([10.0, 130.0, -80.0], [0.0, 15.0, -30.0])
     expected = slow_encoding(cameras, encoding, reference, 3).transpose(0, 3, 1, 2)
     got = encode(cameras, encoding, reference, 3).numpy()
@@ -79,11 +79,11 @@ def test_equals_slow_reference(encoding: RayEncoding, reference: int) -> None:
     encoding=st.sampled_from(ENCODINGS),
     reference=st.integers(0, 3),
 )
-def test_rigid_motion_of_the_scene_changes_nothing(
+def test_rays_are_invariant_to_rigid_motion(
     rotation: tuple[float, ...], shift: tuple[float, ...], encoding: RayEncoding, reference: int
 ) -> None:
-    """Cameras and the head's centre, rotated and moved together, give the same rays (in float64, where the rounding
-    of the poses stays below the highest frequency)."""
+    """Cameras and head centre moved rigidly together give the same rays (in float64, where the rounding of the poses
+    stays below the highest frequency)."""
     cam2world, intrinsics = (array.double() for array in poses(1, 4))
     motion = torch.eye(4, dtype=torch.float64)
     motion[:3, :3] = torch.from_numpy(Rotation.from_rotvec(rotation).as_matrix())
@@ -97,8 +97,8 @@ def test_rigid_motion_of_the_scene_changes_nothing(
 @settings(max_examples=20, deadline=None)
 @given(azimuth=st.floats(-180, 180), elevation=st.floats(-30, 30))
 def test_relative_angles_of_an_orbit(azimuth: float, elevation: float) -> None:
-    """Seen from a reference at elevation 0, the five angles are the difference of azimuths, the elevation and the
-    log ratio of radii, at every pixel."""
+    """For a reference at elevation 0, the five channels encode the azimuth difference, the elevation and the log ratio
+    of radii, at every pixel."""
     reference, other = orbit([35.0], [0.0]), orbit([35.0 + azimuth], [elevation], radius=5.4)
     cameras = Cameras(
         **{name: np.concatenate([getattr(reference, name), getattr(other, name)]) for name in vars(reference)}
@@ -110,7 +110,7 @@ def test_relative_angles_of_an_orbit(azimuth: float, elevation: float) -> None:
 
 
 def test_the_reference_view_is_the_origin() -> None:
-    """In its own frame the reference camera sits at 0, looks along +z, and has the relative angles 0 and radius 1."""
+    """In its own frame the reference camera is at 0, looks along +z, and has relative angles 0 and radius ratio 1."""
     rays = encode(orbit([77.0], [-15.0]), "spinmeround", resolution=5)[0]
     origin, direction, angles = rays[:3], rays[93:96, 2, 2], rays[144:, 0, 0]
     torch.testing.assert_close(origin, torch.zeros(3, 5, 5), atol=1e-6, rtol=0)
@@ -118,16 +118,16 @@ def test_the_reference_view_is_the_origin() -> None:
     torch.testing.assert_close(angles, torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]), atol=1e-6, rtol=0)
 
 
-def test_plucker_coordinates_name_a_line() -> None:
-    """Direction and moment are perpendicular, the direction has unit length, and o x d is the same for any o on it."""
+def test_plucker_coordinates_are_consistent() -> None:
+    """Directions have unit length and are perpendicular to their moments."""
     rays = encode(orbit([0.0, 60.0, 190.0], [0.0, 10.0, -20.0]), "plucker")
     directions, moments = rays[:, :3], rays[:, 3:]
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(3, 4, 4))
     torch.testing.assert_close((directions * moments).sum(1), torch.zeros(3, 4, 4), atol=1e-5, rtol=0)
 
 
-def test_samples_of_a_batch_are_encoded_alone() -> None:
-    """A sample's rays do not depend on the others' cameras or references."""
+def test_samples_of_a_batch_are_independent() -> None:
+    """A sample's rays do not depend on other samples' cameras or references."""
     cam2world, intrinsics = poses(3, 4)
     reference = torch.tensor([0, 3, 1])
     together = encode_rays(cam2world, intrinsics, reference=reference, resolution=4)
@@ -137,12 +137,12 @@ def test_samples_of_a_batch_are_encoded_alone() -> None:
 
 
 def test_reference_is_the_first_conditioning_view() -> None:
-    """The first conditioning view, or the first target where there is none."""
-    conditioning = torch.tensor([[False, True, True], [False, False, False], [True, False, False]])
-    assert reference_view(conditioning).tolist() == [1, 0, 0]
+    """Index of the first conditioning view, or 0 without one."""
+    is_conditioning = torch.tensor([[False, True, True], [False, False, False], [True, False, False]])
+    assert reference_view(is_conditioning).tolist() == [1, 0, 0]
 
 
 def test_unknown_encoding_is_refused() -> None:
-    """The error names the encoding and those that exist."""
+    """The error lists the available encodings."""
     with pytest.raises(ValueError, match="expected one of spinmeround, 3dim, plucker, got 'fourier'"):
         ray_channels("fourier")

@@ -8,7 +8,7 @@ from torch import Tensor
 from spinmeround.models.diffusion.edm import noise_label, schedule_sigmas
 from spinmeround.models.diffusion.params import NoiseSchedule, UNetParams
 from spinmeround.models.diffusion.unet import TIME_SCALE, TIME_SHIFT, MultiviewUNet, build_unet
-from tests.models.diffusion.networks import TINY, LiveTensors, base_unet, conditions, tiny_unet, wake
+from tests.models.diffusion.networks import TINY, LiveTensors, base_unet, conditions, randomise_3d, tiny_unet
 
 
 def inputs(batch: int = 2, views: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -22,8 +22,8 @@ def inputs(batch: int = 2, views: int = 4, seed: int = 0) -> tuple[Tensor, Tenso
 
 
 def test_inflated_network_equals_the_original_per_view() -> None:
-    """At step 0, with pose weights zeroed and no normals, each view's image half is the original UNet's output; the
-    normal half, made of copied weights, is the same."""
+    """At step 0, with zero pose weights and zero normals, the image half of each view equals the original UNet's
+    output, and so does the normal half, whose weights are copies."""
     base = base_unet()
     model = MultiviewUNet.from_unet(base, multiview_factors=(1, 2), zero_pose=True).eval()
     latents, c_noise, rest = inputs()
@@ -39,8 +39,8 @@ def test_inflated_network_equals_the_original_per_view() -> None:
     torch.testing.assert_close(ours[:, :, 4:], ours[:, :, :4])
 
 
-def test_normals_enter_as_images_do() -> None:
-    """Swapping image and normal latents changes nothing at step 0, as conv_in's weights are copied."""
+def test_image_and_normal_inputs_are_symmetric() -> None:
+    """Swapping image and normal latents has no effect at step 0, because conv_in's weights are copies."""
     model = MultiviewUNet.from_unet(base_unet(), multiview_factors=(1, 2)).eval()
     latents, c_noise, rest = inputs()
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_normals_enter_as_images_do() -> None:
 
 
 def test_pose_weights_are_random_unless_zeroed() -> None:
-    """conv_in's pose channels (rays and mask) hold fresh weights by default, zeros by flag."""
+    """conv_in's pose channels (rays and mask) have random weights by default, zeros with `zero_pose`."""
     fresh, zeroed = (
         MultiviewUNet.from_unet(base_unet(), multiview_factors=(1,), zero_pose=flag).unet.conv_in.weight[:, 8:]
         for flag in (False, True)
@@ -59,9 +59,9 @@ def test_pose_weights_are_random_unless_zeroed() -> None:
     assert not zeroed.any()
 
 
-def test_key_map() -> None:
-    """Every parameter of the original keeps its name and, but for conv_in and conv_out, its values; the new ones are
-    norm_3d and attn_3d."""
+def test_parameter_names() -> None:
+    """Original parameters keep their names and, except conv_in and conv_out, their values; new ones are norm_3d and
+    attn_3d."""
     base = base_unet()
     grown = MultiviewUNet.from_unet(base, multiview_factors=(1, 2)).unet.state_dict()
     original = base.state_dict()
@@ -71,7 +71,7 @@ def test_key_map() -> None:
 
 
 def test_permuting_views_permutes_the_output() -> None:
-    """With awake 3D layers, the network commutes with any order of the views."""
+    """With active 3D layers, the network is equivariant to permutations of the views."""
     model = tiny_unet()
     latents, c_noise, rest = inputs()
     order = torch.tensor([2, 0, 3, 1])
@@ -81,10 +81,10 @@ def test_permuting_views_permutes_the_output() -> None:
         torch.testing.assert_close(permuted, model(latents, c_noise, **rest)[:, order], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("awake", [False, True])
-def test_views_meet_only_in_3d_layers(awake: bool) -> None:
-    """A change of one view reaches the others if and only if the 3D layers put something out."""
-    model = tiny_unet(awake=awake)
+@pytest.mark.parametrize("active_3d", [False, True])
+def test_views_interact_only_through_3d_layers(active_3d: bool) -> None:
+    """A change of one view affects the others if and only if the 3D layers are active."""
+    model = tiny_unet(active_3d=active_3d)
     latents, c_noise, rest = inputs()
     changed = latents.clone()
     changed[:, 1] += 1
@@ -92,11 +92,11 @@ def test_views_meet_only_in_3d_layers(awake: bool) -> None:
         difference = (model(changed, c_noise, **rest) - model(latents, c_noise, **rest)).abs().amax(dim=(2, 3, 4))
     assert bool((difference[:, 1] > 1e-3).all())
     others = difference[:, [0, 2, 3]]
-    assert bool((others > 1e-6).all()) if awake else not others.any()
+    assert bool((others > 1e-6).all()) if active_3d else not others.any()
 
 
-def test_samples_of_a_batch_do_not_meet() -> None:
-    """Each sample of a batch gets what it gets alone."""
+def test_samples_of_a_batch_are_independent() -> None:
+    """Each sample has the same output alone and in a batch."""
     model = tiny_unet()
     latents, c_noise, rest = inputs(batch=3)
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_samples_of_a_batch_do_not_meet() -> None:
 
 
 def test_any_number_of_views() -> None:
-    """The number of views is a matter of the call, not of the network: calls may alternate."""
+    """The number of views may change from call to call."""
     model = tiny_unet()
     with torch.no_grad():
         for views in (1, 4, 2):
@@ -116,8 +116,8 @@ def test_any_number_of_views() -> None:
 
 
 def test_new_layers_get_gradients_at_step_0() -> None:
-    """The zero-initialised output projections have a gradient other than zero, so that they learn."""
-    model = tiny_unet(awake=False)
+    """The zero-initialised output projections have nonzero gradients."""
+    model = tiny_unet(active_3d=False)
     latents, c_noise, rest = inputs()
     model(latents, c_noise, **rest).square().sum().backward()
     gradients = [p.grad for name, p in model.named_parameters() if "attn_3d.to_out.0.weight" in name]
@@ -129,15 +129,15 @@ def test_new_layers_get_gradients_at_step_0() -> None:
     ("factors", "expected"),
     [((1, 2), {"down_blocks.0", "mid_block", "up_blocks.1"}), ((2,), {"mid_block"}), ((), set())],
 )
-def test_3d_attention_stands_at_the_stated_resolutions(factors: tuple[int, ...], expected: set[str]) -> None:
-    """Factor 1 is the outermost level, factor 2 of two levels the middle."""
+def test_3d_attention_is_at_the_configured_factors(factors: tuple[int, ...], expected: set[str]) -> None:
+    """With two levels, factor 1 is the outermost level and factor 2 the middle block."""
     model = tiny_unet(multiview_factors=factors)
     found = {name.split(".attentions")[0] for name, _ in model.unet.named_parameters() if "attn_3d" in name}
     assert found == expected
 
 
 def test_save_and_load_round_trip(tmp_path) -> None:
-    """save_pretrained writes safetensors and a config from which the same function comes back."""
+    """save_pretrained writes safetensors and a config; the loaded network has bit-identical outputs."""
     model = tiny_unet(ray_encoding="plucker")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
@@ -150,7 +150,7 @@ def test_save_and_load_round_trip(tmp_path) -> None:
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
-    """Recomputed activations give the gradients of stored ones."""
+    """Recomputed activations give the same gradients as stored ones."""
     latents, c_noise, rest = inputs()
     gradients = []
     for checkpointing in (False, True):
@@ -163,8 +163,8 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 
 def test_compiles_without_graph_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.compile captures the whole forward as one graph that computes the same (as in users' runs, where no
-    shapes are checked)."""
+    """torch.compile captures the forward pass as one graph with the same output (without shape checks, as in
+    production)."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     model = tiny_unet()
     latents, c_noise, rest = inputs()
@@ -173,8 +173,8 @@ def test_compiles_without_graph_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(compiled(latents, c_noise, **rest), model(latents, c_noise, **rest))
 
 
-def test_compiled_repeated_blocks_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """diffusers' regional compilation finds the blocks and captures each as one graph."""
+def test_compiled_repeated_blocks_give_the_same_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """diffusers' regional compilation captures each block as one graph."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     model = tiny_unet()
     latents, c_noise, rest = inputs()
@@ -198,9 +198,9 @@ def test_gradients_are_compiled_without_graph_breaks(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
 
 
-def test_memory_of_3d_attention_grows_with_the_tokens_not_their_square() -> None:
-    """Four times the views are four times the tokens in one attention: the largest tensor that it makes grows four
-    times, not sixteen, as no table of all pairs of tokens is made."""
+def test_memory_of_3d_attention_is_linear_in_tokens() -> None:
+    """Four times the views grow the largest tensor of an attention layer four times, not sixteen: no attention matrix
+    is materialised."""
     block = next(m for m in tiny_unet().modules() if getattr(m, "attn_3d", None) is not None)
     width, largest = block.norm_3d.normalized_shape[0], []
     for views in (8, 32):
@@ -212,8 +212,8 @@ def test_memory_of_3d_attention_grows_with_the_tokens_not_their_square() -> None
     assert largest[1] <= 4 * largest[0]
 
 
-def test_gradient_checkpointing_holds_less() -> None:
-    """With activations recomputed, what is alive between forward and backward shrinks."""
+def test_gradient_checkpointing_saves_memory() -> None:
+    """Recomputation halves the saved activations between forward and backward pass, at least."""
     latents, c_noise, rest = inputs()
     held = []
     for checkpointing in (False, True):
@@ -234,9 +234,9 @@ def test_gradient_checkpointing_holds_less() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"block_out_channels": (16, 32, 32), "layers_per_block": 2}], ids=["2", "3"])
 @pytest.mark.parametrize("width", [512, 768])
-def test_any_text_to_image_unet_can_be_grown(changes: dict[str, object], width: int, tmp_path) -> None:
-    """A folder of diffusers', of other depths and widths of text, gives a network of its sizes whose image half is its
-    own."""
+def test_any_text_to_image_unet_can_be_extended(changes: dict[str, object], width: int, tmp_path) -> None:
+    """A diffusers folder with another depth or text width gives a network of its sizes whose image half equals the
+    original."""
     if changes:
         changes = {
             **changes,
@@ -255,8 +255,8 @@ def test_any_text_to_image_unet_can_be_grown(changes: dict[str, object], width: 
     torch.testing.assert_close(ours[0, :, :4], theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_channels_last_changes_nothing() -> None:
-    """The memory format of the convolutions is free."""
+def test_channels_last_gives_the_same_output() -> None:
+    """The output does not depend on the memory format of the convolutions."""
     model = tiny_unet()
     latents, c_noise, rest = inputs()
     with torch.no_grad():
@@ -265,16 +265,16 @@ def test_channels_last_changes_nothing() -> None:
         torch.testing.assert_close(model(latents, c_noise, **rest), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_noise_labels_are_told_apart() -> None:
-    """Neighbouring levels of a 50-step schedule have sinusoidal embeddings at a clear distance."""
+def test_noise_labels_are_distinct() -> None:
+    """Sinusoidal embeddings of neighbouring levels of a 50-step schedule are well separated."""
     sigmas = schedule_sigmas(NoiseSchedule(sigma_max=700.0))[:-1]
     timesteps = (TIME_SCALE * noise_label(sigmas) + TIME_SHIFT).float()
     embeddings = build_unet(TINY).unet.time_proj(timesteps)
     assert (embeddings.diff(dim=0).norm(dim=1) > 0.2 * embeddings.norm(dim=1).mean()).all()
 
 
-def test_paper_size_is_a_configuration() -> None:
-    """The defaults give Stable Diffusion 1.5's 859,520,964 parameters, those of the 154 + 4 more channels in and out
+def test_default_sizes_are_the_papers() -> None:
+    """The defaults have Stable Diffusion 1.5's 859,520,964 parameters, plus those of 154 input and 4 output channels
     and of 16 3D layers."""
     with torch.device("meta"):
         model = build_unet(UNetParams())
@@ -296,22 +296,22 @@ def test_paper_size_is_a_configuration() -> None:
         ({"multiview_factors": (1, 3)}, r"multiview_factors: expected some of \[1, 2\] for 2 levels, got 3"),
     ],
 )
-def test_contradictory_sizes_are_refused(changes: dict[str, object], message: str) -> None:
-    """The error names the field, what is allowed and what was given."""
+def test_inconsistent_sizes_are_refused(changes: dict[str, object], message: str) -> None:
+    """The error names the field, the allowed values and the value found."""
     with pytest.raises(ValueError, match=message):
         UNetParams(**{**TINY.model_dump(), **changes})
 
 
 def test_other_kinds_of_unet_are_refused() -> None:
-    """An inpainting UNet and one whose blocks lack cross-attention can't be grown."""
+    """An inpainting UNet and gated transformer blocks raise an error."""
     with pytest.raises(ValueError, match="expected equal in_channels and out_channels"):
         MultiviewUNet.from_unet(base_unet(in_channels=9))
     with pytest.raises(ValueError, match="expected Stable Diffusion transformer blocks"):
         MultiviewUNet.from_unet(base_unet(attention_type="gated"), multiview_factors=(1,))
 
 
-def test_double_precision_survives_growth() -> None:
-    """from_unet keeps the dtype of the weights it grows from."""
+def test_extension_keeps_double_precision() -> None:
+    """from_unet keeps the dtype of the original weights."""
     model = MultiviewUNet.from_unet(base_unet().double(), multiview_factors=(1,))
-    wake(model)
+    randomise_3d(model)
     assert {weight.dtype for weight in model.parameters()} == {torch.float64}

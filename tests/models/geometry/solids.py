@@ -1,4 +1,4 @@
-"""An analytic solid that no mirror and no rotation maps to itself, with its exact density, surface and picture."""
+"""An analytic solid without any symmetry, with its exact density, surface and normal maps."""
 
 import numpy as np
 
@@ -6,20 +6,21 @@ from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 
 CENTRES = np.array([[0.0, 0.0, 0.0], [0.25, 0.0, 0.02], [0.0, 0.28, 0.0], [-0.03, 0.0, 0.22], [-0.2, -0.12, 0.05]])
 RADII = np.array([0.18, 0.11, 0.08, 0.1, 0.06])
-"""A ball with four bumps: the largest on +x, others on +y, on +z and towards (-x, -y)."""
+"""A ball with four bumps: the largest on +x, others on +y, +z and towards (-x, -y)."""
 
 
 def signed_distance(points):
+    """Distance to the surface, negative inside."""
     return (np.linalg.norm(points[:, None] - CENTRES, axis=-1) - RADII).min(axis=-1)
 
 
 def density(points):
-    """Linear near the surface, where it is 10, and larger inside; between 0 and 20."""
+    """10 at the surface, linear nearby, larger inside, clipped to 0 to 20."""
     return np.clip(10.0 * (1.0 - signed_distance(points) / 0.05), 0.0, 20.0).astype(np.float32)
 
 
-def picture(cameras: Cameras, resolution: int):
-    """Exact normals [view, height, width, 3] and hits [view, height, width], from the formula for ray and ball."""
+def normal_maps(cameras: Cameras, resolution: int):
+    """Exact normals [view, height, width, 3] and hits [view, height, width], by ray-sphere intersection."""
     origins, directions = (rays.astype(np.float64)[..., None, :] for rays in pixel_rays(cameras, resolution))
     to_centre = CENTRES - origins  # view height width ball 3
     along = (to_centre * directions).sum(-1)

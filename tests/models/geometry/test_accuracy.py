@@ -1,4 +1,4 @@
-"""The geometry benchmark at a quarter of its size, so that it keeps running and its targets keep holding."""
+"""The geometry benchmark at reduced size meets its targets."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from tests.benchmarks import geometry
 from tests.models.geometry import solids
 
 
-def test_an_unseen_head_is_within_the_targets():
-    """With a third of the samples the vertices and half of the normals are already as near as is asked of all."""
+def test_accuracy_of_a_held_out_head_is_within_the_targets():
+    """A third of the samples already meets the targets for vertices and for the median of normals."""
     cameras = geometry.all_round(2)
     found = geometry.measure(20_000_007, cameras=cameras, resolution=96, pixels=48, renderer="embree")
     head, everyone = geometry.accuracy([found])
@@ -22,8 +22,8 @@ def test_an_unseen_head_is_within_the_targets():
     assert {row["step"] for row in geometry.seconds([found])} >= {"density grid", "marching cubes", "normal maps"}
 
 
-def test_the_loop_to_compare_with_draws_the_same_maps():
-    """The alternative in the benchmark is no straw man: the same hits and normals."""
+def test_the_baseline_renders_the_same_maps():
+    """The benchmark's baseline gives the same hits and normals as the renderer."""
     mesh = extract_mesh(density_grid(solids.density, 1.0, 48), 1.0, MeshParams(resolution=48, vertex_normals="faces"))
     cameras = orbit([20.0], [10.0])
     ours = geometry.make_normal_renderer("embree", threads=1).render(mesh, cameras, 48)

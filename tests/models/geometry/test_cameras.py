@@ -9,8 +9,8 @@ from spinmeround.models.geometry.cameras import ViewGrid, orbit, pixel_rays, pro
 angles = st.tuples(st.floats(-360, 360), st.floats(-80, 80))
 
 
-def test_the_frontal_camera_is_the_known_one():
-    """At (0, 0) the camera stands on +z, looks along -z, and has +x to its right and -y below."""
+def test_the_frontal_camera():
+    """At (0, 0) the camera is on +z, looks along -z, with +x to its right and -y down."""
     camera = orbit([0.0], [0.0], radius=2.7)
     expected = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2.7], [0, 0, 0, 1]], np.float32)
     np.testing.assert_allclose(camera.cam2world[0], expected, atol=1e-7)
@@ -18,8 +18,8 @@ def test_the_frontal_camera_is_the_known_one():
 
 @settings(deadline=None)
 @given(angles)
-def test_cameras_are_rotations_on_the_sphere_that_look_at_the_origin(angle):
-    """Any azimuth and elevation give a proper rotation, the stated position, and the origin at the centre."""
+def test_orbit_cameras_look_at_the_origin(angle):
+    """For any angles: a proper rotation, the documented position, and the origin at the image centre."""
     camera = orbit([angle[0]], [angle[1]], radius=2.7)
     rotation = camera.cam2world[0, :3, :3].astype(np.float64)
     np.testing.assert_allclose(rotation.T @ rotation, np.eye(3), atol=1e-6)
@@ -33,7 +33,7 @@ def test_cameras_are_rotations_on_the_sphere_that_look_at_the_origin(angle):
 
 
 def test_the_view_index_is_elevation_major():
-    """The default grid has 125 views, 25 azimuths of one elevation in a row."""
+    """The default grid has 125 views, with the 25 azimuths of each elevation adjacent."""
     grid = ViewGrid()
     cameras = grid.cameras()
     assert grid.views == len(cameras) == 125
@@ -43,7 +43,7 @@ def test_the_view_index_is_elevation_major():
 
 @settings(deadline=None)
 @given(angles, st.integers(1, 9), st.floats(0.5, 4.0))
-def test_projection_undoes_the_pixel_rays(angle, resolution, distance):
+def test_projection_inverts_pixel_rays(angle, resolution, distance):
     """A point anywhere along the ray of pixel (row, column) projects to that pixel's centre."""
     camera = orbit([angle[0]], [angle[1]])
     origins, directions = pixel_rays(camera, resolution)
@@ -55,15 +55,15 @@ def test_projection_undoes_the_pixel_rays(angle, resolution, distance):
     assert (depth > 0).all()
 
 
-def test_left_and_right_up_and_down_are_as_in_the_picture():
-    """From the front, a point on +x is in the right half of the picture and one on +y in the upper half."""
+def test_image_axes():
+    """From the front, a point on +x is in the right half of the image and one on +y in the upper half."""
     pixels, _ = project(orbit([0.0], [0.0]), np.array([[0.2, 0.0, 0.0], [0.0, 0.2, 0.0]]))
     assert pixels[0, 0, 0] > 0.5
     assert pixels[0, 1, 1] < 0.5
 
 
-def test_selected_views_are_those_of_the_whole():
-    """Indexing by a list, a slice or a mask takes the same rows of every field."""
+def test_indexing_selects_the_same_rows_of_every_field():
+    """For a list, a slice and a mask."""
     cameras = ViewGrid().cameras()
     for views in ([3, 77], slice(10, 14), np.arange(125) % 50 == 3):
         chosen = cameras[views]
@@ -84,7 +84,7 @@ def test_selected_views_are_those_of_the_whole():
     ],
     ids=str,
 )
-def test_an_impossible_grid_is_refused_by_the_field_s_name(field):
-    """No views, cameras inside of the box, impossible numbers and unknown fields are errors that name the field."""
+def test_invalid_grids_are_refused(field):
+    """No views, cameras inside the box, invalid numbers and unknown fields raise an error that names the field."""
     with pytest.raises(ValidationError, match=next(iter(field))):
         ViewGrid(**field)

@@ -18,17 +18,17 @@ def solid():
 
 
 def painted(normals):
-    """A colour that follows from the normal, so that it tells the balls' sides apart; never near to magenta."""
+    """A colour that depends on the normal and is never close to magenta."""
     return np.rint(np.asarray(normals) * [60, 60, 60] + [90, 130, 90]).astype(np.uint8)
 
 
-def pictures(cameras, side=96):
-    normals, hit = solids.picture(cameras, side)
+def images(cameras, side=96):
+    normals, hit = solids.normal_maps(cameras, side)
     return np.where(hit[..., None], painted(normals), MAGENTA), hit.astype(np.uint8) * 255
 
 
 def true_colours(mesh):
-    """The paint at the vertices, and which of them are some voxels away from where two balls meet."""
+    """The true colours of vertices, and which vertices are 3 voxels or more from the seam of two balls."""
     towards = mesh.vertices[:, None] - solids.CENTRES  # vertex ball 3
     distance = np.linalg.norm(towards, axis=-1) - solids.RADII
     nearest, apart = distance.argmin(axis=-1), np.sort(distance, axis=-1)
@@ -36,10 +36,10 @@ def true_colours(mesh):
     return painted(normals).astype(int), apart[:, 1] - apart[:, 0] > 3 / 63
 
 
-def test_vertices_get_the_colour_that_is_painted_there(solid):
-    """Bumps hide each other in many views, and the background is magenta: neither leaves a trace on the solid."""
+def test_vertices_get_their_true_colours(solid):
+    """Neither occluding bumps nor the magenta background bleed into the colours."""
     cameras = ViewGrid(azimuths=12).cameras()
-    colours = vertex_colours(solid, cameras, *pictures(cameras)).astype(int)
+    colours = vertex_colours(solid, cameras, *images(cameras)).astype(int)
     expected, clear = true_colours(solid)
     error = np.abs(colours - expected).max(axis=-1)
     assert np.percentile(error[clear], 95) < 4
@@ -47,10 +47,10 @@ def test_vertices_get_the_colour_that_is_painted_there(solid):
     assert np.abs(colours - MAGENTA).sum(axis=-1).min() > 150
 
 
-def test_a_hidden_vertex_takes_its_neighbour_s_colour(solid):
-    """From one camera the far side is not seen: its vertices have colours of seen ones, and the near side is right."""
+def test_a_hidden_vertex_copies_a_visible_neighbour(solid):
+    """With one camera, the far side has colours of visible vertices and the near side its true colours."""
     camera = orbit([0.0], [0.0])
-    colours = vertex_colours(solid, camera, *pictures(camera)).astype(int)
+    colours = vertex_colours(solid, camera, *images(camera)).astype(int)
     expected, clear = true_colours(solid)
     front = clear & (solid.normals[:, 2] > 0.5) & (solid.vertices[:, 2] > 0.23)
     assert np.abs(colours - expected)[front].max() < 8
@@ -58,9 +58,9 @@ def test_a_hidden_vertex_takes_its_neighbour_s_colour(solid):
     assert np.abs(colours - MAGENTA).sum(axis=-1).min() > 150
 
 
-def test_pictures_of_something_else_are_an_error(solid):
-    """A mesh that no view shows has no colours."""
+def test_images_of_another_object_are_refused(solid):
+    """A mesh outside all views raises an error."""
     camera = orbit([0.0], [0.0])
     away = replace(solid, vertices=solid.vertices + np.float32(9))
     with pytest.raises(ValueError, match="no view shows a vertex"):
-        vertex_colours(away, camera, *pictures(camera))
+        vertex_colours(away, camera, *images(camera))

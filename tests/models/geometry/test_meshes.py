@@ -11,7 +11,7 @@ from tests.models.geometry import solids
 
 
 def balls(*spheres):
-    """The density of some balls, each (centre, radius); a negative radius is a hollow."""
+    """The density of balls, each (centre, radius); a negative radius is a cavity."""
 
     def density(points):
         distance = np.full(len(points), np.inf)
@@ -28,7 +28,7 @@ def mesh_of(density, resolution=48, box_warp=1.0, **params):
     return extract_mesh(density_grid(density, box_warp, resolution), box_warp, params)
 
 
-def test_grid_is_indexed_by_axis_and_reaches_the_box_s_faces():
+def test_grid_indexing_and_extent():
     """grid[i, j, k] is the density at (x_i, y_j, z_k), with samples on both faces of the box on every axis."""
     grid = density_grid(lambda p: p @ np.array([1, 10, 100], np.float32), 2.0, 5)
     axis = np.linspace(-1, 1, 5)
@@ -38,7 +38,7 @@ def test_grid_is_indexed_by_axis_and_reaches_the_box_s_faces():
 
 @pytest.mark.parametrize("chunk", [1, 7, 100, 10**6])
 def test_the_grid_does_not_depend_on_the_chunk(chunk):
-    """The same bits in chunks of any size, and no call gets more points than asked for."""
+    """Bit-identical for any chunk size; no call has more points than a chunk."""
     sizes = []
 
     def density(points):
@@ -51,8 +51,8 @@ def test_the_grid_does_not_depend_on_the_chunk(chunk):
     assert sum(sizes) == 6**3
 
 
-def test_the_grid_s_memory_is_what_is_stated():
-    """4 bytes a sample for the result and 64 a point of the chunk, measured."""
+def test_memory_of_the_grid_is_as_documented():
+    """At most 4 bytes per sample for the result and 64 per point of the chunk."""
     values = np.zeros(10_000, np.float32)
     tracemalloc.start()
     density_grid(lambda points: values[: len(points)], 1.0, 100, 10_000)
@@ -61,8 +61,8 @@ def test_the_grid_s_memory_is_what_is_stated():
     assert peak < 4 * 100**3 + 64 * 10_000 + 50_000
 
 
-def test_the_mesh_s_memory_is_what_is_stated():
-    """8 bytes a sample beside the grid and 500 a vertex, measured."""
+def test_memory_of_the_mesh_is_as_documented():
+    """At most 8 bytes per sample in addition to the grid, and 500 per vertex."""
     grid = density_grid(solids.density, 1.0, 64)
     tracemalloc.start()
     mesh = extract_mesh(grid, 1.0, MeshParams(resolution=64))
@@ -71,15 +71,15 @@ def test_the_mesh_s_memory_is_what_is_stated():
     assert peak < 8 * 66**3 + 500 * len(mesh.vertices) + 50_000
 
 
-def test_a_density_that_is_not_finite_is_an_error():
-    """NaN from a generator is refused, with the number of them."""
-    with pytest.raises(ValueError, match="27 that are not finite"):
+def test_a_density_that_is_not_finite_is_refused():
+    """NaN from a generator raises an error with their number."""
+    with pytest.raises(ValueError, match="27 not finite"):
         density_grid(lambda p: np.full(len(p), np.nan, np.float32), 1.0, 3)
 
 
 @pytest.mark.parametrize("box_warp", [1.0, 1.6])
-def test_a_plane_is_placed_exactly(box_warp):
-    """Where the density is linear the surface is exact to float precision: no half-voxel shift on any axis."""
+def test_a_plane_is_exact(box_warp):
+    """For a linear density the surface is exact to float precision, without a half-voxel shift on any axis."""
     for axis in range(3):
         mesh = mesh_of(lambda p, axis=axis: 10.0 - 30.0 * (p[:, axis] - np.float32(0.0371)), 20, box_warp)
         on_plane = mesh.vertices[:, axis] > -box_warp / 2 + 0.01
@@ -90,15 +90,15 @@ def test_a_plane_is_placed_exactly(box_warp):
 
 
 def test_vertices_lie_on_the_solid_within_a_tenth_of_a_voxel():
-    """Curvature and the solid's creases are all that is left of the error."""
+    """95% of the vertices are within a tenth of a voxel of the surface, half within a fiftieth."""
     mesh = mesh_of(solids.density, 64)
     error = np.abs(solids.signed_distance(mesh.vertices.astype(np.float64)))
     assert np.percentile(error, 95) < 0.1 / 63
     assert np.median(error) < 0.02 / 63
 
 
-def test_faces_look_outwards_and_close_the_mesh():
-    """The enclosed volume is positive and the ball's, every edge has two faces that agree on their winding."""
+def test_meshes_are_closed_with_outward_faces():
+    """The enclosed volume equals the ball's, and the winding of faces is consistent."""
     mesh = mesh_of(balls(((0.05, 0, 0), 0.3)), 64)
     solid = as_trimesh(mesh)
     assert solid.is_watertight
@@ -109,8 +109,8 @@ def test_faces_look_outwards_and_close_the_mesh():
     assert cosines.min() > 0.99
 
 
-def test_normals_from_the_density_are_nearer_to_the_truth():
-    """At most a third of the error of those from the faces where the density falls over some samples, off creases."""
+def test_normals_from_the_density_are_more_accurate():
+    """Away from creases, with a density that falls over several samples, the error is a third of that from faces."""
     errors = {}
     for source in ("density", "faces"):
         mesh = mesh_of(solids.density, 96, vertex_normals=source)
@@ -125,8 +125,8 @@ def test_normals_from_the_density_are_nearer_to_the_truth():
     assert errors["density"].mean < errors["faces"].mean / 3
 
 
-def test_normals_where_the_box_cuts_look_out_of_it():
-    """On a closing face the normal is the face's, to a degree, and the rim's others still lie on the solid."""
+def test_normals_at_a_cut_point_out_of_the_box():
+    """On the closing surface the normal is that of the box face, to a degree; other normals are unaffected."""
     mesh = mesh_of(balls(((0, -0.4, 0), 0.3)), 64)
     lid = mesh.vertices[:, 1] < -0.5 - 1e-7
     np.testing.assert_allclose(mesh.normals[lid], np.broadcast_to([0, -1, 0], (lid.sum(), 3)), atol=0.02)
@@ -134,8 +134,8 @@ def test_normals_where_the_box_cuts_look_out_of_it():
     assert (mesh.normals * outward).sum(axis=-1)[~lid].min() > 0.98
 
 
-def test_normals_of_thin_parts_look_outwards():
-    """On a plate and a rod thinner than the differences are wide, no normal looks in: each follows its faces."""
+def test_normals_of_thin_parts_point_outwards():
+    """On a plate and a rod thinner than the central differences, all normals agree with their faces."""
     for field in (
         lambda p: (10.0 - 400.0 * (np.abs(p[:, 0] - np.float32(0.003)) - 0.006)).astype(np.float32),
         lambda p: (10.0 - 400.0 * (np.hypot(p[:, 0] - 0.003, p[:, 1]) - 0.012)).astype(np.float32),
@@ -147,31 +147,31 @@ def test_normals_of_thin_parts_look_outwards():
         assert (mesh.normals * by_faces).sum(axis=-1)[inner].min() > 0.5
 
 
-def test_a_solid_cut_by_the_box_is_closed_at_its_faces():
-    """A ball that sticks out is closed where the box ends, within a thousandth of a voxel."""
+def test_a_solid_cut_by_the_box_is_closed():
+    """A ball that intersects the box is closed at its face, to a thousandth of a voxel."""
     mesh = mesh_of(balls(((0, -0.4, 0), 0.3)), 40)
     assert as_trimesh(mesh).is_watertight
     assert mesh.vertices[:, 1].min() == pytest.approx(-0.5, abs=2e-3 / 39)
 
 
-def test_noise_still_gives_a_closed_mesh():
-    """Every ambiguous case of marching cubes, at the box's faces too."""
+def test_noise_gives_a_closed_mesh():
+    """Covers the ambiguous cases of marching cubes, including those at the faces of the box."""
     grid = np.random.default_rng(3).uniform(0, 20, (14, 14, 14)).astype(np.float32)
     solid = as_trimesh(extract_mesh(grid, 1.0, MeshParams(resolution=14, min_piece_share=0.0)))
     assert solid.is_watertight
     assert solid.is_winding_consistent
 
 
-def test_trimming_empties_the_border_and_more_of_the_top():
-    """A full box is cut at the shares given: 4 of 40 samples at each face, 10 at the top (+y)."""
+def test_trimming_empties_the_border_and_the_top():
+    """A full box is trimmed by 4 of 40 samples at each face and by 10 at the top (+y)."""
     mesh = mesh_of(lambda p: np.full(len(p), 20, np.float32), 40, trim_border=0.1, trim_top=0.25)
     step = 1 / 39
     np.testing.assert_allclose(mesh.vertices.min(axis=0), -0.5 + 4 * step, atol=0.01 * step)
     np.testing.assert_allclose(mesh.vertices.max(axis=0), 0.5 - np.array([4, 10, 4]) * step, atol=0.01 * step)
 
 
-def test_small_pieces_go_and_large_ones_stay():
-    """Pieces under the share of the largest's volume are removed; 0 keeps all."""
+def test_small_pieces_are_removed():
+    """Pieces below the share of the largest volume are removed; 0 keeps all."""
     field = balls(((-0.2, 0, 0), 0.2), ((0.25, 0, 0), 0.12), ((0, 0.4, 0), 0.03))
     for share, pieces in ((0.0, 3), (0.01, 2), (0.5, 1)):
         solid = as_trimesh(mesh_of(field, min_piece_share=share))
@@ -179,8 +179,8 @@ def test_small_pieces_go_and_large_ones_stay():
         assert solid.is_watertight
 
 
-def test_statistics_tell_pieces_and_cavities():
-    """Volumes from large to small, a cavity negative; an empty grid has no piece."""
+def test_statistics_of_pieces_and_cavities():
+    """Volumes are in descending order, negative for a cavity; an empty grid has no pieces."""
     grid = density_grid(balls(((0, 0, 0), 0.4), ((0, 0, 0), -0.2)), 1.0, 64)
     hollow = mesh_statistics(grid, 1.0, MeshParams(resolution=64))
     assert hollow.pieces == 2
@@ -189,21 +189,21 @@ def test_statistics_tell_pieces_and_cavities():
     assert mesh_statistics(np.zeros((64, 64, 64), np.float32), 1.0, MeshParams(resolution=64)).pieces == 0
 
 
-def test_vertex_normals_weigh_by_angle():
-    """Between a right angle in z, of any area, and half of one in x the normal is towards (1, 0, 2)."""
+def test_vertex_normals_are_weighted_by_angle():
+    """A 90 degree corner facing z and a 45 degree corner facing x give (1, 0, 2), independent of area."""
     for size in (0.1, 1.0, 7.0):
         vertices = np.array([[0, 0, 0], [size, 0, 0], [0, size, 0], [0, 1, 0], [0, 1, 1]], np.float32)
         mesh = TriangleMesh(vertices=vertices, faces=np.array([[0, 1, 2], [0, 3, 4]], np.int32))
         np.testing.assert_allclose(vertex_normals(mesh)[0], np.array([1, 0, 2]) / np.sqrt(5), atol=1e-6)
 
 
-def test_an_empty_grid_is_an_error_that_names_the_level():
-    """Nothing above the level: the message has the level and the largest density."""
+def test_an_empty_grid_is_refused():
+    """The error reports the level and the largest density."""
     with pytest.raises(ValueError, match=r"mesh\.level: expected some density above 10\.0, got at most .*7"):
         mesh_of(lambda p: np.full(len(p), 7.0, np.float32), 8)
 
 
-def test_a_grid_of_another_size_is_an_error():
-    """The grid must have been made for these parameters."""
+def test_a_grid_of_another_size_is_refused():
+    """The size of the grid must match `mesh.resolution`."""
     with pytest.raises(ValueError, match=r"mesh\.resolution"):
         extract_mesh(np.zeros((8, 8, 8), np.float32), 1.0, MeshParams(resolution=16))

@@ -32,7 +32,7 @@ OTHER_AXES = [
     for signs in product((1, -1), repeat=3)
     if (order, signs) != ((0, 1, 2), (1, 1, 1))
 ]
-"""The 47 orders and signs of three axes other than the right one."""
+"""The 47 incorrect orders and signs of three axes."""
 
 
 def _available(name):
@@ -48,8 +48,8 @@ def solid():
     return extract_mesh(density_grid(solids.density, 1.0, 96), 1.0, MeshParams(resolution=96))
 
 
-def _is_the_picture(maps, truth):
-    """Whether normal maps are the exact picture of the solid, as near as a mesh of 96 samples an axis comes to it."""
+def _matches(maps, truth):
+    """Whether normal maps equal the exact ones, within the accuracy of a mesh from 96 samples per axis."""
     normals, hit = truth
     if (maps.hit == hit).mean() < 0.997:
         return False
@@ -59,41 +59,41 @@ def _is_the_picture(maps, truth):
 
 @pytest.fixture(scope="module")
 def truth():
-    return solids.picture(CAMERAS, 96)
+    return solids.normal_maps(CAMERAS, 96)
 
 
 @pytest.mark.parametrize("name", RENDERERS)
 @pytest.mark.parametrize("vertex_normals", ["density", "faces"])
-def test_an_asymmetric_solid_comes_back_from_the_pixels(name, vertex_normals, truth):
-    """Density, grid, mesh and renderer together give the exact picture of a solid without any symmetry.
+def test_normal_maps_of_an_asymmetric_solid_are_correct(name, vertex_normals, truth):
+    """Density, grid, mesh and renderer together give the exact normal maps of a solid without any symmetry.
 
-    Every mirrored or turned axis on the way would put a bump in another place.
+    Any mirrored or swapped axis would move a bump.
     """
     params = MeshParams(resolution=96, vertex_normals=vertex_normals)
     mesh = extract_mesh(density_grid(solids.density, 1.0, 96), 1.0, params)
-    assert _is_the_picture(make_normal_renderer(name).render(mesh, CAMERAS, 96), truth)
+    assert _matches(make_normal_renderer(name).render(mesh, CAMERAS, 96), truth)
 
 
-def _of_the_grid(turned):
-    grid = np.ascontiguousarray(turned(density_grid(solids.density, 1.0, 96)))
-    return _seen(extract_mesh(grid, 1.0, MeshParams(resolution=96)))
+def _of_the_grid(change):
+    grid = np.ascontiguousarray(change(density_grid(solids.density, 1.0, 96)))
+    return _rendered(extract_mesh(grid, 1.0, MeshParams(resolution=96)))
 
 
 def _of_the_mesh(change):
     mesh = extract_mesh(density_grid(solids.density, 1.0, 96), 1.0, MeshParams(resolution=96))
-    return _seen(replace(mesh, **change(mesh)))
+    return _rendered(replace(mesh, **change(mesh)))
 
 
-def _seen(mesh, cameras=CAMERAS):
+def _rendered(mesh, cameras=CAMERAS):
     return make_normal_renderer("embree").render(mesh, cameras, 96)
 
 
-def _of_the_cameras(turn):
+def _of_the_cameras(change):
     mesh = extract_mesh(density_grid(solids.density, 1.0, 96), 1.0, MeshParams(resolution=96))
-    return _seen(mesh, replace(CAMERAS, cam2world=turn(CAMERAS.cam2world).astype(np.float32)))
+    return _rendered(mesh, replace(CAMERAS, cam2world=change(CAMERAS.cam2world).astype(np.float32)))
 
 
-MISTAKES = {
+ERRORS = {
     "grid indexed z, y, x": lambda: _of_the_grid(lambda grid: grid.transpose(2, 1, 0)),
     "grid indexed y, x, z": lambda: _of_the_grid(lambda grid: grid.transpose(1, 0, 2)),
     "grid indexed x, z, y": lambda: _of_the_grid(lambda grid: grid.transpose(0, 2, 1)),
@@ -102,9 +102,9 @@ MISTAKES = {
     "grid mirrored in x": lambda: _of_the_grid(lambda grid: grid[::-1]),
     "grid mirrored in y": lambda: _of_the_grid(lambda grid: grid[:, ::-1]),
     "grid mirrored in z": lambda: _of_the_grid(lambda grid: grid[..., ::-1]),
-    "grid turned half round y": lambda: _of_the_grid(lambda grid: grid[::-1, :, ::-1]),
-    "half a voxel aside": lambda: _of_the_mesh(lambda mesh: {"vertices": mesh.vertices + np.float32(0.5 / 95)}),
-    "samples at cells' centres": lambda: _of_the_mesh(lambda mesh: {"vertices": mesh.vertices * np.float32(95 / 96)}),
+    "grid rotated by 180 degrees about y": lambda: _of_the_grid(lambda grid: grid[::-1, :, ::-1]),
+    "shift of half a voxel": lambda: _of_the_mesh(lambda mesh: {"vertices": mesh.vertices + np.float32(0.5 / 95)}),
+    "samples at cell centres": lambda: _of_the_mesh(lambda mesh: {"vertices": mesh.vertices * np.float32(95 / 96)}),
     "faces inside out": lambda: _of_the_mesh(lambda mesh: {"faces": mesh.faces[:, ::-1].copy(), "normals": None}),
     "vertices' x and z swapped": lambda: _of_the_mesh(lambda mesh: {"vertices": mesh.vertices[:, ::-1].copy()}),
     "camera's x to the left": lambda: _of_the_cameras(lambda pose: pose * np.array([-1, 1, 1, 1])),
@@ -114,33 +114,33 @@ MISTAKES = {
 
 
 def _transposed(cam2world):
-    turned = cam2world.copy()
-    turned[:, :3, :3] = cam2world[:, :3, :3].transpose(0, 2, 1)
-    return turned
+    transposed = cam2world.copy()
+    transposed[:, :3, :3] = cam2world[:, :3, :3].transpose(0, 2, 1)
+    return transposed
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_on_the_way_is_noticed(mistake, truth):
-    """With an axis swapped or mirrored, a shift of half a voxel, or faces inside out, the picture is another."""
-    assert not _is_the_picture(MISTAKES[mistake](), truth)
+@pytest.mark.parametrize("error", ERRORS)
+def test_axis_errors_are_detected(error, truth):
+    """A swapped or mirrored axis, a shift of half a voxel and inverted faces each change the maps."""
+    assert not _matches(ERRORS[error](), truth)
 
 
-def test_a_mistake_in_the_pixels_is_noticed(solid, truth):
-    """Rows and columns of the maps swapped or mirrored, and every other order or sign of the normals' axes."""
-    maps = _seen(solid)
-    assert _is_the_picture(maps, truth)
+def test_pixel_and_normal_axis_errors_are_detected(solid, truth):
+    """Swapped or mirrored rows and columns, and every incorrect order or sign of the normals' axes."""
+    maps = _rendered(solid)
+    assert _matches(maps, truth)
     for axes in ((0, 2, 1), (0, 1, 2)):
         for rows, columns in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
             if (axes, rows, columns) != ((0, 1, 2), 1, 1):
                 hit = maps.hit.transpose(axes)[:, ::rows, ::columns]
                 normals = maps.normals.transpose(*axes, 3)[:, ::rows, ::columns]
-                assert not _is_the_picture(NormalMaps(normals=normals, hit=hit), truth)
+                assert not _matches(NormalMaps(normals=normals, hit=hit), truth)
     for order, signs in OTHER_AXES:
-        assert not _is_the_picture(NormalMaps(normals=maps.normals[..., order] * signs, hit=maps.hit), truth)
+        assert not _matches(NormalMaps(normals=maps.normals[..., order] * signs, hit=maps.hit), truth)
 
 
 def test_the_solid_has_no_symmetry():
-    """None of the 47 mirror images and turns along the axes covers the solid itself, so the test above can tell."""
+    """None of the 47 axis permutations and reflections maps the solid to itself, as the tests above require."""
     points = np.random.default_rng(0).uniform(-0.4, 0.4, (20_000, 3))
     inside = solids.signed_distance(points) < 0
     assert len(OTHER_AXES) == 47
@@ -151,9 +151,9 @@ def test_the_solid_has_no_symmetry():
 
 @pytest.mark.parametrize("name", RENDERERS)
 def test_normals_are_interpolated_in_perspective(name):
-    """On a tilted triangle with three different vertex normals each pixel has the normal of its own 3D point.
+    """On a tilted triangle with three different vertex normals, each pixel has the normal of its 3D point.
 
-    Interpolation linear on the screen would be off by far more than the tolerance.
+    Screen-space linear interpolation exceeds the tolerance by far.
     """
     vertices = np.array([[-0.4, -0.3, 0.9], [0.4, -0.3, -0.9], [0.0, 0.45, -0.3]], np.float32)
     folded = np.array([[-0.6, 0.0, 0.5], [0.5, 0.1, -1.3], [0.5, 0.6, -0.2]], np.float32)
@@ -182,7 +182,7 @@ def test_normals_are_interpolated_in_perspective(name):
 
 
 def test_views_do_not_depend_on_the_batch_or_the_threads(solid):
-    """The same bits for a view alone, among others, and with one thread or three."""
+    """A view is bit-identical alone and in a batch, with one thread and with three."""
     together = make_normal_renderer("embree", threads=3).render(solid, CAMERAS, 40)
     for view in range(len(CAMERAS)):
         alone = make_normal_renderer("embree", threads=1).render(solid, CAMERAS[[view]], 40)
@@ -190,8 +190,8 @@ def test_views_do_not_depend_on_the_batch_or_the_threads(solid):
         np.testing.assert_array_equal(alone.hit[0], together.hit[view])
 
 
-def test_maps_are_unit_vectors_exactly_where_something_is_hit(solid):
-    """Length 1 on hits, zero elsewhere; facing normals point against the ray."""
+def test_normals_are_unit_vectors_exactly_at_hits(solid):
+    """Length 1 at hits, 0 elsewhere; normals point against the viewing direction."""
     maps = make_normal_renderer("embree").render(solid, CAMERAS, 40)
     length = np.linalg.norm(maps.normals, axis=-1)
     np.testing.assert_allclose(length, maps.hit, atol=1e-6)
@@ -200,8 +200,8 @@ def test_maps_are_unit_vectors_exactly_where_something_is_hit(solid):
     assert np.median(in_camera[maps.hit][:, 2]) < -0.5
 
 
-def test_a_normal_towards_the_camera_is_minus_z_in_its_axes():
-    """The camera's own viewing axis, reversed, becomes (0, 0, -1) for every camera of the grid."""
+def test_a_normal_towards_the_camera_is_minus_z():
+    """The reversed viewing direction is (0, 0, -1) in the axes of every camera."""
     cameras = ViewGrid(azimuths=4, elevations_deg=(-30.0, 20.0)).cameras()
     towards = np.broadcast_to(-cameras.cam2world[:, None, None, :3, 2], (8, 2, 3, 3))
     np.testing.assert_allclose(
@@ -209,37 +209,37 @@ def test_a_normal_towards_the_camera_is_minus_z_in_its_axes():
     )
 
 
-def test_a_mesh_out_of_sight_gives_empty_maps(solid):
-    """No hit is no error: all zeros."""
+def test_a_mesh_outside_the_view_gives_empty_maps(solid):
+    """Without hits, the maps are zero."""
     mesh = TriangleMesh(vertices=solid.vertices + np.float32(50), faces=solid.faces)
     maps = make_normal_renderer("embree").render(mesh, CAMERAS[[0]], 8)
     assert not maps.hit.any()
     assert not maps.normals.any()
 
 
-def test_auto_gives_a_renderer_that_works_here(solid):
-    """ "auto" never fails for want of PyTorch3D."""
+def test_auto_selects_an_available_renderer(solid):
+    """ "auto" does not require PyTorch3D."""
     renderer = make_normal_renderer()
     assert isinstance(renderer, NormalRenderer)
     assert renderer.render(solid, CAMERAS[[0]], 16).hit.any()
 
 
-def test_an_unknown_renderer_is_refused_with_what_is_allowed():
-    """The message has the allowed names."""
+def test_an_unknown_renderer_is_refused():
+    """The error lists the allowed names."""
     with pytest.raises(ValueError, match="auto, embree, pytorch3d"):
         make_normal_renderer("blender")
 
 
 @pytest.mark.skipif(pytorch3d_problem(gpu=False) is None, reason="PyTorch3D is installed here")
-def test_pytorch3d_that_is_not_there_is_explained():
-    """Asked for by name, the error says how to build it and what to use in its place."""
+def test_missing_pytorch3d_is_explained():
+    """The error gives build instructions and an alternative."""
     with pytest.raises(ValueError, match=r"PyTorch3D is not installed\. .*pip install.*Embree"):
         make_normal_renderer("pytorch3d")
 
 
 @pytest.mark.parametrize("name", RENDERERS)
-def test_no_ray_slips_through_between_two_faces(name):
-    """Pixels whose centres lie exactly on the edge that two faces share, here a square's diagonal, hit one of them."""
+def test_no_ray_passes_between_two_faces(name):
+    """A pixel centre exactly on the shared edge of two faces, here a square's diagonal, hits one of them."""
     corners = np.array([[-0.3, -0.3, 0], [0.3, -0.3, 0], [0.3, 0.3, 0], [-0.3, 0.3, 0]], np.float32)
     square = TriangleMesh(vertices=corners, faces=np.array([[0, 1, 2], [0, 2, 3]], np.int32), normals=None)
     hit = make_normal_renderer(name).render(square, orbit([0.0], [0.0]), 64).hit[0]
@@ -258,7 +258,7 @@ def test_both_renderers_agree(solid):
 
 @pytest.mark.skipif(pytorch3d_problem(gpu=False) is not None, reason="PyTorch3D is not installed here")
 def test_both_renderers_agree_on_a_head():
-    """So do they on a head with hair and ears, of 128 samples an axis, in pictures of 128 px."""
+    """On a head with hair and ears, from 128 samples per axis, at 128 px."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
     head, params = generator.sample(7), MeshParams(resolution=128)
     grid = density_grid(lambda points: generator.density(head, points), generator.box_warp, params.resolution)
@@ -268,8 +268,8 @@ def test_both_renderers_agree_on_a_head():
     assert normal_angular_error_deg(theirs.normals, ours.normals, ours.hit & theirs.hit).mean < 0.5
 
 
-def test_the_outline_takes_the_nearest_normal():
-    """A slow search for the nearest hit gives the same normals under the mask, and zero is left outside of it."""
+def test_the_outline_copies_the_nearest_normal():
+    """Normals under the mask equal those of a brute-force nearest-hit search; outside they are zero."""
     rng = np.random.default_rng(1)
     hit = rng.random((2, 9, 9)) < 0.15
     normals = np.where(hit[..., None], rng.normal(size=(2, 9, 9, 3)), 0).astype(np.float32)
@@ -283,8 +283,8 @@ def test_the_outline_takes_the_nearest_normal():
         assert any((normals[view, r, c] == filled[view, row, column]).all() for r, c in nearest)
 
 
-def test_a_mask_over_nothing_is_an_error():
-    """A view with a mask that sees no mesh at all is named; one without a mask is left empty."""
+def test_a_mask_without_hits_is_refused():
+    """The error names the view with a mask but no hits; a view without a mask stays empty."""
     normals, hit = np.zeros((2, 4, 4, 3), np.float32), np.zeros((2, 4, 4), bool)
     mask = np.zeros((2, 4, 4), np.uint8)
     assert not fill_normals_under_mask(normals, hit, mask).any()
@@ -293,8 +293,8 @@ def test_a_mask_over_nothing_is_an_error():
         fill_normals_under_mask(normals, hit, mask)
 
 
-def test_bytes_of_known_normals():
-    """Axes, diagonal and background have the values of the design: round((n + 1) / 2 * 255), 128 under no mask."""
+def test_encoding_of_known_normals():
+    """Axes, a diagonal and background: round((n + 1) / 2 * 255), 128 outside the mask."""
     normals = np.array([[[1, 0, 0], [0, -1, 0], [0.6, 0, 0.8], [0, 0, 1]]], np.float32)
     encoded = encode_normals(normals, np.array([[255, 1, 255, 0]], np.uint8))
     assert encoded.tolist() == [[[255, 128, 128], [128, 0, 128], [204, 128, 230], [128, 128, 128]]]
@@ -302,8 +302,8 @@ def test_bytes_of_known_normals():
 
 @settings(deadline=None)
 @given(arrays(np.float64, (2, 3, 3), elements=st.floats(-1, 1)))
-def test_decoding_undoes_encoding(vectors):
-    """Any unit vector comes back as a unit vector less than 0.5 degrees away."""
+def test_decoding_inverts_encoding(vectors):
+    """Any unit vector decodes to a unit vector within 0.5 degrees."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     normals = np.where(length > 1e-3, vectors / np.maximum(length, 1e-3), [0.0, 0.0, 1.0])
     mask = np.full((2, 3), 255, np.uint8)

@@ -13,7 +13,7 @@ def document(views: int = 3) -> dict:
 
 
 def test_round_trip() -> None:
-    """Written to JSON and read back, cameras are the same, angles included."""
+    """Cameras are unchanged after writing to JSON and reading, including their angles."""
     cameras = ViewGrid(azimuths=5).cameras()
     written = json.dumps(transforms_json(cameras, 96, [f"{i}.png" for i in range(len(cameras))]))
     read = cameras_of_transforms(json.loads(written))
@@ -23,9 +23,9 @@ def test_round_trip() -> None:
     np.testing.assert_allclose(read.elevation_deg, cameras.elevation_deg, atol=1e-4)
 
 
-def test_the_frontal_camera_written_out() -> None:
-    """It stands at z = 2.7, x right, y up and looks along its own -z, which is OpenGL's identity rotation; the lens is
-    in pixels."""
+def test_the_frontal_camera() -> None:
+    """At z = 2.7 with x right, y up and looking along -z, its rotation is OpenGL's identity; intrinsics are in
+    pixels."""
     made = transforms_json(orbit([0.0], [0.0]), 512, ["a.png"], {"normals_file_path": ["b.png"]})["frames"][0]
     expected = np.eye(4)
     expected[2, 3] = 2.7
@@ -35,22 +35,22 @@ def test_the_frontal_camera_written_out() -> None:
     assert (made["file_path"], made["normals_file_path"]) == ("a.png", "b.png")
 
 
-def test_a_lens_may_stand_once_for_all_or_as_an_angle() -> None:
-    """As instant-ngp writes it: camera_angle_x and w at the top."""
-    whole = document()
+def test_top_level_intrinsics_and_angles_are_read() -> None:
+    """The format of instant-ngp: camera_angle_x and w at the top level."""
+    full = document()
     lens = {"w": 64, "h": 64, "camera_angle_x": 2 * np.arctan(1 / (2 * 4.2647))}
-    bare = [{"transform_matrix": frame["transform_matrix"]} for frame in whole["frames"]]
+    bare = [{"transform_matrix": frame["transform_matrix"]} for frame in full["frames"]]
     np.testing.assert_allclose(
-        cameras_of_transforms({**lens, "frames": bare}).intrinsics, cameras_of_transforms(whole).intrinsics, atol=1e-6
+        cameras_of_transforms({**lens, "frames": bare}).intrinsics, cameras_of_transforms(full).intrinsics, atol=1e-6
     )
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("change", "message"),
     [
         (lambda d: d.pop("frames"), "frames: expected a list of one or more frames, got none"),
         (lambda d: d["frames"][1].pop("transform_matrix"), r"frames\[1\].transform_matrix: expected 4 rows"),
-        (lambda d: d["frames"][0].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist()), "got one that scales"),
+        (lambda d: d["frames"][0].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist()), "got scale or reflection"),
         (lambda d: d["frames"][0].update(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "scale or reflection"),
         (lambda d: d["frames"][2].update(h=32), r"frames\[2\]: expected a square image, got w 64 and h 32"),
         (lambda d: d["frames"][0].pop("fl_x"), r"frames\[0\]: expected w and fl_x"),
@@ -66,18 +66,18 @@ def test_a_lens_may_stand_once_for_all_or_as_an_angle() -> None:
         "scaled",
         "mirrored",
         "not square",
-        "no lens",
         "no focal length",
+        "zero focal length",
         "negative",
         "text",
         "NaN",
         "no frame",
     ],
 )
-def test_what_is_no_camera_is_refused(spoil, message: str) -> None:
+def test_invalid_cameras_are_refused(change, message: str) -> None:
     """The error names the frame and the field."""
     made = document()
-    spoil(made)
+    change(made)
     with pytest.raises(ValueError, match=message):
         cameras_of_transforms(made)
     with pytest.raises(ValueError, match="files: expected 1, one per camera, got 2"):

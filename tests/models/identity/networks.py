@@ -1,14 +1,14 @@
-"""Small ONNX networks with random weights in the form of insightface's recognition models."""
+"""Small ONNX networks with random weights in the format of insightface's recognition models."""
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def write_network(path, *, scaled_inside=False, batch="batch", side=112, outputs=512, seed=0):
-    """Averages 16 x 16 blocks and maps them linearly to `outputs` numbers: input [n, 3, side, side] in RGB.
+def write_network(path, *, normalises_input=False, batch="batch", side=112, outputs=512, seed=0):
+    """Writes a network that averages 16 x 16 blocks of [n, 3, side, side] RGB and maps them linearly to `outputs`.
 
-    With `scaled_inside` the graph begins with nodes named Sub and Mul, as those converted from MXNet do.
+    With `normalises_input` the graph starts with nodes named Sub and Mul, as networks converted from MXNet do.
     """
     rng = np.random.default_rng(seed)
     flat = 3 * (side // 16) ** 2
@@ -21,9 +21,9 @@ def write_network(path, *, scaled_inside=False, batch="batch", side=112, outputs
         helper.make_node("Sub", ["data", "middle"], ["centred"], name="Sub_0"),
         helper.make_node("Mul", ["centred", "scale"], ["scaled"], name="Mul_0"),
     ]
-    source = "scaled" if scaled_inside else "data"
+    source = "scaled" if normalises_input else "data"
     nodes = [
-        *(scaling if scaled_inside else []),
+        *(scaling if normalises_input else []),
         helper.make_node("AveragePool", [source], ["blocks"], name="pool", kernel_shape=[16, 16], strides=[16, 16]),
         helper.make_node("Flatten", ["blocks"], ["row"], name="flatten"),
         helper.make_node("MatMul", ["row", "weight"], ["embedding"], name="linear"),

@@ -1,4 +1,4 @@
-"""The conditioner against Arc2Face's published arithmetic, on an encoder of full width in the published files."""
+"""The prompt encoder compared with Arc2Face's published arithmetic, at full width and in the published file format."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ HEADS = 12
 
 
 def published_arithmetic(tensors: dict[str, Tensor], embedding: Tensor) -> Tensor:
-    """Arc2Face's states for one identity, from the published tensors alone, written down in plain operations.
+    """Arc2Face's prompt embeddings of one identity, in plain operations on the published tensors.
 
-    Token embeddings of the prompt; the row of `id` becomes the embedding and zeros; positions are added; then CLIP's
-    layers (pre-norm, quick GELU) in which a token attends to itself and those before; the final normalisation.
+    Token embeddings of the prompt, with the row of `id` replaced by the zero-padded identity; position embeddings;
+    CLIP's layers (pre-norm, quick GELU) with causal attention; the final normalisation.
     """
     weights = {name.removeprefix("text_model."): tensor.double() for name, tensor in tensors.items()}
     prompt = PromptTokens().prompt()
@@ -37,16 +37,16 @@ def published_arithmetic(tensors: dict[str, Tensor], embedding: Tensor) -> Tenso
 
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers."))
     for layer in range(layers):
-        here = f"encoder.layers.{layer}"
-        x = norm(f"{here}.layer_norm1", state)
-        q, k, v = (linear(f"{here}.self_attn.{part}_proj", x).reshape(77, HEADS, 64) for part in "qkv")
-        seen = torch.zeros(77, HEADS, 64, dtype=torch.float64)
+        prefix = f"encoder.layers.{layer}"
+        x = norm(f"{prefix}.layer_norm1", state)
+        q, k, v = (linear(f"{prefix}.self_attn.{part}_proj", x).reshape(77, HEADS, 64) for part in "qkv")
+        attended = torch.zeros(77, HEADS, 64, dtype=torch.float64)
         for token in range(77):
             scores = torch.einsum("hd,thd->ht", q[token], k[: token + 1]) / 8.0
-            seen[token] = torch.einsum("ht,thd->hd", scores.softmax(-1), v[: token + 1])
-        state = state + linear(f"{here}.self_attn.out_proj", seen.reshape(77, 768))
-        x = linear(f"{here}.mlp.fc1", norm(f"{here}.layer_norm2", state))
-        state = state + linear(f"{here}.mlp.fc2", x * torch.sigmoid(1.702 * x))
+            attended[token] = torch.einsum("ht,thd->hd", scores.softmax(-1), v[: token + 1])
+        state = state + linear(f"{prefix}.self_attn.out_proj", attended.reshape(77, 768))
+        x = linear(f"{prefix}.mlp.fc1", norm(f"{prefix}.layer_norm2", state))
+        state = state + linear(f"{prefix}.mlp.fc2", x * torch.sigmoid(1.702 * x))
     return norm("final_layer_norm", state)
 
 
@@ -54,7 +54,8 @@ def published_arithmetic(tensors: dict[str, Tensor], embedding: Tensor) -> Tenso
     scope="module", params=[pytest.param(True, id="2 layers"), pytest.param(False, id="all", marks=pytest.mark.slow)]
 )
 def encoder_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random numbers as Arc2Face's `encoder/`: config.json and pytorch_model.bin, names with `text_model.`."""
+    """Random weights in the format of Arc2Face's `encoder/`: config.json and pytorch_model.bin with `text_model.`
+    keys."""
     folder = tmp_path_factory.mktemp("arc2face") / "encoder"
     write_text_encoder(folder, small=request.param, seed=7, pickled=True, vocabulary=49408)
     return folder
@@ -71,19 +72,19 @@ def states(folder: Path, embeddings: Tensor) -> Tensor:
     return result
 
 
-def test_states_equal_the_published_arithmetic(encoder_folder: Path) -> None:
-    """For one identity and for three at once, in float32 against a slow reference in float64."""
-    tensors = torch.load(encoder_folder / "pytorch_model.bin", weights_only=True)  # noqa: TID251 (its own file)
+def test_equals_the_published_arithmetic(encoder_folder: Path) -> None:
+    """For one identity and for a batch of three, in float32 against a slow float64 reference."""
+    tensors = torch.load(encoder_folder / "pytorch_model.bin", weights_only=True)  # noqa: TID251 (a file of this test)
     expected = torch.stack([published_arithmetic(tensors, embedding) for embedding in identities(3)])
     for n in (1, 3):
         got = states(encoder_folder, identities(n))
         torch.testing.assert_close(got.double(), expected[:n], atol=2e-5, rtol=2e-5)
     spread = (expected[0] - expected[1]).abs().amax(-1)
-    assert float(spread[:4].max()) == 0.0  # start, photo, of, a come before the identity
+    assert float(spread[:4].max()) == 0.0  # start, photo, of, a precede the identity
     assert float(spread[4:].min()) > 1e-3
 
 
-def test_old_and_new_names_load_alike(encoder_folder: Path, tmp_path: Path) -> None:
-    """Saved by the library of today and read again, the encoder gives the same bits as from the published names."""
+def test_old_and_new_parameter_names_load_equally(encoder_folder: Path, tmp_path: Path) -> None:
+    """An encoder saved by the installed transformers gives bit-identical results to the published file."""
     CLIPTextModel.from_pretrained(encoder_folder, local_files_only=True).save_pretrained(tmp_path)
     assert torch.equal(states(tmp_path, identities(2)), states(encoder_folder, identities(2)))

@@ -19,16 +19,16 @@ def crops():
 
 
 def expected_embeddings(crops, weight):
-    """The network of `write_network` by hand, on RGB in [-1, 1]."""
+    """A numpy implementation of the network of `write_network`, on RGB in [-1, 1]."""
     blocks = ((crops - 127.5) / 127.5).reshape(-1, 7, 16, 7, 16, 3).mean(axis=(2, 4))
     raw = blocks.transpose(0, 3, 1, 2).reshape(len(crops), -1) @ weight
     return raw / np.linalg.norm(raw, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("scaled_inside", [False, True], ids=["scaled by insightface", "Sub and Mul in the graph"])
-def test_embeddings_are_the_network_s_on_rgb_in_both_forms(tmp_path, crops, scaled_inside):
-    """Channels in RGB order, pixels scaled once to [-1, 1] and never twice, unit length."""
-    path, weight = write_network(tmp_path / "r.onnx", scaled_inside=scaled_inside)
+@pytest.mark.parametrize("normalises_input", [False, True], ids=["scaled by insightface", "Sub and Mul in the graph"])
+def test_embeddings_equal_a_numpy_reference(tmp_path, crops, normalises_input):
+    """RGB channel order, pixels scaled exactly once to [-1, 1], and unit length."""
+    path, weight = write_network(tmp_path / "r.onnx", normalises_input=normalises_input)
     embeddings = ArcFaceEmbedder(path).embed(crops)
     assert embeddings.shape == (7, 512)
     np.testing.assert_allclose(embeddings, expected_embeddings(crops, weight), atol=1e-5)
@@ -37,7 +37,7 @@ def test_embeddings_are_the_network_s_on_rgb_in_both_forms(tmp_path, crops, scal
 
 @pytest.mark.parametrize("batch", ["batch", 1, 4], ids=["any batch", "fixed batch 1", "fixed batch 4"])
 def test_embeddings_do_not_depend_on_the_batch(tmp_path, crops, batch):
-    """The same bits alone, in pairs and all together, also for a network of a fixed batch."""
+    """Embeddings are bit-identical for any batch size, including networks with a fixed one."""
     path, _ = write_network(tmp_path / "r.onnx", batch=batch)
     alone = np.concatenate([ArcFaceEmbedder(path, batch_size=1).embed(crops[i : i + 1]) for i in range(7)])
     for batch_size in (2, 32):
@@ -45,13 +45,13 @@ def test_embeddings_do_not_depend_on_the_batch(tmp_path, crops, batch):
 
 
 def test_no_crops_give_no_embeddings(tmp_path, crops):
-    """An empty batch is no error."""
+    """An empty batch is valid."""
     path, _ = write_network(tmp_path / "r.onnx")
     assert ArcFaceEmbedder(path).embed(crops[:0]).shape == (0, 512)
 
 
 def test_frontal_views_of_the_default_grid():
-    """|azimuth| <= 30 and |elevation| <= 15: 5 azimuths (0, 14.4, 28.8 to both sides) on 3 rings."""
+    """|azimuth| <= 30 and |elevation| <= 15 select 5 azimuths (0, 14.4, 28.8 to both sides) on 3 rings."""
     cameras = ViewGrid().cameras()
     chosen = cameras[FrontalViews().select(cameras)]
     assert len(chosen) == 15
@@ -59,14 +59,14 @@ def test_frontal_views_of_the_default_grid():
     np.testing.assert_array_equal(np.unique(chosen.elevation_deg), [-15, 0, 15])
 
 
-def test_the_limits_belong_to_the_frontal_views():
-    """Exactly 30 and 15 degrees count, a degree more does not; azimuths wrap."""
+def test_limits_of_frontal_views_are_inclusive():
+    """Exactly 30 and 15 degrees are frontal, one degree more is not; azimuths wrap around."""
     cameras = orbit([30.0, -30.0, 330.0, 390.0, 31.0, 0.0, 0.0], [0.0, 0.0, 0.0, 15.0, 0.0, 16.0, -15.0])
     assert FrontalViews().select(cameras).tolist() == [True, True, True, True, False, False, True]
 
 
 def test_the_identity_is_the_unit_mean_of_the_accepted_views():
-    """Known vectors; rows that are not accepted do not matter, NaN or not."""
+    """For known vectors; rows that are not accepted have no effect, NaN or not."""
     views = np.zeros((4, 512), np.float32)
     views[0, 0] = views[1, 1] = 1
     views[2] = np.nan
@@ -76,19 +76,19 @@ def test_the_identity_is_the_unit_mean_of_the_accepted_views():
     assert not identity[2:].any()
 
 
-def test_no_accepted_view_is_an_error():
+def test_a_head_without_accepted_views_is_refused():
     """A head without a face has no identity."""
     with pytest.raises(ValueError, match="no frontal view"):
         mean_identity(np.full((3, 512), np.nan, np.float32), np.zeros(3, bool))
 
 
 def identity_of(embedder: ArcFaceEmbedder, rgb: np.ndarray, cameras: Cameras) -> HeadIdentity:
-    """By landmarks in the world, as a generator knows them."""
+    """The identity from world-frame landmarks."""
     return embed_views(embedder, rgb, project_landmarks(cameras, FACE, rgb.shape[1]), FrontalViews().select(cameras))
 
 
-def test_a_head_s_identity_comes_from_its_frontal_views(tmp_path):
-    """Frontal views have unit rows, the others NaN, and changing a view from behind changes nothing."""
+def test_the_identity_comes_from_frontal_views(tmp_path):
+    """Frontal views have unit rows, others NaN; a change of a view from behind has no effect."""
     path, _ = write_network(tmp_path / "r.onnx")
     embedder, cameras = ArcFaceEmbedder(path), ViewGrid().cameras()
     rgb = np.random.default_rng(2).integers(0, 256, (125, 32, 32, 3), dtype=np.uint8)
@@ -101,49 +101,49 @@ def test_a_head_s_identity_comes_from_its_frontal_views(tmp_path):
     np.testing.assert_array_equal(identity_of(embedder, rgb, cameras).identity, head.identity)
 
 
-def test_views_that_cut_a_landmark_off_are_not_accepted(tmp_path):
-    """A camera so near that the eyes are outside gives no embedding, and a head of only such views none at all."""
+def test_views_with_cropped_landmarks_are_rejected(tmp_path):
+    """A head whose only view has its eyes outside the image raises an error."""
     path, _ = write_network(tmp_path / "r.onnx")
     rgb = np.random.default_rng(2).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    near = orbit([0.0], [0.0], focal=60.0)
+    zoomed = orbit([0.0], [0.0], focal=60.0)
     with pytest.raises(ValueError, match="no frontal view"):
-        identity_of(ArcFaceEmbedder(path), rgb, near)
+        identity_of(ArcFaceEmbedder(path), rgb, zoomed)
 
 
 @pytest.mark.parametrize("wrong", [{"side": 128}, {"outputs": 256}], ids=["input 128", "output 256"])
-def test_a_network_of_another_form_is_refused(tmp_path, wrong):
-    """The message tells what it takes and gives and what is expected."""
+def test_networks_with_another_signature_are_refused(tmp_path, wrong):
+    """The error reports the expected and the found signature."""
     path, _ = write_network(tmp_path / "r.onnx", **wrong)
-    with pytest.raises(ValueError, match=r"expected \[n, 3, 112, 112\]"):
+    with pytest.raises(ValueError, match=r"expected input \[n, 3, 112, 112\]"):
         ArcFaceEmbedder(path)
 
 
-def test_a_missing_and_a_broken_file_are_told_apart(tmp_path):
-    """Both name the file."""
+def test_missing_and_invalid_files_are_refused(tmp_path):
+    """Each error names the file."""
     with pytest.raises(ValueError, match=r"found nothing at .*absent\.onnx"):
         ArcFaceEmbedder(tmp_path / "absent.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no network")
-    with pytest.raises(ValueError, match=r"broken\.onnx cannot be loaded"):
+    with pytest.raises(ValueError, match=r"onnxruntime cannot load .*broken\.onnx"):
         ArcFaceEmbedder(tmp_path / "broken.onnx")
 
 
-def test_a_network_that_gives_nothing_is_an_error(tmp_path):
-    """A crop whose embedding is zero has no direction."""
-    path, _ = write_network(tmp_path / "r.onnx", scaled_inside=False, seed=0)
+def test_a_zero_embedding_is_refused(tmp_path):
+    """A network that returns a zero embedding raises an error."""
+    path, _ = write_network(tmp_path / "r.onnx", normalises_input=False, seed=0)
     embedder = ArcFaceEmbedder(path)
     embedder._network.input_std = np.inf
     with pytest.raises(ValueError, match="zero or not finite"):
         embedder.embed(np.zeros((1, 112, 112, 3), np.uint8))
 
 
-def test_unknown_limits_are_refused():
-    """The configuration names a field that it does not have."""
+def test_unknown_fields_are_refused():
+    """The error names the unknown field."""
     with pytest.raises(ValidationError, match="azimuth"):
         FrontalViews(azimuth=3)
 
 
 def rename_nodes(path, names):
-    """The same graph with other names of its first nodes."""
+    """Renames the first nodes of a graph."""
     model = onnx.load(path)
     for node, name in zip(model.graph.node, names, strict=False):
         node.name = name
@@ -151,32 +151,32 @@ def rename_nodes(path, names):
 
 
 @pytest.mark.parametrize(
-    ("scaled_inside", "names"),
+    ("normalises_input", "names"),
     [(True, ["first", "second"]), (False, ["Sub_of_a_model", "Mul_of_a_model"])],
-    ids=["renamed Sub and Mul", "other nodes named so"],
+    ids=["renamed Sub and Mul", "other nodes with these names"],
 )
-def test_pixels_are_scaled_once_whatever_nodes_are_called(tmp_path, crops, scaled_inside, names):
-    """insightface goes by the names, and would scale twice or not at all; the graph itself is right."""
-    path, weight = write_network(tmp_path / "r.onnx", scaled_inside=scaled_inside)
+def test_normalisation_does_not_depend_on_node_names(tmp_path, crops, normalises_input, names):
+    """insightface relies on node names and normalises twice or not at all; the embedder examines the graph."""
+    path, weight = write_network(tmp_path / "r.onnx", normalises_input=normalises_input)
     rename_nodes(path, names)
-    assert (ArcFaceONNX(str(path)).input_mean == 0.0) != scaled_inside
+    assert (ArcFaceONNX(str(path)).input_mean == 0.0) != normalises_input
     np.testing.assert_allclose(ArcFaceEmbedder(path).embed(crops), expected_embeddings(crops, weight), atol=1e-5)
 
 
-def test_a_graph_that_scales_by_halves_is_refused(tmp_path):
-    """Where pixels are shifted and not scaled, nobody can tell what the network wants."""
-    path, _ = write_network(tmp_path / "r.onnx", scaled_inside=True)
+def test_a_graph_that_only_shifts_is_refused(tmp_path):
+    """A shift without scaling leaves the pixel range unknown."""
+    path, _ = write_network(tmp_path / "r.onnx", normalises_input=True)
     model = onnx.load(path)
     mul = model.graph.node[1]
     model.graph.node.remove(mul)
     model.graph.node[0].output[0] = mul.output[0]
     onnx.save(model, path)
-    with pytest.raises(ValueError, match="begins with a shift by constants alone"):
+    with pytest.raises(ValueError, match="starts with a constant shift alone"):
         ArcFaceEmbedder(path)
 
 
 def test_views_without_a_face_are_skipped_and_counted(tmp_path):
-    """The mean is over the others; where no frontal view shows a face, there is no identity, and the error counts."""
+    """The mean is over the other views; if no frontal view shows a face, the error reports how many were examined."""
     path, _ = write_network(tmp_path / "r.onnx")
     rgb = np.random.default_rng(4).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     landmarks = np.tile(np.array([[20, 24], [44, 24], [32, 36], [24, 46], [40, 46]], np.float32), (4, 1, 1))
@@ -186,5 +186,5 @@ def test_views_without_a_face_are_skipped_and_counted(tmp_path):
     assert head.accepted.tolist() == [True, False, True, False]
     assert head.without_face == 1
     np.testing.assert_array_equal(head.identity, mean_identity(head.views, head.accepted))
-    with pytest.raises(ValueError, match=r"no frontal view shows a face \(1 were looked at\)"):
+    with pytest.raises(ValueError, match=r"no frontal view shows a face \(1 examined\)"):
         embed_views(ArcFaceEmbedder(path), rgb, landmarks, np.array([False, True, False, False]))

@@ -1,4 +1,4 @@
-"""Cutting photographs as PanoHead does, against its published crops' numbers and against known poses."""
+"""Crops of photos compared with PanoHead's published crops and with known poses."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from spinmeround.models.geometry.cameras import orbit
 from spinmeround.models.identity.cropping import cut, square_and_camera, square_of_five
 
 ASTRONAUT = np.array([[203, 101], [246.5, 103.5], [222, 125], [204.5, 139], [244.5, 140]])
-"""By hand, in skimage.data.astronaut()."""
+"""Hand-labelled landmarks of skimage.data.astronaut()."""
 
-# Eyes, nose and mouth by hand in two pictures that PanoHead's own script cut (563 pixels, before they are made 512).
+# Hand-labelled landmarks in two crops of PanoHead's own script (563 pixels, before resizing to 512).
 PANOHEAD_CROPS = {
     "man": [[216.7, 267.3], [362.7, 264], [290, 345], [227.3, 408.7], [346, 410]],
     "woman": [[214.3, 268.3], [357.3, 269.3], [284, 362], [224, 410], [344, 407.7]],
@@ -19,8 +19,8 @@ PANOHEAD_CROPS = {
 
 
 @pytest.mark.parametrize("name", PANOHEAD_CROPS)
-def test_a_picture_that_panohead_cut_is_cut_nearly_whole(name: str) -> None:
-    """Five landmarks alone give PanoHead's own square, to some per cent of its side, though the head nods a little."""
+def test_panohead_crops_are_nearly_unchanged(name: str) -> None:
+    """Five landmarks alone recover PanoHead's square to a few percent of its side."""
     square = square_of_five(np.array(PANOHEAD_CROPS[name]))
     assert square.side == pytest.approx(563, rel=0.025)
     np.testing.assert_allclose(square.centre, [281, 281], atol=0.035 * 563)
@@ -29,8 +29,8 @@ def test_a_picture_that_panohead_cut_is_cut_nearly_whole(name: str) -> None:
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0.0, 0.0), (25.0, 0.0), (-40.0, 10.0), (10.0, -20.0)])
 @pytest.mark.parametrize("roll", [0.0, 20.0])
-def test_the_camera_is_the_one_that_saw_the_landmarks(azimuth: float, elevation: float, roll: float) -> None:
-    """The mean face, seen from a known camera and a photo held askew, gives that camera back."""
+def test_the_camera_is_recovered_from_landmarks(azimuth: float, elevation: float, roll: float) -> None:
+    """The mean face, projected by a known camera into a rolled photo, gives that camera."""
     camera = orbit([azimuth], [elevation])
     to_view = np.diag([1.0, -1.0, -1.0]) @ camera.cam2world[0, :3, :3].T  # world to x right, y up, z to the viewer
     flip = np.diag([1.0, -1.0, 1.0])
@@ -41,46 +41,46 @@ def test_the_camera_is_the_one_that_saw_the_landmarks(azimuth: float, elevation:
     expected = camera.cam2world[0]
     np.testing.assert_allclose(cam2world[:3, 3], expected[:3, 3], atol=1e-4)
     tilt = np.degrees(np.arctan2(square.right[1], square.right[0])) - roll
-    assert abs(tilt) < 7  # FFHQ's direction in a face that is turned aside and nods
+    assert abs(tilt) < 7  # FFHQ's direction deviates for a turned and tilted face
     turned = np.degrees(np.arccos(np.clip((np.trace(cam2world[:3, :3].T @ expected[:3, :3]) - 1) / 2, -1, 1)))
-    assert turned == pytest.approx(abs(tilt), abs=0.1)  # the camera is held as the square is
+    assert turned == pytest.approx(abs(tilt), abs=0.1)  # camera and square have the same roll
     assert square.side == pytest.approx(200 * 1.892 * 1.1, rel=1e-3)
 
 
-def test_a_face_turned_aside_keeps_its_size() -> None:
-    """Where the eyes come nearer to each other, the way from eyes to mouth still tells how large the head is."""
+def test_a_face_in_profile_keeps_its_size() -> None:
+    """With a small distance between the eyes, the distance from eyes to mouth sets the size."""
     face = np.array([[-30.0, 0], [30, 0], [0, 35], [-25, 63], [25, 63]])
     turned = face * [0.5, 1]
     assert square_of_five(turned).side > 0.9 * square_of_five(face).side
 
 
-def test_pixels_go_where_the_square_says() -> None:
-    """A dot of a photo is found at the place that the affine map gives, in a shrunken picture too."""
+def test_crops_match_the_affine_map() -> None:
+    """A dot in the photo appears at the position given by the affine map, after downsampling too."""
     photo = np.full((1500, 1500, 3), 255, np.uint8)
     photo[700:716, 900:916] = 0
     square = square_of_five(np.array([[650.0, 640], [850, 660], [740, 760], [660, 860], [820, 870]]))
-    picture = cut(photo, square, 128, "white")
-    assert picture.shape == (128, 128, 3)
-    dark = 255 - picture[..., 0].astype(float)
+    crop = cut(photo, square, 128, "white")
+    assert crop.shape == (128, 128, 3)
+    dark = 255 - crop[..., 0].astype(float)
     found = [(dark.sum(axis) * np.arange(128)).sum() / dark.sum() for axis in (0, 1)]
     expected = square.to_crop(128) @ [907.5, 707.5, 1]
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
-def test_the_astronaut_fills_the_picture() -> None:
-    """Eyes level and symmetric about the middle, the hair inside of the picture, the face where PanoHead has it."""
+def test_a_portrait_fills_the_crop() -> None:
+    """Eyes are level, symmetric about the centre, and at PanoHead's position."""
     square = square_of_five(ASTRONAUT)
     shown = np.column_stack([ASTRONAUT, np.ones(5)]) @ square.to_crop(512).T
     np.testing.assert_allclose(shown[:2].mean(axis=0), [255, 240], atol=12)
     assert abs(shown[0, 1] - shown[1, 1]) < 10
-    picture = cut(np.asarray(skimage.data.astronaut()), square, 512, "white")
-    assert picture.shape == (512, 512, 3)
-    assert picture.std() > 40
+    crop = cut(np.asarray(skimage.data.astronaut()), square, 512, "white")
+    assert crop.shape == (512, 512, 3)
+    assert crop.std() > 40
 
 
 @pytest.mark.parametrize("border", ["white", "blurred"])
-def test_outside_of_the_photo_is_white_or_blurred(border: str) -> None:
-    """A face at the photo's edge: the missing part is white, or a smooth continuation of the photo."""
+def test_pixels_outside_the_photo_are_white_or_blurred(border: str) -> None:
+    """For a face at the edge, the missing part is white or a smooth continuation of the photo."""
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 80, (200, 200, 3), dtype=np.uint8)
     square = square_of_five(ASTRONAUT - ASTRONAUT[2] + [20, 100])
@@ -92,8 +92,8 @@ def test_outside_of_the_photo_is_white_or_blurred(border: str) -> None:
         assert outside.std() < 0.5 * photo.std()
 
 
-def test_landmarks_in_one_place_are_refused() -> None:
-    """And so are those that are not numbers."""
+def test_coinciding_landmarks_are_refused() -> None:
+    """Landmarks that coincide or are NaN raise an error."""
     with pytest.raises(ValueError, match="expected two eyes and a mouth"):
         square_of_five(np.zeros((5, 2)))
     with pytest.raises(ValueError, match="expected two eyes and a mouth"):

@@ -1,4 +1,4 @@
-"""Finding faces by networks in the form of a pack's; these have random weights and know where to look."""
+"""Face detection by stub networks in InsightFace's format, which find a face in the image centre."""
 
 from pathlib import Path
 
@@ -20,15 +20,15 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def head(side: int) -> np.ndarray:
-    """White with something in the middle."""
+    """A white image with a coloured square in the middle."""
     image = np.full((side, side, 3), 255, np.uint8)
     image[side // 4 : -side // 4, side // 4 : -side // 4] = (200, 120, 90)
     return image
 
 
 @pytest.mark.parametrize("side", [128, 512, 700])
-def test_positions_are_in_pixels_of_the_picture(pack: Path, side: int) -> None:
-    """Whatever the picture's size, the face is in its middle, and what a share of the side is stays one."""
+def test_positions_are_in_pixels_of_the_image(pack: Path, side: int) -> None:
+    """For images of any size, box and landmarks are at fixed fractions of the side."""
     face = FaceDetector(pack / "det.onnx").largest(head(side))
     assert face is not None
     assert face.score == pytest.approx(0.9, abs=1e-4)
@@ -38,21 +38,21 @@ def test_positions_are_in_pixels_of_the_picture(pack: Path, side: int) -> None:
 
 
 def test_no_face_is_none(pack: Path) -> None:
-    """A white picture has none; nor has any where the threshold is above every score."""
+    """A white image, or a threshold above every score, gives None."""
     white = np.full((256, 256, 3), 255, np.uint8)
     assert FaceDetector(pack / "det.onnx").largest(white) is None
     assert FaceDetector(pack / "det.onnx", DetectionParams(threshold=0.95)).largest(head(256)) is None
 
 
-def test_the_size_that_pictures_are_fitted_into_is_given(pack: Path) -> None:
-    """The detector looks once, at the size asked for, not at insightface's two."""
+def test_the_input_size_is_configurable(pack: Path) -> None:
+    """The detector runs once at the configured size, not at insightface's two default sizes."""
     detector = FaceDetector(pack / "det.onnx", DetectionParams(side=320))
     assert detector.largest(head(200)) is not None
     assert detector._detector.input_sizes == [(320, 320)]
 
 
 def test_landmarks_in_3d_fit_the_box(pack: Path) -> None:
-    """68 of them; a frontal face's eyes are level, its nose nearest, and they scale with the box."""
+    """68 landmarks scale with the box; on a frontal face the eyes are level and the nose is nearest."""
     network, image = Landmarks3D(pack / "1k3d68.onnx"), head(256)
     small = network.find(image, np.array([96, 96, 160, 160], np.float32))
     large = network.find(image, np.array([64, 64, 192, 192], np.float32))
@@ -63,11 +63,11 @@ def test_landmarks_in_3d_fit_the_box(pack: Path) -> None:
 
 
 def test_other_networks_are_refused(pack: Path, tmp_path: Path) -> None:
-    """A recognition network in the place of the others, and a missing file, are told by name."""
+    """A recognition network in place of the expected one, and a missing file, raise an error that names it."""
     path, _ = write_network(tmp_path / "r.onnx")
-    with pytest.raises(ValueError, match=r"face detector: .*gives 1 outputs, expected 9 or 15"):
+    with pytest.raises(ValueError, match=r"face detector: expected 9 or 15 outputs .* got 1"):
         FaceDetector(path)
-    with pytest.raises(ValueError, match=r"landmarks in 3D: .*take 1k3d68.onnx"):
+    with pytest.raises(ValueError, match=r"3D landmark network: .*use 1k3d68.onnx"):
         Landmarks3D(path)
     with pytest.raises(ValueError, match=r"face detector: expected an ONNX file, found nothing"):
         FaceDetector(tmp_path / "absent.onnx")

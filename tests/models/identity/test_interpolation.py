@@ -10,20 +10,20 @@ def ends(seed: int = 0) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("way", ["spherical", "linear"])
-def test_the_way_has_its_ends_and_unit_length(way: InterpolationMethod) -> None:
-    """First and last are what was given, all are of unit length and in the plane of the two."""
+@pytest.mark.parametrize("method", ["spherical", "linear"])
+def test_paths_include_both_ends_and_have_unit_length(method: InterpolationMethod) -> None:
+    """First and last vectors are the inputs; all have unit length and lie in the plane of the two."""
     a, b = ends()
-    between = interpolate_identities(a, b, 7, way)
+    between = interpolate_identities(a, b, 7, method)
     np.testing.assert_allclose(between[[0, -1]], [a, b], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(between, axis=1), 1, atol=1e-6)
     assert np.linalg.matrix_rank(np.stack([a, b, *between]).astype(np.float64), tol=1e-4) == 2
 
 
-def test_spherical_steps_are_equal_angles_and_linear_ones_parts_of_the_chord() -> None:
-    """Angles between neighbours are the same along the sphere; on the chord the middle is the same, the quarter not."""
+def test_spherical_steps_are_equal_angles_and_linear_steps_equal_chord_parts() -> None:
+    """Spherical steps have equal angles; the linear path has the same midpoint and a different quarter point."""
     a, b = ends()
-    sphere, chord = (interpolate_identities(a, b, 5, way).astype(np.float64) for way in ("spherical", "linear"))
+    sphere, chord = (interpolate_identities(a, b, 5, method).astype(np.float64) for method in ("spherical", "linear"))
     angles = np.arccos(np.clip((sphere[1:] * sphere[:-1]).sum(1), -1, 1))
     np.testing.assert_allclose(angles, np.arccos(a.astype(float) @ b) / 4, rtol=1e-5)
     np.testing.assert_allclose(sphere[2], chord[2], atol=1e-6)
@@ -32,8 +32,8 @@ def test_spherical_steps_are_equal_angles_and_linear_ones_parts_of_the_chord() -
     assert np.abs(sphere[1] - chord[1]).max() > 1e-4
 
 
-def test_nonsense_is_refused() -> None:
-    """One step is no way, opposite identities have no shortest one; equal ones stay where they are."""
+def test_undefined_paths_are_refused() -> None:
+    """A single step and opposite identities raise an error; equal identities give a constant path."""
     a, b = ends()
     with pytest.raises(ValueError, match="steps: expected 2 or more"):
         interpolate_identities(a, b, 1)

@@ -15,13 +15,13 @@ def embeddings(n: int, seed: int = 0) -> Tensor:
     return normalize(torch.randn(n, 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def conditioner(**changes: int) -> IdentityPromptEncoder:
+def prompt_encoder(**changes: int) -> IdentityPromptEncoder:
     return IdentityPromptEncoder(tiny_text_encoder(**changes), TINY_PROMPT)
 
 
-def by_hand(encoder: CLIPTextModel, embedding: Tensor) -> Tensor:
-    """Arc2Face's arithmetic for one embedding: token embeddings with the row of `id` replaced, positions, a causal
-    mask, the encoder's layers one by one, the final normalisation."""
+def reference(encoder: CLIPTextModel, embedding: Tensor) -> Tensor:
+    """Arc2Face's arithmetic for one identity: token embeddings with the row of `id` replaced, position embeddings, a
+    causal mask, the encoder's layers, the final normalisation."""
     tokens = torch.tensor(TINY_PROMPT.prompt())
     hidden = encoder.embeddings.token_embedding(tokens)
     hidden[POSITION] = pad(embedding, (0, encoder.config.hidden_size - 512))
@@ -35,27 +35,27 @@ def by_hand(encoder: CLIPTextModel, embedding: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("width", [512, 768])
 def test_equals_arc2face_arithmetic(width: int) -> None:
-    """For several embeddings at once, each row equals the published procedure done by hand for it alone."""
-    ours = conditioner(hidden_size=width)
+    """Each row of a batch equals the published procedure for a single identity."""
+    ours = prompt_encoder(hidden_size=width)
     with torch.no_grad():
         got = ours(embeddings(3))
-        expected = torch.stack([by_hand(ours.text_encoder, embedding) for embedding in embeddings(3)])
+        expected = torch.stack([reference(ours.text_encoder, embedding) for embedding in embeddings(3)])
     assert got.shape == (3, 8, width)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_causal_mask_is_kept() -> None:
-    """States before the identity's token don't see it; its own and all later ones do."""
-    ours = conditioner()
+    """States before the identity token do not depend on it; its own and all later ones do."""
+    ours = prompt_encoder()
     with torch.no_grad():
         a, b = ours(torch.cat([embeddings(1, seed=1), embeddings(1, seed=2)]))
     torch.testing.assert_close(a[:POSITION], b[:POSITION])
     assert bool(((a - b)[POSITION:].abs().amax(dim=-1) > 1e-4).all())
 
 
-def test_unconditional_is_the_empty_prompt() -> None:
-    """`unconditional` is the encoder's own answer to start, end and padding, also after an identity was given."""
-    ours = conditioner()
+def test_empty_prompt_equals_the_encoder_on_its_tokens() -> None:
+    """The encoder's output for start, end and padding tokens, also after a call with an identity."""
+    ours = prompt_encoder()
     ids = torch.tensor([[0, 1, 1, 1, 1, 1, 1, 1]])
     with torch.no_grad():
         ours(embeddings(2))
@@ -63,9 +63,9 @@ def test_unconditional_is_the_empty_prompt() -> None:
         torch.testing.assert_close(ours.empty_prompt(3), expected)
 
 
-def test_the_encoder_is_left_as_it_was() -> None:
-    """No hook survives a call, be it a good one or one that raises."""
-    ours = conditioner()
+def test_the_hook_is_removed_after_each_call() -> None:
+    """The encoder has no hooks after a call that succeeds or raises."""
+    ours = prompt_encoder()
     table = ours.text_encoder.get_input_embeddings()
     ours(embeddings(1))
     with pytest.raises(RuntimeError):
@@ -73,9 +73,9 @@ def test_the_encoder_is_left_as_it_was() -> None:
     assert not table._forward_hooks
 
 
-def test_gradients_reach_encoder_and_embeddings() -> None:
-    """The conditioner can be trained, and so can what makes the embeddings."""
-    ours, embedding = conditioner(), embeddings(2).requires_grad_()
+def test_gradients_reach_encoder_and_identity() -> None:
+    """Both the encoder and the source of the identities can be trained."""
+    ours, embedding = prompt_encoder(), embeddings(2).requires_grad_()
     ours(embedding)[:, POSITION:].square().sum().backward()
     assert embedding.grad is not None
     assert bool((embedding.grad.abs().amax(dim=-1) > 0).all())
@@ -83,7 +83,7 @@ def test_gradients_reach_encoder_and_embeddings() -> None:
 
 
 def test_tokens_of_clip() -> None:
-    """The defaults are 77 long, begin with 49406, hold `id` (1014) once, and end padded with 49407."""
+    """Default prompts have 77 tokens, start with 49406, contain `id` (1014) once and are padded with 49407."""
     tokens = PromptTokens()
     assert tokens.prompt()[:7] == [49406, 1125, 539, 320, 1014, 2533, 49407]
     assert set(tokens.prompt()[7:]) == {49407}
@@ -91,7 +91,7 @@ def test_tokens_of_clip() -> None:
 
 
 def test_tokens_come_from_a_tokenizer() -> None:
-    """A CLIP tokenizer with its own vocabulary gives its own ids, in the prompt's order."""
+    """A CLIP tokenizer with another vocabulary gives its own ids, in prompt order."""
     words = ["photo</w>", "of</w>", "a</w>", "id</w>", "person</w>"]
     pieces = ["<|startoftext|>", "<|endoftext|>", *"photfaiders", *(f"{c}</w>" for c in "ofadn"), *words]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
@@ -125,14 +125,14 @@ def test_tokens_come_from_a_tokenizer() -> None:
         ({"vocab_size": 5}, "expected vocab_size of 7 or more, got 5"),
     ],
 )
-def test_unfit_encoders_are_refused(changes: dict[str, int], message: str) -> None:
-    """The error says which size is too small for embeddings and prompt."""
+def test_encoders_that_are_too_small_are_refused(changes: dict[str, int], message: str) -> None:
+    """The error names the size, the minimum and the value found."""
     with pytest.raises(ValueError, match=message):
-        conditioner(**changes)
+        prompt_encoder(**changes)
 
 
-def test_contradictory_prompts_are_refused() -> None:
-    """The identity's token stands in the prompt once, and the prompt fits its length."""
+def test_inconsistent_prompts_are_refused() -> None:
+    """The identity token occurs exactly once, and the prompt fits its length."""
     with pytest.raises(ValueError, match="identity: expected once"):
         PromptTokens(words=(3, 4), identity=9)
     with pytest.raises(ValueError, match="length: expected 7 or more"):

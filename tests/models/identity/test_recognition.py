@@ -1,4 +1,4 @@
-"""The recognition network, its loss and its measure."""
+"""The recognition network, its loss and its verification metric."""
 
 import math
 
@@ -21,7 +21,7 @@ SMALL = RecognitionConfig(channels=(4, 4, 8), blocks=(0, 1, 0), embedding=16)
 
 @given(angle=st.floats(0.01, math.pi - 0.6), margin=st.floats(0.0, 0.5))
 def test_the_margin_is_added_to_the_angle(angle: float, margin: float) -> None:
-    """At the own identity cos(theta + m), elsewhere cos(theta)."""
+    """cos(theta + m) at the crop's own identity, cos(theta) elsewhere."""
     cosine = torch.full((1, 3), math.cos(angle), dtype=torch.float64)
     penalised = additive_angular_margin(cosine, torch.tensor([1]), margin)
     assert penalised[0].tolist() == pytest.approx(
@@ -29,15 +29,15 @@ def test_the_margin_is_added_to_the_angle(angle: float, margin: float) -> None:
     )
 
 
-def test_the_penalised_cosine_falls_over_all_angles() -> None:
-    """Past pi - m too, where cos(theta + m) itself would rise again."""
+def test_the_penalised_cosine_decreases_over_all_angles() -> None:
+    """Also above pi - m, where cos(theta + m) itself increases."""
     angles = torch.linspace(0.01, math.pi - 0.01, 500)
     own = additive_angular_margin(angles.cos()[:, None], torch.zeros(500, dtype=torch.long), 0.5)[:, 0]
     assert (own.diff() < 0).all()
 
 
 def test_the_loss_without_margin_is_softmax_cross_entropy() -> None:
-    """Two orthogonal centres and an embedding on one of them: log(1 + exp(-scale))."""
+    """Two orthogonal centres and an embedding equal to one of them give log(1 + exp(-scale))."""
     loss = ArcFaceLoss(2, 2, scale=3.0)
     with torch.no_grad():
         loss.centres.copy_(torch.eye(2) * 5)
@@ -64,27 +64,27 @@ def test_training_moves_embeddings_to_their_centres() -> None:
 
 
 def test_an_embedding_does_not_depend_on_its_batch() -> None:
-    """In evaluation mode a crop is embedded alone as in company."""
+    """In evaluation mode a crop has the same embedding alone and in a batch."""
     network = RecognitionNetwork(SMALL).eval()
     crops = torch.randn(5, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(network(crops)[2:3], network(crops[2:3]), atol=1e-5)
 
 
-def test_verification_of_perfect_and_of_meaningless_embeddings() -> None:
-    """Known values: one direction an identity gives 1 everywhere; random directions about one half."""
+def test_verification_of_perfect_and_of_random_embeddings() -> None:
+    """One direction per identity gives 1 in all metrics; random directions give an accuracy of about one half."""
     labels = np.repeat(np.arange(6), 4)
     perfect = verification(np.eye(6, dtype=np.float32)[labels] * 3, labels)
     assert (perfect.accuracy, perfect.tar_at_far_1e2, perfect.tar_at_far_1e3) == (1.0, 1.0, 1.0)
     assert (perfect.same_pairs, perfect.other_pairs) == (6 * 6, 15 * 16)
     random = np.random.default_rng(0).standard_normal((200, 64)).astype(np.float32)
-    meaningless = verification(random, np.repeat(np.arange(50), 4))
-    assert meaningless.accuracy < 0.6
-    assert meaningless.tar_at_far_1e2 < 0.05
+    chance = verification(random, np.repeat(np.arange(50), 4))
+    assert chance.accuracy < 0.6
+    assert chance.tar_at_far_1e2 < 0.05
 
 
 def test_verification_needs_both_kinds_of_pairs() -> None:
-    """One crop of each identity leaves no pair of one identity."""
+    """One crop per identity gives no pairs of the same identity, which raises an error."""
     with pytest.raises(ValueError, match="two crops of one identity"):
         verification(np.eye(3, dtype=np.float32), np.arange(3))
 
@@ -98,6 +98,6 @@ def test_verification_needs_both_kinds_of_pairs() -> None:
     ids=["blocks", "stages"],
 )
 def test_impossible_sizes_are_refused(sizes: dict[str, tuple[int, ...]], message: str) -> None:
-    """Sizes that cannot be built are named when the configuration is made."""
+    """Invalid sizes raise an error that names the field."""
     with pytest.raises(ValueError, match=message):
         RecognitionConfig(**sizes)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.cameras import ViewGrid, pixel_rays
 from spinmeround.models.metrics.consistency import neighbour_consistency, warp
 from tests.support.tiny import TinyGenerator
 
@@ -9,9 +9,7 @@ GRID = ViewGrid(azimuths=24, elevations_deg=(10.0,))
 
 
 def painted(views: int = 24, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """A tiny head whose colour is a function of the place on its surface alone, and its depths."""
-    from spinmeround.models.geometry.cameras import pixel_rays
-
+    """Images of a tiny head whose colour depends on the surface point alone, and their depths."""
     generator, cameras = TinyGenerator(), GRID.cameras()[:views]
     head = generator.render(generator.sample(3), cameras, side)
     origins, directions = pixel_rays(cameras, side)
@@ -21,30 +19,30 @@ def painted(views: int = 24, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(colour), colour, 255).round().astype(np.uint8), head.depth
 
 
-def test_a_true_surface_agrees_with_itself() -> None:
-    """Colours that belong to the surface are seen alike by neighbours, up to resampling; most of the head is seen."""
+def test_a_coloured_surface_is_consistent() -> None:
+    """Neighbouring views of a coloured surface agree up to resampling, over most of the head."""
     rgb, depth = painted()
     found = neighbour_consistency(rgb, depth, GRID.cameras())
     assert found.psnr > 33
-    assert 0.7 < found.seen <= 1
+    assert 0.7 < found.visible <= 1
 
 
-@pytest.mark.parametrize("spoil", ["colour", "shift", "other"])
-def test_what_disagrees_is_less_consistent(spoil: str) -> None:
-    """Views that change colour at random, are shifted by two pixels one against the other, or show another place."""
+@pytest.mark.parametrize("change", ["colour", "shift", "other"])
+def test_disagreeing_views_are_less_consistent(change: str) -> None:
+    """Random colour offsets, shifts of two pixels and views from other cameras each lower PSNR by more than 6 dB."""
     rgb, depth = painted()
     random = np.random.default_rng(0)
-    spoilt = {
+    changed = {
         "colour": lambda: np.clip(rgb + random.integers(-40, 40, (24, 1, 1, 3)), 0, 255).astype(np.uint8),
         "shift": lambda: np.stack([np.roll(v, 2 * (i % 2), axis=1) for i, v in enumerate(rgb)]),
         "other": lambda: np.roll(rgb, 7, axis=0)[random.permutation(24)],
-    }[spoil]()
+    }[change]()
     cameras = GRID.cameras()
-    assert neighbour_consistency(spoilt, depth, cameras).psnr < neighbour_consistency(rgb, depth, cameras).psnr - 6
+    assert neighbour_consistency(changed, depth, cameras).psnr < neighbour_consistency(rgb, depth, cameras).psnr - 6
 
 
-def test_a_view_warped_to_itself_is_itself() -> None:
-    """Where the head is, every pixel is seen and has its own colour."""
+def test_warping_a_view_to_itself_changes_nothing() -> None:
+    """Pixels of the head are visible and keep their colour."""
     rgb, depth = painted(1)
     warped, visible = warp(rgb[0], depth[[0, 0]], GRID.cameras()[[0, 0]])
     inner = np.isfinite(depth[0])
@@ -52,9 +50,9 @@ def test_a_view_warped_to_itself_is_itself() -> None:
     np.testing.assert_allclose(warped[visible], rgb[0][visible], atol=0.1)
 
 
-def test_one_jump_in_a_ring_is_the_weakest_pair() -> None:
-    """A view that is 40 brighter than all others: its two pairs are off by 40, whose PSNR is known; the others agree as
-    before. As far apart as the ring is long but one, the pairs are the same ones, seen from the other view."""
+def test_one_brighter_view_gives_the_least_consistent_pairs() -> None:
+    """One view is brighter by 40: its two pairs have the PSNR of that offset, all others are unchanged. With an offset
+    of the ring length minus one, the pairs are the same with the views swapped."""
     rgb, depth = painted()
     brighter, cameras = rgb // 2, GRID.cameras()
     brighter[5] += 40
@@ -62,17 +60,20 @@ def test_one_jump_in_a_ring_is_the_weakest_pair() -> None:
     assert np.argsort(found.pairs)[:2].tolist() in ([4, 5], [5, 4])
     assert found.pairs[[4, 5]] == pytest.approx(20 * np.log10(255 / 40), abs=0.2)
     assert found.psnr > found.pairs.min() + 8
-    back = neighbour_consistency(brighter, depth, cameras, apart=23)
-    assert back.psnr == pytest.approx(found.psnr, abs=0.3)
-    assert neighbour_consistency(rgb, depth, cameras, apart=6).seen < neighbour_consistency(rgb, depth, cameras).seen
+    swapped = neighbour_consistency(brighter, depth, cameras, offset=23)
+    assert swapped.psnr == pytest.approx(found.psnr, abs=0.3)
+    assert (
+        neighbour_consistency(rgb, depth, cameras, offset=6).visible
+        < neighbour_consistency(rgb, depth, cameras).visible
+    )
 
 
-def test_nonsense_is_refused() -> None:
-    """One view has no neighbour, and depths of nothing see nothing."""
+def test_rings_without_neighbours_are_refused() -> None:
+    """Too few views, and depths without a head, raise an error."""
     rgb, depth = painted(2)
     with pytest.raises(ValueError, match="expected 2 or more views"):
         neighbour_consistency(rgb[:1], depth[:1], GRID.cameras()[:1])
     with pytest.raises(ValueError, match="expected 3 or more views of a ring, got 2"):
-        neighbour_consistency(rgb, depth, GRID.cameras()[:2], apart=2)
-    with pytest.raises(ValueError, match="no pixel of a view is seen by its neighbour"):
+        neighbour_consistency(rgb, depth, GRID.cameras()[:2], offset=2)
+    with pytest.raises(ValueError, match="no pixel is visible in a neighbouring view"):
         neighbour_consistency(rgb, np.full_like(depth, np.nan), GRID.cameras()[:2])

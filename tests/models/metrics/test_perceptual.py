@@ -16,22 +16,22 @@ def backbone():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
 
 
 @pytest.fixture
 def no_downloads(monkeypatch):
     def refuse(*args, **kwargs):
-        raise AssertionError("a download was tried")
+        raise AssertionError("attempted a download")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
 
 
 @pytest.mark.filterwarnings("ignore:The parameter 'pretrained'", "ignore:Arguments other than a weight enum")
 @pytest.mark.parametrize("form", ["safetensors", "pth"])
-def test_it_is_the_package_s_lpips_on_the_given_backbone(tmp_path, backbone, pictures, form, no_downloads):
-    """Both file forms give what the lpips package gives when torchvision hands it these weights."""
+def test_equals_the_lpips_package_with_the_given_backbone(tmp_path, backbone, images, form, no_downloads):
+    """Weights in either file format give the distances of the lpips package with the same backbone."""
     path = tmp_path / f"alexnet.{form}"
     if form == "safetensors":
         save_file(backbone, path)
@@ -39,29 +39,29 @@ def test_it_is_the_package_s_lpips_on_the_given_backbone(tmp_path, backbone, pic
         torch.save(backbone, path)
     ours = make_lpips(path, "alex")
     assert isinstance(ours, Lpips)
-    distances = ours(pictures[0], pictures[1])
+    distances = ours(images[0], images[1])
 
     reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     for name, tensor in reference.net.state_dict().items():
         tensor.copy_(backbone["features." + name.split(".", 1)[1]])
-    tensors = torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    tensors = torch.from_numpy(images).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     with torch.inference_mode():
         expected = reference(tensors[0], tensors[1]).flatten()
     np.testing.assert_allclose(distances, expected.numpy(), rtol=1e-4)
     assert (distances > 0).all()
-    np.testing.assert_array_equal(ours(pictures[0], pictures[0]), 0.0)
+    np.testing.assert_array_equal(ours(images[0], images[0]), 0.0)
 
 
-def test_without_weights_it_says_what_is_missing(tmp_path, no_downloads):
-    """No path and an absent file give a reason for the table, and nothing is downloaded."""
+def test_missing_weights_are_reported(tmp_path, no_downloads):
+    """Without a path, or for a missing file, the result is a reason, and nothing is downloaded."""
     absent = make_lpips(tmp_path / "absent.pth")
     assert isinstance(absent, Missing)
-    assert str(absent).startswith("missing: no weights of the alex backbone at")
+    assert str(absent).startswith("missing: no weights for the alex backbone at")
     assert "alexnet" in str(make_lpips(None))
 
 
 def test_weights_of_another_network_are_refused(tmp_path, backbone):
-    """AlexNet's tensors are not VGG's."""
+    """AlexNet's tensors are refused as a VGG backbone."""
     save_file(backbone, tmp_path / "alexnet.safetensors")
     with pytest.raises(ValueError, match="torchvision's vgg"):
         make_lpips(tmp_path / "alexnet.safetensors", "vgg")

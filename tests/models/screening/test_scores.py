@@ -1,13 +1,13 @@
-"""Screening sees what it claims to see: each score on shapes and pictures whose value is known."""
+"""Each screening score on shapes and images with a known value."""
 
 import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid, pixel_rays
-from spinmeround.models.screening import image_scores as pictures
+from spinmeround.models.screening import image_scores as images
 from spinmeround.models.screening import shape_scores as shapes
 from spinmeround.models.screening.evidence import Evidence, refined_density_grid
-from spinmeround.models.screening.measure import all_scores
+from spinmeround.models.screening.measure import all_scores, score_functions
 from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.records import Rendering
 
@@ -20,7 +20,7 @@ NODES = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, CELLS + 1)] * 3, indexing=
 
 
 def ellipsoid(axes=AXES, centre=(0.0, 0.0, 0.0)):
-    """Whether the nodes of the cube's grid, [x, y, z], are inside of an ellipsoid."""
+    """Which nodes of the cube's grid, [x, y, z], are inside an ellipsoid."""
     return (((NODES - np.asarray(centre)) / np.asarray(axes)) ** 2).sum(axis=-1) < 1
 
 
@@ -29,7 +29,7 @@ def ball(centre, radius):
 
 
 def drawn(paint, axes=AXES, cameras=RING):
-    """Previews of an ellipsoid whose colour at a point of its surface is `paint(points)`, in bytes."""
+    """Previews of an ellipsoid with surface colours `paint(points)`, 0 to 255."""
     origins, directions = pixel_rays(cameras, SIDE)
     o, d = origins / np.float32(axes), directions / np.float32(axes)
     a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1.0
@@ -58,8 +58,8 @@ def evidence(inside=None, previews=PLAIN, box_warp=1.0, cameras=RING):
     return Evidence(density=density, level=LEVEL, box_warp=box_warp, previews=previews, cameras=cameras)
 
 
-def test_plain_head_has_nothing_wrong():
-    """An ellipsoid has no faults, a crown and a back where its axes say, and all scores are finite."""
+def test_scores_of_a_plain_head():
+    """An ellipsoid has no defects, crown and back at the ends of its axes, and finite scores."""
     scores = all_scores(evidence())
     for name in ("stray_volume", "cavity_volume", "clipped_volume", "asymmetry", "one_sided_dents", "one_sided_bumps"):
         assert scores[name] == 0.0, name
@@ -71,29 +71,30 @@ def test_plain_head_has_nothing_wrong():
 
 
 def test_empty_volume_is_stray():
-    """Where nothing is inside, all volume counts as stray and no score fails to be had."""
+    """For an empty grid all volume is stray, and all scores are defined."""
     scores = all_scores(evidence(np.zeros((CELLS + 1,) * 3, bool)))
     assert scores["stray_volume"] == 1.0
     assert scores["crown_height"] == -0.5
 
 
 def test_stray_volume_is_the_share_of_the_smaller_piece():
+    """The share of a separate ball in the total volume."""
     piece = ball((0.4, 0.4, 0.4), 0.05)
     expected = piece.sum() / (ellipsoid().sum() + piece.sum())
     assert shapes.stray_volume(evidence(ellipsoid() | piece)) == pytest.approx(expected)
 
 
-def test_cavity_volume_is_the_share_of_the_hollow():
-    """A hollow of half the axes has an eighth of the volume; one that is open to the outside is none."""
-    hollow = ellipsoid() & ~ellipsoid(np.asarray(AXES) / 2)
-    assert shapes.cavity_volume(evidence(hollow)) == pytest.approx(1 / 7, rel=0.05)
+def test_cavity_volume_is_the_share_of_the_cavity():
+    """A cavity with half the axes has an eighth of the volume; one that is open to the outside does not count."""
+    shell = ellipsoid() & ~ellipsoid(np.asarray(AXES) / 2)
+    assert shapes.cavity_volume(evidence(shell)) == pytest.approx(1 / 7, rel=0.05)
     middle = CELLS // 2
-    hollow[middle, middle:, middle] = False
-    assert shapes.cavity_volume(evidence(hollow)) == 0.0
+    shell[middle, middle:, middle] = False
+    assert shapes.cavity_volume(evidence(shell)) == 0.0
 
 
 def test_clipped_volume_is_the_share_of_the_faces():
-    """A slab at the top is clipped on that face wholly and on four by its thickness; one at the bottom on those."""
+    """A slab at the top fills that face and part of the four sides; one at the bottom only part of the sides."""
     top, bottom = np.zeros((2, *(CELLS + 1,) * 3), bool)
     top[:, -4:] = True
     bottom[:, :4] = True
@@ -102,8 +103,8 @@ def test_clipped_volume_is_the_share_of_the_faces():
 
 
 @pytest.mark.parametrize("depth", [0.03, 0.04])
-def test_dent_is_one_sided_unless_both_sides_have_it(depth):
-    """A bore in one temple is scored by its volume and not when the other temple has its mirror image."""
+def test_only_one_sided_dents_count(depth):
+    """A dent in one temple counts by its volume; a mirrored pair of dents does not count."""
     place = np.array([AXES[0], 0.0, 0.0])
     dented = ellipsoid() & ~ball(place, depth)
     both = dented & ~ball(-place, depth)
@@ -112,8 +113,8 @@ def test_dent_is_one_sided_unless_both_sides_have_it(depth):
     assert shapes.one_sided_dents(evidence(both)) == 0.0
 
 
-def test_crown_dent_is_as_deep_as_the_bore():
-    """A bore in the crown is as deep as its radius less what the ball sinks into it; one in the chin is none."""
+def test_crown_dents_have_the_known_depth():
+    """The depth of a dent in the crown is its radius minus what the ball reaches; a dent in the chin does not count."""
     crown = ellipsoid() & ~ball((0.0, AXES[1], 0.0), 0.03)
     chin = ellipsoid() & ~ball((0.0, -AXES[1], 0.0), 0.03)
     sinks = 0.08 - np.sqrt(0.08**2 - 0.03**2) + 0.03**2 / (2 * AXES[0] ** 2 / AXES[1])
@@ -121,8 +122,8 @@ def test_crown_dent_is_as_deep_as_the_bore():
     assert shapes.crown_dents(evidence(chin)) == 0.0
 
 
-def test_bump_is_one_sided_unless_both_sides_have_it():
-    """A thin bar out of one ear is as high as it is long; one out of each ear is not counted."""
+def test_only_one_sided_bumps_count():
+    """A thin bar on one ear has the height of its length; a mirrored pair of bars does not count."""
     bar = np.zeros_like(ellipsoid())
     middle = CELLS // 2
     bar[middle:, middle : middle + 2, middle : middle + 2] = True
@@ -132,39 +133,39 @@ def test_bump_is_one_sided_unless_both_sides_have_it():
 
 
 def test_asymmetry_is_the_share_without_a_counterpart():
-    """A head beside the middle shares nothing with its mirror image; a shift below COUNTERPART / 2 is none."""
-    beside = ellipsoid((0.1, 0.1, 0.1), (0.3, 0.0, 0.0))
-    assert shapes.asymmetry(evidence(beside)) == pytest.approx(1.0, abs=0.02)
+    """A head far from the centre does not overlap its mirror image; a shift below COUNTERPART / 2 does not count."""
+    shifted = ellipsoid((0.1, 0.1, 0.1), (0.3, 0.0, 0.0))
+    assert shapes.asymmetry(evidence(shifted)) == pytest.approx(1.0, abs=0.02)
     assert shapes.asymmetry(evidence(ellipsoid(centre=(0.002, 0.0, 0.0)))) == 0.0
     assert shapes.asymmetry(evidence(ellipsoid(centre=(0.05, 0.0, 0.0)))) > 0.1
 
 
-def test_silhouettes_show_holes_and_spikes():
+def test_silhouette_holes_and_spikes():
     """A hole of 4 by 4 pixels counts by its area, a line of one pixel by its length."""
     mask = PLAIN.mask.copy()
     area = int((mask[2] > 0).sum())
     mask[2, 22:26, 22:26] = 0
-    bored = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
-    assert pictures.silhouette_holes(evidence(previews=bored)) == pytest.approx(16 / area)
+    holed = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
+    assert images.silhouette_holes(evidence(previews=holed)) == pytest.approx(16 / area)
     mask = PLAIN.mask.copy()
     mask[3, 24, 40:47] = 255
     spiked = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
-    before = pictures.silhouette_spikes(evidence())
-    assert pictures.silhouette_spikes(evidence(previews=spiked)) > before + 4 / area
+    before = images.silhouette_spikes(evidence())
+    assert images.silhouette_spikes(evidence(previews=spiked)) > before + 4 / area
 
 
-def test_piece_of_a_silhouette_counts_by_its_area():
-    """A block of 3 by 3 pixels in a corner of one view is its share of that view's silhouette."""
+def test_silhouette_pieces_count_by_area():
+    """A separate block of 3 by 3 pixels counts as its share of that view's silhouette."""
     mask = PLAIN.mask.copy()
     area = int((mask[5] > 0).sum())
     mask[5, 1:4, 1:4] = 255
     apart = Rendering(rgb=PLAIN.rgb, mask=mask, depth=PLAIN.depth)
-    assert pictures.silhouette_pieces(evidence()) == 0.0
-    assert pictures.silhouette_pieces(evidence(previews=apart)) == pytest.approx(9 / (area + 9))
+    assert images.silhouette_pieces(evidence()) == 0.0
+    assert images.silhouette_pieces(evidence(previews=apart)) == pytest.approx(9 / (area + 9))
 
 
-def test_patch_of_colour_is_odd_unless_both_sides_have_it():
-    """A red temple is odd, two are not, and neither is light from one side."""
+def test_only_one_sided_colours_count():
+    """One red temple counts; two red temples and light from one side do not."""
 
     def patched(sides):
         def paint(points):
@@ -173,7 +174,7 @@ def test_patch_of_colour_is_odd_unless_both_sides_have_it():
                 red |= np.linalg.norm(points - np.array([side * AXES[0], 0.0, 0.0]), axis=-1) < 0.08
             return np.where(red[..., None], (180.0, 90.0, 90.0), 120.0) * np.ones(points.shape)
 
-        return pictures.one_sided_colour(evidence(previews=drawn(paint)))
+        return images.one_sided_colour(evidence(previews=drawn(paint)))
 
     def lit(points):
         return (120.0 + 300.0 * points[..., :1]) * np.ones(3)
@@ -181,25 +182,25 @@ def test_patch_of_colour_is_odd_unless_both_sides_have_it():
     assert patched([1]) > 0.01
     assert patched([-1]) == pytest.approx(patched([1]), rel=0.05)
     assert patched([-1, 1]) == 0.0
-    assert pictures.one_sided_colour(evidence(previews=drawn(lit))) < 1e-3
+    assert images.one_sided_colour(evidence(previews=drawn(lit))) < 1e-3
 
 
 @pytest.mark.parametrize(("angle", "offset"), [(0.0, 0.0), (60.0, 0.03), (150.0, -0.04)])
 @pytest.mark.parametrize("jump", [0.15, 0.4])
-def test_colour_seam_is_the_log_of_the_jump(angle, offset, jump):
-    """Brightness that jumps by a factor across an upright plane scores the logarithm of that factor."""
+def test_colour_seam_is_the_log_ratio_of_the_jump(angle, offset, jump):
+    """A jump of brightness across an upright plane scores the logarithm of its ratio."""
     a = np.radians(angle)
 
     def seamed(points):
         beyond = points[..., 0] * np.cos(a) + points[..., 2] * np.sin(a) > offset
         return np.where(beyond, np.exp(jump), 1.0)[..., None] * np.full(points.shape, 100.0)
 
-    expected = np.log((100.0 * np.exp(jump) + pictures.DARK) / (100.0 + pictures.DARK))
-    assert pictures.colour_seam(evidence(previews=drawn(seamed))) == pytest.approx(expected, rel=0.1)
+    expected = np.log((100.0 * np.exp(jump) + images.DARK) / (100.0 + images.DARK))
+    assert images.colour_seam(evidence(previews=drawn(seamed))) == pytest.approx(expected, rel=0.1)
 
 
 def test_scores_do_not_depend_on_the_unit_of_length():
-    """A head and its cameras twice as large, in a cube twice as large, has the same scores."""
+    """Head, cameras and cube scaled by 2 have the same scores."""
 
     def seamed(points):
         return np.where(points[..., 0] > 0.02, 1.3, 1.0)[..., None] * np.full(points.shape, 100.0)
@@ -217,13 +218,13 @@ def test_scores_do_not_depend_on_the_unit_of_length():
 
 
 def test_smooth_shading_is_no_seam():
-    """Light that falls off all round, and a band of another colour on one side, are no jumps along a plane."""
+    """Smooth shading from one side and uniform colour have no seam."""
 
     def shaded(points):
         return (120.0 + 300.0 * points[..., :1]) * np.ones(3)
 
-    assert pictures.colour_seam(evidence(previews=drawn(shaded))) < 0.1
-    assert pictures.colour_seam(evidence()) == 0.0
+    assert images.colour_seam(evidence(previews=drawn(shaded))) < 0.1
+    assert images.colour_seam(evidence()) == 0.0
 
 
 def features(points):
@@ -236,15 +237,15 @@ def features(points):
 
 
 def test_face_at_back_correlates_with_the_face():
-    """A face on the front alone does not come back; the same face turned to the back correlates wholly."""
+    """A face on the front alone does not correlate; a copy of it on the back correlates fully."""
     once = drawn(features)
     twice = drawn(lambda points: np.minimum(features(points), features(points * np.array([-1.0, 1.0, -1.0]))))
-    assert pictures.face_at_back(evidence(previews=once)) < 0.3
-    assert pictures.face_at_back(evidence(previews=twice)) > 0.95
+    assert images.face_at_back(evidence(previews=once)) < 0.3
+    assert images.face_at_back(evidence(previews=twice)) > 0.95
 
 
-def test_relief_of_a_turned_solid_correlates():
-    """An ellipsoid looks the same from behind, so the relief correlates wholly; a nose on one side spoils that."""
+def test_relief_at_back_correlates_with_the_front():
+    """The relief of an ellipsoid correlates fully with its back; a nose on one side lowers the correlation."""
 
     def nose(view):
         rows, columns = np.indices((SIDE, SIDE))
@@ -254,22 +255,22 @@ def test_relief_of_a_turned_solid_correlates():
 
     nosed = Rendering(rgb=PLAIN.rgb, mask=PLAIN.mask, depth=nose(0))
     both = Rendering(rgb=PLAIN.rgb, mask=PLAIN.mask, depth=nose([0, 4]))
-    assert pictures.relief_at_back(evidence()) > 0.95
-    assert pictures.relief_at_back(evidence(previews=both)) > 0.95
-    assert pictures.relief_at_back(evidence(previews=nosed)) < 0.8
+    assert images.relief_at_back(evidence()) > 0.95
+    assert images.relief_at_back(evidence(previews=both)) > 0.95
+    assert images.relief_at_back(evidence(previews=nosed)) < 0.8
 
 
-def test_refined_grid_equals_the_dense_one_where_it_matters():
-    """Inside and outside are the same as on the dense grid, with fewer evaluations; near the surface all is exact."""
-    asked = []
+def test_refined_grid_equals_the_dense_grid_near_the_surface():
+    """Same inside and outside as the dense grid, exact near the surface, with less than half of the evaluations."""
+    evaluated = []
 
     def density(points):
-        asked.append(len(points))
+        evaluated.append(len(points))
         reach = np.linalg.norm((points - np.array([0.02, -0.03, 0.01])) / np.array([0.2, 0.3, 0.25]), axis=-1)
         return np.clip(10.0 * (1.0 - (reach - 1.0) * 4.0), 0.0, 20.0).astype(np.float32)
 
     grid = refined_density_grid(density, 1.0, CELLS, LEVEL)
-    refined = sum(asked)
+    refined = sum(evaluated)
     dense = density(NODES.reshape(-1, 3).astype(np.float32)).reshape(grid.shape)
     np.testing.assert_array_equal(grid > LEVEL, dense > LEVEL)
     near = np.abs(dense - LEVEL) < 2.0
@@ -278,11 +279,14 @@ def test_refined_grid_equals_the_dense_one_where_it_matters():
 
 
 def test_refined_grid_refuses_odd_cells():
+    """Every second node needs an even number of cells."""
     with pytest.raises(ValueError, match="cells: expected an even number"):
         refined_density_grid(lambda points: points[:, 0], 1.0, 33, LEVEL)
 
 
-def test_every_score_is_documented_once():
+def test_the_table_matches_the_score_functions():
+    """Names are unique, each has a function of that name, and all have a description and a unit."""
     names = [score.name for score in SCORES]
     assert len(set(names)) == len(names)
-    assert all(score.about and score.unit for score in SCORES)
+    assert {name: function.__name__ for name, function in score_functions().items()} == {name: name for name in names}
+    assert all(score.description and score.unit for score in SCORES)

@@ -26,7 +26,7 @@ def noise(batch: int, size: int = 4, seed: int = 0) -> Tensor:
 
 
 def error(solver: str, steps: int) -> float:
-    """Largest distance from the exact solution x(0) = mean + std (x(s) - mean)/sqrt(std^2 + s^2)."""
+    """Largest error against the exact solution x(0) = mean + std (x(s) - mean)/sqrt(std^2 + s^2)."""
     schedule = NoiseSchedule(steps=steps, sigma_min=0.01, sigma_max=20.0)
     start = noise(3)
     got = edm_sampler(
@@ -38,7 +38,7 @@ def error(solver: str, steps: int) -> float:
 
 @pytest.mark.parametrize(("solver", "order", "within"), [("euler", 1, 0.1), ("heun", 2, 0.01), ("dpmpp", 2, 0.02)])
 def test_converges_to_the_analytic_solution(solver: str, order: int, within: float) -> None:
-    """For Gaussian data the probability-flow ODE is solved to the order of the solver: twice the steps, a 2^order
+    """For Gaussian data the error of the probability-flow ODE has the solver's order: twice the steps give a 2^order
     smaller error."""
     coarse, fine = error(solver, 48), error(solver, 96)
     assert coarse < within
@@ -55,8 +55,8 @@ def test_converges_to_the_analytic_solution(solver: str, order: int, within: flo
     ],
     ids=["heun", "dpmpp", "euler with churn", "heun with churn"],
 )
-def test_samples_have_the_datas_distribution(params: SolverParams) -> None:
-    """Mean and standard deviation of the samples are the data's, with fresh noise at every step or without."""
+def test_samples_have_the_data_distribution(params: SolverParams) -> None:
+    """Mean and standard deviation of samples equal those of the data, with and without churn."""
     generators = seeded_generators([0])
     start = draw_noise((1, 20_000), generators).double()
     got = edm_sampler(gaussian_denoiser(), start, schedule_sigmas(NoiseSchedule(steps=200)), generators, params)
@@ -66,10 +66,10 @@ def test_samples_have_the_datas_distribution(params: SolverParams) -> None:
 
 @pytest.mark.parametrize("s_churn", [0.0, 12.0])
 def test_equals_diffusers_edm_euler_scheduler(s_churn: float) -> None:
-    """Step for step the same numbers as EDMEulerScheduler.step (sigma_data 1, v-prediction).
+    """Every step equals EDMEulerScheduler.step (sigma_data 1, v-prediction).
 
-    With churn the network is asked about the noisier latents, as in Karras et al. 2022, Algorithm 2; the scheduler,
-    which adds the noise after the network was asked, is told the answer.
+    With churn the network evaluates the latents after adding noise, as in Karras et al. 2022, Algorithm 2. The
+    scheduler adds noise after the evaluation, so it receives the denoised prediction of the noisier latents.
     """
     scheduler = EDMEulerScheduler(sigma_data=1.0, prediction_type="v_prediction")
     scheduler.set_timesteps(12)
@@ -100,7 +100,7 @@ def test_equals_diffusers_edm_euler_scheduler(s_churn: float) -> None:
 
 @pytest.mark.parametrize("steps", [5, 20])
 def test_equals_diffusers_dpm_solver(steps: int) -> None:
-    """dpmpp takes the steps of EDMDPMSolverMultistepScheduler (sigma_data 1, v-prediction, order 2), one by one."""
+    """Every step of dpmpp equals EDMDPMSolverMultistepScheduler (sigma_data 1, v-prediction, order 2)."""
     scheduler = EDMDPMSolverMultistepScheduler(sigma_data=1.0, prediction_type="v_prediction")
     scheduler.set_timesteps(steps)
     start, seen = torch.randn(1, 5, generator=torch.Generator().manual_seed(0)).double(), []
@@ -109,11 +109,11 @@ def test_equals_diffusers_dpm_solver(steps: int) -> None:
         scale = precondition(sigma[:, None])
         return scale.c_skip * x + scale.c_out * torch.tanh(scale.c_in * x)
 
-    def remember(step: int, x: Tensor) -> None:
+    def record(step: int, x: Tensor) -> None:
         seen.append(x)
 
     sigmas = scheduler.sigmas.double()
-    edm_sampler(denoise, start, sigmas, seeded_generators([7]), SolverParams(solver="dpmpp"), remember)
+    edm_sampler(denoise, start, sigmas, seeded_generators([7]), SolverParams(solver="dpmpp"), record)
     x = start * 80.0
     for step, timestep in enumerate(scheduler.timesteps):
         output = torch.tanh(scheduler.precondition_inputs(x, sigmas[step]))
@@ -121,14 +121,14 @@ def test_equals_diffusers_dpm_solver(steps: int) -> None:
         torch.testing.assert_close(seen[step], x, rtol=1e-4, atol=1e-4, check_dtype=False)
 
 
-def test_multistep_solver_has_no_churn() -> None:
-    """Fresh noise would make the step before another path's."""
+def test_churn_with_a_multistep_solver_is_refused() -> None:
+    """Churn with a multistep solver raises an error."""
     with pytest.raises(ValueError, match=r"s_churn: expected 0 for dpmpp, .* got 3\.0"):
         SolverParams(solver="dpmpp", s_churn=3)
 
 
 def test_a_callback_may_replace_the_latents() -> None:
-    """What it returns is what the next step starts from."""
+    """The next step starts from the returned latents."""
     got = edm_sampler(
         lambda x, sigma: x,
         noise(2).float(),
@@ -141,7 +141,7 @@ def test_a_callback_may_replace_the_latents() -> None:
 
 @pytest.mark.parametrize("s_churn", [0.0, 20.0])
 def test_a_sample_does_not_depend_on_its_batch(s_churn: float) -> None:
-    """Seeds 4, 5 and 6 give the same samples together, alone and in another order, bit for bit."""
+    """Seeds 4, 5 and 6 give bit-identical samples together, alone and in another order."""
     sigmas, params = schedule_sigmas(NoiseSchedule(steps=10)), SolverParams(s_churn=s_churn)
 
     def sample(seeds: list[int]) -> Tensor:
@@ -153,8 +153,8 @@ def test_a_sample_does_not_depend_on_its_batch(s_churn: float) -> None:
     assert torch.equal(sample([6, 4, 5]), together[[2, 0, 1]])
 
 
-def test_the_last_step_returns_what_is_denoised() -> None:
-    """The step to noise level 0 lands on D exactly, so clean views come out as they went in."""
+def test_the_last_step_returns_the_denoised_latents() -> None:
+    """The step to noise level 0 returns D exactly, so conditioning views stay unchanged."""
     clean = torch.full((2, 4), 0.25)
     got = edm_sampler(
         lambda x, sigma: clean, noise(2).float(), schedule_sigmas(NoiseSchedule(steps=7)), seeded_generators([0, 1])
@@ -162,7 +162,7 @@ def test_the_last_step_returns_what_is_denoised() -> None:
     torch.testing.assert_close(got, clean)
 
 
-def test_one_generator_a_sample() -> None:
-    """Another number of generators than of samples is refused."""
+def test_one_generator_per_sample_is_required() -> None:
+    """Different numbers of generators and samples raise an error."""
     with pytest.raises(ValueError, match="generators: expected 2, one per sample, got 1"):
         draw_noise((2, 3), seeded_generators([0]))

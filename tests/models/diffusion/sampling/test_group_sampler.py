@@ -20,7 +20,7 @@ from tests.models.diffusion.networks import largest_live_bytes, sd_like_autoenco
 
 def sampler(**changes: object) -> GroupSampler:
     prompt_embeds = torch.randn(2, 1, 8, 512, generator=torch.Generator().manual_seed(5))
-    whole = GroupSampler(
+    default = GroupSampler(
         unet=tiny_unet(),
         prompt_embeds=prompt_embeds[0],
         empty_prompt_embeds=prompt_embeds[1],
@@ -28,7 +28,7 @@ def sampler(**changes: object) -> GroupSampler:
         schedule=NoiseSchedule(steps=2),
         solver=SolverParams(),
     )
-    return replace(whole, **changes)
+    return replace(default, **changes)
 
 
 def groups(count: int) -> list[ViewGroup]:
@@ -39,16 +39,16 @@ def groups(count: int) -> list[ViewGroup]:
     ]
 
 
-def nothing(step: int, sigma: float, latents: torch.Tensor) -> None:
-    """Follows no step."""
+def no_callback(step: int, sigma: float, latents: torch.Tensor) -> None:
+    """Does nothing."""
 
 
 @torch.no_grad()
-def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the device has no memory for more than two groups at once, five are generated all the same, as if alone."""
-    expected = sampler(batch_size=1)(groups(5), nothing)
-    ours, sizes = sampler(batch_size=5), []
-    inner = ours.unet.forward
+def test_a_batch_that_exceeds_memory_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With memory for two groups at a time, a batch of five gives the same results as single groups."""
+    expected = sampler(batch_size=1)(groups(5), no_callback)
+    tested, sizes = sampler(batch_size=5), []
+    inner = tested.unet.forward
 
     def forward(latents: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
         sizes.append(len(latents))
@@ -56,28 +56,28 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return inner(latents, *args, **kwargs)
 
-    monkeypatch.setattr(ours.unet, "forward", forward)
-    torch.testing.assert_close(ours(groups(5), nothing), expected, atol=1e-4, rtol=1e-4)
+    monkeypatch.setattr(tested.unet, "forward", forward)
+    torch.testing.assert_close(tested(groups(5), no_callback), expected, atol=1e-4, rtol=1e-4)
     assert max(sizes) == 10
     assert set(sizes) == {10, 4, 6, 2}
 
 
 @torch.no_grad()
-def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Halving is for a lack of memory alone, and one group that does not fit is an error."""
+def test_other_errors_propagate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only out-of-memory errors trigger halving; a single group that does not fit raises the error."""
     for message, count in (("no kernel for this", 4), ("CUDA out of memory. Tried to allocate", 1)):
-        ours = sampler(batch_size=4)
+        tested = sampler(batch_size=4)
 
         def forward(*args: object, message: str = message, **kwargs: object) -> torch.Tensor:
             raise RuntimeError(message)
 
-        monkeypatch.setattr(ours.unet, "forward", forward)
+        monkeypatch.setattr(tested.unet, "forward", forward)
         with pytest.raises(RuntimeError, match=message):
-            ours(groups(count), nothing)
+            tested(groups(count), no_callback)
 
 
-def test_as_many_groups_as_fit() -> None:
-    """The batch grows with the memory there is, from 1 to all groups, and halves with the branches of guidance."""
+def test_batch_size_follows_free_memory() -> None:
+    """The batch size grows with free memory from 1 to all groups, and halves with two guidance branches."""
     unet = tiny_unet()
     one = group_bytes(unet, branches=2)
     assert max_group_batch(unet, 9, branches=2, free=0) == 1
@@ -90,9 +90,9 @@ def test_as_many_groups_as_fit() -> None:
 
 @pytest.mark.parametrize("widths", [(32, 64), (64, 128, 256, 256)])
 @torch.no_grad()
-def test_the_estimate_bounds_what_a_forward_holds(widths: tuple[int, ...]) -> None:
-    """All tensors alive at the peak of a forward, weights aside, are less than the estimate, and more than a third of
-    it, for networks shaped as Stable Diffusion's."""
+def test_the_estimate_bounds_the_memory_of_a_forward_pass(widths: tuple[int, ...]) -> None:
+    """For networks shaped as Stable Diffusion's, the peak of live tensors without weights is between a third of the
+    estimate and the estimate."""
     unet = tiny_unet(
         sample_size=16,
         block_out_channels=widths,
@@ -115,8 +115,8 @@ def test_the_estimate_bounds_what_a_forward_holds(widths: tuple[int, ...]) -> No
 
 @pytest.mark.parametrize("kind", ["AutoencoderKL", "AutoencoderDC"])
 @torch.no_grad()
-def test_the_estimate_bounds_what_decoding_holds(kind: str) -> None:
-    """As above, of one picture: Stable Diffusion's shape of decoder, and the embedded one's."""
+def test_the_estimate_bounds_the_memory_of_decoding(kind: str) -> None:
+    """For one image, with Stable Diffusion's decoder architecture and with the embedded decoder."""
     vae = sd_like_autoencoder() if kind == "AutoencoderKL" else load_autoencoder(autoencoder_path(EncodeParams()))
     channels, side = vae.config["latent_channels"], 64
     peak = largest_live_bytes(lambda: vae.decode(torch.zeros(1, channels, side // 8, side // 8)))

@@ -22,45 +22,44 @@ def with_radii(*radii: float) -> Cameras:
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 8), seed=st.integers(0, 9))
-def test_groups_cover_all_targets_whatever_their_order(count: int, size: int, seed: int) -> None:
-    """Every target counts in one group, all groups are full of different views, and another order of the same cameras
-    makes the same groups."""
+def test_groups_keep_every_target_once_in_any_order(count: int, size: int, seed: int) -> None:
+    """Every target is kept by one group, all groups are full of distinct views, and the order of cameras has no effect
+    on the groups."""
     cameras = ViewGrid().cameras()[:count]
     order = np.random.default_rng(seed).permutation(count)
     groups, shuffled = plan_groups(cameras, size), plan_groups(cameras[order], size)
     assert sorted(target for group in groups for target in group.kept) == list(range(count))
     assert all(len(set(group.targets)) == size for group in groups)
-    renamed = [*order.tolist(), *range(count, count + size + 1)]  # cameras that fill up are the same in any order
+    renamed = [*order.tolist(), *range(count, count + size + 1)]  # padding cameras are the same in any order
     assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
 
 
 def cameras_of_groups(plan: ViewPlan, given: Cameras | None) -> list[Cameras]:
-    """All cameras of each group, those that it is shown first."""
+    """All cameras of each group, conditioning views first."""
     before, found = [] if given is None else [given], []
-    for stage in (plan.anchors, plan.targets):
-        if stage is not None:
-            for group in stage.groups:
-                shown = [concatenate(before)[[*group.conditioning]]] if group.conditioning else []
-                found.append(concatenate([*shown, stage.cameras[group.targets]]))
-            before.append(stage.cameras[: stage.count])
+    for stage in plan.stages:
+        for group in stage.groups:
+            conditioning = [concatenate(before)[[*group.conditioning]]] if group.conditioning else []
+            found.append(concatenate([*conditioning, stage.cameras[group.targets]]))
+        before.append(stage.cameras[: stage.count])
     return found
 
 
 @given(
     azimuths=st.integers(1, 30),
-    twice=st.lists(st.integers(0, 29), max_size=3),
+    repeated=st.lists(st.integers(0, 29), max_size=3),
     views=st.integers(2, 12),
     photos=st.sampled_from([0, 1, 3]),
     anchored=st.sampled_from([None, False, True]),
     seed=st.integers(0, 9),
 )
-def test_no_group_holds_one_camera_twice(
-    azimuths: int, twice: list[int], views: int, photos: int, anchored: bool | None, seed: int
+def test_no_group_contains_a_camera_twice(
+    azimuths: int, repeated: list[int], views: int, photos: int, anchored: bool | None, seed: int
 ) -> None:
-    """Nor a given view's or an anchor's among its targets, whatever is asked in which order; groups are as large as the
-    network's, and each camera that was asked for gets the view of that very camera."""
+    """Cameras of targets differ from each other, from given views and from anchors, for any request. Groups have the
+    network's size, sources refer to the requested cameras, and the order of cameras has no effect on the groups."""
     cameras = ViewGrid(azimuths=azimuths, elevations_deg=(0.0,)).cameras()
-    cameras = cameras[[*range(azimuths), *(view % azimuths for view in twice)]]
+    cameras = cameras[[*range(azimuths), *(view % azimuths for view in repeated)]]
     photo = ViewGrid(azimuths=4, elevations_deg=(0.0,)).cameras()[:photos] if photos else None
     assume(photos < views and (not anchored or photos < 3 < views))
     plan = plan_views(cameras, photo, views, anchored)
@@ -68,7 +67,7 @@ def test_no_group_holds_one_camera_twice(
     for group in groups:
         assert len(group) == views
         assert first_occurrences(group) == list(range(views))
-    stages = [stage.cameras[: stage.count] for stage in (plan.anchors, plan.targets) if stage is not None]
+    stages = [stage.cameras[: stage.count] for stage in plan.stages]
     made = concatenate([*([] if photo is None else [photo]), *stages])[plan.sources]
     np.testing.assert_allclose(made.cam2world, cameras.cam2world, atol=1e-4)
     order = np.random.default_rng(seed).permutation(len(cameras))
@@ -77,8 +76,8 @@ def test_no_group_holds_one_camera_twice(
         np.testing.assert_array_equal(group.cam2world, again.cam2world)
 
 
-def test_cameras_at_one_angle_are_grouped_whatever_their_order() -> None:
-    """Three distances and lenses at each angle: the order asked decides neither the groups nor the anchors' ring."""
+def test_cameras_at_one_angle_are_grouped_in_any_order() -> None:
+    """For three distances and focal lengths per angle, the order of cameras affects neither groups nor anchors."""
     lenses = [(2.7, 4.0), (3.0, 4.2647), (2.7, 4.2647)]
     each = [orbit([a] * 3, [0.0] * 3, radius=radius, focal=focal) for radius, focal in lenses for a in (0.0, 90.0)]
     cameras = concatenate(each)
@@ -90,22 +89,22 @@ def test_cameras_at_one_angle_are_grouped_whatever_their_order() -> None:
             np.testing.assert_array_equal(one.intrinsics, other.intrinsics)
 
 
-def test_neighbours_are_together() -> None:
-    """A ring of 12 views in groups of 4 is cut into arcs of neighbours, and -30 degrees is next to 300."""
+def test_neighbours_share_a_group() -> None:
+    """A ring of 12 views splits into arcs of 4 neighbours; -30 degrees is next to 300."""
     azimuths = [-30.0, 0.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0]
     groups = plan_groups(orbit(azimuths, [0.0] * 12), 4, (0,))
     assert [group.targets for group in groups] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 0]]
 
 
 def slow_angle(a: Cameras, b: Cameras) -> float:
-    """By the law of cosines on the triangle of the two cameras and the centre."""
+    """The law of cosines for the triangle of both cameras and the centre."""
     p, q = a.cam2world[0, :3, 3].astype(float), b.cam2world[0, :3, 3].astype(float)
     a_, b_, c_ = np.linalg.norm(p), np.linalg.norm(q), np.linalg.norm(p - q)
     return float(np.degrees(np.arccos(np.clip((a_**2 + b_**2 - c_**2) / (2 * a_ * b_), -1, 1))))
 
 
 def test_angles_equal_the_law_of_cosines() -> None:
-    """For cameras all round, at any distance; opposite ones are 180 degrees apart, and a camera 0 from itself."""
+    """For cameras at all angles and distances; 180 degrees for opposite cameras, 0 for equal ones."""
     cameras = concatenate([orbit([0.0, 40.0, 180.0, 300.0], [0.0, 20.0, 0.0, -30.0]), orbit([10.0], [5.0], radius=4.0)])
     got = angles_between_deg(cameras, cameras)
     expected = [[slow_angle(cameras[[i]], cameras[[j]]) for j in range(5)] for i in range(5)]
@@ -114,9 +113,9 @@ def test_angles_equal_the_law_of_cosines() -> None:
     assert np.diag(got).max() == 0
 
 
-def test_the_nearest_anchors_are_nearest_by_true_angle() -> None:
-    """High up, azimuths say little: from 80 degrees up, the angle between cameras decides, found by sorting all pairs;
-    300 degrees is next to 315 and 270."""
+def test_the_nearest_anchors_are_nearest_by_angle() -> None:
+    """Anchors are the two nearest by the angle between cameras, also at an elevation of 80 degrees, where azimuths
+    mislead; 300 degrees is next to 315 and 270."""
     anchors = anchor_cameras(orbit([0.0], [0.0]), azimuth_deg=0.0, front=False)
     targets = orbit([60.0, 100.0, 300.0, 5.0], [0.0, 80.0, 10.0, 0.0])
     found = {group.targets[0]: set(group.conditioning[1:]) for group in plan_anchored(targets, anchors, 1)}
@@ -127,8 +126,8 @@ def test_the_nearest_anchors_are_nearest_by_true_angle() -> None:
 
 
 @given(count=st.integers(1, 60), size=st.integers(1, 5), seed=st.integers(0, 9))
-def test_anchored_groups_cover_all_targets_whatever_their_order(count: int, size: int, seed: int) -> None:
-    """Each target counts in one group, groups are full, and another order of the same cameras makes the same groups."""
+def test_anchored_groups_keep_every_target_once_in_any_order(count: int, size: int, seed: int) -> None:
+    """Every target is kept by one group, groups are full, and the order of cameras has no effect on the groups."""
     cameras = ViewGrid().cameras()[:count]
     anchors = anchor_cameras(cameras, azimuth_deg=0.0, front=False)
     order = np.random.default_rng(seed).permutation(count)
@@ -139,9 +138,9 @@ def test_anchored_groups_cover_all_targets_whatever_their_order(count: int, size
     assert [[renamed[i] for i in group.targets] for group in shuffled] == [group.targets for group in groups]
 
 
-def test_the_ring_starts_at_the_photo() -> None:
-    """A photo from 20 degrees has its anchors at 65, 110, ...; without one the front is generated with them. They have
-    the photo's distance and lens."""
+def test_anchors_are_relative_to_the_photo() -> None:
+    """A photo at 20 degrees has anchors at 65, 110, ..., with its distance and intrinsics. Without a photo, the front
+    is an anchor too."""
     photo = orbit([20.0], [10.0], radius=3.0, focal=3.5)
     plan = plan_views(ViewGrid(azimuths=48).cameras(), photo, 8, True)
     assert plan.anchors.count == 7
@@ -154,9 +153,9 @@ def test_the_ring_starts_at_the_photo() -> None:
     assert all(group.conditioning[0] == 0 for group in plan.targets.groups)  # the front
 
 
-def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
-    """7 views of one photo are one group; 8 are anchored, unless one is the photo's own; three photos, or a network of
-    3 views, never are."""
+def test_requests_of_more_than_one_group_are_anchored() -> None:
+    """From one photo, 7 views are one group and 8 are anchored, unless one is the photo's. Requests with three photos
+    or a network of 3 views are never anchored."""
     photo, grid = orbit([0.0], [0.0]), ViewGrid(azimuths=8, elevations_deg=(10.0,)).cameras()
     assert plan_views(concatenate([grid[:7], photo]), photo, 8, None).anchors is None
     assert plan_views(grid[:7], photo, 8, None).anchors is None
@@ -173,9 +172,9 @@ def test_anchors_are_taken_where_one_group_is_not_enough() -> None:
     views=st.integers(2, 8),
     anchored=st.sampled_from([None, False]),
 )
-def test_every_group_begins_with_a_view_of_the_face(azimuths: list[int], views: int, anchored: bool | None) -> None:
-    """Cameras are relative to it, and in training it shows part of the face. Where nothing is given it is the target
-    nearest to the front, or a frontal view that is added; of three given ones the nearest to the front."""
+def test_every_group_starts_with_a_view_of_the_face(azimuths: list[int], views: int, anchored: bool | None) -> None:
+    """The first view sets the frame and shows part of the face, as in training: the most frontal of the given views, or
+    without these the most frontal target or a frontal padding view."""
     cameras = orbit([float(azimuth) for azimuth in azimuths], [0.0] * len(azimuths))
     for group in cameras_of_groups(plan_views(cameras, None, views, anchored), None):
         assert absolute_azimuth_deg(group.azimuth_deg)[0] <= 90
@@ -185,8 +184,9 @@ def test_every_group_begins_with_a_view_of_the_face(azimuths: list[int], views: 
             np.testing.assert_allclose(group.azimuth_deg[:3], [20.5, 100.5, 180.5])
 
 
-def test_a_frontal_view_is_added_where_none_shows_the_face() -> None:
-    """Seven views from behind share a group with it, eight are anchored; another view of the face takes its place."""
+def test_a_frontal_view_is_added_if_no_target_shows_the_face() -> None:
+    """Seven views from behind share a group with a frontal one; eight are anchored; a target that shows the face
+    replaces the frontal view."""
     behind = orbit([100.0 + 20 * i for i in range(8)], [0.0] * 8)
     plan = plan_views(behind[:7], None, 8, None)
     (group,) = cameras_of_groups(plan, None)
@@ -197,9 +197,9 @@ def test_a_frontal_view_is_added_where_none_shows_the_face() -> None:
     np.testing.assert_allclose(group.azimuth_deg, [60.0, *behind.azimuth_deg[:7]])
 
 
-def test_nonsense_is_refused() -> None:
-    """No targets, groups of none, a camera inside the head's cube, poses that are not finite or not rigid, lenses that
-    can't be, and one camera given twice."""
+def test_invalid_requests_are_refused() -> None:
+    """No targets, empty groups, cameras inside the head's cube, poses that are not finite or not rigid, invalid
+    intrinsics, and two given views at one camera."""
     with pytest.raises(ValueError, match="groups: expected 1 or more targets"):
         plan_groups(orbit([0.0], [0.0]), 0)
     with pytest.raises(ValueError, match="cameras: expected 1 or more, got none"):
@@ -222,5 +222,5 @@ def test_nonsense_is_refused() -> None:
     ):
         plan_views(orbit([0.0], [0.0]), orbit([10.0, 20.0, 10.0], [0.0] * 3), 8, None)
     for focal in (float("nan"), 0.0, -4.0, float("inf")):
-        with pytest.raises(ValueError, match=r"cameras: expected finite intrinsics and .* for camera 0"):
+        with pytest.raises(ValueError, match=r"cameras: expected finite intrinsics with .* for camera 0"):
             check_cameras("cameras", orbit([0.0], [0.0], focal=focal))
