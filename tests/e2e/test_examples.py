@@ -1,0 +1,92 @@
+"""The numbered examples run in order, at small sizes, on one dataset that the first of them builds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spinmeround.storage.dataset import HeadDataset
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SMALL = [
+    "plan.heads=4",
+    "generator.options.defect_share=0.0",
+    "screen.limits={}",
+    "views={azimuths=8, elevations_deg=[0.0]}",
+    "mesh.resolution=48",
+    "train.unet.block_out_channels=[32, 32]",
+    "train.batch=1",
+    "train.adapt.steps=1",
+    "train.single_view.steps=1",
+    "train.multi_view.steps=1",
+]
+
+
+def run_example(name: str, *arguments: str | Path, server: str) -> str:
+    """What an example prints."""
+    environment = {**os.environ, "PREFECT_API_URL": server, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def small() -> list[str]:
+    """Options that make the profile `demo` small."""
+    return [word for override in SMALL for word in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def runs(server: str, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs with the dataset of the first example."""
+    folder = tmp_path_factory.mktemp("examples") / "runs"
+    printed = run_example("01_build_dataset.py", "--runs", folder, *small, server=server)
+    assert "publish     1 made    0 reused" in printed
+    return folder
+
+
+def test_a_dataset_is_read(server: str, runs: Path, tmp_path: Path) -> None:
+    """Example 2 prints the arrays and draws a picture of the published heads."""
+    printed = run_example("02_read_dataset.py", "--runs", runs, "--to", tmp_path / "heads.png", server=server)
+    assert "(4, 8, 64, 64, 3) uint8" in printed
+    assert (tmp_path / "heads.png").stat().st_size > 1000
+
+
+def test_batches_are_loaded(server: str, runs: Path) -> None:
+    """Example 3 loads batches, and resumes with the same one."""
+    printed = run_example("03_load_batches.py", "--runs", runs, "--views", "4", "--batch", "1", server=server)
+    assert "(1, 4, 3, 64, 64) torch.float32" in printed
+    assert "resumed with the same batch" in printed
+
+
+def test_a_model_is_trained_and_generates(server: str, runs: Path, small: list[str], tmp_path: Path) -> None:
+    """Example 4 reuses the dataset, trains, and writes views and normals."""
+    options = ["--runs", runs, "--steps", "1", "--views", "3", "--to", tmp_path / "generated", *small]
+    assert "3 steps, loss" in run_example("04_train_and_generate.py", *options, server=server)
+    assert len(list((tmp_path / "generated").glob("view-*.png"))) == 3
+    assert len(list((tmp_path / "generated").glob("normals-*.png"))) == 3
+
+
+def test_a_generator_of_the_users_own_builds(server: str, tmp_path: Path) -> None:
+    """Example 5 builds a dataset of ellipsoids with the module next to it."""
+    printed = run_example("05_own_generator.py", "--heads", "2", "--runs", tmp_path / "runs", server=server)
+    path = Path(printed.split()[-1])
+    assert HeadDataset.open(path).ids == ("ellipsoids-000000", "ellipsoids-000001")
+
+
+@pytest.mark.fast
+def test_the_docs_show_the_example_generator() -> None:
+    """The page on generators shows `own_heads.py` line by line, below its docstring."""
+    code = (EXAMPLES / "own_heads.py").read_text().split("\n\n", 1)[1]
+    assert f"```python\n{code}```" in (ROOT / "docs/how-to/generators.md").read_text()
