@@ -6,7 +6,7 @@ A check returns None, or one line that names the fields, what is expected and wh
 from collections.abc import Callable
 
 from spinmeround.flows.profile.sections import ProfileSections
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.tasks.heads.encode import latent_shape
 from spinmeround.tasks.heads.score import ScoreParams
 
@@ -60,7 +60,7 @@ def _frontal_view(profile: ProfileSections) -> str | None:
 
 def _group_sizes(profile: ProfileSections) -> str | None:
     groups = {f"train.{name}": getattr(profile.train, name).largest for name in TRAINING_PHASES}
-    groups["evaluate"] = profile.evaluate.conditioning + profile.evaluate.targets
+    groups["evaluate"] = profile.evaluate.given_views + profile.evaluate.targets
     most = min(profile.views.views, profile.train.unet.views)
     name, size = max(groups.items(), key=lambda group: group[1])
     if size <= most:

@@ -1,4 +1,4 @@
-"""Configuration and result of an evaluation, apart from the networks, so that what is cached is found in no time."""
+"""Configuration, key and result of an evaluation. Imports no networks, so a cached result is found without torch."""
 
 import json
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
-from spinmeround.models.diffusion.params import SolverParams
-from spinmeround.storage.artifacts.store import artifact_key
-from spinmeround.storage.weights.shipped import fingerprint
+from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
+from spinmeround.storage.artifacts import artifact_key
+from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
 from spinmeround.tasks.stage import StageParams
 
@@ -19,22 +18,22 @@ Metrics = dict[str, float | None]
 
 
 class EvaluateParams(StageParams):
-    """What is generated for the evaluation, and how."""
+    """Views that the evaluation generates, and the sampling settings."""
 
-    heads: int = Field(8, ge=1, description="Held-out heads, fewer where there are not so many")
-    conditioning: Literal[0, 1, 3] = Field(1, description="Given views of each head")
+    heads: int = Field(8, ge=1, description="Number of held-out heads; all if the dataset has fewer")
+    given_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
     targets: int = Field(7, ge=1, description="Generated views of each head")
-    frontal_targets: int = Field(2, ge=0, description="How many of them show the face from the front")
+    frontal_targets: int = Field(2, ge=0, description="Number of targets that show the face from the front")
     guidance_scale: float = Field(3.0, ge=0.0)
     schedule: NoiseSchedule = NoiseSchedule()
     solver: SolverParams = SolverParams()
-    seed: int = Field(0, ge=0, description="Of the choice of views and of the sampling")
-    lpips_weights: str | None = Field(None, description="File of torchvision's AlexNet, for LPIPS")
+    seed: int = Field(0, ge=0, description="Seed of the choice of views and of the sampling")
+    lpips_weights: str | None = Field(None, description="File of torchvision's AlexNet weights, for LPIPS")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Metrics by name for the model and for each baseline; None is explained in `missing`."""
+class EvaluationResult:
+    """Metrics by name for the model and for each baseline; `missing` gives the reason for each metric that is None."""
 
     model: Metrics
     baselines: dict[str, Metrics]
@@ -47,7 +46,7 @@ def key_parts(
 ) -> tuple[dict[str, Any], dict[str, str], str]:
     """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation.
 
-    What LPIPS's weights are stands for where they are: a file that is put there later is noticed.
+    The content of the LPIPS weights enters the key, not their path, so a file that is added later changes the key.
     """
     inputs = {"dataset": digest, "train": training_key}
     lpips = Path(params.lpips_weights) if params.lpips_weights else None
@@ -57,10 +56,10 @@ def key_parts(
 
 
 def evaluation_key(digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams) -> str:
-    """Content address of the evaluation of a training on a dataset of this digest."""
+    """Content address of the evaluation of a training on the dataset with this digest."""
     return artifact_key("evaluate", VERSION, *key_parts(digest, training_key, params, embed))
 
 
-def load_evaluation(folder: Path) -> Evaluation:
-    """The result of an evaluation, from its artifact's folder."""
-    return Evaluation(**json.loads((folder / "evaluation.json").read_text()))
+def load_evaluation(folder: Path) -> EvaluationResult:
+    """Reads the result of an evaluation from its artifact's folder."""
+    return EvaluationResult(**json.loads((folder / "evaluation.json").read_text()))

@@ -1,10 +1,10 @@
-"""Evaluate: held-out heads from a few given views, the model and two baselines against the truth.
+"""Evaluate: the model and two baselines against the truth, on held-out heads from a few given views.
 
-The heads are of the split `test` (`validation` where it is empty), none of which training has read. Result:
-`evaluation.json` (metrics of the model, the baselines and each head; what is missing and why) and
-`pictures.npz`, both as `tasks.report_data` describes them. L2, PSNR and SSIM are means over target views of
-the RGB; the normals' angular error is the mean over all pixels that the true mask covers fully; identity
-similarity is the mean cosine between the embeddings of the frontal targets and the head's identity.
+The heads are those of the split `test`, or of `validation` if `test` is empty; training reads neither. Result:
+`evaluation.json` (metrics of the model, the baselines and each head; missing metrics with the reason) and
+`pictures.npz`, both as `tasks.report.data` describes them. L2, PSNR and SSIM are means over the RGB of the target
+views; the normals' angular error is the mean over all pixels where the true mask is 255; identity similarity is the
+mean cosine between the embeddings of the frontal targets and the identity of the head.
 """
 
 import json
@@ -21,18 +21,19 @@ from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundPipelin
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
-from spinmeround.models.identity.arcface import ArcFaceEmbedder, FrontalViews
+from spinmeround.models.identity.arcface import ArcFaceEmbedder
+from spinmeround.models.identity.params import FrontalViews
 from spinmeround.models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
 from spinmeround.models.metrics.perceptual import Missing, make_lpips
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.artifacts.store import ArtifactStore
+from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
-from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, Pictures, nearest_input_view, read_pictures
+from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.params import (
     VERSION,
     EvaluateParams,
-    Evaluation,
+    EvaluationResult,
     Metrics,
     evaluation_key,
     key_parts,
@@ -41,33 +42,36 @@ from spinmeround.tasks.evaluation.params import (
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
 from spinmeround.tasks.heads.generator import generator_of
-from spinmeround.tasks.stage import Outcome
-from spinmeround.tasks.training.batches import step_rng
+from spinmeround.tasks.loading.view_draws import draw_rng
+from spinmeround.tasks.loading.view_images import ViewImages, read_views
+
+VIEWS, NOISE = range(2)
+"""Purposes of random numbers: the choice of a head's views, the noise of its sampling."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One held-out head: which views are given, which are to be generated."""
+class EvaluationViews:
+    """One held-out head of the dataset, its given views and its target views."""
 
-    index: int
+    subject: int
     given: list[int]
     targets: list[int]
 
 
-def choose_subjects(data: HeadDataset, params: EvaluateParams, frontal: FrontalViews) -> list[Subject]:
-    """The heads and their views, a function of the seed and the head's number of the generator.
+def choose_views(data: HeadDataset, params: EvaluateParams, frontal: FrontalViews) -> list[EvaluationViews]:
+    """The heads and their views, a function of `params.seed` and the generator's seed of the head.
 
-    Raises DatasetError where no head is held out, or a head has too few views.
+    Raises DatasetError if no head is held out or the heads have too few views.
     """
     held_out = data.split("test") or data.split("validation")
     if not held_out:
         raise DatasetError(
             f"{data.path}: expected a head in the split 'test' or 'validation', found none; "
-            "ask for more heads or raise publish.test_share"
+            "build more heads or raise publish.test_share"
         )
-    if params.conditioning + params.targets > data.views:
+    if params.given_views + params.targets > data.views:
         raise DatasetError(
-            f"evaluate: expected at most {data.views} views a head, got {params.conditioning} given and "
+            f"evaluate: expected at most {data.views} views a head, got {params.given_views} given and "
             f"{params.targets} targets; lower evaluate.targets"
         )
     cameras = Cameras(**data.cameras())
@@ -79,52 +83,53 @@ def choose_subjects(data: HeadDataset, params: EvaluateParams, frontal: FrontalV
 
 def _choose(
     subject: int, cameras: Cameras, is_frontal: Bool[np.ndarray, " view"], head_seed: int, params: EvaluateParams
-) -> Subject:
-    order = step_rng(params.seed, head_seed, 0).permutation(len(cameras))
+) -> EvaluationViews:
+    """Views in random order: first one that shows the face, if any, and among the targets the frontal ones first."""
+    order = draw_rng(params.seed, head_seed, VIEWS).permutation(len(cameras))
     facing = FrontalViews(max_azimuth_deg=90.0, max_elevation_deg=90.0).select(cameras)
     first = next((view for view in order if facing[view]), order[0])
     order = np.concatenate([[first], order[order != first]])
-    given, rest = order[: params.conditioning], order[params.conditioning :]
+    given, rest = order[: params.given_views], order[params.given_views :]
     front = rest[is_frontal[rest]][: min(params.frontal_targets, params.targets)]
     others = rest[~np.isin(rest, front)][: params.targets - len(front)]
-    return Subject(index=subject, given=given.tolist(), targets=np.concatenate([front, others]).tolist())
+    return EvaluationViews(subject=subject, given=given.tolist(), targets=np.concatenate([front, others]).tolist())
 
 
-def generate(
+def generate_views(
     pipeline: SpinMeRoundPipeline,
     data: HeadDataset,
-    subject: Subject,
+    views: EvaluationViews,
     params: EvaluateParams,
-    progress: Callable[[int, int], None] | None = None,
-) -> Pictures:
-    """What the model makes of a head's given views and identity; `progress(done, steps)` counts the steps."""
-    cameras = Cameras(**data.cameras(subject.index))
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ViewImages:
+    """Generate a head's target views from its given views and identity; `on_progress` counts sampling steps."""
+    cameras = Cameras(**data.cameras(views.subject))
     conditioning = None
-    if subject.given:
-        given = read_pictures(data, subject.index, subject.given)
+    if views.given:
+        given = read_views(data, views.subject, views.given)
         conditioning = PosedViews(
-            cameras=cameras[subject.given],
+            cameras=cameras[views.given],
             images=given.rgb.astype(np.float32) / 255,
             normals=given.normals.astype(np.float32) / 255,
         )
-    seed = step_rng(params.seed, int(data.seeds[subject.index]), 1).integers(2**62)
+    seed = draw_rng(params.seed, int(data.seeds[views.subject]), NOISE).integers(2**62)
     output = pipeline(
-        cameras[subject.targets],
-        identity=data.identities[subject.index],
-        conditioning=conditioning,
+        cameras[views.targets],
+        identity=data.identities[views.subject],
+        conditioning_views=conditioning,
         guidance_scale=params.guidance_scale,
         schedule=params.schedule,
         solver=params.solver,
         generator=torch.Generator().manual_seed(int(seed)),
         output_type="np",
-        progress=progress,
+        on_progress=on_progress,
     )
-    rgb, normals = (np.rint(pictures * 255).astype(np.uint8) for pictures in (output.images, output.normals))
-    return Pictures(rgb=rgb, normals=normals, mask=np.full(rgb.shape[:3], 255, np.uint8))
+    rgb, normals = (np.rint(images * 255).astype(np.uint8) for images in (output.images, output.normals))
+    return ViewImages(rgb=rgb, normals=normals, mask=np.full(rgb.shape[:3], 255, np.uint8))
 
 
-class Judge:
-    """Measures predictions against the truth; `missing` names the metrics that cannot be taken, and why."""
+class Evaluator:
+    """Computes metrics of predictions; `missing` gives the reason for each metric that could not be computed."""
 
     def __init__(self, data: HeadDataset, embed: EmbedParams, lpips_weights: str | None) -> None:
         self.data = data
@@ -135,39 +140,41 @@ class Judge:
             self.missing["lpips"] = self._lpips.reason
         self._embedder = ArcFaceEmbedder(recognition_path(embed.recognition))
 
-    def __call__(self, subject: Subject, predicted: Pictures, truth: Pictures) -> Metrics:
+    def __call__(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> Metrics:
+        """Metrics of the predicted targets of one head, means over its views."""
         inside = truth.mask == 255
-        found, true = (decode_normals(pictures.normals, pictures.mask) for pictures in (predicted, truth))
+        found, true = (decode_normals(images.normals, images.mask) for images in (predicted, truth))
         return {
             "l2": float(l2(predicted.rgb, truth.rgb).mean()),
             "psnr": float(psnr(predicted.rgb, truth.rgb).mean()),
             "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
-            "identity_similarity": self._identity(subject, predicted),
+            "identity_similarity": self._identity(views, predicted),
             "normal_angular_error_deg": normal_angular_error_deg(found, true, inside).mean,
             "lpips": None if isinstance(self._lpips, Missing) else float(self._lpips(predicted.rgb, truth.rgb).mean()),
         }
 
-    def _identity(self, subject: Subject, predicted: Pictures) -> float | None:
-        cameras, landmarks = Cameras(**self.data.cameras(subject.index))[subject.targets], self._landmarks(subject)
+    def _identity(self, views: EvaluationViews, predicted: ViewImages) -> float | None:
+        cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
+        landmarks = self._landmarks(views.subject)
         if landmarks is None:
-            self._note_missing(subject, "the generator gives no landmarks")
+            self._note_missing(views.subject, "the generator has no landmarks")
             return None
         side = predicted.rgb.shape[1]
         positions = project_landmarks(cameras, landmarks, side)
         frontal = np.flatnonzero(self._frontal.select(cameras) & landmarks_inside(positions, side))
         if not len(frontal):
-            self._note_missing(subject, "no target shows the face from the front")
+            self._note_missing(views.subject, "no target shows the face from the front")
             return None
         embeddings = self._embedder.embed(align_faces(predicted.rgb[frontal], positions[frontal]))
-        identity = np.broadcast_to(self.data.identities[subject.index], embeddings.shape)
+        identity = np.broadcast_to(self.data.identities[views.subject], embeddings.shape)
         return float(identity_similarity(embeddings, identity).mean())
 
-    def _note_missing(self, subject: Subject, reason: str) -> None:
-        self.missing["identity_similarity"] = f"{self.data.ids[subject.index]}: {reason}"
+    def _note_missing(self, subject: int, reason: str) -> None:
+        self.missing["identity_similarity"] = f"{self.data.ids[subject]}: {reason}"
 
-    def _landmarks(self, subject: Subject) -> Float32[np.ndarray, "5 3"] | None:
-        generator = generator_of({"generator": GeneratorConfig.model_validate(self.data.attributes["generator"])})
-        return generator.landmarks(generator.sample(int(self.data.seeds[subject.index])))
+    def _landmarks(self, subject: int) -> Float32[np.ndarray, "5 3"] | None:
+        generator = generator_of(GeneratorConfig.model_validate(self.data.attributes["generator"]))
+        return generator.landmarks(generator.sample(int(self.data.seeds[subject])))
 
 
 def run_evaluation(
@@ -176,34 +183,34 @@ def run_evaluation(
     params: EvaluateParams,
     embed: EmbedParams,
     out: Path,
-    progress: Callable[[int, int], None] = lambda done, heads: None,
-) -> Evaluation:
-    """Generates and measures, and writes `evaluation.json` and `pictures.npz` into `out`."""
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> EvaluationResult:
+    """Generate and measure; writes `evaluation.json` and `pictures.npz` into `out`. `on_progress` counts heads."""
     data = HeadDataset.open(dataset)
     model = load_pipeline(pipeline)
-    subjects = choose_subjects(data, params, embed.frontal)
-    judge, mean_image = Judge(data, embed, params.lpips_weights), MeanTrainingImages(data, data.split("train"))
+    heads = choose_views(data, params, embed.frontal)
+    evaluator, mean_image = Evaluator(data, embed, params.lpips_weights), MeanTrainingImages(data, data.split("train"))
     scores: dict[str, list[Metrics]] = {"model": [], "nearest_input_view": [], "mean_training_image": []}
     generated = []
-    for done, subject in enumerate(subjects, start=1):
-        truth = read_pictures(data, subject.index, subject.targets)
-        generated.append(generate(model, data, subject, params))
-        scores["model"].append(judge(subject, generated[-1], truth))
-        scores["mean_training_image"].append(judge(subject, mean_image(subject.targets), truth))
-        if subject.given:
-            scores["nearest_input_view"].append(judge(subject, _copied_view(data, subject), truth))
-        progress(done, len(subjects))
-    evaluation = _summarise(data, subjects, scores, judge.missing)
-    (out / "evaluation.json").write_text(json.dumps(asdict(evaluation), indent=1, allow_nan=False))
-    pictures: dict[str, Any] = _pictures(data, subjects, generated)
-    np.savez(out / "pictures.npz", **pictures)
-    return evaluation
+    for done, views in enumerate(heads, start=1):
+        truth = read_views(data, views.subject, views.targets)
+        generated.append(generate_views(model, data, views, params))
+        scores["model"].append(evaluator(views, generated[-1], truth))
+        scores["mean_training_image"].append(evaluator(views, mean_image(views.targets), truth))
+        if views.given:
+            scores["nearest_input_view"].append(evaluator(views, _copied_view(data, views), truth))
+        on_progress(done, len(heads))
+    result = _result(data, heads, scores, evaluator.missing)
+    (out / "evaluation.json").write_text(json.dumps(asdict(result), indent=1, allow_nan=False))
+    images: dict[str, Any] = _report_images(data, heads, generated)
+    np.savez(out / "pictures.npz", **images)
+    return result
 
 
-def _copied_view(data: HeadDataset, subject: Subject) -> Pictures:
-    cameras = Cameras(**data.cameras(subject.index))
-    given = read_pictures(data, subject.index, subject.given)
-    return nearest_input_view(given, cameras[subject.given], cameras[subject.targets])
+def _copied_view(data: HeadDataset, views: EvaluationViews) -> ViewImages:
+    cameras = Cameras(**data.cameras(views.subject))
+    given = read_views(data, views.subject, views.given)
+    return nearest_input_view(given, cameras[views.given], cameras[views.targets])
 
 
 def _mean(metrics: Sequence[Metrics]) -> Metrics:
@@ -212,40 +219,42 @@ def _mean(metrics: Sequence[Metrics]) -> Metrics:
     return {name: float(np.mean(found)) if found else None for name, found in values.items()}
 
 
-def _summarise(
+def _result(
     data: HeadDataset,
-    subjects: Sequence[Subject],
+    heads: Sequence[EvaluationViews],
     scores: Mapping[str, Sequence[Metrics]],
     missing: Mapping[str, str],
-) -> Evaluation:
+) -> EvaluationResult:
     means = {name: _mean(metrics) for name, metrics in scores.items() if metrics}
-    return Evaluation(
+    return EvaluationResult(
         model=means.pop("model"),
         baselines=means,
         missing=dict(missing),
         heads=[
-            {"id": data.ids[subject.index], "metrics": metrics}
-            for subject, metrics in zip(subjects, scores["model"], strict=True)
+            {"id": data.ids[views.subject], "metrics": metrics}
+            for views, metrics in zip(heads, scores["model"], strict=True)
         ],
     )
 
 
-def _pictures(data: HeadDataset, subjects: Sequence[Subject], generated: Sequence[Pictures]) -> dict[str, np.ndarray]:
-    """Pictures and angles of all heads, as the report wants them."""
-    given = [read_pictures(data, subject.index, subject.given) for subject in subjects]
-    truth = [read_pictures(data, subject.index, subject.targets) for subject in subjects]
+def _report_images(
+    data: HeadDataset, heads: Sequence[EvaluationViews], generated: Sequence[ViewImages]
+) -> dict[str, np.ndarray]:
+    """Images and angles of all heads, by the array names of the report."""
+    given = [read_views(data, views.subject, views.given) for views in heads]
+    truth = [read_views(data, views.subject, views.targets) for views in heads]
     cameras = data.cameras()
     angles = {
-        f"{prefix}{name}": np.stack([cameras[name][getattr(subject, views)] for subject in subjects])
-        for prefix, views in (("input_", "given"), ("", "targets"))
+        f"{prefix}{name}": np.stack([cameras[name][getattr(views, role)] for views in heads])
+        for prefix, role in (("input_", "given"), ("", "targets"))
         for name in ("azimuth_deg", "elevation_deg")
     }
     return {
-        "input_rgb": np.stack([pictures.rgb for pictures in given]),
-        "true_rgb": np.stack([pictures.rgb for pictures in truth]),
-        "true_normals": np.stack([pictures.normals for pictures in truth]),
-        "generated_rgb": np.stack([pictures.rgb for pictures in generated]),
-        "generated_normals": np.stack([pictures.normals for pictures in generated]),
+        "input_rgb": np.stack([images.rgb for images in given]),
+        "true_rgb": np.stack([images.rgb for images in truth]),
+        "true_normals": np.stack([images.normals for images in truth]),
+        "generated_rgb": np.stack([images.rgb for images in generated]),
+        "generated_normals": np.stack([images.normals for images in generated]),
         **angles,
     }
 
@@ -256,19 +265,17 @@ def make_evaluation(
     training_key: str,
     params: EvaluateParams,
     embed: EmbedParams,
-    progress: Callable[[int, int], None] = lambda done, heads: None,
-) -> tuple[Outcome, str, Evaluation]:
-    """Evaluates unless the store has the result; returns the outcome, the artifact's key and the result."""
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Outcome, str, EvaluationResult]:
+    """Evaluate unless the store has the result; returns the outcome, the artifact's key and the result."""
     digest = HeadDataset.open(dataset).digest
     key = evaluation_key(digest, training_key, params, embed)
     content, inputs, weights = key_parts(digest, training_key, params, embed)
-    outcome: Outcome = "reused"
-    with store.lock("evaluate", key):
-        if not store.has("evaluate", key):
-            outcome = "made"
-            pipeline = store.open("train", training_key).path / "pipeline"
-            with store.commit(
-                "evaluate", key, version=VERSION, params=content, inputs=inputs, weights=weights, subject="model"
-            ) as out:
-                run_evaluation(dataset, pipeline, params, embed, out, progress)
+
+    def evaluate(out: Path) -> None:
+        run_evaluation(dataset, store.open("train", training_key).path / "pipeline", params, embed, out, on_progress)
+
+    outcome = store.make_once(
+        "evaluate", key, evaluate, version=VERSION, params=content, inputs=inputs, weights=weights, subject="model"
+    )
     return outcome, key, load_evaluation(store.open("evaluate", key).path)

@@ -1,8 +1,8 @@
-"""A batch in one piece of memory: its arrays one after the other, written in place, sent as one thing.
+"""A batch in one block of memory: its arrays one after the other, written in place, sent as one object.
 
-Workers that were forked write into slots, memory that the parent shares with them: a batch then crosses as a
-slot's number. The parent frees a slot when the last tensor in it is gone. Where none is free (someone keeps
-many batches), a batch travels in memory of its own, as tensors of workers usually do.
+Forked workers write into slots, memory that they share with the parent, and send only the number of a slot. The parent
+frees a slot when its last tensor is deleted. If no slot is free because the caller keeps many batches, the worker sends
+the batch in memory of its own, as workers of DataLoader usually do.
 """
 
 import math
@@ -26,7 +26,7 @@ _numbers = count()
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One array of a sample: its shape and type in memory, and the order in which its axes are given out."""
+    """One array of a sample: shape and type in memory, and the axes of the tensor; None: in memory order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -39,7 +39,7 @@ class Field:
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """The arrays of a batch, by name, in the order in which they lie in memory."""
+    """The arrays of a batch, by name, in memory order."""
 
     fields: Mapping[str, Field]
 
@@ -47,7 +47,7 @@ class BatchLayout:
         return sum(field.bytes(samples) for field in self.fields.values())
 
     def arrays(self, block: np.ndarray, samples: int) -> dict[str, np.ndarray]:
-        """Arrays [samples, *field.shape] in a block of bytes, to be written."""
+        """Writable arrays [samples, *field.shape] in a block of bytes."""
         arrays, start = {}, 0
         for name, field in self.fields.items():
             size = samples * math.prod(field.shape) * field.dtype.itemsize
@@ -58,14 +58,14 @@ class BatchLayout:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch's memory with its layout."""
+    """The memory of a batch with its layout."""
 
     layout: BatchLayout
     samples: int
     block: Tensor
 
     def pin_memory(self) -> "PackedBatch":
-        """DataLoader asks for this by name."""
+        """The batch in pinned memory; DataLoader calls this method by name."""
         return PackedBatch(self.layout, self.samples, self.block.pin_memory())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class PackedBatch:
 
 
 class SlotRing:
-    """Memory for `slots` batches of each worker, shared with the workers by the fork that makes them."""
+    """Memory for `slots` batches of each worker, shared with workers that are forked later."""
 
     def __init__(self, layout: BatchLayout, samples: int, workers: int, slots: int) -> None:
         self.layout, self.slots = layout, slots
@@ -92,7 +92,7 @@ class SlotRing:
         _rings[self.number] = self
 
     def take(self, worker: int) -> int | None:
-        """A free slot of this worker, in the worker; None where there is none."""
+        """Called in a worker: a free slot of this worker, or None."""
         for slot in range(worker * self.slots, (worker + 1) * self.slots):
             if not self._taken[slot]:
                 self._taken[slot] = 1
@@ -100,11 +100,11 @@ class SlotRing:
         return None
 
     def block(self, slot: int, size: int) -> np.ndarray:
-        """A slot's memory, to be written by the worker that took it."""
+        """Called in the worker that took a slot: its writable memory."""
         return np.frombuffer(self._memory, np.uint8, size, slot * self._size)
 
     def received(self, slot: int, samples: int) -> PackedBatch:
-        """The batch in a slot, in the parent; the slot is freed with the last tensor of it."""
+        """Called in the parent: the batch in a slot. The slot is freed when its last tensor is deleted."""
         block = lend(self._memory, slot * self._size, self.layout.size(samples), self._free, slot)
         return PackedBatch(self.layout, samples, torch.from_numpy(block))
 
@@ -114,7 +114,7 @@ class SlotRing:
 
 @dataclass(frozen=True)
 class SlotBatch:
-    """A batch in a slot, on its way from a worker: arrives as a `PackedBatch`."""
+    """A batch in a slot, sent by a worker; unpickled as a `PackedBatch`."""
 
     ring: int
     slot: int
@@ -128,6 +128,6 @@ def _receive(ring: int, slot: int, samples: int) -> PackedBatch:
     return _rings[ring].received(slot, samples)
 
 
-def stack_fields(shapes: Mapping[str, tuple[Sequence[int], Any]]) -> dict[str, Field]:
-    """Fields of arrays that are given out as they lie, from (shape, type)."""
+def plain_fields(shapes: Mapping[str, tuple[Sequence[int], Any]]) -> dict[str, Field]:
+    """Fields of arrays whose axes are not permuted, from (shape, type)."""
     return {name: Field(shape=tuple(shape), dtype=np.dtype(dtype)) for name, (shape, dtype) in shapes.items()}

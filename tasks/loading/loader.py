@@ -1,11 +1,11 @@
-"""A stream of batches from worker processes, with its position saved and restored exactly.
+"""A stream of batches from worker processes, with a position that is saved and restored exactly.
 
     loader = HeadLoader(HeadDataset.open(path), split="train", batch=4, workers=2)
     for batch in loader: ...                                # one epoch
-    state = loader.state_dict()                             # JSON values: put it in the checkpoint
+    state = loader.state_dict()                             # JSON values for the checkpoint
 
-The position counts the batches that were given to the caller, not those that workers have made ahead, so the
-loader that loads the state gives the very rest, with any number of workers.
+The position counts the batches that the caller has received, not those that workers have prefetched. A loader that
+loads the state yields exactly the remaining batches, with any number of workers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.loading.batch_memory import PackedBatch, SlotBatch, SlotRing
-from spinmeround.tasks.loading.samples import HeadStream, HeadViews, ViewParams
+from spinmeround.tasks.loading.params import ViewParams
+from spinmeround.tasks.loading.samples import HeadStream, HeadViews
 
 
 class _Packed(IterableDataset[Any]):
-    """A stream whose batches stay in one piece until they have reached the parent."""
+    """A stream whose batches stay in one block until they reach the parent."""
 
     def __init__(self, stream: HeadStream) -> None:
         self.stream = stream
@@ -32,11 +33,12 @@ class _Packed(IterableDataset[Any]):
 
 
 class HeadLoader:
-    """Batches of random views, an epoch an iteration; iterating again goes on where the last iteration ended.
+    """Batches of random views. Each iteration is one epoch; an iteration that was stopped early is continued.
 
-    `subjects` or all heads of the `split` are read. `rank` and `world` are those of torch.distributed where it
-    runs. `workers` are forked on this machine's datasets (their batches come through shared memory, see
-    `tasks.batch_memory`) and spawned for remote ones, whose client does not survive a fork.
+    Reads `subjects`, or by default all heads of the `split`. `rank` and `world` default to those of torch.distributed
+    if it is initialised. `workers` are forked for local datasets (batches then use shared memory, see
+    `tasks.loading.batch_memory`) and spawned for remote datasets, whose client does not survive a fork. `pin_memory`
+    has no effect without an accelerator.
     """
 
     def __init__(
@@ -55,9 +57,9 @@ class HeadLoader:
         prefetch: int = 2,
     ) -> None:
         views = HeadViews(dataset, dataset.split(split) if subjects is None else subjects, params)
-        running = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = rank if rank is not None else torch.distributed.get_rank() if running else 0
-        world = world if world is not None else torch.distributed.get_world_size() if running else 1
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
+        world = world if world is not None else torch.distributed.get_world_size() if distributed else 1
         self.stream = HeadStream(views, batch, rank=rank, world=world, drop_last=drop_last)
         self.epoch, self.given = 0, 0
         forked = workers > 0 and not dataset.remote
@@ -67,12 +69,13 @@ class HeadLoader:
         if workers:
             method = "fork" if forked else "spawn"
             options = {"prefetch_factor": prefetch, "persistent_workers": True, "multiprocessing_context": method}
+        pin = pin_memory and torch.accelerator.is_available()
         self._loader: DataLoader[Any] = DataLoader(
-            _Packed(self.stream), batch_size=None, num_workers=workers, pin_memory=pin_memory, **options
+            _Packed(self.stream), batch_size=None, num_workers=workers, pin_memory=pin, **options
         )
 
     def __len__(self) -> int:
-        """Batches of an epoch, on this rank."""
+        """Batches per epoch, on this rank."""
         return len(self.stream)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -87,16 +90,16 @@ class HeadLoader:
             self.epoch, self.given = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, and what the sequence depends on beside it, in JSON values."""
+        """The position and everything else that the sequence depends on, as JSON values."""
         return {"epoch": self.epoch, "given": self.given, **self._sequence()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved position. Raises ConfigError where the sequence was another one."""
+        """Resume from a saved position. Raises ConfigError if it belongs to a different sequence."""
         for name, value in self._sequence().items():
             if state.get(name) != value:
                 raise ConfigError(
-                    f"loader: {name}: the saved position is of a sequence with {state.get(name)!r}, this one has "
-                    f"{value!r}; make the loader as it was made then"
+                    f"loader: {name}: the saved position belongs to a sequence with {state.get(name)!r}, this loader "
+                    f"has {value!r}; create the loader with the same arguments"
                 )
         self.epoch, self.given = int(state["epoch"]), int(state["given"])
 

@@ -1,4 +1,4 @@
-"""From the dataset's bytes to what networks take, on any device: pictures in [-1, 1], unit normals, backgrounds."""
+"""Conversion of a dataset's bytes to network inputs on any device: images in [-1, 1], unit normals, backgrounds."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,10 +13,10 @@ NormalsFrame = Literal["world", "camera"]
 def on_colour(
     rgb: UInt8[Tensor, "*batch view h w 3"], mask: UInt8[Tensor, "*batch view h w"], colour: Float32[Tensor, "*batch 3"]
 ) -> Float32[Tensor, "*batch view 3 h w"]:
-    """Bytes on white to pictures in [-1, 1] on another colour: c = c_white - (1 - alpha) (white - colour)."""
+    """Composite RGB, which is on white, on a colour instead: c = c_white - (1 - alpha) (white - colour), in [-1, 1]."""
     alpha = mask[..., None].float() / 255
-    picture = rgb.float() / 127.5 - 1 - (1 - alpha) * (1 - colour[..., None, None, None, :])
-    return picture.movedim(-1, -3)
+    image = rgb.float() / 127.5 - 1 - (1 - alpha) * (1 - colour[..., None, None, None, :])
+    return image.movedim(-1, -3)
 
 
 def unit_normals(
@@ -24,7 +24,7 @@ def unit_normals(
     mask: UInt8[Tensor, "*batch view h w"],
     cam2world: Float[Tensor, "*batch view 4 4"] | None = None,
 ) -> Float32[Tensor, "*batch view 3 h w"]:
-    """Unit vectors, zero where the mask is 0; in each camera's axes (x right, y down, z forward) where one is given."""
+    """Decode unit normals, zero where the mask is 0. With cameras, in their axes (x right, y down, z forward)."""
     vectors = normals.float() / 127.5 - 1
     vectors = torch.nn.functional.normalize(vectors, dim=-1) * (mask[..., None] > 0)
     if cam2world is not None:
@@ -33,13 +33,13 @@ def unit_normals(
 
 
 def as_floats(batch: Mapping[str, Tensor], normals_frame: NormalsFrame = "world") -> dict[str, Tensor]:
-    """A sample or a batch of the loader with `rgb` and `normals` as float32 (..., 3, h, w), the rest as it was.
+    """A sample or batch of the loader with `rgb` and `normals` as float32 (..., 3, h, w), everything else unchanged.
 
-    RGB stays on white, or is put on the batch's `background` where it has one. Raises ValueError where the
-    batch lacks what that needs (`mask`, `cam2world`).
+    RGB stays on white unless the batch has a `background`. Raises ValueError if the batch lacks an array that the
+    conversion reads (`mask`, `cam2world`).
     """
-    if missing := [name for name in needs(batch, normals_frame) if name not in batch]:
-        raise ValueError(f"loader: expected {', '.join(missing)} in the batch too; add it to the arrays that are read")
+    if missing := [name for name in required(batch, normals_frame) if name not in batch]:
+        raise ValueError(f"loader: expected {', '.join(missing)} in the batch; add it to the arrays that are read")
     floats = dict(batch)
     if "rgb" in batch and "background" in batch:
         floats["rgb"] = on_colour(batch["rgb"], batch["mask"], batch["background"])
@@ -51,8 +51,8 @@ def as_floats(batch: Mapping[str, Tensor], normals_frame: NormalsFrame = "world"
     return floats
 
 
-def needs(batch: Mapping[str, Tensor], normals_frame: NormalsFrame) -> set[str]:
-    """What `as_floats` reads of a batch beside the pictures."""
+def required(batch: Mapping[str, Tensor], normals_frame: NormalsFrame) -> set[str]:
+    """The arrays that `as_floats` reads in addition to the images."""
     masked = "normals" in batch or ("rgb" in batch and "background" in batch)
     turned = "normals" in batch and normals_frame == "camera"
     return {name for name, needed in (("mask", masked), ("cam2world", turned)) if needed}

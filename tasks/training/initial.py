@@ -1,7 +1,7 @@
-"""The model at the start of its training: random, or grown from Stable Diffusion 1.5 and Arc2Face as published.
+"""The networks before training: random, or initialised from Stable Diffusion 1.5 and Arc2Face as published.
 
 stable-diffusion-v1-5/vae     the autoencoder
-arc2face/arc2face             the UNet that the multiview UNet grows from
+arc2face/arc2face             the UNet that the multiview UNet is grown from
 arc2face/encoder              the text encoder that reads identities
 """
 
@@ -22,10 +22,10 @@ from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
 from spinmeround.tasks.training.state import Networks, build_networks, text_encoder_config
 
 
-def begin_networks(params: TrainParams) -> Networks:
-    """The networks as the training of this profile begins; what is random in them is a function of its seed.
+def build_initial_networks(params: TrainParams) -> Networks:
+    """The networks at the first step of a training; their random weights are a function of its seed.
 
-    Raises ConfigError for a folder of `train.initial` that is not there, or whose sizes are not the profile's.
+    Raises ConfigError if a folder of `train.initial` is missing or its sizes differ from the profile's.
     """
     folders = params.initial.folders
     networks = build_networks(params.unet, params.text_encoder, params.seed)
@@ -34,12 +34,12 @@ def begin_networks(params: TrainParams) -> Networks:
             torch.manual_seed(params.seed)
             networks.unet = grow_unet(folders["unet"], params.unet)
     if "text_encoder" in folders:
-        networks.conditioner.text_encoder = _text_encoder(folders["text_encoder"], params.text_encoder)
+        networks.prompt_encoder.text_encoder = _load_text_encoder(folders["text_encoder"], params.text_encoder)
     return networks
 
 
 def grow_unet(folder: Path, params: UNetParams) -> MultiviewUNet:
-    """The multiview UNet of these sizes from a text-to-image UNet. Raises ConfigError where that has others."""
+    """Grow the multiview UNet from a text-to-image UNet. Raises ConfigError if its sizes differ from `params`."""
     expected = base_config(params)
     unet = _load(UNet2DConditionModel, folder, torch.float32)
     for name, value in expected.items():
@@ -48,13 +48,14 @@ def grow_unet(folder: Path, params: UNetParams) -> MultiviewUNet:
             raise ConfigError(f"train.initial.unet: {folder}: expected {name} {value}, by train.unet, found {found}")
     unet.register_to_config(sample_size=params.sample_size)
     with as_config_error(f"train.initial.unet: {folder}: "):
-        return MultiviewUNet.from_unet(
+        grown: MultiviewUNet = MultiviewUNet.from_unet(
             unet, views=params.views, ray_encoding=params.ray_encoding, multiview_factors=params.multiview_factors
         )
+    return grown
 
 
-def _text_encoder(folder: Path, params: TextEncoderParams) -> CLIPTextModel:
-    encoder = _load(CLIPTextModel, folder, torch.float32)
+def _load_text_encoder(folder: Path, params: TextEncoderParams) -> CLIPTextModel:
+    encoder: CLIPTextModel = _load(CLIPTextModel, folder, torch.float32)
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     for name in sizes:
         expected, found = getattr(text_encoder_config(params), name), getattr(encoder.config, name)
@@ -79,9 +80,9 @@ def grow_pipeline(
     dtype: torch.dtype = torch.float32,
     **growth: Any,
 ) -> SpinMeRoundPipeline:
-    """A pipeline whose UNet equals Arc2Face's per view up to the pose weights; `growth` goes to `from_unet`.
+    """A pipeline whose UNet equals Arc2Face's for each view, apart from the ray weights; `growth` goes to `from_unet`.
 
-    Raises ConfigError for a folder that is not there or holds parts that don't fit.
+    Raises ConfigError if a folder is missing or its parts are incompatible.
     """
     parts = {
         "vae": _load(AutoencoderKL, stable_diffusion / "vae", dtype),

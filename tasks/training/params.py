@@ -1,78 +1,95 @@
-"""Configuration and result of a training, apart from the networks, so that what is cached is found in no time."""
+"""Configuration, key and result of a training. Imports no networks, so a cached result is found without torch."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from spinmeround.models.diffusion.edm import NoiseDistribution
-from spinmeround.models.diffusion.params import UNetParams
+from spinmeround.models.diffusion.params import NoiseDistribution, UNetParams
 from spinmeround.models.identity.prompt import PromptTokens
-from spinmeround.storage.artifacts.store import artifact_key
+from spinmeround.storage.artifacts import artifact_key
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.hashing import sha256_json
-from spinmeround.storage.weights.shipped import fingerprint
+from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.stage import StageParams
 
-VERSION = 1
+VERSION = 2
 
 
-class Grouping(StageParams):
-    """Steps of one stage of the training, and how the views of its groups are used.
+class GroupParams(StageParams):
+    """One kind of view group that a phase trains on: `[[train.<phase>.groups]]` in a profile."""
 
-    At each step one pair of `conditioning` and `targets` is drawn, all pairs equally likely.
-    """
-
-    steps: int = Field(ge=0, description="Steps of this stage; 0 leaves it out")
-    conditioning: tuple[int, ...] = Field(min_length=1, description="Numbers of conditioning views")
-    targets: tuple[int, ...] = Field(min_length=1, description="Number of target views to each of them")
-    batches: tuple[int, ...] = Field((), description="Groups a step of each pair; none: `train.batch` of all")
-    facing_deg: tuple[float, ...] = Field(
-        (), description="Largest azimuth, to either side, of each pair's first view; none: 90, part of the face is seen"
+    conditioning: int = Field(ge=0, description="Conditioning views of a group")
+    targets: int = Field(ge=1, description="Target views of a group")
+    weight: float = Field(1.0, gt=0.0, description="Relative frequency of this kind among the groups of the phase")
+    batch: int = Field(0, ge=0, description="Groups per step; 0: `train.batch`")
+    facing_deg: float = Field(
+        90.0, ge=0.0, le=90.0, description="Largest |azimuth| of the first view; at 90 it shows part of the face"
     )
-    nearest: tuple[int, ...] = Field(
-        (),
-        description="From how many views, those nearest to a random one, each pair's views but the first are drawn; "
-        "0 or none: from all",
+    nearest: int = Field(
+        0,
+        ge=0,
+        description="Draw all views but the first from this many neighbours of a random view; 0: from all views",
     )
 
     @model_validator(mode="after")
-    def _paired(self) -> "Grouping":
-        if len(self.conditioning) != len(self.targets) or min(self.conditioning) < 0 or min(self.targets) < 1:
-            raise ValueError(
-                "conditioning, targets: expected equally long lists, numbers from 0 and from 1, got "
-                f"{list(self.conditioning)} and {list(self.targets)}"
-            )
-        pairs = len(self.targets)
-        if self.batches and (len(self.batches) != pairs or min(self.batches) < 1):
-            raise ValueError(f"batches: expected none or {pairs} numbers from 1, one a pair, got {list(self.batches)}")
-        if self.facing_deg and (len(self.facing_deg) != pairs or not all(0 <= each <= 90 for each in self.facing_deg)):
-            raise ValueError(
-                f"facing_deg: expected none or {pairs} azimuths from 0 to 90, one a pair, got {list(self.facing_deg)}"
-            )
-        sizes = [m + n for m, n in zip(self.conditioning, self.targets, strict=True)]
-        fits = len(self.nearest) == pairs and all(
-            near == 0 or near >= size > 1 for near, size in zip(self.nearest, sizes, strict=True)
-        )
-        if self.nearest and not fits:
-            raise ValueError(
-                f"nearest: expected none or {pairs} numbers, one a pair, each no less than the pair's views {sizes} "
-                f"or 0, as it is for a single view, got {list(self.nearest)}"
-            )
+    def _neighbourhood_holds_the_group(self) -> Self:
+        if self.nearest and (self.views == 1 or self.nearest < self.views):
+            expected = "0 for a single view" if self.views == 1 else f"0, or at least the group's {self.views} views"
+            raise ValueError(f"nearest: expected {expected}, got {self.nearest}")
         return self
 
-    def views_a_step(self, batch: int) -> float:
-        """Mean number of views, where pairs without their own number of groups have `batch` of them."""
-        batches = self.batches or (batch,) * len(self.targets)
-        steps = zip(self.conditioning, self.targets, batches, strict=True)
-        return sum((m + n) * groups for m, n, groups in steps) / len(batches)
+    @property
+    def views(self) -> int:
+        """Conditioning and target views together."""
+        return self.conditioning + self.targets
+
+
+class TrainingPhase(StageParams):
+    """One phase of the training. Each step draws one kind of group, by weight."""
+
+    steps: int = Field(ge=0, description="Steps of this phase; 0 omits it")
+    groups: tuple[GroupParams, ...] = Field(description="Kinds of groups; at least one")
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        if not self.groups:
+            raise ValueError("groups: expected at least one kind of group, got none; steps = 0 omits a phase")
+        return self
+
+    def views_per_step(self, batch: int) -> float:
+        """Expected number of views per step; `batch` is the number of groups of kinds that set none."""
+        views = sum(group.weight * group.views * (group.batch or batch) for group in self.groups)
+        return views / sum(group.weight for group in self.groups)
 
     @property
     def largest(self) -> int:
-        return max(m + n for m, n in zip(self.conditioning, self.targets, strict=True))
+        """Views of the largest group."""
+        return max(group.views for group in self.groups)
+
+
+class AdaptPhase(TrainingPhase):
+    """Single views, conditioned on the identity alone."""
+
+    steps: int = Field(31_000, ge=0, description="Steps of this phase; 0 omits it")
+    groups: tuple[GroupParams, ...] = (GroupParams(conditioning=0, targets=1),)
+
+
+class SingleViewPhase(TrainingPhase):
+    """Groups with one conditioning view."""
+
+    steps: int = Field(600_000, ge=0, description="Steps of this phase; 0 omits it")
+    groups: tuple[GroupParams, ...] = (GroupParams(conditioning=1, targets=7),)
+
+
+class MultiViewPhase(TrainingPhase):
+    """Groups with 0, 1 or 3 conditioning views."""
+
+    steps: int = Field(1_000_000, ge=0, description="Steps of this phase; 0 omits it")
+    groups: tuple[GroupParams, ...] = tuple(GroupParams(conditioning=m, targets=n) for m, n in ((0, 8), (1, 7), (3, 5)))
 
 
 class TextEncoderParams(StageParams):
@@ -87,10 +104,10 @@ class TextEncoderParams(StageParams):
 
 
 class InitialParams(StageParams):
-    """What a training begins with. The weights' fingerprints enter its key, not where they lie."""
+    """Initial weights of a training. Their fingerprints enter its key, their location does not."""
 
     unet: str = Field(
-        "random", description="'random', or the folder of a diffusers UNet2DConditionModel: Arc2Face's or SD 1.5's"
+        "random", description="'random', or the folder of a diffusers UNet2DConditionModel: Arc2Face or SD 1.5"
     )
     text_encoder: str = Field(
         "random", description="'random', or the folder of a transformers CLIPTextModel: Arc2Face's encoder"
@@ -98,56 +115,58 @@ class InitialParams(StageParams):
 
     @property
     def folders(self) -> dict[str, Path]:
-        """The folders that are named, by field."""
+        """The folders to load, by field."""
         named = {"unet": self.unet, "text_encoder": self.text_encoder}
         return {field: Path(folder).expanduser() for field, folder in named.items() if folder != "random"}
 
 
 class TrainParams(StageParams):
-    """The model's sizes and how it is trained. The defaults are the paper's."""
+    """Sizes of the model and how it is trained. The defaults are the paper's."""
 
     unet: UNetParams = UNetParams()
     text_encoder: TextEncoderParams = TextEncoderParams()
     initial: InitialParams = InitialParams()
-    adapt: Grouping = Grouping(steps=31_000, conditioning=(0,), targets=(1,))
-    single_view: Grouping = Grouping(steps=600_000, conditioning=(1,), targets=(7,))
-    multi_view: Grouping = Grouping(steps=1_000_000, conditioning=(0, 1, 3), targets=(8, 7, 5))
-    batch: int = Field(32, ge=1, description="Groups of views a step")
+    adapt: AdaptPhase = AdaptPhase()
+    single_view: SingleViewPhase = SingleViewPhase()
+    multi_view: MultiViewPhase = MultiViewPhase()
+    batch: int = Field(32, ge=1, description="Groups of views per step")
     learning_rate: float = Field(1e-5, gt=0.0)
     warm_up_steps: int = Field(1000, ge=1, description="Steps over which the learning rate rises")
-    final_rate: float = Field(1.0, gt=0.0, le=1.0, description="Learning rate at the end, as a share of the highest")
+    final_rate: float = Field(1.0, gt=0.0, le=1.0, description="Final learning rate as a share of the peak")
     weight_decay: float = Field(1e-2, ge=0.0)
-    gradient_limit: float = Field(1.0, gt=0.0, description="Largest norm of all gradients")
-    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Of the averaged weights; less in the first steps")
-    condition_dropout: float = Field(0.15, ge=0.0, lt=1.0, description="Share of samples without any condition")
+    gradient_limit: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm")
+    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Decay of the averaged weights; lower in early steps")
+    condition_dropout: float = Field(
+        0.15, ge=0.0, lt=1.0, description="Share of samples that lose identity and conditioning views"
+    )
     identity_dropout: float = Field(
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Share of samples that lose their identity alone; where no view is given, that is all they had",
+        description="Share of samples that lose only the identity; without conditioning views, no condition remains",
     )
     random_background: float = Field(
-        0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded anew at each step"
+        0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded again at each step"
     )
     noise: NoiseDistribution = NoiseDistribution()
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the networks' layers; bfloat16 by torch's autocast, weights and state stay float32"
+        "float32", description="Precision of the layers; bfloat16 uses torch's autocast and keeps weights in float32"
     )
     seed: int = Field(0, ge=0)
-    checkpoint_every: int = Field(1000, ge=1, description="Steps")
-    record_every: int = Field(100, ge=1, description="Steps whose mean loss is one record of the history")
+    checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints")
+    record_every: int = Field(100, ge=1, description="Steps averaged into one record of the loss history")
     gradient_checkpointing: bool = Field(
-        False, description="Keep no activations, compute them again: a third slower, and the full model's group fits"
+        False, description="Recompute activations in the backward pass: less memory, a third slower"
     )
     state_on_disk: bool = Field(
         False,
-        description="Moments and average in a mapped file beside the checkpoints: slower, for less memory; on a CPU",
+        description="Keep moments and average in a mapped file next to the checkpoints: less memory, slower; CPU only",
     )
-    memory_mb: int = Field(4096, ge=0, description="Latents up to this size are held in memory")
-    threads: int = Field(0, ge=0, description="Of torch; 0 leaves its own choice")
+    memory_mb: int = Field(4096, ge=0, description="Keep the latents in memory if they fit into this many MiB")
+    threads: int = Field(0, ge=0, description="Threads of torch; 0: torch's default")
 
     @model_validator(mode="after")
-    def _some_keep_their_identity(self) -> "TrainParams":
+    def _some_samples_keep_their_identity(self) -> Self:
         if self.condition_dropout + self.identity_dropout >= 1:
             raise ValueError(
                 "condition_dropout, identity_dropout: expected shares whose sum is below 1, got "
@@ -156,25 +175,28 @@ class TrainParams(StageParams):
         return self
 
     @property
-    def groupings(self) -> tuple[Grouping, Grouping, Grouping]:
+    def phases(self) -> tuple[TrainingPhase, TrainingPhase, TrainingPhase]:
+        """The phases in order."""
         return self.adapt, self.single_view, self.multi_view
 
     @property
     def steps(self) -> int:
-        return sum(grouping.steps for grouping in self.groupings)
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
 
-    def grouping_at(self, step: int) -> Grouping:
-        """The stage of the training that this step belongs to."""
-        for grouping in self.groupings:
-            if step < grouping.steps:
-                return grouping
-            step -= grouping.steps
-        raise ValueError(f"step: expected less than {self.steps}")
+    def phase_at(self, step: int) -> TrainingPhase:
+        """The phase that this step, counted from 0, belongs to. Raises ValueError past the last step."""
+        remaining = step
+        for phase in self.phases:
+            if remaining < phase.steps:
+                return phase
+            remaining -= phase.steps
+        raise ValueError(f"step: expected less than {self.steps}, got {step}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What came of a training; `history` holds {"step", "loss"} records in order."""
+    """Result of a training; `history` holds {"step", "loss"} records in order."""
 
     steps: int
     loss_first: float
@@ -184,36 +206,36 @@ class TrainingResult:
 
 
 def training_content(params: TrainParams) -> dict[str, Any]:
-    """The parameters that decide what a training makes."""
-    how = {"checkpoint_every", "gradient_checkpointing", "state_on_disk", "memory_mb", "threads"}
-    return params.model_dump(mode="json", exclude={*how, "initial"})
+    """The parameters that determine the trained weights."""
+    execution_only = {"checkpoint_every", "gradient_checkpointing", "state_on_disk", "memory_mb", "threads"}
+    return params.model_dump(mode="json", exclude={*execution_only, "initial"})
 
 
 def training_weights(params: TrainParams, encode: EncodeParams) -> str:
-    """What stands for the weights that a training begins with, and for the autoencoder that it works in.
+    """Fingerprint of the autoencoder and of the initial weights.
 
-    Raises ConfigError where a folder of `initial` is not there.
+    Raises ConfigError if a folder of `initial` is missing.
     """
     autoencoder = autoencoder_fingerprint(encode)
-    begun = {}
+    initial = {}
     for field, folder in params.initial.folders.items():
         if not (folder / "config.json").is_file():
             raise ConfigError(
                 f"train.initial.{field}: expected a model's folder with config.json at {folder}, found none; "
-                "`spinmeround weights check` says where to get it, 'random' begins without it"
+                "`spinmeround weights check` says where to get it, 'random' starts without it"
             )
-        begun[field] = fingerprint(folder)
-    return sha256_json({"autoencoder": autoencoder, **begun}) if begun else autoencoder
+        initial[field] = fingerprint(folder)
+    return sha256_json({"autoencoder": autoencoder, **initial}) if initial else autoencoder
 
 
 def training_key(digest: str, params: TrainParams, encode: EncodeParams) -> str:
-    """Content address of a training on a dataset of this digest."""
+    """Content address of a training on the dataset with this digest."""
     content = training_content(params)
     return artifact_key("train", VERSION, content, {"dataset": digest}, training_weights(params, encode))
 
 
 def load_training(folder: Path) -> TrainingResult:
-    """The result of a training, from its artifact's folder."""
+    """Reads the result of a training from its artifact's folder."""
     summary = json.loads((folder / "training.json").read_text())
     history = json.loads((folder / "history.json").read_text())["runs"][0]["history"]
     return TrainingResult(**summary, history=history, pipeline=folder / "pipeline")

@@ -1,7 +1,8 @@
-"""What is trained: the multiview UNet and the text encoder that reads the identity, their optimiser and average.
+"""The state of a training: the networks, their optimiser and their averaged weights.
 
-`TrainingState` packs into named tensors and back without loss, so a training that goes on from a
-checkpoint computes the very numbers that it would have computed without the interruption.
+The networks are the multiview UNet and the text encoder that reads the identity. `TrainingState` converts to named
+tensors and back without loss, so a training that resumes from a checkpoint computes the same numbers as one that was
+not interrupted.
 """
 
 import os
@@ -16,18 +17,18 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from spinmeround.models.diffusion.params import UNetParams
 from spinmeround.models.diffusion.unet import MultiviewUNet, build_unet
-from spinmeround.models.identity.conditioning import IdentityConditioner
+from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
 from spinmeround.storage.errors import environment_errors
 from spinmeround.tasks.training.params import TextEncoderParams
 
 
 def build_text_encoder(params: TextEncoderParams) -> CLIPTextModel:
-    """A text encoder of these sizes with fresh random weights."""
+    """A text encoder with random weights."""
     return CLIPTextModel(text_encoder_config(params))
 
 
 def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
-    """The configuration of a text encoder of these sizes."""
+    """The transformers configuration of a text encoder."""
     return CLIPTextConfig(
         vocab_size=params.vocabulary,
         hidden_size=params.width,
@@ -42,18 +43,21 @@ def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
 
 
 class Networks(nn.Module):
-    """All that is trained, as one module."""
+    """All trained networks as one module."""
 
-    def __init__(self, unet: MultiviewUNet, conditioner: IdentityConditioner) -> None:
+    unet: MultiviewUNet
+    prompt_encoder: IdentityPromptEncoder
+
+    def __init__(self, unet: MultiviewUNet, prompt_encoder: IdentityPromptEncoder) -> None:
         super().__init__()
         self.unet = unet
-        self.conditioner = conditioner
+        self.prompt_encoder = prompt_encoder
 
 
 def build_networks(unet: UNetParams, text_encoder: TextEncoderParams, seed: int) -> Networks:
-    """Networks with random weights that are a function of the seed.
+    """Networks with random weights, a function of the seed.
 
-    Raises ValueError where the UNet does not take states of the text encoder's width.
+    Raises ValueError if the UNet's cross-attention width differs from the text encoder's width.
     """
     if unet.cross_attention_dim != text_encoder.width:
         raise ValueError(
@@ -62,7 +66,7 @@ def build_networks(unet: UNetParams, text_encoder: TextEncoderParams, seed: int)
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Networks(build_unet(unet), IdentityConditioner(build_text_encoder(text_encoder), text_encoder.prompt))
+        return Networks(build_unet(unet), IdentityPromptEncoder(build_text_encoder(text_encoder), text_encoder.prompt))
 
 
 class Schedule(NamedTuple):
@@ -74,6 +78,7 @@ class Schedule(NamedTuple):
     floor: float
 
     def at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
         if step < self.warm_up:
             return self.peak * (step + 1) / self.warm_up
         share = torch.tensor((step - self.warm_up) / max(1, self.steps - self.warm_up), dtype=torch.float64)
@@ -81,10 +86,10 @@ class Schedule(NamedTuple):
 
 
 class TrainingState:
-    """Networks, AdamW and the exponential moving average of the weights (power warm-up, diffusers' EMAModel).
+    """Networks, AdamW and the exponential moving average of the weights (diffusers' EMAModel with power warm-up).
 
-    With `disk`, a folder, the moments and the average lie in a mapped file there, so that all but the weights and
-    their gradients may exceed the memory; the numbers are the same. Raises StorageUnavailable where it has no room.
+    With a folder `disk`, the moments and the average are in a mapped file there, so everything but the weights and
+    their gradients may exceed the memory; the results are identical. Raises StorageUnavailable if the disk is full.
     """
 
     def __init__(self, networks: Networks, weight_decay: float, ema_decay: float, disk: Path | None = None) -> None:
@@ -96,19 +101,19 @@ class TrainingState:
             return
         average, first, second = (_mapped_like(parameters, disk / "state.tmp") for _ in range(3))
         with torch.no_grad():
-            for mine, parameter in zip(average, parameters, strict=True):
-                mine.copy_(parameter)
+            for averaged, parameter in zip(average, parameters, strict=True):
+                averaged.copy_(parameter)
         self.average = EMAModel([], decay=ema_decay)
         self.average.shadow_params = average
-        self._begin(first, second)
+        self._initialise_moments(first, second)
 
-    def _begin(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
-        """The optimiser's state before the first step, in these tensors."""
+    def _initialise_moments(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+        """Use these tensors as the optimiser's state before the first step."""
         for parameter, mean, square in zip(self.networks.parameters(), first, second, strict=True):
             self.optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": mean, "exp_avg_sq": square}
 
     def update(self, learning_rate: float, gradient_limit: float) -> None:
-        """One step of the optimiser from the gradients that are there, which it clears."""
+        """Take one optimiser step with the current gradients, then clear them."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         nn.utils.clip_grad_norm_(self.networks.parameters(), gradient_limit)
@@ -117,25 +122,28 @@ class TrainingState:
         self.average.step(self.networks.parameters())
 
     def averaged(self) -> Networks:
-        """The networks, with the averaged weights put in."""
+        """The networks after their weights are replaced by the average."""
         self.average.copy_to(self.networks.parameters())
         return self.networks
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, by name: the very tensors, which that step changes."""
+        """Everything that the next step depends on, by name. The tensors are not copies: the next step changes them."""
         return {name: tensor.detach() for name, tensor in self._named()}
 
     def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
-        """Takes over `tensors` as they were after `steps`; raises ValueError where they are of other networks."""
+        """Restore the `tensors` of a training after `steps` steps. Raises ValueError if names or shapes differ."""
         if not self.optimiser.state:
             first, second = ([torch.zeros_like(each) for each in self.networks.parameters()] for _ in range(2))
-            self._begin(first, second)
-        here = dict(self._named())
-        shapes = {name: tuple(tensor.shape) for name, tensor in here.items()}
+            self._initialise_moments(first, second)
+        current = dict(self._named())
+        shapes = {name: tuple(tensor.shape) for name, tensor in current.items()}
         if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-            raise ValueError("checkpoint: expected the tensors of these networks, got others; train into a new folder")
+            raise ValueError(
+                "checkpoint: expected the tensors of these networks, found other names or shapes; train into a new "
+                "folder"
+            )
         with torch.no_grad():
-            for name, tensor in here.items():
+            for name, tensor in current.items():
                 tensor.copy_(tensors[name])
         self.average.optimization_step = steps
 
@@ -150,13 +158,13 @@ class TrainingState:
 
 
 def _mapped_like(tensors: Sequence[Tensor], path: Path) -> list[Tensor]:
-    """Zeros of these shapes in a mapped file, which is gone when they are, also after a kill."""
+    """Zeros of these shapes in a mapped file. It is unlinked, so it is freed with the tensors, even after a kill."""
     sizes = [tensor.numel() for tensor in tensors]
     with environment_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        with path.open("xb") as file:  # room is taken now: a full disk found later, by the mapping, kills the process
+        with path.open("xb") as file:  # allocate now: if the mapping runs out of disk later, the process is killed
             os.posix_fallocate(file.fileno(), 0, 4 * sum(sizes))
         flat = torch.from_file(str(path), shared=True, size=sum(sizes), dtype=torch.float32)
         path.unlink()
-    return [part.view_as(tensor) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
+    return [part.view_as(tensor) for part, tensor in zip(torch.split(flat, sizes), tensors, strict=True)]

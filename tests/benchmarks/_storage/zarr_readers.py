@@ -10,7 +10,9 @@ from torch.utils.data import DataLoader
 
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.loading.loader import HeadLoader
-from spinmeround.tasks.loading.samples import HeadStream, HeadViews, ViewParams, read_latents
+from spinmeround.tasks.loading.params import ViewParams
+from spinmeround.tasks.loading.reader import read_latents
+from spinmeround.tasks.loading.samples import HeadStream, HeadViews
 from tests.benchmarks._storage.heads import WorkingSet, draws
 from tests.benchmarks._storage.measure import Sample
 

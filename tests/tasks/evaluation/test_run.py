@@ -1,4 +1,4 @@
-"""Evaluation: what is chosen, the baselines, and the files it writes."""
+"""Evaluation: the choice of views, the baselines, and the files it writes."""
 
 import json
 from pathlib import Path
@@ -6,51 +6,52 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinmeround.models.diffusion.edm import NoiseSchedule
+from spinmeround.models.diffusion.params import NoiseSchedule
 from spinmeround.models.geometry.cameras import Cameras, orbit
 from spinmeround.models.geometry.normals import decode_normals
-from spinmeround.models.identity.arcface import FrontalViews
+from spinmeround.models.identity.params import FrontalViews
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
-from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, Pictures, nearest_input_view, read_pictures
+from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.params import EvaluateParams, evaluation_key
-from spinmeround.tasks.evaluation.run import choose_subjects, run_evaluation
+from spinmeround.tasks.evaluation.run import choose_views, run_evaluation
 from spinmeround.tasks.heads.embed import EmbedParams
+from spinmeround.tasks.loading.view_images import ViewImages, read_views
 from tests.support.weights import write_recognition
 
 QUICK = EvaluateParams(heads=2, targets=3, frontal_targets=1, schedule=NoiseSchedule(steps=2))
 
 
-def test_subjects_are_held_out_and_their_views_differ(dataset: Path) -> None:
-    """Only heads of the test split; given and target views are disjoint; one target is frontal; no chance in it."""
+def test_heads_are_held_out_and_their_views_differ(dataset: Path) -> None:
+    """Only heads of the test split; given and target views are disjoint; one target is frontal; reproducible."""
     data = HeadDataset.open(dataset)
-    subjects = choose_subjects(data, QUICK, FrontalViews())
+    heads = choose_views(data, QUICK, FrontalViews())
     azimuth = np.abs((data.cameras()["azimuth_deg"] + 180) % 360 - 180)
-    assert subjects == choose_subjects(data, QUICK, FrontalViews())
-    for subject in subjects:
-        assert subject.index in data.split("test")
-        assert len({*subject.given, *subject.targets}) == 4
-        assert azimuth[subject.given[0]] <= 90
-        assert azimuth[subject.targets].min() <= 30
+    assert heads == choose_views(data, QUICK, FrontalViews())
+    for views in heads:
+        assert views.subject in data.split("test")
+        assert len({*views.given, *views.targets}) == 4
+        assert azimuth[views.given[0]] <= 90
+        assert azimuth[views.targets].min() <= 30
 
 
 def test_too_many_targets_are_refused(dataset: Path) -> None:
-    """The error names the field and what the dataset has."""
+    """The error names the field and the number of views of the dataset."""
     with pytest.raises(DatasetError, match=r"evaluate\.targets"):
-        choose_subjects(HeadDataset.open(dataset), EvaluateParams(targets=12), FrontalViews())
+        choose_views(HeadDataset.open(dataset), EvaluateParams(targets=12), FrontalViews())
 
 
-def test_frontal_targets_are_the_profiles(dataset: Path) -> None:
-    """What counts as frontal is what `embed.frontal` says; with nothing in its range, no target is chosen for it."""
+def test_the_profile_defines_frontal_targets(dataset: Path) -> None:
+    """With a range of `embed.frontal` that holds one view, that view is the first target."""
     data = HeadDataset.open(dataset)
     azimuth, elevation = data.cameras()["azimuth_deg"], data.cameras()["elevation_deg"]
     narrow = FrontalViews(max_azimuth_deg=1.0, max_elevation_deg=1.0)
-    for subject in choose_subjects(data, QUICK.model_copy(update={"conditioning": 0}), narrow):
-        assert (azimuth[subject.targets[0]], elevation[subject.targets[0]]) == (0, 0)
+    for views in choose_views(data, QUICK.model_copy(update={"given_views": 0}), narrow):
+        assert (azimuth[views.targets[0]], elevation[views.targets[0]]) == (0, 0)
 
 
-def test_lpips_weights_that_are_put_there_later_are_noticed(tmp_path: Path) -> None:
-    """An evaluation's key holds what the file of LPIPS is, not where it is."""
+def test_the_key_depends_on_the_content_of_the_lpips_weights(tmp_path: Path) -> None:
+    """A file that is added later changes the key, its path does not."""
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
 
     def key(name: str) -> str:
@@ -64,32 +65,32 @@ def test_lpips_weights_that_are_put_there_later_are_noticed(tmp_path: Path) -> N
 
 
 def test_the_copied_view_is_the_nearest_and_its_normals_turn_with_the_camera() -> None:
-    """Two given views, targets beside each: the right one is copied, a facing normal still faces the camera."""
+    """Two given views, a target next to each: the nearer one is copied, a facing normal still faces the camera."""
     given = orbit([0.0, 90.0], [0.0, 0.0])
     targets = orbit([80.0, -20.0], [10.0, 0.0])
     facing = -given.cam2world[:, :3, 2]
     normals = np.rint((facing[:, None, None] + 1) / 2 * 255).astype(np.uint8) * np.ones((1, 4, 4, 1), np.uint8)
     mask = np.full((2, 4, 4), 255, np.uint8)
     rgb = np.zeros((2, 4, 4, 3), np.uint8) + np.array([10, 200], np.uint8)[:, None, None, None]
-    copied = nearest_input_view(Pictures(rgb=rgb, normals=normals, mask=mask), given, targets)
+    copied = nearest_input_view(ViewImages(rgb=rgb, normals=normals, mask=mask), given, targets)
     assert copied.rgb[:, 0, 0, 0].tolist() == [200, 10]
     expected = -targets.cam2world[:, :3, 2]
     np.testing.assert_allclose(decode_normals(copied.normals, copied.mask)[:, 0, 0], expected, atol=0.02)
 
 
 def test_the_mean_image_is_the_mean_over_the_training_heads(dataset: Path) -> None:
-    """Equal to the mean that numpy takes over all of them; normals stay those that all heads share."""
+    """Equal to numpy's mean over all heads; normals that all heads share are unchanged."""
     data = HeadDataset.open(dataset)
     subjects = data.split("train")
     mean = MeanTrainingImages(data, subjects)([4, 2])
-    truth = [read_pictures(data, subject, [4, 2]) for subject in subjects]
-    expected = np.mean([pictures.rgb for pictures in truth], axis=0)
+    truth = [read_views(data, subject, [4, 2]) for subject in subjects]
+    expected = np.mean([images.rgb for images in truth], axis=0)
     np.testing.assert_allclose(mean.rgb, expected, atol=0.51)
     np.testing.assert_allclose(mean.normals.astype(int), truth[0].normals.astype(int), atol=2)
 
 
 def test_evaluation_writes_what_the_report_reads(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
-    """Model and both baselines in the same terms; what is missing is named; same seed, same numbers."""
+    """Model and both baselines have the same metrics; missing ones have a reason; equal seeds give equal numbers."""
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
     first = run_evaluation(dataset, pipeline, QUICK, embed, tmp_path)
     written = json.loads((tmp_path / "evaluation.json").read_text())

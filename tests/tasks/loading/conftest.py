@@ -10,7 +10,7 @@ from tests.support.heads import write_all_latents, write_heads
 
 @pytest.fixture(scope="session")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven heads of six views, 8 px, with latents."""
+    """Eleven heads with six views of 8 px, and latents."""
     root = tmp_path_factory.mktemp("loading")
     published = publish(root / "datasets", write_heads(root / "heads", range(11), views=6), {})
     ids = list(HeadDataset.open(published.path).ids)

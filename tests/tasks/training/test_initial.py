@@ -1,4 +1,4 @@
-"""What a training begins with: random networks, or folders in diffusers' and transformers' layout."""
+"""The networks before training: random, or loaded from folders in diffusers' and transformers' layout."""
 
 import shutil
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from transformers import CLIPTextModel
 from spinmeround.models.diffusion.unet import base_config
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.initial import begin_networks
+from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.loop import run_training
 from spinmeround.tasks.training.params import InitialParams, TrainParams, training_key
 from spinmeround.tasks.training.state import text_encoder_config
 
-MakeParams = Callable[..., TrainParams]
+MakeTrainParams = Callable[..., TrainParams]
 
 
 @pytest.fixture
-def parts(tmp_path: Path, train_params: MakeParams) -> InitialParams:
-    """Folders of a text-to-image UNet and a text encoder of the test's sizes, of random numbers."""
+def parts(tmp_path: Path, train_params: MakeTrainParams) -> InitialParams:
+    """Folders of a text-to-image UNet and a text encoder with random weights, in the sizes of the tests."""
     params = train_params()
     torch.manual_seed(77)
     UNet2DConditionModel(**base_config(params.unet)).save_pretrained(tmp_path / "unet")
@@ -30,28 +30,28 @@ def parts(tmp_path: Path, train_params: MakeParams) -> InitialParams:
     return InitialParams(unet=str(tmp_path / "unet"), text_encoder=str(tmp_path / "encoder"))
 
 
-def test_the_folders_weights_are_where_the_training_begins(parts: InitialParams, train_params: MakeParams) -> None:
-    """Every weight of both folders is in the networks; what is random in them follows the seed."""
+def test_training_starts_from_the_weights_of_the_folders(parts: InitialParams, train_params: MakeTrainParams) -> None:
+    """Every weight of both folders is in the networks; their random weights are a function of the seed."""
     params = train_params(initial=parts)
-    networks, again = begin_networks(params), begin_networks(params)
+    networks, again = build_initial_networks(params), build_initial_networks(params)
     for name, tensor in networks.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     encoder = CLIPTextModel.from_pretrained(parts.text_encoder).state_dict()
-    mine = networks.conditioner.text_encoder.state_dict()
-    assert all(torch.equal(mine[name], tensor) for name, tensor in encoder.items())
+    loaded = networks.prompt_encoder.text_encoder.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in encoder.items())
     unet, grown = UNet2DConditionModel.from_pretrained(parts.unet).state_dict(), networks.unet.unet.state_dict()
     channels = unet["conv_in.weight"].shape[1]
     for name, tensor in unet.items():
         found = grown[name][:, :channels] if name == "conv_in.weight" else grown[name][: len(tensor)]
         assert torch.equal(found, tensor), name
-    other = begin_networks(params.model_copy(update={"seed": params.seed + 1}))
-    assert not torch.equal(other.unet.unet.conv_in.weight, networks.unet.unet.conv_in.weight)  # the rays' weights
+    other = build_initial_networks(params.model_copy(update={"seed": params.seed + 1}))
+    assert not torch.equal(other.unet.unet.conv_in.weight, networks.unet.unet.conv_in.weight)  # the ray weights
 
 
-def test_a_training_goes_on_from_there(
-    dataset: Path, encode_params: EncodeParams, parts: InitialParams, train_params: MakeParams, tmp_path: Path
+def test_training_continues_the_weights_of_the_folders(
+    dataset: Path, encode_params: EncodeParams, parts: InitialParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
-    """With a learning rate of nearly nothing the result is still the folder's encoder."""
+    """With a negligible learning rate, the result is still the folder's encoder."""
     params = train_params(initial=parts, learning_rate=1e-12, random_background=0.0)
     result = run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
     trained = CLIPTextModel.from_pretrained(result.pipeline / "text_encoder").state_dict()
@@ -59,10 +59,10 @@ def test_a_training_goes_on_from_there(
         torch.testing.assert_close(trained[name], tensor, atol=1e-6, rtol=0)
 
 
-def test_keys_name_the_weights_not_their_place(
-    parts: InitialParams, train_params: MakeParams, encode_params: EncodeParams, tmp_path: Path
+def test_keys_depend_on_the_weights_not_on_their_path(
+    parts: InitialParams, train_params: MakeTrainParams, encode_params: EncodeParams, tmp_path: Path
 ) -> None:
-    """The same bytes elsewhere are the same training; other bytes, or random weights, are another."""
+    """Equal bytes at another path give the same key; other bytes, or random weights, give another key."""
     key = training_key("d", train_params(initial=parts), encode_params)
     moved = InitialParams(unet=str(shutil.copytree(parts.unet, tmp_path / "moved")), text_encoder=parts.text_encoder)
     assert training_key("d", train_params(initial=moved), encode_params) == key
@@ -73,15 +73,17 @@ def test_keys_name_the_weights_not_their_place(
     assert len(keys) == 4
 
 
-def test_what_does_not_fit_is_told(parts: InitialParams, train_params: MakeParams, encode_params: EncodeParams) -> None:
-    """A folder that is not there, of other sizes, or of another kind: the field, what was expected and found."""
+def test_incompatible_folders_are_refused(
+    parts: InitialParams, train_params: MakeTrainParams, encode_params: EncodeParams
+) -> None:
+    """A missing folder, or one with other sizes: the error has the field, what is expected and what was found."""
     params = train_params(initial=parts)
     wide = params.unet.model_copy(update={"layers_per_block": 2})
     with pytest.raises(ConfigError, match=r"train.initial.unet: .*expected layers_per_block 2, by train.unet, found 1"):
-        begin_networks(params.model_copy(update={"unet": wide}))
+        build_initial_networks(params.model_copy(update={"unet": wide}))
     deep = params.text_encoder.model_copy(update={"layers": params.text_encoder.layers + 1})
     with pytest.raises(ConfigError, match=r"train.initial.text_encoder: .*expected num_hidden_layers"):
-        begin_networks(params.model_copy(update={"text_encoder": deep}))
-    gone = train_params(initial=InitialParams(unet="nowhere"))
+        build_initial_networks(params.model_copy(update={"text_encoder": deep}))
+    missing = train_params(initial=InitialParams(unet="nowhere"))
     with pytest.raises(ConfigError, match=r"train.initial.unet: expected a model's folder .* at nowhere"):
-        training_key("d", gone, encode_params)
+        training_key("d", missing, encode_params)

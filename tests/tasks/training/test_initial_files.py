@@ -1,4 +1,4 @@
-"""The start of training from folders in the published layout: it loads, learns for a step and samples for a step."""
+"""Networks from folders in the published layout: they load, train for a step and sample for a step."""
 
 import resource
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.training.initial import grow_pipeline
 from tests.models.diffusion.networks import TINY_PROMPT, base_unet, tiny_autoencoder, tiny_text_encoder
 
-FULL_UNET = {"sample_size": 64, "cross_attention_dim": 768}  # diffusers' defaults are Stable Diffusion's otherwise
+FULL_UNET = {"sample_size": 64, "cross_attention_dim": 768}  # the other defaults of diffusers are SD 1.5's
 FULL_AUTOENCODER = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -35,7 +35,7 @@ def write_tiny(folder: Path) -> None:
 
 
 def write_full(folder: Path) -> None:
-    """Random numbers in bfloat16, at the published sizes."""
+    """Random weights in bfloat16, at the published sizes."""
     torch.manual_seed(0)
     for make, place in (
         (lambda: UNet2DConditionModel(**FULL_UNET, attention_head_dim=8), "arc2face/arc2face"),
@@ -46,8 +46,8 @@ def write_full(folder: Path) -> None:
         make().to(torch.bfloat16).save_pretrained(folder / place)
 
 
-def learn(pipeline: SpinMeRoundPipeline, views: int) -> float:
-    """One step of AdamW on a random group; returns the loss."""
+def train_one_step(pipeline: SpinMeRoundPipeline, views: int) -> float:
+    """Take one step of AdamW on a random group; returns the loss."""
     unet = pipeline.unet.train()
     unet.enable_gradient_checkpointing()
     side = unet.config["base"]["sample_size"]
@@ -78,7 +78,7 @@ def learn(pipeline: SpinMeRoundPipeline, views: int) -> float:
     return loss.item()
 
 
-def starts(
+def check_start(
     write: Callable[[Path], None],
     folder: Path,
     prompt: PromptTokens,
@@ -86,13 +86,13 @@ def starts(
     dtype: torch.dtype,
     factors: tuple[int, ...],
 ) -> SpinMeRoundPipeline:
-    """Writes, grows, learns and samples; all numbers are finite and the weights have moved."""
+    """Write folders, grow a pipeline, train and sample; all numbers are finite and the weights have changed."""
     write(folder)
     sources = folder / "sd", folder / "arc2face"
     pipeline = grow_pipeline(*sources, prompt=prompt, dtype=dtype, multiview_factors=factors)
     pipeline.set_progress_bar_config(disable=True)
     before = pipeline.unet.unet.conv_in.weight.detach().clone()
-    assert torch.isfinite(torch.tensor(learn(pipeline, views)))
+    assert torch.isfinite(torch.tensor(train_one_step(pipeline, views)))
     assert not torch.equal(pipeline.unet.unet.conv_in.weight, before)
     made = pipeline(
         ViewGrid(azimuths=views, elevations_deg=(0.0,)).cameras(),
@@ -108,22 +108,22 @@ def starts(
 
 
 def test_tiny_folders_start(tmp_path: Path) -> None:
-    """Folders in the published layout grow into a pipeline that learns for a step and samples for a step."""
-    pipeline = starts(write_tiny, tmp_path, TINY_PROMPT, 4, torch.float32, (1, 2))
+    """A pipeline grown from folders in the published layout trains for a step and samples for a step."""
+    pipeline = check_start(write_tiny, tmp_path, TINY_PROMPT, 4, torch.float32, (1, 2))
     assert pipeline.unet.latent_channels == 4
 
 
 @pytest.mark.slow
 def test_full_size_starts_in_24_gb(tmp_path: Path) -> None:
-    """Stable Diffusion 1.5's and Arc2Face's sizes, 8 views of 512 px: 909 million parameters of UNet in bfloat16, less
-    than 24 GB resident at the peak."""
-    pipeline = starts(write_full, tmp_path, PromptTokens(), 8, torch.bfloat16, (1, 2, 4, 8))
+    """The sizes of Stable Diffusion 1.5 and Arc2Face, 8 views of 512 px: a UNet of 909 million parameters in bfloat16
+    stays below 24 GB of resident memory."""
+    pipeline = check_start(write_full, tmp_path, PromptTokens(), 8, torch.bfloat16, (1, 2, 4, 8))
     assert sum(weight.numel() for weight in pipeline.unet.parameters()) > 909_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 24e9
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:
-    """The error names the folder; a UNet of another kind is refused by its own words."""
+    """The error names the missing folder; a UNet of another kind is refused with the reason."""
     with pytest.raises(ConfigError, match=r"sd/vae: expected a model's folder with config\.json, found none"):
         grow_pipeline(tmp_path / "sd", tmp_path / "arc2face")
     write_tiny(tmp_path)
