@@ -1,9 +1,7 @@
-"""Pictures of procedural heads for training the embedded weights: face crops, RGB and normal maps.
+"""Images of procedural heads for training the embedded weights: face crops, RGB and normal maps.
 
-None of the heads has a defect. Every head is drawn from its own seed alone, and its views and jitter from
-(seed, purpose), so the pictures do not depend on how many heads are made, in which order or by how many
-processes. The seeds lie far above those that datasets use, so no dataset shows a head that the weights were
-trained on.
+All heads are free of defects. A head is a function of its seed, its views and jitter are functions of (seed, purpose),
+so the images do not depend on the number of heads, their order or the number of processes.
 """
 
 from collections.abc import Callable
@@ -14,39 +12,16 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from spinmeround.models.geometry.cameras import orbit, pixel_rays
 from spinmeround.models.geometry.normals import encode_normals
 from spinmeround.models.identity.alignment import align_faces, project_landmarks
 from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
-from spinmeround.storage.records import FrozenModel
-
-FIRST_SEED = 10_000_000
-"""Datasets stay below; the embedded weights are trained and tested on heads from here on."""
+from spinmeround.tasks.embedded.params import FaceViews, OrbitViews
 
 Made = TypeVar("Made")
-
-
-class FaceViews(FrozenModel):
-    """Frontal views of a head, from which aligned crops are cut."""
-
-    views: int = Field(12, ge=2, description="Crops of each head")
-    max_azimuth_deg: float = Field(35.0, gt=0.0, le=90.0)
-    max_elevation_deg: float = Field(20.0, gt=0.0, le=90.0)
-    resolutions: tuple[int, ...] = Field((64,), min_length=1, description="Sides of the pictures, taken in turn")
-    landmark_jitter: float = Field(
-        0.004, ge=0.0, description="Standard deviation of the landmarks' error, in sides of the picture"
-    )
-
-
-class OrbitViews(FrozenModel):
-    """Views from all round a head."""
-
-    views: int = Field(8, ge=1, description="Views of each head")
-    max_elevation_deg: float = Field(35.0, gt=0.0, le=90.0)
-    resolution: int = Field(64, ge=8, description="Side of the pictures")
 
 
 @cache
@@ -58,12 +33,12 @@ def _generator() -> ProceduralGenerator:
 
 
 def generator_fingerprint() -> str:
-    """Which version of the procedural generator the pictures come from."""
+    """Fingerprint of the procedural generator that renders the images."""
     return _generator().fingerprint
 
 
 def face_crops(seed: int, views: FaceViews) -> UInt8[np.ndarray, "crop 112 112 3"]:
-    """Aligned crops of one head at random frontal cameras; the landmarks are off by a random jitter."""
+    """Aligned crops of one head from random frontal cameras, with random jitter on the landmarks."""
     generator, rng = _generator(), np.random.default_rng([seed, 1])
     identity = generator.sample(seed)
     azimuth = rng.uniform(-views.max_azimuth_deg, views.max_azimuth_deg, views.views)
@@ -80,7 +55,7 @@ def face_crops(seed: int, views: FaceViews) -> UInt8[np.ndarray, "crop 112 112 3
 
 
 def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view height width 7"]:
-    """RGB on white, mask and encoded world normals, in this order of channels, from random cameras."""
+    """RGB on white, mask and encoded world normals of one head, in this channel order, from random cameras."""
     generator, rng = _generator(), np.random.default_rng([seed, 2])
     identity = generator.sample(seed)
     azimuth = rng.uniform(-180.0, 180.0, views.views)
@@ -99,7 +74,7 @@ def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view heigh
 
 
 def render_heads(make: Callable[..., Made], seeds: range, views: BaseModel, workers: int) -> list[Made]:
-    """What `make` gives for each seed, in the order of the seeds, made by `workers` processes."""
+    """`make(seed, views=views)` for each seed, in order, computed by `workers` processes."""
     one = partial(make, views=views)
     if workers <= 1:
         return [one(seed) for seed in seeds]

@@ -1,7 +1,7 @@
-"""Train the embedded recognition network on procedural heads with the ArcFace loss, and export it.
+"""Train the embedded recognition network on procedural heads with the ArcFace loss, and export it to ONNX.
 
-The exported file is what insightface's `ArcFaceONNX` reads: one input (n, 3, 112, 112), RGB scaled to
-[-1, 1] by the caller, one output (n, 512), any n.
+insightface's `ArcFaceONNX` reads the exported file: one input (n, 3, 112, 112), RGB scaled to [-1, 1] by the caller,
+one output (n, 512), for any n.
 """
 
 import io
@@ -13,50 +13,29 @@ import numpy as np
 import onnx
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from spinmeround.models.identity.recognition import (
     ArcFaceLoss,
-    RecognitionConfig,
     RecognitionNetwork,
     Verification,
     reduce_crops,
     verification,
 )
-from spinmeround.tasks.embedded.pictures import FIRST_SEED, FaceViews, face_crops, render_heads
-from spinmeround.tasks.stage import StageParams
+from spinmeround.tasks.embedded.params import RecognitionParams
+from spinmeround.tasks.embedded.pictures import face_crops, render_heads
 
 
-class RecognitionParams(StageParams):
-    """How the embedded recognition network is trained and measured."""
-
-    network: RecognitionConfig = RecognitionConfig()
-    views: FaceViews = FaceViews()
-    identities: int = Field(170, ge=2, description="Heads trained on")
-    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first of them")
-    unseen_identities: int = Field(30, ge=2, description="Heads, after those, that the network is measured on")
-    epochs: int = Field(16, ge=1)
-    batch: int = Field(32, ge=2)
-    learning_rate: float = Field(2e-3, gt=0.0)
-    weight_decay: float = Field(5e-3, ge=0.0)
-    margin: float = Field(0.35, ge=0.0, lt=1.57, description="Additive angle, in radians; grows over the first half")
-    scale: float = Field(24.0, gt=0.0, description="The cosines' scale before the cross entropy")
-    seed: int = Field(0, ge=0, description="Of the weights, the order and the augmentation")
-    threads: int = Field(1, ge=1)
-    workers: int = Field(1, ge=1, description="Processes that render; does not change the result")
-
-
-def run_recognition(params: RecognitionParams, folder: Path, progress: Callable[[str], None]) -> Verification:
-    """Render, train, export to `folder / "recognition.onnx"`, and measure on unseen heads."""
+def run_recognition(params: RecognitionParams, folder: Path, report: Callable[[str], None]) -> Verification:
+    """Render, train, export to `folder / "recognition.onnx"`, and measure on held-out heads."""
     torch.set_num_threads(params.threads)
     seen = range(params.first_seed, params.first_seed + params.identities)
     unseen = range(seen.stop, seen.stop + params.unseen_identities)
     crops = np.stack(render_heads(face_crops, seen, params.views, params.workers))
     held_out = np.stack(render_heads(face_crops, unseen, params.views, params.workers))
-    progress(f"recognition: rendered {len(crops)} heads for training and {len(held_out)} for testing")
-    network = train_recognition(crops, params, progress)
+    report(f"recognition: rendered {len(crops)} heads for training and {len(held_out)} held-out heads")
+    network = train_recognition(crops, params, report)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recognition.onnx").write_bytes(export_recognition(network))
     return measure(network, held_out)
@@ -65,9 +44,9 @@ def run_recognition(params: RecognitionParams, folder: Path, progress: Callable[
 def train_recognition(
     crops: UInt8[np.ndarray, "identity crop 112 112 3"],
     params: RecognitionParams,
-    progress: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> RecognitionNetwork:
-    """The network after `epochs` over all crops, in evaluation mode."""
+    """Train a network on all crops for `epochs`; returns it in evaluation mode."""
     generator = torch.Generator().manual_seed(params.seed)
     torch.manual_seed(params.seed)
     network = RecognitionNetwork(params.network)
@@ -88,21 +67,21 @@ def train_recognition(
             margin = params.margin * min(1.0, 2.0 * step / steps)
             loss = loss_of(network.embed_reduced(augment(flat[chosen], generator)), labels[chosen], margin)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             step, total = step + 1, total + loss.item()
-        progress(f"recognition: epoch {epoch + 1}, loss {total / (len(flat) // params.batch):.3f}")
+        report(f"recognition: epoch {epoch + 1}, loss {total / (len(flat) // params.batch):.3f}")
     return network.eval()
 
 
 def as_input(crops: UInt8[Tensor, "crop 112 112 3"]) -> Float[Tensor, "crop 3 112 112"]:
-    """What insightface feeds: (x - 127.5) / 127.5."""
+    """The network's input, normalised as insightface does: (x - 127.5) / 127.5."""
     return (crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5
 
 
 def augment(crops: Float[Tensor, "crop 3 h w"], generator: torch.Generator) -> Float[Tensor, "crop 3 h w"]:
-    """Mirror half of the crops; shift, turn and scale all a little, and change light, colour and noise."""
+    """Mirror half of the crops; jitter position, rotation, scale, brightness and colour of all, and add noise."""
     n = len(crops)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -126,18 +105,18 @@ def augment(crops: Float[Tensor, "crop 3 h w"], generator: torch.Generator) -> F
 
 
 def measure(network: RecognitionNetwork, crops: UInt8[np.ndarray, "identity crop 112 112 3"]) -> Verification:
-    """Verification on all pairs of the crops, none of them augmented."""
+    """Verification over all pairs of the crops, without augmentation."""
     flat = torch.from_numpy(crops.reshape(-1, *crops.shape[2:]))
     with torch.no_grad():
-        embeddings = torch.cat([network(as_input(part)) for part in flat.split(64)]).numpy()
+        embeddings = torch.cat([network(as_input(part)) for part in torch.split(flat, 64)]).numpy()
     return verification(embeddings, np.repeat(np.arange(len(crops)), crops.shape[1]))
 
 
 def export_recognition(network: RecognitionNetwork) -> bytes:
-    """The ONNX file of the network.
+    """The network as an ONNX file.
 
-    ArcFaceONNX divides its input by 127.5 only where no node among the first is named Sub or Mul, so
-    none is.
+    ArcFaceONNX normalises its input only if none of the first nodes is named Sub or Mul, so none may be. Raises
+    ValueError if a weight is not finite.
     """
     example = torch.zeros(2, 3, 112, 112)
     program = torch.onnx.export(
@@ -152,12 +131,12 @@ def export_recognition(network: RecognitionNetwork) -> bytes:
         verbose=False,
     )
     if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        raise RuntimeError("torch.onnx.export: expected a program, got None")
     model = program.model_proto
     if not math.isfinite(sum(float(onnx.numpy_helper.to_array(w).sum()) for w in model.graph.initializer)):
-        raise ValueError("recognition: the trained weights are not finite; lower learning_rate")
+        raise ValueError("recognition: expected finite trained weights, found NaN or infinity; lower learning_rate")
     buffer = io.BytesIO()
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        part.ClearField("metadata_props")  # the exporter's stack traces, with paths of the machine that trained
+        part.ClearField("metadata_props")  # stack traces of the exporter, which contain local paths
     onnx.save_model(model, buffer)
     return buffer.getvalue()

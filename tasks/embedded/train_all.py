@@ -1,9 +1,9 @@
-"""Train the weights that ship with the package, and write a card beside them.
+"""Train the weights that ship with the package, and write a card for each of them.
 
-`autoencoder/` (diffusers' AutoencoderDC) and `recognition.onnx` (insightface's ArcFaceONNX) come from
-procedural heads alone, so they carry no one else's terms. A card `<name>.json` says with which parameters
-they were trained, on which version of the generator, what they measure on unseen heads, and their
-SHA-256. The same parameters, versions of the libraries and kind of processor give the same weights.
+`autoencoder/` (for diffusers' AutoencoderDC) and `recognition.onnx` (for insightface's ArcFaceONNX) are trained on
+procedural heads alone, so no third party's licence applies. A card `<name>.json` records their parameters, the version
+of the generator, their metrics on held-out heads, and their SHA-256. Equal parameters, library versions and processor
+type give equal weights.
 """
 
 import json
@@ -17,26 +17,27 @@ import diffusers
 import torch
 
 from spinmeround.storage.weights import fingerprint, record_embedded
-from spinmeround.tasks.embedded.autoencoder import AutoencoderParams, run_autoencoder
+from spinmeround.tasks.embedded.autoencoder import run_autoencoder
+from spinmeround.tasks.embedded.params import AutoencoderParams, RecognitionParams
 from spinmeround.tasks.embedded.pictures import generator_fingerprint
-from spinmeround.tasks.embedded.recognition import RecognitionParams, run_recognition
+from spinmeround.tasks.embedded.recognition import run_recognition
 from spinmeround.tasks.stage import StageParams
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "storage" / "embedded"
-"""Where the shipped weights stand."""
+"""Folder of the shipped weights."""
 
 
-def train_recognition_weights(params: RecognitionParams, folder: Path, progress: Callable[[str], None]) -> Path:
-    """Trains `recognition.onnx` into `folder`; returns its path."""
+def train_recognition_weights(params: RecognitionParams, folder: Path, report: Callable[[str], None]) -> Path:
+    """Train and write `folder / "recognition.onnx"`; returns its path."""
     started = time.monotonic()
-    figures = run_recognition(params, folder, progress).model_dump()
+    figures = run_recognition(params, folder, report).model_dump()
     return write_card(folder, "recognition", folder / "recognition.onnx", params, figures, time.monotonic() - started)
 
 
-def train_autoencoder_weights(params: AutoencoderParams, folder: Path, progress: Callable[[str], None]) -> Path:
-    """Trains the folder `autoencoder` in `folder`; returns its path."""
+def train_autoencoder_weights(params: AutoencoderParams, folder: Path, report: Callable[[str], None]) -> Path:
+    """Train and write `folder / "autoencoder"`; returns its path."""
     started = time.monotonic()
-    figures = run_autoencoder(params, folder, progress)
+    figures = run_autoencoder(params, folder, report)
     return write_card(folder, "autoencoder", folder / "autoencoder", params, figures, time.monotonic() - started)
 
 
@@ -50,22 +51,22 @@ def train_weights(
     name: str,
     params: Mapping[str, Any] | None = None,
     folder: Path = EMBEDDED,
-    progress: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> Path:
-    """Trains the embedded weights of that name; `params` override the defaults, which trained the shipped ones.
+    """Train the embedded weights `name`; `params` override the defaults, which are those of the shipped weights.
 
     Raises ValueError for an unknown name or parameter.
     """
     if name not in TRAINABLE:
         raise ValueError(f"weights: expected one of {', '.join(TRAINABLE)}, got {name!r}")
     kind, train = TRAINABLE[name]
-    return train(kind.model_validate(dict(params or {})), folder, progress)
+    return train(kind.model_validate(dict(params or {})), folder, report)
 
 
 def write_card(
     folder: Path, name: str, weights: Path, params: StageParams, figures: Mapping[str, float], seconds: float
 ) -> Path:
-    """Writes `<name>.json` beside the weights; returns the weights' path."""
+    """Write `<name>.json` next to the weights; returns the path of the weights."""
     card = {
         "name": name,
         "fingerprint": fingerprint(weights),

@@ -1,6 +1,6 @@
-"""What the embedded weights do on heads of the procedural generator as it is now, none of which they were trained on.
+"""Quality of the embedded weights on held-out heads of the current procedural generator.
 
-The weights' cards tell what they measured when they were trained, on the version of the generator that is named there.
+The cards of the weights have the metrics from their training, on the version of the generator that they name.
 """
 
 import json
@@ -10,62 +10,55 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from diffusers.models import AutoencoderDC
+from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from spinmeround.models.identity.arcface import ArcFaceEmbedder
 from spinmeround.models.identity.recognition import verification
 from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.embedded.autoencoder import measure
-from spinmeround.tasks.embedded.pictures import (
-    FIRST_SEED,
-    FaceViews,
-    OrbitViews,
-    face_crops,
-    generator_fingerprint,
-    head_pictures,
-    render_heads,
-)
+from spinmeround.tasks.embedded.params import FIRST_SEED, FaceViews, OrbitViews
+from spinmeround.tasks.embedded.pictures import face_crops, generator_fingerprint, head_pictures, render_heads
 from spinmeround.tasks.embedded.train_all import EMBEDDED
 
-UNSEEN = FIRST_SEED + 1000
-"""First of the seeds; the weights were trained on some of the 200 from FIRST_SEED on."""
+HELD_OUT = FIRST_SEED + 1000
+"""First seed of the held-out heads; the weights were trained on fewer than 1000 heads from FIRST_SEED on."""
 
 
-def recognition_figures(heads: int, workers: int) -> dict[str, float]:
-    """Verification over all pairs of 12 frontal crops of each head."""
-    crops = np.stack(render_heads(face_crops, range(UNSEEN, UNSEEN + heads), FaceViews(), workers))
+def recognition_metrics(heads: int, workers: int) -> dict[str, float]:
+    """Verification over all pairs of 12 frontal crops per head."""
+    crops = np.stack(render_heads(face_crops, range(HELD_OUT, HELD_OUT + heads), FaceViews(), workers))
     embeddings = ArcFaceEmbedder(embedded_weights("recognition")).embed(crops.reshape(-1, *crops.shape[2:]))
     return verification(embeddings, np.repeat(np.arange(heads), crops.shape[1])).model_dump()
 
 
-def autoencoder_figures(heads: int, workers: int) -> dict[str, float]:
-    """What encoding and decoding loses of 8 views all round each head."""
-    pictures = render_heads(head_pictures, range(UNSEEN, UNSEEN + heads), OrbitViews(), workers)
+def autoencoder_metrics(heads: int, workers: int) -> dict[str, float]:
+    """Reconstruction error of 8 views from all around each head."""
+    pictures = render_heads(head_pictures, range(HELD_OUT, HELD_OUT + heads), OrbitViews(), workers)
     network = AutoencoderDC.from_pretrained(embedded_weights("autoencoder"), torch_dtype=torch.float32)
     return measure(network, np.concatenate(pictures))
 
 
-def compared(name: str, now: Mapping[str, float]) -> list[dict[str, Any]]:
-    """A row for each figure: what the card says of its own generator's heads, and what was found now."""
+def comparison(name: str, now: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row per metric: its value on the card, for the generator of that time, and its current value."""
     card = json.loads((EMBEDDED / f"{name}.json").read_text())
-    then = card["measured_on_unseen_heads"]
+    card_metrics = card["measured_on_unseen_heads"]
     return [
         {
-            "figure": figure,
-            f"card, {card['trained_on']['fingerprint']}": then[figure],
+            "metric": metric,
+            f"card, {card['trained_on']['fingerprint']}": card_metrics[metric],
             f"now, {generator_fingerprint()}": value,
         }
-        for figure, value in now.items()
+        for metric, value in now.items()
     ]
 
 
 def main(
-    faces: Annotated[int, typer.Option(min=2, help="Heads that the recognition network is measured on.")] = 30,
-    heads: Annotated[int, typer.Option(min=1, help="Heads that the autoencoder is measured on.")] = 12,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 1,
+    faces: Annotated[int, typer.Option(min=2, help="Held-out heads for the recognition network.")] = 30,
+    heads: Annotated[int, typer.Option(min=1, help="Held-out heads for the autoencoder.")] = 12,
+    workers: Annotated[int, typer.Option(min=1, help="Rendering processes.")] = 1,
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Measure both."""
+    """Measure the recognition network and the autoencoder."""
     return {
-        "recognition": compared("recognition", recognition_figures(faces, workers)),
-        "autoencoder": compared("autoencoder", autoencoder_figures(heads, workers)),
+        "recognition": comparison("recognition", recognition_metrics(faces, workers)),
+        "autoencoder": comparison("autoencoder", autoencoder_metrics(heads, workers)),
     }

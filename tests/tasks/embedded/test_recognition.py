@@ -1,4 +1,4 @@
-"""The exported recognition network, as insightface reads it."""
+"""The recognition network: its export to ONNX, its training, and the benchmark's comparison with the cards."""
 
 import json
 from pathlib import Path
@@ -9,26 +9,20 @@ from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
 from spinmeround.models.identity.params import RecognitionConfig
 from spinmeround.models.identity.recognition import RecognitionNetwork
+from spinmeround.tasks.embedded.params import RecognitionParams
 from spinmeround.tasks.embedded.pictures import generator_fingerprint
-from spinmeround.tasks.embedded.recognition import (
-    RecognitionParams,
-    as_input,
-    augment,
-    export_recognition,
-    measure,
-    train_recognition,
-)
+from spinmeround.tasks.embedded.recognition import as_input, augment, export_recognition, measure, train_recognition
 from spinmeround.tasks.embedded.train_all import EMBEDDED
-from tests.benchmarks.embedded import compared
+from tests.benchmarks.embedded import comparison
 
 SMALL = RecognitionConfig(channels=(4, 8, 8), blocks=(0, 1, 0))
 
 
 def test_insightface_reads_the_export(tmp_path: Path) -> None:
-    """ArcFaceONNX scales by 127.5, takes any number of crops, and gives the network's own embeddings."""
+    """ArcFaceONNX scales by 127.5, accepts any number of crops, and returns the network's own embeddings."""
     torch.manual_seed(0)
     network = RecognitionNetwork(SMALL)
-    network.train()(torch.randn(8, 3, 112, 112))  # so that the running statistics are not the initial ones
+    network.train()(torch.randn(8, 3, 112, 112))  # so that the running statistics differ from the initial ones
     (tmp_path / "recognition.onnx").write_bytes(export_recognition(network))
     reader = ArcFaceONNX(str(tmp_path / "recognition.onnx"))
     assert (reader.input_mean, reader.input_std, reader.input_size) == (127.5, 127.5, (112, 112))
@@ -40,8 +34,8 @@ def test_insightface_reads_the_export(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, expected[:count], atol=1e-4)
 
 
-def test_training_is_reproducible_and_separates_unseen_identities() -> None:
-    """Identities that are colour patterns: unseen ones are told apart, and the same seed gives the same weights."""
+def test_training_is_reproducible_and_separates_held_out_identities() -> None:
+    """Identities are colour patterns: held-out ones are distinguished, and equal seeds give equal weights."""
     rng = np.random.default_rng(0)
     patterns = np.kron(rng.integers(40, 215, (16, 1, 7, 7, 3)), np.ones((1, 1, 16, 16, 1)))
     crops = np.clip(patterns + rng.normal(0, 10, (16, 6, 112, 112, 3)), 0, 255).astype(np.uint8)
@@ -55,8 +49,8 @@ def test_training_is_reproducible_and_separates_unseen_identities() -> None:
     )
 
 
-def test_augmentation_keeps_range_and_shape_and_follows_its_generator() -> None:
-    """The same generator state gives the same crops; values stay in [-1, 1]."""
+def test_augmentation_is_bounded_and_reproducible() -> None:
+    """Equal generator states give equal crops of the same shape, with values in [-1, 1]."""
     crops = torch.rand(4, 3, 32, 32) * 2 - 1
     first, second = (augment(crops, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, second)
@@ -64,10 +58,10 @@ def test_augmentation_keeps_range_and_shape_and_follows_its_generator() -> None:
     assert first.abs().max() <= 1
 
 
-def test_the_card_and_what_is_found_now_stand_side_by_side() -> None:
-    """Also where both are of one version of the generator: each shipped card has a figure of its own beside the new."""
-    for name, figure in (("recognition", "accuracy"), ("autoencoder", "rgb_psnr_db")):
-        then = json.loads((EMBEDDED / f"{name}.json").read_text())["measured_on_unseen_heads"][figure]
-        (row,) = compared(name, {figure: -1.0})
-        assert list(row.values()) == [figure, then, -1.0]
+def test_the_benchmark_compares_with_the_card() -> None:
+    """A row has the metric's value on the shipped card and its current value, even for the same generator version."""
+    for name, metric in (("recognition", "accuracy"), ("autoencoder", "rgb_psnr_db")):
+        on_card = json.loads((EMBEDDED / f"{name}.json").read_text())["measured_on_unseen_heads"][metric]
+        (row,) = comparison(name, {metric: -1.0})
+        assert list(row.values()) == [metric, on_card, -1.0]
         assert list(row)[2] == f"now, {generator_fingerprint()}"

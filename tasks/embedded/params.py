@@ -1,0 +1,74 @@
+"""Configuration of the training of the embedded weights. Imports no torch."""
+
+from pydantic import Field
+
+from spinmeround.models.identity.params import RecognitionConfig
+from spinmeround.storage.records import FrozenModel
+from spinmeround.tasks.stage import StageParams
+
+FIRST_SEED = 10_000_000
+"""The embedded weights are trained and tested on heads from this seed on; datasets use lower seeds."""
+
+
+class FaceViews(FrozenModel):
+    """Frontal views of a head, from which aligned crops are cut."""
+
+    views: int = Field(12, ge=2, description="Crops per head")
+    max_azimuth_deg: float = Field(35.0, gt=0.0, le=90.0)
+    max_elevation_deg: float = Field(20.0, gt=0.0, le=90.0)
+    resolutions: tuple[int, ...] = Field((64,), min_length=1, description="Sides of the images, used in turn")
+    landmark_jitter: float = Field(
+        0.004, ge=0.0, description="Standard deviation of the landmarks' error, in sides of the image"
+    )
+
+
+class OrbitViews(FrozenModel):
+    """Views from all around a head."""
+
+    views: int = Field(8, ge=1, description="Views per head")
+    max_elevation_deg: float = Field(35.0, gt=0.0, le=90.0)
+    resolution: int = Field(64, ge=8, description="Side of the images")
+
+
+class RecognitionParams(StageParams):
+    """Training and measurement of the embedded recognition network."""
+
+    network: RecognitionConfig = RecognitionConfig()
+    views: FaceViews = FaceViews()
+    identities: int = Field(170, ge=2, description="Heads for training")
+    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
+    unseen_identities: int = Field(30, ge=2, description="Held-out heads, with the seeds after those for training")
+    epochs: int = Field(16, ge=1)
+    batch: int = Field(32, ge=2)
+    learning_rate: float = Field(2e-3, gt=0.0)
+    weight_decay: float = Field(5e-3, ge=0.0)
+    margin: float = Field(
+        0.35, ge=0.0, lt=1.57, description="Additive angular margin, in radians; rises over the first half"
+    )
+    scale: float = Field(24.0, gt=0.0, description="Scale of the cosines before the cross entropy")
+    seed: int = Field(0, ge=0, description="Seed of the weights, the order and the augmentation")
+    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
+
+
+class AutoencoderParams(StageParams):
+    """Training and measurement of the embedded autoencoder."""
+
+    channels: tuple[int, ...] = Field(
+        (16, 32, 64, 128), min_length=2, description="Channels of each level; each level but one halves the side"
+    )
+    latent_channels: int = Field(32, ge=1)
+    layers_per_block: int = Field(1, ge=1)
+    views: OrbitViews = OrbitViews()
+    heads: int = Field(400, ge=1, description="Heads for training")
+    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
+    unseen_heads: int = Field(24, ge=1, description="Held-out heads, with the seeds after those for training")
+    steps: int = Field(5000, ge=2)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, gt=0.0)
+    gradient_weight: float = Field(0.5, ge=0.0, description="Weight of the error of the finite differences")
+    noise: float = Field(0.05, ge=0.0, description="Noise on latents, in standard deviations of each channel")
+    start: str | None = Field(None, description="Folder of an autoencoder to start from; default: random weights")
+    seed: int = Field(0, ge=0, description="Seed of the weights, the batches and the backgrounds")
+    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
