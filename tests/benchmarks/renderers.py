@@ -1,6 +1,6 @@
-"""How far the two renderers of normal maps agree, view by view, on meshes of unseen procedural heads.
+"""Agreement of the two normal map renderers, per view, on meshes of held-out procedural heads.
 
-Needs PyTorch3D (docs/how-to/pytorch3d.md); its rasteriser on a CPU is slow, so the defaults are small.
+Requires PyTorch3D (docs/how-to/pytorch3d.md). The defaults are small because its rasteriser is slow on a CPU.
 """
 
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ from spinmeround.models.metrics import normal_angular_error_deg
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.records import NormalMaps, TriangleMesh
-from tests.benchmarks.geometry import all_round, sound_heads
+from tests.benchmarks.geometry import clean_generator, views_all_around
 
 TARGETS = "targets: masks agree on >= 99.5% of the pixels, mean angle < 0.5 degrees"
 
 
 def main(
-    heads: Annotated[int, typer.Option(min=1, help="Unseen heads.")] = 3,
-    first_seed: Annotated[int, typer.Option(min=0)] = 20_000_000,
+    heads: Annotated[int, typer.Option(min=1, help="Number of held-out heads.")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first head.")] = 20_000_000,
     resolution: Annotated[int, typer.Option(min=8, help="Samples of the density grid along each axis.")] = 128,
-    pixels: Annotated[int, typer.Option(min=16, help="Side of the normal maps.")] = 128,
-    views: Annotated[int, typer.Option(min=1, help="Views of each head, of all sides and elevations.")] = 4,
+    pixels: Annotated[int, typer.Option(min=16, help="Side of the normal maps, in pixels.")] = 128,
+    views: Annotated[int, typer.Option(min=1, help="Views per head, over all azimuths and elevations.")] = 4,
 ) -> Mapping[str, list[dict[str, Any]]]:
-    """Draw the same meshes by Embree and by PyTorch3D."""
+    """Render the same meshes with Embree and with PyTorch3D."""
     problem = pytorch3d_problem(gpu=False)
     if problem:
         raise ConfigError(f"bench renderers: {problem}")
-    cameras, generator = all_round(views), sound_heads()
+    cameras, generator = views_all_around(views), clean_generator()
     renderers = {name: make_normal_renderer(name) for name in ("embree", "pytorch3d")}
     rows = []
     for seed in range(first_seed, first_seed + heads):
@@ -48,14 +48,14 @@ def main(
 
 
 def mesh_of(generator: ProceduralGenerator, seed: int, resolution: int) -> TriangleMesh:
-    """The mesh of a seed's head, as a build makes it."""
+    """The mesh of a head, as in a build."""
     identity = generator.sample(seed)
     grid = density_grid(lambda points: generator.density(identity, points), generator.box_warp, resolution)
     return extract_mesh(grid, generator.box_warp, MeshParams(resolution=resolution))
 
 
 def agreement(first: NormalMaps, second: NormalMaps) -> list[dict[str, Any]]:
-    """For each view the share of pixels whose hits agree, and the angles between normals where both hit."""
+    """Per view, the share of pixels with equal hits, and the angles between normals where both hit."""
     rows = []
     for view in range(len(first.hit)):
         one, other = first.hit[view], second.hit[view]

@@ -11,10 +11,10 @@ from tests.models.geometry import solids
 
 def test_accuracy_of_a_held_out_head_is_within_the_targets():
     """A third of the samples already meets the targets for vertices and for the median of normals."""
-    cameras = geometry.all_round(2)
+    cameras = geometry.views_all_around(2)
     found = geometry.measure(20_000_007, cameras=cameras, resolution=96, pixels=48, renderer="embree")
-    head, everyone = geometry.accuracy([found])
-    assert head | {"head": "all"} == everyone
+    head, pooled = geometry.accuracy([found])
+    assert head | {"head": "all"} == pooled
     assert head["p95 [voxel]"] < 0.5
     assert head["normal median [deg]"] < 1.0
     assert head["p95 [deg]"] < 15.0

@@ -61,11 +61,9 @@ def test_heads_and_guidance_are_options(dataset: Path, pipeline: Path, monkeypat
     assert "guidance 1.5, 1 heads of test and validation from the 2." in title
     assert {scale for scale, _ in calls} == {1.5}
     assert all((identity == data.identities[expected]).all() for _, identity in calls)
-    with pytest.raises(
-        ConfigError, match="--split: expected test or validation, on which no model is trained, got 'tr"
-    ):
+    with pytest.raises(ConfigError, match="--split: expected test or validation, the held-out splits, got 'tr"):
         main(**options, split=["train"])
-    with pytest.raises(ConfigError, match="--skip: expected unseen heads after the first 1000"):
+    with pytest.raises(ConfigError, match="--skip: expected held-out heads after the first 1000"):
         main(**options, skip=1000)
 
 
