@@ -1,4 +1,4 @@
-"""The HTML templates of the pages that tasks write: what they fill in is escaped, and what is missing is an error."""
+"""Jinja templates of HTML pages: values are escaped, and an undefined value raises an error."""
 
 from functools import cache
 
@@ -17,5 +17,5 @@ def _environment() -> Environment:
 
 
 def template(name: str) -> Template:
-    """The template of this name in `tasks/templates`."""
+    """The template with this file name in `tasks/templates`."""
     return _environment().get_template(name)

@@ -1,7 +1,7 @@
-"""A grid of pictures with captions below them, as one picture: what a person looks over before anything costly runs.
+"""Contact sheets: a grid of pictures with captions, as one picture on white.
 
-Pictures are uint8, (height, width, 3), all of one size; the sheet is white. The lettering is Pillow's own
-font, so that a sheet is the same on every machine.
+Pictures are uint8 (height, width, 3), all of the same size. Captions use Pillow's built-in font, so a sheet is the same
+on every machine.
 """
 
 import io
@@ -19,20 +19,22 @@ from spinmeround.storage.files import write_atomic
 from spinmeround.storage.records import FrozenModel
 
 INK, FAINT_INK = (26, 28, 31), (104, 109, 115)
+"""RGB colours of titles and first lines of captions, and of further lines."""
+
 SUFFIXES = (".png", ".webp")
 
 
 class SheetStyle(FrozenModel):
-    """Measures of a contact sheet, in pixels."""
+    """Layout of a contact sheet; lengths are in pixels."""
 
-    columns: int = Field(default=8, ge=1, description="Pictures in a row")
-    cell: int = Field(default=128, ge=16, description="Width of a picture on the sheet; other widths are resampled")
-    gap: int = Field(default=12, ge=0, description="Space between the cells and round the sheet")
-    font: int = Field(default=11, ge=6, description="Size of the captions")
+    columns: int = Field(default=8, ge=1, description="Pictures per row")
+    cell: int = Field(default=128, ge=16, description="Width of a picture on the sheet; others are resized")
+    gap: int = Field(default=12, ge=0, description="Space between cells and around the sheet")
+    font: int = Field(default=11, ge=6, description="Font size of the captions")
 
 
 def side_by_side(pictures: UInt8[np.ndarray, "picture height width 3"]) -> UInt8[np.ndarray, "height row 3"]:
-    """Several pictures of one head as one wide picture, for one cell of a sheet."""
+    """Pictures of one head as one wide picture, for one cell of a sheet."""
     return rearrange(pictures, "picture height width rgb -> height (picture width) rgb")
 
 
@@ -43,23 +45,23 @@ def contact_sheet(
     title: str = "",
     style: SheetStyle = SheetStyle(),  # noqa: B008 (frozen)
 ) -> Image.Image:
-    """The pictures row by row, each with its caption (lines separated by newlines) below it.
+    """The pictures row by row, each with its caption of one or more lines below it.
 
-    Raises ValueError where there is no picture, or not one caption for each of them.
+    Raises ValueError without pictures, or if the numbers of pictures and captions differ.
     """
     if len(pictures) == 0 or len(pictures) != len(captions):
         raise ValueError(
-            f"captions: expected one for each of at least one picture, got {len(captions)} for {len(pictures)} pictures"
+            f"captions: expected one per picture and at least one, got {len(captions)} for {len(pictures)} pictures"
         )
     font = ImageFont.load_default(style.font)
     height, width = pictures[0].shape[:2]
     size = (style.cell, round(style.cell * height / width))
     line = round(style.font * 1.35)
-    letters = max(caption.count("\n") + 1 for caption in captions) * line
+    caption_height = max(caption.count("\n") + 1 for caption in captions) * line
     top = style.gap + (style.font * 2 + style.gap if title else 0)
     columns = min(style.columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    step_x, step_y = size[0] + style.gap, size[1] + letters + style.gap
+    step_x, step_y = size[0] + style.gap, size[1] + caption_height + style.gap
     sheet = Image.new("RGB", (style.gap + columns * step_x, top + rows * step_y), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((style.gap, style.gap), title, INK, ImageFont.load_default(style.font * 1.5))
@@ -67,19 +69,19 @@ def contact_sheet(
         x, y = style.gap + index % columns * step_x, top + index // columns * step_y
         sheet.paste(_resized(picture, size), (x, y))
         for number, text in enumerate(caption.split("\n")):
-            place = (x, y + size[1] + line // 5 + number * line)
-            draw.text(place, _shortened(text, font, size[0]), FAINT_INK if number else INK, font)
+            position = (x, y + size[1] + line // 5 + number * line)
+            draw.text(position, _truncated(text, font, size[0]), FAINT_INK if number else INK, font)
     return sheet
 
 
 def check_sheet_name(path: Path) -> None:
-    """Raises ConfigError where a sheet can't be saved under that name."""
+    """Raises ConfigError if the suffix is not one of SUFFIXES."""
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path.name}: expected a contact sheet's name to end in {' or '.join(SUFFIXES)}")
+        raise ConfigError(f"{path.name}: expected a file name that ends in {' or '.join(SUFFIXES)}")
 
 
 def save_contact_sheet(path: Path, sheet: Image.Image) -> None:
-    """Write the sheet as PNG or lossless WebP, as the suffix says; a reader sees all of it or the old file."""
+    """Write the sheet atomically, as PNG or lossless WebP by its suffix. Raises ConfigError for another suffix."""
     check_sheet_name(path)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG" if path.suffix.lower() == ".png" else "WEBP", lossless=True, optimize=True)
@@ -92,8 +94,8 @@ def _resized(picture: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, cut and ended with an ellipsis where it is wider than the cell."""
+def _truncated(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, truncated with an ellipsis if it is wider than `width` pixels."""
     while font.getlength(text) > width and len(text) > 1:
         text = text[:-2].rstrip() + "…"
     return text

@@ -11,8 +11,8 @@ def pictures(count: int) -> np.ndarray:
     return np.stack([np.full((32, 32, 3), 10 * index, np.uint8) for index in range(count)])
 
 
-def test_pictures_stand_row_by_row_unchanged():
-    """A picture of the cell's size is pasted bit for bit, and the fifth of three columns is in the second row."""
+def test_pictures_are_placed_row_by_row_unchanged():
+    """Pictures of the cell's size keep their pixels; with three columns, the fifth is in the second row."""
     sheet = np.asarray(contact_sheet(pictures(5), [str(index) for index in range(5)], style=STYLE))
     step = STYLE.cell + STYLE.gap
     assert sheet.shape[1] == STYLE.gap + 3 * step
@@ -23,24 +23,24 @@ def test_pictures_stand_row_by_row_unchanged():
     assert (second_row == 40).all(axis=(1, 2)).sum() == 32
 
 
-def test_captions_are_drawn_and_cut_to_the_cell():
-    """A caption longer than its cell does not run into the next one."""
+def test_captions_are_truncated_to_the_cell():
+    """A caption wider than its cell does not overlap the next one."""
     bare = np.asarray(contact_sheet(pictures(2), ["", ""], style=STYLE))
-    lettered = np.asarray(contact_sheet(pictures(2), ["procedural-000123", ""], style=STYLE))
-    changed = (bare != lettered).any(axis=(0, 2)).nonzero()[0]
+    captioned = np.asarray(contact_sheet(pictures(2), ["procedural-000123", ""], style=STYLE))
+    changed = (bare != captioned).any(axis=(0, 2)).nonzero()[0]
     assert STYLE.gap <= changed.min()
     assert changed.max() <= STYLE.gap + STYLE.cell
 
 
-def test_sheet_is_the_same_each_time():
-    """No clock or font of the machine enters: two sheets of the same pictures are equal."""
+def test_sheets_are_deterministic():
+    """Two sheets of the same pictures are equal."""
     first, second = (contact_sheet(pictures(4), ["a\nb"] * 4, title="heads", style=STYLE) for _ in range(2))
     assert first.tobytes() == second.tobytes()
 
 
 @pytest.mark.parametrize("captions", [[], ["one"]])
 def test_wrong_number_of_captions_is_refused(captions: list[str]):
-    """The error says how many of each there are."""
+    """The error has both numbers."""
     with pytest.raises(ValueError, match=rf"captions: .* got {len(captions)} for 2 pictures"):
         contact_sheet(pictures(2), captions)
 
@@ -54,13 +54,13 @@ def test_saved_sheet_reads_back_exactly(suffix: str, tmp_path):
 
 
 def test_unknown_suffix_is_refused(tmp_path):
-    """The error names the suffixes that are allowed."""
+    """The error names the allowed suffixes."""
     with pytest.raises(ValueError, match=r"sheet.bmp: .*\.png or \.webp"):
         save_contact_sheet(tmp_path / "sheet.bmp", contact_sheet(pictures(1), ["a"]))
 
 
 def test_side_by_side_keeps_the_order():
-    """Two pictures of one head become one row, the first on the left."""
+    """Two pictures become one row, the first on the left."""
     row = side_by_side(pictures(2))
     assert row.shape == (32, 64, 3)
     assert (row[:, :32].max(), row[:, 32:].min()) == (0, 10)
