@@ -1,4 +1,4 @@
-"""What a generator of heads offers; every stage of the dataset is written against this alone."""
+"""The interface of a generator of heads; all stages of the dataset use only this."""
 
 from typing import Protocol, runtime_checkable
 
@@ -9,24 +9,24 @@ from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.records import Identity, Rendering
 
 FIVE_LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
-"""Order of the five landmarks, left and right as the picture shows them (ArcFace's template)."""
+"""Order of the five landmarks; left and right as seen in the picture (ArcFace's template)."""
 
 
 @runtime_checkable
 class HeadGenerator(Protocol):
-    """Invents heads in the world frame of `models.geometry.cameras`.
+    """Makes heads in the world frame of `models.geometry.cameras`.
 
-    The same seed gives the same head, bit for bit, whatever was asked before.
+    The same seed gives the same head, bit for bit, independent of earlier calls.
     """
 
     name: str
-    """Lower-case name; the first half of a head's id."""
+    """Lower-case name; the first part of a head's id."""
 
     fingerprint: str
-    """Changes when the heads change: of the weights, or of the code of a generator without weights."""
+    """Changes when the heads change: a digest of the weights, or of the code of a generator without weights."""
 
     box_warp: float
-    """Side of the cube round the origin that holds the head, in world units."""
+    """Side of the cube around the origin that contains the head, in world units."""
 
     def sample(self, seed: int) -> Identity:
         """The head of this seed."""
@@ -38,24 +38,24 @@ class HeadGenerator(Protocol):
         """Raw density at points of the cube (PanoHead's sigma; 10 on the surface); larger is inside."""
 
     def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"] | None:
-        """True positions of FIVE_LANDMARKS, in the world; None where the generator does not know them.
+        """True positions of FIVE_LANDMARKS in the world frame; None if the generator does not know them.
 
-        A row is NaN where this head lacks the landmark, for instance where the cube cuts the face off. No
-        picture shows such a landmark, so no view of that head is aligned or embedded by it.
+        A row is NaN if this head lacks the landmark, for instance where the cube cuts off the face. No view of
+        such a head is aligned or embedded.
         """
 
 
 @runtime_checkable
 class InterpolatingGenerator(HeadGenerator, Protocol):
-    """A generator that also knows the heads between two heads; optional."""
+    """A generator that can interpolate between two heads; optional."""
 
     def interpolate(self, start: Identity, end: Identity, share: float) -> Identity:
-        """The head at `share`, 0 (`start`) to 1 (`end`), of the way between two."""
+        """The head between two, at `share` from 0 (`start`) to 1 (`end`)."""
 
 
 @runtime_checkable
 class Fault(Protocol):
-    """What is wrong with a head: which kind of defect, and how strong from 0 to 1."""
+    """A defect of a head: its kind, and its strength from 0 to 1."""
 
     @property
     def kind(self) -> str: ...
@@ -66,7 +66,7 @@ class Fault(Protocol):
 
 @runtime_checkable
 class LabelledGenerator(HeadGenerator, Protocol):
-    """A generator that knows which of its heads are spoilt; optional. For measurement only: no stage asks."""
+    """A generator that knows which of its heads are defective; optional. For measurement only: no stage uses it."""
 
     def defect(self, identity: Identity) -> Fault | None:
-        """What is wrong with this head, None where nothing is."""
+        """The defect of this head; None for a clean head."""

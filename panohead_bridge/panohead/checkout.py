@@ -1,4 +1,4 @@
-"""A checkout and a pickle on disk, as seen from outside: nothing of either is imported or opened here."""
+"""A checkout and a pickle on disk, by path and content only: nothing is imported or unpickled here."""
 
 import hashlib
 import subprocess
@@ -12,20 +12,20 @@ _SOURCES = ("legacy.py", "dnnlib", "torch_utils", "training")
 
 
 def require_checkout(path: Path) -> Path:
-    """`path`, absolute; raises ConfigError unless it holds the source that the bridge needs."""
+    """`path`, absolute; raises ConfigError if it lacks source files that the bridge needs."""
     path = path.expanduser().resolve()
     missing = [name for name in _EXPECTED if not (path / name).is_file()]
     if missing:
         raise ConfigError(
-            f"generator.options.checkout: expected a checkout of PanoHead in {path}, found none of "
-            f"{', '.join(missing)}; clone the repository SizheAn/PanoHead from GitHub and name its folder"
+            f"generator.options.checkout: expected a checkout of PanoHead in {path}, without "
+            f"{', '.join(missing)}; clone the repository SizheAn/PanoHead from GitHub and set this option to its folder"
         )
     return path
 
 
 @lru_cache(maxsize=8)
 def source_digest(checkout: Path) -> str:
-    """SHA-256 of the Python files that make heads, by name and content; edits that no commit holds count, too."""
+    """SHA-256 of the names and contents of the Python files that make heads; uncommitted edits count too."""
     files: list[Path] = []
     for name in _SOURCES:
         files += (checkout / name).rglob("*.py") if (checkout / name).is_dir() else [checkout / name]
@@ -38,7 +38,7 @@ def source_digest(checkout: Path) -> str:
 
 @lru_cache(maxsize=8)
 def commit_of(checkout: Path) -> str:
-    """The commit that is checked out, with '+' where files differ from it; empty where git knows of none."""
+    """The checked-out commit, with '+' if files differ from it; empty outside of a git checkout."""
     if not (checkout / ".git").exists():
         return ""
     try:
@@ -54,10 +54,10 @@ def _git(checkout: Path, *words: str) -> str:
 
 
 def network_fingerprint(path: Path) -> str:
-    """SHA-256 of a network's pickle, read once for its size and time of change.
+    """SHA-256 of a network's pickle, cached by its size and modification time.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: the file does not exist.
     """
     try:
         found = path.stat()
@@ -65,7 +65,7 @@ def network_fingerprint(path: Path) -> str:
     except OSError as error:
         raise ConfigError(
             f"generator.options.network: expected a PanoHead checkpoint at {path}, found none ({error.strerror}); "
-            "PanoHead's README says where its authors publish them, and under which terms"
+            "PanoHead's README links the published checkpoints and their licence"
         ) from error
 
 
@@ -79,17 +79,17 @@ def require_trust(path: Path, sha256: str | None, trust: bool) -> str:
     """The SHA-256 of the pickle that the user agreed to run.
 
     Raises:
-        ConfigError: the file is another one than was named, or nobody named one.
+        ConfigError: the file differs from the one that the options name, or they name none.
     """
     found = network_fingerprint(path)
     if sha256 is not None and sha256 != found:
         raise ConfigError(
-            f"generator.options.sha256: {path}: expected {sha256}, found {found}; the file has been changed or is "
-            "another one, and was not opened, since opening a pickle runs the code in it"
+            f"generator.options.sha256: {path}: expected {sha256}, found {found}; the file has changed or is "
+            "a different one, and was not opened, since unpickling runs the code in it"
         )
     if sha256 is None and not trust:
         raise ConfigError(
-            f"generator.options.sha256: {path} is a pickle, and opening it runs the code in it; if you trust where you "
-            f"have it from, write sha256 = {found!r} under [generator.options], or trust = true to run any file there"
+            f"generator.options.sha256: {path} is a pickle, and unpickling runs the code in it; if you trust its "
+            f"source, set sha256 = {found!r} under [generator.options], or trust = true to run any file at this path"
         )
     return found

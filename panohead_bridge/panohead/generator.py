@@ -1,8 +1,8 @@
-"""PanoHead as a generator of heads: its cameras, axes and density are ours as they are, so nothing is turned.
+"""PanoHead as a generator of heads. Its cameras, axes and density follow our conventions, so nothing is converted.
 
 Its cameras are `cam2world` with OpenCV axes, its horizontal angle is our azimuth plus 90 degrees, and its renderer and
-its density function take the same world coordinates. A view depends on the head and its camera alone: backbone noise
-is the network's constant one, and where rays are sampled is drawn anew for each view from the head's seed.
+its density function take the same world coordinates. A view depends only on the head and its camera: the
+backbone uses the network's constant noise, and the sample positions along rays are drawn from the head's seed.
 """
 
 import sys
@@ -20,17 +20,17 @@ from spinmeround.panohead_bridge.panohead.process import CheckoutProcess
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.records import Identity, Rendering
 
-_SPEAK_EVERY_S = 30.0
+_REPORT_EVERY_S = 30.0
 
 
 class PanoHead:
     """Heads of a PanoHead checkpoint (An et al. 2023), or of one of SphereHead's (Li et al. 2024).
 
-    Cheap to make: the network is opened, in a process of its own, when a head is first asked for.
+    Cheap to construct: the network is loaded, in its own process, when the first head is requested.
     """
 
     def __init__(self, options: PanoHeadOptions) -> None:
-        """Raises ConfigError where the checkout or the checkpoint is missing, or not the one that is trusted."""
+        """Raises ConfigError if the checkout or the checkpoint is missing, or the checkpoint is not the trusted one."""
         self.options = options
         self.name = options.name
         self.box_warp = options.box_warp
@@ -43,7 +43,7 @@ class PanoHead:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What a dataset should say of where its heads come from."""
+        """Origin of the heads, for the attributes of a dataset."""
         commit = commit_of(self._checkout)
         return {
             "network": self._network.name,
@@ -76,7 +76,7 @@ class PanoHead:
         return Identity(seed=seed, latent=latent.astype(np.float32))
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
-        """Pictures from all cameras on white, scaled down from the network's own size.
+        """Pictures from all cameras on white, downscaled from the network's own size.
 
         `depth` is the mean depth along each ray, at the resolution of the ray marching, of pixels whose mask is above
         a half.
@@ -86,23 +86,23 @@ class PanoHead:
             "views",
             {"seed": identity.seed, "resolution": resolution},
             {"latent": identity.latent, "cam2world": cameras.cam2world, "intrinsics": cameras.intrinsics},
-            progress=_Spoken(f"{self.name}-{identity.seed:06d}"),
+            progress=_ProgressLines(f"{self.name}-{identity.seed:06d}"),
         )
         return Rendering(rgb=answer.arrays["rgb"], mask=answer.arrays["mask"], depth=answer.arrays["depth"])
 
     def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
-        """Raw sigma at points of the world; -1000 outside of the cube."""
+        """Raw sigma at points in the world frame; -1000 outside the cube."""
         answer = self._process.call("density", {}, {"latent": identity.latent, "points": points})
         return answer.arrays["sigma"]
 
     def landmarks(self, identity: Identity) -> Float32[np.ndarray, "5 3"] | None:
-        """The landmarks that the options give to all heads, else None: PanoHead knows none."""
+        """The landmarks set in the options, the same for all heads; None without them, since PanoHead has none."""
         if self.options.landmarks is None:
             return None
         return np.asarray(self.options.landmarks, np.float32)
 
     def close(self) -> None:
-        """End the checkout's process; it starts again when a head is asked for."""
+        """End the checkout's process; the next request starts it again."""
         self._process.close()
 
     def _check_view(self, cameras: Cameras, resolution: int) -> None:
@@ -116,21 +116,21 @@ class PanoHead:
         if near is not None and far is not None and not ((near < distances) & (distances < far)).all():
             raise ConfigError(
                 f"views.radius: expected cameras whose rays pass the head between {near:g} and {far:g}, where this "
-                f"network looks for it, found distances from {distances.min():g} to {distances.max():g}"
+                f"network renders, found distances from {distances.min():g} to {distances.max():g}"
             )
 
 
-class _Spoken:
-    """How far a slow rendering is, a line on standard error now and then."""
+class _ProgressLines:
+    """Progress of a slow rendering, a line on standard error every 30 s."""
 
     def __init__(self, head: str) -> None:
         self._head = head
-        self._began = self._spoke = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._spoke >= _SPEAK_EVERY_S:
-            self._spoke = now
+        if now - self._reported >= _REPORT_EVERY_S:
+            self._reported = now
             each = (now - self._began) / done
             print(f"{self._head}: view {done} of {total}, {each:.1f} s each", file=sys.stderr, flush=True)
 

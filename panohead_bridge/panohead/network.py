@@ -1,7 +1,7 @@
-"""PanoHead's network inside the checkout's process: heads by latent, their planes kept, views and density from those.
+"""PanoHead's network inside the checkout's process: renders views and evaluates densities of heads given by latents.
 
-Loaded by `worker.py` from the file that lies beside it. It needs Python 3.8, numpy, torch and the checkout at the head
-of the import path, and nothing of this project.
+Loaded by `worker.py` from the file next to it. It needs Python 3.8, numpy, torch and the checkout first on
+the import path, and nothing of this project.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 
 EMPTY = -1000.0
-"""Density outside of the cube; what PanoHead's own scripts write there."""
+"""Density outside the cube, the value that PanoHead's own scripts write."""
 _HEADS_KEPT = 2
 _POINTS_AT_ONCE = 1 << 18
 
 
 class Refused(Exception):
-    """What was asked for can't be; the message is for the user."""
+    """The request is invalid; the message is for the user."""
 
 
 def reference_operations(device: str, warn: Callable[[str], None]) -> None:
-    """Where the checkout's CUDA operations can't be compiled, let it take its own reference path, and say so."""
+    """Fall back, with a warning, to the checkout's reference operations if its CUDA operations can't be compiled."""
     if not device.startswith("cuda"):
         return
     from torch_utils.ops import bias_act, filtered_lrelu, upfirdn2d
@@ -41,17 +41,17 @@ def reference_operations(device: str, warn: Callable[[str], None]) -> None:
             operation._init = lambda: False
             name, reason = operation.__name__.rpartition(".")[2], (str(error).strip() or repr(error)).splitlines()[0]
             warn(
-                f"{name}: PanoHead's CUDA operation can't be compiled ({reason}); its reference path is taken, which "
-                "is slower and gives the same pictures. Install ninja and a CUDA toolkit whose nvcc is of the version "
-                "that torch was built for (torch.version.cuda) to have it"
+                f"{name}: PanoHead's CUDA operation can't be compiled ({reason}); its reference path is used, which "
+                "is slower and gives the same pictures. To compile it, install ninja and a CUDA toolkit whose nvcc has "
+                "the version that torch was built for (torch.version.cuda)"
             )
 
 
 def import_checkout() -> Any:
-    """The checkout's `legacy` module, with what newer Pythons took away put back."""
+    """The checkout's `legacy` module; restores what newer Pythons have removed."""
     try:
         import distutils.util  # noqa: F401
-    except ImportError:  # gone since Python 3.12; dnnlib takes one function of it
+    except ImportError:  # removed in Python 3.12; dnnlib uses one function of it
         known = {"y": 1, "yes": 1, "t": 1, "true": 1, "on": 1, "1": 1}
         util = types.ModuleType("distutils.util")
         util.strtobool = lambda text: known.get(text.lower(), 0)  # type: ignore[attr-defined]
@@ -62,14 +62,14 @@ def import_checkout() -> Any:
         import legacy
     except ImportError as error:
         raise Refused(
-            f"generator.options.checkout: its code can't be imported by {sys.executable} ({error}); install what it "
-            "needs there (click, requests, scipy, ninja), or name another Python by generator.options.python"
+            f"generator.options.checkout: its code can't be imported by {sys.executable} ({error}); install its "
+            "requirements there (click, requests, scipy, ninja), or set generator.options.python to another Python"
         ) from error
     return legacy
 
 
 class Network:
-    """One pickle's generator, opened: heads by latent, their planes kept, views and density from those."""
+    """The generator of one pickle; keeps the planes of the last heads."""
 
     def __init__(self, options: dict[str, Any], warn: Callable[[str], None]) -> None:
         import torch
@@ -85,7 +85,7 @@ class Network:
         self._heads = OrderedDict()  # type: OrderedDict[bytes, tuple[Any, ...]]
 
     def _prepared(self, network: Any) -> Any:
-        """The network on its device, never to move a camera, jitter a density or remember a resolution."""
+        """The network on its device, without learned camera offsets, density noise or a remembered resolution."""
         options = self.options
         rendering = dict(network.rendering_kwargs)
         if options["code"] == "checkout":
@@ -104,7 +104,7 @@ class Network:
         return network.eval().requires_grad_(False).to(self.device)
 
     def describe(self) -> dict[str, Any]:
-        """What the other side must know of the network."""
+        """Properties of the network that the parent process needs."""
         rendering = self.network.rendering_kwargs
         return {
             "latent": self.network.z_dim,
@@ -117,7 +117,7 @@ class Network:
         }
 
     def _conditioning(self) -> Any:
-        """The label of the conditioning camera: pose and intrinsics, 25 numbers."""
+        """Label of the conditioning camera: pose and intrinsics, 25 numbers."""
         angle = np.radians(self.options["conditioning_azimuth_deg"])
         right, back = (np.cos(angle), 0.0, -np.sin(angle)), (np.sin(angle), 0.0, np.cos(angle))
         pose = np.eye(4)
@@ -131,7 +131,7 @@ class Network:
         return self.torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
 
     def _head(self, latent: np.ndarray) -> tuple[Any, ...]:
-        """Styles, planes and camera offset of a head; made once for all its views and its density."""
+        """Styles, planes and camera offset of a head, computed once for all its views and its density."""
         key = latent.tobytes()
         if key not in self._heads:
             z, label = self._tensor(latent[None]), self._conditioning()
@@ -165,7 +165,7 @@ class Network:
             camera[:3, 3] += offset
             intrinsics = self._tensor(arrays["intrinsics"][index])
             label = self.torch.cat([camera.reshape(1, 16), intrinsics.reshape(1, 9)], 1)
-            self.torch.manual_seed(values["seed"])  # where rays are sampled is random; every view begins anew
+            self.torch.manual_seed(values["seed"])  # sample positions along rays are random; reset for each view
             self.network._last_planes = planes
             out = self.network.synthesis(
                 styles,
@@ -182,8 +182,8 @@ class Network:
     def _picture(self, out: dict[str, Any], intrinsics: Any, resolution: int) -> dict[str, Any]:
         if "image_mask" not in out:
             raise Refused(
-                "generator.options.checkout: its network gives no 'image_mask', so heads can't be cut out; expected "
-                "PanoHead's or SphereHead's, whose background is a network of its own"
+                "generator.options.checkout: its network has no output 'image_mask', so heads can't be masked; "
+                "expected PanoHead's or SphereHead's, which model the background separately"
             )
         picture, alpha = on_white(out["image"].float(), out["image_mask"].float(), resolution)
         depth = axial_depth(out["image_depth"].float(), out["image_mask"].float(), intrinsics, resolution)
@@ -195,7 +195,7 @@ class Network:
         }
 
     def density(self, points: np.ndarray, latent: np.ndarray) -> np.ndarray:
-        """Raw sigma at points of the world, by the network's own function on the head's planes."""
+        """Raw sigma at points in the world frame, by the network's own function on the head's planes."""
         styles, planes, offset = self._head(latent)
         found = np.empty(len(points), np.float32)
         half = self.options["box_warp"] / 2 * (1 + 1e-6)
@@ -213,8 +213,8 @@ class Network:
 def on_white(image: Any, mask: Any, resolution: int) -> tuple[Any, ...]:
     """A picture in [-1, 1] on white and its alpha, at `resolution`.
 
-    The network has already laid its head on its own background by the same weights; what is left of that at a
-    half-covered pixel is covered by white again, in the share 1 - alpha.
+    The network has already composited the head on its own background with the same weights; at a partly covered
+    pixel, white replaces that background by the share 1 - alpha.
     """
     alpha = _resized(mask, image.shape[-1]).clamp(0, 1)
     picture = image * alpha + (1 - alpha)
@@ -232,7 +232,7 @@ def _resized(values: Any, side: int) -> Any:
 
 
 def axial_depth(distance: Any, mask: Any, intrinsics: Any, resolution: int) -> Any:
-    """Depth along the camera's z axis from the mean distance along each ray; NaN where the mask is below a half."""
+    """Depth along the camera's z axis from the mean distance along each ray; NaN where the mask is below 0.5."""
     import torch
 
     side = distance.shape[-1]
@@ -246,7 +246,7 @@ def axial_depth(distance: Any, mask: Any, intrinsics: Any, resolution: int) -> A
 
 @contextlib.contextmanager
 def _planes_given(synthesis: Any, planes: Any) -> Any:
-    """Inside, the backbone answers with planes that are already there."""
+    """Inside the block, the backbone returns the given planes."""
     synthesis.forward = lambda *_args, **_kwargs: planes
     try:
         yield
@@ -255,20 +255,20 @@ def _planes_given(synthesis: Any, planes: Any) -> Any:
 
 
 def _trusted(options: dict[str, Any]) -> bytes:
-    """The pickle's bytes, refused unless they are the ones that were agreed to; what is hashed is what is opened."""
+    """The pickle's bytes, refused unless they have the trusted SHA-256; exactly the hashed bytes are unpickled."""
     with open(options["network"], "rb") as file:
         content = file.read()
     found = hashlib.sha256(content).hexdigest()
     if found != options["sha256"]:
         raise Refused(
             f"generator.options.network: {options['network']}: expected SHA-256 {options['sha256']}, found {found}; "
-            "it has been changed or is another file, and was not opened, since opening a pickle runs the code in it"
+            "the file has changed or is a different one, and was not opened, since unpickling runs the code in it"
         )
     return content
 
 
 def _remade(network: Any) -> Any:
-    """The same weights in the checkout's classes, not in those that the pickle brings."""
+    """The same weights in the checkout's classes instead of the pickle's."""
     from torch_utils import misc
     from training.triplane import TriPlaneGenerator
 
@@ -279,13 +279,13 @@ def _remade(network: Any) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    return None if isinstance(value, str) else float(value)  # 'auto': from the cube
+    return None if isinstance(value, str) else float(value)  # 'auto': derived from the cube
 
 
 def write_stub(values: dict[str, Any]) -> None:
-    """A pickle of random numbers in the checkout's own classes.
+    """Write a pickle of random weights in the checkout's own classes.
 
-    The row of the decoder that gives the density is scaled so that 10 is passed in a third of the places.
+    The density row of the decoder is scaled so that about a third of the volume exceeds the surface level, 10.
     """
     import pickle
 

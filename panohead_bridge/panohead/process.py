@@ -1,6 +1,6 @@
-"""A process of its own for a checkout: started when first asked, asked again once if it dies, ended with us.
+"""A separate process for a checkout: started on the first call, restarted once if it dies, ended with this process.
 
-The checkout's top-level modules never enter this process. `worker.py` says what is spoken with it.
+The checkout's top-level modules never enter this process. `worker.py` documents the protocol.
 """
 
 import json
@@ -32,7 +32,7 @@ class CheckoutError(RuntimeError):
 
 
 class CheckoutProcessLost(RuntimeError):
-    """The checkout's process died, or said nothing for longer than it may, twice for the same call."""
+    """The checkout's process died or timed out, twice for the same call."""
 
 
 class _Lost(Exception):
@@ -41,7 +41,7 @@ class _Lost(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call gave."""
+    """Response to a call: JSON values and arrays."""
 
     values: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -65,8 +65,8 @@ class _Running:
 class CheckoutProcess:
     """Calls into a checkout, one at a time.
 
-    `opening` is asked first of every new process. `timeout_s` bounds its silence: progress is a word, too.
-    `say` gets a line for a person now and then: warnings, and how far a long call is.
+    `opening` is the first request to every new process. `timeout_s` limits the time between two messages, progress
+    included. `say` gets the lines for a person: warnings, and that a process is restarted.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class CheckoutProcess:
         self._finalizer = weakref.finalize(self, _end_all, self._running)
 
     def opened(self) -> Mapping[str, Any]:
-        """What `opening` was answered."""
+        """The response to `opening`."""
         with self._lock:
-            answer = self._insist(lambda: self._opened if self._running and self._opened else self._open())
+            answer = self._with_restart(lambda: self._opened if self._running and self._opened else self._open())
         return answer.values
 
     def call(
@@ -99,12 +99,12 @@ class CheckoutProcess:
         arrays: Mapping[str, np.ndarray] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Answer:
-        """What the checkout's process answers.
+        """The response of the checkout's process.
 
         Raises:
-            ConfigError: it refused, with its reason.
+            ConfigError: it refused the request.
             CheckoutError: its code raised.
-            CheckoutProcessLost: it died or fell silent, and so did another that was asked the same.
+            CheckoutProcessLost: it died or timed out, twice for this call.
         """
 
         def once() -> Answer:
@@ -113,21 +113,21 @@ class CheckoutProcess:
             return self._ask(name, values, arrays or {}, progress)
 
         with self._lock:
-            return self._insist(once)
+            return self._with_restart(once)
 
     def close(self) -> None:
         """End the process; the next call starts another."""
         _end_all(self._running)
 
-    def _insist(self, ask: Callable[[], Answer]) -> Answer:
+    def _with_restart(self, ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
         except _Lost as lost:
-            self._say(f"PanoHead's process is lost and asked once more: {lost}")
+            self._say(f"PanoHead's process was lost and is restarted: {lost}")
         try:
             return ask()
         except _Lost as lost:
-            raise CheckoutProcessLost(f"PanoHead's process is lost, twice for the same call: {lost}") from lost
+            raise CheckoutProcessLost(f"PanoHead's process was lost twice for the same call: {lost}") from lost
 
     def _open(self) -> Answer:
         self._running.append(self._start())
@@ -159,7 +159,7 @@ class CheckoutProcess:
 
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE_VARIABLES}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a checkout is read, never written to
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # never write into the checkout
         if self._threads is not None:
             environment |= {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         return environment
@@ -187,7 +187,7 @@ class CheckoutProcess:
     def _reply(self, running: _Running, progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         while True:
             if not wait([running.connection], self._timeout_s):
-                raise self._lost(running, f"no word for {self._timeout_s:g} s (generator.options.timeout_s)")
+                raise self._lost(running, f"no message for {self._timeout_s:g} s (generator.options.timeout_s)")
             message: dict[str, Any] = json.loads(running.connection.recv_bytes())
             if "warning" in message:
                 self._say(message["warning"])
@@ -207,7 +207,7 @@ class CheckoutProcess:
         self.close()
         status = "" if code is None else f" by signal {-code}" if code < 0 else f" with status {code}"
         memory = "; the system may have run out of memory" if code == -9 else ""
-        return _Lost(f"{why}{status}{memory}" + (f"; its last words: {tail}" if tail else ""))
+        return _Lost(f"{why}{status}{memory}" + (f"; its last output: {tail}" if tail else ""))
 
 
 def _answer(reply: Mapping[str, Any], memory_fd: int) -> Answer:
@@ -226,7 +226,7 @@ def _end_all(running: list[_Running]) -> None:
 
 
 def _shared_memory() -> int:
-    """A file descriptor of memory without a name, which is gone when both sides are."""
+    """A file descriptor of unnamed memory, freed when both processes have closed it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("panohead")
     with tempfile.TemporaryFile() as file:

@@ -1,6 +1,6 @@
-"""A checkpoint of random numbers in a checkout's own classes, for rehearsals and tests.
+"""A checkpoint of random weights in a checkout's own classes, for rehearsals and tests.
 
-The sizes are those of PanoHead's published training command; `small` ones are for machines without an accelerator.
+The sizes are those of PanoHead's published training command; `small` sizes are for machines without an accelerator.
 """
 
 import os
@@ -30,7 +30,7 @@ _RENDERING = {
 
 
 def stub_values(small: bool) -> dict[str, Any]:
-    """The arguments of the checkout's generator, and the side of its ray-marched picture."""
+    """Arguments of the checkout's generator, and the side of its ray-marched picture in pixels."""
     channels = {"channel_base": 512, "channel_max": 16} if small else {"channel_base": 32768, "channel_max": 512}
     steps = 12 if small else 48
     rendering = {
@@ -67,10 +67,10 @@ def write_stub(
     python: Path | None = None,
     timeout_s: float = 600.0,
 ) -> str:
-    """Write the pickle, whole or not at all, and return its SHA-256.
+    """Write the pickle atomically and return its SHA-256.
 
     Raises:
-        ConfigError: `checkout` is none, or its code can't be imported.
+        ConfigError: `checkout` is not a checkout of PanoHead, or its code can't be imported.
     """
     process = CheckoutProcess(require_checkout(checkout), python=python, timeout_s=timeout_s)
     beside = target.resolve().with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -1,11 +1,11 @@
-"""The process that alone imports a checkout of PanoHead's and opens its pickles.
+"""The only process that imports a checkout of PanoHead and opens its pickles.
 
-Run as a script by `panohead_bridge.panohead.process`, maybe by an older Python: it needs Python 3.8, numpy, torch
-and what the checkout itself needs, and nothing of this project. Messages are JSON over an inherited connection,
-arrays lie in an inherited piece of shared memory: a message says where, as [name, dtype, shape, offset] for each.
+Run as a script by `panohead_bridge.panohead.process`, possibly by an older Python: it needs Python 3.8, numpy,
+torch and the checkout's own requirements, and nothing of this project. Messages are JSON over an inherited connection;
+arrays are in inherited shared memory, at the [name, dtype, shape, offset] that a message lists for each.
 
-    asked      {"call": name, "values": {...}, "arrays": layout}
-    answered   {"progress": [done, total]} and {"warning": text} any number of times, then
+    request    {"call": name, "values": {...}, "arrays": layout}
+    response   {"progress": [done, total]} and {"warning": text} any number of times, then
                {"done": {...}, "arrays": layout} or {"refused": text} or {"error": text, "traceback": text}
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 
 
 def put_arrays(memory_fd: int, arrays: dict[str, Any]) -> list[Any]:
-    """Write arrays into the shared memory, from its start."""
+    """Write arrays into the shared memory, from its start; returns their layout."""
     total = max(sum(values.nbytes for values in arrays.values()), 1)
     os.ftruncate(memory_fd, total)
     layout, offset = [], 0
@@ -40,7 +40,7 @@ def put_arrays(memory_fd: int, arrays: dict[str, Any]) -> list[Any]:
 
 
 def take_arrays(memory_fd: int, layout: list[Any]) -> dict[str, Any]:
-    """Copies of the arrays in the shared memory, which is emptied."""
+    """Copies of the arrays in the shared memory, which is then emptied."""
     arrays = {}
     with mmap.mmap(memory_fd, max(os.fstat(memory_fd).st_size, 1)) as memory:
         for name, dtype, shape, offset in layout:
@@ -52,22 +52,22 @@ def take_arrays(memory_fd: int, layout: list[Any]) -> dict[str, Any]:
 
 
 class Server:
-    """Answers calls until the connection ends."""
+    """Answers requests until the connection closes."""
 
     def __init__(self, connection: Connection, memory_fd: int) -> None:
         self.connection, self.memory_fd = connection, memory_fd
         self.inside, self.network = _inside(), None  # type: Any, Any
 
     def run(self) -> None:
-        """The process's life."""
+        """Answer requests until the connection closes."""
         while True:
             try:
                 message = json.loads(self.connection.recv_bytes().decode())
             except (EOFError, OSError):
                 return
-            self.tell(**self._answer(message))
+            self.send(**self._answer(message))
 
-    def tell(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         """Send a message to the parent."""
         self.connection.send_bytes(json.dumps(message).encode())
 
@@ -90,19 +90,19 @@ class Server:
             self.inside.write_stub(values)
             return {}, {}
         if call == "open":
-            self.network = self.inside.Network(values, lambda text: self.tell(warning=text))
+            self.network = self.inside.Network(values, lambda text: self.send(warning=text))
             return self.network.describe(), {}
         if self.network is None:
-            raise RuntimeError(f"{call} before open")
+            raise RuntimeError(f"call {call!r} before 'open'")
         if call == "views":
-            return {}, self.network.views(arrays, values, lambda *share: self.tell(progress=share))
+            return {}, self.network.views(arrays, values, lambda *share: self.send(progress=share))
         if call == "density":
             return {}, {"sigma": self.network.density(arrays["points"], arrays["latent"])}
-        raise RuntimeError(f"no such call: {call}")
+        raise RuntimeError(f"unknown call {call!r}")
 
 
 def _inside() -> Any:
-    """`network.py`, by its place: the import path is the checkout's."""
+    """`network.py`, by its path: the import path is the checkout's."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "network.py")
     spec = importlib.util.spec_from_file_location("_panohead_network", path)
     assert spec is not None
@@ -119,7 +119,7 @@ def _leave_with(parent: int) -> None:
 
 
 def main(connection_fd: int, memory_fd: int, parent: int, checkout: str) -> None:
-    """Serve the process `parent`, with the checkout alone at the head of the import path."""
+    """Serve the process `parent`, with only the checkout first on the import path."""
     sys.path[0] = checkout
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     Server(Connection(connection_fd), memory_fd).run()

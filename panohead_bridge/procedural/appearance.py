@@ -36,7 +36,7 @@ class Appearance:
         return Appearance(head, palette(head.traits))
 
     def albedo(self, p: Points, parts: Float[Tensor, "part point"]) -> Colours:
-        """Colours of points whose distances to the head's parts are known."""
+        """Colours of points, from their distances to the head's parts."""
         p = self.head.local(p)
         skin, hair, eye, garment, frame = parts.unbind(0)
         nearest = skin
@@ -57,7 +57,7 @@ class Appearance:
         return colours
 
     def regions(self, p: Points, parts: Float[Tensor, "part point"]) -> Int64[Tensor, " point"]:
-        """The label, a place in `regions.LABELS`, of points whose distances to the head's parts are known."""
+        """Labels (indices in `regions.LABELS`) of points, from their distances to the head's parts."""
         labels = parts.argmin(dim=0)
         p = self.head.local(p)
         face = ((labels == PARTS.index("skin")) & (p.z > -0.03)).nonzero()[:, 0]

@@ -11,7 +11,7 @@ from spinmeround.panohead_bridge.procedural.primitives import (
 from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 FLOOR = -0.390
-"""Lowest height of anything, in the head's unit."""
+"""Lowest height of any part, in the head's unit."""
 
 
 def neck(t: Traits, right: Points) -> Scalars:

@@ -1,4 +1,4 @@
-"""Features put on the bare head: nose, eyes with lids, lips, ears; and glasses.
+"""Features of the face: nose, eyes with lids, lips, ears; and glasses.
 
 Each function takes mirrored points (x > 0 stands for both sides). Those of the face matter only
 inside `in_face`, those of the ears only inside `beside_head`: outside, smooth joins leave the
@@ -132,12 +132,12 @@ def ear(t: Traits, a: Anatomy, right: Points) -> Scalars:
 
 
 def glasses_amount(t: Traits) -> float:
-    """How far frames have grown from nothing to their full thickness."""
+    """Thickness of the frames, from 0 (none) to 1 (full)."""
     return 0.7 * switch(t.glasses, 0.58, 0.62) + 0.3 * switch(t.glasses, 0.60, 0.95)
 
 
 def glasses_tint(t: Traits) -> float:
-    """How far frames, clear at first, have got their own colour."""
+    """Share of the frames' own colour, from 0 (clear) to 1."""
     return switch(t.glasses, 0.58, 0.95)
 
 

@@ -24,17 +24,17 @@ from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 
 def baldness(t: Traits) -> float:
-    """How far the crown has lost its hair."""
+    """Baldness of the crown, 0 to 1."""
     return switch(t.baldness, 0.48, 0.98)
 
 
 def thinning(t: Traits) -> float:
-    """How far hair has been cut short before it goes: long hair fades out long before the crown is bald."""
+    """How far hair is shortened before it disappears: long hair fades out long before the crown is bald."""
     return switch(t.baldness, 0.20, 0.94)
 
 
 def bald_sides(t: Traits) -> float:
-    """How far the sides and the nape have followed, cropped ever shorter: before that a horseshoe of hair is left."""
+    """How far the sides and the nape are cropped too; until then a horseshoe of hair remains."""
     return switch(t.baldness, 0.74, 0.99)
 
 
@@ -43,7 +43,7 @@ def tied_amount(t: Traits) -> float:
 
 
 def loose_length(t: Traits) -> float:
-    """How long loose hair is: 0 is short, 1 is past the shoulders."""
+    """Length of loose hair: 0 is short, 1 is past the shoulders."""
     return switch(t.hair_length, 0.24, 0.90) * (1.0 - tied_amount(t)) * (1.0 - thinning(t))
 
 
@@ -56,7 +56,7 @@ def fringe_amount(t: Traits) -> float:
 
 
 def thickness(t: Traits, p: Points) -> Scalars:
-    """How far hair stands off the skullcap: more on top and in front, swept by the parting.
+    """Thickness of hair over the skullcap: more on top and in front, swept by the parting.
 
     Baldness spreads from the brow over the crown; towards its edge hair lies ever flatter.
     """
@@ -75,12 +75,12 @@ def thickness(t: Traits, p: Points) -> Scalars:
 
 
 def sparseness(t: Traits, p: Points) -> Scalars:
-    """How flat and thin hair lies near the edge of a bald crown."""
+    """Flatness of hair near the edge of a bald crown."""
     return min(4.0 * baldness(t), 1.0) * smoothstep(_past_hairline(t, p), -0.140, 0.020)
 
 
 def _past_hairline(t: Traits, p: Points) -> Scalars:
-    """How far a place is on the bald side of the hairline, which recedes from the brow over the crown."""
+    """Signed distance of a point to the bald side of the hairline, which recedes from the brow over the crown."""
     edge: Scalars = (
         -0.015 + 0.37 * (1.0 - baldness(t) ** 1.6) + 0.006 * torch.sin(9.0 * t.parting + 31.0 * p.x + 17.0 * p.z)
     )
@@ -95,7 +95,7 @@ def waves(t: Traits, p: Points) -> Scalars:
 
 
 def locks(t: Traits, p: Points) -> Scalars:
-    """Uneven ends: a few broad locks and some narrow ones, round the head."""
+    """Uneven ends: a few broad locks and some narrow ones, around the head."""
     out = torch.sqrt(p.x * p.x + (p.z + 0.03) ** 2 + 4e-4)
     x, z = p.x / out, (p.z + 0.03) / out
     broad = torch.sin(7.0 * x + 1.5 * torch.sin(4.0 * z + 1.0) + 4.0 * t.parting)
@@ -126,7 +126,7 @@ def short_hair(t: Traits, a: Anatomy, p: Points, right: Points, cap: Scalars) ->
 
 
 def long_hair(t: Traits, p: Points, right: Points) -> Scalars:
-    """The curtain of loose hair behind and beside the face, down to its length."""
+    """The curtain of loose hair behind and next to the face, down to its length."""
     length = loose_length(t)
     end = -0.02 - 0.34 * length + 0.010 * locks(t, p)
     flare = 1.0 + 0.10 * t.hair_volume * smoothstep(right.y, 0.02, -0.25) - 0.10 * smoothstep(right.y, -0.05, -0.19)
@@ -159,7 +159,7 @@ def tied_hair(t: Traits, p: Points) -> Scalars:
 
 
 def hair(t: Traits, a: Anatomy, p: Points, right: Points, cap: Scalars) -> Scalars:
-    """The whole head of hair; far outside (positive everywhere) on a bald head."""
+    """All hair; positive everywhere on a bald head."""
     solid = short_hair(t, a, p, right, cap)
     if loose_length(t) > 0.0:
         solid = smooth_union(solid, long_hair(t, p, right), 0.030)

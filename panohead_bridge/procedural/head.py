@@ -24,26 +24,26 @@ from spinmeround.panohead_bridge.procedural.skull import Anatomy, anatomy, bare_
 from spinmeround.panohead_bridge.procedural.traits import Traits
 
 PARTS = ("skin", "hair", "eye", "garment", "glasses")
-"""Materials of a head; a point's label is the place of its nearest part in this tuple."""
+"""Materials of a head; a point's label is the index of its nearest part."""
 
 SCALE, OFFSET = 1.12, (0.0, -0.022, 0.016)
-"""Size and place of the head in the world: it fills the picture, and no style of hair leaves it."""
+"""Size and position of the head in the world: it fills the picture, and no hair style leaves it."""
 
 FAR = 1.0
 REACH = 0.49
-"""Where sights start from: inside of the cube, outside of every sound head."""
+"""Start of the lines of sight: inside the cube, outside every clean head."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """A place on the head and the axis along which it is seen from outside the cube, in the world."""
+    """A point on the head and the axis along which it is seen from outside the cube, in the world frame."""
 
     place: Triple
     outward: Triple
 
     @property
     def start(self) -> Triple:
-        """On the cube's side that the place is seen from."""
+        """The point on the side of the cube from which it is seen."""
         x, y, z = (axis * REACH if axis else value for value, axis in zip(self.place, self.outward, strict=True))
         return x, y, z
 
@@ -96,7 +96,7 @@ class Head:
         return add_mouth(t, a, right, add_nose(t, a, right, add_lids(t, a, right, skin)))
 
     def sights(self) -> dict[str, Sight]:
-        """From where each landmark is looked at, in the world; left and right as the frontal picture shows them."""
+        """The line of sight to each landmark, in the world frame; left and right as in the frontal picture."""
         t, a = self.traits, self.anatomy
         middle: Triple = (0.0, 0.070, -0.022)
         front, back, up = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)

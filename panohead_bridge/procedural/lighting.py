@@ -1,4 +1,4 @@
-"""Soft light that stands still in the world: sky and ground, a key and a fill lamp, and soft occlusion.
+"""Soft light, fixed in the world frame: sky and ground, a key and a fill lamp, and soft occlusion.
 
 It depends on the place and the normal alone, never on the camera, so a point of a head has the same
 colour from everywhere. Occlusion and shadow are read off the signed distance along a few steps
@@ -29,7 +29,7 @@ SHADOW_STEPS = (0.012, 0.025, 0.045, 0.075)
 
 
 def soft_light(distance: Callable[[Points], Scalars], points: Vectors, normals: Vectors) -> Vectors:
-    """Linear light, RGB, that arrives at each point of a surface."""
+    """Linear RGB light at each point of a surface."""
     open_sky = 1.0 - 0.75 * _occlusion(distance, points, normals)[:, None]
     key = _shadow(distance, points, normals) * _lambert(normals, KEY_DIRECTION, 0.25)
     up = 0.5 + 0.5 * normals[:, 1:2]
@@ -51,7 +51,7 @@ def _lambert(normals: Vectors, direction: np.ndarray, wrap: float) -> Float32[np
 def _occlusion(
     distance: Callable[[Points], Scalars], points: Vectors, normals: Vectors
 ) -> Float32[np.ndarray, " vertex"]:
-    """Share of the sky, 0 to 1, that nearby surface takes away."""
+    """Share of the sky, 0 to 1, occluded by nearby surface."""
     closed = [np.clip(1.0 - in_chunks(distance, points + normals * s) / s, 0.0, 1.0) for s in OCCLUSION_STEPS]
     share: Float32[np.ndarray, " vertex"] = np.mean(closed, axis=0)
     return share

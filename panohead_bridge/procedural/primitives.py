@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 
 
 class Points(NamedTuple):
-    """Coordinates of some points, one contiguous vector an axis."""
+    """Coordinates of points, one contiguous vector per axis."""
 
     x: Tensor
     y: Tensor
@@ -51,7 +51,7 @@ def sphere(p: Points, centre: Triple, radius: float) -> Scalars:
 
 
 def elliptic_cylinder(p: Points, centre: tuple[float, float], radii: tuple[float, float]) -> Scalars:
-    """Distance bound of an endless upright cylinder; centre and radii are in (x, z)."""
+    """Distance bound of an infinite upright cylinder; centre and radii are in (x, z)."""
     x, z = (p.x - centre[0]) / radii[0], (p.z - centre[1]) / radii[1]
     x2, z2 = x * x, z * z
     scaled = torch.sqrt(x2 + z2 + 1e-12)
@@ -80,7 +80,7 @@ def smooth_intersection(a: Float[Tensor, "*part point"], b: Scalars, width: floa
 
 
 def smooth_difference(a: Scalars, b: Scalars, width: float) -> Scalars:
-    """What is left of `a` where `b` was cut out."""
+    """`a` without `b`."""
     return smooth_intersection(a, -b, width)
 
 

@@ -1,4 +1,4 @@
-"""Where the painted regions of the skin lie: lips, brows and beard have a colour, but no solid of their own.
+"""The painted regions of the skin: lips, brows and beard have a colour, but no solid of their own.
 
 Each function takes mirrored points in the head's own frame and gives a soft cover of 0 to 1.
 """
@@ -11,10 +11,10 @@ from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, g
 from spinmeround.panohead_bridge.procedural.traits import switch
 
 LABELS = (*PARTS, "lips", "brows", "beard")
-"""What a point of a head is; its label is its place here. The parts come first."""
+"""Regions of a head; a point's label is an index in this tuple. The parts come first."""
 
 BACKGROUND = -1
-"""The label of a pixel whose centre sees no head."""
+"""Label of a pixel whose centre shows no head."""
 
 
 def lip_cover(head: Head, right: Points) -> Scalars:

@@ -1,4 +1,4 @@
-"""A head with its defect, if any: what is measured, meshed and rendered."""
+"""A head with its defect, if any, as it is measured, meshed and rendered."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Scene:
         return join(self.parts(p))
 
     def labels(self, p: Points) -> Int64[Tensor, " point"]:
-        """What each point is: its place in `regions.LABELS`; of several copies, that of the nearest."""
+        """Label of each point, an index in `regions.LABELS`; of several copies, the nearest counts."""
         copies = []
         for source in self.damage.sources(p):
             parts = self.damage.carve(p, self._copy(source))
@@ -53,14 +53,14 @@ class Scene:
         return shown
 
     def places(self, names: Iterable[str] | None = None) -> dict[str, Triple]:
-        """Where the head's landmarks are in the world, on the outermost surface; NaN where they are cut off."""
+        """Landmarks of the head in the world frame, on the outermost surface; NaN where cut off."""
         sights = {name: self.damage.moved(sight) for name, sight in self.head.sights().items()}
         chosen = list(sights) if names is None else list(names)
         found = first_hits(self.distance, [sights[name].start for name in chosen], [sights[n].inward for n in chosen])
         return dict(zip(chosen, found, strict=True))
 
     def shade(self, p: Points) -> Float[Tensor, "4 point"]:
-        """Signed distance, then red, green and blue without light."""
+        """Signed distance, then unlit red, green and blue."""
         copies = []
         for source in self.damage.sources(p):
             parts = self.damage.carve(p, self._copy(source))

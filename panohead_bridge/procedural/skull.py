@@ -1,4 +1,4 @@
-"""The bare head: cranium, face, jaw, cheeks and brow ridges, before any feature is put on it.
+"""The bare head: cranium, face, jaw, cheeks and brow ridges, without features.
 
 Also where the features go: `Anatomy` finds the skin's depth at the eyes, nose and mouth of this
 skull, so that features sit on the surface whatever the skull's shape.
@@ -22,14 +22,14 @@ from spinmeround.panohead_bridge.procedural.traits import Traits
 CRANIUM_CENTRE = (0.0, 0.070, -0.022)
 CONVERGED = 2e-7
 BEYOND = 2.0
-"""A ray that has come this far has left the cube."""
+"""Length at which a ray has left the cube."""
 
 MET = 1e-4
-"""A ray whose last step was shorter has met the surface."""
+"""A ray whose last step is shorter has hit the surface."""
 
 
 def skullcap(t: Traits, p: Points) -> Scalars:
-    """Cranium, forehead and the sides down to the ears: what hair grows on."""
+    """Cranium, forehead and the sides down to the ears: the part that grows hair."""
     cranium = ellipsoid(p, CRANIUM_CENTRE, (t.cranium_width, t.cranium_height, t.cranium_length))
     forehead = ellipsoid(p, (0.0, 0.078, 0.050 + t.forehead_bulge), (t.cranium_width - 0.022, 0.082, 0.086))
     side = ellipsoid(p, (0.0, 0.004, -0.034), (t.cranium_width - 0.012, 0.082, 0.112))

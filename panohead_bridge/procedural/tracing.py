@@ -26,7 +26,7 @@ from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars
 
 CHUNK = 32768
-"""Points a step: they fit the cache."""
+"""Points per chunk; they fit into the cache."""
 
 RAYS = 65536
 SUBPIXELS = ((0.0, 0.0), (-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
@@ -45,7 +45,7 @@ Shade = Callable[[Points], Float[Tensor, "4 point"]]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps torch to the calling thread: chunks are too small to share, and workers share the cores already."""
+    """Restrict torch to the calling thread: chunks are too small to split, and workers already share the cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -186,7 +186,7 @@ def rays(
 
 @dataclass(frozen=True)
 class Samples:
-    """What the rays saw: linear light, whether anything was hit, and depth (NaN where nothing was)."""
+    """Result of the rays: linear light, whether a surface was hit, and depth (NaN without a hit)."""
 
     radiance: Float32[np.ndarray, "view height width subpixel 3"]
     hit: Bool[np.ndarray, "view height width subpixel"]

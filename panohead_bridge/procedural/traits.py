@@ -1,4 +1,4 @@
-"""What a latent of 64 standard normal numbers means: the named traits of one head.
+"""The named traits of one head, decoded from a latent of 64 standard normal numbers.
 
 Each trait is a smooth bounded function of the latent, so identities interpolate and truncate as in
 a GAN: trait = low + (high - low) * Phi(z), Phi the normal distribution function and z the trait's own
@@ -120,6 +120,6 @@ def _decode_one(metadata: Any, own: float, factors: list[float]) -> float:
 
 
 def switch(value: float, low: float, high: float) -> float:
-    """How far a trait is switched on: zero below `low`, one above `high`, smooth between."""
+    """Smooth switch of a trait: zero below `low`, one above `high`, smooth between."""
     t = min(max((value - low) / (high - low), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)

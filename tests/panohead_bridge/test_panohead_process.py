@@ -68,13 +68,13 @@ def test_the_trap_would_run(tmp_path):
 
 
 def test_death_is_survived_once_and_told_twice(checkout, network, capfd):
-    """A process that dies is started and asked again; if that dies too, the error gives signal and last words."""
+    """A process that dies is restarted once; if that dies too, the error gives the signal and the last output."""
     generator = make(checkout=checkout, network=network, trust=True, device="cpu")
     head = generator.sample(1)
     sound = generator.render(head, FRONT, SIDE)
     (checkout / "die").write_text("1")
     np.testing.assert_array_equal(generator.render(head, FRONT, SIDE).rgb, sound.rgb)
-    assert "asked once more: it ended by signal 9" in capfd.readouterr().err
+    assert "was lost and is restarted: it ended by signal 9" in capfd.readouterr().err
     (checkout / "die").write_text("2")
     with pytest.raises(CheckoutProcessLost, match=r"(?s)twice.*by signal 9.*memory.*the planes have crashed"):
         generator.render(head, FRONT, SIDE)
@@ -90,7 +90,7 @@ def test_silence_is_ended(checkout, network):
     running = process._running[0].process
     (checkout / "hang").touch()
     try:
-        with pytest.raises(CheckoutProcessLost, match=r"no word for 0\.5 s \(generator\.options\.timeout_s\)"):
+        with pytest.raises(CheckoutProcessLost, match=r"no message for 0\.5 s \(generator\.options\.timeout_s\)"):
             generator.render(head, FRONT, SIDE)
     finally:
         (checkout / "hang").unlink()
