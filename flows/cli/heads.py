@@ -40,13 +40,14 @@ def heads(
     from spinmeround.panohead_bridge.registry import make_generator
     from spinmeround.tasks.pictures import gallery
     from spinmeround.tasks.pictures.contact_sheet import check_sheet_name, save_contact_sheet
+    from spinmeround.tasks.pictures.params import gallery_params, parse_seeds
 
     check_sheet_name(to)
     with as_config_error("generator: "):
         # nothing is screened, so the profile's limits may belong to another generator
         generator = make_generator(load_profile(profile, [*(overrides or []), "screen.generator=''"]).generator)
-    params = gallery.gallery_params(azimuths, resolution, columns)
-    chosen = gallery.parse_seeds(seeds)
+    params = gallery_params(azimuths, resolution, columns)
+    chosen = parse_seeds(seeds)
     if strip is not None:
         sheet = gallery.strip_sheet(generator, strip, steps, params)
     elif defects:
