@@ -83,7 +83,7 @@ def calibrate(
     ] = "truth",
 ) -> None:
     """Score the profile's heads and fit the screen's limits to labelled heads; writes them to the run's folder."""
-    from spinmeround.tasks.screening.calibrate import calibrate_params
+    from spinmeround.tasks.screening.params import calibrate_params
 
     params = calibrate_params(labels, keep=0.95 if keep is None and recall is None else keep, recall=recall)
     run_flow(options, "spinmeround.flows.calibration:calibration_flow", params=params)

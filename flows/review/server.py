@@ -6,7 +6,7 @@ send. Each decision is written to the file, under its lock, before the request i
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
@@ -31,7 +31,13 @@ from spinmeround.tasks.screening.decisions import (
     record_unless_newer,
     review_digest,
 )
-from spinmeround.tasks.screening.review_page import ReviewPage, limits_of, render_review, strip, strip_shape
+from spinmeround.tasks.screening.review_page import (
+    ReviewPage,
+    limits_of,
+    preview_strip,
+    preview_strip_size,
+    render_review,
+)
 
 _LARGEST_BODY = 16_384
 _NEVER_CHANGES = "public, max-age=31536000, immutable"
@@ -58,6 +64,8 @@ class ReviewBackend:
 
     session: Session
     verdicts: dict[str, Verdict]
+    sample_keys: Mapping[str, str]
+    """Keys of the sample artifacts, which hold the previews, by head id."""
     command: str
 
     @cached_property
@@ -66,7 +74,7 @@ class ReviewBackend:
         return review_digest(self.verdicts)
 
     @cached_property
-    def memory(self) -> str:
+    def storage_key(self) -> str:
         """Identifies this run among all runs on all machines: its marker file holds its time of creation."""
         session = self.session
         return sha256_json([str(session.decisions_file), session.folder.marker.read_text()])[:16]
@@ -76,11 +84,11 @@ class ReviewBackend:
         session, names = self.session, list(self.verdicts)
         return ReviewPage(
             run=session.profile.name,
-            memory=self.memory,
+            storage_key=self.storage_key,
             verdicts=self.verdicts,
             decisions=load_decisions(session.decisions_file, session.generator),
-            strips={name: f"strips/{session.keys[name]['sample'][:16]}/{name}.webp" for name in names},
-            shape=strip_shape(self._sample(names[0])),
+            strips={name: f"strips/{self.sample_keys[name][:16]}/{name}.webp" for name in names},
+            strip_size=preview_strip_size(self._sample(names[0])),
             limits=limits_of(session.profile.screen.limits),
             digest=self.digest,
             command=self.command,
@@ -90,7 +98,7 @@ class ReviewBackend:
 
     def strip(self, name: str) -> bytes:
         """The previews of a head in one row, as WebP."""
-        return strip(self._sample(name))
+        return preview_strip(self._sample(name))
 
     def write(self, to: Path) -> None:
         """Write the page as one self-contained file."""
@@ -130,7 +138,7 @@ class ReviewBackend:
         }
 
     def _sample(self, name: str) -> Path:
-        return self.session.store.open("sample", self.session.keys[name]["sample"]).path
+        return self.session.store.open("sample", self.sample_keys[name]).path
 
 
 def open_review(session: Session, command: str, *, may_be_empty: bool = False) -> ReviewBackend:
@@ -141,7 +149,8 @@ def open_review(session: Session, command: str, *, may_be_empty: bool = False) -
             f"run folder {session.folder.root}: expected heads screened with these parameters, found none; "
             "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
         )
-    return ReviewBackend(session=session, verdicts=verdicts, command=command)
+    sample_keys = {name: session.keys[name]["sample"] for name in verdicts}
+    return ReviewBackend(session=session, verdicts=verdicts, sample_keys=sample_keys, command=command)
 
 
 def review_server(backend: ReviewBackend, port: int) -> ThreadingHTTPServer:

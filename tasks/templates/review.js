@@ -2,33 +2,34 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const element = (id) => document.getElementById(id);
-  const words = (name) => name.replaceAll("_", " ");
+  const label = (name) => name.replaceAll("_", " ");
   const byId = new Map(data.heads.map((head) => [head.id, head]));
   const { name, fingerprint } = data.file.generator;
-  const memory = `spinmeround-review ${JSON.stringify([data.run, data.memory, name, fingerprint])} `;
+  const storagePrefix = `spinmeround-review ${JSON.stringify([data.run, data.storage_key, name, fingerprint])} `;
   const AGAINST = "by you, against the screen";
   const LEFT = { keep: "kept", drop: "dropped", none: "cleared" };
+  const NO_SERVER = "no connection to the server; start 'spinmeround review' again";
   const RETRY_MS = 2000, REFRESH_MS = 5000, OVERSCAN = 6;
 
-  // decisions: what the file says; pending: what a person decided here that the file does not have yet, with
-  // the time of the decision that they saw before
+  // decisions: those in the file; pending: those made here and not saved yet, with the time of the decision that
+  // the person saw before
   let decisions = data.file.decisions, pending = remembered();
   let shown = [], current = "", filter = "all", descending = true, height = 160;
   const done = [], rows = new Map();
 
-  // each decision is an item of its own: other tabs, and pages that show other heads of this run, keep theirs
+  // one item per decision: other tabs, and pages with other heads of this run, keep theirs
   function remembered() {
     const waits = ([id, mine]) => mine && (data.served || !decisions[id] || Date.parse(mine.time) > Date.parse(decisions[id].time));
     return Object.fromEntries(data.heads.map(({ id }) => [id, recall(id)]).filter(waits));
   }
   function recall(id) {
-    try { return JSON.parse(localStorage.getItem(memory + id)); } catch { return null; }
+    try { return JSON.parse(localStorage.getItem(storagePrefix + id)); } catch { return null; }
   }
   function remember(id) {
-    try { localStorage.setItem(memory + id, JSON.stringify(pending[id])); } catch { /* a private window has no memory */ }
+    try { localStorage.setItem(storagePrefix + id, JSON.stringify(pending[id])); } catch { /* local storage is disabled */ }
   }
   function forget(id, sent) {
-    if (recall(id)?.time === sent.time) localStorage.removeItem(memory + id);
+    if (recall(id)?.time === sent.time) localStorage.removeItem(storagePrefix + id);
   }
 
   const entry = (id) => pending[id] || decisions[id] || { decision: "none", note: "" };
@@ -46,8 +47,8 @@
 
   function count(name) { return data.heads.reduce((sum, head) => sum + (FILTERS[name](head) ? 1 : 0), 0); }
 
-  function tell() {
-    element("progress").textContent = `${data.heads.length} heads, ${count("kept")} kept, ${count("dropped")} dropped, ${count("decided")} decided by you`;
+  function updateCounts() {
+    element("progress").textContent = `${data.heads.length} heads: ${count("kept")} kept, ${count("dropped")} dropped, ${count("decided")} decided by you`;
     for (const button of element("filters").children) {
       button.setAttribute("aria-pressed", String(button.dataset.filter === filter));
       button.lastChild.textContent = count(button.dataset.filter);
@@ -68,7 +69,7 @@
     clear();
     scrollTo(0, 0);
     draw();
-    tell();
+    updateCounts();
   }
 
   const index = () => shown.findIndex((head) => head.id === current);
@@ -105,7 +106,7 @@
     const row = node("article", "row");
     row.setAttribute("role", "listitem");
     row.dataset.id = head.id;
-    const strip = Object.assign(new Image(data.shape[0], data.shape[1]), { src: head.strip, decoding: "async", alt: `Previews of ${head.id}, from the front once round` });
+    const strip = Object.assign(new Image(data.strip_size[0], data.strip_size[1]), { src: head.strip, decoding: "async", alt: `Previews of ${head.id}, once around from the front` });
     const about = node("div", "about"), title = node("p", "id", head.id);
     title.append(node("span", "verdict"), node("span", "by"));
     const buttons = node("div", "buttons");
@@ -128,8 +129,8 @@
       if (score.name === element("sort").value) line.classList.add("sorted");
       const value = node("dd", "", number(head.scores[at]));
       value.append(node("i", "", limit(score.limit)));
-      line.title = `${words(score.name)} ${number(head.scores[at])}${limit(score.limit)}\n${score.about}`;
-      line.append(node("dt", "", words(score.name)), value);
+      line.title = `${label(score.name)} ${number(head.scores[at])}${limit(score.limit)}\n${score.description}`;
+      line.append(node("dt", "", label(score.name)), value);
       scores.append(line);
     });
     row.append(strip, about, scores);
@@ -144,8 +145,8 @@
     row.classList.toggle("drop", !keep);
     row.setAttribute("aria-current", String(head.id === current));
     row.querySelector(".verdict").textContent = keep ? "keep" : "drop";
-    row.querySelector(".by").textContent = mine === "none" ? "by the screen" : overruled(head) ? AGAINST : "by you, as the screen";
-    row.querySelector(".reasons").textContent = head.reasons.length ? `screen: ${head.reasons.map(words).join(", ")}` : "";
+    row.querySelector(".by").textContent = mine === "none" ? "by the screen" : overruled(head) ? AGAINST : "by you, same as the screen";
+    row.querySelector(".reasons").textContent = head.reasons.length ? `screen: ${head.reasons.map(label).join(", ")}` : "";
     for (const button of row.querySelectorAll("button")) {
       const own = button.dataset.choice === mine;
       if (button.dataset.choice === "none") button.hidden = mine === "none";
@@ -178,12 +179,12 @@
     const before = entry(id);
     if (before.decision === decision && before.note === note) return;
     if (undoable) done.push({ id, decision: before.decision, note: before.note });
-    // newer than what it replaces, also where that has the time of a fast clock
+    // newer than the decision that it replaces, even if that has a time in the future
     const time = new Date(Math.max(Date.now(), Date.parse(before.time || 0) + 1)).toISOString();
     pending[id] = { decision, note, time, seen: pending[id] ? pending[id].seen : decisions[id]?.time ?? null };
     remember(id);
     paint(byId.get(id));
-    tell();
+    updateCounts();
     save();
   }
 
@@ -196,24 +197,22 @@
     move(last.id);
   }
 
-  // ---- saving ------------------------------------------------------------------------------------
-
   let saving = null;
   function status(text, bad = false) {
     element("saved").textContent = text;
     element("saved").classList.toggle("bad", bad);
   }
-  async function ask(path, body) {
-    const how = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    const answer = await fetch(path, how);
-    const found = await answer.json();
-    if (!answer.ok) throw new Error(found.error);
+  async function request(path, body) {
+    const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+    const response = await fetch(path, options);
+    const found = await response.json();
+    if (!response.ok) throw new Error(found.error);
     return found;
   }
   function save() {
     if (!data.served) {
       const kept = Object.keys(pending).length;
-      status(kept ? `${kept} in this browser; download them` : "");
+      status(kept ? `${kept} unsaved in this browser; download them` : "");
       return Promise.resolve(true);
     }
     saving ||= flush().finally(() => { saving = null; });
@@ -227,15 +226,15 @@
       if (id === undefined) { if (wrote) conclude([...refused]); return !refused.size; }
       const sent = pending[id];
       try {
-        const { decision, taken } = await ask("decisions", { id, decision: sent.decision, note: sent.note, seen: sent.seen });
+        const { decision, taken } = await request("decisions", { id, decision: sent.decision, note: sent.note, seen: sent.seen });
         decisions[id] = decision;
         wrote = true;
         forget(id, sent);
         if (pending[id] === sent) delete pending[id];
         else if (taken) { pending[id].seen = decision.time; remember(id); }
-        if (!taken) { refused.add(id); paint(byId.get(id)); tell(); }
+        if (!taken) { refused.add(id); paint(byId.get(id)); updateCounts(); }
       } catch (error) {
-        const why = error instanceof TypeError ? "the page's server is not there; start 'spinmeround review' again" : error.message;
+        const why = error instanceof TypeError ? NO_SERVER : error.message;
         status(`${Object.keys(pending).length} not saved yet: ${why}`, true);
         setTimeout(save, RETRY_MS);
         return false;
@@ -245,19 +244,19 @@
   function conclude(refused) {
     if (!refused.length) { status(`saved ${new Date().toLocaleTimeString()}`); return; }
     const named = refused.slice(0, 3).map((id) => `${id} (${LEFT[ruling(id)]})`).join(", ") + (refused.length > 3 ? ", ..." : "");
-    status(`${refused.length} not saved, since there are newer decisions: ${named}; decide again if you mean it`, true);
+    status(`${refused.length} not saved, because newer decisions exist: ${named}; decide again to replace them`, true);
   }
   async function refresh() {
     if (!data.served || document.hidden || saving) return;
     try {
-      const found = await ask("decisions");
+      const found = await request("decisions");
       const changed = data.heads.filter((head) => JSON.stringify(found.decisions[head.id]) !== JSON.stringify(decisions[head.id]));
       decisions = found.decisions;
       changed.forEach(paint);
-      if (changed.length) tell();
+      if (changed.length) updateCounts();
       if (Object.keys(pending).length) save();
     } catch (error) {
-      status(error instanceof TypeError ? "the page's server is not there; start 'spinmeround review' again" : error.message, true);
+      status(error instanceof TypeError ? NO_SERVER : error.message, true);
     }
   }
   function download() {
@@ -275,13 +274,11 @@
     if (!data.served) { download(); return; }
     if (!await save()) return;
     try {
-      await ask("reviewed", { digest: data.digest });
-      element("over-words").textContent = `${count("decided")} of ${data.heads.length} heads decided by you; ${count("kept")} are kept and ${count("dropped")} dropped.`;
-      element("over").showModal();
+      await request("reviewed", { digest: data.digest });
+      element("finished-summary").textContent = `You decided on ${count("decided")} of ${data.heads.length} heads: ${count("kept")} are kept, ${count("dropped")} are dropped.`;
+      element("finished").showModal();
     } catch (error) { status(error.message, true); }
   }
-
-  // ---- small things ------------------------------------------------------------------------------
 
   function node(tag, kind, text = "") {
     const made = document.createElement(tag);
@@ -302,10 +299,10 @@
   function measure() {
     const probe = make(data.heads[0]);
     probe.style.visibility = "hidden";
-    // rows are as high as the fullest one can be
+    // all rows have the height of the fullest possible row
     probe.querySelector(".verdict").textContent = "drop";
     probe.querySelector(".by").textContent = AGAINST;
-    probe.querySelector(".reasons").textContent = "screen: every reason";
+    probe.querySelector(".reasons").textContent = "screen: all reasons";
     element("list").append(probe);
     height = probe.offsetHeight;
     probe.remove();
@@ -321,10 +318,10 @@
   }
   option(element("reason"), "", "any");
   for (const reason of [...new Set(data.heads.flatMap((head) => head.reasons))]) {
-    option(element("reason"), reason, `${words(reason)} (${data.heads.filter((head) => head.reasons.includes(reason)).length})`);
+    option(element("reason"), reason, `${label(reason)} (${data.heads.filter((head) => head.reasons.includes(reason)).length})`);
   }
   option(element("sort"), "", "number");
-  for (const score of data.scores) option(element("sort"), score.name, words(score.name));
+  for (const score of data.scores) option(element("sort"), score.name, label(score.name));
   for (const id of ["reason", "sort"]) element(id).addEventListener("change", () => { choose(); element(id).blur(); });
   element("search").addEventListener("input", choose);
   element("order").addEventListener("click", () => { descending = !descending; choose(); });
@@ -340,7 +337,7 @@
     e: () => rows.get(current)?.querySelector(".note").focus(),
   };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || element("over").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || element("finished").open) return;
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (typing) {
       if (event.key === "Escape" || (event.key === "Enter" && event.target.tagName === "INPUT")) event.target.blur();
@@ -358,10 +355,10 @@
   setInterval(refresh, REFRESH_MS);
 
   addEventListener("storage", (event) => {
-    if (data.served || !event.key?.startsWith(memory)) return;
+    if (data.served || !event.key?.startsWith(storagePrefix)) return;
     pending = { ...pending, ...remembered() };
     data.heads.forEach(paint);
-    tell();
+    updateCounts();
     save();
   });
 
