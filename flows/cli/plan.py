@@ -50,7 +50,7 @@ def plan(
 def _cells(row: "Row", workers: int) -> list[str]:
     time = "?" if row.seconds is None else duration(row.seconds / workers) if row.to_make else ""
     disk = "?" if row.size is None else amount(row.size) if row.to_make else ""
-    return [row.stage, str(row.there), str(row.to_make), str(row.dropped), time, disk, row.basis]
+    return [row.stage, str(row.existing), str(row.to_make), str(row.dropped), time, disk, row.basis]
 
 
 def _total(rows: Sequence["Row"], workers: int) -> list[str]:
@@ -59,6 +59,6 @@ def _total(rows: Sequence["Row"], workers: int) -> list[str]:
     seconds = sum(row.seconds or 0.0 for row in rows) / workers
     size = sum(row.size or 0.0 for row in rows)
     sign = ">= " if unknown else ""
-    counts = [str(sum(getattr(row, name) for row in rows)) for name in ("there", "to_make", "dropped")]
+    counts = [str(sum(getattr(row, name) for row in rows)) for name in ("existing", "to_make", "dropped")]
     basis = f"without {', '.join(unknown)}" if unknown else ""
     return ["total", *counts, f"{sign}{duration(seconds)}", f"{sign}{amount(size)}", basis]

@@ -13,7 +13,7 @@ import typer
 
 from spinmeround.flows.cli.options import RunOptions, run_command
 from spinmeround.flows.cli.output import amount, print_values, table
-from spinmeround.flows.run.progress import progress, shown_progress
+from spinmeround.flows.run.progress import shown_progress, stage_progress
 from spinmeround.storage.errors import ConfigError, environment_errors
 
 if TYPE_CHECKING:
@@ -78,13 +78,12 @@ def gc(
     with opened_store(options) as store:
         for run in forget or []:
             forget_run(store, run)
-        garbage = find_garbage(store, grace_hours * 3600, report=_ReadCounter("manifests"))
+        garbage = find_garbage(store, grace_hours * 3600, on_progress=stage_progress("manifests"))
         for note in garbage.roots.notes:
             typer.echo(note, err=True)
         typer.echo(_garbage_table(garbage))
         if delete:
-            progress().stage("remove", len(garbage.dead))
-            items, strays = remove_garbage(store, garbage, report=lambda done: progress().advance("remove", done))
+            items, strays = remove_garbage(store, garbage, on_progress=stage_progress("remove"))
             size = sum(item.size for item in items) + sum(stray.size for stray in strays)
             typer.echo(f"removed {len(items)} artifacts and {len(strays)} strays, {amount(size)}")
         elif garbage.dead or garbage.strays:
@@ -99,12 +98,15 @@ def du(options: RunOptions) -> None:
 
     with opened_store(options) as store:
         try:
-            garbage = find_garbage(store, 0.0, report=_ReadCounter("manifests"))
+            garbage = find_garbage(store, 0.0, on_progress=stage_progress("manifests"))
         except StoreError as error:
             typer.echo(f"unknown which artifacts are dead: {error}", err=True)
-            typer.echo(_size_table(list(survey_store(store).items.values()), None))
+            items, dead = list(survey_store(store).items.values()), None
         else:
-            typer.echo(_size_table(list(garbage.found.items.values()), {item.key for item in garbage.dead}))
+            items, dead = list(garbage.found.items.values()), {item.key for item in garbage.dead}
+    typer.echo(_size_table(items, dead))
+    if unused := _unknown_stages({item.stage for item in items}):
+        typer.echo(f"{', '.join(unused)}: stages of another version of the software, which this version does not use")
 
 
 @run_command(store_app)
@@ -129,6 +131,14 @@ def why(
             typer.echo(difference(store, options, target, other, against, against_set or []))
 
 
+def _unknown_stages(names: set[str]) -> list[str]:
+    """The stages among these that this version does not have."""
+    from spinmeround.storage.artifacts import FINAL_STAGES
+    from spinmeround.tasks.heads.registry import HEAD_STAGES
+
+    return sorted(names - {stage.name for stage in HEAD_STAGES} - set(FINAL_STAGES))
+
+
 @contextmanager
 def opened_store(options: RunOptions) -> Iterator["ArtifactStore"]:
     """Yield the store that the options name; raises ConfigError when a local one does not exist."""
@@ -149,12 +159,7 @@ def opened_store(options: RunOptions) -> Iterator["ArtifactStore"]:
 def _check(store: "ArtifactStore", *, fresh: bool) -> "StoreCheck":
     from spinmeround.storage.artifacts import check_store
 
-    found = check_store(
-        store,
-        fresh=fresh,
-        begin=lambda total: progress().stage("verify", total),
-        report=lambda done: progress().advance("verify", done),
-    )
+    found = check_store(store, fresh=fresh, on_progress=stage_progress("verify"))
     for problem in found.problems:
         typer.echo(str(problem), err=True)
     return found
@@ -164,19 +169,6 @@ def _check_result(found: "StoreCheck") -> str:
     resumed = f" ({found.resumed} of them before the interruption)" if found.resumed else ""
     result = f"{len(found.problems)} defective" if found.problems else "all intact"
     return f"{found.artifacts} artifacts checked{resumed}, {result}"
-
-
-class _ReadCounter:
-    """Prints how many items have been read, every 10,000; for listings whose length is unknown."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._done, self._printed = name, 0, 0
-
-    def __call__(self, done: int) -> None:
-        self._done += done
-        if self._done - self._printed >= 10_000:
-            self._printed = self._done
-            progress().say(f"{self._name}: {self._done} read")
 
 
 def _garbage_table(garbage: "Garbage") -> str:

@@ -1,7 +1,7 @@
-"""A shard of a Zarr v3 array: the chunks of one head's views in one file, each found by the shard's index.
+"""Shards of a Zarr v3 array: one file with one chunk per view of a head, located by the shard's index.
 
-The index is `(offset, length)` of each chunk as little-endian uint64, then its CRC-32C; it stands at the end of
-the file, or at its start. It is checked each time that a file is opened.
+The index has `(offset, length)` of each chunk as little-endian uint64, followed by its CRC-32C. It is at the end or
+at the start of the file, and is checked whenever a file is opened.
 """
 
 import struct
@@ -19,7 +19,7 @@ _ABSENT = 2**64 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class ShardLayout:
-    """How the shards of an array are stored: chunks of one view each."""
+    """Layout of the shards of an array, with chunks of one view each."""
 
     chunk: ChunkLayout
     chunks: int
@@ -28,13 +28,13 @@ class ShardLayout:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "ShardLayout":
-        """From an array's `zarr.json`, which the schema has checked already. Raises ChunkError for other layouts."""
+        """From an array's `zarr.json`, already checked against the schema. Raises ChunkError for other layouts."""
         codecs, shape = metadata["codecs"], metadata["shape"]
         if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
-            raise ChunkError("expected one shard a head")
+            raise ChunkError("expected one shard per head")
         sharding = codecs[0].get("configuration") or {}
         if sharding.get("chunk_shape") != [1, 1, *shape[2:]]:
-            raise ChunkError(f"expected one chunk a view, found chunks of {sharding.get('chunk_shape')}")
+            raise ChunkError(f"expected one chunk per view, found chunks of {sharding.get('chunk_shape')}")
         index = [codec.get("name") for codec in sharding.get("index_codecs", [])]
         if index not in (["bytes"], ["bytes", "crc32c"]):
             raise ChunkError(f"expected an index of bytes and crc32c, found {index}")
@@ -54,6 +54,7 @@ class ShardLayout:
 
     @property
     def index_size(self) -> int:
+        """Size of the index in bytes."""
         return 16 * self.chunks + 4 * self.index_checked
 
     def read(self, blob: Blob, views: Sequence[int], out: np.ndarray) -> None:
@@ -61,7 +62,7 @@ class ShardLayout:
         self.decode(blob, self.spans(blob, views), out)
 
     def decode(self, blob: Blob, spans: Sequence[Span], out: np.ndarray) -> None:
-        """As `read`, of the chunks at `spans`."""
+        """As `read`, for the chunks at `spans`."""
         if self.chunk.verbatim and all(length == self.chunk.size for _, length in spans):
             blob.read_into(spans, out)
             return
@@ -69,7 +70,7 @@ class ShardLayout:
             self.chunk.decode(data, chunk)
 
     def spans(self, blob: Blob, views: Sequence[int]) -> list[Span]:
-        """Where the chunks of these views lie. Raises ChunkError for a damaged index, or one that can't be."""
+        """Positions of the chunks of these views. Raises ChunkError for a damaged or impossible index."""
         index, size = memoryview(blob.index), blob.size
         if len(index) != self.index_size:
             raise ChunkError(f"expected an index of {self.index_size} bytes, found {len(index)}")
@@ -77,7 +78,7 @@ class ShardLayout:
             try:
                 index = check_crc32c(index)
             except ChunkError as error:
-                raise ChunkError("the index is damaged or cut off") from error
+                raise ChunkError("the index is damaged or truncated") from error
         spans = [struct.unpack_from("<QQ", index, 16 * view) for view in views]
         for view, (offset, length) in zip(views, spans, strict=True):
             if offset == length == _ABSENT:

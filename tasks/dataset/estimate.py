@@ -1,8 +1,8 @@
-"""What a build will make, how long it will take and how much disk, before anything runs.
+"""Estimates of a build before it runs: artifacts to make, time and disk.
 
-Times and sizes are the means of what the store has of the same stage: of artifacts with the same parameters where
-there are any, else of others, which is said. Heads that no screen has judged yet count by the share that is kept
-of the judged ones.
+Times and sizes are means over artifacts of the same stage in the store, with the same parameters if the store has
+any, otherwise with other parameters; each row says which. Heads without a verdict count by the share of kept heads
+among those with one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,18 @@ from spinmeround.tasks.heads.review import load_review
 from spinmeround.tasks.stage import GATE, BoundStage, Head
 
 _SAMPLES = 100
-_OF_THE_HEAD = ("seed", "decision")
+_HEAD_PARAMS = ("seed", "decision")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One stage: how many are there and will be made; seconds of work and bytes, None where nothing tells."""
+    """One stage: numbers of existing artifacts, of artifacts to make and of dropped heads, and estimates.
+
+    `seconds` is the work of one worker, `size` is in bytes; both are None if the store has no artifact of the stage.
+    """
 
     stage: str
-    there: int
+    existing: int
     to_make: int
     dropped: int
     seconds: float | None
@@ -33,57 +36,57 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """Means of what the store has of a stage."""
+    """Means over artifacts of a stage in the store."""
 
     seconds: float
     size: float
     artifacts: int
-    same: bool
+    same_params: bool
 
     def __str__(self) -> str:
-        return f"{self.artifacts} {'like these' if self.same else 'with other parameters'}"
+        return f"{self.artifacts} {'with the same parameters' if self.same_params else 'with other parameters'}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeepShare:
-    """The share of judged heads that is kept."""
+    """The share of kept heads among those with a verdict."""
 
     value: float
     judged: int
-    ours: bool
+    own: bool
 
     def __str__(self) -> str:
         if not self.judged:
-            return "no head has been judged yet: all are counted as kept"
-        whose = "of this profile" if self.ours else "of other profiles in the store"
-        return f"{self.value:.0%} of {self.judged} judged heads {whose} are kept"
+            return "no head has a verdict yet: all count as kept"
+        source = "of this profile" if self.own else "of other profiles in the store"
+        return f"{self.value:.0%} of {self.judged} heads with a verdict {source} are kept"
 
 
 def keep_share(store: ArtifactStore, verdicts: Sequence[bool]) -> KeepShare:
-    """From the verdicts on the profile's own heads (kept or not); else from others in the store."""
+    """From the verdicts on the profile's heads (kept or not) or, if there are none, from reviews in the store."""
     if verdicts:
-        return KeepShare(value=sum(verdicts) / len(verdicts), judged=len(verdicts), ours=True)
-    others = [load_review(store.open(GATE, key).path).keep for key in _spread(_keys(store, GATE))]
-    return KeepShare(value=sum(others) / len(others) if others else 1.0, judged=len(others), ours=False)
+        return KeepShare(value=sum(verdicts) / len(verdicts), judged=len(verdicts), own=True)
+    others = [load_review(store.open(GATE, key).path).keep for key in _evenly_spaced(_keys(store, GATE))]
+    return KeepShare(value=sum(others) / len(others) if others else 1.0, judged=len(others), own=False)
 
 
 def estimate(
     store: ArtifactStore,
-    stages: Sequence[BoundStage],
+    stages: Sequence[BoundStage[Any]],
     heads: Sequence[Head],
     keys: Mapping[str, Mapping[str, str]],
     verdicts: Mapping[str, bool | None],
 ) -> tuple[list[Row], KeepShare]:
-    """A row for each stage; `verdicts` by head say whether it is kept, None where nothing has judged it yet."""
+    """A row for each stage; `verdicts` maps each head to whether it is kept, None without a verdict."""
     share = keep_share(store, [verdict for verdict in verdicts.values() if verdict is not None])
-    given_up = {(failure.stage, failure.key) for failure in store.failures()}
+    quarantined = {(failure.stage, failure.key) for failure in store.failures()}
     lost: set[str] = set()
     rows = []
     for bound in stages:
         stage = bound.stage
-        there = set(_keys(store, stage.name))
-        lost |= {head.id for head in heads if (stage.name, keys[head.id][stage.name]) in given_up}
-        missing = [head for head in heads if keys[head.id][stage.name] not in there and head.id not in lost]
+        existing = set(_keys(store, stage.name))
+        lost |= {head.id for head in heads if (stage.name, keys[head.id][stage.name]) in quarantined}
+        missing = [head for head in heads if keys[head.id][stage.name] not in existing and head.id not in lost]
         sure = [head for head in missing if not stage.gated or verdicts[head.id]]
         unsure = [head for head in missing if stage.gated and verdicts[head.id] is None]
         to_make = len(sure) + round(share.value * len(unsure))
@@ -91,7 +94,7 @@ def estimate(
         rows.append(
             Row(
                 stage=stage.name,
-                there=sum(keys[head.id][stage.name] in there for head in heads),
+                existing=sum(keys[head.id][stage.name] in existing for head in heads),
                 to_make=to_make,
                 dropped=len(missing) - to_make,
                 seconds=basis.seconds * to_make if basis else None if to_make else 0.0,
@@ -102,11 +105,11 @@ def estimate(
     return rows, share
 
 
-def _basis(store: ArtifactStore, bound: BoundStage, head: Head) -> Basis | None:
+def _basis(store: ArtifactStore, bound: BoundStage[Any], head: Head) -> Basis | None:
     name = bound.stage.name
-    manifests = [found for key in _spread(_keys(store, name)) if (found := _readable(store, name, key))]
-    asked = _of_the_profile(bound.identity(head))
-    same = [found for found in manifests if not any(changed_fields(asked, _of_the_profile(found.params)))]
+    manifests = [found for key in _evenly_spaced(_keys(store, name)) if (found := _readable(store, name, key))]
+    expected = _without_head(bound.key_params(head))
+    same = [found for found in manifests if not any(changed_fields(expected, _without_head(found.params)))]
     chosen = same or manifests
     if not chosen:
         return None
@@ -114,7 +117,7 @@ def _basis(store: ArtifactStore, bound: BoundStage, head: Head) -> Basis | None:
         seconds=sum(found.duration_s for found in chosen) / len(chosen),
         size=sum(found.size for found in chosen) / len(chosen),
         artifacts=len(chosen),
-        same=bool(same),
+        same_params=bool(same),
     )
 
 
@@ -122,13 +125,13 @@ def _keys(store: ArtifactStore, stage: str) -> list[str]:
     return [entry.key for entry in store.backend.entries(stage)]
 
 
-def _spread(keys: Sequence[str]) -> Sequence[str]:
-    """Some of them, evenly chosen."""
+def _evenly_spaced(keys: Sequence[str]) -> Sequence[str]:
+    """At most `_SAMPLES` of them, evenly spaced."""
     return keys[:: max(1, len(keys) // _SAMPLES)][:_SAMPLES]
 
 
-def _of_the_profile(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if name not in _OF_THE_HEAD}
+def _without_head(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name not in _HEAD_PARAMS}
 
 
 def _readable(store: ArtifactStore, stage: str, key: str) -> Manifest | None:

@@ -1,7 +1,7 @@
-"""Where an artifact comes from, stage by stage, and what differs between two of them.
+"""The origin of an artifact, stage by stage, and the differences between two origins.
 
-A step is a stage with everything that enters its key. The steps of a head follow from the profile before
-anything is made; those of a stored artifact stand in its manifest and its inputs' manifests.
+A step is a stage with everything that enters its key. The steps of a head follow from the profile before anything is
+made; those of a stored artifact are recorded in its manifest and in the manifests of its inputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from spinmeround.tasks.stage import BoundStage, Head
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A stage of one head, and the manifest of what it made, where that is there."""
+    """A stage of one head, and the manifest of its artifact if that exists."""
 
     stage: str
     key: str
@@ -28,22 +28,22 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A stage of two heads, profiles or artifacts: why it is another artifact, or `changes` is empty."""
+    """A stage in two origins: why the artifacts differ; `changes` is empty if they do not."""
 
     stage: str
     changes: tuple[str, ...]
 
 
 def expected_steps(
-    store: ArtifactStore, stages: Sequence[BoundStage], head: Head, keys: Mapping[str, str]
+    store: ArtifactStore, stages: Sequence[BoundStage[Any]], head: Head, keys: Mapping[str, str]
 ) -> dict[str, Step]:
-    """All steps of a head as its profile asks for them, by its keys; manifests of those that are made."""
+    """All steps of a head, from its profile and keys, with the manifests of existing artifacts."""
     return {
         bound.stage.name: Step(
             stage=bound.stage.name,
             key=keys[bound.stage.name],
             version=bound.stage.version,
-            params=bound.identity(head),
+            params=bound.key_params(head),
             inputs={name: keys[name] for name in bound.stage.inputs},
             weights=bound.weights,
             manifest=_manifest(store, bound.stage.name, keys[bound.stage.name]),
@@ -53,7 +53,7 @@ def expected_steps(
 
 
 def stored_steps(store: ArtifactStore, manifest: Manifest) -> dict[str, Step]:
-    """The steps that led to an artifact, the first ones first; inputs that are no stage's are not followed."""
+    """The steps that led to an artifact, in order; inputs that are not named after a stage are not followed."""
     steps: dict[str, Step] = {}
     for role, key in manifest.inputs.items():
         if role not in steps and (found := _manifest(store, role, key)) is not None:
@@ -62,26 +62,25 @@ def stored_steps(store: ArtifactStore, manifest: Manifest) -> dict[str, Step]:
 
 
 def find_artifact(store: ArtifactStore, key: str, stages: Sequence[str]) -> Manifest:
-    """The artifact whose key begins so. Raises StoreError where there is none, or more than one."""
-    if len(key) == 64:
-        found = [manifest for stage in stages if (manifest := _manifest(store, stage, key)) is not None]
-    else:
+    """The artifact whose key starts with `key`, first among `stages`. Raises StoreError for none or more than one."""
+    found = [manifest for stage in stages if len(key) == 64 and (manifest := _manifest(store, stage, key)) is not None]
+    if not found:  # the start of a key, or a stage of an older version
         named = [entry for entry in store.backend.entries() if entry.key.startswith(key)]
         found = [store.manifest(entry.stage, entry.key) for entry in named[:2]]
     if len(found) != 1:
-        what = "more than one begins so: give more digits" if found else "found none"
-        raise StoreError(f"artifact {key!r}: expected the beginning of one key in {store.root}; {what}")
+        what = "found several: give more digits" if found else "found none"
+        raise StoreError(f"artifact {key!r}: expected the start of one key in {store.root}; {what}")
     return found[0]
 
 
 def compare(first: Mapping[str, Step], second: Mapping[str, Step]) -> list[Difference]:
-    """What makes the steps of the second other artifacts than those of the first, by stage."""
+    """The differences of the second origin from the first, by stage."""
     names = [*first, *(name for name in second if name not in first)]
     return [Difference(stage=name, changes=tuple(_changes(first.get(name), second.get(name)))) for name in names]
 
 
 def changed_fields(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Fields whose values differ, as `mesh.level: 10.0 -> 9.0`."""
+    """Fields with different values, as `mesh.level: 10.0 -> 9.0`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for field in [*old, *(field for field in new if field not in old)]:
             inner = f"{name}.{field}" if name else str(field)
@@ -92,16 +91,16 @@ def changed_fields(old: Any, new: Any, name: str = "") -> Iterator[str]:
 
 def _changes(old: Step | None, new: Step | None) -> Iterator[str]:
     if old is None or new is None:
-        yield "is only in the second" if old is None else "is only in the first"
+        yield "only in the second" if old is None else "only in the first"
     elif old.key != new.key:
         if old.version != new.version:
-            yield f"version of the stage: {old.version} -> {new.version}"
+            yield f"stage version: {old.version} -> {new.version}"
         yield from changed_fields(old.params, new.params)
         if old.weights != new.weights:
             yield f"weights: {old.weights[:12] or 'none'} -> {new.weights[:12] or 'none'}"
-        others = [role for role in {**old.inputs, **new.inputs} if old.inputs.get(role) != new.inputs.get(role)]
-        if others:
-            yield f"another {', '.join(others)}"
+        changed = [role for role in {**old.inputs, **new.inputs} if old.inputs.get(role) != new.inputs.get(role)]
+        if changed:
+            yield f"different input: {', '.join(changed)}"
 
 
 def _step(manifest: Manifest) -> Step:
