@@ -29,26 +29,14 @@ from spinmeround.models.diffusion.latents import (
     pair_latents,
 )
 from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams
-from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, seeded_generators
-from spinmeround.models.diffusion.sampling.group_sampler import (
-    BatchCallback,
-    GroupSampler,
-    Seeds,
-    ViewGroup,
-    generate_views,
-)
-from spinmeround.models.diffusion.sampling.guidance import guided_denoiser
+from spinmeround.models.diffusion.pipeline_inputs import checked_identity, in_unit_range
+from spinmeround.models.diffusion.sampling.group_sampler import BatchCallback, GroupSampler, Seeds, generate_views
 from spinmeround.models.diffusion.sampling.memory import halve_on_out_of_memory, max_image_batch
-from spinmeround.models.diffusion.sampling.photo_normals import (
-    ddpm_sigmas,
-    infer_normal_latents,
-    mean_of_best_half,
-)
+from spinmeround.models.diffusion.sampling.view_normals import infer_view_normals
 from spinmeround.models.diffusion.sampling.view_plan import plan_views
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.models.geometry.camera_checks import check_cameras
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.models.identity.params import EMBEDDING_SIZE
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
 
@@ -177,7 +165,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             callback = self._callback(steps, bar, callback_on_step_end, on_progress)
             if given_normals is None:
                 assert given_cameras is not None
-                given_normals = self._infer_normals(
+                given_normals = infer_view_normals(
                     images, given_cameras, sampler(0), photo_normals, seeds(known), callback
                 )
             clean = pair_latents(images, given_normals)
@@ -216,7 +204,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         with self.progress_bar(total=steps) as bar:
             callback = self._callback(steps, bar, None, None)
             seeds = Seeds(generator=generator)(len(images))
-            normals = self._infer_normals(images, views.cameras, sampler, photo_normals, seeds, callback)
+            normals = infer_view_normals(images, views.cameras, sampler, photo_normals, seeds, callback)
         output = self._decode(pair_latents(images, normals), output_type)
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output.normals
@@ -244,38 +232,6 @@ class SpinMeRoundPipeline(DiffusionPipeline):
 
         return callback
 
-    def _infer_normals(
-        self,
-        images: Float[Tensor, "given channel height width"],
-        cameras: Cameras,
-        sampler: GroupSampler,
-        params: PhotoNormalsParams,
-        seeds: list[int],
-        callback: BatchCallback,
-    ) -> Float[Tensor, "given channel height width"]:
-        """Latents of the normals of given views, each as a group of one that is conditioned on the identity alone.
-
-        Views run one at a time, because differentiation needs several times the memory of sampling.
-        """
-        sigmas = ddpm_sigmas(params.steps).tolist()
-        nothing = images.new_zeros(0, 2 * images.shape[1], *images.shape[2:])
-
-        def infer(view: int) -> Tensor:
-            group = ViewGroup(cameras=cameras[[view]], conditioning_latents=nothing, seed=seeds[view])
-            conditions = sampler.conditions([group])
-            denoise = guided_denoiser(self.unet, conditions, sampler.empty_prompt_embeds, guidance_scale=1.0)
-            generators, shape = seeded_generators([seeds[view]]), conditions.conditioning_latents.shape
-            noises = [draw_noise(shape, generators, images.device) for _ in range(params.draws)]
-            draws = [
-                infer_normal_latents(
-                    denoise, images[[view]], noise, params, lambda step, latents: callback(step, sigmas[step], latents)
-                )
-                for noise in noises
-            ]
-            return mean_of_best_half(draws)
-
-        return torch.cat([infer(view) for view in range(len(images))])
-
     def _check_components(self) -> None:
         """Raises ValueError for incompatible components."""
         width = self.prompt_encoder.text_encoder.config.hidden_size
@@ -293,11 +249,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         empty = self.prompt_encoder.empty_prompt(1)
         if identity is None:
             return empty, empty
-        embedding = torch.as_tensor(identity, dtype=torch.float32, device=self._execution_device)
-        if embedding.shape != (EMBEDDING_SIZE,) or not bool(embedding.isfinite().all()):
-            raise ValueError(f"identity: expected {EMBEDDING_SIZE} finite numbers, got {_describe(embedding)}")
-        if abs((length := float(embedding.norm())) - 1) > 1e-2:
-            raise ValueError(f"identity: expected a vector of length 1, got one of length {length:.3g}; normalise it")
+        embedding = checked_identity(identity, self._execution_device)
         return self.prompt_encoder(embedding[None].to(self.text_encoder.dtype)), empty
 
     def _encode(
@@ -317,7 +269,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def _encode_images(
         self, name: str, images: PipelineImageInput, views: int
     ) -> Float[Tensor, "{views} channel height width"]:
-        bounded = _in_unit_range(f"conditioning_views.{name}", images)
+        bounded = in_unit_range(f"conditioning_views.{name}", images)
         prepared = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
         expected = (views, 3, self.image_side, self.image_side)
         if prepared.shape != expected:
@@ -337,23 +289,3 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         size = max_image_batch(self.vae, self.image_side, len(latents))
         parts = [latents[start : start + size] for start in range(0, len(latents), size)]
         return torch.cat([halve_on_out_of_memory(lambda part: decode_images(self.vae, part), part) for part in parts])
-
-
-def _in_unit_range(name: str, images: Any) -> Any:
-    """The images, with arrays clipped to [0, 1]; diffusers treats any negative value as a range of [-1, 1].
-
-    Raises ValueError for arrays that exceed [0, 1] by more than rounding.
-    """
-    if isinstance(images, list | tuple):
-        return [_in_unit_range(name, image) for image in images]
-    if not isinstance(images, np.ndarray | Tensor):
-        return images
-    low, high = float(images.min()), float(images.max())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise ValueError(f"{name}: expected values in [0, 1], got {low:.3g} to {high:.3g}")
-    return images.clip(0, 1)
-
-
-def _describe(embedding: Tensor) -> str:
-    finite = int(embedding.isfinite().sum())
-    return f"shape {tuple(embedding.shape)} with {embedding.numel() - finite} values that are not finite"

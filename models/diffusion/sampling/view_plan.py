@@ -5,7 +5,7 @@ first view and its two nearest anchors. A target at the camera of a given view, 
 generated again. The given view nearest to the front comes first.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ GOLDEN_ANGLE_DEG = 180 * (3 - 5**0.5)
 """Multiples of this angle never repeat and spread evenly over the circle."""
 
 
-class GroupedViews(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class GroupedViews:
     """Views to generate and their groups; the first `count` cameras are results, the others are padding."""
 
     cameras: Cameras
@@ -109,7 +110,7 @@ def _with_padding(targets: Cameras, groups: list[TargetGroup], available: list[C
     padding = max([0, *(index - len(targets) + 1 for group in groups for index in group.targets)])
     front = [] if not padding or groups[0].conditioning else [_ring(like, np.zeros(1))]
     others = _padding_cameras(concatenate([*available, targets, *front]), like, padding - len(front))
-    return GroupedViews(concatenate([targets, *front, others]), len(targets), groups)
+    return GroupedViews(cameras=concatenate([targets, *front, others]), count=len(targets), groups=groups)
 
 
 def _padding_cameras(cameras: Cameras, like: Cameras, count: int) -> Cameras:
