@@ -11,8 +11,8 @@ from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.evaluation import require_training
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import current, joined, worker_count
+from spinmeround.flows.run.progress import progress, stage_progress
+from spinmeround.flows.run.session import current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.dataset.publish import Published
@@ -24,7 +24,7 @@ from spinmeround.tasks.training.params import load_training
 @flow(name="generation", flow_run_name="generation {profile.name}", persist_result=False)
 def generation_flow(profile: Profile, params: GenerationParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Generate views with the trained model of a profile and write them to `folder`; returns the files."""
-    with joined(profile, place) as session:
+    with join_session(profile, place) as session:
         if _identity_is_unknown(profile, params):
             warning = unknown_identity_warning(profile)
             get_run_logger().warning(warning)
@@ -52,25 +52,12 @@ def unknown_identity_warning(profile: Profile) -> str:
 @task(name="generate", task_run_name="generate", **TASK_OPTIONS)
 def generate_task(dataset: Published, training: str, params: GenerationParams, folder: str) -> State[list[str]]:
     """Generate and write, in one worker process that uses all cores."""
-    session = current()
-    with session.pool.alone(threads=worker_count(session.profile)) as worker:
+    session = current_session()
+    with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
         arguments = (session.store.root, dataset.path, training, params, Path(folder), session.profile.embed)
-        files = worker.call(_generate, *arguments, report=_StepProgress())
+        on_progress = stage_progress("generate")
+        files = worker.call(_generate, *arguments, report=lambda report: on_progress(*report))
     return Completed(message=f"{len(files)} files in {folder}", data=files)
-
-
-class _StepProgress:
-    """Shows the progress of sampling steps; a report (done, total) may skip steps."""
-
-    def __init__(self) -> None:
-        self._done = 0
-
-    def __call__(self, report: tuple[int, int]) -> None:
-        done, steps = report
-        if self._done == 0:
-            progress().stage("generate", steps)
-        progress().advance("generate", done - self._done)
-        self._done = done
 
 
 def _generate(

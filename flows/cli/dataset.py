@@ -55,7 +55,7 @@ def verify(
     from spinmeround.storage.dataset import verify
 
     with shown_progress():
-        problems = verify(path, told=stage_progress("verify"))
+        problems = verify(path, on_progress=stage_progress("verify"))
     for problem in problems:
         typer.echo(str(problem), err=True)
     typer.echo(f"{path}: {f'{len(problems)} problems' if problems else 'intact'}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from spinmeround.flows.cli.options import RunOptions
 from spinmeround.flows.cli.output import aligned, amount, duration, table
 from spinmeround.flows.profile import Profile, load_profile
-from spinmeround.flows.run.session import Session, unopened
+from spinmeround.flows.run.session import Session, plan_session
 from spinmeround.storage.artifacts import FINAL_STAGES, ArtifactStore, Manifest
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.lineage import Step, compare, expected_steps, find_artifact, stored_steps
@@ -25,10 +25,12 @@ def provenance(store: ArtifactStore, options: RunOptions, target: str) -> str:
         return _listing(f"artifact {manifest.stage}/{manifest.key}", stored_steps(store, manifest), [])
     session = _session(options, None, [])
     head = _head(session, target)
-    dropped = session.dropped(head)
+    dropped = session.drop_reasons(head)
     notes = [f"dropped: {', '.join(dropped)}"] if dropped else []
     notes += [
-        f"quarantined in {each.stage}: {each.reason}" for each in session.quarantined() if each.subject == head.id
+        f"quarantined in {each.stage}: {each.reason}"
+        for each in session.quarantine.failures()
+        if each.subject == head.id
     ]
     return _listing(f"head {head.id} of profile {session.profile.name}", _expected(store, session, head), notes)
 
@@ -111,7 +113,7 @@ def _session(options: RunOptions, profile: str | None, overrides: list[str]) -> 
         chosen = load_profile(profile, overrides)
     elif overrides:
         chosen = replace(options, overrides=[*(options.overrides or []), *overrides]).load()[0]
-    return unopened(chosen, place)
+    return plan_session(chosen, place)
 
 
 def _head(session: Session, name: str) -> Head:

@@ -57,7 +57,7 @@ def fetch(
 
     for each in [find_part(name) for name in names]:
         typer.echo(f"{each.name}: {each.licence}")
-        place = fetch_part(each, to, say=typer.echo)
+        place = fetch_part(each, to, on_message=typer.echo)
         typer.echo(f"{each.name}: {place}, SHA-256 recorded")
 
 

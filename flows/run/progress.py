@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
@@ -116,3 +116,17 @@ def progress() -> Progress:
         found = PlainProgress()
         _current.set(found)
     return found
+
+
+def stage_progress(name: str) -> Callable[[int, int], None]:
+    """A callback `(done, total)` that shows a stage in the progress of the active run, from its first call on."""
+    shown: int | None = None
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal shown
+        if shown is None:
+            progress().stage(name, total)
+        progress().advance(name, done - (shown or 0))
+        shown = done
+
+    return on_progress

@@ -60,7 +60,7 @@ class GeneratedHead:
 
 def to_uint8(pictures: np.ndarray) -> Pictures:
     """Convert [0, 1] to 0..255."""
-    return np.rint(np.clip(pictures, 0.0, 1.0) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(pictures, 0.0, 1.0) * 255), np.uint8)
 
 
 def write_heads(heads: Sequence[GeneratedHead], cameras: Cameras, folder: Path) -> list[Path]:

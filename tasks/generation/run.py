@@ -110,7 +110,7 @@ def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
     if not (folder / "model_index.json").is_file():
         raise ConfigError(f"pipeline: expected a trained pipeline (model_index.json), found none in {folder}")
     model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, local_files_only=True)
-    model.set_progress_bar_config(disable=True)
+    model.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return model.to(best_device())
 
 

@@ -111,8 +111,8 @@ def test_a_glb_is_unlit(run, tmp_path):
     [
         ("tiny-000007", "a.glb", "'tiny-000007': expected a head of profile tiny, tiny-000000 to tiny-000002"),
         ("tiny-000002", "a.glb", "its artifacts render and mesh in"),
-        (HEAD.id, "a.stl", "ends in .glb, .ply, .obj, got '.stl'"),
-        (HEAD.id, "nowhere/a.glb", "does not exist"),
+        (HEAD.id, "a.stl", "expected the suffix .glb, .ply or .obj, got '.stl'"),
+        (HEAD.id, "nowhere/a.glb", "expected a file in an existing folder"),
     ],
     ids=["unknown head", "not made", "suffix", "folder"],
 )
