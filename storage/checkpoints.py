@@ -1,9 +1,9 @@
-"""Checkpoints of a training run: whole or absent, the newest few kept, damaged ones passed over.
+"""Checkpoints of a training run: each is complete or absent; the newest few are kept, damaged ones skipped.
 
     <folder>/step-000000500/   tensors.safetensors, state.json, manifest.json
 
-A checkpoint is written in a temp folder, flushed, given its manifest last and renamed. Only tensors and
-JSON are stored, so that loading one runs no code.
+A checkpoint is written to a temporary folder, gets its manifest last, is flushed and renamed. Only tensors and JSON
+are stored, so loading one executes no code.
 """
 
 import json
@@ -11,11 +11,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, ValidationError
-from safetensors.torch import load_file, save_file
 
 from spinmeround.storage.errors import StoreError, environment_errors
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
@@ -23,13 +21,16 @@ from spinmeround.storage.hashing import canonical_json
 from spinmeround.storage.manifests import FileRecord, RelativeName, content_problem, record_files
 from spinmeround.storage.records import FrozenModel
 
+if TYPE_CHECKING:
+    import torch
+
 _MANIFEST = "manifest.json"
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
 
 
 class CheckpointManifest(FrozenModel):
-    """Files of a checkpoint and the step that they belong to."""
+    """Files and step of a checkpoint."""
 
     schema_version: Literal[1] = 1
     step: int = Field(ge=0)
@@ -38,22 +39,24 @@ class CheckpointManifest(FrozenModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A whole checkpoint on disk."""
+    """A complete checkpoint on disk."""
 
     step: int
     path: Path
 
-    def tensors(self, device: str = "cpu") -> dict[str, torch.Tensor]:
-        """All tensors by name, as they were saved."""
+    def tensors(self, device: str = "cpu") -> "dict[str, torch.Tensor]":
+        """All tensors by name."""
+        from safetensors.torch import load_file
+
         return load_file(self.path / _TENSORS, device=device)
 
     def state(self) -> Any:
-        """The JSON state, as it was saved."""
+        """The JSON state."""
         return json.loads((self.path / _STATE).read_bytes())
 
 
 class Checkpoints:
-    """The checkpoints in `folder`, of which the newest `keep` stay. One process writes, any number read."""
+    """The checkpoints in `folder`; keeps the newest `keep`. One process writes, any number may read."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         if keep < 1:
@@ -61,11 +64,13 @@ class Checkpoints:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(self, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> Checkpoint:
-        """Save atomically and drop the oldest. Tensors that share memory are saved each on its own.
+    def save(self, step: int, tensors: "Mapping[str, torch.Tensor]", state: Mapping[str, Any]) -> Checkpoint:
+        """Save a checkpoint atomically and delete the oldest. Tensors that share memory are saved separately.
 
-        Raises StoreError where `state` is not JSON, StorageUnavailable where the disk refuses.
+        Raises StoreError if `state` is not JSON, StorageUnavailable if the file system fails.
         """
+        from safetensors.torch import save_file
+
         encoded = canonical_json(dict(state))
         with environment_errors(self.folder):
             sweep_owned_folders(self.folder / "tmp")
@@ -83,12 +88,12 @@ class Checkpoints:
         return Checkpoint(step=step, path=final)
 
     def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint (every byte is checked), or None; incomplete and damaged ones are skipped."""
+        """The newest intact checkpoint, or None; checks every byte and skips incomplete and damaged ones."""
         found = (self._checked(path) for path in reversed(self._paths()))
         return next((checkpoint for checkpoint in found if checkpoint is not None), None)
 
     def steps(self) -> list[int]:
-        """Steps of which there is a folder, in rising order; `latest` says which is whole."""
+        """Steps with a folder, in ascending order; their checkpoints may be damaged."""
         return [_step(path) for path in self._paths()]
 
     def _path(self, step: int) -> Path:
@@ -106,8 +111,8 @@ class Checkpoints:
             manifest = CheckpointManifest.model_validate_json((path / _MANIFEST).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-        whole = set(manifest.files) == {_TENSORS, _STATE} and manifest.step == _step(path)
-        if not whole or any(content_problem(path, name, record) for name, record in manifest.files.items()):
+        expected = set(manifest.files) == {_TENSORS, _STATE} and manifest.step == _step(path)
+        if not expected or any(content_problem(path, name, record) for name, record in manifest.files.items()):
             return None
         return Checkpoint(step=manifest.step, path=path)
 
@@ -117,5 +122,5 @@ def _step(path: Path) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def _own_memory(tensor: torch.Tensor) -> torch.Tensor:
+def _own_memory(tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor.detach().to("cpu", copy=True).contiguous()

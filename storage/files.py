@@ -1,9 +1,8 @@
-"""Files that are whole or absent: written beside, flushed to the disk, then renamed.
+"""Atomic writes: files and folders are written under a temporary name, flushed to the disk, then renamed.
 
-A temp folder belongs to the process that holds the flock of the `.lock` file beside it. The kernel frees
-the lock when that process dies, however it dies, so leftovers can be told from work in progress without
-clocks or process ids. A lock file is unlinked only by its holder: a waiter that got the unlinked file
-sees that it has no name any more and starts over (filelock does this).
+A temporary folder belongs to the process that holds the flock of the `.lock` file next to it. The kernel frees the
+lock when that process dies, so leftovers are distinguished from work in progress without clocks or process ids. Only
+its holder unlinks a lock file; a waiter that acquires an unlinked file starts over (filelock does this).
 """
 
 import ctypes
@@ -23,7 +22,7 @@ _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 @contextmanager
 def flocked(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
-    """Hold the exclusive flock of the lock file `path`; raises filelock.Timeout after `timeout_s`."""
+    """Hold the exclusive flock of the lock file `path`; raises filelock.Timeout after `timeout_s` (default: never)."""
     timeout = -1 if timeout_s is None else timeout_s
     lock = FileLock(path, timeout=timeout, thread_local=False, fallback_to_soft=False)
     with lock:
@@ -35,7 +34,7 @@ def flocked(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
 
 @contextmanager
 def owned_folder(parent: Path, label: str) -> Iterator[Path]:
-    """A new empty folder in `parent` that is removed at the end, unless it was renamed away before."""
+    """A new empty folder in `parent`, removed when the block ends unless it was renamed."""
     make_folder(parent)
     folder = parent / f"{label}-{secrets.token_hex(8)}"
     with flocked(lock_of(folder)):
@@ -47,12 +46,12 @@ def owned_folder(parent: Path, label: str) -> Iterator[Path]:
 
 
 def lock_of(folder: Path) -> Path:
-    """The lock file of an owned folder: beside it, so that the folder holds nothing but its payload."""
+    """The lock file of an owned folder: next to it, so that the folder holds only its payload."""
     return folder.with_name(folder.name + ".lock")
 
 
 def sweep_owned_folders(parent: Path) -> list[Path]:
-    """Remove the owned folders whose owners are dead, and return them; those of the living stay."""
+    """Remove the owned folders of dead processes, and return them; those of running processes stay."""
     locks = sorted(parent.glob("*.lock"))
     return [path.with_suffix("") for path in locks if _sweep_one(path)]
 
@@ -70,7 +69,7 @@ def _sweep_one(lock: Path) -> bool:
 
 
 def make_folder(path: Path, *, flush: bool = True) -> None:
-    """Make a folder and its parents so that their names survive a power cut, unless they need not (`flush`)."""
+    """Make a folder and its parents; with `flush`, their names survive a power cut."""
     if path.is_dir():
         return
     make_folder(path.parent, flush=flush)
@@ -91,7 +90,7 @@ def fsync(path: Path) -> None:
 def flush_tree(root: Path) -> None:
     """Flush all files below a folder, and their names, to the disk.
 
-    Every fsync waits for the disk, so where the system can (Linux), one call flushes all of the file system instead.
+    Every fsync waits for the disk, so on Linux one call of syncfs flushes the entire file system instead.
     """
     flush = _syncfs()
     if flush is None:
@@ -110,14 +109,14 @@ def flush_tree(root: Path) -> None:
 
 @cache
 def _syncfs() -> Callable[[int], int] | None:
-    """The system's call that flushes the file system of a descriptor, where there is one."""
+    """The system call that flushes the file system of a descriptor, None if it is not available."""
     return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
-    """Replace the file `path`: at any moment it has its old bytes or all the new ones.
+    """Replace the file `path` atomically: readers see the old or the new content, never a mixture.
 
-    The temp file lies in `scratch` (on the same file system), by default beside `path`.
+    The temporary file is made in `scratch`, a folder on the same file system; default: next to `path`.
     """
     make_folder(path.parent)
     temp = (scratch or path.parent) / f".{path.name}.{secrets.token_hex(8)}"
@@ -134,9 +133,9 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> Non
 
 
 def rename_folder(source: Path, target: Path, *, flush: bool = True) -> None:
-    """Give a finished folder its final name. Raises FileExistsError or ENOTEMPTY where one has it already.
+    """Give a finished folder its final name. Raises FileExistsError or OSError (ENOTEMPTY) if it is taken.
 
-    Without `flush` a power cut may take the name back, with the folder as a whole.
+    Without `flush`, a power cut may undo the rename.
     """
     make_folder(target.parent, flush=flush)
     source.rename(target)
@@ -145,9 +144,9 @@ def rename_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 
 
 def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
-    """Give a file a second name, in place of whatever had it; a copy where the file system has no hard links.
+    """Hard-link a file to `target`, replacing an existing file; copies it on file systems without hard links.
 
-    Without `flush` the name itself is not flushed: the caller flushes the folders of many at once.
+    Without `flush`, the caller flushes the folder, once for many files.
     """
     make_folder(target.parent, flush=flush)
     temp = target.with_name(f".{target.name}.{secrets.token_hex(8)}")

@@ -1,4 +1,4 @@
-"""Names for content: canonical JSON and SHA-256, the same in every process and on every machine."""
+"""Content hashes: canonical JSON and SHA-256, the same in every process and on every machine."""
 
 import hashlib
 import json
@@ -10,24 +10,24 @@ from spinmeround.storage.errors import StoreError
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces. Raises StoreError for what JSON can't hold exactly (NaN, sets, objects)."""
+    """JSON with sorted keys and no spaces. Raises StoreError for values that are not JSON (NaN, sets, objects)."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise StoreError(f"expected values that JSON holds (numbers, texts, lists, maps), got {error}") from error
+        raise StoreError(f"expected JSON values (numbers, strings, lists, maps), got {error}") from error
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256, in hexadecimal, of the value's canonical JSON."""
+    """Hexadecimal SHA-256 of the value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a file's bytes."""
+    """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_listing(checksums: Mapping[str, str]) -> str:
-    """One digest for many files: SHA-256 of the canonical list of (name, SHA-256), sorted by name."""
+    """One digest of many files: SHA-256 of the canonical list of (name, SHA-256), sorted by name."""
     return sha256_json(sorted(checksums.items()))

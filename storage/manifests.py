@@ -1,7 +1,7 @@
-"""What a folder should hold: the size and SHA-256 of each file, by a relative name that can't leave it.
+"""Records of a folder's files: size and SHA-256 of each, by relative name.
 
-Used by artifacts, datasets and checkpoints. Names are POSIX paths below the folder; absolute ones, `..`
-and symbolic links are refused, when files are recorded and when a manifest is read.
+Artifacts, datasets and checkpoints use them. Names are POSIX paths below the folder; absolute paths, `..` and symbolic
+links are refused, both when files are recorded and when a manifest is read.
 """
 
 import errno
@@ -18,12 +18,12 @@ from spinmeround.storage.hashing import sha256_file
 from spinmeround.storage.records import FrozenModel
 
 _LONGEST, _LONGEST_PART = 700, 255
-_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def relative_name(name: str) -> str:
-    """The name itself, if it stays below its folder; else ValueError."""
+    """Return the name unchanged. Raises ValueError if it may point outside its folder or is too long."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or str(path) != name:
         raise ValueError(f"file name {name[:80]!r}: expected a plain relative path below the folder")
@@ -45,7 +45,7 @@ class FileRecord(FrozenModel):
 
 
 def stated_version(data: bytes) -> int:
-    """The schema version that a manifest's JSON states, 0 where it states none or is no JSON."""
+    """The schema version in a manifest's JSON, 0 if it has none or is not JSON."""
     try:
         found = from_json(data)
     except ValueError:
@@ -55,7 +55,7 @@ def stated_version(data: bytes) -> int:
 
 
 def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
-    """Names of all files below a folder, sorted, but those `without`. Raises ValueError for a link or a device."""
+    """Sorted names of all files below a folder, except `without`. Raises ValueError for a link or special file."""
     names, folders = [], [""]
     while folders:
         prefix = folders.pop()
@@ -65,37 +65,37 @@ def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif not entry.is_file(follow_symlinks=False):
-                    raise ValueError(f"{name} is a link or a special file: expected files and folders only")
+                    raise ValueError(f"{name} is a link or a special file: expected regular files and folders")
                 elif name not in without:
                     names.append(name)
     return sorted(names)
 
 
 def record_files(folder: Path, *, known: Mapping[str, FileRecord] | None = None) -> dict[str, FileRecord]:
-    """Size and SHA-256 of every file of a folder, by name; `known` records are taken as they are."""
+    """Size and SHA-256 of every file of a folder, by name; `known` records are used unchecked."""
     records = dict(known or {})
     records |= {name: record_file(folder / name) for name in walk_files(folder, without=records)}
     return dict(sorted(records.items()))
 
 
 def record_file(path: Path) -> FileRecord:
-    """Size and SHA-256 of one file as it is now."""
+    """Size and SHA-256 of one file."""
     return FileRecord(size=path.stat().st_size, sha256=sha256_file(path))
 
 
 def size_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
-    """What is wrong with a file's existence, kind or size (cheap), or None."""
+    """The problem with a file's existence, kind or size, or None; reads no content."""
     path, found = os.fspath(folder), None
     for part in name.split("/"):
         path = f"{path}/{part}"
         try:
             found = os.lstat(path)
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in _ABSENT:
                 return f"{name} is missing"
             raise
         if stat.S_ISLNK(found.st_mode):
-            return f"{name} is a link: expected a file of its own"
+            return f"{name} is a link: expected a regular file"
     if found is None or not stat.S_ISREG(found.st_mode):
         return f"{name} is missing"
     if found.st_size != expected.size:
@@ -104,13 +104,13 @@ def size_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
 
 
 def content_problem(folder: Path, name: str, expected: FileRecord) -> str | None:
-    """What is wrong with a file, its SHA-256 included (reads it all), or None."""
+    """The problem with a file, including its SHA-256, or None; reads all of it."""
     problem = size_problem(folder, name, expected)
     if problem is None and sha256_file(folder / name) != expected.sha256:
-        problem = f"{name}: its bytes do not match their SHA-256"
+        problem = f"{name}: its content does not match its SHA-256"
     return problem
 
 
 def extra_files(folder: Path, expected: Mapping[str, FileRecord], *, without: Collection[str] = ()) -> list[str]:
-    """Names of files that lie in a folder and stand in no record."""
+    """Names of the files of a folder that have no record."""
     return [name for name in walk_files(folder, without=without) if name not in expected]

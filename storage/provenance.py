@@ -1,4 +1,4 @@
-"""Which code made an artifact, and on what kind of machine."""
+"""Provenance of artifacts: the version of the code and the class of machine."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def code_version() -> str:
-    """For instance `0.1.0+3f2a9c1-dirty`; just the version where the code lies in no git checkout of its own."""
+    """Version and commit, such as `0.1.0+3f2a9c1-dirty`; only the version outside a git checkout."""
     try:
         release = version("spinmeround")
     except PackageNotFoundError:
@@ -23,14 +23,14 @@ def code_version() -> str:
 
 @cache
 def machine_class() -> str:
-    """For instance `x86_64, 2 cores` or `x86_64, 16 cores, NVIDIA H100 80GB HBM3`. Names no machine, only its kind."""
+    """Class of this machine, such as `x86_64, 2 cores` or `x86_64, 16 cores, NVIDIA H100 80GB HBM3`; no host name."""
     cores = os.cpu_count() or 1
     parts = [platform.machine() or "unknown", f"{cores} core{'s' if cores > 1 else ''}", *_gpus()]
     return ", ".join(parts)
 
 
 def _gpus() -> list[str]:
-    """Models of the NVIDIA cards, from the driver's own files: importing a library for it would cost seconds."""
+    """Models of the NVIDIA GPUs, from the driver's files: importing a library would take seconds."""
     files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     models = [found.group(1).strip() for file in files if (found := re.search(r"Model:(.*)", file.read_text()))]
     return [name if models.count(name) == 1 else f"{models.count(name)} x {name}" for name in dict.fromkeys(models)]

@@ -1,7 +1,7 @@
-"""Plain records that every package shares: numpy arrays with names, no behaviour, no torch.
+"""Records that all packages share: named numpy arrays without behaviour.
 
-Shapes and units hold everywhere: `view` is the index of a camera, pictures are (height, width),
-lengths are in units of the world frame (the head's cube has the side `box_warp` = 1).
+Shapes and units are the same everywhere: `view` is the index of a camera, images are (height, width), lengths are in
+units of the world frame (the head's cube has the side `box_warp` = 1).
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FrozenModel(BaseModel):
-    """Base of configuration and of what files hold: immutable, and unknown fields are refused by name."""
+    """Base of configuration and file contents: immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One head of a generator: its seed and the latent that the seed gives."""
+    """One head of a generator: its seed and the latent of that seed."""
 
     seed: int
     latent: Float32[np.ndarray, " latent"]
@@ -27,10 +27,10 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """Pictures of one head from several cameras.
+    """Images of one head from several cameras.
 
     `rgb` is composited on white by `mask` (alpha, 0 to 255). `depth` is the distance along the
-    camera's z axis in world units, NaN where no surface is hit at the pixel's centre.
+    camera's z axis in world units, NaN where the ray of the pixel's centre hits no surface.
     """
 
     rgb: UInt8[np.ndarray, "view height width 3"]
@@ -42,7 +42,7 @@ class Rendering:
 class TriangleMesh:
     """A triangle mesh in the world frame; faces wind counter-clockwise seen from outside.
 
-    `normals` are the vertices' unit normals where more is known of them than the faces tell.
+    `normals` are unit normals of the vertices, None if they follow from the faces.
     """
 
     vertices: Float32[np.ndarray, "vertex 3"]
@@ -52,7 +52,7 @@ class TriangleMesh:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalMaps:
-    """Unit normals in the world frame, zero where no surface was hit at the pixel's centre."""
+    """Unit normals in the world frame, zero where `hit` is False: the ray of the pixel's centre hits no surface."""
 
     normals: Float32[np.ndarray, "view height width 3"]
     hit: Bool[np.ndarray, "view height width"]
@@ -60,10 +60,10 @@ class NormalMaps:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadArrays:
-    """Everything that the dataset holds of one head; see `storage.dataset` for the encodings.
+    """All arrays of one head in a dataset; `storage.dataset` describes the encodings.
 
-    `azimuth` and `elevation` are in degrees. `identity` has unit length; a row of `identity_views` has too,
-    or is NaN where the view is not frontal or shows no face.
+    `azimuth` and `elevation` are in degrees. `identity` and the rows of `identity_views` have unit length; a row is
+    NaN if the view is not frontal or shows no face.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""What an artifact store needs of the place where it keeps its bytes: a local folder or an object store.
+"""The interface between an artifact store and where its bytes are stored: a local folder or an object store.
 
-Both keep the same names below the store's root, and the same promise: the manifest comes last and at once,
-so an artifact is whole or absent. Stages get local folders from either and fill a local folder.
+Both backends use the same layout below the store's root and give the same guarantee: the manifest is written last and
+atomically, so an artifact is complete or absent. Stages read from local folders and fill a local folder with either.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ OWN_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs", "datasets")
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An artifact's manifest in a listing; `modified` is in seconds, by the store's own clock."""
+    """An artifact in a listing; `modified` is the time of its manifest in seconds, by the store's clock."""
 
     stage: str
     key: str
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Stray:
-    """Something in the store that is no artifact, nor part of one."""
+    """Something in the store that belongs to no artifact; `name` is relative to the root, `size` in bytes."""
 
     name: str
     size: int
@@ -36,7 +36,7 @@ class Stray:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file of an input artifact that a payload shares by a hard link."""
+    """A file of an input artifact that a payload shares through a hard link."""
 
     stage: str
     key: str
@@ -45,18 +45,18 @@ class Source:
 
 
 class Blobs(ABC):
-    """Small files by name, each replaced as a whole."""
+    """Small files by name, each replaced atomically."""
 
     @abstractmethod
     def put(self, name: str, data: bytes) -> None: ...
 
     @abstractmethod
     def get(self, name: str) -> bytes | None:
-        """The bytes, or None where there are none."""
+        """The bytes, or None if the blob does not exist."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove the blob if it is there."""
+        """Remove the blob if it exists."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
@@ -64,48 +64,48 @@ class Blobs(ABC):
 
 
 class Backend(ABC):
-    """Where artifacts are; any number of threads and processes may share one."""
+    """Storage of artifacts; any number of threads and processes may share one."""
 
     root: Path | str
     scratch: Path
-    """Local folder for temp folders."""
+    """Local folder for temporary folders."""
     blobs: Blobs
 
     @abstractmethod
     def has(self, stage: str, key: str) -> bool:
-        """Whether the manifest is there."""
+        """Whether the manifest exists."""
 
     @abstractmethod
     def manifest(self, stage: str, key: str) -> bytes | None:
-        """Bytes of the manifest; None where it is absent. Raises ValueError for one that is no plain file."""
+        """Bytes of the manifest, None if it is absent. Raises ValueError if it is not a regular file."""
 
     @abstractmethod
     def folder(self, manifest: Manifest) -> Path:
-        """Local folder where the payload is or will be."""
+        """Local folder of the payload, which may not exist yet."""
 
     @abstractmethod
     def deliver(self, manifest: Manifest, data: bytes, *, full: bool) -> list[str]:
-        """Have the payload in `folder`; returns what is wrong with it. With `full` every byte is checked."""
+        """Provide the payload in `folder`; returns the problems found. `full` checks every byte."""
 
     @abstractmethod
     def examine(self, manifest: Manifest) -> list[str]:
-        """What is wrong with the payload as it is stored; reads every byte, keeps none."""
+        """Problems of the stored payload; reads every byte, keeps none."""
 
     @abstractmethod
     def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
-        """Make the folder `out` the artifact, unless it is there already. `linked` files are those of inputs."""
+        """Make the folder `out` the artifact unless it already exists. `linked` maps files to those of inputs."""
 
     @abstractmethod
     def pinned(self, stage: str, key: str) -> AbstractContextManager[None]:
-        """The local folder stays for the length of the block."""
+        """Keep the local folder for the duration of the block."""
 
     @abstractmethod
     def set_aside(self, stage: str, key: str) -> str:
-        """Move a damaged artifact to `corrupt`; returns where it is now."""
+        """Move a damaged artifact to `corrupt`; returns its new place."""
 
     @abstractmethod
     def remove(self, stage: str, key: str) -> None:
-        """Remove an artifact: first it is absent, then its bytes go."""
+        """Remove an artifact: first its manifest, then its payload."""
 
     @abstractmethod
     def hold(self, name: str, timeout_s: float | None) -> AbstractContextManager[None]:
@@ -113,7 +113,7 @@ class Backend(ABC):
 
     @abstractmethod
     def sweep(self) -> list[Path]:
-        """Remove what killed processes left on this machine; returns the folders."""
+        """Remove temporary folders of killed processes on this machine; returns them."""
 
     @abstractmethod
     def entries(self, stage: str = "") -> Iterator[Entry]:
@@ -121,11 +121,11 @@ class Backend(ABC):
 
     @abstractmethod
     def strays(self) -> Iterator[Stray]:
-        """What was moved aside, and payloads that never got a manifest."""
+        """What was moved to `corrupt`, and payloads without a manifest."""
 
     @abstractmethod
     def remove_stray(self, stray: Stray) -> None: ...
 
     @abstractmethod
     def now(self) -> float:
-        """The time by the store's own clock, in seconds."""
+        """The time by the store's clock, in seconds."""

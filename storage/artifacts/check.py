@@ -1,8 +1,7 @@
-"""Every payload of a store against its manifest: all bytes read, several at a time, and resumable.
+"""Checks every payload of a store against its manifest; reads all bytes, several artifacts in parallel, and resumes.
 
-What was found whole is noted in a journal, `verify.journal` in the store's folder (beside the local copies of an
-object store), with the time of its manifest. A check that was interrupted goes on from there; one that comes to
-its end removes the journal.
+A journal, `verify.journal` in the store's folder (next to the local copies of an object store), lists the intact
+artifacts with the times of their manifests. An interrupted check resumes from it; a completed one removes it.
 """
 
 import os
@@ -22,7 +21,7 @@ _OBJECTS_AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactProblem:
-    """An artifact that is not as it should be; `damaged` ones can be moved aside, others need newer software."""
+    """An artifact with problems `what`; a `damaged` one can be moved aside, others need newer software."""
 
     stage: str
     key: str
@@ -36,7 +35,7 @@ class ArtifactProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreCheck:
-    """What a check came to: `resumed` artifacts had been found whole before it was interrupted."""
+    """Result of a check; `resumed` counts the artifacts that were found intact before an interruption."""
 
     artifacts: int
     resumed: int
@@ -47,54 +46,54 @@ def check_store(
     store: ArtifactStore,
     *,
     fresh: bool = False,
-    begin: Callable[[int], None] = lambda total: None,
-    report: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> StoreCheck:
-    """Check all artifacts; `begin` is told how many are to be checked, `report` how many more have been.
+    """Check all artifacts that no interrupted check has checked; `fresh` checks all of them again.
 
-    `fresh` forgets an interrupted check. Changes nothing but the journal.
+    Changes nothing but the journal.
     """
     journal = Journal(store.backend.scratch.parent / "verify.journal")
     if fresh:
         journal.remove()
-    entries, done = list(store.backend.entries()), journal.read()
-    waiting = [entry for entry in entries if _line(entry) not in done]
-    begin(len(waiting))
+    entries, intact = list(store.backend.entries()), journal.read()
+    waiting = [entry for entry in entries if _line(entry) not in intact]
+    done = 0
     problems: list[ArtifactProblem] = []
     at_once = _OBJECTS_AT_ONCE if is_url(store.root) else os.cpu_count() or 1
-    with ThreadPoolExecutor(at_once) as pool:  # hashing lets other threads run
+    with ThreadPoolExecutor(at_once) as pool:  # hashing releases the GIL
         for block in blocks(waiting):
             for entry, problem in zip(block, pool.map(lambda entry: _check(store, entry), block), strict=True):
                 if problem is None:
-                    journal.note(_line(entry))
+                    journal.add(_line(entry))
                 else:
                     problems.append(problem)
-                report(1)
+                done += 1
+                on_progress(done, len(waiting))
     journal.remove()
     return StoreCheck(artifacts=len(entries), resumed=len(entries) - len(waiting), problems=tuple(problems))
 
 
 def set_aside_damaged(store: ArtifactStore, problems: Sequence[ArtifactProblem]) -> list[str]:
-    """Move the damaged artifacts to `corrupt`, so that the next build makes them again; returns where they are."""
+    """Move the damaged artifacts to `corrupt`, so that the next build remakes them; returns their new places."""
     return [store.set_aside(problem.stage, problem.key) for problem in problems if problem.damaged]
 
 
 class Journal:
-    """Lines of a text file; a line that was cut short by a kill counts for nothing."""
+    """Lines of a text file; a line without its newline, cut short by a kill, is ignored."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> set[str]:
-        """All whole lines."""
+        """All complete lines."""
         try:
             text = self._path.read_text(errors="replace")
         except FileNotFoundError:
             return set()
         return set(text[: text.rfind("\n") + 1].split("\n"))
 
-    def note(self, line: str) -> None:
-        """Add a line."""
+    def add(self, line: str) -> None:
+        """Append a line."""
         make_folder(self._path.parent, flush=False)
         with self._path.open("a") as file:
             file.write(f"{line}\n")
@@ -110,10 +109,10 @@ def _check(store: ArtifactStore, entry: Entry) -> ArtifactProblem | None:
         raise
     except StoreError as error:
         if not store.has(entry.stage, entry.key):
-            return None  # removed meanwhile
+            return None  # removed in the meantime
         return ArtifactProblem(stage=entry.stage, key=entry.key, what=(str(error),), damaged=False)
     except FileNotFoundError as error:
-        found = [f"{error.filename} vanished while it was read"]
+        found = [f"{error.filename} vanished during the check"]
     if not found or not store.has(entry.stage, entry.key):
         return None
     return ArtifactProblem(stage=entry.stage, key=entry.key, what=tuple(found))

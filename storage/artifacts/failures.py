@@ -1,4 +1,4 @@
-"""Heads that could not be made: why, how often it was tried. A rerun leaves them out until they are cleared."""
+"""Records of failed heads: the reason and the number of attempts. Reruns skip these heads until they are cleared."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from spinmeround.storage.records import FrozenModel
 
 
 class Failure(FrozenModel):
-    """One artifact that failed for good: `subject` is the head's id, `reason` a line for people."""
+    """An artifact that failed permanently: `subject` is the id of the head, `reason` one readable line."""
 
     stage: str
     key: str
@@ -21,12 +21,13 @@ class Failure(FrozenModel):
 
 
 class FailureLog:
-    """One JSON file a failure, among the small files of a store."""
+    """Failure records of a store, one JSON file each."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
     def record(self, stage: str, key: str, *, subject: str, reason: str, traceback: str, attempts: int) -> Failure:
+        """Record a failure, in place of an earlier one of the same artifact."""
         failure = Failure(
             stage=stage,
             key=key,
@@ -40,15 +41,17 @@ class FailureLog:
         return failure
 
     def get(self, stage: str, key: str) -> Failure | None:
+        """The recorded failure of this artifact, or None."""
         return self._read(_name(stage, key))
 
     def all(self) -> list[Failure]:
-        """All failures, by stage and subject. An unreadable record counts for nothing: that head is tried again."""
-        found = (self._read(name) for name in self._blobs.names("failures"))
-        return sorted((each for each in found if each is not None), key=lambda each: (each.stage, each.subject))
+        """All failures, sorted by stage and subject. Unreadable records are ignored, so their heads are tried again."""
+        records = (self._read(name) for name in self._blobs.names("failures"))
+        failures = (record for record in records if record is not None)
+        return sorted(failures, key=lambda failure: (failure.stage, failure.subject))
 
     def forget(self, stage: str, key: str) -> None:
-        """Remove the record of this failure, if there is one."""
+        """Remove the record of this failure, if it exists."""
         self._blobs.delete(_name(stage, key))
 
     def _read(self, name: str) -> Failure | None:

@@ -1,16 +1,16 @@
-"""What no kept dataset or run refers to, and its removal beside running builds.
+"""Garbage collection: finds artifacts that no run or dataset needs, and removes them while builds may be running.
 
-Kept are: what the registered runs ask for, what the datasets in their folders were published from, their latest
-training and evaluation, whatever is younger than the grace, and all that any of these was made from. Before each
-block of removals the runs' records are read again under the lock that a run needs to register, so a build that has
-just begun keeps what it asks for. An artifact whose own lock is held stays.
+Kept are the artifacts that registered runs request, the sources of the datasets in their folders, their latest
+training and evaluation, everything younger than the grace period, and all inputs of these, transitively. Before each
+block of removals, the records of the runs are read again under the lock that a run needs to register, so a build
+that has just started keeps what it requests. Artifacts whose lock is held stay.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spinmeround.storage.artifacts.backend import Stray
-from spinmeround.storage.artifacts.runs import GC_LOCK, Roots, find_roots, run_versions
+from spinmeround.storage.artifacts.runs import GC_LOCK, Roots, find_roots, record_digests
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.artifacts.survey import StoredArtifact, Survey, live_keys, survey_store
 from spinmeround.storage.errors import StoreError
@@ -20,35 +20,37 @@ _BLOCK = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """What can go, and what it was judged by."""
+    """What can be removed, and the survey and the roots that determined it."""
 
     found: Survey
     roots: Roots
-    versions: dict[str, str]
+    record_digests: dict[str, str]
     young_since: float
     dead: tuple[StoredArtifact, ...]
     strays: tuple[Stray, ...]
 
 
-def find_garbage(store: ArtifactStore, grace_s: float, report: Callable[[int], None] = lambda done: None) -> Garbage:
-    """Judge every artifact and stray; removes nothing.
+def find_garbage(
+    store: ArtifactStore, grace_s: float, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Garbage:
+    """Find the artifacts and strays that are not needed and older than `grace_s` seconds; removes nothing.
 
-    Raises StoreError where no run has said that it uses the store, so that nothing tells what is kept.
+    Raises StoreError if no run is registered, since what to keep is then unknown.
     """
     with store.held(GC_LOCK, f"artifact store {store.root}"):
-        versions, roots = run_versions(store), find_roots(store)
+        digests, roots = record_digests(store), find_roots(store)
     if not roots.runs:
         raise StoreError(
-            f"artifact store {store.root}: expected the record of a run that uses it, found none, so what is kept is "
-            "unknown; run 'spinmeround build' of each run once more (where all is there it makes nothing)"
+            f"artifact store {store.root}: expected the record of a run that uses it, found none, so what to keep "
+            "is unknown; run 'spinmeround build' of each run again (it reuses everything that exists)"
         )
     young_since = store.backend.now() - grace_s
-    found = survey_store(store, report)
+    found = survey_store(store, on_progress)
     live = live_keys(store, found, roots, young_since=young_since)
     return Garbage(
         found=found,
         roots=roots,
-        versions=versions,
+        record_digests=digests,
         young_since=young_since,
         dead=tuple(item for item in found.items.values() if item.key not in live),
         strays=tuple(stray for stray in store.backend.strays() if stray.modified <= young_since),
@@ -56,40 +58,40 @@ def find_garbage(store: ArtifactStore, grace_s: float, report: Callable[[int], N
 
 
 def remove_garbage(
-    store: ArtifactStore, garbage: Garbage, report: Callable[[int], None] = lambda done: None
+    store: ArtifactStore, garbage: Garbage, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[list[StoredArtifact], list[Stray]]:
-    """Remove what `find_garbage` found and no run has asked for since; returns what went.
+    """Remove what `find_garbage` found and no run has requested since; returns the removed artifacts and strays.
 
-    Raises StoreError where manifests of a newer version of the software stand in the way of judging.
+    Raises StoreError if manifests cannot be read, since their inputs are unknown.
     """
     if garbage.found.unreadable:
         name, why = next(iter(garbage.found.unreadable.items()))
         raise StoreError(
-            f"artifact store {store.root}: {len(garbage.found.unreadable)} manifests can't be read, so what they were "
-            f"made from is unknown: {name}: {why}. Nothing was removed; run 'spinmeround store repair' first"
+            f"artifact store {store.root}: {len(garbage.found.unreadable)} manifests cannot be read, so their "
+            f"inputs are unknown: {name}: {why}. Nothing was removed; run 'spinmeround store repair' first"
         )
-    gone: list[StoredArtifact] = []
-    versions, dead = garbage.versions, {item.key for item in garbage.dead}
+    removed: list[StoredArtifact] = []
+    digests, dead = garbage.record_digests, {item.key for item in garbage.dead}
     for start in range(0, len(garbage.dead), _BLOCK):
         block = garbage.dead[start : start + _BLOCK]
         with store.held(GC_LOCK, f"artifact store {store.root}"):
-            if (newer := run_versions(store)) != versions:
-                versions, roots = newer, find_roots(store)
+            if (newer := record_digests(store)) != digests:
+                digests, roots = newer, find_roots(store)
                 dead -= live_keys(store, garbage.found, roots, young_since=garbage.young_since)
-            gone += _remove(store, [item for item in block if item.key in dead])
-        report(len(block))
+            removed += _remove(store, [item for item in block if item.key in dead])
+        on_progress(start + len(block), len(garbage.dead))
     for stray in garbage.strays:
         store.backend.remove_stray(stray)
-    return gone, list(garbage.strays)
+    return removed, list(garbage.strays)
 
 
 def _remove(store: ArtifactStore, items: Sequence[StoredArtifact]) -> list[StoredArtifact]:
-    gone = []
+    removed = []
     for item in items:
         try:
             with store.lock(item.stage, item.key, timeout_s=0.0):
                 store.backend.remove(item.stage, item.key)
-                gone.append(item)
-        except StoreError:  # someone makes or uses it just now
+                removed.append(item)
+        except StoreError:  # it is being made or used
             continue
-    return gone
+    return removed

@@ -3,8 +3,8 @@
     <root>/<stage>/<key[:2]>/<key>/   the payload's files and manifest.json
     <root>/tmp, locks, corrupt, failures, runs
 
-A payload is made in a temp folder, flushed, given its manifest last and renamed into place. Locks are flocks,
-which the kernel frees when their holder dies.
+A payload is made in a temporary folder, gets its manifest last, is flushed to the disk and renamed into place. Locks
+are flocks, which the kernel frees when their holder dies.
 """
 
 import errno
@@ -34,12 +34,12 @@ from spinmeround.storage.manifests import content_problem, extra_files, size_pro
 
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _CHEAP_S = 1.0
-"""Artifacts made in less are renamed without flushing the new name: a power cut may take back the last few of
-them, each as a whole, and making them again costs less than all the flushes."""
+"""Artifacts made in less time are renamed without flushing the new name. A power cut may undo the last few renames;
+remaking these artifacts costs less than all the flushes."""
 
 
 class LocalBlobs(Blobs):
-    """Files below the root, written beside and renamed."""
+    """Files below the root, replaced atomically."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
         self._root, self._scratch = root, scratch
@@ -80,7 +80,7 @@ class LocalBackend(Backend):
         try:
             found = path.lstat()
             if not stat.S_ISREG(found.st_mode):
-                raise ValueError(f"{MANIFEST} is a link or no file: expected a file of its own")
+                raise ValueError(f"{MANIFEST} is a link or not a file: expected a regular file")
             if found.st_size > _MAX_MANIFEST_BYTES:
                 raise ValueError(f"{MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
             return path.read_bytes()
@@ -94,8 +94,8 @@ class LocalBackend(Backend):
         folder, problem = self.folder(manifest), content_problem if full else size_problem
         found = [what for name, record in manifest.files.items() if (what := problem(folder, name, record))]
         if full:
-            strangers = extra_files(folder, manifest.files, without=[MANIFEST])
-            found += [f"{name} is not in the manifest" for name in strangers]
+            extra = extra_files(folder, manifest.files, without=[MANIFEST])
+            found += [f"{name} is not in the manifest" for name in extra]
         return found
 
     def examine(self, manifest: Manifest) -> list[str]:
@@ -143,10 +143,10 @@ class LocalBackend(Backend):
                 yield Entry(stage=folder.parts[-3], key=folder.name, modified=modified)
 
     def strays(self) -> Iterator[Stray]:
-        aside = (self.root / "corrupt").glob("*")
-        halves = (folder for folder in self._homes("") if not (folder / MANIFEST).is_file())
-        for pathway in (aside, halves):
-            for path in pathway:
+        moved = (self.root / "corrupt").glob("*")
+        incomplete = (folder for folder in self._homes("") if not (folder / MANIFEST).is_file())
+        for paths in (moved, incomplete):
+            for path in paths:
                 size = sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())
                 yield Stray(name=path.relative_to(self.root).as_posix(), size=size, modified=path.stat().st_mtime)
 
@@ -166,9 +166,9 @@ class LocalBackend(Backend):
                 yield from _folders(shelf, lambda name: len(name) == 64)
 
     def _discard(self, folder: Path) -> None:
-        with owned_folder(self.scratch, "removed") as bin_, suppress(FileNotFoundError):
-            folder.rename(bin_ / "it")
-            shutil.rmtree(bin_ / "it")
+        with owned_folder(self.scratch, "removed") as trash, suppress(FileNotFoundError):
+            folder.rename(trash / "artifact")
+            shutil.rmtree(trash / "artifact")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""What an artifact says of itself: `manifest.json`, and the key that is made of it.
+"""The manifest of an artifact, `manifest.json`, and the key that is derived from it.
 
-Version 2 added `machine` and `payload`; manifests of version 1 are read as they are.
+Version 2 added `machine` and `payload`; manifests of version 1 remain readable.
 """
 
 import json
@@ -24,7 +24,7 @@ def artifact_key(
     """The address of an artifact: SHA-256 of everything that decides its content.
 
     `params` are the parameters that the stage reads (JSON values), `inputs` the keys of its input artifacts
-    by role, `weights` the fingerprint of the weights that it uses. Order in the mappings does not matter.
+    by role, `weights` the fingerprint of the weights that it uses. The order in the mappings does not matter.
     """
     return sha256_json(
         {"stage": stage, "version": version, "params": dict(params), "inputs": dict(inputs), "weights": weights}
@@ -32,15 +32,15 @@ def artifact_key(
 
 
 def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same mapping as JSON gives it back: tuples are lists."""
+    """The mapping after a round trip through JSON: tuples become lists."""
     return dict(json.loads(canonical_json(dict(value))))
 
 
 class Manifest(FrozenModel):
-    """What an artifact is, where it came from and what its files must be.
+    """What an artifact is, what it was made from, and its files with sizes and checksums.
 
-    The files lie in the folder `payload` beside the manifest, or directly beside it where that is empty.
-    `machine` is the class of machine that made it, empty where an older version of the software did.
+    The files are in the folder `payload` next to the manifest, or next to the manifest itself if `payload` is empty.
+    `machine` is the class of machine that made the artifact, empty if an older version of the software did.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -65,7 +65,10 @@ class Manifest(FrozenModel):
 
 
 def parse_manifest(data: bytes, stage: str, key: str) -> Manifest:
-    """The manifest of this artifact; ValueError if it is broken or another artifact's, StoreError if it is too new."""
+    """Parse the manifest of an artifact.
+
+    Raises ValueError if it is broken or belongs to another artifact, StoreError if its version is too new.
+    """
     try:
         manifest = Manifest.model_validate_json(data)
     except ValueError:

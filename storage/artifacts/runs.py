@@ -1,9 +1,9 @@
-"""Which runs use a store: each says so in the store itself, so that what it needs is kept wherever it runs.
+"""Records of the runs that use a store; garbage collection keeps what these runs need, wherever they run.
 
-    <root>/runs/<id>.json   folder, profile and the keys of all artifacts that the run asks for
+    <root>/runs/<id>.json   folder, profile and the keys of all artifacts that the run requests
 
-A run says so before it looks for the first artifact, and `gc` removes nothing without having read what all runs
-said: both hold the store's lock `gc` meanwhile. What is asked for may not be made yet.
+A run registers before it looks for its first artifact, and `gc` reads all records before it removes anything: both
+hold the store's lock `gc` while they do. Requested artifacts may not exist yet.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from spinmeround.storage.artifacts.store import ArtifactStore
-from spinmeround.storage.errors import StoreError, environment_errors
+from spinmeround.storage.errors import StoreError, environment_errors, validation_message
 from spinmeround.storage.manifests import Sha256
 from spinmeround.storage.records import FrozenModel
 
 GC_LOCK = "gc"
 FINAL_STAGES = ("publish", "train", "evaluate")
-"""Stages whose keys no run can tell beforehand."""
+"""Stages whose keys are unknown until their inputs are made."""
 
 
 class RunRecord(FrozenModel):
-    """A run that uses the store: where its folder is, and what it asks for (keys by stage)."""
+    """A run that uses the store: its folder and host, and the keys that it requests, by stage."""
 
     schema_version: Literal[1] = 1
     id: str
@@ -41,21 +41,21 @@ class RunRecord(FrozenModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Roots:
-    """What must be kept, with all that it was made from.
+    """What must be kept, together with everything it was made from.
 
-    `digests` are those of the datasets that stand in the folders of runs. Where a run's folder can't be seen from
-    here, `ends_unknown`: all published datasets, trainings and evaluations then count as kept.
+    `digests` are those of the datasets in the folders of runs. If the folder of a run is not accessible from this
+    machine, `final_unknown` is set: all published datasets, trainings and evaluations then count as kept.
     """
 
     keys: frozenset[str]
     digests: frozenset[str]
-    ends_unknown: bool
+    final_unknown: bool
     notes: tuple[str, ...]
     runs: int
 
 
 def register_run(store: ArtifactStore, folder: Path, profile: str, keys: Mapping[str, Mapping[str, str]]) -> None:
-    """Say that the run in `folder` asks for these artifacts (head -> stage -> key), in place of what it said before."""
+    """Register the run in `folder` with the artifacts that it requests (head -> stage -> key); replaces its record."""
     by_stage: dict[str, list[str]] = {}
     for stages in keys.values():
         for stage, key in stages.items():
@@ -74,27 +74,27 @@ def register_run(store: ArtifactStore, folder: Path, profile: str, keys: Mapping
 
 
 def forget_run(store: ArtifactStore, run: str) -> None:
-    """Let a run's claim go. Raises StoreError where there is no such run."""
+    """Remove the record of a run. Raises StoreError if no such run is registered."""
     known = [record.id for record in registered_runs(store)]
     if run not in known:
         raise StoreError(
-            f"run {run!r}: expected one that uses {store.root}, of {', '.join(known) or 'which none does'}"
+            f"run {run!r}: expected one that uses {store.root}: {', '.join(known) or 'none is registered'}"
         )
     store.backend.blobs.delete(f"runs/{run}.json")
 
 
 def registered_runs(store: ArtifactStore) -> list[RunRecord]:
-    """All runs that said so. Raises StoreError for a record that can't be read: what it needs is unknown."""
+    """All registered runs. Raises StoreError for an unreadable record, since what that run needs is unknown."""
     return [record for _, record in _records(store)]
 
 
-def run_versions(store: ArtifactStore) -> dict[str, str]:
-    """A digest of each record, to see whether any has changed."""
+def record_digests(store: ArtifactStore) -> dict[str, str]:
+    """A digest of each record, by name, to notice changes."""
     return {name: hashlib.sha256(data).hexdigest() for name, data in _blobs(store)}
 
 
 def find_roots(store: ArtifactStore) -> Roots:
-    """What the registered runs, their published datasets and their latest trainings need."""
+    """What the registered runs, their published datasets, latest trainings and latest evaluations need."""
     keys: set[str] = set()
     digests: set[str] = set()
     notes, unknown, runs = [], False, registered_runs(store)
@@ -104,16 +104,18 @@ def find_roots(store: ArtifactStore) -> Roots:
             keys |= {key for found in run.keys.values() for key in found} | _latest(folder)
             digests |= _digests(folder)
         elif run.host == platform.node():
-            notes.append(f"run {run.id} ({run.profile}): its folder {folder} is gone, so it keeps nothing")
+            notes.append(
+                f"run {run.id} ({run.profile}): its folder {folder} no longer exists, so nothing is kept for it"
+            )
         else:
             keys |= {key for found in run.keys.values() for key in found}
             unknown = True
             notes.append(
-                f"run {run.id} ({run.profile}): its folder {folder} on {run.host} can't be seen from here, so all "
-                f"datasets and trainings are kept; if it is gone: spinmeround store gc --forget {run.id}"
+                f"run {run.id} ({run.profile}): its folder {folder} on {run.host} is not accessible from here, so all "
+                f"datasets and trainings are kept; if it no longer exists: spinmeround store gc --forget {run.id}"
             )
     return Roots(
-        keys=frozenset(keys), digests=frozenset(digests), ends_unknown=unknown, notes=tuple(notes), runs=len(runs)
+        keys=frozenset(keys), digests=frozenset(digests), final_unknown=unknown, notes=tuple(notes), runs=len(runs)
     )
 
 
@@ -129,8 +131,8 @@ def _records(store: ArtifactStore) -> Iterator[tuple[str, RunRecord]]:
             yield name, RunRecord.model_validate_json(data)
         except ValidationError as error:
             raise StoreError(
-                f"{store.root}/{name}: expected the record of a run, found something else; remove it, and run "
-                "'spinmeround build' of that run again"
+                f"{store.root}/{name}: expected the record of a run, found {validation_message(error)}; "
+                "remove it and run 'spinmeround build' of that run again"
             ) from error
 
 

@@ -1,13 +1,13 @@
-"""Artifacts in an object store that speaks S3.
+"""Artifacts in an object store with the S3 API.
 
     <root>/<stage>/<key[:2]>/<key>/<attempt>/   the payload's files, as one maker uploaded them
     <root>/<stage>/<key[:2]>/<key>/manifest.json
     <root>/locks, corrupt, failures, runs
-    <root>/datasets   published datasets (`storage.dataset_upload`)
+    <root>/datasets   published datasets (`storage.dataset.upload`)
 
-There is no rename, so the manifest comes last, written on condition that there is none: the first maker stays.
-It names the attempt whose files it describes, so that two makers at once, or one that comes back from the dead,
-never mix their files. Payloads without a manifest are seen by nobody, and removed by `gc`.
+Objects cannot be renamed, so the manifest is written last, on the condition that none exists: the first maker wins.
+It names the attempt whose files it describes, so concurrent makers, or one that resumes after its lock expired, never
+mix their files. Payloads without a manifest are invisible to readers, and `gc` removes them.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Blobs, E
 from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest, parse_manifest
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
-from spinmeround.storage.s3 import ObjectClient, ObjectInfo, Patience, object_lock
+from spinmeround.storage.s3 import ObjectClient, ObjectInfo, RetryPolicy, object_lock
 
 LEASE_S = 30.0
 _AT_ONCE = 8
@@ -32,7 +32,7 @@ _GIGABYTE = 1 << 30
 
 
 class ObjectBlobs(Blobs):
-    """Small objects."""
+    """Small objects by name."""
 
     def __init__(self, client: ObjectClient) -> None:
         self._client = client
@@ -72,14 +72,14 @@ class ObjectBackend(Backend):
         def fetch(out: Path) -> list[str]:
             return _together(lambda name: self._fetch(manifest, name, out), manifest.files)
 
-        return self.cache.have(manifest, data, fetch, full=full)
+        return self.cache.ensure(manifest, data, fetch, full=full)
 
     def examine(self, manifest: Manifest) -> list[str]:
         payload = _payload(manifest)
         names = {found.name.removeprefix(f"{payload}/") for found in self.client.listing(payload)}
-        strangers = sorted(names - set(manifest.files) - {MANIFEST})
+        extra = sorted(names - set(manifest.files) - {MANIFEST})
         found = _together(lambda name: self._fetch(manifest, name, None), manifest.files)
-        return found + [f"{name} is not in the manifest" for name in strangers]
+        return found + [f"{name} is not in the manifest" for name in extra]
 
     def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
         manifest = manifest.model_copy(update={"payload": secrets.token_hex(8)})
@@ -88,11 +88,11 @@ class ObjectBackend(Backend):
         if self.client.create(place, data) is not None or self.client.get(place) == data:
             self.cache.adopt(out, manifest, data)
             return
-        for name in manifest.files:  # another maker was first
+        for name in manifest.files:  # another maker was faster
             self.client.delete(f"{_payload(manifest)}/{name}")
 
     def place(self, place: str, folder: Path, names: Iterable[str], linked: Mapping[str, Source]) -> None:
-        """Put these files of a folder below `place`; those that are `linked` are copied by the server."""
+        """Upload these files of a folder below `place`; the server copies those in `linked`."""
 
         def send(name: str) -> list[str]:
             self._send(f"{place}/{name}", folder / name, linked.get(name))
@@ -105,11 +105,11 @@ class ObjectBackend(Backend):
 
     def set_aside(self, stage: str, key: str) -> str:
         moved, home = f"corrupt/{stage}-{key}-{secrets.token_hex(4)}", _home(stage, key)
-        there = [found.name for found in self.client.listing(home)]
-        for name in there:
-            with suppress(StorageUnavailable):  # what has vanished meanwhile can't be kept
+        names = [found.name for found in self.client.listing(home)]
+        for name in names:
+            with suppress(StorageUnavailable):  # an object may have vanished in the meantime
                 self.client.copy(name, f"{moved}{name.removeprefix(home)}")
-        self._delete(home, there)
+        self._delete(home, names)
         self.cache.drop(stage, key)
         return f"{self.root}/{moved}"
 
@@ -152,7 +152,7 @@ class ObjectBackend(Backend):
         found = self.client.info(marker)
         self.client.delete(marker)
         if found is None:
-            raise StorageUnavailable(f"cannot use {self.root}: an object that was written was gone at once; run again")
+            raise StorageUnavailable(f"cannot use {self.root}: an object vanished right after its upload; run again")
         return found.modified
 
     def _fetch(self, manifest: Manifest, name: str, out: Path | None) -> list[str]:
@@ -165,15 +165,15 @@ class ObjectBackend(Backend):
         if found.size != expected.size:
             more = "more" if found.size > expected.size else str(found.size)
             return [f"{name}: expected {expected.size} bytes, found {more}"]
-        return [] if found.sha256 == expected.sha256 else [f"{name}: its bytes do not match their SHA-256"]
+        return [] if found.sha256 == expected.sha256 else [f"{name}: its content does not match its SHA-256"]
 
     def _send(self, target: str, file: Path, source: Source | None) -> None:
-        """Upload a file, or copy it on the server where it is an input's."""
+        """Upload a file, or copy it on the server if an input has it."""
         if source is not None:
             data = self.manifest(source.stage, source.key)
             if data is None:
                 raise CorruptArtifact(
-                    f"artifact {source.stage}/{source.key[:12]}, an input, was removed while it was in use; run again"
+                    f"artifact {source.stage}/{source.key[:12]}, an input, was removed during the build; run again"
                 )
             self.client.copy(f"{_payload(parse_manifest(data, source.stage, source.key))}/{source.name}", target)
         else:
@@ -185,7 +185,7 @@ class ObjectBackend(Backend):
             self.client.delete(name)
 
     def _unnamed(self, artifact: list[ObjectInfo]) -> Iterator[Stray]:
-        """Objects of one artifact that its manifest does not speak for."""
+        """Objects of one artifact that its manifest does not cover."""
         if not artifact:
             return
         stage, _, key = artifact[0].name.split("/")[:3]
@@ -194,7 +194,7 @@ class ObjectBackend(Backend):
             try:
                 payload = _payload(parse_manifest(self.manifest(stage, key) or b"", stage, key))
             except ValueError:
-                return  # not for us to judge: `verify` reports it
+                return  # `verify` reports a broken manifest
         for found in artifact:
             named = found.name == f"{home}/{MANIFEST}" or (payload and found.name.startswith(f"{payload}/"))
             if not named:
@@ -202,7 +202,7 @@ class ObjectBackend(Backend):
 
 
 def object_backend(url: str) -> ObjectBackend:
-    """The backend of a URL: one for each process, server and account."""
+    """The backend of a URL, one per process, server and account."""
     account = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "SPINME"))))
     return _backend(url.rstrip("/"), account)
 
@@ -218,7 +218,7 @@ def _backend(url: str, account: tuple[tuple[str, str], ...]) -> ObjectBackend:
         raise StoreError(
             f"SPINMEROUND_CACHE_GB: expected a number of gigabytes, got {known['SPINMEROUND_CACHE_GB']!r}"
         ) from error
-    return ObjectBackend(ObjectClient(url, Patience()), ArtifactCache(caches / named, limit))
+    return ObjectBackend(ObjectClient(url, RetryPolicy()), ArtifactCache(caches / named, limit))
 
 
 def _home(stage: str, key: str) -> str:
@@ -235,7 +235,7 @@ def _stray(found: ObjectInfo) -> Stray:
 
 
 def _together(work: Callable[[str], list[str]], names: Iterable[str]) -> list[str]:
-    """All that `work` finds for the names, some at a time; in the order of the names."""
+    """The problems that `work` finds for the names, several in parallel; in the order of the names."""
     ordered = sorted(names)
     if len(ordered) < 2:
         return [problem for name in ordered for problem in work(name)]

@@ -1,12 +1,11 @@
-"""Local copies of artifacts of an object store: what stages read, bounded in size.
+"""Local copies of artifacts of an object store, which stages read; bounded in size.
 
     <root>/<stage>/<key[:2]>/<key>/   payload and manifest.json, as in a local store
     <root>/tmp, locks, pins
 
-A copy is checked against its manifest's SHA-256 when it is fetched, and again when a process uses it for the
-first time, so nothing here need be flushed to the disk. When the copies outgrow the limit, those that were used
-longest ago go; pinned ones, and what was used in the last ten minutes, stay. The whole folder may be removed
-while nothing runs.
+A copy is checked against its manifest's SHA-256 when it is fetched, and again when a process first uses it, so
+nothing here needs to be flushed to the disk. When the copies exceed the limit, the least recently used are evicted,
+except those that are pinned or were used in the last ten minutes. The folder may be deleted while nothing runs.
 """
 
 import fcntl
@@ -29,7 +28,7 @@ _TRIM_EVERY_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """A copy in the cache: its folder, its size and when it was used last (seconds)."""
+    """A copy in the cache: its folder, size in bytes and time of last use in seconds."""
 
     folder: Path
     size: int
@@ -37,7 +36,7 @@ class Copy:
 
 
 class ArtifactCache:
-    """Copies below `root`, at most about `limit_bytes` of them; shared by all processes of a machine."""
+    """Copies below `root`, about `limit_bytes` at most; shared by all processes of a machine."""
 
     def __init__(self, root: Path, limit_bytes: int) -> None:
         self.root, self.scratch, self._limit = root, root / "tmp", limit_bytes
@@ -46,18 +45,19 @@ class ArtifactCache:
         self._trimmed = 0.0
 
     def folder(self, stage: str, key: str) -> Path:
-        """Where the copy of an artifact is or will be."""
+        """Folder of an artifact's copy, which may not exist yet."""
         return self.root / stage / key[:2] / key
 
-    def have(
+    def ensure(
         self, manifest: Manifest, data: bytes, fetch: Callable[[Path], list[str]], *, full: bool = False
     ) -> list[str]:
-        """See to it that the copy of this artifact is there; returns what is wrong with what was fetched.
+        """Ensure that the copy of this artifact exists; returns the problems of the fetched payload.
 
-        `data` are the manifest's bytes; `fetch` fills a folder with the payload and says what was wrong.
+        `data` are the manifest's bytes; `fetch` fills a folder with the payload and returns its problems. `full`
+        checks every byte of an existing copy again.
         """
         folder = self.folder(manifest.stage, manifest.key)
-        with self._alone(manifest.stage, manifest.key):
+        with self._locked(manifest.stage, manifest.key):
             if not self._holds(folder, manifest, data, full=full):
                 self._drop(folder)
                 with owned_folder(self.scratch, f"{manifest.stage}-{manifest.key[:12]}") as out:
@@ -70,38 +70,38 @@ class ArtifactCache:
         return []
 
     def adopt(self, out: Path, manifest: Manifest, data: bytes) -> None:
-        """Take a payload that was made here over as the copy."""
+        """Take over a payload that was made on this machine as the copy."""
         folder = self.folder(manifest.stage, manifest.key)
-        with self._alone(manifest.stage, manifest.key):
+        with self._locked(manifest.stage, manifest.key):
             self._drop(folder)
             self._settle(out, folder, manifest, data)
         self.trim()
 
     def drop(self, stage: str, key: str) -> None:
-        """Forget a copy."""
-        with self._alone(stage, key):
+        """Remove a copy."""
+        with self._locked(stage, key):
             self._drop(self.folder(stage, key))
 
     @contextmanager
     def pinned(self, stage: str, key: str) -> Iterator[None]:
-        """The copy is not dropped for its age while the block runs."""
+        """Keep the copy from eviction for the duration of the block."""
         pin = self.root / "pins" / f"{stage}-{key}"
         make_folder(pin.parent, flush=False)
         while True:
             with pin.open("a") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
-                if os.fstat(file.fileno()).st_nlink:  # not removed between the opening and the lock
+                if os.fstat(file.fileno()).st_nlink:  # not removed between opening and locking
                     yield
                     return
 
     def sweep(self) -> list[Path]:
-        """Remove the temp folders of killed processes, and the oldest copies past the limit."""
+        """Remove the temporary folders of killed processes, and evict copies above the limit."""
         sweep_owned_folders(self.root / "locks")
         self.trim(at_once=True)
         return sweep_owned_folders(self.scratch)
 
     def trim(self, *, at_once: bool = False) -> None:
-        """Drop the copies used longest ago until the rest is within the limit; looks now and then, or `at_once`."""
+        """Evict the least recently used copies above the limit; at most once a minute, unless `at_once`."""
         now = time.monotonic()
         with self._trimming:
             if now - self._trimmed < _TRIM_EVERY_S and self._trimmed and not at_once:
@@ -142,13 +142,13 @@ class ArtifactCache:
         known = not full and _name(manifest) in self._checked
         problem = size_problem if known else content_problem
         try:
-            whole = not any(problem(folder, name, record) for name, record in manifest.files.items())
-            whole = whole and (known or not extra_files(folder, manifest.files, without=[MANIFEST]))
+            intact = not any(problem(folder, name, record) for name, record in manifest.files.items())
+            intact = intact and (known or not extra_files(folder, manifest.files, without=[MANIFEST]))
         except ValueError:
             return False
-        if whole:
+        if intact:
             self._checked.add(_name(manifest))
-        return whole
+        return intact
 
     def _settle(self, out: Path, folder: Path, manifest: Manifest, data: bytes) -> None:
         (out / MANIFEST).write_bytes(data)
@@ -158,12 +158,12 @@ class ArtifactCache:
 
     def _drop(self, folder: Path) -> None:
         if folder.exists():
-            with owned_folder(self.scratch, "dropped") as bin_, suppress(FileNotFoundError):
-                folder.rename(bin_ / "it")
-                shutil.rmtree(bin_ / "it")
+            with owned_folder(self.scratch, "dropped") as trash, suppress(FileNotFoundError):
+                folder.rename(trash / "artifact")
+                shutil.rmtree(trash / "artifact")
 
     @contextmanager
-    def _alone(self, stage: str, key: str) -> Iterator[None]:
+    def _locked(self, stage: str, key: str) -> Iterator[None]:
         lock = self.root / "locks" / f"{stage}-{key}.lock"
         make_folder(lock.parent, flush=False)
         with flocked(lock):

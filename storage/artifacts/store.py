@@ -1,13 +1,13 @@
-"""The artifact store: what each stage made for each head, addressed by what went into it.
+"""The artifact store: results of the stages, addressed by everything that decides their content.
 
     <root>/<stage>/<key[:2]>/<key>/   the payload and manifest.json
     <root>/locks, corrupt, failures, runs
 
-The root is a local folder or the URL of an object store (`s3://bucket/prefix`), with the same semantics: an
-artifact is whole or absent, whatever kills its maker, and two makers at once do no harm. Payloads are read and
-made in local folders. `open` notices a missing or truncated file, `verify` a changed byte too, before a stage
-reads it; `examine` reads what is stored. A payload that does not match its manifest is moved to `corrupt/`
-and reported, and can then be made again. Failures of the file system or the server become `StorageUnavailable`.
+The root is a local folder or the URL of an object store (`s3://bucket/prefix`), with the same semantics: an artifact
+is complete or absent, even if its maker is killed, and two concurrent makers do no harm. Payloads are made and read
+in local folders. `open` detects missing and truncated files, `verify` also changed bytes; `examine` checks the stored
+payload. A payload that does not match its manifest is moved to `corrupt/`, reported, and can then be made again.
+Failures of the file system or the server become `StorageUnavailable`.
 """
 
 import errno
@@ -54,7 +54,7 @@ Outcome = Literal["made", "reused"]
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A whole artifact: the local folder of its payload, and its manifest."""
+    """A complete artifact: the local folder of its payload, and its manifest."""
 
     path: Path
     manifest: Manifest
@@ -72,45 +72,45 @@ class ArtifactStore:
         self.backend = backend or _backend(root)
         self.root: Path | str = self.backend.root
         self._place = Path(self.root)
-        """For messages about the file system alone."""
+        """Only for messages about the file system."""
         self._failures = FailureLog(self.backend.blobs)
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether the artifact is there (its manifest exists; nothing is read)."""
+        """Whether the artifact exists: its manifest does; nothing is read."""
         check_names(stage, key)
         with environment_errors(self._place):
             return self.backend.has(stage, key)
 
     def path(self, stage: str, key: str) -> Path:
-        """Local folder of the payload, as `open` gives it. Raises MissingArtifact where it is absent."""
+        """Local folder of the payload, checked as by `open`. Raises MissingArtifact if it is absent."""
         return self.open(stage, key).path
 
     def manifest(self, stage: str, key: str) -> Manifest:
-        """What the artifact says of itself; its payload is not looked at.
+        """The manifest of an artifact; does not check its payload.
 
-        Raises MissingArtifact where it is absent, StoreError where it is too new, ValueError where it is broken.
+        Raises MissingArtifact if it is absent, StoreError if its version is too new, ValueError if it is broken.
         """
         return self._parsed(stage, key)[0]
 
     def open(self, stage: str, key: str) -> Artifact:
-        """The artifact, its files' sizes checked. Raises MissingArtifact if absent, CorruptArtifact if not whole."""
+        """The artifact after a check of its files' sizes. Raises MissingArtifact or CorruptArtifact."""
         return self._delivered(stage, key, full=False)
 
     def verify(self, stage: str, key: str) -> Artifact:
-        """Like `open`, and reads every byte: SHA-256 of all files, and no file too many."""
+        """Like `open`, but reads every byte: checks the SHA-256 of all files and that no others exist."""
         return self._delivered(stage, key, full=True)
 
     @contextmanager
     def borrowed(self, stage: str, key: str) -> Iterator[Artifact]:
-        """Like `verify`; a local copy of an object store's artifact stays for the length of the block."""
+        """Like `verify`; keeps the local copy of an object store's artifact for the duration of the block."""
         check_names(stage, key)
         with self.backend.pinned(stage, key):
             yield self.verify(stage, key)
 
     def examine(self, stage: str, key: str) -> list[str]:
-        """What is wrong with the artifact as it is stored; reads every byte, changes nothing.
+        """Problems of the stored artifact; reads every byte, changes nothing.
 
-        Raises StoreError where it is absent or of a newer version of the software.
+        Raises StoreError if it is absent or of a newer version of the software.
         """
         with environment_errors(self._place):
             try:
@@ -121,7 +121,7 @@ class ArtifactStore:
                 return [validation_message(error)]
 
     def set_aside(self, stage: str, key: str) -> str:
-        """Move a damaged artifact to `corrupt`, so that it can be made again; returns where it is."""
+        """Move a damaged artifact to `corrupt`, so that it can be made again; returns its new place."""
         check_names(stage, key)
         with environment_errors(self._place):
             return self.backend.set_aside(stage, key)
@@ -138,20 +138,22 @@ class ArtifactStore:
         weights: str,
         subject: str,
     ) -> Iterator[Path]:
-        """A temp folder for the payload, which becomes the artifact when the block ends without an exception.
+        """A temporary folder for the payload, which becomes the artifact when the block ends without an exception.
 
-        Where another process has made the same artifact meanwhile, that one stays. Files may be hard links of an
-        input's: they are not read or uploaded again. Raises StoreError for an empty payload, symbolic links in
-        it, or a key that is not `artifact_key` of the other arguments.
+        If another process has made the same artifact in the meantime, that one stays. Files that are hard links to
+        files of an input are not read or uploaded again. Raises StoreError for an empty payload, for symbolic links
+        in it, or for a key that is not the `artifact_key` of the other arguments.
         """
         check_names(stage, key)
         if key != artifact_key(stage, version, params, inputs, weights):
-            raise StoreError(f"artifact {stage}/{key[:12]}: its key is not that of the given parameters and inputs")
+            raise StoreError(
+                f"artifact {stage}/{key[:12]}: expected the key of these parameters and inputs, got another"
+            )
         started = time.monotonic()
         with (
             environment_errors(self._place),
             owned_folder(self.backend.scratch, f"{stage}-{key[:12]}") as out,
-            environment_errors(self.backend.scratch),  # before the folder goes: short writes show by the free space
+            environment_errors(self.backend.scratch),  # inside: a full disk shows before the folder is removed
         ):
             yield out
             linked = self._linked(out, inputs)
@@ -205,10 +207,10 @@ class ArtifactStore:
 
     @contextmanager
     def lock(self, stage: str, key: str, *, timeout_s: float | None = None) -> Iterator[None]:
-        """Hold the artifact's lock, which is free again when its holder dies; then ask `has` again.
+        """Hold the lock of an artifact; call `has` again inside, since another process may have made it.
 
-        Locally the kernel frees it at once, on an object store it expires. Raises StoreError when another
-        process still holds it after `timeout_s` (default: wait for ever).
+        When its holder dies, a local lock is freed at once, one on an object store expires. Raises StoreError if
+        another process still holds it after `timeout_s` (default: wait without limit).
         """
         check_names(stage, key)
         with self.held(f"{stage}-{key}", f"artifact {stage}/{key[:12]}", timeout_s=timeout_s):
@@ -216,7 +218,7 @@ class ArtifactStore:
 
     @contextmanager
     def held(self, name: str, about: str, *, timeout_s: float | None = None) -> Iterator[None]:
-        """Hold a lock of the store by its name; `about` says what is locked."""
+        """Hold a lock of the store by its name; `about` names what is locked in error messages."""
         with ExitStack() as held:
             with environment_errors(self._place / "locks" / f"{name}.lock"):
                 try:
@@ -224,24 +226,24 @@ class ArtifactStore:
                 except TimeoutError as error:
                     raise StoreError(
                         f"{about}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
-                        "wait for that build or end it"
+                        "wait for that build or stop it"
                     ) from error
                 except OSError as error:
                     if error.errno not in (errno.EISDIR, errno.ELOOP):
                         raise
                     raise StorageUnavailable(
-                        f"cannot use {self.root}/locks/{name}.lock: expected a lock file or nothing, found a folder "
-                        "or a link; remove it"
+                        f"cannot use {self.root}/locks/{name}.lock: expected a lock file, found a folder or a link; "
+                        "remove it"
                     ) from error
             yield
 
     def sweep(self) -> list[Path]:
-        """Remove what killed runs left in `tmp` and `locks`; the folders of living ones stay. Returns what went."""
+        """Remove what killed runs left in `tmp` and `locks`, not what active runs use; returns the removed folders."""
         with environment_errors(self._place):
             return self.backend.sweep()
 
     def record_failure(self, stage: str, key: str, subject: str, reason: str, traceback: str, attempts: int) -> Failure:
-        """Quarantine: remember that this artifact could not be made. Reruns honour it until `clear_failures`."""
+        """Record that this artifact could not be made. Reruns skip it until `clear_failures`."""
         check_names(stage, key)
         with environment_errors(self._place):
             return self._failures.record(
@@ -259,7 +261,7 @@ class ArtifactStore:
             return self._failures.all()
 
     def clear_failures(self, artifacts: Iterable[tuple[str, str]]) -> None:
-        """Forget the failures of these artifacts (stage, key), so that they are tried again."""
+        """Remove the failure records of these artifacts (stage, key), so that they are tried again."""
         with environment_errors(self._place):
             for stage, key in artifacts:
                 self._failures.forget(stage, key)
@@ -273,7 +275,7 @@ class ArtifactStore:
         return parse_manifest(data, stage, key), data
 
     def _missing(self, stage: str, key: str) -> MissingArtifact:
-        return MissingArtifact(f"artifact {stage}/{key[:12]} is not in {self.root}; run the stage {stage} to make it")
+        return MissingArtifact(f"artifact {stage}/{key[:12]} does not exist in {self.root}; run the stage {stage}")
 
     def _delivered(self, stage: str, key: str, *, full: bool) -> Artifact:
         with environment_errors(self._place):
@@ -291,12 +293,12 @@ class ArtifactStore:
             if not self.backend.has(stage, key):
                 raise self._missing(stage, key)
             raise CorruptArtifact(
-                f"artifact {stage}/{key[:12]} is not whole: {'; '.join(found[:3])}. "
+                f"artifact {stage}/{key[:12]} is damaged: {'; '.join(found[:3])}. "
                 f"It was moved to {self.backend.set_aside(stage, key)}; run the stage {stage} again to remake it"
             )
 
     def _linked(self, out: Path, inputs: Mapping[str, str]) -> dict[str, Source]:
-        """The files of a payload that are hard links of an input's file, where the inputs' roles are their stages."""
+        """Files of a payload that are hard links to a file of an input, for inputs whose role is their stage."""
         shared: dict[tuple[int, int], list[str]] = {}
         for path in out.rglob("*"):
             status = path.lstat()
@@ -308,13 +310,13 @@ class ArtifactStore:
                 manifest = parse_manifest(data, stage, key)
                 for name, record in manifest.files.items():
                     status = (self.backend.folder(manifest) / name).stat()
-                    for mine in shared.get((status.st_dev, status.st_ino), []):
-                        found[mine] = Source(stage=stage, key=key, name=name, record=record)
+                    for linked in shared.get((status.st_dev, status.st_ino), []):
+                        found[linked] = Source(stage=stage, key=key, name=name, record=record)
         return found
 
 
 def check_names(stage: str, key: str) -> None:
-    """Raises StoreError for a stage or a key that could leave its place in the store."""
+    """Raises StoreError for a stage or key that is not a plain name and might point outside its folder."""
     if fault := _fault(stage, key):
         raise StoreError(fault)
 
@@ -323,7 +325,7 @@ def _fault(stage: str, key: str) -> str | None:
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in OWN_FOLDERS:
         return f"stage name {stage!r}: expected lower-case letters, digits, - and _, none of {OWN_FOLDERS}"
     if not re.fullmatch(r"[0-9a-f]{64}", key):
-        return f"artifact key {key!r}: expected 64 hexadecimal digits, as artifact_key gives them"
+        return f"artifact key {key!r}: expected 64 hexadecimal digits, from artifact_key"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Everything that a store holds, from its manifests: sizes, and what was made from what. No payload is read."""
+"""Lists the contents of a store from its manifests: sizes, and what was made from what. Reads no payload."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from itertools import islice
 from spinmeround.storage.artifacts.backend import Entry
 from spinmeround.storage.artifacts.runs import FINAL_STAGES, Roots
 from spinmeround.storage.artifacts.store import ArtifactStore, Manifest
-from spinmeround.storage.errors import SpinMeRoundError, StorageUnavailable, StoreError
+from spinmeround.storage.errors import SpinMeRoundError, StorageUnavailable, StoreError, validation_message
 
 _AT_ONCE = 8
 _BLOCK = 256
@@ -17,7 +17,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class StoredArtifact:
-    """An artifact: `modified` by the store's clock, `made_from` the keys of its inputs, `seconds` its making took."""
+    """An artifact: `size` in bytes, `seconds` it took to make, `modified` by the store's clock, keys of its inputs."""
 
     stage: str
     key: str
@@ -25,34 +25,35 @@ class StoredArtifact:
     size: int
     seconds: float
     modified: float
-    made_from: tuple[str, ...]
+    input_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """All artifacts by key, and those whose manifest can't be read (stage/key: why)."""
+    """All artifacts by key, and those with an unreadable manifest (stage/key -> reason)."""
 
     items: Mapping[str, StoredArtifact]
     unreadable: Mapping[str, str]
 
 
-def survey_store(store: ArtifactStore, report: Callable[[int], None] = lambda done: None) -> Survey:
-    """Read all manifests; `report` is told how many more have been read."""
+def survey_store(store: ArtifactStore, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Survey:
+    """Read all manifests."""
+    entries = list(store.backend.entries())
     items: dict[str, StoredArtifact] = {}
     unreadable: dict[str, str] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for block in blocks(store.backend.entries()):
+        for number, block in enumerate(blocks(entries)):
             for entry, found in zip(block, pool.map(lambda entry: _read(store, entry), block), strict=True):
                 if isinstance(found, StoredArtifact):
                     items[found.key] = found
                 elif found is not None:
                     unreadable[f"{entry.stage}/{entry.key}"] = found
-            report(len(block))
+            on_progress(number * _BLOCK + len(block), len(entries))
     return Survey(items=items, unreadable=unreadable)
 
 
 def live_keys(store: ArtifactStore, found: Survey, roots: Roots, *, young_since: float) -> set[str]:
-    """Keys of what the roots need, and of what is younger than `young_since`, with all that they were made from."""
+    """Keys of what the roots need and of what is younger than `young_since`, with all their inputs, transitively."""
     wanted = set(roots.keys)
     for item in found.items.values():
         if item.modified > young_since or (item.stage in FINAL_STAGES and _is_root(store, item, roots)):
@@ -63,12 +64,12 @@ def live_keys(store: ArtifactStore, found: Survey, roots: Roots, *, young_since:
         if key not in live:
             live.add(key)
             known = found.items.get(key)
-            wanted |= set(known.made_from) - live if known else set()
+            wanted |= set(known.input_keys) - live if known else set()
     return live
 
 
 def blocks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """The entries, some hundred at a time."""
+    """The entries in blocks of a few hundred."""
     iterator = iter(entries)
     while block := list(islice(iterator, _BLOCK)):
         yield block
@@ -81,7 +82,7 @@ def _read(store: ArtifactStore, entry: Entry) -> StoredArtifact | str | None:
         raise
     except ValueError as error:
         gone = isinstance(error, StoreError) and not store.has(entry.stage, entry.key)
-        return None if gone else " ".join(str(error).split())[:300]
+        return None if gone else validation_message(error)
     return _item(manifest, entry.modified)
 
 
@@ -93,14 +94,14 @@ def _item(manifest: Manifest, modified: float) -> StoredArtifact:
         size=manifest.size,
         seconds=manifest.duration_s,
         modified=modified,
-        made_from=tuple(manifest.inputs.values()),
+        input_keys=tuple(manifest.inputs.values()),
     )
 
 
 def _is_root(store: ArtifactStore, item: StoredArtifact, roots: Roots) -> bool:
-    """Whether the end of a line (a published dataset, a training, an evaluation) is kept."""
-    if roots.ends_unknown or item.stage != "publish":
-        return roots.ends_unknown
+    """Whether an artifact of a final stage (publish, train, evaluate) is kept for itself."""
+    if roots.final_unknown or item.stage != "publish":
+        return roots.final_unknown
     try:
         path = store.open(item.stage, item.key).path / "dataset.json"
         return str(json.loads(path.read_bytes())["digest"]) in roots.digests

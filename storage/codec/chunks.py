@@ -1,8 +1,8 @@
-"""From a chunk's stored bytes to its values, straight into memory that the caller owns.
+"""Decodes the stored bytes of a chunk into memory that the caller owns.
 
-Understood is what the schema may choose of: `transpose`, `numcodecs.delta` (of bytes), `bytes`, zstd, crc32c.
-Nothing is taken on trust: what a chunk says that it decodes to must be exactly the size that the array's metadata
-gives, before a byte is decoded, and a checksum that is there is checked.
+Supports the codecs of the schema: `transpose`, `numcodecs.delta` (of bytes), `bytes`, zstd, crc32c. Stored bytes are
+not trusted: the decoded size that a frame states must equal the size that the array's metadata implies before anything
+is decoded, and checksums are verified.
 """
 
 import math
@@ -23,11 +23,11 @@ _CODECS = ("transpose", "numcodecs.delta", "bytes", "zstd", "crc32c")
 
 
 class ChunkError(ValueError):
-    """Stored bytes that are not what the array's metadata says."""
+    """Stored bytes that contradict the array's metadata."""
 
 
 def check_crc32c(data: memoryview) -> memoryview:
-    """The data without their last four bytes, which must be the CRC-32C of the rest, little-endian."""
+    """The data without the last four bytes, which must be the little-endian CRC-32C of the rest; raises ChunkError."""
     body = data[:-4]
     if len(data) < 4 or google_crc32c.value(bytes(body)) != int.from_bytes(data[-4:], "little"):
         raise ChunkError("its checksum does not match")
@@ -36,7 +36,7 @@ def check_crc32c(data: memoryview) -> memoryview:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkLayout:
-    """How one chunk is stored. `stored_shape` is `shape` with its axes in the order `order`."""
+    """Encoding of one chunk. `stored_shape` is `shape` with its axes in the order `order`."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -49,19 +49,21 @@ class ChunkLayout:
     def from_codecs(
         cls, codecs: Sequence[Mapping[str, Any]], shape: Sequence[int], dtype: np.dtype[Any]
     ) -> "ChunkLayout":
-        """From the codecs of a `zarr.json`. Raises ChunkError for any that are not of the kind above."""
+        """From the codecs of a `zarr.json`. Raises ChunkError for unsupported codecs."""
         configurations = {str(codec.get("name")): codec.get("configuration") or {} for codec in codecs}
         names = list(configurations)
         if len(names) != len(codecs) or "bytes" not in names or names != [name for name in _CODECS if name in names]:
-            raise ChunkError(f"expected some of {', '.join(_CODECS)} in this order, bytes among them, found {names}")
+            raise ChunkError(
+                f"expected codecs out of {', '.join(_CODECS)} in this order, including bytes, found {names}"
+            )
         if configurations["bytes"].get("endian", "little") != "little":
             raise ChunkError("expected little-endian bytes")
         order = configurations.get("transpose", {"order": list(range(len(shape)))}).get("order")
         if not isinstance(order, list) or sorted(order) != list(range(len(shape))):
-            raise ChunkError(f"expected a transposition of {len(shape)} axes, found {order}")
+            raise ChunkError(f"expected a permutation of {len(shape)} axes, found {order}")
         delta = "numcodecs.delta" in names
         if delta and (configurations["numcodecs.delta"] != {"dtype": "|u1"} or dtype != np.uint8):
-            raise ChunkError(f"expected differences of bytes, found {configurations['numcodecs.delta']}")
+            raise ChunkError(f"expected the delta of bytes, found {configurations['numcodecs.delta']}")
         return cls(
             shape=tuple(shape),
             dtype=dtype.newbyteorder("<"),
@@ -82,21 +84,21 @@ class ChunkLayout:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the decoded chunk."""
+        """Size of the decoded chunk in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @cached_property
     def largest_stored(self) -> int:
-        """More bytes than this no encoder makes of a chunk; a claim of more is not believed."""
+        """Upper bound of a chunk's stored size in bytes; larger ones are refused."""
         return self.size + self.size // 128 + 1024
 
     def as_written(self, stored: np.ndarray) -> np.ndarray:
-        """A view [chunk, *shape] of decoded chunks [chunk, *stored_shape]."""
+        """Decoded chunks [chunk, *stored_shape] as a view [chunk, *shape]."""
         back = np.argsort(self.order)
         return stored.transpose(0, *(int(axis) + 1 for axis in back))
 
     def values(self, data: bytes) -> np.ndarray:
-        """A decoded chunk, of `shape`. Raises ChunkError for damaged bytes."""
+        """Decode one chunk into a new array of `shape`. Raises ChunkError for damaged bytes."""
         stored = np.empty((1, *self.stored_shape), self.dtype)
         self.decode(data, stored[0])
         return np.asarray(self.as_written(stored)[0])
@@ -106,9 +108,9 @@ class ChunkLayout:
         body = memoryview(data)
         if self.checksum:
             body = check_crc32c(body)
-        says = _zstd_size(body) if self.compressed else len(body)
-        if says != self.size:
-            raise ChunkError(f"expected a chunk of {self.size} bytes, found one of {says}")
+        size = _zstd_size(body) if self.compressed else len(body)
+        if size != self.size:
+            raise ChunkError(f"expected a chunk of {self.size} bytes, found one of {size}")
         flat = out.reshape(-1).view(np.uint8)
         if self.compressed:
             try:
@@ -118,11 +120,11 @@ class ChunkLayout:
         else:
             flat[:] = np.frombuffer(body, np.uint8)
         if self.delta:
-            _sum_up(flat)
+            _undo_delta(flat)
 
 
-def _sum_up(differences: UInt8[np.ndarray, " byte"]) -> None:
-    """In place, the running sum modulo 256. torch, where a program has it loaded, is seven times as fast as numpy."""
+def _undo_delta(differences: UInt8[np.ndarray, " byte"]) -> None:
+    """Replace differences by their cumulative sum modulo 256, in place. torch, if loaded, is seven times faster."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.from_numpy(differences).cumsum_(0)
     else:
@@ -130,12 +132,12 @@ def _sum_up(differences: UInt8[np.ndarray, " byte"]) -> None:
 
 
 def _zstd_size(frame: memoryview) -> int | None:
-    """The size that a Zstandard frame's header states (RFC 8878, 3.1.1.1), None where it states none.
+    """The content size in the header of a Zstandard frame (RFC 8878, 3.1.1.1), None if it is absent.
 
-    The decoder fills just as much and refuses further frames, for which there is no room.
+    The decoder writes exactly this size and refuses further frames, for which no room is left.
     """
     if len(frame) < 9 or int.from_bytes(frame[:4], "little") != _ZSTD_MAGIC:
-        raise ChunkError("it is no Zstandard frame")
+        raise ChunkError("expected a Zstandard frame")
     descriptor = frame[4]
     single = bool(descriptor & 0x20)
     start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]

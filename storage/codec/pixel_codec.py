@@ -1,14 +1,14 @@
-"""How pixels are compressed, without loss: by the codecs of a plain Zarr v3 array.
+"""Lossless compression of pixels, with codecs of Zarr v3.
 
-    delta    transpose to (width, channel, height), then each value minus the one above it modulo 256, then zstd.
-             Within a tenth of PNG's size, and decoded several times as fast. The difference is the codec
-             `numcodecs.delta`, which zarr-python has by its own dependency and which is a cumulative sum.
-    plain    zstd alone, which every reader of Zarr v3 has; about twice PNG's size for smooth pictures.
+    delta    transpose to (width, channel, height), subtract from each value the one above it modulo 256, then zstd.
+             Within a tenth of PNG's size, and several times faster to decode. The subtraction is the codec
+             `numcodecs.delta`, available in zarr-python; a cumulative sum undoes it.
+    plain    zstd only, supported by every reader of Zarr v3; about twice PNG's size for smooth images.
 
-Masks and small arrays are always `plain`. `spinmeround bench codecs` measures these and others.
+Masks and small arrays are always `plain`. `spinmeround bench codecs` compares these and other codecs.
 
-The transposition must not reverse all axes: numcodecs takes the fully reversed view of a picture for one in
-Fortran's order, and encodes something else than it decodes.
+The transposition must not reverse all axes: numcodecs takes a fully reversed view for an array in Fortran order and
+encodes the wrong values.
 """
 
 import warnings
@@ -29,19 +29,20 @@ warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr"
 
 
 class PixelCodec(FrozenModel):
-    """How RGB and normals are compressed. Lossless, with a checksum a chunk."""
+    """Compression of RGB and normals: lossless, with a checksum per chunk."""
 
     kind: Literal["delta", "plain"] = Field(
-        default="delta", description="delta: near PNG's size, for zarr-python; plain: for any reader of Zarr v3"
+        default="delta",
+        description="delta: near PNG's size, read by zarr-python; plain: read by any Zarr v3 reader",
     )
     level: int = Field(default=1, ge=1, le=22, description="zstd level: higher is smaller and slower to write")
 
     def compressors(self) -> list[ZstdCodec]:
-        """What zarr compresses bytes with."""
+        """Codecs that compress bytes."""
         return [ZstdCodec(level=self.level, checksum=True)]
 
     def filters(self) -> list[Any]:
-        """What zarr does before, to pictures with channels."""
+        """Codecs that zarr applies before to images with channels."""
         return [TransposeCodec(order=COLUMNS_FIRST), Delta(dtype="|u1")] if self.kind == "delta" else []
 
 
@@ -56,26 +57,26 @@ _BYTES = ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "litt
 
 
 def codec_of(metadata: Mapping[str, Any]) -> PixelCodec:
-    """The codec that an array's checked metadata names."""
+    """The codec in an array's checked metadata."""
     inner = metadata["codecs"][0]["configuration"]["codecs"]
     kind: Literal["delta", "plain"] = "delta" if inner[:2] == _DELTA else "plain"
     return PixelCodec(kind=kind, level=inner[-1]["configuration"]["level"])
 
 
 def codec_problem(codecs: Any, *, inner_chunk: Sequence[int] | None, filtered: bool) -> str | None:
-    """What in an array's codecs is outside the schema, or None.
+    """How an array's codecs violate the schema, or None.
 
-    `inner_chunk` is the shape of a chunk where the array has shards; `filtered` arrays may have the difference.
+    `inner_chunk` is the chunk shape of an array with shards; `filtered` arrays may use the delta.
     """
     if not isinstance(codecs, list) or not all(isinstance(codec, dict) for codec in codecs):
         return f"expected a list of codecs, found {_short(codecs)}"
     if inner_chunk is None:
         return _chain_problem(codecs, filtered=False)
     if [codec.get("name") for codec in codecs] != ["sharding_indexed"]:
-        return f"expected one shard a head, found {_short(codecs)}"
+        return f"expected one shard per head, found {_short(codecs)}"
     sharding = codecs[0].get("configuration")
     if not isinstance(sharding, dict) or sharding.get("chunk_shape") != list(inner_chunk):
-        return f"expected a chunk a view, of {list(inner_chunk)}, found {_short(sharding)}"
+        return f"expected one chunk per view, of {list(inner_chunk)}, found {_short(sharding)}"
     index = sharding.get("index_codecs")
     if index not in ([_BYTES[1]], [_BYTES[1], {"name": "crc32c"}]):
         return f"expected an index of bytes and crc32c, found {_short(index)}"
@@ -83,14 +84,14 @@ def codec_problem(codecs: Any, *, inner_chunk: Sequence[int] | None, filtered: b
 
 
 def _chain_problem(codecs: Any, *, filtered: bool) -> str | None:
-    """Accepted are: the difference where `filtered`, bytes, then zstd or nothing, then crc32c or nothing."""
+    """Accepts, in this order: the delta if `filtered`, bytes, optional zstd, optional crc32c."""
     if not isinstance(codecs, list) or not all(isinstance(codec, dict) for codec in codecs):
         return f"expected a list of codecs, found {_short(codecs)}"
     rest = codecs[2:] if filtered and codecs[:2] == _DELTA else codecs
     names = [codec.get("name") for codec in rest[1:]]
     if rest[:1] in ([each] for each in _BYTES) and names in (["zstd"], [], ["crc32c"], ["zstd", "crc32c"]):
         return None
-    return f"expected bytes and zstd{', or the difference before them' if filtered else ''}, found {_short(codecs)}"
+    return f"expected bytes and zstd{', optionally after the delta' if filtered else ''}, found {_short(codecs)}"
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Arrays whose memory is used again: the kernel's fresh pages cost as much as decoding into them.
+"""Arrays with reused memory: fresh pages from the kernel cost as much as decoding into them.
 
-A loan is an ordinary numpy array. When the last view of it is gone (slices, tensors made by `torch.from_numpy`),
-its memory goes back, and only then.
+A lent array is an ordinary numpy array. Its memory is reused once the last view of it is gone, including slices and
+tensors made by `torch.from_numpy`.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ import numpy as np
 
 
 def lend(owner: Any, offset: int, size: int, give_back: Callable[..., Any], *arguments: Any) -> np.ndarray:
-    """`size` bytes of `owner` (an array or a map of memory) as an array.
+    """A view of `size` bytes of `owner` (an array or a memory map) from `offset`, as uint8.
 
-    `give_back(*arguments)` is called once nothing refers to them any more.
+    `give_back(*arguments)` is called when the last reference to the view is gone.
     """
     holder = (ctypes.c_ubyte * size).from_buffer(owner, offset)
     weakref.finalize(holder, give_back, *arguments).atexit = False
@@ -25,7 +25,7 @@ def lend(owner: Any, offset: int, size: int, give_back: Callable[..., Any], *arg
 
 
 class RecycledMemory:
-    """Lends arrays, and keeps up to `keep_mb` of what comes back for arrays of the very same size."""
+    """Lends arrays, and keeps up to `keep_mb` MiB of returned memory for arrays of the same size."""
 
     def __init__(self, keep_mb: int = 256) -> None:
         self.keep = keep_mb * 2**20
@@ -33,7 +33,7 @@ class RecycledMemory:
         self._kept = 0
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray:
-        """An array with arbitrary contents."""
+        """An uninitialised array."""
         size = math.prod(shape) * dtype.itemsize
         if size == 0:
             return np.empty(shape, dtype)

@@ -1,15 +1,15 @@
-"""The dataset of heads, in plain Zarr v3: `zarr.open(path)` alone reads all of it.
+"""The dataset of heads, in plain Zarr v3: `zarr.open(path)` reads all of it.
 
-    rgb, normals [S, V, H, W, 3] u8, mask [S, V, H, W] u8      one shard a subject, one chunk a view, lossless
+    rgb, normals [S, V, H, W, 3] u8, mask [S, V, H, W] u8      one shard per subject, one chunk per view, lossless
     cam2world [S, V, 4, 4], intrinsics [S, V, 3, 3] f32        OpenCV axes; intrinsics in units of the image's side
     azimuth, elevation [V] f32                                 degrees
-    identity [S, 512], identity_views [S, V, 512] f32          unit length; NaN rows where there is no embedding
-    seed [S] i64, status [S] u8                                status 1: the head is whole
+    identity [S, 512], identity_views [S, V, 512] f32          unit length; NaN rows for views without an embedding
+    seed [S] i64, status [S] u8                                status 1: the head is complete
     latents/rgb, latents/normals [S, V, C, h, w] f16           uncompressed; added later, outside the digest
 
 RGB is composited on white; normals are round((n + 1) / 2 * 255) of world-frame unit vectors, (128, 128, 128)
-under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset_split`) and
-what the publisher gave. `manifest.json` lists the SHA-256 of every file and the digest of all of them.
+under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset.split`) and
+the attributes of the publisher. `manifest.json` lists the SHA-256 of every file and the digest of all of them.
 """
 
 from spinmeround.storage.codec import PixelCodec

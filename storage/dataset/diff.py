@@ -1,4 +1,4 @@
-"""What differs between two datasets: heads, arrays of heads, attributes. Pixels are compared by their checksums."""
+"""Differences between two datasets: heads, arrays of heads, attributes. Images are compared by their checksums."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _OWN = ("ids", "schema", "schema_version")
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetDiff:
-    """From one dataset to another. `changed` names the arrays by head; `shared` those that belong to no head.
+    """Changes from one dataset to another. `changed` lists arrays by head, `shared` the arrays of no single head.
 
-    `attributes` maps a dotted name to (before, after), None where it is absent.
+    `attributes` maps a dotted name to (before, after), None for an absent value.
     """
 
     added: tuple[str, ...]
@@ -33,7 +33,7 @@ class DatasetDiff:
 
 
 def diff_datasets(before: Path, after: Path) -> DatasetDiff:
-    """What makes `after` another dataset than `before`. Raises DatasetError where one can't be read."""
+    """The changes from `before` to `after`. Raises DatasetError if one of them cannot be read."""
     old, new = HeadDataset.open(before), HeadDataset.open(after)
     both = sorted(set(old.ids) & set(new.ids))
     old_subject, new_subject = _subjects(old), _subjects(new)
@@ -59,7 +59,7 @@ def diff_datasets(before: Path, after: Path) -> DatasetDiff:
         added=tuple(sorted(set(new.ids) - set(old.ids))),
         removed=tuple(sorted(set(old.ids) - set(new.ids))),
         changed=changed,
-        shared=(*other, *(name for name in fits if _differs_as_a_whole(name, old_sums, new_sums))),
+        shared=(*other, *(name for name in fits if _single_file_differs(name, old_sums, new_sums))),
         attributes=_attribute_changes(old.attributes, new.attributes),
     )
 
@@ -69,7 +69,7 @@ def _subjects(dataset: HeadDataset) -> dict[str, int]:
 
 
 def _shape(dataset: HeadDataset, name: str) -> tuple[int, ...]:
-    """Shape of one head's part of an array."""
+    """Shape of the part of an array that belongs to one head."""
     spec = ARRAYS[name]
     shape = spec.shape(dataset.sizes)
     return shape[1:] if spec.axes[0][0] == "subject" else shape
@@ -79,7 +79,7 @@ def _checksums(path: Path) -> dict[str, str]:
     return {name: record.sha256 for name, record in read_manifest(path).files.items()}
 
 
-def _differs_as_a_whole(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+def _single_file_differs(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
     file = f"{name}/{ARRAYS[name].file(0)}"
     return ARRAYS[name].layout == "whole" and old.get(file) != new.get(file)
 

@@ -1,8 +1,8 @@
-"""The files of a dataset on a disk: small ones whole, shards by the ranges that are wanted.
+"""Reads the files of a dataset on a disk: small files completely, shards by byte ranges.
 
-Links are refused, of files and of folders, so that no dataset reads outside its own folder. A shard is read by
-`pread`, not mapped: one that is cut off while it is read is an error and not a fault of the process, and no
-file stays open.
+Links to files and folders are refused, so that a dataset reads nothing outside its folder. Shards are read with
+`pread`, not memory-mapped: truncation during a read raises an error instead of killing the process, and no file stays
+open.
 """
 
 import os
@@ -25,23 +25,25 @@ Span = tuple[int, int]
 
 @runtime_checkable
 class Blob(Protocol):
-    """An open shard: its size, its index, and any ranges of it."""
+    """An open shard: its size and index in bytes, and reads of byte ranges."""
 
     @property
     def size(self) -> int: ...
     @property
     def index(self) -> bytes: ...
     def expect(self, spans: Sequence[Span]) -> None:
-        """These ranges will be asked for soon: a disk can fetch them side by side, and before they are needed."""
+        """Announce ranges that will be read soon, so that a disk can fetch them ahead and in parallel."""
 
-    def ranges(self, spans: Sequence[Span]) -> Iterable[bytes | memoryview]: ...
+    def ranges(self, spans: Sequence[Span]) -> Iterable[bytes | memoryview]:
+        """The bytes of each range."""
+
     def read_into(self, spans: Sequence[Span], out: np.ndarray) -> None:
-        """Ranges as they are, one into each contiguous `out[i]` of the same size. Raises ChunkError for a short one."""
+        """Copy one range into each contiguous `out[i]` of the same size. Raises ChunkError for a short read."""
 
 
 @runtime_checkable
 class DatasetFiles(Protocol):
-    """What a dataset is read from. Names are POSIX paths below its root."""
+    """Source of a dataset's files. Names are POSIX paths below its root."""
 
     @property
     def root(self) -> Path | str: ...
@@ -49,24 +51,24 @@ class DatasetFiles(Protocol):
     def has(self, name: str) -> bool: ...
 
     def read(self, name: str, limit: int) -> bytes:
-        """A whole file of at most `limit` bytes. Raises ChunkError where it is missing, a link or larger."""
+        """The content of a file of at most `limit` bytes. Raises ChunkError if it is missing, a link or larger."""
 
     def shard(self, name: str, index_size: int, *, at_end: bool) -> Any:
-        """A context with the open `Blob`. Raises ChunkError where the file is missing, a link or too short."""
+        """A context with the open `Blob`. Raises ChunkError if the file is missing, a link or too short."""
 
 
 def metadata(files: DatasetFiles, name: str) -> dict[str, Any]:
     """The `zarr.json` of the group (name "") or of an array. Raises DatasetError as `parse_metadata`."""
     file = f"{name}/zarr.json" if name else "zarr.json"
-    return parse_metadata(whole_file(files, file), f"{files.root}/{file}")
+    return parse_metadata(read_file(files, file), f"{files.root}/{file}")
 
 
-def whole_file(files: DatasetFiles, name: str) -> bytes:
-    """A file of JSON. Raises DatasetError where it is missing, a link or larger than `MAX_METADATA_BYTES`."""
+def read_file(files: DatasetFiles, name: str) -> bytes:
+    """The content of a JSON file. Raises DatasetError if it is missing, a link or larger than `MAX_METADATA_BYTES`."""
     try:
         return files.read(name, MAX_METADATA_BYTES)
     except ChunkError as error:
-        raise DatasetError(f"expected a dataset of Zarr v3 with its metadata: {error}") from error
+        raise DatasetError(f"expected the metadata of a Zarr v3 dataset: {error}") from error
 
 
 def _will_need(descriptor: int, offset: int, length: int) -> None:
@@ -99,7 +101,7 @@ class LocalFiles:
 
     root: Path
     _plain: set[str] = field(default_factory=set, repr=False, compare=False)
-    """Folders that are none of them links."""
+    """Folders known not to be links."""
 
     def has(self, name: str) -> bool:
         return (self.root / name).is_file()

@@ -1,7 +1,7 @@
-"""Reading a dataset, on a disk or in an object store: checked when it is opened, then a few views of one head.
+"""Reads a dataset on a disk or in an object store: checks it when it is opened, then reads views of one head.
 
-The reader is our own: it takes just the wanted chunks of a shard, decodes them into memory that is used again,
-and never gives what a checksum or the schema denies. zarr, which reads the same files, is not needed for it.
+It reads only the requested chunks of a shard, decodes them into reused memory, and returns nothing that violates a
+checksum or the schema. zarr can read the same files.
 """
 
 import os
@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from spinmeround.storage.codec import ChunkError, ChunkLayout, RecycledMemory
-from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles, metadata, whole_file
+from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles, metadata, read_file
 from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, parse_manifest
 from spinmeround.storage.dataset.schema import (
     ARRAYS,
@@ -35,13 +35,13 @@ PER_VIEW: Mapping[str, ArraySpec] = {
     **{name: spec for name, spec in ARRAYS.items() if spec.linked},
     **{f"{LATENTS}/{name}": spec for name, spec in LATENT_ARRAYS.items()},
 }
-"""Arrays that `read_views` takes, by name."""
+"""Arrays that `read_views` reads, by name."""
 
 
 class HeadDataset:
     """A dataset opened for reading; subjects are numbered from 0 in the order of `ids`.
 
-    `threads` read and decode the views of one call together.
+    `threads` threads read and decode the views of one call in parallel.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class HeadDataset:
     ) -> "HeadDataset":
         """Open the dataset in a folder or at an address such as `s3://bucket/name.zarr`.
 
-        `storage_options` are obstore's, for an address. Raises DatasetError where there is no dataset, where it
-        is too new or breaks the schema.
+        `storage_options` are those of obstore, for an address. Raises DatasetError if no dataset is found, if it is too
+        new or violates the schema; MissingDependency if an address needs obstore, which is not installed.
         """
         files = _files(path, storage_options or {})
         attributes = metadata(files, "").get("attributes")
@@ -75,7 +75,7 @@ class HeadDataset:
         sizes = check_metadata(files.root, ARRAYS, {name: metadata(files, name) for name in ARRAYS})
         if not files.has(MANIFEST):
             raise DatasetError(
-                f"{files.root}: expected {MANIFEST}, which is written last: it is not published whole yet"
+                f"{files.root}: expected {MANIFEST}, which is written last, found none: publishing is not complete"
             )
         if len(attributes["ids"]) != sizes["subject"]:
             raise DatasetError(f"{files.root}: expected {sizes['subject']} ids, found {len(attributes['ids'])}")
@@ -92,41 +92,43 @@ class HeadDataset:
 
     @property
     def path(self) -> Path:
-        """The folder of a dataset on this machine. Raises DatasetError for one in an object store."""
+        """The folder of a local dataset. Raises DatasetError for one in an object store."""
         if not isinstance(self.files.root, Path):
-            raise DatasetError(f"{self.files.root}: expected a dataset on this machine; copy it to a folder first")
+            raise DatasetError(f"{self.files.root}: expected a local dataset; copy it to a folder first")
         return self.files.root
 
     @property
     def remote(self) -> bool:
+        """Whether the dataset is in an object store."""
         return not isinstance(self.files.root, Path)
 
     @property
     def views(self) -> int:
+        """Views of each head."""
         return self.sizes["view"]
 
     @cached_property
     def digest(self) -> str:
-        """The digest that the manifest states; `verify` computes it from the files."""
-        return parse_manifest(whole_file(self.files, MANIFEST), f"{self.files.root}/{MANIFEST}").digest
+        """The digest in the manifest; `verify` compares it with the files."""
+        return parse_manifest(read_file(self.files, MANIFEST), f"{self.files.root}/{MANIFEST}").digest
 
     @cached_property
     def seeds(self) -> np.ndarray:
         """Seed of each head, int64 [S]."""
-        return self._whole("seed")
+        return self._all_rows("seed")
 
     @cached_property
     def identities(self) -> np.ndarray:
         """Identity embedding of each head, float32 [S, 512], unit length."""
-        return self._whole("identity")
+        return self._all_rows("identity")
 
     def row(self, name: str, subject: int) -> np.ndarray:
-        """One head's row of a small array with a row for each head."""
+        """The row of one head in a small array with one row per head."""
         number, row = divmod(self._subject(subject), ROWS_PER_CHUNK)
         return np.asarray(self._block(name, number)[row])
 
     def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
-        """Cameras of one head, by the field names of `models.geometry.cameras.Cameras`: a row a view."""
+        """Cameras of one head, one row per view, by the field names of `models.geometry.cameras.Cameras`."""
         return {
             "cam2world": self._row("cam2world", self._subject(subject)).copy(),
             "intrinsics": self._row("intrinsics", self._subject(subject)).copy(),
@@ -135,7 +137,7 @@ class HeadDataset:
         }
 
     def split(self, name: str) -> list[int]:
-        """Subjects of the split `train`, `validation` or `test`, by the rule of `storage.dataset_split`."""
+        """Subjects of the split `train`, `validation` or `test`, by the rule of `storage.dataset.split`."""
         if name not in SPLITS:
             raise DatasetError(f"split {name!r}: expected one of {', '.join(SPLITS)}")
         fractions = SplitFractions.model_validate(self.attributes["split"])
@@ -144,12 +146,12 @@ class HeadDataset:
     def read_views(
         self, subject: int, views: Sequence[int], arrays: Sequence[str] = ("rgb", "normals", "mask")
     ) -> dict[str, np.ndarray]:
-        """Some views of one head, by array name, each [len(views), ...] as it is on disk.
+        """Views of one head by array name, each [len(views), ...] with the values stored on disk.
 
-        `arrays` may name what is in `PER_VIEW`, `latents/rgb` and `latents/normals` among them. Raises
-        DatasetError that names the head and the array where a file is missing or damaged.
+        `arrays` are names in `PER_VIEW`, including `latents/rgb` and `latents/normals`. Raises DatasetError with the
+        head and the array if a file is missing or damaged.
         """
-        stored = {name: self._room(name, len(views)) for name in arrays if self._sharded(name)}
+        stored = {name: self._buffer(name, len(views)) for name in arrays if self._sharded(name)}
         self.read_into(subject, views, stored)
         found = {name: self.layout(name).chunk.as_written(out) for name, out in stored.items()}
         rest = [name for name in arrays if name not in found]
@@ -157,9 +159,9 @@ class HeadDataset:
         return {name: found[name] for name in arrays}
 
     def read_into(self, subject: int, views: Sequence[int], stored: Mapping[str, np.ndarray]) -> None:
-        """Decode some views of one head into arrays [len(views), *layout(name).chunk.stored_shape], by array name.
+        """Decode views of one head into arrays [len(views), *layout(name).chunk.stored_shape], by array name.
 
-        Each view's part must be contiguous. Raises DatasetError as `read_views`.
+        The part of each view must be contiguous. Raises DatasetError as `read_views`.
         """
         self._subject(subject)
         if not all(0 <= view < self.views for view in views):
@@ -176,7 +178,7 @@ class HeadDataset:
             list(self._workers().map(lambda part: self._read_shards(subject, [part]), parts))
 
     def layout(self, name: str) -> ShardLayout:
-        """How the shards of a pixel array, or of the latents, are stored."""
+        """On-disk layout of the shards of a pixel array or of the latents."""
         if name not in self._layouts:
             if name.startswith(LATENTS):
                 self._check_latents()
@@ -188,10 +190,11 @@ class HeadDataset:
 
     @property
     def has_latents(self) -> bool:
+        """Whether latents have been added."""
         return self.files.has(f"{LATENTS}/{MANIFEST}")
 
     def latents_attributes(self) -> dict[str, Any]:
-        """What is known of the latents: `autoencoder` (fingerprint) and what was given with them."""
+        """Attributes of the latents, such as the fingerprint `autoencoder`. Raises DatasetError if no latents exist."""
         if not self.has_latents:
             raise DatasetError(f"{self.files.root}: expected latents, found none; run the stage encode")
         attributes = metadata(self.files, LATENTS).get("attributes")
@@ -209,12 +212,12 @@ class HeadDataset:
             raise DatasetError(f"array {name!r}: expected one of {', '.join(PER_VIEW)}")
         return PER_VIEW[name].layout == "view"
 
-    def _room(self, name: str, views: int) -> np.ndarray:
+    def _buffer(self, name: str, views: int) -> np.ndarray:
         chunk = self.layout(name).chunk
         return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
 
     def _read_shards(self, subject: int, parts: Sequence[tuple[str, Sequence[int], np.ndarray]]) -> None:
-        """Decode views of one head, given as (array, views, out); a disk is told of all before the first is decoded."""
+        """Decode views of one head, given as (array, views, out); announces all ranges before the first is decoded."""
         with ExitStack() as opened:
             wanted = []
             for name, views, out in parts:
@@ -239,7 +242,7 @@ class HeadDataset:
             ) from error
 
     def _workers(self) -> ThreadPoolExecutor:
-        """This process's threads: those of the parent are not there after a fork."""
+        """Threads of this process: a fork does not inherit those of its parent."""
         if self._pool is None or self._pool[0] != os.getpid():
             self._pool = (os.getpid(), ThreadPoolExecutor(self.threads, "dataset"))
         return self._pool[1]
@@ -249,7 +252,7 @@ class HeadDataset:
         return self._block("azimuth", 0), self._block("elevation", 0)
 
     def _row(self, name: str, subject: int) -> np.ndarray:
-        """One head's row of a small array. Rows are kept, those with the same values once."""
+        """The row of one head in a small array. Rows are cached, equal ones once."""
         number, row = divmod(subject, ROWS_PER_CHUNK)
         if (name, number) not in self._rows:
             same = {held[0].tobytes(): held[0] for held in self._rows.values()}
@@ -257,13 +260,13 @@ class HeadDataset:
             self._rows[name, number] = [same.setdefault(row.tobytes(), row.copy()) for row in rows]
         return self._rows[name, number][row]
 
-    def _whole(self, name: str) -> np.ndarray:
-        """A small array, of all subjects."""
+    def _all_rows(self, name: str) -> np.ndarray:
+        """The rows of a small array for all subjects."""
         blocks = range(len(ARRAYS[name].files(self.sizes)))
         return np.asarray(np.concatenate([self._block(name, number) for number in blocks])[: len(self)])
 
     def _block(self, name: str, number: int) -> np.ndarray:
-        """What one file of an array without shards holds: some subjects' rows, one subject's, or all there is."""
+        """The content of one file of an array without shards: rows of several subjects, of one subject, or all."""
         spec = ARRAYS[name]
         try:
             if name not in self._small:
@@ -279,7 +282,9 @@ class HeadDataset:
         found = {name: metadata(self.files, f"{LATENTS}/{name}") for name in LATENT_ARRAYS}
         sizes = check_metadata(f"{self.files.root}/{LATENTS}", LATENT_ARRAYS, found)
         if (sizes["subject"], sizes["view"]) != (len(self), self.views):
-            raise DatasetError(f"{self.files.root}: latents: expected those of {len(self)} heads, {self.views} views")
+            raise DatasetError(
+                f"{self.files.root}: latents: expected {len(self)} heads with {self.views} views, found others"
+            )
 
 
 def _files(path: Path | str, options: Mapping[str, Any]) -> DatasetFiles:
@@ -296,10 +301,10 @@ def _check_attributes(path: Path | str, attributes: Mapping[str, Any]) -> None:
     version, ids = attributes.get("schema_version"), attributes.get("ids")
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
-        hint = "use a newer version of the software" if newer else "expected a dataset made by `publish`"
+        hint = "use a newer version of the software" if newer else "expected a dataset of `spinmeround build`"
         raise DatasetError(f"{path}: schema version {version!r}, this software reads {SCHEMA_VERSION}; {hint}")
     if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids) or len(set(ids)) != len(ids):
-        raise DatasetError(f"{path}: attribute ids: expected a list of different texts")
+        raise DatasetError(f"{path}: attribute ids: expected a list of distinct strings")
     try:
         SplitFractions.model_validate(attributes.get("split"))
     except ValidationError as error:

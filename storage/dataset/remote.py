@@ -1,7 +1,7 @@
-"""A published dataset in an object store: `s3://bucket/name.zarr`, and what else obstore knows by its address.
+"""Reads a published dataset in an object store, `s3://bucket/name.zarr` or another address that obstore supports.
 
-Published files never change, so the index of a shard is fetched once (with the shard's size) and kept. Chunks
-come by ranges, many in one call. obstore tries again where the server is slow or fails for a while.
+Published files never change, so the index of a shard is fetched once, with the shard's size, and cached. Chunks are
+fetched as byte ranges, many per call. obstore retries requests when the server is slow or fails temporarily.
 """
 
 from collections import OrderedDict
@@ -18,11 +18,11 @@ from obstore.store import ObjectStore, from_url
 
 from spinmeround.storage.codec import ChunkError
 from spinmeround.storage.dataset.files import Span
-from spinmeround.storage.errors import StorageUnavailable
+from spinmeround.storage.errors import StorageUnavailable, one_line
 from spinmeround.storage.s3 import s3_endpoint
 
-INDICES = 20_000
-"""Indices that are kept, 2 KB each at 125 views."""
+MAX_INDICES = 20_000
+"""Number of cached indices, 2 kB each at 125 views."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _RemoteShard:
     index: bytes
 
     def expect(self, spans: Sequence[Span]) -> None:
-        """Nothing: they come in one request."""
+        """Does nothing: `ranges` fetches all of them in one request."""
 
     def ranges(self, spans: Sequence[Span]) -> Sequence[memoryview]:
         if not spans:
@@ -49,9 +49,9 @@ class _RemoteShard:
 
 @dataclass
 class RemoteFiles:
-    """A dataset's files below an address. `options` go to obstore: credentials, endpoint, region.
+    """Files of a dataset below an address. `options` are passed to obstore: credentials, endpoint, region.
 
-    Without them the environment's are taken (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on).
+    Default: from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
     """
 
     root: str
@@ -89,7 +89,7 @@ class RemoteFiles:
         with self._failures(name):
             if (held := self._indices.get(name)) is None:
                 held = self._indices[name] = self._fetch_index(name, index_size, at_end)
-                while len(self._indices) > INDICES:
+                while len(self._indices) > MAX_INDICES:
                     self._indices.popitem(last=False)
             yield _RemoteShard(self._store, name, *held)
 
@@ -100,20 +100,17 @@ class RemoteFiles:
 
     @contextmanager
     def _failures(self, name: str) -> Iterator[None]:
-        """Missing objects as ChunkError; what lasts longer than the retries as StorageUnavailable."""
+        """Raise ChunkError for a missing object, StorageUnavailable for a failure that outlasts the retries."""
         try:
             yield
         except (NotFoundError, FileNotFoundError) as error:
             raise ChunkError(f"{self.root}/{name} is missing") from error
         except (BaseError, OSError) as error:
-            what = " ".join(str(error).split())
-            raise StorageUnavailable(
-                f"{self.root}/{name}: the object store does not answer as expected: {what}"
-            ) from error
+            raise StorageUnavailable(f"{self.root}/{name}: the object store failed: {one_line(error)}") from error
 
 
 def _connection(url: str) -> dict[str, Any]:
-    """Patience with the server, and plain HTTP where the environment's endpoint asks for it."""
+    """RetryPolicy with the server, and plain HTTP where the environment's endpoint asks for it."""
     options: dict[str, Any] = {"retry_config": {"max_retries": 8, "retry_timeout": timedelta(seconds=120)}}
     if url.startswith("s3") and (endpoint := s3_endpoint()):
         options |= {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}

@@ -1,9 +1,9 @@
-"""Schema 1 of the dataset: its arrays, how they are cut into chunks, and which metadata is accepted.
+"""Schema 1 of the dataset: its arrays, their division into chunks, and the accepted metadata.
 
-A group of one head and a published dataset have the same arrays; only the number of subjects differs.
-Layouts: `view` is one shard a subject and one chunk a view; `subject` is one chunk a subject; `rows` is a
-chunk for some hundred subjects; `whole` is a single chunk. The metadata files are checked as plain JSON
-before zarr sees them, so that no codec or data type outside this schema is ever built from a file.
+The group of one head and a published dataset have the same arrays and differ in the number of subjects. Layouts:
+`view` has one shard per subject and one chunk per view, `subject` one chunk per subject, `rows` one chunk per 256
+subjects, `whole` a single chunk. Metadata files are checked as plain JSON before zarr reads them, so that a file cannot
+request a codec or data type outside this schema.
 """
 
 import json
@@ -26,7 +26,7 @@ Layout = Literal["view", "subject", "rows", "whole"]
 
 
 class ArraySpec(FrozenModel):
-    """One array: data type, names of its axes (numbers are fixed sizes) and layout."""
+    """One array: data type, axes as (name, fixed size or None), and layout; `raw` arrays are not compressed."""
 
     dtype: str
     axes: tuple[tuple[str, int | None], ...]
@@ -36,29 +36,30 @@ class ArraySpec(FrozenModel):
 
     @property
     def linked(self) -> bool:
-        """Whether each subject has files of its own, which a dataset takes over as they are."""
+        """Whether each subject has its own files, which a dataset links unchanged."""
         return self.layout in ("view", "subject")
 
     @property
     def filtered(self) -> bool:
-        """Whether its values may be stored as differences: pictures with channels."""
+        """Whether it may use the delta codec: images with channels."""
         return self.axes[-1][0] == "channel"
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Shape for these sizes of the axes."""
         return tuple(fixed if fixed is not None else sizes[name] for name, fixed in self.axes)
 
     def chunks(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Shape of what one file holds (the shard, where there are shards)."""
+        """Shape of the content of one file: the shard, for arrays with shards."""
         shape = self.shape(sizes)
         first = {"view": 1, "subject": 1, "rows": min(shape[0], ROWS_PER_CHUNK), "whole": shape[0]}[self.layout]
         return (first, *shape[1:])
 
     def file(self, index: int) -> str:
-        """Name, below the array's folder, of the chunk file with this number along the first axis."""
+        """Name of the chunk file with this index along the first axis, below the array's folder."""
         return f"c/{index}" + "/0" * (len(self.axes) - 1)
 
     def files(self, sizes: Mapping[str, int]) -> list[tuple[str, range]]:
-        """All chunk files, each with the range of first-axis indices that it holds."""
+        """All chunk files, each with the range of its indices along the first axis."""
         step, count = self.chunks(sizes)[0], self.shape(sizes)[0]
         starts = range(0, count, step)
         return [(self.file(start // step), range(start, min(start + step, count))) for start in starts]
@@ -90,7 +91,7 @@ ARRAYS: Mapping[str, ArraySpec] = {
     "seed": ArraySpec(dtype="int64", axes=_axes("subject"), layout="rows"),
     "status": ArraySpec(dtype="uint8", axes=_axes("subject"), layout="rows"),
 }
-"""Status is 1 for a head that is whole; 0 is kept for one that is not there."""
+"""Status is 1 for a complete head; 0 is reserved for an absent one."""
 
 LATENT_ARRAYS: Mapping[str, ArraySpec] = {
     "rgb": ArraySpec(dtype="float16", axes=_axes(*_LATENT), layout="view", raw=True),
@@ -101,7 +102,7 @@ LATENT_ARRAYS: Mapping[str, ArraySpec] = {
 def create_array(
     group: zarr.Group, name: str, spec: ArraySpec, sizes: Mapping[str, int], codec: PixelCodec
 ) -> "zarr.Array[Any]":
-    """Make an empty array of the schema in a group; every chunk that is written gets a file, even one of zeros."""
+    """Create an empty array of the schema in a group; every written chunk gets a file, even one of zeros."""
     shape, file_shape = spec.shape(sizes), spec.chunks(sizes)
     sharded = spec.layout == "view"
     chosen = codec if spec.filtered else PixelCodec(kind="plain", level=codec.level)
@@ -120,7 +121,7 @@ def create_array(
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """A `zarr.json` as plain JSON. Raises DatasetError where it is missing, a link, too large or no JSON object."""
+    """A `zarr.json` as plain JSON. Raises DatasetError if it is missing, a link, too large or not a JSON object."""
     path = folder / "zarr.json"
     if path.is_symlink() or not path.is_file():
         raise DatasetError(f"{path}: expected a Zarr v3 metadata file, found none")
@@ -130,7 +131,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def parse_metadata(data: bytes, path: Path | str) -> dict[str, Any]:
-    """The bytes of a `zarr.json` as plain JSON. Raises DatasetError that names the path where they are none."""
+    """Parse the bytes of a `zarr.json`. Raises DatasetError, which names the path, if they are not Zarr v3 metadata."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -141,14 +142,14 @@ def parse_metadata(data: bytes, path: Path | str) -> dict[str, Any]:
 
 
 def check_arrays(folder: Path, specs: Mapping[str, ArraySpec]) -> dict[str, int]:
-    """Sizes of the axes (subject, view, height, ...) of a group whose arrays all fit the schema, else DatasetError."""
+    """Sizes of the axes (subject, view, height, ...) of a group. Raises DatasetError for other arrays."""
     return check_metadata(folder, specs, {name: read_metadata(folder / name) for name in specs})
 
 
 def check_metadata(
     folder: Path | str, specs: Mapping[str, ArraySpec], found: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, int]:
-    """As `check_arrays`, of metadata that have been read already; `folder` is only named in errors."""
+    """Like `check_arrays`, for parsed metadata; `folder` only appears in errors."""
     sizes: dict[str, int] = {}
     for name, spec in specs.items():
         _check_array(f"{folder}/{name}", found[name], spec, sizes)

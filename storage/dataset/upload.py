@@ -1,7 +1,7 @@
-"""A frozen dataset beside the artifacts of an object store, as `<root>/datasets/<first 12 digits of the digest>.zarr`.
+"""Uploads a dataset to the object store of its artifacts, as `<root>/datasets/<first 12 digits of the digest>.zarr`.
 
-Files that artifacts hold already are copied by the server; what publishing wrote anew is sent. The manifest goes
-last, on which readers wait, and a rerun after an interruption sends what is missing.
+The server copies files that artifacts contain; other files are uploaded. The manifest comes last, since readers require
+it, and a rerun after an interruption uploads what is missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ ArtifactKeys = Mapping[str, Mapping[str, str]]
 
 
 def upload_dataset(store: ArtifactStore, dataset: Path, keys: ArtifactKeys) -> str:
-    """Put a dataset in the object store that holds the artifacts it was joined from; returns its URL.
+    """Upload a dataset to the object store that holds the artifacts it was joined from; returns its URL.
 
-    Raises StorageUnavailable where the server goes on failing; DatasetError where another dataset has that name.
+    Raises StorageUnavailable if the server keeps failing, DatasetError if another dataset has that name.
     """
     digest = read_manifest(dataset).digest
     place = f"{DATASETS}/{digest[:12]}.zarr"
-    stated = _manifest_there(store, place)
+    stated = _uploaded_manifest(store, place)
     if stated is not None and stated.digest != digest:
         raise DatasetError(f"{store.root}/{place} holds another dataset, of digest {stated.digest}; remove it")
     if stated is None:
@@ -36,17 +36,17 @@ def upload_dataset(store: ArtifactStore, dataset: Path, keys: ArtifactKeys) -> s
 
 
 def upload_latents(store: ArtifactStore, dataset: Path, keys: ArtifactKeys) -> str:
-    """Put a dataset's latents next to it, from the `encode` artifacts; returns their URL.
+    """Upload a dataset's latents next to it, from the `encode` artifacts; returns their URL.
 
-    Latents of another autoencoder are replaced: until the new ones are whole, there are none.
+    Latents of another autoencoder are replaced; until the upload is complete, the dataset has none.
     """
     digest = read_manifest(dataset).digest
     place = f"{DATASETS}/{digest[:12]}.zarr/{LATENTS}"
-    with store.lock(LATENTS, digest):  # those of two autoencoders have the same names
-        stated = _manifest_there(store, place)
+    with store.lock(LATENTS, digest):  # latents of different autoencoders have the same names
+        stated = _uploaded_manifest(store, place)
         if stated is None or stated.digest != read_manifest(dataset / LATENTS).digest:
             _objects(store).client.delete(f"{place}/{MANIFEST}")
-            _upload(store, dataset / LATENTS, place, _shared(store, keys, LATENT_ARRAYS), whole=True)
+            _upload(store, dataset / LATENTS, place, _shared(store, keys, LATENT_ARRAYS), everything=True)
     return f"{store.root}/{place}"
 
 
@@ -56,7 +56,7 @@ def _objects(store: ArtifactStore) -> ObjectBackend:
     return store.backend
 
 
-def _manifest_there(store: ArtifactStore, place: str) -> DatasetManifest | None:
+def _uploaded_manifest(store: ArtifactStore, place: str) -> DatasetManifest | None:
     data = _objects(store).client.get(f"{place}/{MANIFEST}")
     return None if data is None else parse_manifest(data, f"{store.root}/{place}/{MANIFEST}")
 
@@ -76,11 +76,11 @@ def _shared(store: ArtifactStore, keys: ArtifactKeys, specs: Mapping[str, ArrayS
 
 
 def _upload(
-    store: ArtifactStore, folder: Path, place: str, shared: Mapping[str, Source], *, whole: bool = False
+    store: ArtifactStore, folder: Path, place: str, shared: Mapping[str, Source], *, everything: bool = False
 ) -> None:
-    """Send what is missing, or with `whole` everything: a file of the same size there may be another's."""
+    """Upload missing files, or with `everything` all: an uploaded file of the same size may have other content."""
     objects, manifest = _objects(store), read_manifest(folder)
-    sent = {} if whole else {found.name: found.size for found in objects.client.listing(place)}
+    sent = {} if everything else {found.name: found.size for found in objects.client.listing(place)}
     missing: Sequence[str] = [
         name for name, record in manifest.files.items() if sent.get(f"{place}/{name}") != record.size
     ]

@@ -1,7 +1,7 @@
-"""Is a dataset what it says it is: every byte against the manifest, then the arrays against each other.
+"""Verifies a dataset: every byte against the manifest, then the arrays against the schema and each other.
 
-All problems are collected, each with its head, its array and its file, so that they can be mended one by one.
-Heads are looked at side by side, by as many threads as there are cores: hashing and decoding leave them free.
+All problems are collected, each with its head, array and file, so that they can be repaired one by one. Heads are
+checked in parallel, by one thread per core: hashing and decoding release the GIL.
 """
 
 import os
@@ -30,9 +30,9 @@ from spinmeround.storage.manifests import FileRecord, content_problem, extra_fil
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong. `head` and `array` are empty where it concerns the whole dataset.
+    """One problem, described by `what`. `head` and `array` are empty if it concerns the entire dataset.
 
-    `file` is the damaged, missing or strange file below the dataset, where it is one.
+    `file` is the damaged, missing or extra file below the dataset, empty if the problem is not a file.
     """
 
     head: str
@@ -45,15 +45,14 @@ class Problem:
         return f"{place}: {self.what}" if place else self.what
 
 
-Told = Callable[[int, int], None]
-"""Called with how many heads are done, of how many."""
+def verify(
+    path: Path, *, threads: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Problem]:
+    """All problems of the dataset at `path`; an empty list means that it is complete and consistent.
 
-
-def verify(path: Path, *, threads: int = 0, told: Told = lambda done, total: None) -> list[Problem]:
-    """All problems of the dataset at `path`; an empty list means that it is whole and consistent.
-
-    Reads every byte. Checked: SHA-256 of each file and the digest, no file missing or too many, metadata against
-    the schema, and what `storage.dataset_checks` lists.
+    Reads every byte. Checks the SHA-256 of each file and the digest, that no file is missing or extra, the metadata
+    against the schema, and the arrays as in `storage.dataset.checks`. `threads` 0 is one per core; `on_progress` gets
+    (heads done, heads).
     """
     try:
         dataset = HeadDataset.open(path)
@@ -68,12 +67,12 @@ def verify(path: Path, *, threads: int = 0, told: Told = lambda done, total: Non
         heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), range(len(dataset)))
         for done, found in enumerate(heads, start=1):
             problems += found
-            told(done, len(dataset))
+            on_progress(done, len(dataset))
     return sorted(problems, key=lambda problem: (problem.head, problem.array))
 
 
 def info(path: Path) -> dict[str, Any]:
-    """Facts about a dataset for people: digest, counts, sizes in bytes by array, splits, latents, attributes."""
+    """A summary of a dataset: digest, counts, bytes by array, splits, latents, attributes."""
     dataset = HeadDataset.open(path)
     sizes: dict[str, int] = defaultdict(int)
     for name, record in read_manifest(dataset.path).files.items():
@@ -93,7 +92,7 @@ def info(path: Path) -> dict[str, Any]:
 
 
 def _broken_metadata(path: Path) -> Iterator[Problem]:
-    """Which files differ from the manifest, where the dataset can't even be opened."""
+    """The files that differ from the manifest, for a dataset that cannot be opened."""
     try:
         files = read_manifest(path).files
     except DatasetError as error:
@@ -105,7 +104,7 @@ def _broken_metadata(path: Path) -> Iterator[Problem]:
 
 
 class _Group:
-    """The files of the dataset's group or of its latents' against their manifest, shared ones and each head's."""
+    """Checks the files of a group, the dataset's or its latents', against their manifest."""
 
     def __init__(self, dataset: HeadDataset, prefix: str, specs: Mapping[str, ArraySpec]) -> None:
         self.dataset = dataset
@@ -117,7 +116,7 @@ class _Group:
         self.own = {array: spec for array, spec in specs.items() if spec.linked}
 
     def shared_problems(self) -> Iterator[Problem]:
-        """All problems but those of the files that belong to one head."""
+        """All problems except those of files that belong to one head."""
         try:
             self.manifest = read_manifest(self.folder)
             latents = self.dataset.latents_attributes() if self.prefix else None
@@ -133,10 +132,10 @@ class _Group:
             yield from self._file_problem(name, files[name])
         for name in sorted(self.places.keys() - files.keys()):
             yield self._problem(name, f"{name} is not in {MANIFEST}")
-        yield from self._strangers()
+        yield from self._extra_files()
         digest = digest_of(files) if latents is None else latents_digest(latents, files)
         if digest != self.manifest.digest:
-            what = f"{self.folder.name}: expected the digest {digest}, {MANIFEST} says {self.manifest.digest}"
+            what = f"{self.folder.name}: expected the digest {digest}, found {self.manifest.digest} in {MANIFEST}"
             yield Problem(head="", array="", what=what, file=f"{self.prefix}{MANIFEST}")
 
     def head_problems(self, subject: int) -> Iterator[Problem]:
@@ -156,13 +155,13 @@ class _Group:
         place = self.places.get(name, {"head": "", "array": ""})
         return Problem(**place, what=what, file=f"{self.prefix}{name}")
 
-    def _strangers(self) -> Iterator[Problem]:
-        """Files, links and devices that the manifest does not list; what lies below the latents is theirs."""
+    def _extra_files(self) -> Iterator[Problem]:
+        """Files, links and devices that the manifest does not list; those of the latents belong to their own group."""
         assert self.manifest is not None
-        beside = () if self.prefix else (f"{LATENTS}/",)
+        others = () if self.prefix else (f"{LATENTS}/",)
         try:
             for name in extra_files(self.folder, self.manifest.files, without=(MANIFEST,)):
-                if not name.startswith(beside):
+                if not name.startswith(others):
                     what = f"{self.folder.name}: {name} is not in {MANIFEST}"
                     yield Problem(head="", array="", what=what, file=f"{self.prefix}{name}")
         except ValueError as error:
@@ -185,7 +184,7 @@ class _Group:
 
 
 def _head_problems(dataset: HeadDataset, groups: list[_Group], subject: int, damaged: set[str]) -> Iterator[Problem]:
-    """Problems of one head's files, then of what those that are whole hold."""
+    """Problems of one head's files, then of the arrays in intact files."""
     files = [problem for group in groups for problem in group.head_problems(subject)]
     yield from files
     broken = damaged | {problem.array for problem in files}
@@ -204,7 +203,7 @@ def _findings(dataset: HeadDataset, subject: int, arrays: tuple[str, ...], check
 
 
 def _unreadable(dataset: HeadDataset, subject: int, arrays: tuple[str, ...]) -> str:
-    """The first of these arrays that can't be read though its bytes are as the manifest says."""
+    """The first of these arrays that cannot be read although its files match the manifest."""
     for name in arrays:
         try:
             if ARRAYS[name].linked:

@@ -1,7 +1,7 @@
-"""The versions of a dataset that stand in one folder: numbered in the order in which they were published.
+"""The versions of a dataset in one folder, numbered in order of publication.
 
-Datasets are named by their digests. `versions.json` beside them says which came when and after which, is replaced
-as a whole, and is no part of any digest: losing it loses the order and nothing else.
+Datasets are named by their digests. `versions.json`, next to them, records their order, times and parents. It is
+replaced atomically and not part of any digest: without it, only the order is lost.
 """
 
 import re
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from spinmeround.storage.dataset.publish import read_manifest
 from spinmeround.storage.dataset.schema import SCHEMA_VERSION
-from spinmeround.storage.errors import DatasetError, environment_errors
+from spinmeround.storage.errors import DatasetError, environment_errors, validation_message
 from spinmeround.storage.files import flocked, write_atomic
 from spinmeround.storage.manifests import Sha256, stated_version
 from spinmeround.storage.records import FrozenModel
@@ -42,9 +42,9 @@ class _Index(FrozenModel):
 
 
 def list_versions(folder: Path) -> tuple[Version, ...]:
-    """All versions that were published into a folder, oldest first; some may have been deleted since.
+    """All versions published into a folder, oldest first; some may have been deleted since.
 
-    Raises DatasetError where the index is broken or of a newer schema.
+    Raises DatasetError if the index is broken or of a newer schema.
     """
     path = folder / INDEX
     if path.is_symlink() or not path.is_file():
@@ -60,16 +60,15 @@ def list_versions(folder: Path) -> tuple[Version, ...]:
         found = _Index.model_validate_json(data).versions
     except ValidationError as error:
         raise DatasetError(
-            f"{path}: expected the index of versions, found {' '.join(str(error).split())}; remove it, and the next "
-            "publishing begins a new one"
+            f"{path}: expected the index of versions, found {validation_message(error)}; remove it to start a new one"
         ) from error
     if [version.number for version in found] != list(range(1, len(found) + 1)):
-        raise DatasetError(f"{path}: expected versions numbered from 1; remove it to begin a new one")
+        raise DatasetError(f"{path}: expected versions numbered from 1; remove it to start a new one")
     return found
 
 
 def record_version(folder: Path, digest: str, heads: int) -> Version:
-    """Add a dataset that stands in the folder to its index; one that is there already keeps its number."""
+    """Add a dataset in the folder to its index; a known digest keeps its number."""
     if (version := _known(folder, digest)) is not None:
         return version
     with environment_errors(folder), flocked(folder / f".{INDEX}.lock"):
@@ -92,14 +91,14 @@ def _known(folder: Path, digest: str) -> Version | None:
 
 
 def find_version(folder: Path, name: str) -> Path:
-    """The dataset that `v2` or the first digits of a digest name. Raises DatasetError where none does, or several."""
+    """Path of the dataset named `v2`, or by the first digits of its digest. Raises DatasetError unless one matches."""
     known = list_versions(folder)
     digests = [version.digest for version in known if name == f"v{version.number}"]
     if not digests and re.fullmatch(r"[0-9a-f]{4,64}", name):
         digests = [version.digest for version in known if version.digest.startswith(name)]
     if len(digests) != 1:
         have = ", ".join(f"v{version.number} ({version.digest[:12]})" for version in known) or "none"
-        raise DatasetError(f"version {name!r}: expected one of those in {folder}, which are: {have}")
+        raise DatasetError(f"version {name!r}: expected one of the versions in {folder}: {have}")
     path = folder / f"{digests[0][:12]}.zarr"
     if read_manifest(path).digest != digests[0]:
         raise DatasetError(f"{path}: expected the digest {digests[0]}, found {read_manifest(path).digest}")

@@ -1,8 +1,8 @@
-"""Requests to an S3-speaking server that outlast its bad moments: retried with exponential backoff, then a clear error.
+"""A client for S3 servers that retries failed requests with exponential backoff.
 
 The endpoint and the credentials come from the usual variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION, ...). A server that is down, slow, or answers 5xx is tried again for about
-a minute, whatever the request: every object is written as a whole, so a request sent twice does no harm.
+AWS_SECRET_ACCESS_KEY, AWS_REGION, ...). Requests to a server that is down, slow, or answers 5xx are retried for about
+a minute. Objects are written atomically, so repeated requests do no harm.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import obstore
 from obstore import exceptions as answers
 from obstore.store import S3Store
 
-from spinmeround.storage.errors import StorageUnavailable, StoreError
+from spinmeround.storage.errors import StorageUnavailable, StoreError, one_line
 from spinmeround.storage.manifests import FileRecord
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ _TAKEN = (answers.AlreadyExistsError, answers.PreconditionError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How often a request is tried, and the seconds between (doubled each time up to `most_s`) and for each try."""
+class RetryPolicy:
+    """Attempts of a request, the pause between them (doubled each time up to `most_s`), and the time limit of each."""
 
     attempts: int = 8
     first_s: float = 0.5
@@ -40,14 +40,14 @@ class Patience:
     request_s: float = 120.0
 
     def waits(self) -> Iterator[float]:
-        """Seconds to wait after each attempt but the last, with some chance in them, so that not all come at once."""
+        """Seconds to wait after each attempt but the last, with jitter to spread the retries of concurrent clients."""
         for attempt in range(self.attempts - 1):
             yield min(self.most_s, self.first_s * 2**attempt) * random.uniform(0.7, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
-    """An object in a listing; `modified` by the server's clock, in seconds."""
+    """An object in a listing; `size` in bytes, `modified` in seconds by the server's clock."""
 
     name: str
     size: int
@@ -58,11 +58,11 @@ class ObjectInfo:
 class ObjectClient:
     """The objects below `url` (s3://bucket/prefix), by their names."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
+    def __init__(self, url: str, policy: RetryPolicy) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{2,62}(/[\w+=-][\w.+=-]*)*/?", url):
-            raise StoreError(f"artifact store {url}: expected s3://bucket or s3://bucket/prefix; mend the URL")
+            raise StoreError(f"artifact store {url}: expected s3://bucket or s3://bucket/prefix; correct the URL")
         self.url = url.rstrip("/")
-        self._patience = patience
+        self._policy = policy
         endpoint = s3_endpoint()
         self._endpoint = endpoint or "AWS"
         self._store = S3Store.from_url(
@@ -70,40 +70,40 @@ class ObjectClient:
             config={"endpoint": endpoint} if endpoint else {},
             client_options={
                 "allow_http": self._endpoint.startswith("http://"),
-                "timeout": timedelta(seconds=patience.request_s),
-                "connect_timeout": timedelta(seconds=min(10.0, patience.request_s)),
+                "timeout": timedelta(seconds=policy.request_s),
+                "connect_timeout": timedelta(seconds=min(10.0, policy.request_s)),
             },
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=patience.request_s)},
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=policy.request_s)},
         )
 
     def get(self, name: str) -> bytes | None:
-        """The bytes of an object, None where it is absent."""
+        """The bytes of an object, None if it is absent."""
         return self._or_none(name, lambda: bytes(obstore.get(self._store, name).bytes()))
 
     def info(self, name: str) -> ObjectInfo | None:
-        """Size and time of an object, None where it is absent."""
+        """Size, time and tag of an object, None if it is absent."""
         return self._or_none(name, lambda: _info(obstore.head(self._store, name)))
 
     def fetch(self, name: str, target: Path | None, *, most: int) -> FileRecord | None:
-        """Read an object, into a new file or nowhere; returns what came, None where it is absent.
+        """Read an object into the new file `target`, or only hash it; returns its record, None if it is absent.
 
-        Not much more than `most` bytes are read, whatever the object's size.
+        Reading stops soon after `most` bytes, whatever the object's size.
         """
         return self._or_none(name, lambda: self._stream(name, target, most))
 
     def put(self, name: str, data: bytes | Path) -> None:
-        """Write an object, whatever was there."""
+        """Write an object, replacing an existing one."""
         self._required(name, lambda: obstore.put(self._store, name, data))
 
     def create(self, name: str, data: bytes) -> str | None:
-        """Write an object that must not be there yet; its tag, or None where it is there.
+        """Write an object that must not exist; returns its tag, or None if it exists.
 
         A server without conditional writes overwrites.
         """
         return self._conditional(name, data, "create")
 
     def replace(self, name: str, data: bytes, e_tag: str) -> str | None:
-        """Write an object that must still have this tag; its new tag, or None where it has another or is gone."""
+        """Replace an object that must have this tag; returns its new tag, or None if it has another or is absent."""
         return self._conditional(name, data, {"e_tag": e_tag})
 
     def copy(self, source: str, target: str) -> None:
@@ -111,11 +111,11 @@ class ObjectClient:
         self._required(source, lambda: obstore.copy(self._store, source, target))
 
     def delete(self, name: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object if it exists."""
         self._or_none(name, lambda: obstore.delete(self._store, name))
 
     def listing(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All objects below a folder (all there are for ""), in the order of their names."""
+        """All objects below a folder (all objects for ""), in the order of their names."""
         after: str | None = None
         while True:
             page, after = self._try(prefix or "the listing", partial(self._page, prefix, after))
@@ -161,13 +161,13 @@ class ObjectClient:
             return self._try(name, request)
         except _ABSENT as error:
             raise StorageUnavailable(
-                f"cannot use {self.url}/{name}: the server knows no such object or bucket; make the bucket, or look "
-                f"whether the object was removed ({_line(error)})"
+                f"cannot use {self.url}/{name}: the server has no such object or bucket; create the bucket, or "
+                f"check whether the object was removed ({_line(error)})"
             ) from error
 
     def _try(self, name: str, request: Callable[[], T]) -> T:
-        """Answers that no repetition would change come at once, as they are or as StorageUnavailable."""
-        waits, began, tries = self._patience.waits(), time.monotonic(), 0
+        """Send a request with retries; answers that a retry cannot change are raised at once."""
+        waits, began, tries = self._policy.waits(), time.monotonic(), 0
         while True:
             tries += 1
             try:
@@ -181,19 +181,19 @@ class ObjectClient:
                 ) from error
             except (answers.BaseError, OSError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
-                    raise  # a local disk's
-                wait = None if _hopeless(error) else next(waits, None)
+                    raise  # of the local disk
+                wait = None if _is_permanent(error) else next(waits, None)
                 if wait is None:
                     spent = f"failed {tries} times in {time.monotonic() - began:.0f} s"
                     raise StorageUnavailable(
-                        f"cannot use {self.url}/{name}: {self._endpoint} {spent}, at last with: {_line(error)}. "
-                        f"{_advice(error)}; what is made already stays"
+                        f"cannot use {self.url}/{name}: {self._endpoint} {spent}, last error: {_line(error)}. "
+                        f"{_advice(error)}; finished artifacts are kept"
                     ) from error
                 time.sleep(wait)
 
 
 def s3_endpoint() -> str | None:
-    """The server that the environment names, None for AWS itself; obstore knows only one of the two variables."""
+    """The endpoint named by the environment, None for AWS itself; obstore reads only one of the two variables."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
@@ -206,17 +206,17 @@ def _info(meta: Any) -> ObjectInfo:
     )
 
 
-def _hopeless(error: Exception) -> bool:
-    """Whether the server found fault with the request itself."""
+def _is_permanent(error: Exception) -> bool:
+    """Whether the server rejected the request itself: status 4xx, except timeouts and rate limits."""
     code = re.search(r"status code: (\d+)", str(error))
     return code is not None and code.group(1)[0] == "4" and code.group(1) not in ("408", "429")
 
 
 def _advice(error: Exception) -> str:
     if "169.254" in str(error):
-        return "No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run again"
-    return "Look whether the server runs and can be reached (AWS_ENDPOINT_URL), then run again"
+        return "No credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run again"
+    return "Check that the server runs and is reachable (AWS_ENDPOINT_URL), then run again"
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split("Debug source")[0].split())[:300]
+    return one_line(ValueError(str(error).split("Debug source")[0]))

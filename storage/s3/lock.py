@@ -1,8 +1,8 @@
-"""Locks on an object store: an object that only one can create, and that its holder keeps renewing.
+"""Locks on an object store: an object that one client creates and then keeps renewing.
 
-A waiter that sees the same tag for the whole lease, by its own clock, takes the lock of a dead holder over, by
-a write that only succeeds while the tag is that. Where the server has no conditional writes two may hold the
-lock at once; they then make the same artifact twice, which costs time and nothing else.
+A waiter that sees the same tag for the duration of the lease, by its own clock, takes the lock over, with a write that
+succeeds only if the tag is unchanged. On a server without conditional writes, two clients may hold the lock; they then
+make the same artifact twice, which only costs time.
 """
 
 import secrets
@@ -18,13 +18,13 @@ from spinmeround.storage.s3.client import ObjectClient
 
 @dataclass
 class Waiting:
-    """What a waiter has seen of the holder: the lock's tag, and since when."""
+    """The tag of the lock that a waiter has seen, and since when."""
 
     e_tag: str = ""
     since: float = field(default_factory=time.monotonic)
 
     def expired(self, e_tag: str, lease_s: float) -> bool:
-        """Whether the holder has not renewed the lock for a lease."""
+        """Whether the tag has not changed for the duration of the lease."""
         if e_tag != self.e_tag:
             self.e_tag, self.since = e_tag, time.monotonic()
         return time.monotonic() - self.since > lease_s
@@ -32,16 +32,16 @@ class Waiting:
 
 @contextmanager
 def object_lock(client: ObjectClient, name: str, *, lease_s: float, timeout_s: float | None) -> Iterator[None]:
-    """Hold the lock object `name`. Raises TimeoutError where another holds it after `timeout_s`."""
+    """Hold the lock object `name`. Raises TimeoutError if another client still holds it after `timeout_s`."""
     token = secrets.token_hex(8)
     e_tag = _acquire(client, name, token, lease_s, timeout_s)
-    ended = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(client, name, token, e_tag, lease_s, ended), daemon=True)
+    released = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(client, name, token, e_tag, lease_s, released), daemon=True)
     renewal.start()
     try:
         yield
     finally:
-        ended.set()
+        released.set()
         renewal.join()
         _release(client, name, token)
 
@@ -51,12 +51,12 @@ def _acquire(client: ObjectClient, name: str, token: str, lease_s: float, timeou
     while True:
         if (e_tag := client.create(name, _body(token, 0))) is not None:
             return e_tag
-        there = client.info(name)
-        if there is not None:
-            if _is_ours(client, name, token):  # the answer to an earlier try was lost
-                return there.e_tag
-            if seen.expired(there.e_tag, lease_s):
-                e_tag = client.replace(name, _body(token, 0), there.e_tag)
+        found = client.info(name)
+        if found is not None:
+            if _is_ours(client, name, token):  # the answer to an earlier request was lost
+                return found.e_tag
+            if seen.expired(found.e_tag, lease_s):
+                e_tag = client.replace(name, _body(token, 0), found.e_tag)
                 if e_tag is not None:
                     return e_tag
         if timeout_s is not None and time.monotonic() - began >= timeout_s:
@@ -65,9 +65,9 @@ def _acquire(client: ObjectClient, name: str, token: str, lease_s: float, timeou
         pause = min(1.0, pause * 1.5)
 
 
-def _renew(client: ObjectClient, name: str, token: str, e_tag: str, lease_s: float, ended: threading.Event) -> None:
+def _renew(client: ObjectClient, name: str, token: str, e_tag: str, lease_s: float, released: threading.Event) -> None:
     turn = 0
-    while not ended.wait(lease_s / 4):
+    while not released.wait(lease_s / 4):
         turn += 1
         with suppress(StorageUnavailable):
             renewed = client.replace(name, _body(token, turn), e_tag)
@@ -78,7 +78,7 @@ def _renew(client: ObjectClient, name: str, token: str, e_tag: str, lease_s: flo
 
 
 def _release(client: ObjectClient, name: str, token: str) -> None:
-    """Another's lock stays; one that can't be removed now expires."""
+    """Remove the lock if it is ours; if that fails, it expires."""
     with suppress(StorageUnavailable):
         if _is_ours(client, name, token):
             client.delete(name)

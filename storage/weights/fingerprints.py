@@ -1,7 +1,7 @@
-"""What external weights were when they were first used: SHA-256 of each file, kept beside them.
+"""Fingerprints of external weights: the SHA-256 of each file, recorded next to them at first use.
 
-The record of `x` is the file `x.sha256` in the form of `sha256sum`, so `sha256sum -c x.sha256` checks it too.
-`weights fetch` and `weights check` write it; whoever loads the weights later is refused when they are others.
+The checksums of `x` are in the file `x.sha256` in the format of `sha256sum`, so `sha256sum -c x.sha256` checks them
+too. `weights fetch` and `weights check` write the file; loading weights that have changed since raises an error.
 """
 
 from collections.abc import Mapping
@@ -14,32 +14,31 @@ from spinmeround.storage.hashing import sha256_file, sha256_listing
 
 
 def checksums_path(weights: Path) -> Path:
-    """Where the record of a file or a folder lies: beside it."""
+    """Path of the recorded checksums of a file or folder."""
     return weights.with_name(weights.name + ".sha256")
 
 
 def checksums(weights: Path) -> dict[str, str]:
-    """SHA-256 of each file by its name from the folder that holds `weights`; hidden files don't count.
+    """SHA-256 of each file, by its path relative to the parent of `weights`; ignores hidden files.
 
-    A file that has not changed since (size and time) is not read twice in a process.
-    Raises SpinMeRoundError where nothing is.
+    A process reads a file with the same size and time only once. Raises SpinMeRoundError if `weights` does not exist.
     """
     if weights.is_file():
         files = [weights]
     elif weights.is_dir():
-        files = sorted(path for path in weights.rglob("*") if path.is_file() and not _aside(path, weights))
+        files = sorted(path for path in weights.rglob("*") if path.is_file() and not _is_ignored(path, weights))
     else:
         raise SpinMeRoundError(
             f"cannot fingerprint {weights}: expected a file or a folder, found nothing; "
-            "'spinmeround weights check' with the profile tells how to get it"
+            "'spinmeround weights check' with the profile prints how to get it"
         )
     return {path.relative_to(weights.parent).as_posix(): _sha256(path) for path in files}
 
 
 def fingerprint(weights: Path) -> str:
-    """SHA-256 that stands for a file or for a folder's files with their names, checked against the record if any.
+    """One SHA-256 of a file, or of a folder's files and names; checked against the recorded checksums, if they exist.
 
-    Raises SpinMeRoundError where nothing is, or where something else was there at first use.
+    Raises SpinMeRoundError if `weights` does not exist or has changed since its first use.
     """
     found = checksums(weights)
     if checksums_path(weights).is_file():
@@ -50,7 +49,7 @@ def fingerprint(weights: Path) -> str:
 
 
 def record_checksums(weights: Path) -> str:
-    """Write the record at first use, check it later; returns the fingerprint."""
+    """Record the checksums at first use, check them later; returns the fingerprint."""
     value = fingerprint(weights)
     path = checksums_path(weights)
     if not path.is_file():
@@ -61,13 +60,13 @@ def record_checksums(weights: Path) -> str:
 
 
 def read_checksums(weights: Path) -> dict[str, str]:
-    """The recorded SHA-256 of each file. Raises SpinMeRoundError where the record cannot be read."""
+    """The recorded SHA-256 of each file. Raises SpinMeRoundError if the record is unreadable."""
     path = checksums_path(weights)
     try:
         lines = [line.split("  ", 1) for line in path.read_text().splitlines() if line]
         return {name: sha256 for sha256, name in lines}
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise SpinMeRoundError(f"{path}: expected lines of a SHA-256 and a name, found {error}; remove it") from error
+        raise SpinMeRoundError(f"{path}: expected lines with a SHA-256 and a name, found {error}; remove it") from error
 
 
 def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str]) -> None:
@@ -78,12 +77,12 @@ def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str])
     was, now = (by.get(name, "no such file")[:12] for by in (recorded, found))
     raise SpinMeRoundError(
         f"{weights}: {name} has changed since its first use: expected SHA-256 {was}, found {now}; get it again, or, "
-        f"where you mean to use other weights, remove {checksums_path(weights)}"
+        f"to use other weights, remove {checksums_path(weights)}"
     )
 
 
-def _aside(path: Path, folder: Path) -> bool:
-    """Records and what a downloader keeps are no part of the weights."""
+def _is_ignored(path: Path, folder: Path) -> bool:
+    """Recorded checksums and hidden files of a downloader, which are not part of the weights."""
     return path.suffix == ".sha256" or any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 

@@ -1,6 +1,6 @@
-"""What tensors a file of weights holds, by name and shape, not reading their numbers; what a network takes and gives.
+"""Names and shapes of the tensors in a file of weights, without reading their values; signatures of ONNX networks.
 
-Pickles are read by torch's weights-only reader alone, which runs none of their code.
+Pickles are read only with torch's weights-only loader, which executes none of their code.
 """
 
 import pickle
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import SpinMeRoundError, one_line
 
 Shape = tuple[int, ...]
 Dimension = int | str
-"""Of a network's input or output: a fixed size, or the name of one that may vary."""
+"""A dimension of a network's input or output: a fixed size, or the name of a variable one."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,14 @@ class OnnxSignature:
 def tensor_shapes(path: Path) -> dict[str, Shape]:
     """Names and shapes of a .safetensors file or of torch's .bin or .pth.
 
-    Raises SpinMeRoundError where the file is missing, cut short or of another kind.
+    Raises SpinMeRoundError if the file is missing, truncated or of another kind.
     """
     try:
         return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     except SpinMeRoundError:
         raise
-    except Exception as error:  # safetensors and torch raise errors of several families
-        reason = " ".join(str(error).split())[:200]
-        raise SpinMeRoundError(f"{path}: expected a whole file of tensors, found {reason}") from error
+    except Exception as error:  # safetensors and torch raise unrelated errors
+        raise SpinMeRoundError(f"{path}: expected a complete file of tensors, found {one_line(error, 200)}") from error
 
 
 def _safetensors(path: Path) -> dict[str, Shape]:
@@ -48,18 +47,18 @@ def _torch(path: Path) -> dict[str, Shape]:
     import torch
 
     try:
-        # weights only: no code of the pickle is run; "meta": no number is read
+        # weights_only executes no code of the pickle; "meta" reads no values
         tensors = torch.load(path, map_location="meta", weights_only=True)  # noqa: TID251
     except pickle.UnpicklingError as error:
         raise SpinMeRoundError(
-            f"{path}: expected a pickle of tensors alone; this one wants to run code, or is no pickle. "
-            "Get it from where it is published"
+            f"{path}: expected a pickle with tensors only, found code or no pickle; "
+            "download it from its publisher again"
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
 
 
 def onnx_signature(path: Path) -> OnnxSignature:
-    """What an ONNX network takes and gives. Raises SpinMeRoundError for a file that is none."""
+    """The signature of an ONNX network. Raises SpinMeRoundError if the file is not an ONNX network."""
     import onnx
     from google.protobuf.message import DecodeError
 

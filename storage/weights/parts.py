@@ -1,7 +1,7 @@
-"""The external parts by name: what each is for, under which terms, where it comes from, how it lies on the disk.
+"""The external parts by name: purpose, licence, source and on-disk layout of each.
 
-Nothing is downloaded because a part is listed here: a person asks for it by name, or puts it there by hand.
-Every part has its place below one folder, `weights` by default; a profile may name any other path.
+No part is downloaded automatically: users fetch it by name or place it by hand. Every part has its place below one
+folder, `weights` by default; a profile may name any other path.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from spinmeround.storage.errors import ConfigError
 WEIGHTS_FOLDER = Path("weights")
 
 _INSIGHTFACE = "InsightFace model packs: non-commercial research only"
-_ARC2FACE = "Arc2Face: MIT; made of Stable Diffusion 1.5 (OpenRAIL-M) and of WebFace42M (non-commercial research)"
-_SD = "Stable Diffusion 1.5: CreativeML OpenRAIL-M, with limits of use that travel with it"
+_ARC2FACE = "Arc2Face: MIT; made from Stable Diffusion 1.5 (OpenRAIL-M) and WebFace42M (non-commercial research)"
+_SD = "Stable Diffusion 1.5: CreativeML OpenRAIL-M, with use restrictions that extend to derivatives"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """A repository of the Hugging Face hub, and the files of it that make the part."""
+    """A repository of the Hugging Face hub, and the files that form the part."""
 
     repository: str
     files: tuple[str, ...]
@@ -33,16 +33,16 @@ class Hub:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A place where a person reads the terms and downloads by hand; `how` is the command or the gesture."""
+    """A web page to read the terms on and to download from by hand."""
 
     page: str
     how: str
-    """With {path} for where the part goes and {folder} for the folder that holds it."""
+    """Command or instruction; {path} is the place of the part, {folder} its parent folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One external part. `files` are its layout below `path` ("a|b": either), empty where it is one file."""
+    """One external part. `files` is its layout below `path` ("a|b": either), empty if the part is a single file."""
 
     name: str
     purpose: str
@@ -51,10 +51,10 @@ class Part:
     path: str
     files: tuple[str, ...] = ()
     field: str
-    """The field of a profile that points at a local copy; empty where none does."""
+    """The field of a profile that names a local copy; empty if there is none."""
 
     def place(self, folder: Path = WEIGHTS_FOLDER) -> Path:
-        """Where the part belongs below a weights folder."""
+        """Path of the part below a weights folder."""
         return folder / self.path
 
     def command(self, place: Path) -> str:
@@ -67,7 +67,7 @@ class Part:
         return f"spinmeround weights fetch {self.name}{at}{moved}"
 
     def folder_of(self, place: Path) -> Path | None:
-        """The weights folder in which `place` is where this part belongs; None where it lies elsewhere."""
+        """The weights folder for which `place` is the path of this part, None if there is none."""
         tail = Path(self.path).parts
         return Path(*place.parts[: -len(tail)]) if place.parts[-len(tail) :] == tail else None
 
@@ -107,7 +107,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="panohead",
-        purpose="the generator of heads: easy-khair-180, a pickle (code: loaded only by a SHA-256 that you name)",
+        purpose="the generator of heads: easy-khair-180, a pickle (contains code; loaded only with a given SHA-256)",
         licence="PanoHead: CC BY-NC-SA 4.0, research only",
         source=Page(
             page="https://github.com/SizheAn/PanoHead#getting-started",
@@ -118,7 +118,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="arcface",
-        purpose="the recognition network whose embeddings Arc2Face understands",
+        purpose="the recognition network whose embeddings Arc2Face is conditioned on",
         licence=_ARC2FACE,
         source=_arc2face("arcface.onnx"),
         path="arc2face/arcface.onnx",
@@ -126,7 +126,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="antelopev2",
-        purpose="finds faces and their landmarks, in 2D and 3D",
+        purpose="detects faces and their landmarks, in 2D and 3D",
         licence=_INSIGHTFACE,
         source=Page(
             page="https://github.com/deepinsight/insightface/tree/master/python-package#model-zoo",
@@ -139,7 +139,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="buffalo_l",
-        purpose="another pack that finds faces, with a recognition network of its own (not Arc2Face's)",
+        purpose="another pack for face detection, with its own recognition network (not Arc2Face's)",
         licence=_INSIGHTFACE,
         source=Page(
             page="https://github.com/deepinsight/insightface/tree/master/python-package#model-zoo",
@@ -152,7 +152,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="sd15-vae",
-        purpose="the autoencoder that the model works in",
+        purpose="the autoencoder of the latents",
         licence=_SD,
         source=_sd15(*(f"vae/{name}" for name in _VAE)),
         path="stable-diffusion-v1-5/vae",
@@ -161,7 +161,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="sd15-tokenizer",
-        purpose="CLIP's vocabulary; the ids of the one prompt that is used are known without it",
+        purpose="CLIP's vocabulary; optional, since the ids of the only prompt are built in",
         licence=_SD,
         source=_sd15(*(f"tokenizer/{name}" for name in _TOKENIZER)),
         path="stable-diffusion-v1-5/tokenizer",
@@ -170,7 +170,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="sd15",
-        purpose="all of Stable Diffusion 1.5, to begin a training without Arc2Face",
+        purpose="all of Stable Diffusion 1.5, to start a training without Arc2Face",
         licence=_SD,
         source=_sd15(*_SD_FOLDER),
         path="stable-diffusion-v1-5",
@@ -179,7 +179,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="arc2face-unet",
-        purpose="the UNet that the training begins with",
+        purpose="the UNet that the training starts from",
         licence=_ARC2FACE,
         source=_arc2face("arc2face/config.json", "arc2face/diffusion_pytorch_model.safetensors"),
         path="arc2face/arc2face",
@@ -188,7 +188,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="arc2face-encoder",
-        purpose="the text encoder that reads an identity",
+        purpose="the text encoder that encodes an identity",
         licence=_ARC2FACE,
         source=_arc2face("encoder/config.json", "encoder/pytorch_model.bin"),
         path="arc2face/encoder",
@@ -197,7 +197,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         name="lpips-alexnet",
-        purpose="torchvision's AlexNet, the backbone of LPIPS in the evaluation, which is else reported as missing",
+        purpose="torchvision's AlexNet, the backbone of LPIPS; without it the evaluation reports LPIPS as missing",
         licence="torchvision: BSD 3-Clause; trained on ImageNet, whose terms are for non-commercial research",
         source=Page(
             page="https://docs.pytorch.org/vision/main/models/alexnet.html",
@@ -210,15 +210,15 @@ PARTS: tuple[Part, ...] = (
 
 
 def find_part(name: str) -> Part:
-    """The part of this name; raises ConfigError that names all."""
-    found = next((each for each in PARTS if each.name == name), None)
+    """The part of this name. Raises ConfigError, which lists all names."""
+    found = next((part for part in PARTS if part.name == name), None)
     if found is None:
-        raise ConfigError(f"part {name!r}: expected one of {', '.join(each.name for each in PARTS)}")
+        raise ConfigError(f"part {name!r}: expected one of {', '.join(part.name for part in PARTS)}")
     return found
 
 
 def missing_files(part: Part, place: Path) -> Iterator[str]:
-    """What of the part's layout is not at `place`, by name; the name of `place` where nothing is there."""
+    """Names of the part's files that are missing at `place`; the name of `place` itself for a single file."""
     if not part.files:
         if not place.is_file():
             yield place.name

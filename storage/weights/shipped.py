@@ -1,8 +1,8 @@
-"""Weights that ship inside the package: what each is for, its licence, where it lies, its fingerprint.
+"""Weights that ship with the package: purpose, licence, path and fingerprint of each.
 
-`storage/embedded/index.json` is the registry. A fingerprint is the SHA-256 of a file's bytes or of a
-folder's files with their names; artifacts name the weights that made them by it. Where the index records
-one, the files are checked against it once a process.
+`storage/embedded/index.json` is the registry. A fingerprint is the SHA-256 of a file, or of a folder's files and
+names; the keys of artifacts contain the fingerprints of the weights that made them. Files with a fingerprint in the
+index are checked once per process.
 """
 
 import json
@@ -11,13 +11,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from spinmeround.storage.errors import SpinMeRoundError, environment_errors
+from spinmeround.storage.errors import SpinMeRoundError, environment_errors, validation_message
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.manifests import RelativeName, Sha256
 from spinmeround.storage.records import FrozenModel
 from spinmeround.storage.weights.fingerprints import fingerprint
-
-__all__ = ["EmbeddedWeights", "embedded_weights", "fingerprint", "list_embedded", "record_embedded"]
 
 _EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"
 
@@ -36,26 +34,27 @@ _INDEX = TypeAdapter(tuple[EmbeddedWeights, ...])
 
 
 def list_embedded(folder: Path = _EMBEDDED) -> tuple[EmbeddedWeights, ...]:
-    """All entries of the index. Raises SpinMeRoundError where it is missing or broken."""
+    """All entries of the index. Raises SpinMeRoundError if it is missing or broken."""
     path = folder / "index.json"
     try:
         return _INDEX.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise SpinMeRoundError(f"{path}: expected the index of embedded weights, found {reason}; reinstall") from error
+        raise SpinMeRoundError(
+            f"{path}: expected the index of embedded weights, found {validation_message(error)}; reinstall the package"
+        ) from error
 
 
 @cache
 def embedded_weights(name: str, folder: Path = _EMBEDDED) -> Path:
     """File or folder of the embedded weights `name`.
 
-    Raises SpinMeRoundError for an unknown name, missing files, or files that don't have their fingerprint.
+    Raises SpinMeRoundError for an unknown name, missing files, or files with another fingerprint.
     """
     entry = _entry(name, folder)
     path = folder / entry.path
     if not path.exists():
         raise SpinMeRoundError(
-            f"embedded weights {name!r}: expected {path}, found nothing; reinstall or name other weights"
+            f"embedded weights {name!r}: expected {path}, found nothing; reinstall the package or name other weights"
         )
     if entry.sha256 is not None and (found := fingerprint(path)) != entry.sha256:
         raise SpinMeRoundError(
@@ -66,7 +65,7 @@ def embedded_weights(name: str, folder: Path = _EMBEDDED) -> Path:
 
 
 def record_embedded(name: str, folder: Path = _EMBEDDED) -> EmbeddedWeights:
-    """Write the fingerprint of the files that lie there now into the index (after training them anew)."""
+    """Write the fingerprint of the present files to the index, after they were trained again."""
     entry = _entry(name, folder)
     recorded = entry.model_copy(update={"sha256": fingerprint(folder / entry.path)})
     entries = [recorded if each.name == name else each for each in list_embedded(folder)]

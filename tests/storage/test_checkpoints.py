@@ -1,4 +1,4 @@
-"""Checkpoints are whole or passed over, and the newest few are kept."""
+"""Checkpoints are complete or skipped, and the newest few are kept."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ def tensors(step: int) -> dict[str, torch.Tensor]:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """Tensors and state come back as they were, bit for bit and with their types."""
+    """Tensors and state are restored exactly, including their types."""
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest() is None
     given = {"half": torch.randn(3, 4).half(), "bfloat": torch.randn(2).bfloat16(), "turned": torch.randn(3, 5).T}
@@ -33,7 +33,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_tied_tensors_are_saved(tmp_path: Path) -> None:
-    """Tensors that share memory come back with the same values."""
+    """Tensors that share memory are restored with the same values."""
     weight = torch.randn(4, 4)
     Checkpoints(tmp_path).save(1, {"encoder": weight, "decoder": weight, "row": weight[1]}, {})
     found = Checkpoints(tmp_path).latest()
@@ -43,7 +43,7 @@ def test_tied_tensors_are_saved(tmp_path: Path) -> None:
 
 
 def test_keeps_the_newest(tmp_path: Path) -> None:
-    """Of many checkpoints the newest `keep` stay, counted by step, not by name or time."""
+    """The `keep` checkpoints with the highest steps stay, whatever their names and times."""
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (5, 100, 20):
         checkpoints.save(step, tensors(step), {})
@@ -52,7 +52,7 @@ def test_keeps_the_newest(tmp_path: Path) -> None:
 
 
 def test_same_step_is_replaced(tmp_path: Path) -> None:
-    """A run that comes past a step again replaces its checkpoint."""
+    """Saving a step again replaces its checkpoint."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, tensors(1), {"run": 1})
     checkpoints.save(1, tensors(2), {"run": 2})
@@ -81,8 +81,8 @@ def _flip(folder: Path) -> None:
         pytest.param(lambda folder: (folder / "state.json").unlink(), id="no state"),
     ],
 )
-def test_damaged_ones_are_passed_over(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """Where the newest is not whole, the one before it is taken."""
+def test_damaged_checkpoints_are_skipped(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """If the newest checkpoint is damaged, `latest` returns the one before it."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, tensors(1), {})
     newest = checkpoints.save(2, tensors(2), {})
@@ -93,7 +93,7 @@ def test_damaged_ones_are_passed_over(tmp_path: Path, damage: Callable[[Path], N
 
 
 def test_kill_9_while_saving(tmp_path: Path) -> None:
-    """Killed at any moment, there is a whole latest checkpoint, and the next save leaves no leftovers."""
+    """After a kill at any moment, a complete checkpoint exists, and the next save removes leftovers."""
     torch.set_num_threads(1)
     checkpoints, chance = Checkpoints(tmp_path), random.Random(3)
     checkpoints.save(0, tensors(0), {"step": 0})
@@ -116,7 +116,7 @@ def test_kill_9_while_saving(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
-    """A full disk is named, and the last checkpoint stays."""
+    """A full disk is reported, and the last checkpoint stays."""
     checkpoints = Checkpoints(small_disk("size=1m") / "training")
     checkpoints.save(1, tensors(1), {})
     with pytest.raises(StorageUnavailable, match="disk is full"):

@@ -22,7 +22,7 @@ from tests.support.processes import kill_at_random
 
 
 def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
-    """A writer killed at any moment leaves the old bytes or the new ones."""
+    """A writer killed at any moment leaves the old content or the new."""
     path, chance = tmp_path / "x", random.Random(1)
     write_atomic(path, b"a" * 300_000)
     for _ in range(30):
@@ -38,7 +38,7 @@ def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
 
 
 def test_write_atomic_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed write leaves the old file and no temp file."""
+    """A failed write leaves the old file and no temporary file."""
     write_atomic(tmp_path / "x", b"old")
 
     def fail(*arguments: object) -> None:
@@ -52,7 +52,7 @@ def test_write_atomic_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_owned_folder_is_removed_or_renamed(tmp_path: Path) -> None:
-    """At the end an owned folder is gone, unless it was given its final name."""
+    """An owned folder is removed when the block ends, unless it was renamed."""
     with owned_folder(tmp_path / "tmp", "kept") as folder:
         (folder / "x").touch()
         rename_folder(folder, tmp_path / "final" / "deep")
@@ -62,8 +62,8 @@ def test_owned_folder_is_removed_or_renamed(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_sweep_leaves_what_is_not_owned(tmp_path: Path) -> None:
-    """Folders without a lock file are nobody's leftovers, locks without a folder are."""
+def test_sweep_keeps_what_is_not_owned(tmp_path: Path) -> None:
+    """A sweep keeps folders without a lock file and removes locks without a folder."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "alone.lock").touch()
@@ -76,15 +76,15 @@ def test_sweep_leaves_what_is_not_owned(tmp_path: Path) -> None:
 
 
 def test_corrupted_lock_file_still_locks(tmp_path: Path) -> None:
-    """What stands in a lock file does not matter, and stays as long as the lock is held."""
+    """The content of a lock file is irrelevant, and stays unchanged while the lock is held."""
     (tmp_path / "x.lock").write_bytes(b"\x00garbage" * 100)
     with flocked(tmp_path / "x.lock"):
         assert (tmp_path / "x.lock").exists()
     assert not (tmp_path / "x.lock").exists()
 
 
-def test_a_tree_is_flushed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no call for it, each file and folder is flushed, a folder after what is in it."""
+def test_every_file_of_a_tree_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without syncfs, each file and folder is flushed, a folder after its contents."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "x").write_bytes(b"x")
     (tmp_path / "y").write_bytes(b"y")
@@ -96,8 +96,8 @@ def test_a_tree_is_flushed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert flushed == ["a/b/x", "a/b", "a", "y", "."]
 
 
-def test_a_refused_flush_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's reason comes as an OSError that names the folder."""
+def test_a_failed_flush_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing syncfs raises an OSError that names the folder."""
 
     def refuse(descriptor: int) -> int:
         ctypes.set_errno(errno.EIO)

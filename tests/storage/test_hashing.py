@@ -21,7 +21,7 @@ JSON = st.recursive(
 @settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
 def test_canonical_json_ignores_order(value: dict[str, object]) -> None:
-    """The order in which a mapping was built leaves no trace."""
+    """The order of a mapping's items does not matter."""
     assert canonical_json(value) == canonical_json(dict(reversed(value.items())))
 
 
@@ -33,7 +33,7 @@ def test_canonical_json_known_value() -> None:
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()], ids=["nan", "set", "object"])
 def test_canonical_json_refuses_what_has_no_exact_form(value: object) -> None:
     """NaN, sets and objects have no canonical JSON."""
-    with pytest.raises(StoreError, match="expected values that JSON holds"):
+    with pytest.raises(StoreError, match="expected JSON values"):
         canonical_json({"x": value})
 
 
@@ -44,7 +44,7 @@ def test_file_fingerprint_is_plain_sha256(tmp_path: Path) -> None:
 
 
 def test_folder_fingerprint_is_of_content_and_names(tmp_path: Path) -> None:
-    """Copies have the same fingerprint wherever they lie; a renamed or changed file has another."""
+    """Copies in any place have the same fingerprint; a renamed or changed file has another."""
     for name in ("one", "two"):
         (tmp_path / name / "sub").mkdir(parents=True)
         (tmp_path / name / "sub" / "x").write_bytes(b"abc")
@@ -55,6 +55,6 @@ def test_folder_fingerprint_is_of_content_and_names(tmp_path: Path) -> None:
 
 
 def test_fingerprint_of_nothing(tmp_path: Path) -> None:
-    """A missing path is named."""
+    """The error for a missing path names it."""
     with pytest.raises(SpinMeRoundError, match="nowhere"):
         fingerprint(tmp_path / "nowhere")

@@ -12,10 +12,10 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
-from spinmeround.storage.s3 import ObjectClient, Patience
+from spinmeround.storage.s3 import ObjectClient, RetryPolicy
 
 BUCKET = "heads"
-QUICK = Patience(attempts=7, first_s=0.02, most_s=0.5, request_s=5.0)
+QUICK = RetryPolicy(attempts=7, first_s=0.02, most_s=0.5, request_s=5.0)
 __all__ = ["BUCKET", "QUICK", "ArtifactCache", "Faults", "ObjectClient", "S3Server", "proxied"]
 
 Fault = int | str | float | None

@@ -1,10 +1,10 @@
-"""Quarantined heads: remembered, listed, cleared."""
+"""Failure records: written, listed, cleared."""
 
 from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 
 
-def test_failures_are_remembered_until_cleared(any_store: ArtifactStore) -> None:
-    """Quarantined heads are honoured by other runs, listed by stage and head, and cleared by their keys alone."""
+def test_failures_are_kept_until_cleared(any_store: ArtifactStore) -> None:
+    """Other runs see recorded failures, sorted by stage and head; clearing takes their keys."""
     keys = [artifact_key(stage, 1, {}, {}) for stage in ("mesh", "embed")]
     any_store.record_failure("mesh", keys[0], "procedural-000002", "no face", "Traceback", 3)
     any_store.record_failure("embed", keys[1], "procedural-000001", "no face", "Traceback", 3)
@@ -23,8 +23,8 @@ def test_failures_are_remembered_until_cleared(any_store: ArtifactStore) -> None
     assert again.failure("mesh", keys[0]) is None
 
 
-def test_unreadable_failure_counts_for_nothing(any_store: ArtifactStore) -> None:
-    """A damaged record of a failure means that the head is tried again."""
+def test_unreadable_failures_are_ignored(any_store: ArtifactStore) -> None:
+    """A head with a damaged failure record is tried again."""
     key = artifact_key("mesh", 1, {}, {})
     any_store.record_failure("mesh", key, "h", "why", "", 1)
     any_store.backend.blobs.put(f"failures/mesh/{key}.json", b"{")

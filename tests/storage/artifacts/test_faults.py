@@ -1,4 +1,4 @@
-"""The artifact store in foul weather: killed writers, full, read-only and forbidden disks, two at once."""
+"""The artifact store under faults: killed writers, full, read-only and forbidden disks, concurrent writers."""
 
 import errno
 import os
@@ -43,12 +43,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds, at most 30 s."""
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "the other process did not come so far"
+        assert time.monotonic() < deadline, "the condition did not hold within 30 s"
         time.sleep(0.01)
 
 
-def test_kill_9_leaves_whole_or_absent(store: ArtifactStore) -> None:
-    """A writer is killed at 30 random moments: artifacts are whole or absent, leftovers swept, locks free."""
+def test_kill_9_leaves_complete_or_absent(store: ArtifactStore) -> None:
+    """A writer is killed at 30 random moments: artifacts are complete or absent, leftovers swept, locks free."""
     chance, killed = random.Random(0), 0
     for turn in range(30):
         numbers = range(turn * 100, turn * 100 + 100)
@@ -59,13 +59,13 @@ def test_kill_9_leaves_whole_or_absent(store: ArtifactStore) -> None:
                     commit(store, number)
 
         killed += kill_at_random(write, chance, within_s=0.06) == -signal.SIGKILL
-        there = [number for number in numbers if store.has("render", key_of(number))]
-        for number in there:
+        existing = [number for number in numbers if store.has("render", key_of(number))]
+        for number in existing:
             artifact = store.verify("render", key_of(number))
             assert (artifact.path / "0.bin").read_bytes() == bytes([number % 256]) * BYTES
-        assert there == list(numbers[: len(there)])
-        with store.lock("render", key_of(numbers[len(there)]), timeout_s=1.0):
-            commit(store, numbers[len(there)])
+        assert existing == list(numbers[: len(existing)])
+        with store.lock("render", key_of(numbers[len(existing)]), timeout_s=1.0):
+            commit(store, numbers[len(existing)])
     store.sweep()
     assert killed == 30
     assert list((store.root / "tmp").iterdir()) == []
@@ -73,8 +73,8 @@ def test_kill_9_leaves_whole_or_absent(store: ArtifactStore) -> None:
     assert not (store.root / "corrupt").exists()
 
 
-def test_sweep_spares_the_living(store: ArtifactStore) -> None:
-    """Temp folders of a running writer stay, those of a killed one go."""
+def test_sweep_keeps_folders_in_use(store: ArtifactStore) -> None:
+    """Temporary folders of a running writer stay, those of a killed one are removed."""
 
     def hang() -> None:
         commit(store, 1, lambda out: time.sleep(600))
@@ -89,8 +89,8 @@ def test_sweep_spares_the_living(store: ArtifactStore) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_two_at_once_make_it_once(store: ArtifactStore, tmp_path: Path) -> None:
-    """Processes that want the same artifacts at the same time make each of them once."""
+def test_concurrent_builds_make_each_artifact_once(store: ArtifactStore, tmp_path: Path) -> None:
+    """Processes that need the same artifacts at the same time make each of them once."""
     made = tmp_path / "made"
 
     def build() -> None:
@@ -108,7 +108,7 @@ def test_two_at_once_make_it_once(store: ArtifactStore, tmp_path: Path) -> None:
 
 
 def test_killed_holder_frees_the_lock(store: ArtifactStore) -> None:
-    """The kernel frees a lock when its holder dies, and the waiter goes on at once."""
+    """The kernel frees a lock when its holder dies, and a waiter gets it at once."""
 
     def hold() -> None:
         with store.lock("render", key_of(1)):
@@ -138,7 +138,7 @@ def _safetensors(out: Path) -> None:
 
 @pytest.mark.parametrize("payload", [_np_save, _np_savez, _safetensors])
 def test_full_disk(small_disk: Callable[[str], Path], payload: Callable[[Path], None]) -> None:
-    """A full disk is told from a bad head whatever library wrote, nothing is left half, and what was there stays."""
+    """A full disk is reported as such whichever library wrote; no partial artifact is left, and existing ones stay."""
     store = ArtifactStore(small_disk("size=1m") / "store")
     commit(store, 1, lambda out: (out / "x").write_bytes(b"x"))
     with pytest.raises(StorageUnavailable, match="the disk is full: free some space"):
@@ -149,15 +149,15 @@ def test_full_disk(small_disk: Callable[[str], Path], payload: Callable[[Path], 
     commit(store, 3, lambda out: (out / "x").write_bytes(b"x"))
 
 
-def test_full_disk_has_no_place_for_a_failure(small_disk: Callable[[str], Path]) -> None:
-    """Quarantining, too, says that the disk is full."""
+def test_full_disk_while_recording_a_failure(small_disk: Callable[[str], Path]) -> None:
+    """Recording a failure also reports the full disk."""
     root = small_disk("size=64k") / "store"
     with pytest.raises(StorageUnavailable, match="disk is full"):
         ArtifactStore(root).record_failure("render", key_of(1), "head", "why", "x" * 100_000, 1)
 
 
 def test_read_only_disk(small_disk: Callable[[str], Path]) -> None:
-    """A read-only store can be read; writing names it and says what to do."""
+    """A read-only store can be read; writing raises an error with the path and a remedy."""
     disk = small_disk("size=1m")
     commit(ArtifactStore(disk / "store"), 1, lambda out: (out / "x").write_bytes(b"x"))
     small_disk("remount,ro")
@@ -183,7 +183,7 @@ def test_read_only_disk(small_disk: Callable[[str], Path]) -> None:
     ids=["full", "quota", "read-only", "forbidden", "failing"],
 )
 def test_failing_system_calls(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, code: int, advice: str) -> None:
-    """Each failure of the environment names the store and what to do, and leaves neither artifact nor temp file."""
+    """Each failure of the environment names the store and a remedy, and leaves no artifact and no temporary file."""
 
     def fail(descriptor: int) -> None:
         raise OSError(code, os.strerror(code))
@@ -201,7 +201,7 @@ def test_failing_system_calls(store: ArtifactStore, monkeypatch: pytest.MonkeyPa
 
 
 def test_other_errors_pass(store: ArtifactStore) -> None:
-    """An error that is the head's own is not blamed on the disk, be it an OSError."""
+    """An error of the head itself passes unchanged, even an OSError."""
     for error in (FileNotFoundError(errno.ENOENT, "no such file", "x"), ValueError("bad head")):
 
         def fail(out: Path, error: Exception = error) -> None:
@@ -213,14 +213,14 @@ def test_other_errors_pass(store: ArtifactStore) -> None:
 
 
 def test_errors_cross_processes() -> None:
-    """User-facing errors keep their kind and text when a worker process sends them home."""
+    """User-facing errors keep their class and text when they are pickled between processes."""
     error: Any = StorageUnavailable("cannot use /x: the disk is full")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (StorageUnavailable, str(error))
 
 
-def test_clock_that_jumps_back(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing depends on the wall clock: sweeping with a clock in the past takes just what is dead."""
+def test_a_clock_that_jumps_back(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeping does not depend on the wall clock."""
 
     def half() -> None:
         commit(store, 1, lambda out: os.kill(os.getpid(), signal.SIGKILL))
@@ -232,9 +232,9 @@ def test_clock_that_jumps_back(store: ArtifactStore, monkeypatch: pytest.MonkeyP
     store.verify("render", key_of(1))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_somebody_elses_store() -> None:
-    """Without permission to write, what is there can be used; making more is refused with the path and what to do."""
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can change its user id")
+def test_a_store_of_another_user() -> None:
+    """Without write permission, existing artifacts are readable; a commit fails with the path and a remedy."""
     with TemporaryDirectory(prefix="store-") as folder:
         os.chmod(folder, 0o755)
         store = ArtifactStore(Path(folder) / "store")
@@ -265,12 +265,12 @@ def _link(lock: Path, victim: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [_folder, _link])
-def test_what_is_no_lock_file_is_told_and_left(
+def test_a_lock_path_that_is_not_a_file(
     store: ArtifactStore, tmp_path: Path, put: Callable[[Path, Path], None]
 ) -> None:
-    """A folder or a link in a lock's place ends the build with its path; nothing behind it is written to."""
+    """A folder or a link in place of a lock file is reported with its path; the link's target stays unchanged."""
     victim, locks = tmp_path / "victim", store.root / "locks"
-    victim.write_bytes(b"precious")
+    victim.write_bytes(b"unchanged")
     locks.mkdir(parents=True)
     put(locks / f"render-{key_of(1)}.lock", victim)
     with (
@@ -278,23 +278,23 @@ def test_what_is_no_lock_file_is_told_and_left(
         store.lock("render", key_of(1)),
     ):
         pass
-    assert victim.read_bytes() == b"precious"
+    assert victim.read_bytes() == b"unchanged"
 
 
-def test_an_artifact_that_vanishes_while_it_is_read(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Moved aside by somebody else between look and use, it is missing, not damaged, and nothing is moved."""
+def test_an_artifact_removed_during_a_read(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An artifact that another process removes during a read is missing, not damaged, and nothing is moved."""
     commit(store, 1)
     folder = store.path("render", key_of(1))
     deliver = store.backend.deliver
 
-    def too_late(manifest: Manifest, data: bytes, *, full: bool) -> list[str]:
+    def removed_before(manifest: Manifest, data: bytes, *, full: bool) -> list[str]:
         shutil.rmtree(folder)
         return deliver(manifest, data, full=full)
 
-    for ask in (store.open, store.verify):
+    for access in (store.open, store.verify):
         with monkeypatch.context() as patched:
-            patched.setattr(store.backend, "deliver", too_late)
-            with pytest.raises(MissingArtifact, match="run the stage render to make it"):
-                ask("render", key_of(1))
+            patched.setattr(store.backend, "deliver", removed_before)
+            with pytest.raises(MissingArtifact, match="run the stage render"):
+                access("render", key_of(1))
         commit(store, 1)
     assert not (store.root / "corrupt").exists()

@@ -1,4 +1,4 @@
-"""What is garbage, and that nothing else goes, whatever happens at the same time."""
+"""Garbage collection removes exactly what no run or dataset needs, whatever runs at the same time."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ from tests.support.artifacts import key_of, put
 
 
 def chain(store: ArtifactStore, number: int) -> dict[str, str]:
-    """A head's artifacts: render, and write made from it."""
+    """Artifacts of one head: `render`, and `write` made from it."""
     render = put(store, "render", number)
     return {"render": render, "write": put(store, "write", number, {"render": render})}
 
@@ -36,27 +36,27 @@ def dead(store: ArtifactStore) -> set[str]:
     return {item.key for item in find_garbage(store, 0.0).dead}
 
 
-def there(store: ArtifactStore) -> set[str]:
+def existing(store: ArtifactStore) -> set[str]:
     return {entry.key for entry in store.backend.entries()}
 
 
-def test_what_runs_ask_for_stays(any_store: ArtifactStore, tmp_path: Path) -> None:
-    """Artifacts of registered runs stay, with all that they were made from; the rest goes, and only when asked."""
+def test_requested_artifacts_stay(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """Artifacts of registered runs stay, with all their inputs; `remove_garbage` removes the others."""
     kept, other = chain(any_store, 1), chain(any_store, 2)
     register_run(any_store, run_folder(tmp_path), "tiny", {"h-1": {"write": kept["write"]}})
     garbage = find_garbage(any_store, 0.0)
     assert {item.key for item in garbage.dead} == set(other.values())
-    assert there(any_store) == {*kept.values(), *other.values()}
+    assert existing(any_store) == {*kept.values(), *other.values()}
     items, strays = remove_garbage(any_store, garbage)
     assert ({item.key for item in items}, strays) == (set(other.values()), [])
-    assert there(any_store) == set(kept.values())
+    assert existing(any_store) == set(kept.values())
     assert all(any_store.examine(stage, key) == [] for stage, key in kept.items())
     assert dead(any_store) == set()
     assert chain(any_store, 2) == other
 
 
 def test_young_artifacts_stay_with_their_inputs(any_store: ArtifactStore, tmp_path: Path) -> None:
-    """Nothing within the grace goes, nor what it was made from."""
+    """Artifacts within the grace period stay, and so do their inputs."""
     chain(any_store, 1)
     register_run(any_store, run_folder(tmp_path), "tiny", {})
     assert find_garbage(any_store, 3600.0).dead == ()
@@ -64,7 +64,7 @@ def test_young_artifacts_stay_with_their_inputs(any_store: ArtifactStore, tmp_pa
 
 
 def test_published_datasets_and_latest_trainings_are_roots(store: ArtifactStore, tmp_path: Path) -> None:
-    """A dataset that stands in a run's folder keeps its heads, also after the run has asked for others."""
+    """A dataset in the folder of a run keeps its heads after the run has requested others."""
     heads, folder = chain(store, 1), run_folder(tmp_path)
     publish = put(store, "publish", 1, {"h-1": heads["write"]}, {"dataset.json": b'{"digest": "abc"}'})
     training, older = put(store, "train", 1), put(store, "train", 2)
@@ -78,10 +78,10 @@ def test_published_datasets_and_latest_trainings_are_roots(store: ArtifactStore,
     assert dead(store) == {older, publish, *heads.values()}
 
 
-def test_runs_that_are_gone_and_runs_elsewhere(
+def test_deleted_runs_and_runs_on_other_machines(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run whose folder was removed here keeps nothing; one of another machine keeps all until it is forgotten."""
+    """A run whose local folder was deleted keeps nothing; one of another machine keeps everything until forgotten."""
     heads, training = chain(store, 1), put(store, "train", 1)
     register_run(store, tmp_path / "removed", "tiny", {"h-1": heads})
     assert dead(store) == {training, *heads.values()}
@@ -98,25 +98,25 @@ def test_runs_that_are_gone_and_runs_elsewhere(
 
 
 def test_without_runs_nothing_is_garbage(any_store: ArtifactStore) -> None:
-    """Where no run has said what it needs, gc refuses."""
+    """Without a registered run, garbage collection refuses."""
     chain(any_store, 1)
-    with pytest.raises(StoreError, match="what is kept is unknown"):
+    with pytest.raises(StoreError, match="what to keep is unknown"):
         find_garbage(any_store, 0.0)
 
 
-def test_a_build_that_begins_meanwhile_keeps_what_it_asks_for(any_store: ArtifactStore, tmp_path: Path) -> None:
-    """Between the judging and the removal a run registers: it finds its artifacts where they were."""
+def test_a_run_that_registers_late_keeps_its_artifacts(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """A run that registers between `find_garbage` and `remove_garbage` keeps what it requests."""
     first, second = chain(any_store, 1), chain(any_store, 2)
     register_run(any_store, run_folder(tmp_path), "tiny", {})
     garbage = find_garbage(any_store, 0.0)
     register_run(any_store, run_folder(tmp_path, "other"), "other", {"h-1": {"write": first["write"]}})
     items, _ = remove_garbage(any_store, garbage)
     assert {item.key for item in items} == set(second.values())
-    assert there(any_store) == set(first.values())
+    assert existing(any_store) == set(first.values())
 
 
 def test_a_build_waits_for_a_removal(store: ArtifactStore, tmp_path: Path) -> None:
-    """While artifacts are being removed no run can register, so none asks for what is about to go."""
+    """No run can register while artifacts are being removed."""
     registered = threading.Event()
 
     def register() -> None:
@@ -131,36 +131,36 @@ def test_a_build_waits_for_a_removal(store: ArtifactStore, tmp_path: Path) -> No
     assert registered.is_set()
 
 
-def test_what_is_locked_stays(any_store: ArtifactStore, tmp_path: Path) -> None:
-    """An artifact that someone makes or takes just now is left for the next time."""
+def test_locked_artifacts_stay(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """An artifact whose lock is held stays until the next collection."""
     heads = chain(any_store, 1)
     register_run(any_store, run_folder(tmp_path), "tiny", {})
     garbage = find_garbage(any_store, 0.0)
     with any_store.lock("render", heads["render"]):
         items, _ = remove_garbage(any_store, garbage)
     assert [item.key for item in items] == [heads["write"]]
-    assert there(any_store) == {heads["render"]}
+    assert existing(any_store) == {heads["render"]}
 
 
 def test_unreadable_manifests_stop_the_removal(any_store: ArtifactStore, tmp_path: Path) -> None:
-    """What an unreadable artifact was made from is unknown, so nothing is removed."""
+    """The inputs of an unreadable artifact are unknown, so nothing is removed."""
     heads, odd = chain(any_store, 1), put(any_store, "mesh", 1)
     any_store.backend.blobs.put(f"mesh/{odd[:2]}/{odd}/manifest.json", b"{")
     register_run(any_store, run_folder(tmp_path), "tiny", {})
     with pytest.raises(StoreError, match="store repair"):
         remove_garbage(any_store, find_garbage(any_store, 0.0))
-    assert there(any_store) == {odd, *heads.values()}
+    assert existing(any_store) == {odd, *heads.values()}
 
 
-def test_an_unreadable_record_of_a_run_stops_it(any_store: ArtifactStore) -> None:
-    """A record that can't be read may be of a run that needs everything."""
+def test_an_unreadable_run_record_stops_the_collection(any_store: ArtifactStore) -> None:
+    """The run of an unreadable record might need everything."""
     any_store.backend.blobs.put("runs/0123456789ab.json", b"{")
     with pytest.raises(StoreError, match="expected the record of a run"):
         find_garbage(any_store, 0.0)
 
 
-def test_strays_go(any_store: ArtifactStore, tmp_path: Path) -> None:
-    """Payloads without a manifest and what was moved aside go with the garbage."""
+def test_strays_are_removed(any_store: ArtifactStore, tmp_path: Path) -> None:
+    """Payloads without a manifest and artifacts that were moved aside are removed with the garbage."""
     kept = put(any_store, "mesh", 1)
     any_store.set_aside("mesh", put(any_store, "mesh", 2))
     half = key_of("mesh", 3)

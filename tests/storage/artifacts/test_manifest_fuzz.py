@@ -1,4 +1,4 @@
-"""Manifests that anybody may have written: they are read, or refused in our own words."""
+"""Arbitrary manifests are read or refused with an error of this package."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from spinmeround.storage.errors import SpinMeRoundError
 from tests.support.artifacts import key_of, put
 
 KEY = key_of("mesh", 1)
-SOUND = json.loads(
+VALID = json.loads(
     Manifest(
         stage="mesh",
         key=KEY,
@@ -45,32 +45,32 @@ FILES = st.dictionaries(
 
 @st.composite
 def manifests(draw: st.DrawFn) -> bytes:
-    """Bytes, JSON of any kind, or a sound manifest with fields changed, dropped and added."""
+    """Bytes, JSON of any kind, or a valid manifest with fields changed, dropped and added."""
     kind = draw(st.sampled_from(["bytes", "json", "changed", "changed", "files"]))
     if kind == "bytes":
         return draw(st.binary(max_size=200))
     if kind == "json":
         return json.dumps(draw(JSON)).encode()
-    found: dict[str, Any] = dict(SOUND)
+    found: dict[str, Any] = dict(VALID)
     if kind == "files":
         found["files"] = draw(FILES)
     else:
-        for name in draw(st.lists(st.sampled_from([*SOUND, "other"]), max_size=3)):
+        for name in draw(st.lists(st.sampled_from([*VALID, "other"]), max_size=3)):
             found[name] = draw(JSON)
-        for name in draw(st.lists(st.sampled_from(list(SOUND)), max_size=1)):
+        for name in draw(st.lists(st.sampled_from(list(VALID)), max_size=1)):
             found.pop(name, None)
     return json.dumps(found).encode()
 
 
 def check(store: ArtifactStore, data: bytes) -> None:
-    """The manifest is sound, or the artifact is refused; nothing outside is touched, and it can be made again."""
-    with patch("os.fsync"):  # nothing here need outlast a power cut
+    """The manifest is valid, or the artifact is refused and can be made again."""
+    with patch("os.fsync"):  # tests need not survive a power cut
         key = put(store, "mesh", 1)
     (store.path("mesh", key) / "manifest.json").write_bytes(data)
     try:
         found = store.verify("mesh", key).manifest
     except SpinMeRoundError:
-        if store.has("mesh", key):  # of a newer version: it is left alone
+        if store.has("mesh", key):  # an artifact of a newer version stays
             store.set_aside("mesh", key)
     else:
         assert found.key == artifact_key("mesh", found.version, found.params, found.inputs, found.weights) == key
@@ -80,7 +80,7 @@ def check(store: ArtifactStore, data: bytes) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=manifests())
 def test_fuzzed_manifests(tmp_path: Path, data: bytes) -> None:
-    """A few seconds of the fuzzing below."""
+    """Random manifests raise no error of any other kind."""
     check(ArtifactStore(tmp_path / "store"), data)
 
 
@@ -88,10 +88,10 @@ def test_fuzzed_manifests(tmp_path: Path, data: bytes) -> None:
 @settings(max_examples=4_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=manifests())
 def test_fuzzed_manifests_for_long(tmp_path: Path, data: bytes) -> None:
-    """Minutes of it: nothing but our own errors comes out."""
+    """The same for minutes."""
     check(ArtifactStore(tmp_path / "store"), data)
 
 
-def test_the_fuzzing_reaches_sound_manifests() -> None:
-    """What the fuzzing starts from is accepted, so that its refusals are of what it changed."""
-    assert parse_manifest(json.dumps(SOUND).encode(), "mesh", KEY).files["a.bin"].size == 6
+def test_the_unchanged_manifest_is_valid() -> None:
+    """The manifest that the fuzzing changes is accepted, so refusals come from the changes."""
+    assert parse_manifest(json.dumps(VALID).encode(), "mesh", KEY).files["a.bin"].size == 6

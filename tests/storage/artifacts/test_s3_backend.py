@@ -1,4 +1,4 @@
-"""Artifacts in an object store, against a real S3-speaking server on loopback."""
+"""Artifacts in an object store, against a local S3 server."""
 
 import os
 import threading
@@ -45,8 +45,8 @@ def payload_object(s3: S3Server, prefix: str, key: str, name: str) -> str:
     return f"{prefix}/{found}"
 
 
-def test_another_machine_reads_what_was_made(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
-    """A second cache fetches the payload, byte for byte, once; the first one kept what it made."""
+def test_another_machine_reads_the_artifact(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
+    """A second cache fetches the payload once, byte for byte."""
     made = open_s3("here")
     key = commit(made, 1, {"a.bin": b"a" * 100_000, "deep/b.bin": b"b"})
     with proxied(s3.port) as faults:
@@ -56,7 +56,7 @@ def test_another_machine_reads_what_was_made(open_s3: OpenStore, s3: S3Server, s
         assert (found.path / "deep" / "b.bin").read_bytes() == b"b"
         fetched = len(faults.requests)
         store.open("render", key)
-        assert [method for method, *_ in faults.requests[fetched:]] == ["GET"]  # the manifest alone
+        assert [method for method, *_ in faults.requests[fetched:]] == ["GET"]  # only the manifest
     attempt = found.manifest.payload
     home = f"render/{key[:2]}/{key}"
     assert s3.names(s3_prefix) == sorted(
@@ -66,7 +66,7 @@ def test_another_machine_reads_what_was_made(open_s3: OpenStore, s3: S3Server, s
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
 def test_damage_on_the_server_is_quarantined(open_s3: OpenStore, s3: S3Server, s3_prefix: str, damage: str) -> None:
-    """Whatever happened to an object, a fetch tells, moves the artifact aside, and it can be made again."""
+    """A fetch reports a damaged object and moves the artifact aside; it can then be made again."""
     key = commit(open_s3(), 1, {"a.bin": b"payload"})
     place = payload_object(s3, s3_prefix, key, "a.bin")
     if damage == "missing":
@@ -84,8 +84,8 @@ def test_damage_on_the_server_is_quarantined(open_s3: OpenStore, s3: S3Server, s
     assert store.examine("render", key) == []
 
 
-def test_damage_in_the_cache_is_mended(open_s3: OpenStore, tmp_path: Path) -> None:
-    """A copy that rotted locally is fetched again; the store itself is whole."""
+def test_damage_in_the_cache_is_repaired(open_s3: OpenStore, tmp_path: Path) -> None:
+    """A damaged local copy is fetched again from the intact store."""
     store = open_s3()
     key = commit(store, 1, {"a.bin": b"payload"})
     (store.path("render", key) / "a.bin").write_bytes(b"paYload")
@@ -95,7 +95,7 @@ def test_damage_in_the_cache_is_mended(open_s3: OpenStore, tmp_path: Path) -> No
 
 
 def test_linked_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Server) -> None:
-    """A payload's hard links of an input's files cost no upload, and are whole for everyone."""
+    """Hard links to files of an input are not uploaded; the server copies them, and every reader gets them."""
     with proxied(s3.port) as faults:
         store = open_s3(url=faults.url)
         first = commit(store, 1, {"shard": os.urandom(200_000)})
@@ -112,7 +112,7 @@ def test_linked_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Server)
 
 
 def test_two_makers_at_once(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
-    """Without the lock, the first manifest stays with its own files; the other maker's are gone."""
+    """Without the lock, the first manifest stays with its own files; those of the other maker are removed."""
     stores, barrier = [open_s3("one"), open_s3("two")], threading.Barrier(2)
 
     def make(number: int) -> None:
@@ -133,7 +133,7 @@ def test_two_makers_at_once(open_s3: OpenStore, s3: S3Server, s3_prefix: str) ->
 
 
 def test_two_makers_with_the_lock_make_it_once(open_s3: OpenStore) -> None:
-    """The lock lets one make it; the others find it made."""
+    """With the lock, one maker makes the artifact and the others reuse it."""
     made = []
 
     def build(store: ArtifactStore) -> None:
@@ -150,8 +150,8 @@ def test_two_makers_with_the_lock_make_it_once(open_s3: OpenStore) -> None:
     assert len(made) == 1
 
 
-def test_a_dead_holders_lock_is_taken_over(open_s3: OpenStore) -> None:
-    """A lock that nobody renews is free after its lease; one that is renewed is not, however long it is held."""
+def test_the_lock_of_a_dead_holder_expires(open_s3: OpenStore) -> None:
+    """A lock that is not renewed is free after its lease; a renewed lock is not, however long it is held."""
     store = open_s3(lease_s=0.6)
     store.backend.blobs.put(f"locks/render-{key_of(1)}.lock", b"0123456789abcdef 0\n")
     lock = store.lock("render", key_of(1), timeout_s=2.0)
@@ -161,7 +161,7 @@ def test_a_dead_holders_lock_is_taken_over(open_s3: OpenStore) -> None:
 
 
 def test_conditional_writes(open_s3: OpenStore) -> None:
-    """Only one creates an object, and only who knows its tag replaces it: what manifests and locks stand on."""
+    """One client creates an object and only a client with its tag replaces it; manifests and locks rely on this."""
     client = ObjectClient(str(open_s3().root), QUICK)
     first = client.create("x", b"1")
     assert first is not None
@@ -174,7 +174,7 @@ def test_conditional_writes(open_s3: OpenStore) -> None:
 
 
 def test_the_cache_is_bounded(open_s3: OpenStore, tmp_path: Path) -> None:
-    """What was used longest ago goes, once it is not new; pinned copies stay."""
+    """The least recently used copies are evicted, except recent and pinned ones."""
     store = open_s3(limit=250_000)
     keys = [commit(store, number, {"a": bytes(100_000)}) for number in range(4)]
     for age, key in enumerate(keys):
@@ -187,8 +187,8 @@ def test_the_cache_is_bounded(open_s3: OpenStore, tmp_path: Path) -> None:
     assert all((store.open("render", key).path / "a").stat().st_size == 100_000 for key in keys)
 
 
-def test_what_no_manifest_speaks_for_is_a_stray(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
-    """Files of a killed maker are no artifact and no part of one; they are listed and can be removed."""
+def test_files_without_a_manifest_are_strays(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
+    """Files of a killed maker belong to no artifact; they are listed and can be removed."""
     store = open_s3()
     key = commit(store, 1, {"a": b"a"})
     for home in (f"render/{key[:2]}/{key}", f"render/00/{'0' * 64}"):
@@ -202,18 +202,18 @@ def test_what_no_manifest_speaks_for_is_a_stray(open_s3: OpenStore, s3: S3Server
     assert len(s3.names(s3_prefix)) == 2
 
 
-def test_what_is_asked_wrongly(open_s3: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad URL, a missing bucket: told at once, with what to do."""
+def test_invalid_addresses(open_s3: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid URL and a missing bucket are reported at once, with a remedy."""
     open_s3()
     for url in ("s3://", "s3://heads/../x", "gs://heads/x", "s3://HEADS"):
         with pytest.raises(StoreError, match="expected s3://bucket"):
             ArtifactStore(url)
-    with pytest.raises(StorageUnavailable, match="make the bucket"):
+    with pytest.raises(StorageUnavailable, match="create the bucket"):
         commit(ArtifactStore("s3://nowhere/x"), 1, {"a": b"a"})
 
 
-def test_an_object_grown_huge_is_not_read_to_its_end(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
-    """More than the manifest's size is never kept: the fetch ends soon after it."""
+def test_an_oversized_object_is_not_read_to_its_end(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
+    """A fetch stops soon after the size in the manifest."""
     store = open_s3()
     key = commit(store, 1, {"a.bin": b"payload"})
     place = payload_object(s3, s3_prefix, key, "a.bin")

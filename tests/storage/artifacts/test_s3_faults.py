@@ -1,4 +1,4 @@
-"""An object store in foul weather: a server that is down, busy, slow, or loses its answers."""
+"""An object store under faults: a server that is down, busy, slow, or loses its answers."""
 
 import random
 import subprocess
@@ -13,12 +13,12 @@ import pytest
 
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import StorageUnavailable
-from spinmeround.storage.s3 import Patience
+from spinmeround.storage.s3 import RetryPolicy
 from tests.storage.artifacts.test_s3_backend import commit, key_of
 from tests.support.s3 import Fault, Faults, S3Server, proxied
 
 OpenStore = Callable[..., ArtifactStore]
-QUICKER = Patience(attempts=4, first_s=0.02, most_s=0.1, request_s=0.3)
+QUICKER = RetryPolicy(attempts=4, first_s=0.02, most_s=0.1, request_s=0.3)
 FILES = {f"{number}.bin": bytes([number]) * 20_000 for number in range(5)}
 
 
@@ -29,18 +29,18 @@ def faults(s3: S3Server) -> Iterator[Faults]:
 
 
 def busy(first: int, last: int, fault: Fault) -> Callable[[str, str, int], Fault]:
-    """This fault for the requests from `first` to `last`, in the order of their coming."""
+    """This fault for requests `first` to `last`, in the order of arrival."""
     return lambda method, path, number: fault if first <= number <= last else None
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "cut", "lost", 0.3], ids=str)
 @pytest.mark.parametrize("first", [1, 4, 7], ids=["begin", "middle", "manifest"])
-def test_bad_moments_are_outlasted(
+def test_temporary_faults_are_retried(
     open_s3: OpenStore, faults: Faults, s3: S3Server, s3_prefix: str, first: int, fault: Fault
 ) -> None:
-    """Whatever goes wrong for three requests in a row, wherever it hits, making and reading come to their ends.
+    """Three faulty requests in a row, at any point, fail neither the commit nor the read.
 
-    An answer that is lost after the server has done what was asked does not make a maker lose to itself.
+    If the answer to a successful write is lost, the maker recognises its own manifest.
     """
     faults.plan = busy(first, first + 2, fault)
     made = open_s3(url=faults.url)
@@ -54,8 +54,8 @@ def test_bad_moments_are_outlasted(
 
 
 @pytest.mark.parametrize("fault", [500, 503, "lost"], ids=str)
-def test_a_server_that_stays_bad_is_told(open_s3: OpenStore, faults: Faults, s3: S3Server, fault: Fault) -> None:
-    """After its patience the store says which server failed how often, and what to do; nothing partial is whole."""
+def test_a_permanent_fault_is_reported(open_s3: OpenStore, faults: Faults, s3: S3Server, fault: Fault) -> None:
+    """After the last retry, the error names the server, the number of attempts and a remedy; no artifact exists."""
     store = open_s3(url=faults.url)
     faults.plan = busy(4, 10_000, fault)
     with pytest.raises(StorageUnavailable, match=rf"{faults.url} failed 7 times in .*AWS_ENDPOINT_URL.*run again"):
@@ -66,8 +66,8 @@ def test_a_server_that_stays_bad_is_told(open_s3: OpenStore, faults: Faults, s3:
     assert open_s3("other").examine("render", key_of(1)) == []
 
 
-def test_waits_grow(open_s3: OpenStore, faults: Faults) -> None:
-    """The pauses between the attempts double, about."""
+def test_pauses_grow(open_s3: OpenStore, faults: Faults) -> None:
+    """The pauses between attempts roughly double."""
     times: list[float] = []
 
     def plan(method: str, path: str, number: int) -> Fault:
@@ -82,23 +82,23 @@ def test_waits_grow(open_s3: OpenStore, faults: Faults) -> None:
     assert pauses[5] > 2 * pauses[3] > 4 * pauses[1] * 0.6
 
 
-def test_the_server_dies_and_comes_back(open_s3: OpenStore, s3: S3Server) -> None:
-    """A server that is down for a while in the middle of an upload costs time and nothing else."""
+def test_the_server_restarts(open_s3: OpenStore, s3: S3Server) -> None:
+    """A restart of the server during an upload only costs time."""
     store = open_s3()
 
-    def die(out: Path) -> None:
+    def restart(out: Path) -> None:
         s3.stop()
         threading.Timer(0.4, s3.start).start()
 
-    commit(store, 1, FILES, fill=die)
+    commit(store, 1, FILES, fill=restart)
     assert open_s3("there").examine("render", key_of(1)) == []
 
 
-def test_the_server_dies_for_good(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
-    """A clear error, no leftover here; when the server is there again, a rerun makes the artifact."""
+def test_the_server_stops(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
+    """The error has a remedy and no temporary files are left; once the server runs again, so does the commit."""
     store = open_s3()
     try:
-        with pytest.raises(StorageUnavailable, match="Look whether the server runs"):
+        with pytest.raises(StorageUnavailable, match="Check that the server runs"):
             commit(store, 1, FILES, fill=lambda out: s3.stop())
         assert list((tmp_path / "cache" / "tmp").iterdir()) == []
     finally:
@@ -111,7 +111,7 @@ def test_the_server_dies_for_good(open_s3: OpenStore, s3: S3Server, s3_prefix: s
 def test_a_slow_server_runs_into_the_time_limit(
     open_s3: OpenStore, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that takes too long is given up and sent again."""
+    """A request that exceeds the time limit is cancelled and sent again."""
     monkeypatch.setattr("tests.storage.conftest.QUICK", QUICKER)
     store = open_s3(url=faults.url)
     faults.plan = busy(1, 2, 1.0)
@@ -122,7 +122,7 @@ def test_a_slow_server_runs_into_the_time_limit(
 
 
 def test_denied(open_s3: OpenStore, faults: Faults) -> None:
-    """Refused credentials are not tried again."""
+    """A request with refused credentials is not repeated."""
     faults.plan = busy(1, 100, 403)
     with pytest.raises(StorageUnavailable, match="denies access; check AWS_ACCESS_KEY_ID"):
         commit(open_s3(url=faults.url), 1, FILES)
@@ -135,11 +135,11 @@ from pathlib import Path
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.artifacts.s3_backend import ObjectBackend
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
-from spinmeround.storage.s3 import ObjectClient, Patience
+from spinmeround.storage.s3 import ObjectClient, RetryPolicy
 from tests.storage.artifacts.test_s3_backend import commit, key_of
 
 root, cache, first = sys.argv[1:]
-backend = ObjectBackend(ObjectClient(root, Patience()), ArtifactCache(Path(cache), 1 << 30), lease_s=1.0)
+backend = ObjectBackend(ObjectClient(root, RetryPolicy()), ArtifactCache(Path(cache), 1 << 30), lease_s=1.0)
 store = ArtifactStore(root, backend)
 print("ready", flush=True)
 for number in range(int(first), int(first) + 200):
@@ -149,8 +149,8 @@ for number in range(int(first), int(first) + 200):
 
 
 @pytest.mark.slow
-def test_kill_9_leaves_whole_or_absent(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
-    """A maker is killed at random moments: what has a manifest is whole, what has none can be made at once.
+def test_kill_9_leaves_complete_or_absent(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
+    """After a maker is killed at a random moment, artifacts with a manifest are complete and the next can be made.
 
     Its uploads without a manifest are strays, its lock expires, and nothing else is left.
     """
@@ -171,7 +171,7 @@ def test_kill_9_leaves_whole_or_absent(open_s3: OpenStore, s3: S3Server, s3_pref
         assert store.examine("render", key_of(following)) == []
     for stray in store.backend.strays():
         store.backend.remove_stray(stray)
-    whole = {entry.key for entry in store.backend.entries()}
-    assert {name.split("/")[2] for name in s3.names(s3_prefix) if name.startswith("render/")} == whole
+    complete = {entry.key for entry in store.backend.entries()}
+    assert {name.split("/")[2] for name in s3.names(s3_prefix) if name.startswith("render/")} == complete
     assert len(open_s3("killed").sweep()) <= 12
     assert list((tmp_path / "killed" / "tmp").iterdir()) == []

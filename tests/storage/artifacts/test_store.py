@@ -1,4 +1,4 @@
-"""The artifact store in fair weather, and what it refuses."""
+"""The artifact store without faults of the environment, and what it refuses."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def commit(store: ArtifactStore, stage: str = "mesh", payload: bytes = b"payload
 
 
 def test_round_trip(store: ArtifactStore) -> None:
-    """What was committed is found, whole, with everything that it was made from."""
+    """A committed artifact is found complete, with everything that it was made from."""
     key = commit(store)
     artifact = store.verify("mesh", key)
     assert store.has("mesh", key)
@@ -59,28 +59,28 @@ def test_key_ignores_order(names: list[str]) -> None:
 )
 def test_key_changes_with_each_part(changed: dict[str, Any]) -> None:
     """Stage, version, parameters, inputs and weights each change the key."""
-    whole = {"stage": "mesh", "version": 1, "params": {"level": 10.0}, "inputs": {"sample": "x"}, "weights": ""}
-    assert artifact_key(**whole) != artifact_key(**{**whole, **changed})
+    parts = {"stage": "mesh", "version": 1, "params": {"level": 10.0}, "inputs": {"sample": "x"}, "weights": ""}
+    assert artifact_key(**parts) != artifact_key(**{**parts, **changed})
 
 
 def test_key_is_stable() -> None:
-    """The key of known content is a known value: a change here would orphan every store."""
+    """The key of known content is a known value: a change here would invalidate every store."""
     key = artifact_key("mesh", 1, {"level": 10.0}, {"sample": "x"}, "w")
     assert key == "1f79f1720214b43b7a9275e9d5f3dece5e9386b37c0d64c650fac459e61c207e"
 
 
 def test_absent_artifact_names_its_stage(any_store: ArtifactStore) -> None:
-    """Asking for what is not there says which stage makes it."""
+    """Opening an absent artifact names the stage that makes it."""
     key = artifact_key("mesh", **ARGUMENTS)
     assert not any_store.has("mesh", key)
-    for ask in (any_store.path, any_store.open, any_store.verify):
+    for access in (any_store.path, any_store.open, any_store.verify):
         with pytest.raises(StoreError, match="run the stage mesh"):
-            ask("mesh", key)
+            access("mesh", key)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_failed_commit_leaves_nothing(any_store: ArtifactStore, error: type[BaseException]) -> None:
-    """An exception of any kind inside the block leaves neither artifact nor temp file."""
+    """An exception of any kind inside the block leaves neither an artifact nor a temporary file."""
     key = artifact_key("mesh", **ARGUMENTS)
 
     def interrupted() -> None:
@@ -94,7 +94,7 @@ def test_failed_commit_leaves_nothing(any_store: ArtifactStore, error: type[Base
     assert list(any_store.backend.scratch.iterdir()) == []
 
 
-def test_truncated_payload_is_noticed_by_open(store: ArtifactStore) -> None:
+def test_open_detects_a_truncated_payload(store: ArtifactStore) -> None:
     """A file of another size is reported, moved aside with its bytes, and can be made again."""
     key = commit(store)
     (store.path("mesh", key) / "mesh.npz").write_bytes(b"pay")
@@ -107,8 +107,8 @@ def test_truncated_payload_is_noticed_by_open(store: ArtifactStore) -> None:
     store.verify("mesh", key)
 
 
-def test_flipped_bit_is_noticed_by_verify(store: ArtifactStore) -> None:
-    """`open` is cheap and sees sizes; `verify` sees a changed byte, too."""
+def test_verify_detects_a_changed_byte(store: ArtifactStore) -> None:
+    """`open` only compares sizes; `verify` also detects a changed byte."""
     key = commit(store)
     (store.path("mesh", key) / "mesh.npz").write_bytes(b"paYload")
     store.open("mesh", key)
@@ -174,7 +174,7 @@ def _edit(folder: Path, change: Any) -> None:
     ],
 )
 def test_damage_is_quarantined(store: ArtifactStore, damage: Any) -> None:
-    """Whatever is wrong with payload or manifest, `open` reports it, moves it aside, and the artifact can be remade."""
+    """`open` reports any damage of payload or manifest and moves it aside; the artifact can be remade."""
     key = commit(store)
     damage(store.path("mesh", key))
     with pytest.raises(CorruptArtifact, match="run the stage mesh again"):
@@ -184,16 +184,16 @@ def test_damage_is_quarantined(store: ArtifactStore, damage: Any) -> None:
     store.verify("mesh", key)
 
 
-def test_stranger_in_payload_is_noticed_by_verify(store: ArtifactStore) -> None:
-    """A file that stands in no manifest is not part of an artifact."""
+def test_verify_detects_an_extra_file(store: ArtifactStore) -> None:
+    """A file that the manifest does not list is reported."""
     key = commit(store)
-    (store.path("mesh", key) / "stranger").touch()
-    with pytest.raises(CorruptArtifact, match="stranger"):
+    (store.path("mesh", key) / "extra").touch()
+    with pytest.raises(CorruptArtifact, match="extra is not in the manifest"):
         store.verify("mesh", key)
 
 
 def test_newer_manifest_is_refused_and_kept(store: ArtifactStore) -> None:
-    """A store of a newer version of the software is not touched."""
+    """An artifact of a newer version of the software is left unchanged."""
     key = commit(store)
     _edit(store.path("mesh", key), lambda manifest: manifest.update(schema_version=SCHEMA_VERSION + 1))
     with pytest.raises(StoreError, match="newer version"):
@@ -202,9 +202,9 @@ def test_newer_manifest_is_refused_and_kept(store: ArtifactStore) -> None:
 
 
 def test_commit_refuses_a_foreign_key(any_store: ArtifactStore) -> None:
-    """A key must be that of the given parameters, so that provenance can be trusted."""
+    """A key must match the given parameters, so that provenance is reliable."""
     with (
-        pytest.raises(StoreError, match="not that of the given parameters"),
+        pytest.raises(StoreError, match="expected the key of these parameters"),
         any_store.commit("mesh", "0" * 64, **ARGUMENTS, weights="", subject="h"),
     ):
         pass
@@ -218,8 +218,8 @@ def test_commit_refuses_a_foreign_key(any_store: ArtifactStore) -> None:
         pytest.param(lambda out: (out / "link").symlink_to("/etc/passwd"), id="link"),
     ],
 )
-def test_commit_refuses_odd_payloads(any_store: ArtifactStore, make: Any) -> None:
-    """Payloads have files, no links, and no manifest of their own."""
+def test_commit_refuses_invalid_payloads(any_store: ArtifactStore, make: Any) -> None:
+    """A payload has files, no links, and no manifest of its own."""
     key = artifact_key("mesh", **ARGUMENTS)
     with (
         pytest.raises(StoreError, match="mesh/"),
@@ -233,13 +233,13 @@ def test_commit_refuses_odd_payloads(any_store: ArtifactStore, make: Any) -> Non
     ("stage", "key"), [("tmp", "0" * 64), ("../x", "0" * 64), ("Mesh", "0" * 64), ("mesh", "../../x")]
 )
 def test_names_stay_in_the_root(any_store: ArtifactStore, stage: str, key: str) -> None:
-    """Stage names and keys can't leave the root or collide with the any_store's own folders."""
+    """Stage names and keys cannot point outside the root or collide with the store's own folders."""
     with pytest.raises(StoreError, match="expected"):
         any_store.has(stage, key)
 
 
 def test_first_commit_wins(any_store: ArtifactStore) -> None:
-    """Where two make the same artifact without the lock, the first one stays and the second does no harm."""
+    """Of two commits of the same artifact without the lock, the first stays."""
     key = commit(any_store, payload=b"first")
     assert commit(any_store, payload=b"second") == key
     assert (any_store.verify("mesh", key).path / "mesh.npz").read_bytes() == b"first"
@@ -300,7 +300,7 @@ def _write(out: Path, data: bytes) -> None:
 
 
 def test_folder_without_manifest_is_moved_aside(store: ArtifactStore) -> None:
-    """What was never whole does not block its place."""
+    """An incomplete folder does not block the artifact's place."""
     key = artifact_key("mesh", **ARGUMENTS)
     (store.root / "mesh" / key[:2] / key).mkdir(parents=True)
     (store.root / "mesh" / key[:2] / key / "half").touch()
@@ -309,7 +309,7 @@ def test_folder_without_manifest_is_moved_aside(store: ArtifactStore) -> None:
 
 
 def test_lock_excludes_and_times_out(any_store: ArtifactStore) -> None:
-    """One holder at a time, in threads too; a waiter with a deadline says who to wait for."""
+    """One holder at a time, threads included; a waiter with a timeout names the lock file."""
     key = artifact_key("mesh", **ARGUMENTS)
     entered = threading.Event()
 
@@ -332,7 +332,7 @@ def test_lock_excludes_and_times_out(any_store: ArtifactStore) -> None:
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
-    """A file in the place of the store is named."""
+    """A file in place of the store's folder is refused."""
     (tmp_path / "store").touch()
     with pytest.raises(StoreError, match="expected a folder, found a file"):
         ArtifactStore(tmp_path / "store")

@@ -1,4 +1,4 @@
-"""Chunks decode to exactly what zarr wrote, in all layouts, and to nothing else."""
+"""Chunks of all layouts decode to exactly what zarr wrote; everything else is refused."""
 
 import json
 import struct
@@ -48,7 +48,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("dtype", ["uint8", "float16"])
 def test_every_layout_of_the_schema_reads_what_zarr_wrote(tmp_path: Path, options: dict[str, Any], dtype: str) -> None:
-    """Any views of a shard, decoded into one array, are zarr's own."""
+    """Any views of a shard decode to the values that zarr wrote."""
     written = np.random.default_rng(1).integers(0, 200, (2, 5, 7, 6, 3)).astype(dtype)
     layout = write(tmp_path, written, **options)
     for views in ([0], [4, 1, 1], [0, 1, 2, 3, 4]):
@@ -81,8 +81,8 @@ def write(path: Path, written: np.ndarray, **options: Any) -> ShardLayout:
 
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["torch", "numpy"])
-def test_differences_are_summed_up(tmp_path: Path, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What zarr wrote as differences of bytes along columns is read as it was, with torch and without."""
+def test_deltas_are_decoded(tmp_path: Path, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The delta along columns decodes to the values that zarr wrote, with and without torch."""
     import torch
 
     assert torch.__name__ in sys.modules
@@ -95,7 +95,8 @@ def test_differences_are_summed_up(tmp_path: Path, loaded: bool, monkeypatch: py
     np.testing.assert_array_equal(read(tmp_path, layout, "c/1/0/0/0/0", [4, 0]), written[1, [4, 0]])
 
 
-def test_an_index_at_the_start_is_read_too(tmp_path: Path) -> None:
+def test_an_index_at_the_start(tmp_path: Path) -> None:
+    """The shard index may be at the start of the file."""
     written = np.arange(2 * 3 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 4, 3)
     sharding = ShardingCodec(chunk_shape=(1, 1, 4, 4, 3), codecs=[BytesCodec(), ZstdCodec()], index_location="start")
     array = zarr.create(
@@ -111,7 +112,7 @@ REFUSED = {
     "nothing": [],
     "big endian": [{"name": "bytes", "configuration": {"endian": "big"}}],
     "two compressors": [{"name": "bytes"}, {"name": "zstd"}, {"name": "zstd"}],
-    "differences of words": [
+    "delta of words": [
         {"name": "numcodecs.delta", "configuration": {"dtype": "<u2"}},
         {"name": "bytes"},
         {"name": "zstd"},
@@ -124,13 +125,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("codecs", REFUSED.values(), ids=REFUSED)
 def test_other_codecs_are_refused(codecs: list[dict[str, Any]]) -> None:
+    """Codecs outside the schema, and its codecs in another order, are refused."""
     with pytest.raises(ChunkError, match="expected"):
         ChunkLayout.from_codecs(codecs, (6, 5, 3), np.dtype("u1"))
 
 
 @pytest.mark.parametrize("size", [0, 1, 89, 91, 2**28])
 def test_a_chunk_of_another_size_is_refused_before_it_is_decoded(size: int) -> None:
-    """Too few or too many bytes, a bomb of zeros among them, whose memory is never asked for."""
+    """Frames of another size are refused without allocating their memory, including a zip bomb."""
     layout = plain(True)
     stored = numcodecs.Zstd(3).encode(np.zeros(size, np.uint8))
     tracemalloc.start()
@@ -143,7 +145,7 @@ def test_a_chunk_of_another_size_is_refused_before_it_is_decoded(size: int) -> N
 
 
 def test_frames_after_the_first_are_refused() -> None:
-    """Two whole frames in a row don't slip in by the first one's size, nor do frames that state no size."""
+    """Two concatenated frames are refused, although the first has the right size; so is a frame without a size."""
     frame = numcodecs.Zstd(3).encode(PIXELS)
     with pytest.raises(ChunkError, match="cannot be decoded"):
         plain(True).decode(frame + frame, np.empty_like(PIXELS))
@@ -157,8 +159,8 @@ def test_frames_after_the_first_are_refused() -> None:
     cut=st.integers(0, 40),
 )
 @example(changes=[(4, 255)], cut=0)
-def test_damage_is_an_error_of_ours_or_the_same_pixels(changes: list[tuple[int, int]], cut: int) -> None:
-    """Whatever happens to the stored bytes: ChunkError or the right pixels, never another error."""
+def test_damage_is_a_chunk_error_or_harmless(changes: list[tuple[int, int]], cut: int) -> None:
+    """Changed or truncated bytes raise ChunkError or decode to the right pixels; no other error occurs."""
     data = bytearray(numcodecs.Zstd(3, checksum=True).encode(PIXELS))
     for position, change in changes:
         data[position % len(data)] ^= change
@@ -171,7 +173,7 @@ def test_damage_is_an_error_of_ours_or_the_same_pixels(changes: list[tuple[int, 
 
 
 def test_a_checksum_is_checked() -> None:
-    """A flipped bit in raw values is found by the CRC-32C; a chunk shorter than a checksum is refused too."""
+    """The CRC-32C detects a flipped bit; a chunk shorter than a checksum is refused."""
     raw = plain(False, checksum=True)
     stored = PIXELS.tobytes() + struct.pack("<I", google_crc32c.value(PIXELS.tobytes()))
     out = np.empty_like(PIXELS)
@@ -182,20 +184,20 @@ def test_a_checksum_is_checked() -> None:
             raw.decode(damaged, out)
 
 
-def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
-    """A missing chunk, one beyond the file's end, one longer than any encoder writes, an index with a flipped bit."""
+def test_a_wrong_index_is_refused(tmp_path: Path) -> None:
+    """A missing chunk, one past the end of the file, one that is too long, and an index with a flipped bit."""
     layout = write(tmp_path, np.ones((1, 3, 4, 4, 3), np.uint8))
     file = tmp_path / "c/0/0/0/0/0"
     good = file.read_bytes()
-    lies = [
+    wrong = [
         (struct.pack("<QQ", 2**64 - 1, 2**64 - 1), "view 0 is missing"),
         (struct.pack("<QQ", len(good), 48), "within the file"),
         (struct.pack("<QQ", 0, 2**62), "within the file"),
         (struct.pack("<QQ", 0, 47), "of 48 bytes, found one of 47"),
     ]
-    for lie, what in lies:
-        file.write_bytes(with_index(good, lie))
-        with pytest.raises(ChunkError, match=what):
+    for entry, message in wrong:
+        file.write_bytes(with_index(good, entry))
+        with pytest.raises(ChunkError, match=message):
             read(tmp_path, layout, "c/0/0/0/0/0", [0])
     file.write_bytes(good[:-10] + bytes([good[-10] ^ 1]) + good[-9:])
     with pytest.raises(ChunkError, match="index is damaged"):
@@ -203,13 +205,13 @@ def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
 
 
 def with_index(shard: bytes, first: bytes) -> bytes:
-    """The shard with another entry for its first chunk, under a checksum that is right."""
+    """The shard with another index entry for its first chunk, and a valid checksum."""
     index = first + shard[-(3 * 16 + 4) + 16 : -4]
     return shard[: -(3 * 16 + 4)] + index + struct.pack("<I", google_crc32c.value(index))
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
-    """A shard that is a link, or lies in a folder that is one, is not opened."""
+    """A shard that is a link, or in a folder that is a link, is not opened."""
     write(tmp_path / "there", np.ones((2, 3, 4, 4, 3), np.uint8))
     write(tmp_path / "here", np.ones((2, 3, 4, 4, 3), np.uint8))
     file = tmp_path / "here/c/0/0/0/0/0"

@@ -1,4 +1,4 @@
-"""Codecs of pixels are lossless, and read by others: zarr, and the few lines of the documentation."""
+"""Pixel codecs are lossless, and zarr and the code in the documentation can read them."""
 
 import json
 import struct
@@ -27,8 +27,8 @@ CODECS = [PixelCodec(), PixelCodec(level=9), PixelCodec(kind="plain"), PixelCode
 
 @pytest.mark.parametrize("codec", CODECS, ids=str)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (2, 16, 33)], ids=str)
-def test_what_is_written_is_read(tmp_path: Path, codec: PixelCodec, shape: tuple[int, int, int]) -> None:
-    """By us and by zarr, for noise, for sizes that divide nothing, and the codec is told from the metadata."""
+def test_round_trip(tmp_path: Path, codec: PixelCodec, shape: tuple[int, int, int]) -> None:
+    """Noise of any size is read back by this package and by zarr; the metadata give the codec."""
     rng = np.random.default_rng(0)
     rgb, mask = (rng.integers(0, 256, size, np.uint8) for size in ((*shape, 3), shape))
     write(tmp_path / "head", "x-1", codec, rgb=rgb, mask=mask)
@@ -40,7 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path, codec: PixelCodec, shape: tuple
 
 
 def test_the_lines_of_the_documentation_read_a_chunk(tmp_path: Path) -> None:
-    """Without zarr and without this package: index, frame, cumulative sum, transposition."""
+    """A chunk can be read without zarr and this package: index, frame, cumulative sum, transposition."""
     head = make_head(3, side=12)
     write_head(tmp_path / "head", head)
     path = publish(tmp_path / "datasets", [HeadEntry(id=head.id, folder=tmp_path / "head")], {}).path
@@ -54,8 +54,8 @@ def test_the_lines_of_the_documentation_read_a_chunk(tmp_path: Path) -> None:
         np.testing.assert_array_equal(columns.reshape(12, 3, 12).transpose(2, 0, 1), head.rgb[view])
 
 
-def test_smooth_pictures_are_near_png(tmp_path: Path) -> None:
-    """A shaded ball takes at most a quarter more than PNG, and less than half of what plain zstd takes."""
+def test_smooth_images_are_near_png(tmp_path: Path) -> None:
+    """A shaded ball takes at most a quarter more than PNG, and less than 0.7 of what plain zstd takes."""
     import io
 
     from PIL import Image
@@ -90,7 +90,7 @@ def test_smooth_pictures_are_near_png(tmp_path: Path) -> None:
     ids=["no transposition", "reversed", "objects", "across views"],
 )
 def test_other_chains_are_refused(tmp_path: Path, codecs: list[dict[str, object]]) -> None:
-    """Only the two chains of the schema are decoded, not what resembles them."""
+    """Only the two codec chains of the schema are accepted, not similar ones."""
     head = make_head(1)
     write_head(tmp_path / "head", head, PixelCodec(kind="plain"))
     path = publish(tmp_path / "datasets", [HeadEntry(id=head.id, folder=tmp_path / "head")], {}).path

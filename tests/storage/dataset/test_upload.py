@@ -141,7 +141,7 @@ def test_without_its_manifest_nothing_is_there(
     s3.s3.delete_object(Bucket=BUCKET, Key=f"{place}/latents/manifest.json")
     assert not HeadDataset.open(url).has_latents
     s3.s3.delete_object(Bucket=BUCKET, Key=f"{place}/manifest.json")
-    with pytest.raises(DatasetError, match="not published whole yet"):
+    with pytest.raises(DatasetError, match="publishing is not complete"):
         HeadDataset.open(url)
 
 

@@ -79,7 +79,7 @@ def test_several_problems_are_all_told(dataset: Path) -> None:
     flip_bit(dataset / "mask/c/2/0/0/0")
     assert found(dataset) == {("procedural-000000", "rgb"), ("procedural-000002", "mask")}
     assert (
-        str(verify(dataset)[0]) == "head procedural-000000 rgb: rgb/c/0/0/0/0/0: its bytes do not match their SHA-256"
+        str(verify(dataset)[0]) == "head procedural-000000 rgb: rgb/c/0/0/0/0/0: its content does not match its SHA-256"
     )
 
 
@@ -100,11 +100,11 @@ def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
 @pytest.mark.parametrize(
     ("changes", "array", "what"),
     [
-        (_changed(rgb=_set((2, 0, 0), (255, 0, 255))), "rgb", "expected white under mask 0, 1 pixels"),
-        (_changed(normals=_set((3, 0, 0), 127)), "normals", "under mask 0, 1 pixels"),
-        (_changed(normals=_set((1, 4, 4), (255, 255, 255))), "normals", "unit length under the mask, 1 pixels .*is 1"),
-        (_changed(normals=_set((1, 4, 4), 128)), "normals", "unit length under the mask, 1 pixels"),
-        (_changed(mask=_set((1, 4, 4), 0)), "rgb|normals", "under mask 0"),
+        (_changed(rgb=_set((2, 0, 0), (255, 0, 255))), "rgb", "expected white where the mask is 0, 1 pixels"),
+        (_changed(normals=_set((3, 0, 0), 127)), "normals", "where the mask is 0, 1 pixels"),
+        (_changed(normals=_set((1, 4, 4), (255, 255, 255))), "normals", "unit length where the mask is not 0, 1 pixels .*is 1"),
+        (_changed(normals=_set((1, 4, 4), 128)), "normals", "unit length where the mask is not 0, 1 pixels"),
+        (_changed(mask=_set((1, 4, 4), 0)), "rgb|normals", "where the mask is 0"),
         (_changed(intrinsics=_set((0, 2, 0), 1.0)), "intrinsics", "last row"),
         (
             _changed(identity=lambda array: np.negative(array, out=array)),
@@ -116,7 +116,7 @@ def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
         (_changed(cam2world=_set((1, 0, 3), np.nan)), "cam2world", "rotations"),
         (_changed(intrinsics=_set((0, 0, 0), -1.0)), "intrinsics", "positive focal"),
         (_changed(identity=_set(slice(None), 1.0)), "identity", "expected unit length, found 22.6"),
-        (_changed(identity_views=_set((0, 5), np.nan)), "identity_views", "NaN throughout"),
+        (_changed(identity_views=_set((0, 5), np.nan)), "identity_views", "all NaN"),
     ],
     ids=[
         "rgb",
@@ -239,9 +239,9 @@ def test_hostile_metadata_is_refused(dataset: Path, change: Callable[[dict[str, 
     ("attributes", "what"),
     [
         ({"schema_version": 2}, "use a newer version"),
-        ({"schema_version": None}, "made by `publish`"),
-        ({"ids": "abc"}, "list of different texts"),
-        ({"ids": ["a", "a", "b"]}, "list of different texts"),
+        ({"schema_version": None}, "a dataset of `spinmeround build`"),
+        ({"ids": "abc"}, "list of distinct strings"),
+        ({"ids": ["a", "a", "b"]}, "list of distinct strings"),
         ({"ids": ["a"]}, "expected 3 ids, found 1"),
         ({"split": {"test": "half"}}, "attribute split"),
     ],

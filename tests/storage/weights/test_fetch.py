@@ -1,4 +1,4 @@
-"""Fetching from a hub on the loopback: whole, resumed, refused."""
+"""Fetching from a local hub: complete, resumed, refused."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ REPOSITORY = "FoivosPar/Arc2Face"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """Arc2Face's repository with small files; the client writes small chunks and does not wait between attempts."""
+    """Arc2Face's repository with small files; the client writes small chunks and does not pause between attempts."""
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda seconds: None)
     files = {
@@ -34,11 +34,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def got(hub: FakeHub, name: str, folder: Path) -> Path:
-    return fetch_part(find_part(name), folder, say=lambda line: None, endpoint=hub.endpoint)
+    return fetch_part(find_part(name), folder, on_message=lambda line: None, endpoint=hub.endpoint)
 
 
 def test_a_part_lies_where_the_profile_looks_and_is_recorded(hub: FakeHub, tmp_path: Path) -> None:
-    """Files byte for byte, below the weights folder; the record is one that sha256sum checks."""
+    """Fetched files are equal byte for byte, and sha256sum accepts their recorded checksums."""
     place = got(hub, "arc2face-unet", tmp_path)
     assert place == tmp_path / "arc2face" / "arc2face"
     assert (place / "diffusion_pytorch_model.safetensors").read_bytes() == UNET
@@ -48,7 +48,7 @@ def test_a_part_lies_where_the_profile_looks_and_is_recorded(hub: FakeHub, tmp_p
 
 
 def test_what_is_there_is_not_fetched_again(hub: FakeHub, tmp_path: Path) -> None:
-    """A second fetch transfers nothing; a file that was damaged meanwhile is fetched again before it is recorded."""
+    """A second fetch transfers nothing; a file that was damaged before it was recorded is fetched again."""
     place = got(hub, "arc2face-unet", tmp_path)
     hub.gets.clear()
     hub.files[f"{REPOSITORY}/arc2face/config.json"] = b"{ }"  # a newer commit
@@ -62,9 +62,9 @@ def test_what_is_there_is_not_fetched_again(hub: FakeHub, tmp_path: Path) -> Non
 
 
 def test_a_transfer_that_was_cut_off_goes_on_where_it_ended(hub: FakeHub, tmp_path: Path) -> None:
-    """The first fetch ends by an error that says so, the second asks for the rest alone; nothing half is left."""
+    """An interrupted fetch raises an error, the next one requests only the rest; no partial file is left."""
     hub.cut = 100_000
-    with pytest.raises(SpinMeRoundError, match="the same command goes on from there"):
+    with pytest.raises(SpinMeRoundError, match="run the same command again to resume"):
         got(hub, "arc2face-unet", tmp_path)
     place = find_part("arc2face-unet").place(tmp_path)
     assert not (place / "diffusion_pytorch_model.safetensors").exists()
@@ -77,7 +77,7 @@ def test_a_transfer_that_was_cut_off_goes_on_where_it_ended(hub: FakeHub, tmp_pa
 
 
 def test_what_changes_after_its_first_use_is_refused(hub: FakeHub, tmp_path: Path) -> None:
-    """Every later fingerprint checks the record; the message names the file and the two ways out."""
+    """Every later fingerprint checks the record; the error names the file and both remedies."""
     place = got(hub, "arcface", tmp_path)
     fingerprint(place)
     place.write_bytes(b"other network")
@@ -87,33 +87,33 @@ def test_what_changes_after_its_first_use_is_refused(hub: FakeHub, tmp_path: Pat
     fingerprint(place)
 
 
-def test_bytes_that_are_not_what_the_hub_states_are_not_kept(hub: FakeHub, tmp_path: Path) -> None:
-    """A large file is known by its SHA-256; nothing that looks like it is left."""
+def test_a_file_with_a_wrong_hash_is_removed(hub: FakeHub, tmp_path: Path) -> None:
+    """A large file with a wrong SHA-256 is refused and removed."""
     hub.wrong = True
-    with pytest.raises(SpinMeRoundError, match="has not the hash that the hub states"):
+    with pytest.raises(SpinMeRoundError, match="that the hub states, got another"):
         got(hub, "arcface", tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_terms_come_first(hub: FakeHub, tmp_path: Path) -> None:
-    """A gated repository and a part that is got by hand name the page; nothing is transferred."""
+    """For a gated repository and for a part outside the hub, the error names the page; nothing is transferred."""
     hub.gated = True
-    with pytest.raises(ConfigError, match=f"https://huggingface.co/{REPOSITORY}: agree to the terms"):
+    with pytest.raises(ConfigError, match=f"https://huggingface.co/{REPOSITORY}: accept the terms"):
         got(hub, "arcface", tmp_path)
-    with pytest.raises(ConfigError, match=r"antelopev2 is not on the hub.*github.com/deepinsight/insightface"):
+    with pytest.raises(ConfigError, match=r"antelopev2: not on the hub.*github.com/deepinsight/insightface"):
         got(hub, "antelopev2", tmp_path)
     assert hub.gets == []
 
 
 def test_a_repository_without_the_file_is_named(hub: FakeHub, tmp_path: Path) -> None:
-    """The hub's own answer, in a line."""
-    with pytest.raises(SpinMeRoundError, match="the hub has not got it"):
+    """The hub's answer is shown on one line."""
+    with pytest.raises(SpinMeRoundError, match="not found on the hub"):
         got(hub, "arc2face-encoder", tmp_path)
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
 def test_the_command_asks_the_hub_of_the_environment(hub: FakeHub, tmp_path: Path, offline: bool) -> None:
-    """HF_ENDPOINT says where the hub is; HF_HUB_OFFLINE forbids to ask it, which is told in a line."""
+    """HF_ENDPOINT sets the address of the hub; with HF_HUB_OFFLINE the command reports that it is offline."""
     environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": str(int(offline))}
     done = subprocess.run(
         [

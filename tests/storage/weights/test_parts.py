@@ -1,4 +1,4 @@
-"""The registry's own promises: commands that lead to where a profile looks."""
+"""Consistency of the registry: its commands put parts where profiles look for them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from spinmeround.storage.weights import PARTS, Hub, Part, find_part, missing_fil
 
 @pytest.mark.parametrize("each", PARTS, ids=lambda each: each.name)
 def test_a_part_s_files_come_to_its_place(each: Part) -> None:
-    """What is fetched from the hub makes the layout that is asked for; by hand, the command names the place."""
+    """The files of a part from the hub form its layout; for other parts, the command names the place."""
     if isinstance(each.source, Hub):
         fetched = {Path(each.source.home) / name for name in each.source.files}
         for name in each.files or ("",):
@@ -19,7 +19,7 @@ def test_a_part_s_files_come_to_its_place(each: Part) -> None:
 
 
 def test_the_command_follows_the_profile() -> None:
-    """A folder of weights elsewhere is fetched into; a place of another name is left, and the field to set is told."""
+    """The command fetches into another weights folder; for a place with another name, it gives the field to set."""
     vae = find_part("sd15-vae")
     assert vae.command(vae.place()) == "spinmeround weights fetch sd15-vae"
     assert vae.command(Path("/data/stable-diffusion-v1-5/vae")) == "spinmeround weights fetch sd15-vae --to /data"
@@ -28,7 +28,7 @@ def test_the_command_follows_the_profile() -> None:
 
 
 def test_what_a_layout_lacks_is_named(tmp_path: Path) -> None:
-    """Either of two forms will do; the missing ones are told as they are looked for."""
+    """Either of two file names is accepted; a missing one is reported with both names."""
     encoder = find_part("arc2face-encoder")
     assert list(missing_files(encoder, tmp_path)) == ["config.json", "pytorch_model.bin or model.safetensors"]
     for name in ("config.json", "model.safetensors"):

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_shipped_index_names_all() -> None:
-    """What ships is named with its purpose and licence, and lies where the index says, with its fingerprint."""
+    """Every shipped part has a purpose and a licence, and its files exist with the fingerprint in the index."""
     entries = {entry.name: entry for entry in list_embedded()}
     assert {"autoencoder", "recognition"} <= entries.keys()
     for entry in entries.values():
@@ -34,7 +34,7 @@ def test_shipped_index_names_all() -> None:
 
 
 def test_recorded_fingerprints_are_checked(folder: Path) -> None:
-    """After recording, the same files are found; changed ones are refused by name."""
+    """Recorded files are found; changed ones are refused by name."""
     for name, path in {"file": "a.onnx", "folder": "vae"}.items():
         assert embedded_weights(name, folder) == folder / path
         assert record_embedded(name, folder).sha256 == fingerprint(folder / path)
@@ -47,7 +47,7 @@ def test_recorded_fingerprints_are_checked(folder: Path) -> None:
 
 
 def test_missing_weights_are_named(folder: Path) -> None:
-    """Missing files and unknown names say what was expected."""
+    """Errors for missing files and unknown names say what was expected."""
     with pytest.raises(SpinMeRoundError, match=r"'missing': expected .*b\.onnx, found nothing"):
         embedded_weights("missing", folder)
     with pytest.raises(SpinMeRoundError, match="'other': expected one of file, folder, missing"):
@@ -56,7 +56,7 @@ def test_missing_weights_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x"])
 def test_paths_stay_in_the_package(folder: Path, path: str) -> None:
-    """The index can't name files elsewhere."""
+    """The index cannot name files outside its folder."""
     entry = {"name": "x", "purpose": "p", "licence": "l", "path": path, "sha256": None}
     (folder / "index.json").write_text(json.dumps([entry]))
     with pytest.raises(SpinMeRoundError, match="expected the index of embedded weights"):

@@ -31,7 +31,7 @@ SD = "stable-diffusion-v1-5"
 
 @pytest.fixture(scope="module")
 def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All parts but PanoHead's, small."""
+    """Small stubs of all parts except PanoHead."""
     folder = tmp_path_factory.mktemp("stubs") / "weights"
     assert [path.is_relative_to(folder) for path in write_stubs(folder, small=True, panohead_checkout=None, seed=0)]
     return folder
@@ -43,7 +43,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def test_stubs_are_a_function_of_the_seed_and_never_overwrite(stubs: Path, tmp_path: Path) -> None:
-    """The same bytes in another folder; a second time nothing is written, and what is missing is."""
+    """Another folder gets the same bytes; a second call writes only what is missing."""
     before = digest(stubs)
     list(write_stubs(tmp_path, small=True, panohead_checkout=None, seed=0))
     assert digest(tmp_path) == before
@@ -56,14 +56,14 @@ def test_stubs_are_a_function_of_the_seed_and_never_overwrite(stubs: Path, tmp_p
         list(write_stubs(tmp_path, small=False, panohead_checkout=None, seed=0))
 
 
-def test_every_stub_is_what_the_check_wants(stubs: Path) -> None:
-    """Each part that stubs are written for passes the inspection that the real files have to pass."""
+def test_every_stub_passes_the_check(stubs: Path) -> None:
+    """Each stub passes the inspection of the real files."""
     for part in PARTS:
         if not part.name.startswith("panohead"):
             assert inspect(part.name, part.place(stubs))
 
 
-def test_the_libraries_read_the_published_forms(stubs: Path) -> None:
+def test_the_libraries_read_the_published_formats(stubs: Path) -> None:
     """diffusers and transformers load every folder as they load the published ones, old names included."""
     assert "text_model.final_layer_norm.weight" in tensor_shapes(stubs / "arc2face/encoder/pytorch_model.bin")
     assert "decoder.mid_block.attentions.0.proj_attn.bias" in tensor_shapes(
@@ -85,8 +85,8 @@ def test_the_libraries_read_the_published_forms(stubs: Path) -> None:
     assert isinstance(make_lpips(stubs / "alexnet-owt-7be5be79.pth"), Lpips)
 
 
-def test_the_prompt_has_clip_s_own_ids_at_full_size(stubs: Path, tmp_path: Path) -> None:
-    """And in the small vocabulary those that the stub's profile names."""
+def test_the_prompt_has_clip_ids_at_full_size(stubs: Path, tmp_path: Path) -> None:
+    """In the small vocabulary it has the ids that the stub's profile names."""
     write_tokenizer(tmp_path / "full", small=False)
     full = CLIPTokenizer.from_pretrained(tmp_path / "full", local_files_only=True)
     assert len(full) == 49408
@@ -95,15 +95,15 @@ def test_the_prompt_has_clip_s_own_ids_at_full_size(stubs: Path, tmp_path: Path)
     assert PromptTokens.from_tokenizer(small) == prompt_tokens(small=True)
 
 
-def test_the_stub_s_profile_points_at_the_stubs(stubs: Path) -> None:
-    """It loads, and all that it needs but PanoHead is here; the first look records, the second compares."""
+def test_the_profile_of_the_stubs_refers_to_them(stubs: Path) -> None:
+    """It loads and finds every part except PanoHead; the first check records, the second compares."""
     uses = parts_of(load_profile(str(stubs / "panohead-stub.toml")))
     findings = [check(use) for use in uses]
     states = {finding.use.name: finding.state for finding in findings}
     assert states.pop("panohead-checkout") == states.pop("panohead") == "missing"
-    assert set(states.values()) == {"shipped", "here"}
+    assert set(states.values()) == {"shipped", "found"}
     again = [check(use).seen for use in uses if use.name == "sd15-vae"]
-    assert again[0].endswith("as recorded")
+    assert again[0].endswith("matches the record")
 
 
 def broken(tmp_path: Path, kind: str) -> Path:
@@ -127,32 +127,32 @@ def broken(tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("shape", r"encoder\.conv_in\.weight: its config\.json wants 32x3x3x3, the file has 32x2x3x3"),
-        ("lacking", r"quant_conv\.bias: its config\.json wants 8, the file has none"),
-        ("cut", "expected a whole file of tensors"),
+        ("shape", r"encoder\.conv_in\.weight: expected 32x3x3x3 by its config\.json, found 32x2x3x3"),
+        ("lacking", r"quant_conv\.bias: expected 8 by its config\.json, found none"),
+        ("cut", "expected a complete file of tensors"),
         ("class", "expected the config.json of AutoencoderKL, found AutoencoderTiny"),
     ],
 )
-def test_wrong_tensors_are_told_from_the_header(tmp_path: Path, kind: str, message: str) -> None:
-    """By name, with what was expected and what is there; the command that gets the right file follows."""
+def test_wrong_tensors_are_found_from_the_header(tmp_path: Path, kind: str, message: str) -> None:
+    """The error names the tensor, the expected and the found shape; the finding has the command that fetches the part."""
     place = broken(tmp_path / "stable-diffusion-v1-5" / "vae", kind)
     found = check(Use(name="sd15-vae", field="encode.autoencoder", place=place))
-    assert found.state == "wrong"
+    assert found.state == "invalid"
     assert found.command == f"spinmeround weights fetch sd15-vae --to {tmp_path}"
     with pytest.raises(SpinMeRoundError, match=message):
         inspect("sd15-vae", place)
 
 
-def test_insightface_s_own_network_is_not_arc2face_s(stubs: Path, tmp_path: Path) -> None:
-    """They take and give the same; the name gives it away, in a pack, too. A detector does not pass either."""
+def test_insightface_network_is_not_arc2face_network(stubs: Path, tmp_path: Path) -> None:
+    """Inputs and outputs are equal, so the file name decides, in a pack too. A detector is refused as well."""
     data = (stubs / "arc2face/arcface.onnx").read_bytes()
     (tmp_path / "glintr100.onnx").write_bytes(data)
-    with pytest.raises(SpinMeRoundError, match=r"Arc2Face understands the embeddings of its arcface\.onnx alone"):
+    with pytest.raises(SpinMeRoundError, match=r"Arc2Face requires the embeddings of its own arcface\.onnx"):
         inspect("arcface", tmp_path / "glintr100.onnx")
     pack = shutil.copytree(stubs / "antelopev2", tmp_path / "antelopev2")
     (pack / "glintr100.onnx").write_bytes(data)
     found = check(Use(name="arcface", field="embed.recognition", place=pack))
-    assert found.state == "wrong"
+    assert found.state == "invalid"
     assert "glintr100.onnx: this is InsightFace's own" in found.seen
     (tmp_path / "arcface.onnx").write_bytes((stubs / "antelopev2/scrfd_10g_bnkps.onnx").read_bytes())
     with pytest.raises(SpinMeRoundError, match="expected a network from"):
@@ -164,7 +164,7 @@ class Evil:
         return (Path, ("/tmp/x",))
 
 
-def test_a_pickle_that_wants_to_run_code_is_refused(stubs: Path, tmp_path: Path) -> None:
+def test_a_pickle_that_runs_code_is_refused(stubs: Path, tmp_path: Path) -> None:
     """Arc2Face's encoder is published as a pickle: only tensors are read from it."""
     (tmp_path / "config.json").write_bytes((stubs / "arc2face/encoder/config.json").read_bytes())
     torch.save({"text_model.final_layer_norm.weight": Evil()}, tmp_path / "pytorch_model.bin")
@@ -172,8 +172,8 @@ def test_a_pickle_that_wants_to_run_code_is_refused(stubs: Path, tmp_path: Path)
         inspect("arc2face-encoder", tmp_path)
 
 
-def test_loaders_of_missing_parts_ask_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No loader reaches for the network where its file is missing: it names the file."""
+def test_loaders_of_missing_parts_use_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader whose file is missing names the file and makes no request."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("a loader wants to connect")
@@ -192,13 +192,13 @@ def test_loaders_of_missing_parts_ask_nobody(tmp_path: Path, monkeypatch: pytest
         load_autoencoder(absent / "vae")
 
 
-def test_panohead_s_pickle_is_not_opened_and_its_hash_is_told(tmp_path: Path) -> None:
-    """A pickle that would run code is looked at by its hash alone; another hash than the profile's is wrong."""
+def test_panohead_pickle_is_hashed_and_not_opened(tmp_path: Path) -> None:
+    """A pickle that would run code is only hashed; a hash that differs from the profile's is invalid."""
     pickled = tmp_path / "network.pkl"
     pickled.write_bytes(b"\x80\x04cos\nabort\n)R.")
     sha256 = hashlib.sha256(pickled.read_bytes()).hexdigest()
     use = Use(name="panohead", field="generator.options.network", place=pickled)
     assert f"to trust it: --set generator.options.sha256={sha256}" in check(use).seen
-    assert check(replace(use, sha256=sha256)).state == "here"
+    assert check(replace(use, sha256=sha256)).state == "found"
     found = check(replace(use, sha256="0" * 64))
-    assert (found.state, "the profile names the SHA-256" in found.seen) == ("wrong", True)
+    assert (found.state, "the profile requires SHA-256" in found.seen) == ("invalid", True)
