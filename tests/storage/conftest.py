@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def open_s3(s3: S3Server, s3_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenStore:
-    """Opens the test's store on the server: with a quick client, and a cache of its own for each name."""
+    """Opens the test's store on the server, with a quick client and one cache per name."""
 
     def make(
         cache: str = "cache", *, limit: int = 1 << 30, url: str | None = None, lease_s: float = 1.0
@@ -39,7 +39,7 @@ def open_s3(s3: S3Server, s3_prefix: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture(params=["local", "s3"])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    """A store of each kind."""
+    """A local store and one on the S3 server."""
     if request.param == "local":
         return ArtifactStore(tmp_path / "store")
     make: OpenStore = request.getfixturevalue("open_s3")
@@ -48,7 +48,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system of its own with the given options; skips where mounting is not allowed."""
+    """Mounts a file system with the given options; skips if mounting is not allowed."""
     folder = tmp_path / "disk"
     folder.mkdir()
 

@@ -16,7 +16,7 @@ def put(
     inputs: dict[str, str] | None = None,
     files: dict[str, bytes] | None = None,
 ) -> str:
-    """Commit an artifact with these files (by default one that holds the stage and the number); returns its key."""
+    """Commit an artifact with these files (default: one file with the stage and the number); returns its key."""
     key = key_of(stage, number, inputs)
     with store.commit(
         stage, key, version=1, params={"number": number}, inputs=inputs or {}, weights="", subject=f"h-{number}"
@@ -27,7 +27,7 @@ def put(
 
 
 def damage(store: ArtifactStore, stage: str, key: str, name: str = "a.bin", data: bytes = b"?") -> None:
-    """Change a file of an artifact where it is stored."""
+    """Change a stored file of an artifact."""
     manifest = store.manifest(stage, key)
     place = f"{stage}/{key[:2]}/{key}/" + (f"{manifest.payload}/" if manifest.payload else "") + name
     if isinstance(store.root, Path):

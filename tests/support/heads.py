@@ -1,4 +1,4 @@
-"""Small consistent heads, and folders of them, for the tests of the dataset."""
+"""Small valid heads, and folders of them, for tests of the dataset."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from spinmeround.storage.records import HeadArrays
 
 
 def make_head(seed: int, *, views: int = 4, side: int = 8) -> HeadArrays:
-    """A head of random pixels that keeps all rules of the schema; the seed decides everything."""
+    """A head of random pixels that satisfies the schema; it depends only on the seed and the sizes."""
     rng = np.random.default_rng(seed)
     mask = np.zeros((views, side, side), np.uint8)
     mask[:, 2:-2, 2:-2] = rng.integers(1, 256, (views, side - 4, side - 4))
@@ -41,7 +41,7 @@ def make_head(seed: int, *, views: int = 4, side: int = 8) -> HeadArrays:
 
 
 def write_heads(root: Path, seeds: range, **sizes: int) -> list[HeadEntry]:
-    """Groups of the heads with these seeds, below `root`."""
+    """Write the groups of the heads with these seeds below `root`."""
     heads = [make_head(seed, **sizes) for seed in seeds]
     for head in heads:
         write_head(root / head.id, head)
@@ -49,7 +49,7 @@ def write_heads(root: Path, seeds: range, **sizes: int) -> list[HeadEntry]:
 
 
 def write_all_latents(root: Path, ids: list[str], *, views: int = 4) -> list[HeadEntry]:
-    """Groups of random latents for these heads, below `root`."""
+    """Write groups of random latents for these heads below `root`."""
     for number, id in enumerate(ids):
         latents = np.random.default_rng(number).normal(size=(2, views, 4, 2, 2)).astype(np.float16)
         write_latents(root / id, latents[0], latents[1])
@@ -57,7 +57,7 @@ def write_all_latents(root: Path, ids: list[str], *, views: int = 4) -> list[Hea
 
 
 def flip_bit(path: Path, position: float = 0.5) -> None:
-    """Change one bit of a file, at this fraction of its length, in a new copy (hard links keep their bytes)."""
+    """Flip one bit of a file, at this fraction of its length, in a new copy, so that its hard links stay unchanged."""
     data = bytearray(path.read_bytes())
     data[int(position * len(data))] ^= 16
     path.unlink()

@@ -1,4 +1,4 @@
-"""A loopback server that speaks what huggingface_hub asks of the hub to download files."""
+"""A local server with the part of the hub's API that huggingface_hub uses to download files."""
 
 import hashlib
 import threading
@@ -12,21 +12,21 @@ COMMIT = "c" * 40
 
 @dataclass
 class FakeHub:
-    """`files` by "owner/name/path"; a transfer ends after `cut` bytes as long as that is set."""
+    """`files` by "owner/name/path"; if `cut` is set, transfers end after that many bytes."""
 
     files: dict[str, bytes]
     endpoint: str = ""
     cut: int | None = None
     gated: bool = False
     wrong: bool = False
-    """State another SHA-256 than the file has."""
+    """State a wrong SHA-256."""
     gets: list[tuple[str, str | None]] = field(default_factory=list)
-    """Files that were asked for, each with the range."""
+    """Requested files, each with its range."""
 
 
 @contextmanager
 def fake_hub(files: dict[str, bytes]) -> Iterator[FakeHub]:
-    """The server, while the block lasts."""
+    """Run the server during the block."""
     hub = FakeHub(files)
 
     class Handler(BaseHTTPRequestHandler):

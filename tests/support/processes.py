@@ -1,4 +1,4 @@
-"""Processes to kill: forked, so that they start in milliseconds and die without any clean-up."""
+"""Processes to kill: forked, so that they start in milliseconds and end without clean-up."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 
 def start(work: Callable[[], None]) -> int:
-    """Run `work` in a forked process; returns its id. Its exit status is 0 where `work` returned."""
+    """Run `work` in a forked process; returns its id. Its exit status is 0 if `work` returned."""
     child = os.fork()
     if child:
         return child
@@ -28,7 +28,7 @@ def wait(child: int) -> int:
 
 @contextmanager
 def running(work: Callable[[], None]) -> Iterator[int]:
-    """A process that runs `work`; it is killed at the end of the block, if not before."""
+    """A process that runs `work`; killed at the end of the block at the latest."""
     child = start(work)
     try:
         yield child
@@ -38,13 +38,13 @@ def running(work: Callable[[], None]) -> Iterator[int]:
 
 
 def kill(child: int) -> None:
-    """Kill -9 the process and wait for its end."""
+    """Kill the process with SIGKILL and wait for it."""
     os.kill(child, signal.SIGKILL)
     wait(child)
 
 
 def kill_at_random(work: Callable[[], None], chance: random.Random, within_s: float) -> int:
-    """Start `work`, kill -9 it at a random moment, and return its exit status."""
+    """Start `work`, kill it with SIGKILL at a random moment, and return its exit status."""
     child = start(work)
     time.sleep(chance.uniform(0, within_s))
     os.kill(child, signal.SIGKILL)

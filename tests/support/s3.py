@@ -1,4 +1,4 @@
-"""A real S3-speaking server on loopback, and a proxy before it that misbehaves on request."""
+"""A local S3 server, and a proxy in front of it that injects faults."""
 
 import http.client
 import logging
@@ -19,11 +19,11 @@ QUICK = RetryPolicy(attempts=7, first_s=0.02, most_s=0.5, request_s=5.0)
 __all__ = ["BUCKET", "QUICK", "ArtifactCache", "Faults", "ObjectClient", "S3Server", "proxied"]
 
 Fault = int | str | float | None
-"""A status to answer with, "cut" (half an answer, then the end), "lost" (done, but no answer), seconds to be slow."""
+"""A status to answer with, "cut" (half of the answer), "lost" (request served, no answer), or a delay in seconds."""
 
 
 class S3Server:
-    """moto's server in threads of this process; what it holds outlives `stop`."""
+    """moto's server in threads of this process; its objects survive `stop`."""
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -44,7 +44,7 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self, url: str | None = None) -> dict[str, str]:
-        """What a client needs to know."""
+        """Environment variables for a client."""
         return {
             "AWS_ENDPOINT_URL": url or self.url,
             "AWS_ACCESS_KEY_ID": "key",
@@ -66,7 +66,7 @@ class S3Server:
 
 
 class Faults:
-    """What the proxy does with each request: `plan(method, path, number)` tells, in the order of their coming."""
+    """Faults of the proxy: `plan(method, path, number)` chooses one for each request, in order of arrival."""
 
     def __init__(self) -> None:
         self.plan: Callable[[str, str, int], Fault] = lambda method, path, number: None
@@ -83,7 +83,7 @@ class Faults:
 
 @contextmanager
 def proxied(target_port: int) -> Iterator[Faults]:
-    """A proxy before the server; its `url` is for clients."""
+    """A proxy in front of the server; clients use its `url`."""
     faults = Faults()
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,15 +95,15 @@ def proxied(target_port: int) -> Iterator[Faults]:
             if isinstance(fault, int):
                 self._answer(fault, [], b"<Error><Code>SlowDown</Code></Error>")
                 return
-            with_target = http.client.HTTPConnection("127.0.0.1", target_port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", target_port, timeout=30)
             try:
-                with_target.request(self.command, self.path, body, dict(self.headers))
-                answer = with_target.getresponse()
+                connection.request(self.command, self.path, body, dict(self.headers))
+                answer = connection.getresponse()
                 data = answer.read()
             except OSError:
-                return  # the server behind is down: the connection ends without an answer
+                return  # the server is down: close the connection without an answer
             finally:
-                with_target.close()
+                connection.close()
             if fault == "lost":
                 return
             self._answer(answer.status, answer.getheaders(), data, cut=fault == "cut")

@@ -1,4 +1,4 @@
-"""Hostile datasets: bombs, links, lies in metadata. Readers refuse them with our errors and allocate nothing."""
+"""Hostile datasets: zip bombs, links, false metadata. Readers refuse them with user errors and allocate nothing."""
 
 import contextlib
 import copy
@@ -40,7 +40,7 @@ BOMB_BYTES = 32 * 2**20
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published dataset of two heads with latents; not to be changed."""
+    """A published dataset of two heads with latents; tests do not change it."""
     root = tmp_path_factory.mktemp("pristine")
     heads = write_heads(root / "heads", range(2))
     path = publish(root / "datasets", heads, {"generator": {"name": "procedural"}}).path
@@ -54,7 +54,7 @@ def dataset(pristine: Path, tmp_path: Path) -> Path:
 
 
 def _believed(path: Path, name: str, data: bytes) -> None:
-    """Write a file and the manifest's record of it, so that its checksum raises no suspicion."""
+    """Write a file and its record in the manifest, so that its checksum matches."""
     (path / name).write_bytes(data)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -62,13 +62,13 @@ def _believed(path: Path, name: str, data: bytes) -> None:
 
 
 def _shard_of(chunk: bytes, views: int) -> bytes:
-    """A shard in which every view is this chunk."""
+    """A shard that contains this chunk for every view."""
     index = b"".join(struct.pack("<QQ", 0, len(chunk)) for _ in range(views))
     return chunk + index + struct.pack("<I", google_crc32c.value(index))
 
 
 def _peak(act: Callable[[], object]) -> int:
-    """The most memory that numpy and Python hold while something runs."""
+    """Peak memory of numpy and Python during a call, in bytes."""
     tracemalloc.start()
     try:
         act()
@@ -79,7 +79,7 @@ def _peak(act: Callable[[], object]) -> int:
 
 @pytest.fixture(scope="module")
 def bomb() -> bytes:
-    """A frame of a kilobyte that unfolds to 32 megabytes of zeros."""
+    """A frame of 1 kB that decodes to 32 MB of zeros."""
     return bytes(Zstd(level=1).encode(np.zeros(BOMB_BYTES, np.uint8)))
 
 
@@ -92,8 +92,8 @@ def bomb() -> bytes:
         ("cam2world/c/0/0/0/0", "cam2world", "procedural-000000"),
     ],
 )
-def test_bombs_are_not_unfolded(dataset: Path, bomb: bytes, file: str, array: str, head: str) -> None:
-    """A chunk that would decode to more than its array's metadata say is refused before it is decoded."""
+def test_bombs_are_not_decoded(dataset: Path, bomb: bytes, file: str, array: str, head: str) -> None:
+    """A chunk that would decode to more than the array's metadata imply is refused before decoding."""
     _believed(dataset, file, _shard_of(bomb, 4) if array in ("rgb", "mask") else bomb)
     found = []
     assert _peak(lambda: found.extend(verify(dataset, threads=1))) < BOMB_BYTES / 4
@@ -103,7 +103,7 @@ def test_bombs_are_not_unfolded(dataset: Path, bomb: bytes, file: str, array: st
 
 
 def test_linked_folders_are_refused(dataset: Path, tmp_path: Path) -> None:
-    """An array's folder, or one within it, that is a link out of the dataset."""
+    """The folder of an array, or one inside, that links outside the dataset is refused."""
     (dataset / "rgb").rename(tmp_path / "outside")
     (dataset / "rgb").symlink_to(tmp_path / "outside")
     assert any("link" in problem.what for problem in verify(dataset))
@@ -117,14 +117,14 @@ def test_linked_folders_are_refused(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["zarr.json", "manifest.json", "latents/zarr.json", "latents/manifest.json"])
-def test_newer_schemas_are_named(dataset: Path, file: str) -> None:
-    """Metadata of a schema to come are not guessed at."""
+def test_newer_schemas_are_refused(dataset: Path, file: str) -> None:
+    """Metadata of a newer schema are reported, not interpreted."""
     found = json.loads((dataset / file).read_text())
     found.get("attributes", found)["schema_version"] = 2
     (dataset / file).write_text(json.dumps(found))
-    told = " ".join(problem.what for problem in verify(dataset))
-    assert "newer version" in told or file == "latents/zarr.json"
-    assert told
+    problems = " ".join(problem.what for problem in verify(dataset))
+    assert "newer version" in problems or file == "latents/zarr.json"
+    assert problems
 
 
 JSON = st.recursive(
@@ -147,7 +147,7 @@ DOCUMENTS = [
 
 
 def _places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place within a JSON value, as the keys that lead there."""
+    """Paths of all values inside a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [here, *(place for key, each in inner for place in _places(each, (*here, key)))]
 
@@ -160,8 +160,8 @@ def _with(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     return changed
 
 
-def _use_everything(path: Path, whole: Path) -> None:
-    """All readers, each of which may raise our errors and nothing else."""
+def _use_everything(path: Path, intact: Path) -> None:
+    """Call all readers; each may raise only errors of this package."""
     verify(path, threads=1)
     uses: list[Callable[[], object]] = [
         lambda: HeadDataset.open(path).read_views(1, [0, 3], ["rgb", "normals", "mask", "identity_views"]),
@@ -169,7 +169,7 @@ def _use_everything(path: Path, whole: Path) -> None:
         lambda: (HeadDataset.open(path).cameras(1), HeadDataset.open(path).identities),
         lambda: read_manifest(path),
         lambda: info(path),
-        lambda: diff_datasets(whole, path),
+        lambda: diff_datasets(intact, path),
     ]
     for use in uses:
         with contextlib.suppress(SpinMeRoundError):
@@ -198,7 +198,7 @@ def _quiet(examples: int) -> settings:
 
 
 def test_fuzzed_metadata_raise_only_our_errors(dataset: Path, pristine: Path) -> None:
-    """Any value in any place of any metadata file: the readers work or raise our errors."""
+    """With any value anywhere in a metadata file, readers work or raise errors of this package."""
     _quiet(40)(seed(0)(_fuzz(dataset, pristine)))()
 
 
@@ -215,7 +215,7 @@ def test_long_fuzzing_raises_only_our_errors(dataset: Path, pristine: Path) -> N
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_fuzzed_indices_raise_only_our_errors(tmp_path: Path, data: st.DataObject) -> None:
-    """Any value in any place of the index of versions."""
+    """The same for the index of versions."""
     path = tmp_path / "versions.json"
     path.unlink(missing_ok=True)
     record_version(tmp_path, "0" * 64, 1)

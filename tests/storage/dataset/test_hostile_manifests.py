@@ -1,4 +1,4 @@
-"""Whatever lies in a manifest's place: it is read as what it says, or refused with an error of ours."""
+"""Arbitrary manifests are read correctly or refused with an error of this package."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=list(Hea
 
 
 def stored(root: Path) -> tuple[ArtifactStore, Path]:
-    """A store with one artifact, and its manifest."""
+    """A store with one artifact, and the path of its manifest."""
     store = ArtifactStore(root)
     if not store.has("mesh", KEY):
         with store.commit(
@@ -30,7 +30,7 @@ def stored(root: Path) -> tuple[ArtifactStore, Path]:
 
 
 def mutated(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """The manifest with a field, or a field of a field, replaced, removed or added; or bytes of any kind."""
+    """The manifest with a field, or a nested one, replaced, removed or added; or arbitrary bytes."""
     changed = st.builds(lambda name, value: {**good, name: value}, st.sampled_from([*good, "extra"]), JSON)
     dropped = st.builds(
         lambda name: {key: value for key, value in good.items() if key != name}, st.sampled_from([*good])
@@ -48,7 +48,7 @@ def mutated(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
 
 
 def read_dataset(root: Path, data: bytes) -> None:
-    """Put the bytes in the place of a dataset's manifest and read: only our errors, and no name leads out."""
+    """Read a dataset with these bytes as its manifest: only errors of this package, no names outside the folder."""
     (root / "manifest.json").write_bytes(data)
     try:
         found = read_manifest(root)
@@ -58,7 +58,7 @@ def read_dataset(root: Path, data: bytes) -> None:
 
 
 def fuzz(root: Path, how: settings) -> None:
-    """Have one manifest after the other read; anything but our errors fails."""
+    """Read many manifests; any error of another kind fails."""
     good = {"schema_version": 1, "digest": "0" * 64, "files": {"zarr.json": {"size": 1, "sha256": "0" * 64}}}
 
     @how
@@ -70,7 +70,7 @@ def fuzz(root: Path, how: settings) -> None:
 
 
 def test_any_manifest_of_a_dataset(tmp_path: Path) -> None:
-    """Some hundred manifests, broken in all ways."""
+    """A few hundred manifests, broken in many ways, raise no other errors."""
     fuzz(tmp_path, quick)
 
 
@@ -99,7 +99,7 @@ def test_manifests_of_datasets_for_minutes(tmp_path: Path) -> None:
     ids=["absolute", "parent", "inner parent", "gigantic", "negative", "type", "extra", "long name", "list"],
 )
 def test_hostile_manifests_are_refused(tmp_path: Path, files: Any, problem: str) -> None:
-    """What points out of its folder, or can't be, is damage: told with its reason, moved aside, never followed."""
+    """A manifest with impossible values or paths outside its folder is damaged: reported, moved aside, not followed."""
     store, manifest = stored(tmp_path)
     found = json.loads(manifest.read_text())
     record = found["files"]["mesh.npz"]
@@ -110,8 +110,8 @@ def test_hostile_manifests_are_refused(tmp_path: Path, files: Any, problem: str)
     assert [path.parent.name for path in (tmp_path / "corrupt").rglob("mesh.npz")] != []
 
 
-def test_a_manifest_too_large_to_be_one_is_not_read(tmp_path: Path) -> None:
-    """A sparse file of a terabyte in the manifest's place is damage, told at once."""
+def test_an_oversized_manifest_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of a terabyte in place of the manifest is reported at once."""
     store, manifest = stored(tmp_path)
     with manifest.open("r+b") as file:
         file.truncate(2**40)

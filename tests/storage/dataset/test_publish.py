@@ -1,4 +1,4 @@
-"""Publishing: what ends up in a dataset, its digest, and what is never overwritten."""
+"""Publishing: the content of a dataset, its digest, and what is never overwritten."""
 
 import dataclasses
 import json
@@ -29,11 +29,11 @@ from spinmeround.storage.errors import DatasetError, StorageUnavailable
 from tests.support.heads import flip_bit, make_head, write_all_latents, write_heads
 from tests.support.processes import kill_at_random
 
-ATTRIBUTES: dict[str, Any] = {"generator": {"name": "procedural"}, "counts": {"asked": 3}}
+ATTRIBUTES: dict[str, Any] = {"generator": {"name": "procedural"}, "counts": {"requested": 3}}
 
 
 def test_plain_zarr_reads_everything(tmp_path: Path) -> None:
-    """`zarr.open` alone, without this package, gives every array of every head, its axes' names and the attributes."""
+    """`zarr.open` alone, without this package, reads all arrays, the names of their axes and the attributes."""
     heads = write_heads(tmp_path / "heads", range(3))
     info = publish(tmp_path / "datasets", heads, ATTRIBUTES)
     group = zarr.open(str(info.path), mode="r")
@@ -60,8 +60,8 @@ def _arrays(group: zarr.Group) -> Any:
         return list(group.arrays())
 
 
-def test_digest_is_of_content_alone(tmp_path: Path) -> None:
-    """Another order, another place, attributes built in another order, links or copies: the same digest."""
+def test_digest_depends_only_on_content(tmp_path: Path) -> None:
+    """Order, place, order of attributes, and links or copies do not change the digest."""
     heads = write_heads(tmp_path / "a", range(3))
     again = write_heads(tmp_path / "b", range(2, -1, -1))
     first = publish(tmp_path / "one", heads, ATTRIBUTES)
@@ -72,7 +72,7 @@ def test_digest_is_of_content_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["pixel", "attribute", "head"])
 def test_digest_changes_with_content(tmp_path: Path, change: str) -> None:
-    """A pixel, an attribute or a head more: another digest."""
+    """Another pixel, attribute or head changes the digest."""
     first = publish(tmp_path / "one", write_heads(tmp_path / "a", range(3)), ATTRIBUTES)
     heads = write_heads(tmp_path / "b", range(4 if change == "head" else 3))
     if change == "pixel":
@@ -81,7 +81,7 @@ def test_digest_changes_with_content(tmp_path: Path, change: str) -> None:
         rgb[0, 4, 4] ^= 1
         shutil.rmtree(heads[1].folder)
         write_head(heads[1].folder, dataclasses.replace(head, rgb=rgb))
-    attributes = {**ATTRIBUTES, "counts": {"asked": 4}} if change == "attribute" else ATTRIBUTES
+    attributes = {**ATTRIBUTES, "counts": {"requested": 4}} if change == "attribute" else ATTRIBUTES
     assert publish(tmp_path / "two", heads, attributes).digest != first.digest
 
 
@@ -100,8 +100,8 @@ def test_digest_of_known_content(tmp_path: Path) -> None:
     assert json.loads((info.path / "manifest.json").read_text())["digest"] == info.digest
 
 
-def test_publishing_copies_no_pixel(tmp_path: Path) -> None:
-    """Pixel files of the dataset are the artifacts' own, by hard links."""
+def test_publishing_copies_no_pixels(tmp_path: Path) -> None:
+    """Pixel files of the dataset are hard links to those of the artifacts."""
     heads = write_heads(tmp_path / "heads", range(2))
     info = publish(tmp_path / "datasets", heads, ATTRIBUTES)
     for subject, head in enumerate(heads):
@@ -118,8 +118,8 @@ def test_copies_where_links_fail(tmp_path: Path, small_disk: Callable[[str], Pat
     assert verify(copied.path) == []
 
 
-def test_whole_target_is_reused(tmp_path: Path) -> None:
-    """Publishing the same again changes no file."""
+def test_intact_target_is_reused(tmp_path: Path) -> None:
+    """Publishing the same dataset again changes no file."""
     heads = write_heads(tmp_path / "heads", range(2))
     info = assemble(tmp_path / "x.zarr", heads, ATTRIBUTES)
     before = (info.path / "manifest.json").stat()
@@ -129,7 +129,7 @@ def test_whole_target_is_reused(tmp_path: Path) -> None:
 
 
 def test_damaged_target_is_moved_aside_and_remade(tmp_path: Path) -> None:
-    """A dataset with a missing or truncated file makes room for the whole one and is kept."""
+    """A dataset with a missing or truncated file is moved aside and replaced."""
     heads = write_heads(tmp_path / "heads", range(2))
     info = assemble(tmp_path / "x.zarr", heads, ATTRIBUTES)
     (info.path / "rgb/c/0/0/0/0/0").unlink()
@@ -138,8 +138,8 @@ def test_damaged_target_is_moved_aside_and_remade(tmp_path: Path) -> None:
     assert len(list((tmp_path / ".corrupt").iterdir())) == 1
 
 
-def test_damaged_manifest_is_moved_aside_where_the_name_is_the_digest(tmp_path: Path) -> None:
-    """A published folder whose manifest is lost or broken makes room for the whole dataset and is kept."""
+def test_damaged_manifest_is_moved_aside_if_the_name_is_the_digest(tmp_path: Path) -> None:
+    """A published folder with a missing or broken manifest is moved aside and replaced."""
     heads = write_heads(tmp_path / "heads", range(2))
     info = publish(tmp_path / "datasets", heads, ATTRIBUTES)
     for damage in (Path.unlink, lambda path: path.write_text("{")):
@@ -150,7 +150,7 @@ def test_damaged_manifest_is_moved_aside_where_the_name_is_the_digest(tmp_path: 
 
 
 def test_other_dataset_is_never_overwritten(tmp_path: Path) -> None:
-    """A target that holds another dataset, or anything else, is refused and untouched."""
+    """A target that holds another dataset, or anything else, is refused and stays unchanged."""
     heads = write_heads(tmp_path / "heads", range(3))
     info = assemble(tmp_path / "x.zarr", heads[:2], ATTRIBUTES)
     with pytest.raises(DatasetError, match="holds another dataset"):
@@ -166,7 +166,7 @@ def test_other_dataset_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "notes" / "thesis.tex").read_text() == "years of work"
 
 
-def test_growing_leaves_old_versions(tmp_path: Path) -> None:
+def test_growing_keeps_old_versions(tmp_path: Path) -> None:
     """Version 1 opens with its digest after heads were added as version 2, and shares their files."""
     heads = write_heads(tmp_path / "heads", range(3))
     one = publish(tmp_path / "datasets", heads[:2], ATTRIBUTES)
@@ -177,8 +177,8 @@ def test_growing_leaves_old_versions(tmp_path: Path) -> None:
     assert (one.path / "rgb/c/1/0/0/0/0").samefile(two.path / "rgb/c/1/0/0/0/0")
 
 
-def test_bad_heads_are_named(tmp_path: Path) -> None:
-    """Heads that don't fit together, twice the same, or none: refused with the head and the array."""
+def test_incompatible_heads_are_refused(tmp_path: Path) -> None:
+    """Incompatible heads, duplicates and an empty list are refused with the head and the array."""
     heads = write_heads(tmp_path / "a", range(2))
     (other,) = write_heads(tmp_path / "b", range(7, 8), side=16)
     (recoded,) = (HeadEntry(id="procedural-000008", folder=tmp_path / "c"),)
@@ -214,14 +214,14 @@ def test_bad_heads_are_named(tmp_path: Path) -> None:
     ],
     ids=["ids", "fraction", "nothing to train", "not JSON"],
 )
-def test_bad_attributes(tmp_path: Path, attributes: dict[str, Any], what: str) -> None:
-    """Attributes of the dataset's own, splits that can't be and values that JSON does not hold are refused."""
+def test_invalid_attributes(tmp_path: Path, attributes: dict[str, Any], what: str) -> None:
+    """Reserved attributes, impossible splits and values that are not JSON are refused."""
     with pytest.raises(ValueError, match=what):
         publish(tmp_path / "datasets", write_heads(tmp_path / "a", range(1)), attributes)
 
 
 def test_write_head_checks_sizes(tmp_path: Path) -> None:
-    """Arrays of a head that disagree are refused by name, before anything is written."""
+    """Arrays with inconsistent sizes are refused by name before anything is written."""
     head = make_head(0)
     for name, wrong in {"mask": head.mask[:2], "cam2world": head.cam2world[:1], "normals": head.normals[:, :4]}.items():
         with pytest.raises(DatasetError, match=f"head procedural-000000: {name}"):
@@ -230,14 +230,14 @@ def test_write_head_checks_sizes(tmp_path: Path) -> None:
 
 
 def _unchecked(head: Any, **changes: Any) -> Any:
-    """A copy of the record with arrays that its own shape checks would refuse in a test."""
+    """A copy of the record without the shape checks that are active in tests."""
     copy = object.__new__(type(head))
     copy.__dict__.update({**dataclasses.asdict(head), **changes})
     return copy
 
 
-def test_latents_stand_beside_the_digest(tmp_path: Path) -> None:
-    """Latents are added, replaced by another autoencoder's, read by plain Zarr, and leave the digest alone."""
+def test_latents_do_not_change_the_digest(tmp_path: Path) -> None:
+    """Latents are added, replaced by those of another autoencoder and read by plain Zarr; the digest stays."""
     heads = write_heads(tmp_path / "heads", range(3))
     info = publish(tmp_path / "datasets", heads, ATTRIBUTES)
     ids = [head.id for head in heads]
@@ -260,7 +260,7 @@ def test_latents_stand_beside_the_digest(tmp_path: Path) -> None:
 
 
 def test_latents_of_other_heads_are_refused(tmp_path: Path) -> None:
-    """Latents must be those of just the heads of the dataset."""
+    """Latents must belong to exactly the heads of the dataset."""
     info = publish(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), ATTRIBUTES)
     latents = write_all_latents(tmp_path / "latents", ["procedural-000000", "procedural-000005"])
     for wrong in (latents, latents[:1], [latents[0], latents[0]]):
@@ -270,7 +270,7 @@ def test_latents_of_other_heads_are_refused(tmp_path: Path) -> None:
 
 
 def test_kill_9_while_publishing(tmp_path: Path) -> None:
-    """Publishing is killed at random moments: there is a whole dataset or none, and a rerun gives the same digest."""
+    """After a kill at a random moment the dataset is complete or absent, and a rerun gives the same digest."""
     heads = write_heads(tmp_path / "heads", range(6))
     digest = publish(tmp_path / "undisturbed", heads, ATTRIBUTES).digest
     chance = random.Random(2)
@@ -280,15 +280,15 @@ def test_kill_9_while_publishing(tmp_path: Path) -> None:
             0,
             -signal.SIGKILL,
         )
-        there = list(folder.glob("*.zarr")) if folder.exists() else []
-        assert all(verify(path) == [] for path in there)
+        found = list(folder.glob("*.zarr")) if folder.exists() else []
+        assert all(verify(path) == [] for path in found)
         assert publish(folder, heads, ATTRIBUTES).digest == digest
         assert list((folder / ".tmp").iterdir()) == []
         assert sorted(path.name for path in folder.iterdir()) == [".tmp", f"{digest[:12]}.zarr"]
 
 
 def test_full_disk_while_publishing(tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
-    """A full disk is named, and nothing half stays."""
+    """A full disk is reported, and no partial dataset stays."""
     heads = write_heads(tmp_path / "heads", range(4), side=64)
     disk = small_disk("size=256k")
     with pytest.raises(StorageUnavailable, match="disk is full"):
@@ -300,7 +300,7 @@ def test_full_disk_while_publishing(tmp_path: Path, small_disk: Callable[[str], 
 
 
 def test_given_checksums_are_used(tmp_path: Path) -> None:
-    """Checksums that the caller has verified are not computed again, and stand in the manifest."""
+    """Checksums that the caller has verified are copied to the manifest without reading the files."""
     (head,) = write_heads(tmp_path / "heads", range(1))
     entry = dataclasses.replace(head, checksums={"rgb/c/0/0/0/0/0": "0" * 64})
     info = publish(tmp_path / "datasets", [entry], ATTRIBUTES)
@@ -308,7 +308,7 @@ def test_given_checksums_are_used(tmp_path: Path) -> None:
 
 
 def test_damaged_small_arrays_stop_publishing(tmp_path: Path) -> None:
-    """Arrays that are written anew are read whole, so damage in them shows at once."""
+    """Arrays that are written again are read completely, so damage in them raises an error."""
     heads = write_heads(tmp_path / "heads", range(2))
     flip_bit(heads[1].folder / "cam2world/c/0/0/0/0")
     with pytest.raises(DatasetError, match="head procedural-000001: cam2world: cannot be read"):

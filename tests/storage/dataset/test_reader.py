@@ -20,7 +20,7 @@ def dataset(tmp_path: Path) -> HeadDataset:
 
 
 def test_reads_what_was_written(dataset: HeadDataset) -> None:
-    """Any views of any head, in any order and repeated, are the written bytes."""
+    """Views of any head, in any order and repeated, equal the written values."""
     for subject in range(3):
         head = make_head(subject)
         for views in ([0], [3, 1], [2, 2], [3, 2, 1, 0], []):
@@ -33,7 +33,7 @@ def test_reads_what_was_written(dataset: HeadDataset) -> None:
 
 
 def test_cameras_have_the_names_of_the_shared_record(dataset: HeadDataset) -> None:
-    """A head's cameras can be handed to `Cameras` as they are."""
+    """The cameras of a head are valid arguments of `Cameras`."""
     from spinmeround.models.geometry.cameras import Cameras
 
     cameras = Cameras(**dataset.cameras(2))
@@ -43,7 +43,7 @@ def test_cameras_have_the_names_of_the_shared_record(dataset: HeadDataset) -> No
 
 
 def test_latents_are_read_by_name(tmp_path: Path, dataset: HeadDataset) -> None:
-    """Latents are read as pictures are; without them the error says which stage makes them."""
+    """Latents are read like images; without latents the error names the stage that makes them."""
     with pytest.raises(DatasetError, match="latents/rgb"):
         dataset.read_views(0, [0], ["latents/rgb"])
     with pytest.raises(DatasetError, match="run the stage encode"):
@@ -54,15 +54,15 @@ def test_latents_are_read_by_name(tmp_path: Path, dataset: HeadDataset) -> None:
     np.testing.assert_array_equal(latents["latents/normals"], expected[1][[3, 0]])
 
 
-def test_opened_dataset_goes_to_workers(dataset: HeadDataset) -> None:
-    """A dataset survives the way into a spawned worker."""
+def test_a_dataset_can_be_pickled(dataset: HeadDataset) -> None:
+    """An unpickled dataset reads the same views, as in a spawned worker."""
     before = dataset.read_views(1, [0])["rgb"]
     again = pickle.loads(pickle.dumps(dataset))
     np.testing.assert_array_equal(again.read_views(1, [0])["rgb"], before)
 
 
-def test_bad_requests_are_named(dataset: HeadDataset) -> None:
-    """Heads, views, arrays and splits that don't exist: what there is, is said."""
+def test_invalid_requests(dataset: HeadDataset) -> None:
+    """Errors for unknown heads, views, arrays and splits list the valid values."""
     with pytest.raises(DatasetError, match="subject 3: expected a number from 0 to 2"):
         dataset.read_views(3, [0])
     with pytest.raises(DatasetError, match=r"views .* from 0 to 3"):
@@ -75,8 +75,8 @@ def test_bad_requests_are_named(dataset: HeadDataset) -> None:
         HeadDataset.open(dataset.path / "nowhere")
 
 
-def test_damage_is_not_read_over(dataset: HeadDataset) -> None:
-    """A flipped bit, a truncated and a missing shard are errors that name head and array, never wrong pixels."""
+def test_damaged_shards_raise_errors(dataset: HeadDataset) -> None:
+    """A flipped bit, a truncated and a missing shard raise errors that name head and array."""
     for damage in (flip_bit, lambda path: path.write_bytes(path.read_bytes()[:-30]), Path.unlink):
         damage(dataset.path / "rgb/c/1/0/0/0/0")
         with pytest.raises(DatasetError, match=r"head procedural-000001.*rgb.*dataset verify"):
@@ -85,7 +85,7 @@ def test_damage_is_not_read_over(dataset: HeadDataset) -> None:
 
 
 def test_info(dataset: HeadDataset) -> None:
-    """The facts that people ask for."""
+    """The summary has counts, sizes, splits and attributes."""
     facts = info(dataset.path)
     assert (facts["heads"], facts["views"], facts["resolution"]) == (3, 4, [8, 8])
     assert facts["digest"] == dataset.digest
@@ -95,8 +95,8 @@ def test_info(dataset: HeadDataset) -> None:
     assert facts["latents"] is None
 
 
-def test_splits_part_the_heads(dataset: HeadDataset) -> None:
-    """Every head is in just one split."""
+def test_splits_partition_the_heads(dataset: HeadDataset) -> None:
+    """Every head is in exactly one split."""
     parts = [subject for name in ("train", "validation", "test") for subject in dataset.split(name)]
     assert sorted(parts) == [0, 1, 2]
 
@@ -110,13 +110,13 @@ def test_split_rule_is_stable() -> None:
 
 @given(st.text(max_size=30), st.floats(0, 0.45), st.floats(0, 0.45), st.floats(0, 0.09))
 def test_larger_test_split_keeps_its_heads(id: str, test: float, validation: float, more: float) -> None:
-    """A head that was test stays test when the test split grows, whatever else is there."""
+    """A head of the test split stays in it when that split grows."""
     if split_of(id, SplitFractions(validation=validation, test=test)) == "test":
         assert split_of(id, SplitFractions(validation=validation, test=test + more)) == "test"
 
 
 def test_split_fractions_are_met() -> None:
-    """Over many heads the shares are as asked, to the noise of counting."""
+    """Over many heads the shares match the fractions within the counting error."""
     fractions = SplitFractions(validation=0.1, test=0.2)
     splits = [split_of(f"panohead-{seed:06d}", fractions) for seed in range(20_000)]
     assert abs(splits.count("test") / 20_000 - 0.2) < 0.01

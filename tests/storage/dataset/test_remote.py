@@ -1,4 +1,4 @@
-"""A dataset in an object store (moto's server on loopback) is read as the same dataset on the disk is."""
+"""A dataset in an object store (a local moto server) reads the same as on a disk."""
 
 import pickle
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ ARRAYS = ("rgb", "normals", "mask", "identity_views", "latents/rgb")
 
 @pytest.fixture(scope="module")
 def options() -> Iterator[dict[str, Any]]:
-    """obstore's options for a server of our own."""
+    """obstore's options for the test server."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -81,7 +81,7 @@ def test_reads_what_the_local_one_reads(remote: HeadDataset, local: Path, thread
 
 
 def test_an_index_is_fetched_once(remote: HeadDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten samples of one head ask once for each shard's index, and never for a whole shard."""
+    """Ten samples of one head request each shard's index once, and never an entire shard."""
     remote.layout("rgb")
     fetched, original = [], RemoteFiles._fetch_index
 
@@ -96,42 +96,42 @@ def test_an_index_is_fetched_once(remote: HeadDataset, monkeypatch: pytest.Monke
     assert fetched == ["rgb/c/1/0/0/0/0"]
 
 
-def test_goes_to_spawned_workers(remote: HeadDataset, local: Path) -> None:
-    """The address and its options survive pickling; the client is made anew."""
+def test_a_remote_dataset_can_be_pickled(remote: HeadDataset, local: Path) -> None:
+    """The address and its options survive pickling; the client is created again."""
     again = pickle.loads(pickle.dumps(remote))
     expected = HeadDataset.open(local).read_views(1, [2], ["mask"])["mask"]
     np.testing.assert_array_equal(again.read_views(1, [2], ["mask"])["mask"], expected)
 
 
-def test_what_is_not_there_is_named(remote: HeadDataset, bucket: Any, options: dict[str, Any], local: Path) -> None:
-    """No dataset at an address, a missing shard, one that was cut off, and what only a folder can do."""
+def test_missing_objects_are_reported(remote: HeadDataset, bucket: Any, options: dict[str, Any], local: Path) -> None:
+    """A missing dataset, a missing or truncated shard, and operations of local datasets raise errors."""
     with pytest.raises(DatasetError, match=r"s3://heads/v2\.zarr/zarr\.json is missing"):
         HeadDataset.open("s3://heads/v2.zarr", storage_options=options)
     with pytest.raises(DatasetError, match="copy it to a folder"):
         remote.path  # noqa: B018
     shard = bucket.Object("v1.zarr/mask/c/1/0/0/0")
-    whole = shard.get()["Body"].read()
+    content = shard.get()["Body"].read()
     try:
-        shard.put(Body=whole[:-20])
+        shard.put(Body=content[:-20])
         with pytest.raises(DatasetError, match="head procedural-000001: mask: the index is damaged"):
             remote.read_views(1, [0], ["mask"])
         shard.delete()
         with pytest.raises(DatasetError, match=r"head procedural-000001: mask: s3://heads/v1\.zarr/mask.* is missing"):
             HeadDataset.open("s3://heads/v1.zarr", storage_options=options).read_views(1, [0], ["mask"])
     finally:
-        shard.put(Body=whole)
+        shard.put(Body=content)
 
 
-def test_a_server_that_is_gone_is_the_environment_s_fault(options: dict[str, Any]) -> None:
-    """No dataset is blamed where nobody answers; it is tried again first."""
+def test_an_unreachable_server_is_an_environment_error(options: dict[str, Any]) -> None:
+    """An unreachable server is reported as StorageUnavailable, after retries."""
     gone = {**options, "endpoint": "http://127.0.0.1:9", "retry_config": {"max_retries": 1}}
     with pytest.raises(StorageUnavailable, match=r"s3://heads/v1\.zarr/zarr\.json: the object store does not answer"):
         HeadDataset.open("s3://heads/v1.zarr", storage_options=gone)
 
 
 @pytest.mark.slow
-def test_the_loader_s_workers_are_spawned(remote: HeadDataset, local: Path) -> None:
-    """Two workers on the remote dataset give the batches that the local dataset gives (slow: they import torch)."""
+def test_spawned_loader_workers(remote: HeadDataset, local: Path) -> None:
+    """Two workers on the remote dataset produce the batches of the local one (slow: they import torch)."""
     from spinmeround.tasks.loading.loader import HeadLoader
     from spinmeround.tasks.loading.params import ViewParams
 

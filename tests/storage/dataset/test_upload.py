@@ -1,4 +1,4 @@
-"""A dataset in an object store: the server copies what artifacts hold, and readers see it whole or not at all."""
+"""Upload of a dataset: the server copies files of artifacts, and readers see it complete or not at all."""
 
 from collections.abc import Callable
 from functools import partial
@@ -54,8 +54,8 @@ def latents(seed: int, out: Path, shift: float) -> None:
     write_latents(out, drawn[0], drawn[1])
 
 
-def test_artifacts_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Server, tmp_path: Path) -> None:
-    """No shard is sent, the manifest goes last, and what is read back is the dataset. A second time nothing is sent."""
+def test_the_server_copies_files_of_artifacts(open_s3: OpenStore, s3: S3Server, tmp_path: Path) -> None:
+    """No shard is uploaded, the manifest comes last, and the copy reads the same. A second upload sends nothing."""
     with proxied(s3.port) as faults:
         store = open_s3(url=faults.url)
         info, keys = published(store, tmp_path)
@@ -69,17 +69,17 @@ def test_artifacts_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Serv
         again = len(faults.requests)
         assert upload_dataset(store, info.path, keys) == url
         assert [method for method, *_ in faults.requests[again:]] == ["GET"]
-        here, there = HeadDataset.open(info.path), HeadDataset.open(url)
-        assert there.digest == here.digest
+        local, remote = HeadDataset.open(info.path), HeadDataset.open(url)
+        assert remote.digest == local.digest
         for subject in range(3):
-            found, expected = there.read_views(subject, [1, 3], LINKED), here.read_views(subject, [1, 3], LINKED)
+            found, expected = remote.read_views(subject, [1, 3], LINKED), local.read_views(subject, [1, 3], LINKED)
             for name in LINKED:
                 np.testing.assert_array_equal(found[name], expected[name])
-        np.testing.assert_array_equal(there.identities, here.identities)
+        np.testing.assert_array_equal(remote.identities, local.identities)
 
 
-def test_an_interrupted_upload_is_seen_by_nobody(open_s3: OpenStore, s3: S3Server, tmp_path: Path) -> None:
-    """A server that dies in the middle leaves no readable dataset; the next time only what is missing goes."""
+def test_an_interrupted_upload_is_invisible(open_s3: OpenStore, s3: S3Server, tmp_path: Path) -> None:
+    """An upload interrupted by the server leaves no readable dataset; the next one sends only what is missing."""
     with proxied(s3.port) as faults:
         store = open_s3(url=faults.url)
         info, keys = published(store, tmp_path)
@@ -105,11 +105,13 @@ def test_an_interrupted_upload_is_seen_by_nobody(open_s3: OpenStore, s3: S3Serve
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_latents_go_beside_it_and_are_replaced(
+def test_latents_are_uploaded_and_replaced(
     open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path, interrupted: bool
 ) -> None:
-    """Latents of another autoencoder take the place of the old ones, which have the same sizes, also where replacing
-    them was interrupted before; the dataset's digest stays."""
+    """Latents of another autoencoder replace those of the same size, also after an interrupted replacement.
+
+    The digest of the dataset stays.
+    """
     store = open_s3()
     info, keys = published(store, tmp_path)
     url = upload_dataset(store, info.path, keys)
@@ -120,17 +122,17 @@ def test_latents_go_beside_it_and_are_replaced(
             place = f"{s3_prefix}/datasets/{info.digest[:12]}.zarr/latents/manifest.json"
             s3.s3.delete_object(Bucket=BUCKET, Key=place)
         assert upload_latents(store, info.path, made) == f"{url}/latents"
-        here, there = HeadDataset.open(info.path), HeadDataset.open(url)
-        assert there.latents_attributes() == here.latents_attributes()
-        found, expected = (each.read_views(2, [0], ("latents/rgb",))["latents/rgb"] for each in (there, here))
+        local, remote = HeadDataset.open(info.path), HeadDataset.open(url)
+        assert remote.latents_attributes() == local.latents_attributes()
+        found, expected = (each.read_views(2, [0], ("latents/rgb",))["latents/rgb"] for each in (remote, local))
         np.testing.assert_array_equal(found, expected)
-        assert there.digest == info.digest
+        assert remote.digest == info.digest
 
 
-def test_without_its_manifest_nothing_is_there(
+def test_without_its_manifest_a_dataset_is_absent(
     open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path
 ) -> None:
-    """A dataset, or latents, all of whose files but the manifest are sent, are not there for a reader."""
+    """A dataset, or latents, with all files but the manifest is absent for readers."""
     store = open_s3()
     info, keys = published(store, tmp_path)
     made = artifacts(store, "encode", partial(latents, shift=0.0))
@@ -146,7 +148,7 @@ def test_without_its_manifest_nothing_is_there(
 
 
 def test_another_dataset_of_that_name_is_kept(open_s3: OpenStore, s3: S3Server, s3_prefix: str, tmp_path: Path) -> None:
-    """What stands in the dataset's place with another digest is told and left alone."""
+    """Another dataset in the target's place is reported and kept."""
     store = open_s3()
     info, keys = published(store, tmp_path)
     name = f"{s3_prefix}/datasets/{info.digest[:12]}.zarr/manifest.json"

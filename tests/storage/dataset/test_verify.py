@@ -1,4 +1,4 @@
-"""`verify` finds each kind of damage and tells head and array; hostile datasets are refused."""
+"""`verify` reports each kind of damage with head and array; hostile datasets are refused."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from tests.support.heads import flip_bit, make_head, write_all_latents, write_he
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published dataset of three heads with latents; not to be changed."""
+    """A published dataset of three heads with latents; tests do not change it."""
     root = tmp_path_factory.mktemp("pristine")
     heads = write_heads(root / "heads", range(3))
     path = publish(root / "datasets", heads, {}).path
@@ -39,8 +39,8 @@ def found(path: Path) -> set[tuple[str, str]]:
     return {(problem.head, problem.array) for problem in verify(path)}
 
 
-def test_whole_dataset_has_no_problems(dataset: Path) -> None:
-    """What was published verifies, wherever it was copied."""
+def test_intact_dataset_has_no_problems(dataset: Path) -> None:
+    """A published dataset has no problems, nor has a copy of it."""
     assert verify(dataset) == []
 
 
@@ -63,7 +63,7 @@ ONE, ALL = "procedural-000001", "procedural-000000 to procedural-000002"
 )
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
 def test_damaged_files_are_found(dataset: Path, file: str, head: str, array: str, damage: str) -> None:
-    """A flipped bit anywhere, a truncated or a missing file: the head and the array are told, and nothing else."""
+    """A flipped bit, a truncated and a missing file are reported with head and array, and nothing else is."""
     if damage == "flipped":
         flip_bit(dataset / file, 0.9)
     elif damage == "truncated":
@@ -73,7 +73,7 @@ def test_damaged_files_are_found(dataset: Path, file: str, head: str, array: str
     assert found(dataset) == {(head, array)}
 
 
-def test_several_problems_are_all_told(dataset: Path) -> None:
+def test_all_problems_are_reported(dataset: Path) -> None:
     """Damage in several heads is reported at once."""
     flip_bit(dataset / "rgb/c/0/0/0/0/0")
     flip_bit(dataset / "mask/c/2/0/0/0")
@@ -102,7 +102,7 @@ def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
     [
         (_changed(rgb=_set((2, 0, 0), (255, 0, 255))), "rgb", "expected white where the mask is 0, 1 pixels"),
         (_changed(normals=_set((3, 0, 0), 127)), "normals", "where the mask is 0, 1 pixels"),
-        (_changed(normals=_set((1, 4, 4), (255, 255, 255))), "normals", "unit length where the mask is not 0, 1 pixels .*is 1"),
+        (_changed(normals=_set((1, 4, 4), (255, 255, 255))), "normals", "mask is not 0, 1 pixels .*is 1"),
         (_changed(normals=_set((1, 4, 4), 128)), "normals", "unit length where the mask is not 0, 1 pixels"),
         (_changed(mask=_set((1, 4, 4), 0)), "rgb|normals", "where the mask is 0"),
         (_changed(intrinsics=_set((0, 2, 0), 1.0)), "intrinsics", "last row"),
@@ -134,8 +134,8 @@ def _set(index: Any, value: Any) -> Callable[[np.ndarray], None]:
         "half nan",
     ],
 )
-def test_arrays_that_disagree_are_found(tmp_path: Path, changes: Any, array: str, what: str) -> None:
-    """Files may be whole and yet not true: masks, normals, cameras and embeddings are checked against each other."""
+def test_inconsistent_arrays_are_found(tmp_path: Path, changes: Any, array: str, what: str) -> None:
+    """Files that match the manifest may be wrong: masks, normals, cameras and embeddings are checked."""
     heads = write_heads(tmp_path / "heads", range(2))
     odd = dataclasses.replace(make_head(5), **changes(make_head(5)))
     write_head(tmp_path / "heads" / odd.id, odd)
@@ -156,23 +156,23 @@ def _edit_manifest(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def test_wrong_digest_is_found(dataset: Path) -> None:
-    """A manifest whose digest is not that of its files, of the dataset or of the latents."""
+    """A digest that does not match the files of the dataset or of the latents is reported."""
     _edit_manifest(dataset, lambda manifest: manifest.update(digest="0" * 64))
     _edit_manifest(dataset / "latents", lambda manifest: manifest.update(digest="0" * 64))
     assert ["expected the digest" in problem.what for problem in verify(dataset)] == [True, True]
 
 
-def test_files_too_many_or_unlisted_are_found(dataset: Path) -> None:
-    """Strangers in the folder, and files of the schema that the manifest does not list."""
-    (dataset / "rgb" / "c" / "9").write_text("stranger")
+def test_extra_and_unlisted_files_are_found(dataset: Path) -> None:
+    """Extra files, and files of the schema that the manifest does not list, are reported."""
+    (dataset / "rgb" / "c" / "9").write_text("extra")
     _edit_manifest(dataset, lambda manifest: manifest["files"].pop("mask/c/1/0/0/0"))
-    told = " ".join(problem.what for problem in verify(dataset))
-    assert "rgb/c/9 is not in manifest.json" in told
-    assert "mask/c/1/0/0/0 is not in manifest.json" in told
+    problems = " ".join(problem.what for problem in verify(dataset))
+    assert "rgb/c/9 is not in manifest.json" in problems
+    assert "mask/c/1/0/0/0 is not in manifest.json" in problems
 
 
 def test_edited_metadata_is_found(dataset: Path) -> None:
-    """Metadata of a group or an array that was edited, harmlessly or beyond opening."""
+    """Edited metadata of a group or an array are reported, whether the dataset opens or not."""
     group = json.loads((dataset / "zarr.json").read_text())
     group["attributes"]["licence"] = "mine now"
     (dataset / "zarr.json").write_text(json.dumps(group))
@@ -183,7 +183,7 @@ def test_edited_metadata_is_found(dataset: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x.zarr/../../secret", "a/../b", "", "a\\b", "./a"])
 def test_names_that_leave_the_folder_are_refused(dataset: Path, name: str) -> None:
-    """A manifest with an absolute or climbing path is not used at all."""
+    """A manifest with an absolute path or `..` is refused."""
     _edit_manifest(dataset, lambda manifest: manifest["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
     assert "expected the manifest of a dataset" in verify(dataset)[0].what
     with pytest.raises(DatasetError, match="expected the manifest"):
@@ -191,7 +191,7 @@ def test_names_that_leave_the_folder_are_refused(dataset: Path, name: str) -> No
 
 
 def test_links_are_refused(dataset: Path, tmp_path: Path) -> None:
-    """A shard or a folder that is a link out of the dataset is not believed."""
+    """A shard or a folder that links outside the dataset is refused."""
     (dataset / "rgb/c/1/0/0/0/0").rename(tmp_path / "outside")
     (dataset / "rgb/c/1/0/0/0/0").symlink_to(tmp_path / "outside")
     assert (ONE, "rgb") in found(dataset)
@@ -247,8 +247,8 @@ def test_hostile_metadata_is_refused(dataset: Path, change: Callable[[dict[str, 
     ],
     ids=["newer", "no version", "text", "twice", "too few", "split"],
 )
-def test_bad_group_attributes_are_refused(dataset: Path, attributes: dict[str, Any], what: str) -> None:
-    """A newer schema and attributes that can't be are refused when the dataset is opened."""
+def test_invalid_group_attributes_are_refused(dataset: Path, attributes: dict[str, Any], what: str) -> None:
+    """A newer schema and invalid attributes are refused when the dataset is opened."""
     group = json.loads((dataset / "zarr.json").read_text())
     group["attributes"].update(attributes)
     (dataset / "zarr.json").write_text(json.dumps(group))
@@ -269,7 +269,7 @@ def test_bad_group_attributes_are_refused(dataset: Path, attributes: dict[str, A
 def test_fuzzed_datasets_raise_only_our_errors(
     dataset: Path, file: str, position: float, patch: bytes, cut: int
 ) -> None:
-    """Bytes of any metadata or shard replaced by others: the readers work or raise our errors, nothing else."""
+    """With any bytes of metadata or shards replaced, readers work or raise errors of this package."""
     data = (dataset / file).read_bytes()
     at = int(position * len(data))
     (dataset / file).write_bytes(data[:at] + patch + data[at + cut :])
@@ -283,7 +283,7 @@ def test_fuzzed_datasets_raise_only_our_errors(
     assert problems or data == data[:at] + patch + data[at + cut :] or file == "manifest.json"
 
 
-def test_plain_reader_is_not_needed_to_reject_pickles(tmp_path: Path) -> None:
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     """A head's group with an array of Python objects is refused when it is published."""
     (head,) = write_heads(tmp_path / "heads", range(1))
     shutil.rmtree(head.folder / "seed")

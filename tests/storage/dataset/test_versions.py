@@ -1,4 +1,4 @@
-"""Versions of a growing dataset: nothing that stands is touched, the order is kept, differences are told."""
+"""Versions of a growing dataset: old ones stay unchanged, the order is kept, differences are reported."""
 
 import dataclasses
 import json
@@ -28,14 +28,14 @@ def grown(tmp_path: Path) -> tuple[Path, Path, Path]:
     heads, folder = write_heads(tmp_path / "heads", range(3)), tmp_path / "datasets"
     paths = []
     for count in (2, 3):
-        info = publish(folder, heads[:count], {"counts": {"asked": count}})
+        info = publish(folder, heads[:count], {"counts": {"requested": count}})
         record_version(folder, info.digest, count)
         paths.append(info.path)
     return folder, paths[0], paths[1]
 
 
-def test_growth_touches_no_shard(tmp_path: Path) -> None:
-    """v2 is v1's very files and the new head's; v1 still opens with its digest and verifies."""
+def test_growth_changes_no_shard(tmp_path: Path) -> None:
+    """v2 links the files of v1 and those of the new head; v1 keeps its digest and verifies."""
     heads, folder = write_heads(tmp_path / "heads", range(3)), tmp_path / "datasets"
     one = publish(folder, heads[:2], {})
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in one.path.rglob("*") if path.is_file()}
@@ -47,7 +47,7 @@ def test_growth_touches_no_shard(tmp_path: Path) -> None:
 
 
 def test_versions_are_numbered_once(tmp_path: Path) -> None:
-    """Each digest has one number, its parent is the version before; publishing it again changes nothing."""
+    """Each digest has one number and the previous version as its parent; publishing again changes nothing."""
     folder, first, second = grown(tmp_path)
     one, two = list_versions(folder)
     assert (one.number, one.parent, one.heads, two.number, two.parent, two.heads) == (1, None, 2, 2, one.digest, 3)
@@ -63,8 +63,8 @@ def _record(folder: str, digit: int) -> None:
     record_version(Path(folder), f"{digit:064x}", 1)
 
 
-def test_processes_that_publish_at_once_lose_no_version(tmp_path: Path) -> None:
-    """Eight processes add a version each: all are there, in one chain."""
+def test_concurrent_publishing_loses_no_version(tmp_path: Path) -> None:
+    """Eight processes that each add a version form one chain."""
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_record, args=(str(tmp_path), digit)) for digit in range(8)]
     for process in processes:
@@ -85,24 +85,24 @@ def test_processes_that_publish_at_once_lose_no_version(tmp_path: Path) -> None:
     ],
 )
 def test_broken_indices_are_refused(tmp_path: Path, text: str, what: str) -> None:
-    """An index that is no index, is newer, or names something else than digests is told and not guessed at."""
+    """An invalid or newer index is reported, not interpreted."""
     (tmp_path / "versions.json").write_text(text)
     with pytest.raises(DatasetError, match=what):
         list_versions(tmp_path)
 
 
 def test_diff_of_growth(tmp_path: Path) -> None:
-    """From v1 to v2 a head is new and a count has changed; the way back removes it; none to itself."""
+    """From v1 to v2 a head is added and a count changes; the reverse removes it; a version equals itself."""
     _, first, second = grown(tmp_path)
     found = diff_datasets(first, second)
     assert (found.added, found.removed, found.changed, found.shared) == (("procedural-000002",), (), {}, ())
-    assert found.attributes == {"counts.asked": (2, 3)}
+    assert found.attributes == {"counts.requested": (2, 3)}
     assert diff_datasets(second, first).removed == ("procedural-000002",)
     assert diff_datasets(first, first).empty
 
 
 def test_diff_names_changed_arrays(tmp_path: Path) -> None:
-    """A head with another pixel and another camera, under a sorted neighbour: just those arrays of that head."""
+    """Another pixel and another camera of one head: only those arrays of that head are listed."""
     heads = write_heads(tmp_path / "heads", range(3))
     head = make_head(2)
     rgb, cam2world = head.rgb.copy(), head.cam2world.copy()
@@ -117,7 +117,7 @@ def test_diff_names_changed_arrays(tmp_path: Path) -> None:
 
 
 def test_diff_of_other_grids(tmp_path: Path) -> None:
-    """Datasets of other sizes share no array that depends on them, and say so instead of comparing pixels."""
+    """For datasets of different sizes, the arrays that depend on them are listed as shared changes."""
     small = publish(tmp_path / "datasets", write_heads(tmp_path / "small", range(2)), {})
     large = publish(tmp_path / "datasets", write_heads(tmp_path / "large", range(2), side=12), {})
     found = diff_datasets(small.path, large.path)
