@@ -5,7 +5,7 @@ first intersection with the mesh, so interpolation is perspective-correct. Norma
 zero where no surface is hit.
 """
 
-from typing import Protocol, get_args, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals_embree import EmbreeNormalRenderer
-from spinmeround.models.geometry.params import RendererName
+from spinmeround.models.geometry.renderers import select_renderer
 from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 BACKGROUND = 128
@@ -39,17 +39,10 @@ def make_normal_renderer(name: str = "auto", *, threads: int = 0) -> NormalRende
     Raises:
         ValueError: if the name is unknown, or PyTorch3D is requested and cannot be imported.
     """
-    if name not in get_args(RendererName):
-        raise ValueError(f"normals.renderer: expected one of {', '.join(get_args(RendererName))}, got {name!r}")
-    if name == "embree":
+    if select_renderer(name) == "embree":
         return EmbreeNormalRenderer(threads=threads)
-    from spinmeround.models.geometry.normals_pytorch3d import (  # torch is slow to import
-        PyTorch3DNormalRenderer,
-        pytorch3d_problem,
-    )
+    from spinmeround.models.geometry.normals_pytorch3d import PyTorch3DNormalRenderer  # torch is slow to import
 
-    if name == "auto" and pytorch3d_problem(gpu=True):
-        return EmbreeNormalRenderer(threads=threads)
     return PyTorch3DNormalRenderer()
 
 

@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float32, Float64
 
 from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 from spinmeround.models.geometry.meshes import vertex_normals
+from spinmeround.models.geometry.renderers import FINGERPRINTS
 from spinmeround.storage.records import NormalMaps, TriangleMesh
 
 
 class EmbreeNormalRenderer:
     """Traces all rays of a view at once and several views in parallel; embreex releases the GIL while tracing."""
 
-    fingerprint = "EmbreeNormalRenderer"
+    fingerprint = FINGERPRINTS["embree"]
 
     def __init__(self, *, threads: int = 0) -> None:
         """`threads` is the number of views traced in parallel; 0 uses all cores."""

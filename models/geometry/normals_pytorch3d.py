@@ -1,7 +1,5 @@
 """Normal maps by batched rasterisation with PyTorch3D, on a GPU if available."""
 
-import importlib.util
-
 import numpy as np
 import torch
 from einops import rearrange
@@ -9,27 +7,8 @@ from torch.nn import functional
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.meshes import vertex_normals
+from spinmeround.models.geometry.renderers import FINGERPRINTS, pytorch3d_problem
 from spinmeround.storage.records import NormalMaps, TriangleMesh
-
-HOW_TO_BUILD = (
-    "No wheels exist for current torch: clone github.com/facebookresearch/pytorch3d, replace -std=c++17 by "
-    "-std=c++20 in its setup.py and run `FORCE_CUDA=1 pip install --no-build-isolation .` in it (with the CUDA "
-    "compiler of torch's CUDA version), or use the Embree renderer"
-)
-
-
-def pytorch3d_problem(*, gpu: bool) -> str | None:
-    """Why PyTorch3D is unavailable (on a GPU, if `gpu`), or None if it is available."""
-    if importlib.util.find_spec("pytorch3d") is None:
-        return f"PyTorch3D is not installed. {HOW_TO_BUILD}"
-    if gpu and not torch.cuda.is_available():
-        return "torch finds no GPU"
-    try:
-        importlib.import_module("pytorch3d._C")
-    except ImportError as error:
-        return f"PyTorch3D is installed but does not load ({error}). {HOW_TO_BUILD}"
-    return None
-
 
 _EDGE_WIDTH = 1e-5
 """Distance to a face, in units of half the image side, within which a pixel belongs to it. PyTorch3D assigns a pixel
@@ -39,7 +18,7 @@ exactly on an edge to neither face, which opens cracks along cell diagonals for 
 class PyTorch3DNormalRenderer:
     """Rasterises the mesh in batches of views and interpolates the nearest face at each pixel centre."""
 
-    fingerprint = "PyTorch3DNormalRenderer 2"
+    fingerprint = FINGERPRINTS["pytorch3d"]
 
     def __init__(self, *, device: str | None = None, batch_size: int = 8) -> None:
         """Uses the GPU if available, unless `device` names another.

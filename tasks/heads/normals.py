@@ -11,6 +11,7 @@ from pydantic import Field
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import RendererName
+from spinmeround.models.geometry.renderers import renderer_fingerprint
 from spinmeround.storage.dataset import pictures_codec, read_pictures, write_pictures
 from spinmeround.tasks.heads.mesh import load_mesh
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
@@ -44,9 +45,7 @@ def _make(job: StageJob[NormalsSections]) -> None:
 
 def _renderer_fingerprint(sections: NormalsSections) -> str:
     """Fingerprint of the renderer on this machine; two renderers differ in the last bits."""
-    from spinmeround.models.geometry.normals import make_normal_renderer
-
-    return make_normal_renderer(sections.normals.renderer).fingerprint
+    return renderer_fingerprint(sections.normals.renderer)
 
 
 NORMALS = Stage(

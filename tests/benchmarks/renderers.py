@@ -11,8 +11,8 @@ import typer
 
 from spinmeround.models.geometry.meshes import density_grid, extract_mesh
 from spinmeround.models.geometry.normals import make_normal_renderer
-from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
 from spinmeround.models.geometry.params import MeshParams
+from spinmeround.models.geometry.renderers import pytorch3d_problem
 from spinmeround.models.metrics import normal_angular_error_deg
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator
 from spinmeround.storage.errors import ConfigError

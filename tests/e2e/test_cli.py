@@ -15,7 +15,7 @@ from spinmeround.flows.cli.app import app
 from spinmeround.flows.run.workers import CallFailed, WorkerDied
 from spinmeround.models.diffusion.params import PhotoNormalsParams, SolverParams
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
+from spinmeround.models.geometry.renderers import pytorch3d_problem
 from spinmeround.models.geometry.transforms import transforms_json
 from spinmeround.storage.dataset import assemble
 from spinmeround.tasks.generation.params import GenerationParams, HeadInput, IdentityInput, InterpolationInput
@@ -166,8 +166,8 @@ def test_generate_passes_its_options_on(command, environment, tmp_path, monkeypa
         (["heads", "--set", "generator.name=nosuch:make"], "generator: generator.name: 'nosuch:make' can't be imp"),
         (["heads", "--set", "generator.options.foo=1"], "foo"),
         (["heads", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
-        (["heads", "--azimuths", "0,nan"], "azimuths: expected degrees with commas, as 0,90,180; got '0,nan'"),
-        (["heads", "--azimuths", "inf"], "azimuths: expected degrees with commas, as 0,90,180; got 'inf'"),
+        (["heads", "--azimuths", "0,nan"], "azimuths: expected degrees separated by commas, as 0,90,180; got '0,nan'"),
+        (["heads", "--azimuths", "inf"], "azimuths: expected degrees separated by commas, as 0,90,180; got 'inf'"),
         (["screen", "calibrate", "--keep", "2"], "--keep: expected less than or equal to 1, got 2"),
         (["screen", "calibrate", "--recall", "nan"], "--recall: expected"),
         (["screen", "calibrate", "--keep", ".9", "--recall", ".8"], "--keep 0.9 --recall 0.8: expected one of them"),

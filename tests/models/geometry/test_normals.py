@@ -17,8 +17,8 @@ from spinmeround.models.geometry.normals import (
     make_normal_renderer,
     world_normals_to_camera,
 )
-from spinmeround.models.geometry.normals_pytorch3d import pytorch3d_problem
 from spinmeround.models.geometry.params import MeshParams
+from spinmeround.models.geometry.renderers import pytorch3d_problem, renderer_fingerprint
 from spinmeround.models.metrics import normal_angular_error_deg
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.storage.records import NormalMaps, TriangleMesh
@@ -218,9 +218,10 @@ def test_a_mesh_outside_the_view_gives_empty_maps(solid):
 
 
 def test_auto_selects_an_available_renderer(solid):
-    """ "auto" does not require PyTorch3D."""
+    """ "auto" does not require PyTorch3D, and artifact keys name the renderer that it selects."""
     renderer = make_normal_renderer()
     assert isinstance(renderer, NormalRenderer)
+    assert renderer.fingerprint == renderer_fingerprint()
     assert renderer.render(solid, CAMERAS[[0]], 16).hit.any()
 
 
