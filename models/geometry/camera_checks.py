@@ -1,8 +1,7 @@
-"""Validation of cameras that a user supplies, and detection of duplicates."""
+"""Validation of cameras that a user supplies, and detection of duplicates. Importing it loads no scipy."""
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.spatial import KDTree
 
 from spinmeround.models.geometry.cameras import Cameras, is_rotation
 
@@ -53,6 +52,8 @@ def check_distinct(name: str, cameras: Cameras) -> None:
 
 def first_occurrences(cameras: Cameras) -> list[int]:
     """For each camera the index of the first camera equal to it; its own index if it has no earlier duplicate."""
+    from scipy.spatial import KDTree
+
     parameters = camera_parameters(cameras)
     return [min(equal) for equal in KDTree(parameters).query_ball_point(parameters, SAME_CAMERA)]
 
