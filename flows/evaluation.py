@@ -1,4 +1,4 @@
-"""The evaluation flow: the trained model on held-out heads, against the truth and against baselines."""
+"""The evaluation flow: the trained model and its baselines against the truth, on held-out heads."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,16 +12,14 @@ from prefect.states import Completed
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.progress import progress
-from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
+from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
-from spinmeround.flows.training import note_training, stepper
-from spinmeround.storage.artifacts import ArtifactStore
+from spinmeround.flows.training import make_in_worker, record_training
+from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
-from spinmeround.tasks.evaluation.params import EvaluateParams, Evaluation, evaluation_key, load_evaluation
+from spinmeround.tasks.evaluation.params import EvaluateParams, EvaluationResult, evaluation_key, load_evaluation
 from spinmeround.tasks.heads.embed import EmbedParams
-from spinmeround.tasks.stage import Outcome
 from spinmeround.tasks.training.params import training_key
 
 
@@ -36,34 +34,29 @@ def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)
 def evaluate_task(dataset: Published, training: str) -> State[str]:
-    """Generate and measure, in a process of its own that has all cores."""
+    """Generate and measure, in a dedicated process that uses all cores."""
     session, profile = current_session(), current_session().profile
     key = evaluation_key(dataset.digest, training, profile.evaluate, profile.embed)
-    outcome: Outcome = "reused"
+    arguments = (session.store.root, dataset.path, training, profile.evaluate, profile.embed)
     with session.ledger.timed("evaluate"):
-        if not session.store.has("evaluate", key):
-            progress().stage("evaluate", profile.evaluate.heads)
-            arguments = (session.store.root, dataset.path, training, profile.evaluate, profile.embed)
-            with session.pool.dedicated(threads=worker_count(profile)) as worker:
-                outcome = worker.call(_evaluate, *arguments, report=stepper("evaluate"))
+        outcome = make_in_worker(session, "evaluate", key, profile.evaluate.heads, _evaluate, *arguments)
         result = load_evaluation(session.store.open("evaluate", key).path)
-    session.ledger.add("evaluate", made=outcome == "made", reused=outcome == "reused")
     session.results["evaluation"] = {"key": key, **asdict(result)}
     _show_metrics(result)
     return Completed(name=state_name(outcome), message=f"{len(result.heads)} held-out heads", data=key)
 
 
 def find_training(session: Session, dataset: Published) -> str | None:
-    """Key of the training of this profile on the dataset; None where there is none."""
+    """Key of the training of this profile on the dataset; None if the store has none."""
     key = training_key(dataset.digest, session.profile.train, session.profile.encode)
     if not session.store.has("train", key):
         return None
-    note_training(session, key)
+    record_training(session, key)
     return key
 
 
 def require_training(session: Session, dataset: Published) -> str:
-    """Key of the training of this profile on the dataset; raises ConfigError where there is none."""
+    """Key of the training of this profile on the dataset; raises ConfigError if the store has none."""
     training = find_training(session, dataset)
     if training is None:
         raise ConfigError(
@@ -74,12 +67,12 @@ def require_training(session: Session, dataset: Published) -> str:
 
 
 def find_evaluation(session: Session, dataset: Published, training: str) -> str | None:
-    """Key of the evaluation of this training; None where there is none."""
+    """Key of the evaluation of this training; None if the store has none."""
     key = evaluation_key(dataset.digest, training, session.profile.evaluate, session.profile.embed)
     return key if session.store.has("evaluate", key) else None
 
 
-def _show_metrics(result: Evaluation) -> None:
+def _show_metrics(result: EvaluationResult) -> None:
     rows = {"model": result.model, **result.baselines}
     table = [{"": name, **{metric: _rounded(value) for metric, value in row.items()}} for name, row in rows.items()]
     create_table_artifact(table, key="evaluation", description="Held-out heads: the model and its baselines")
@@ -99,7 +92,7 @@ def _evaluate(
 ) -> Outcome:
     from spinmeround.tasks.evaluation.run import make_evaluation
 
-    def step(done: int, heads: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         report((done, ""))
 
-    return make_evaluation(ArtifactStore(store), dataset, training, params, embed, step)[0]
+    return make_evaluation(ArtifactStore(store), dataset, training, params, embed, on_progress)[0]

@@ -1,10 +1,11 @@
-"""The training flow: encode the dataset's views, then train the multiview model on their latents.
+"""The training flow: encode the views of the dataset, then train the multiview model on their latents.
 
-The networks are imported by the worker that trains, so finding that all is there already takes no time.
+Only the worker that trains imports the networks, so an existing training is found without them.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
@@ -38,7 +39,7 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
 
 @task(name="latents", task_run_name="latents", **TASK_OPTIONS)
 def latents_task(dataset: Path) -> State[str]:
-    """Put the heads' latents beside their pictures in the dataset."""
+    """Add the latents of the heads to the dataset."""
     session = current_session()
     heads, _ = session.census()
     _require_encoded(session, heads)
@@ -51,9 +52,9 @@ def latents_task(dataset: Path) -> State[str]:
 
 
 def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
-    """Raises SpinMeRoundError where a head of the dataset was given up in the stage encode."""
-    ours = {session.keys[head.id]["encode"] for head in heads}
-    lost = [failure for failure in session.quarantine.failures() if failure.stage == "encode" and failure.key in ours]
+    """Raises SpinMeRoundError if a head of the dataset is quarantined in the stage encode."""
+    keys = {session.keys[head.id]["encode"] for head in heads}
+    lost = [failure for failure in session.quarantine.failures() if failure.stage == "encode" and failure.key in keys]
     if lost:
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
         raise SpinMeRoundError(
@@ -64,38 +65,50 @@ def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
 
 @task(name="train", task_run_name="train", **TASK_OPTIONS)
 def train_task(dataset: Published) -> State[str]:
-    """Train in a process of its own that has all cores; goes on from the newest checkpoint."""
+    """Train in a dedicated process that uses all cores; resumes from the newest checkpoint."""
     session, profile = current_session(), current_session().profile
     key = training_key(dataset.digest, profile.train, profile.encode)
-    outcome: Outcome = "reused"
+    arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
     with session.ledger.timed("train"):
-        if not session.store.has("train", key):
-            arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
-            progress().stage("train", profile.train.steps)
-            with session.pool.dedicated(threads=worker_count(profile)) as worker:
-                outcome = worker.call(_train, *arguments, report=stepper("train"))
-        result = note_training(session, key)
-    session.ledger.add("train", made=outcome == "made", reused=outcome == "reused")
+        outcome = make_in_worker(session, "train", key, profile.train.steps, _train, *arguments)
+        result = record_training(session, key)
     message = f"{result.steps} steps, loss {result.loss_first:.3f} to {result.loss_last:.3f}"
     return Completed(name=state_name(outcome), message=message, data=key)
 
 
-def note_training(session: Session, key: str) -> TrainingResult:
-    """The result of a training that the store has, put into the results of the run."""
+def record_training(session: Session, key: str) -> TrainingResult:
+    """The result of a training in the store, added to the results of the run."""
     result = load_training(session.store.open("train", key).path)
     losses = {"loss_first": result.loss_first, "loss_last": result.loss_last}
     session.results["training"] = {"key": key, "steps": result.steps, **losses}
     return result
 
 
-def stepper(stage: str) -> Callable[[tuple[int, str]], None]:
-    """Shows (steps done, note) reports of a stage, which may begin in the middle."""
-    done = 0
+def make_in_worker(
+    session: Session, stage: str, key: str, total: int, make: Callable[..., Outcome], *arguments: Any
+) -> Outcome:
+    """Call `make(*arguments, report)` in a dedicated worker with all cores, unless the store has the artifact.
+
+    `make` passes (done, note) to `report`, where `done` of `total` steps or heads are complete.
+    """
+    outcome: Outcome = "reused"
+    if not session.store.has(stage, key):
+        progress().stage(stage, total)
+        with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
+            outcome = worker.call(make, *arguments, report=_show_progress(stage))
+    session.ledger.add(stage, made=outcome == "made", reused=outcome == "reused")
+    return outcome
+
+
+def _show_progress(stage: str) -> Callable[[tuple[int, str]], None]:
+    """Shows the (done, note) reports of a stage; the first report of a resumed training is not 1."""
+    shown = 0
 
     def show(report: tuple[int, str]) -> None:
-        nonlocal done
-        progress().advance(stage, by=report[0] - done, note=report[1])
-        done = report[0]
+        nonlocal shown
+        done, note = report
+        progress().advance(stage, by=done - shown, note=note)
+        shown = done
 
     return show
 
@@ -110,7 +123,7 @@ def _train(
 ) -> Outcome:
     from spinmeround.tasks.training.loop import make_training
 
-    def step(done: int, steps: int, loss: float) -> None:
+    def on_step(done: int, steps: int, loss: float) -> None:
         report((done, f"loss {loss:.3f}"))
 
-    return make_training(ArtifactStore(store), dataset, params, encode, checkpoints, step)[0]
+    return make_training(ArtifactStore(store), dataset, params, encode, checkpoints, on_step)[0]

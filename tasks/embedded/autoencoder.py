@@ -37,7 +37,8 @@ def run_autoencoder(params: AutoencoderParams, folder: Path, report: Callable[[s
     held_out = np.concatenate(render_heads(head_pictures, unseen, params.views, params.workers))
     report(f"autoencoder: rendered {len(pictures)} views for training and {len(held_out)} held-out views")
     autoencoder = train_autoencoder(pictures, params, report)
-    autoencoder.to(torch.float16).save_pretrained(folder / "autoencoder")
+    untyped: Any = autoencoder  # diffusers declares no types for `half`
+    untyped.half().save_pretrained(folder / "autoencoder")
     return measure(AutoencoderDC.from_pretrained(folder / "autoencoder", torch_dtype=torch.float32), held_out)
 
 
@@ -49,7 +50,7 @@ def make_autoencoder(params: AutoencoderParams) -> AutoencoderDC:
         )
         return started
     layers, no_attention = (params.layers_per_block,) * len(params.channels), ((),) * len(params.channels)
-    return AutoencoderDC(
+    autoencoder: AutoencoderDC = AutoencoderDC(
         latent_channels=params.latent_channels,
         encoder_block_out_channels=params.channels,
         decoder_block_out_channels=params.channels,
@@ -60,6 +61,7 @@ def make_autoencoder(params: AutoencoderParams) -> AutoencoderDC:
         encoder_out_shortcut=False,  # so that rescaling the two convolutions at the latents rescales the latents
         decoder_in_shortcut=False,
     )
+    return autoencoder
 
 
 def train_autoencoder(

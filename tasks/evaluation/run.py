@@ -104,10 +104,10 @@ def generate_views(
 ) -> ViewImages:
     """Generate a head's target views from its given views and identity; `on_progress` counts sampling steps."""
     cameras = Cameras(**data.cameras(views.subject))
-    conditioning = None
+    conditioning_views = None
     if views.given:
         given = read_views(data, views.subject, views.given)
-        conditioning = PosedViews(
+        conditioning_views = PosedViews(
             cameras=cameras[views.given],
             images=given.rgb.astype(np.float32) / 255,
             normals=given.normals.astype(np.float32) / 255,
@@ -116,7 +116,7 @@ def generate_views(
     output = pipeline(
         cameras[views.targets],
         identity=data.identities[views.subject],
-        conditioning_views=conditioning,
+        conditioning_views=conditioning_views,
         guidance_scale=params.guidance_scale,
         schedule=params.schedule,
         solver=params.solver,

@@ -192,10 +192,14 @@ def make_training(
     """
     digest = HeadDataset.open(dataset).digest
     key = training_key(digest, params, encode)
+
+    def train(out: Path) -> None:
+        run_training(dataset, params, encode, checkpoints / key[:12], out, on_step)
+
     outcome = store.make_once(
         "train",
         key,
-        lambda out: run_training(dataset, params, encode, checkpoints / key[:12], out, on_step),
+        train,
         version=VERSION,
         params=training_content(params),
         inputs={"dataset": digest},

@@ -1,9 +1,9 @@
-"""How a build grows: seconds a head, memory, open files and task runs for 100, 1,000 and 10,000 tiny heads.
+"""Scaling of a build: seconds per head, memory, open files and task runs for 100, 1,000 and 10,000 tiny heads.
 
-Each size is a `spinmeround build` in a process of its own, with a Prefect server of its own, in a run folder of its
-own: ellipsoids of 8 pixels and 2 views through every stage to a published dataset, then the same build again, in
-which everything is there. The recognition network is a random linear map in ArcFace's format, since what is measured
-is not arithmetic but what surrounds it.
+Each size is a `spinmeround build` in its own process, Prefect server and run folder: ellipsoids of 8 pixels and 2 views
+go through every stage to a published dataset, and then the same build runs again and reuses everything. The
+recognition network is a random linear map in ArcFace's format, because the benchmark measures the overhead and not
+the arithmetic.
 """
 
 import json
@@ -33,7 +33,7 @@ from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.support.weights import write_autoencoder, write_recognition
 
 ROOT = Path(__file__).parents[2]
-_LOOK_S = 0.1
+_SAMPLE_S = 0.1
 _SERVER = "spinmeround.flows.server.process"
 
 PROFILE = """
@@ -65,9 +65,8 @@ autoencoder = {autoencoder}
 [train]
 unet = {{ sample_size = 2, views = 2, block_out_channels = [8, 8], attention_levels = [true, false], \
 multiview_factors = [1], attention_heads = 2, norm_groups = 4 }}
-adapt = {{ conditioning = [0], targets = [1] }}
-single_view = {{ conditioning = [1], targets = [1] }}
-multi_view = {{ conditioning = [0, 1], targets = [2, 1] }}
+single_view.groups = [{{ conditioning = 1, targets = 1 }}]
+multi_view.groups = [{{ conditioning = 0, targets = 2 }}, {{ conditioning = 1, targets = 1 }}]
 [evaluate]
 targets = 1
 frontal_targets = 1
@@ -75,7 +74,7 @@ frontal_targets = 1
 
 
 class Ellipsoids:
-    """A generator that costs next to nothing: half axes and colour follow from the seed."""
+    """A generator of negligible cost: half axes and colour follow from the seed."""
 
     name, fingerprint, box_warp = "ellipsoids", "ellipsoids-1", 1.0
 
@@ -107,30 +106,32 @@ class Ellipsoids:
 
 
 def main(
-    heads: Annotated[list[int] | None, typer.Option(min=1, help="A size; may be given again.")] = None,
-    folder: Annotated[Path, typer.Option(help="Folder for the runs; each size's is emptied.")] = Path(
-        "runs/bench-scale"
-    ),
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the runs there.")] = False,
+    heads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Number of heads; repeatable. Default: 100, 1000, 10000.")
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option(help="Folder of the runs; the benchmark empties the subfolder of each size.")
+    ] = Path("runs/bench-scale"),
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 2,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the runs.")] = False,
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Build datasets of tiny heads of growing number, and each of them again."""
+    """Measure how builds scale with the number of heads, and how long a rerun takes."""
     sizes = sorted(set(heads or (100, 1_000, 10_000)))
     measured = [_measure(size, folder.absolute() / str(size), workers, keep=keep) for size in sizes]
     return {
         "a build": [each.row() for each in measured],
-        "milliseconds a head and stage, added up over workers": [each.stage_row() for each in measured],
+        "milliseconds per head and stage, summed over workers": [each.stage_row() for each in measured],
         "the same build again": [each.again_row() for each in measured],
     }
 
 
 @dataclass(kw_only=True)
 class Watched:
-    """The largest that was seen of a build's processes, the Prefect server apart."""
+    """Peak values of a build's processes, without the Prefect server."""
 
     seconds: float = 0.0
     cpu_s: dict[int, float] = field(default_factory=dict)
-    """CPU seconds by process, until the last look; the server's too."""
+    """CPU seconds by process, including the server, at the last sample."""
     main_mb: float = 0.0
     worker_mb: float = 0.0
     main_files: int = 0
@@ -139,7 +140,7 @@ class Watched:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A build of some heads, and the same again."""
+    """A build of this many heads, and its rerun."""
 
     heads: int
     first: Watched
@@ -154,15 +155,15 @@ class Measured:
         return {
             "heads": self.heads,
             "seconds": round(self.first.seconds, 1),
-            "of them at work": round(self.work_s, 1),
-            "ms a head": 1000 * self.work_s / self.heads,
-            "CPU ms a head": 1000 * sum(self.first.cpu_s.values()) / self.heads,
+            "first to last task run": round(self.work_s, 1),
+            "ms per head": 1000 * self.work_s / self.heads,
+            "CPU ms per head": 1000 * sum(self.first.cpu_s.values()) / self.heads,
             "main MB": round(self.first.main_mb),
             "worker MB": round(self.first.worker_mb),
             "open files, main": self.first.main_files,
             "open files, worker": self.first.worker_files,
             "task runs": self.task_runs,
-            "of them unfinished": self.unfinished,
+            "unfinished task runs": self.unfinished,
         }
 
     def stage_row(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def _measure(heads: int, folder: Path, workers: int, *, keep: bool) -> Measured:
 
 
 def _summary(folder: Path, heads: int) -> dict[str, Any]:
-    """The summary of the run, in which every head must have got to the end."""
+    """The summary of the run. Raises SpinMeRoundError unless every stage completed for every head."""
     summary: dict[str, Any] = json.loads((folder / "scale" / "summary.json").read_text())
     if summary["heads"]["written"] != heads or set(summary["stages"]) != {*_stages(), "publish"}:
         raise SpinMeRoundError(f"{folder}: expected {heads} heads written by every stage, found {summary['heads']}")
@@ -228,7 +229,7 @@ def _stages() -> list[str]:
 
 
 def _build(arguments: Sequence[str], log: Path) -> Watched:
-    """Run the command line in a process of its own and watch it; raises SpinMeRoundError where it fails."""
+    """Run and monitor the command line in its own process. Raises SpinMeRoundError if it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {"PYTHONPATH": str(ROOT)}
     began = perf_counter()
@@ -239,18 +240,18 @@ def _build(arguments: Sequence[str], log: Path) -> Watched:
             status = process.wait()
     seen.seconds = perf_counter() - began
     if status:
-        raise SpinMeRoundError(f"spinmeround {' '.join(arguments)}: exit status {status}; its log is {log}")
+        raise SpinMeRoundError(f"spinmeround {' '.join(arguments)}: exit status {status}; see {log}")
     return seen
 
 
 @contextmanager
 def _watching(process: int) -> Iterator[Watched]:
-    """Look at a process and its children, some times a second, as long as the block lasts."""
+    """Sample a process and its children several times per second during the block."""
     seen, over = Watched(), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         main = psutil.Process(process)
-        while not over.wait(_LOOK_S):
+        while not over.wait(_SAMPLE_S):
             with suppress(psutil.Error):
                 seen.main_mb, seen.main_files = _more(main, seen.main_mb, seen.main_files)
                 for child in (main, *main.children()):
@@ -259,7 +260,7 @@ def _watching(process: int) -> Iterator[Watched]:
                         if child is not main and _SERVER not in child.cmdline():
                             seen.worker_mb, seen.worker_files = _more(child, seen.worker_mb, seen.worker_files)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
         yield seen
@@ -273,7 +274,7 @@ def _more(process: psutil.Process, megabytes: float, files: int) -> tuple[float,
 
 
 def _task_runs(runs: Path) -> tuple[int, int, float]:
-    """How many task runs the server wrote down, how many of them not to their end, and seconds from first to last."""
+    """Number of recorded task runs, number of unfinished ones, and seconds from the first start to the last end."""
     with closing(sqlite3.connect(f"file:{runs / '.prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
         (total,) = database.execute("SELECT count(*) FROM task_run").fetchone()
         (ended,) = database.execute("SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED'").fetchone()
