@@ -1,8 +1,8 @@
-"""Codecs of pixels: bytes on the disk against decoded samples a second, of every codec tried.
+"""Image codecs: bytes on disk against decoded samples per second.
 
-A sample is RGB and normals of 8 views, decoded one after the other in one thread by what the codec's own library
-gives; memory is used again. The pictures are procedural heads, rendered for the purpose. Sizes are exact; of the
-times the fastest of several rounds is told, all codecs in turn in each round, so ratios hold on a busy machine too.
+A sample is RGB and normals of 8 views, decoded one after the other in one thread by the codec's own library into
+reused memory. The images are rendered procedural heads. Sizes are exact. Times are the fastest of several rounds, each
+of which runs all codecs in turn, so that ratios are valid on a busy machine too.
 """
 
 import io
@@ -33,7 +33,7 @@ CHOSEN = "delta down columns, zstd 1"
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """A way to store a picture. `zarr` says whether it is made of codecs that zarr-python has."""
+    """A way to store an image; `zarr` is true if codecs of zarr-python can express it."""
 
     name: str
     encode: Callable[[Picture], bytes]
@@ -42,7 +42,7 @@ class Codec:
 
 
 def heads_pictures(heads: int, side: int, grain: float) -> list[Picture]:
-    """RGB, with a grain of this many steps on the heads, and normals of some views of sound procedural heads."""
+    """RGB and normals of some views of clean procedural heads; `grain` is the noise on the heads, in 8-bit steps."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
     cameras = ViewGrid(azimuths=VIEWS // 2, elevations_deg=(-15.0, 0.0)).cameras()
     renderer = make_normal_renderer("auto", threads=1)
@@ -59,7 +59,7 @@ def heads_pictures(heads: int, side: int, grain: float) -> list[Picture]:
 
 
 def file_codec(name: str, form: str, **options: Any) -> Codec:
-    """A picture format, by Pillow."""
+    """An image format of Pillow."""
 
     def encode(picture: Picture) -> bytes:
         stream = io.BytesIO()
@@ -72,7 +72,7 @@ def file_codec(name: str, form: str, **options: Any) -> Codec:
 
 
 def array_codec(name: str, codec: Any, order: Sequence[int] = (0, 1, 2), *, delta: bool = False) -> Codec:
-    """A chain of Zarr's codecs: transpose, difference, compressor."""
+    """A chain of Zarr codecs: transpose, difference, compressor."""
     back, room = np.argsort(order), dict[int, np.ndarray]()
 
     def encode(picture: Picture) -> bytes:
@@ -91,7 +91,7 @@ def array_codec(name: str, codec: Any, order: Sequence[int] = (0, 1, 2), *, delt
 
 
 def codecs() -> list[Codec]:
-    """All that are tried. Orders: 1 2 0 is (width, channel, height), 2 0 1 planar, 2 1 0 would confuse numcodecs."""
+    """All codecs. Orders: 1 2 0 is (width, channel, height), 2 0 1 is planar; numcodecs misreads 2 1 0."""
     columns, planar = (1, 2, 0), (2, 0, 1)
     return [
         file_codec("PNG", "PNG"),
@@ -108,7 +108,7 @@ def codecs() -> list[Codec]:
 
 
 def measure(codec_list: Sequence[Codec], pictures: Sequence[Picture], rounds: int) -> list[dict[str, Any]]:
-    """A row a codec. Raises AssertionError where one does not give back what it was given."""
+    """One row per codec. Raises AssertionError if a codec is not lossless."""
     stored, encode_s = {}, {}
     for codec in codec_list:
         start = time.perf_counter()
@@ -131,23 +131,23 @@ def measure(codec_list: Sequence[Codec], pictures: Sequence[Picture], rounds: in
             "Zarr": "yes" if codec.zarr else "",
             "size / raw": sum(map(len, stored[codec.name])) / raw,
             "size / PNG": sum(map(len, stored[codec.name])) / png,
-            "samples a second": samples / best[codec.name],
+            "samples per second": samples / best[codec.name],
             "times PNG": best["PNG"] / best[codec.name],
-            "views encoded a second": len(pictures) / encode_s[codec.name],
+            "views encoded per second": len(pictures) / encode_s[codec.name],
         }
         for codec in codec_list
     ]
 
 
 def draw(rows: Sequence[Mapping[str, Any]], side: int, to: Path) -> None:
-    """The frontier as a picture."""
+    """Plot size against speed."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
     for number, row in enumerate(sorted(rows, key=lambda row: float(row["size / PNG"])), start=1):
         colour = "tab:red" if row["codec"] == CHOSEN else "tab:blue" if row["Zarr"] else "tab:grey"
-        place = (row["size / PNG"], row["samples a second"])
+        place = (row["size / PNG"], row["samples per second"])
         axes.scatter(*place, color=colour, s=30, label=f"{number}  {row['codec']}")
         above = number % 2
         axes.annotate(
@@ -163,22 +163,24 @@ def draw(rows: Sequence[Mapping[str, Any]], side: int, to: Path) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     axes.axvline(1.25, linestyle=":", color="black", linewidth=0.8)
     axes.set(
-        xlabel="bytes on the disk, PNG = 1",
-        ylabel=f"samples decoded a second ({VIEWS} views of {side} px, RGB and normals)",
+        xlabel="bytes on disk, PNG = 1",
+        ylabel=f"samples decoded per second ({VIEWS} views of {side} px, RGB and normals)",
         yscale="log",
-        title="Left and up is better; red is the default, the dotted line a quarter above PNG",
+        title="Upper left is better; red: the default codec, dotted line: 1.25 times PNG",
     )
     figure.savefig(to, metadata={"Date": None} if to.suffix == ".svg" else None)
 
 
 def main(
-    heads: Annotated[int, typer.Option(min=1, help="Procedural heads, 8 views each.")] = 4,
-    side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures.")] = 256,
-    grain: Annotated[float, typer.Option(min=0.0, help="Grain on the heads, in steps of 8 bits.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, of which the fastest counts.")] = 7,
-    plot: Annotated[Path | None, typer.Option(help="Draw the frontier into this .svg or .png.")] = None,
+    heads: Annotated[int, typer.Option(min=1, help="Number of procedural heads, 8 views each.")] = 4,
+    side: Annotated[int, typer.Option(min=16, max=1024, help="Side of the images, in pixels.")] = 256,
+    grain: Annotated[
+        float, typer.Option(min=0.0, help="Standard deviation of the noise on the heads, in 8-bit steps.")
+    ] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; the fastest counts.")] = 7,
+    plot: Annotated[Path | None, typer.Option(help="Plot size against speed into this .svg or .png file.")] = None,
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Measure all codecs."""
+    """Compare the size and speed of image codecs."""
     torch.set_num_threads(1)
     rows = measure(codecs(), heads_pictures(heads, side, grain), rounds)
     if plot is not None:

@@ -1,13 +1,12 @@
-"""Reading 8 random views of one head, and latents: ours against zarr-python and the usual formats; and writing.
+"""Speed of reading random views and latents of a head, compared with zarr-python and common formats; and of writing.
 
-All formats hold the same pixels, losslessly, which is checked on a few samples before anything is timed. Ratios
-are of one run: in each round all readers take their turn, and the median of the rounds counts. Cold means that a
-reader's files are taken out of the page cache before it opens them, and that each head is read once. Ours gives
-pictures as they lie in a chunk (a view of the wanted axes' order where chunks are stored in planes); all others
-in rows of pixels.
+All formats hold the same pixels losslessly, which is checked on a few samples first. Ratios come from one run: in each
+round all readers run in turn, and the median of the rounds counts. "Cold" evicts a reader's files from the page cache
+before it opens them and reads each head once. Our reader returns images in the memory layout of a chunk, as a
+transposed view if chunks are planar; all others return rows of pixels.
 
-The heads are a few renderings of the procedural generator, varied (see `_storage/heads.py`). Everything is kept
-in the `--cache` folder, so that only the first run is long.
+The heads are variations of a few renderings of the procedural generator (see `_storage/heads.py`). The `--cache` folder
+keeps everything, so only the first run is long.
 """
 
 import statistics
@@ -40,28 +39,35 @@ Table = list[dict[str, Any]]
 
 
 def main(
-    heads: Annotated[int, typer.Option(min=2, help="Heads in the working set.")] = 12,
-    rendered: Annotated[int, typer.Option(min=1, help="Heads that are rendered; the others are their variations.")] = 2,
-    views: Annotated[int, typer.Option(min=2, help="Views of each head.")] = 125,
-    wanted: Annotated[int, typer.Option(min=1, help="Random views in a sample.")] = 8,
-    pixels: Annotated[int, typer.Option(min=16, help="Side of the pictures.")] = 256,
+    heads: Annotated[int, typer.Option(min=2, help="Number of heads in the working set.")] = 12,
+    rendered: Annotated[
+        int, typer.Option(min=1, help="Number of rendered heads; the others are variations of them.")
+    ] = 2,
+    views: Annotated[int, typer.Option(min=2, help="Views per head.")] = 125,
+    wanted: Annotated[int, typer.Option(min=1, help="Random views per sample.")] = 8,
+    pixels: Annotated[int, typer.Option(min=16, help="Side of the images, in pixels.")] = 256,
     latent: Annotated[int, typer.Option(min=2, help="Side of the latents.")] = 64,
-    grain: Annotated[float, typer.Option(min=0.0, help="Grain on the skin, in steps of 8 bits.")] = 1.0,
-    samples: Annotated[int, typer.Option(min=1, help="Samples a measurement.")] = 120,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each reader; their median counts.")] = 2,
-    workers: Annotated[int, typer.Option(min=1, help="Workers of the DataLoader.")] = 2,
-    batch: Annotated[int, typer.Option(min=1, help="Samples a batch, in the DataLoader.")] = 4,
+    grain: Annotated[
+        float, typer.Option(min=0.0, help="Standard deviation of the noise on the heads, in 8-bit steps.")
+    ] = 1.0,
+    samples: Annotated[int, typer.Option(min=1, help="Samples per measurement.")] = 120,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each reader; the median counts.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes of the DataLoader.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Samples per batch of the DataLoader.")] = 4,
     only: Annotated[
-        str, typer.Option(help="Parts to measure: pictures, latents, writing.")
+        str, typer.Option(help="Parts to measure, separated by commas: pictures, latents, writing.")
     ] = "pictures,latents,writing",
     evicting: Annotated[
-        str, typer.Option("--evict", help="fadvise (a reader's files) or drop (all, as root).")
+        str,
+        typer.Option(
+            "--evict", help="How to empty the page cache: fadvise (a reader's files) or drop (everything, as root)."
+        ),
     ] = "fadvise",
-    write_pixels: Annotated[int, typer.Option(min=16, help="Side of the pictures in the share of encoding.")] = 512,
-    write_views: Annotated[int, typer.Option(min=1, help="Views made for that share.")] = 10,
-    cache: Annotated[Path, typer.Option(help="Folder for all formats.")] = Path("runs/bench-storage"),
+    write_pixels: Annotated[int, typer.Option(min=16, help="Side of the images when writing, in pixels.")] = 512,
+    write_views: Annotated[int, typer.Option(min=1, help="Views rendered when writing.")] = 10,
+    cache: Annotated[Path, typer.Option(help="Folder that keeps all formats.")] = Path("runs/bench-storage"),
 ) -> Mapping[str, Table]:
-    """Measure samples a second of every reader, the formats' sizes, and what writing costs."""
+    """Compare the reading speed and the size of storage formats, and measure the cost of writing."""
     parts = set(only.split(","))
     if unknown := parts - {"pictures", "latents", "writing"}:
         raise ConfigError(f"--only: expected some of pictures, latents, writing, got {', '.join(sorted(unknown))}")
@@ -85,7 +91,7 @@ def main(
 
 
 class Bench:
-    """Readers of one working set, measured in turns."""
+    """Readers of one working set, measured in turn."""
 
     def __init__(
         self, working: WorkingSet, wanted: int, samples: int, rounds: int, workers: int, batch: int, how: Evict
@@ -95,7 +101,7 @@ class Bench:
         self.dataset = Path()
 
     def pictures(self) -> dict[str, Table]:
-        """RGB and normals: the dataset's readers and the other formats."""
+        """RGB and normals: readers of the dataset and the other formats."""
         readers: list[Any] = [
             kind(self.working, self.dataset, self.wanted, PICTURES)
             for kind in (Ours, OursThreads, OursPlain, ZarrPython, Tensorstore)
@@ -118,17 +124,17 @@ class Bench:
         found = self.measure(readers)
         peers = [each.name for each in formats]
         return {
-            f"{title}: samples a second (cold: {self.how})": [
+            f"{title}: samples per second (cold: {self.how})": [
                 {"reader": name, "size / PNG": sizes.get(name, ""), **row} for name, row in found.items()
             ],
-            f"{title}: ours, so many times as fast as": [
+            f"{title}: speed of our reader divided by that of": [
                 {"reader": "zarr-python (target 6)", **ratios(found, ["zarr-python"])},
                 {"reader": "the fastest other format (target 3)", **ratios(found, peers)},
             ],
         }
 
     def latents(self) -> dict[str, Table]:
-        """Image and normal latents: the dataset's readers and a mapped file."""
+        """Image and normal latents: readers of the dataset and a memory-mapped file."""
         readers: list[Any] = [
             kind(self.working, self.dataset, self.wanted, LATENTS)
             for kind in (Ours, OursPlain, ZarrPython, Tensorstore, Memmap)
@@ -138,29 +144,29 @@ class Bench:
         side, found = self.working.latent, self.measure(readers)
         title = f"{self.wanted} random views' latents, {side} x {side} x 8 f16, of one head"
         return {
-            f"{title}: samples a second (cold: {self.how})": [{"reader": name, **row} for name, row in found.items()],
-            f"{title}: ours, so many times as fast as": [
+            f"{title}: samples per second (cold: {self.how})": [{"reader": name, **row} for name, row in found.items()],
+            f"{title}: speed of our reader divided by that of": [
                 {"reader": "zarr-python (target 15 in one process)", **ratios(found, ["zarr-python"])},
                 {"reader": "np.memmap (target 1 with workers)", **ratios(found, ["np.memmap"])},
             ],
         }
 
     def measure(self, readers: Sequence[Any]) -> dict[str, dict[str, Any]]:
-        """Samples a second of each reader, by mode; or what is missing."""
+        """Samples per second of each reader by mode, or how to install a reader that is missing."""
         modes: dict[str, Callable[[Any], float]] = {
             "warm, 1 process": self.warm_alone,
             f"warm, {self.workers} workers": self.warm_workers,
             "cold, 1 process": self.cold_alone,
             f"cold, {self.workers} workers": self.cold_workers,
         }
-        there = [reader for reader in readers if not reader.missing]
+        available = [reader for reader in readers if not reader.missing]
         found: dict[str, dict[str, Any]] = {
             reader.name: {"warm, 1 process": reader.missing or ""} for reader in readers
         }
         for mode, measured in modes.items():
-            rates: dict[str, list[float]] = {reader.name: [] for reader in there}
+            rates: dict[str, list[float]] = {reader.name: [] for reader in available}
             for number in range(self.rounds):
-                for reader in there:
+                for reader in available:
                     rates[reader.name].append(measured(reader))
                 typer.echo(f"{mode}, round {number + 1} of {self.rounds}", err=True)
             for name, each in rates.items():
@@ -190,7 +196,7 @@ class Bench:
 
 
 def check_equal(readers: Sequence[Any], dataset: HeadDataset, arrays: Sequence[str]) -> None:
-    """All readers give the pixels that the dataset holds. Raises ConfigError that names one that does not."""
+    """Raises ConfigError that names a reader whose pixels differ from the dataset's."""
     for reader in readers:
         if reader.missing:
             continue
@@ -208,11 +214,11 @@ def same(name: str, found: Mapping[str, Any], dataset: HeadDataset, arrays: Sequ
     if "latents" in found:
         expected = {"latents": np.concatenate([expected[array] for array in LATENTS], axis=1)}
     if wrong := [array for array, pixels in expected.items() if not np.array_equal(found[array], pixels)]:
-        raise ConfigError(f"{name}: {', '.join(wrong)} differ from the dataset's; remove the cache folder")
+        raise ConfigError(f"{name}: {', '.join(wrong)} differ from the dataset; delete the cache folder")
 
 
 def ratios(found: Mapping[str, Mapping[str, Any]], others: Sequence[str]) -> dict[str, float]:
-    """Ours over the fastest of some others, by mode."""
+    """Speed of our reader divided by the fastest of the others, by mode."""
     speeds = {name: {mode: rate for mode, rate in found[name].items() if isinstance(rate, float)} for name in others}
     best = {mode: max((each[mode] for each in speeds.values() if mode in each), default=None) for mode in found["ours"]}
     return {mode: found["ours"][mode] / rate for mode, rate in best.items() if rate}

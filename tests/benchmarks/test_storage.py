@@ -1,4 +1,4 @@
-"""The storage benchmark runs whole on a tiny working set: every reader gives the same pixels, every table is filled."""
+"""The storage benchmark on a tiny working set: every reader gives the same pixels, every table has its rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +31,8 @@ TINY: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_all_of_it_at_a_tiny_size(tmp_path: Path) -> None:
-    """Ours and what is installed of the others have a speed in every mode; what is missing says how to get it."""
+def test_the_complete_benchmark(tmp_path: Path) -> None:
+    """Every installed reader has a speed in every mode; a missing one says how to install it."""
     tables = main(**TINY, only="pictures,latents,writing", cache=tmp_path)
     pictures, ratios, latents, latent_ratios, writing, stages = tables.values()
     assert {"ours", "zarr-python", "folder of PNG", "indexed tar of WebP"} <= {row["reader"] for row in pictures}
@@ -41,12 +41,12 @@ def test_all_of_it_at_a_tiny_size(tmp_path: Path) -> None:
         missing = isinstance(speeds[0], str)
         assert ("missing" in speeds[0] or "cannot read" in speeds[0]) if missing else min(speeds) > 0
     assert all(row["warm, 1 process"] > 0 for row in [*ratios, *latent_ratios])
-    assert all(row["views a second"] > 0 for row in writing)
+    assert all(row["views per second"] > 0 for row in writing)
     assert sum(row["share [%]"] for row in stages) == pytest.approx(100)
 
 
 class Flipped:
-    """A reader that turns pictures upside down."""
+    """A reader that flips images vertically."""
 
     name, missing = "upside down", None
 
@@ -62,8 +62,8 @@ class Flipped:
         yield {"subject": 1, "views": np.array([2, 0]), **flipped}
 
 
-def test_a_reader_that_gives_other_pixels_is_named(tmp_path: Path) -> None:
-    """The comparison before the measurement fails for what gives something else, and names its arrays."""
+def test_a_reader_with_other_pixels_is_an_error(tmp_path: Path) -> None:
+    """The check before the measurement names the reader and the arrays that differ."""
     path = publish(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), {}).path
     dataset = HeadDataset.open(path)
     check_equal([Flipped(dataset, ())], dataset, ("rgb", "normals"))
@@ -72,6 +72,6 @@ def test_a_reader_that_gives_other_pixels_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("only", "pictures,speed"), ("evicting", "magic")])
-def test_unknown_options_are_named(tmp_path: Path, option: str, value: str) -> None:
+def test_invalid_options_are_errors(tmp_path: Path, option: str, value: str) -> None:
     with pytest.raises(ConfigError, match="expected"):
         main(**{**TINY, "only": "writing", option: value}, cache=tmp_path)

@@ -1,8 +1,8 @@
-"""The heads that all formats hold: a few rendered ones, varied cheaply, so that a disk's worth takes minutes.
+"""The heads that all formats hold: cheap variations of a few rendered heads, so that a large set takes minutes.
 
-Variation k mirrors, shifts and tints a rendered head and puts grain on its skin, without which pictures of an
-analytic surface compress better than photographs do. What is measured does not look at whether the views of a
-varied head still fit its cameras.
+Variation k mirrors, shifts and tints a rendered head and adds noise to its skin, without which images of an analytic
+surface compress better than photographs. The views of a variation need not match its cameras: nothing measured here
+depends on them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from spinmeround.tasks.heads.mesh import mesh_head
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSet:
-    """How many heads, of which size, and where what is made for them is kept."""
+    """Number and sizes of the heads, and the folder of their files."""
 
     heads: int
     rendered: int
@@ -38,13 +38,13 @@ class WorkingSet:
 
     @property
     def cameras(self) -> ViewGrid:
-        """A grid with five elevations, or one where the views are few."""
+        """A grid with five elevations, or with one if the number of views is not a multiple of five."""
         if self.views % 5:
             return ViewGrid(azimuths=self.views, elevations_deg=(0.0,))
         return ViewGrid(azimuths=self.views // 5)
 
     def head(self, number: int) -> HeadArrays:
-        """Head `number`, always the same."""
+        """Head `number`; deterministic."""
         with np.load(self._rendered(number % self.rendered)) as arrays:
             return self.vary(number, arrays)
 
@@ -83,11 +83,11 @@ class WorkingSet:
 
     @property
     def encoded(self) -> Path:
-        """The folder of what our codec makes: of another codec, what is there is no measure of this one."""
+        """The folder of the dataset for the current default codec; each codec has its own."""
         return self.folder / f"{DEFAULT_CODEC.kind}-{DEFAULT_CODEC.level}"
 
     def prepare(self, processes: int) -> HeadDataset:
-        """Render what is not there yet, and publish the dataset with its latents."""
+        """Render missing heads, and publish the dataset with its latents if it does not exist."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             list(pool.map(self._render, range(self.rendered)))
@@ -142,11 +142,11 @@ STAGES: Mapping[str, Callable[[WorkingSet, Mapping[str, Any]], dict[str, Any]]] 
     "mesh": _mesh,
     "normals": _normals,
 }
-"""The stages that make a head's pictures, each from what those before it made."""
+"""The stages that make a head's images, each from the results of the earlier ones."""
 
 
 def draws(heads: int, views: int, wanted: int, seed: int) -> Iterator[tuple[int, list[int]]]:
-    """Heads in random order, epoch after epoch, each with some of its views at random; without end."""
+    """Endless epochs of heads in random order, each with random views."""
     rng = np.random.default_rng(seed)
     while True:
         for subject in rng.permutation(heads).tolist():
@@ -154,6 +154,6 @@ def draws(heads: int, views: int, wanted: int, seed: int) -> Iterator[tuple[int,
 
 
 def tree_size(paths: Sequence[Path]) -> int:
-    """Bytes of all files at and below some paths."""
+    """Total bytes of all files at and below these paths."""
     files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
     return sum(file.stat().st_size for file in files)

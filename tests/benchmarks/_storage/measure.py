@@ -1,4 +1,4 @@
-"""Samples a second, from a warm or a cold page cache, in this process or through a DataLoader's workers."""
+"""Samples per second, with a warm or a cold page cache, in this process or with DataLoader workers."""
 
 import os
 import time
@@ -14,7 +14,7 @@ Evict = Literal["fadvise", "drop"]
 
 
 class Samples(IterableDataset[Sample]):
-    """An endless stream of samples; each worker has a seed of its own."""
+    """An endless stream of samples; each worker has its own seed."""
 
     def __init__(self, stream: Callable[[int], Iterator[Sample]]) -> None:
         self.stream = stream
@@ -27,12 +27,12 @@ class Samples(IterableDataset[Sample]):
 def through_workers(
     stream: Callable[[int], Iterator[Sample]], workers: int, batch: int, start: str = "fork"
 ) -> Iterator[Any]:
-    """Batches of the standard DataLoader with its standard collation."""
+    """Batches of the standard DataLoader with its default collation."""
     return iter(DataLoader(Samples(stream), batch_size=batch, num_workers=workers, multiprocessing_context=start))
 
 
 def rate(batches: Iterator[Any], samples: int, batch: int, warm_up: int) -> float:
-    """Samples a second over `samples` of them, after some batches that don't count."""
+    """Samples per second over `samples` samples, after `warm_up` batches that do not count."""
     for _ in range(warm_up):
         next(batches)
     number = max(1, samples // batch)
@@ -43,7 +43,7 @@ def rate(batches: Iterator[Any], samples: int, batch: int, warm_up: int) -> floa
 
 
 def evict(paths: Sequence[Path], how: Evict) -> None:
-    """Take files out of the page cache: only these by posix_fadvise, or everything the kernel holds (as root)."""
+    """Evict these files from the page cache by posix_fadvise, or drop the complete cache (as root)."""
     os.sync()
     if how == "drop":
         Path("/proc/sys/vm/drop_caches").write_text("1")
@@ -59,5 +59,5 @@ def evict(paths: Sequence[Path], how: Evict) -> None:
 
 
 def as_arrays(batch: Any) -> Any:
-    """A batch's tensors as arrays, for comparing them."""
+    """The tensors of a batch as arrays."""
     return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}

@@ -1,9 +1,9 @@
-"""Formats that hold encoded pictures: a folder, an indexed tar, LMDB, parquet, WebDataset, MosaicML streaming.
+"""Formats that hold encoded images: a folder, an indexed tar, LMDB, Parquet, WebDataset, MosaicML streaming.
 
-Each is set up as one would for speed: raw bytes in the container, decoded by OpenCV (PIL where it is not there),
-the container opened once a process, only the wanted views decoded, and WebP where the format leaves the choice,
-which is smaller and decoded faster than PNG. WebDataset reads in its tars' order, a head a sample; all others
-at random.
+Each is configured for speed: raw bytes in the container, decoded by OpenCV (by Pillow if it is not installed), the
+container opened once per process, only the requested views decoded, and WebP where the format leaves the choice, since
+it is smaller and decodes faster than PNG. WebDataset reads in the order of its tars, one head per sample; all others
+read at random.
 """
 
 import importlib
@@ -28,7 +28,7 @@ ARRAYS = ("rgb", "normals")
 
 
 def encode(picture: np.ndarray, kind: str) -> bytes:
-    """A picture as lossless PNG or WebP."""
+    """An image as lossless PNG or WebP."""
     file = io.BytesIO()
     Image.fromarray(picture).save(
         file, **{"png": {"format": "PNG"}, "webp": {"format": "WEBP", "lossless": True}}[kind]
@@ -37,7 +37,7 @@ def encode(picture: np.ndarray, kind: str) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> np.ndarray:
-    """A picture's pixels (height, width, 3), by the faster decoder that is there."""
+    """The pixels (height, width, 3) of an image, by the fastest installed decoder."""
     try:
         import cv2
     except ImportError:
@@ -46,7 +46,7 @@ def decode(data: bytes | memoryview) -> np.ndarray:
 
 
 def one_thread() -> None:
-    """OpenCV's own threads would take the cores of the other workers."""
+    """Limit OpenCV to one thread: its threads would compete with the other workers."""
     try:
         import cv2
     except ImportError:
@@ -59,7 +59,7 @@ def name_of(array: str, view: int, kind: str) -> str:
 
 
 def write_folder(working: WorkingSet, kind: str, processes: int) -> Path:
-    """A folder a head with a file a picture; the other formats take their bytes from it."""
+    """One folder per head with one file per image; the other formats copy their bytes from it."""
     root = working.folder / kind
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(_write_head, working, root, kind), range(working.heads)))
@@ -79,7 +79,7 @@ def _write_head(working: WorkingSet, root: Path, kind: str, number: int) -> None
 
 
 class Format(ABC):
-    """A format: written once from the folder of pictures, then read sample by sample."""
+    """A format, written once from the folder of images and then read sample by sample."""
 
     name: str
     package: str | None = None
@@ -93,7 +93,7 @@ class Format(ABC):
 
     @property
     def missing(self) -> str | None:
-        """What to install where the format's package is not there."""
+        """How to install the format's package if it is missing."""
         try:
             importlib.import_module(self.package or "numpy")
         except ImportError as error:
@@ -101,39 +101,39 @@ class Format(ABC):
         return None
 
     def ensure(self) -> None:
-        """Write it, unless it is there."""
+        """Write the format unless it exists."""
         if not (self.root / "done").exists():
             self.root.mkdir(parents=True, exist_ok=True)
             self.write()
             (self.root / "done").touch()
 
     def files(self) -> list[Path]:
-        """What it consists of."""
+        """The files and folders of the format."""
         return [self.root]
 
     def write(self) -> None:  # noqa: B027
-        """Write all heads below `root`, from the folder of pictures."""
+        """Write all heads below `root`, from the folder of images."""
 
     def before_fork(self) -> None:  # noqa: B027
-        """What has to happen in the parent of the workers."""
+        """Prepare the parent process of the workers."""
 
     @abstractmethod
     def open(self) -> Any:
-        """What `read` needs, made once a process."""
+        """What `read` needs; called once per process."""
 
     @abstractmethod
     def read(self, opened: Any, subject: int, view: int) -> tuple[bytes | memoryview, bytes | memoryview]:
         """The encoded RGB and normals of one view."""
 
     def samples(self, seed: int) -> Iterator[Sample]:
-        """Random views of random heads, without end."""
+        """An endless stream of random views of random heads."""
         one_thread()
         opened = self.open()
         for subject, views in draws(self.working.heads, self.working.views, self.wanted, seed):
             yield self.sample(opened, subject, views)
 
     def sample(self, opened: Any, subject: int, views: Sequence[int]) -> Sample:
-        """The pixels of some views of one head."""
+        """The pixels of these views of one head."""
         pairs = [[decode(data) for data in self.read(opened, subject, view)] for view in views]
         rgb, normals = (np.stack(pictures) for pictures in zip(*pairs, strict=True))
         return {"subject": subject, "views": np.asarray(views), "rgb": rgb, "normals": normals}

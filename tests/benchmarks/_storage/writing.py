@@ -1,4 +1,4 @@
-"""What writing costs: views a second of the dataset's encoding, and its share of a head's stages."""
+"""The cost of writing: views per second of the dataset's encoding, and its share in the stages of a head."""
 
 import shutil
 import time
@@ -15,21 +15,21 @@ from tests.benchmarks._storage.heads import STAGES, WorkingSet
 from tests.benchmarks._storage.pictures import ARRAYS, encode
 
 VIEWS = 125
-"""Of a head in the table of its stages."""
+"""Views of the head in the table of stages."""
 
 _held: list[HeadArrays] = []
 
 Seconds = tuple[float, float]
-"""By the clock, and of the processor."""
+"""Wall-clock time and CPU time."""
 
 
 def writing_speed(working: WorkingSet, processes: int, pixels: int, views: int) -> dict[str, list[dict[str, Any]]]:
-    """Tables of the encoders' speed, alone and on all cores, and of the stages' times of one head."""
+    """Tables of the encoders' speed, in one and in all processes, and of the time of each stage for one head."""
     head, stages = staged(WorkingSet(**{**vars(working), "pixels": pixels, "views": views}))
     folder = working.folder.parent / "written"
     alone, png = timed(lambda: write(folder, head, 0)), timed(lambda: write_png(head))
     with ProcessPoolExecutor(processes, get_context("spawn"), hold, (head,)) as pool:
-        list(pool.map(partial(write_held, folder), range(4 * processes)))  # both processes are up after that
+        list(pool.map(partial(write_held, folder), range(4 * processes)))  # starts all processes
         together = timed(lambda: list(pool.map(partial(write_held, folder), range(8 * processes))))
     shutil.rmtree(folder, ignore_errors=True)
     stages["encoding"] = alone
@@ -39,17 +39,17 @@ def writing_speed(working: WorkingSet, processes: int, pixels: int, views: int) 
         for name, clock in scaled.items()
     ]
     return {
-        f"writing at {pixels} px: views a second (RGB, normals, mask)": [
-            {"writer": "ours, 1 process", "views a second": views / alone[0], "cores busy": alone[1] / alone[0]},
-            {"writer": f"ours, {processes} processes", "views a second": 8 * processes * views / together[0]},
-            {"writer": "PNG of RGB and normals, 1 process", "views a second": views / png[0]},
+        f"writing at {pixels} px: views per second (RGB, normals, mask)": [
+            {"writer": "ours, 1 process", "views per second": views / alone[0], "cores busy": alone[1] / alone[0]},
+            {"writer": f"ours, {processes} processes", "views per second": 8 * processes * views / together[0]},
+            {"writer": "PNG of RGB and normals, 1 process", "views per second": views / png[0]},
         ],
         f"a head of the procedural generator, {VIEWS} views at {pixels} px, one core": shares,
     }
 
 
 def staged(working: WorkingSet) -> tuple[HeadArrays, dict[str, Seconds]]:
-    """A head of some views, and what each of its stages took."""
+    """A head, and the time of each of its stages."""
     made: dict[str, Any] = {}
     seconds = {}
     for name, stage in STAGES.items():
@@ -63,12 +63,12 @@ def write(folder: Path, head: HeadArrays, number: int) -> None:
 
 
 def hold(head: HeadArrays) -> None:
-    """Keep the head in a process of the pool, so that sending it is not measured."""
+    """Store the head in a process of the pool, so that the measurement does not include sending it."""
     _held.append(head)
 
 
 def write_held(folder: Path, number: int) -> None:
-    """Write the head that this process of the pool was given when it began."""
+    """Write the head that this process of the pool stores."""
     write(folder, _held[0], number)
 
 

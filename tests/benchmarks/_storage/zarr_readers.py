@@ -1,4 +1,4 @@
-"""Readers of the dataset itself, ours, zarr-python and tensorstore; and a memory-mapped array for its latents."""
+"""Readers of the dataset: ours, zarr-python and tensorstore; and a memory-mapped array of its latents."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,10 +33,10 @@ class Reader:
         return [self.dataset / name for name in self.arrays]
 
     def before_fork(self) -> None:
-        """What has to happen in the parent of the workers."""
+        """Prepare the parent process of the workers."""
 
     def samples(self, seed: int) -> Iterator[Sample]:
-        """Random views of random heads, without end."""
+        """An endless stream of random views of random heads."""
         opened = self.open()
         for subject, views in draws(self.working.heads, self.working.views, self.wanted, seed):
             found = self.read(opened, subject, views)
@@ -50,7 +50,7 @@ class Reader:
 
 
 def merged(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Both latents in one array, as a network takes them."""
+    """Both latents in one array, as a network expects them."""
     if set(found) != set(LATENTS):
         return found
     return {"latents": np.concatenate([found[name] for name in LATENTS], axis=1)}
@@ -76,7 +76,7 @@ class Ours(Reader):
             yield {"subject": subject, "views": np.asarray(views), **found}
 
     def batches(self, workers: int, batch: int) -> Iterator[Any]:
-        """Epoch after epoch of the loader."""
+        """Endless epochs of the loader."""
         subjects = range(self.working.heads)
         loader = HeadLoader(
             HeadDataset.open(self.dataset), self.params, subjects=subjects, batch=batch, workers=workers
@@ -107,7 +107,7 @@ class OursPlain(Ours):
 
 
 class ZarrPython(Reader):
-    """A view at a time by basic indexing, of which `oindex` and whole heads are slower."""
+    """One view at a time by basic indexing, which is faster than `oindex` and than reading complete heads."""
 
     name = "zarr-python"
 
@@ -119,7 +119,7 @@ class ZarrPython(Reader):
 
 
 class Tensorstore(Reader):
-    """By `oindex`; its workers are spawned, because it ends a forked process."""
+    """By `oindex`; its workers are spawned, because it aborts forked processes."""
 
     name, start = "tensorstore", "spawn"
 
@@ -149,7 +149,7 @@ class Tensorstore(Reader):
 
 
 class Memmap(Reader):
-    """One file of all latents, mapped."""
+    """One memory-mapped file of all latents."""
 
     name = "np.memmap"
 
