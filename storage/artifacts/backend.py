@@ -13,7 +13,7 @@ from pathlib import Path
 from spinmeround.storage.artifacts.manifest import Manifest
 from spinmeround.storage.manifests import FileRecord
 
-OWN_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs", "datasets")
+RESERVED_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs", "datasets")
 
 
 @dataclass(frozen=True, kw_only=True)

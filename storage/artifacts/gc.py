@@ -37,7 +37,7 @@ def find_garbage(
 
     Raises StoreError if no run is registered, since what to keep is then unknown.
     """
-    with store.held(GC_LOCK, f"artifact store {store.root}"):
+    with store.named_lock(GC_LOCK, f"artifact store {store.root}"):
         digests, roots = record_digests(store), find_roots(store)
     if not roots.runs:
         raise StoreError(
@@ -74,7 +74,7 @@ def remove_garbage(
     digests, dead = garbage.record_digests, {item.key for item in garbage.dead}
     for start in range(0, len(garbage.dead), _BLOCK):
         block = garbage.dead[start : start + _BLOCK]
-        with store.held(GC_LOCK, f"artifact store {store.root}"):
+        with store.named_lock(GC_LOCK, f"artifact store {store.root}"):
             if (newer := record_digests(store)) != digests:
                 digests, roots = newer, find_roots(store)
                 dead -= live_keys(store, garbage.found, roots, young_since=garbage.young_since)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Blobs, Entry, Source, Stray
+from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Source, Stray
 from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest
 from spinmeround.storage.errors import StoreError
 from spinmeround.storage.files import (
@@ -161,7 +161,7 @@ class LocalBackend(Backend):
         return self.root / stage / key[:2] / key
 
     def _homes(self, stage: str) -> Iterator[Path]:
-        for top in [self.root / stage] if stage else _folders(self.root, lambda name: name not in OWN_FOLDERS):
+        for top in [self.root / stage] if stage else _folders(self.root, lambda name: name not in RESERVED_FOLDERS):
             for shelf in _folders(top, lambda name: len(name) == 2):
                 yield from _folders(shelf, lambda name: len(name) == 64)
 

@@ -69,7 +69,7 @@ def register_run(store: ArtifactStore, folder: Path, profile: str, keys: Mapping
         updated=datetime.now(UTC).isoformat(timespec="seconds"),
         keys=by_stage,
     )
-    with store.held(GC_LOCK, f"artifact store {store.root}"), environment_errors(Path(store.root)):
+    with store.named_lock(GC_LOCK, f"artifact store {store.root}"), environment_errors(Path(store.root)):
         store.backend.blobs.put(f"runs/{record.id}.json", record.model_dump_json().encode())
 
 

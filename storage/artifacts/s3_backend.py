@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Blobs, Entry, Source, Stray
+from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Source, Stray
 from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest, parse_manifest
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
@@ -126,7 +126,7 @@ class ObjectBackend(Backend):
     def entries(self, stage: str = "") -> Iterator[Entry]:
         for found in self.client.listing(stage):
             parts = found.name.split("/")
-            if len(parts) == 4 and parts[3] == MANIFEST and parts[0] not in OWN_FOLDERS:
+            if len(parts) == 4 and parts[3] == MANIFEST and parts[0] not in RESERVED_FOLDERS:
                 yield Entry(stage=parts[0], key=parts[2], modified=found.modified)
 
     def strays(self) -> Iterator[Stray]:
@@ -136,7 +136,7 @@ class ObjectBackend(Backend):
             parts = found.name.split("/")
             if parts[0] == "corrupt" or (parts[0] == "locks" and found.modified < abandoned):
                 yield _stray(found)
-            elif parts[0] not in OWN_FOLDERS and len(parts) >= 4:
+            elif parts[0] not in RESERVED_FOLDERS and len(parts) >= 4:
                 if artifact and artifact[0].name.split("/")[:3] != parts[:3]:
                     yield from self._unnamed(artifact)
                     artifact = []

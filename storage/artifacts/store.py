@@ -21,7 +21,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Literal
 
-from spinmeround.storage.artifacts.backend import OWN_FOLDERS, Backend, Source
+from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Source
 from spinmeround.storage.artifacts.failures import Failure, FailureLog
 from spinmeround.storage.artifacts.local_backend import LocalBackend
 from spinmeround.storage.artifacts.manifest import (
@@ -213,19 +213,19 @@ class ArtifactStore:
         another process still holds it after `timeout_s` (default: wait without limit).
         """
         check_names(stage, key)
-        with self.held(f"{stage}-{key}", f"artifact {stage}/{key[:12]}", timeout_s=timeout_s):
+        with self.named_lock(f"{stage}-{key}", f"artifact {stage}/{key[:12]}", timeout_s=timeout_s):
             yield
 
     @contextmanager
-    def held(self, name: str, about: str, *, timeout_s: float | None = None) -> Iterator[None]:
-        """Hold a lock of the store by its name; `about` names what is locked in error messages."""
+    def named_lock(self, name: str, what: str, *, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold a lock of the store by its name; error messages name `what` is locked."""
         with ExitStack() as held:
             with environment_errors(self._place / "locks" / f"{name}.lock"):
                 try:
                     held.enter_context(self.backend.hold(name, timeout_s))
                 except TimeoutError as error:
                     raise StoreError(
-                        f"{about}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
+                        f"{what}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
                         "wait for that build or stop it"
                     ) from error
                 except OSError as error:
@@ -322,8 +322,8 @@ def check_names(stage: str, key: str) -> None:
 
 
 def _fault(stage: str, key: str) -> str | None:
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in OWN_FOLDERS:
-        return f"stage name {stage!r}: expected lower-case letters, digits, - and _, none of {OWN_FOLDERS}"
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", stage) or stage in RESERVED_FOLDERS:
+        return f"stage name {stage!r}: expected lower-case letters, digits, - and _, none of {RESERVED_FOLDERS}"
     if not re.fullmatch(r"[0-9a-f]{64}", key):
         return f"artifact key {key!r}: expected 64 hexadecimal digits, from artifact_key"
     return None

@@ -110,7 +110,7 @@ class RemoteFiles:
 
 
 def _connection(url: str) -> dict[str, Any]:
-    """RetryPolicy with the server, and plain HTTP where the environment's endpoint asks for it."""
+    """Retries, and plain HTTP if the endpoint in the environment is an http:// URL."""
     options: dict[str, Any] = {"retry_config": {"max_retries": 8, "retry_timeout": timedelta(seconds=120)}}
     if url.startswith("s3") and (endpoint := s3_endpoint()):
         options |= {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}

@@ -44,7 +44,8 @@ def replace_files(dataset: Path, sources: Mapping[str, Path]) -> None:
 def rebuild_files(dataset: Path, heads: Sequence[HeadSource], names: Mapping[str, str]) -> None:
     """Replace files of a dataset with files of a group that is built again from `heads`.
 
-    `names` maps the name of a file in the dataset to its name in that group, whose subjects are `heads` by id. Raises DatasetError as `replace_files`.
+    `names` maps the name of a file in the dataset to its name in that group, whose subjects are `heads` by id.
+    Raises DatasetError as `replace_files`.
     """
     ordered = sorted(heads, key=lambda head: head.id)
     with environment_errors(dataset), owned_folder(dataset.parent / _TEMP, "repair") as folder:

@@ -124,7 +124,7 @@ def test_a_build_waits_for_a_removal(store: ArtifactStore, tmp_path: Path) -> No
         registered.set()
 
     thread = threading.Thread(target=register)
-    with store.held(store_runs.GC_LOCK, "store"):
+    with store.named_lock(store_runs.GC_LOCK, "store"):
         thread.start()
         assert not registered.wait(0.3)
     thread.join(timeout=30)

@@ -45,7 +45,7 @@ def test_round_trip(store: ArtifactStore) -> None:
 
 @given(st.permutations(["a", "b", "c"]))
 def test_key_ignores_order(names: list[str]) -> None:
-    """Keys don't depend on the order of parameters or inputs."""
+    """Keys do not depend on the order of parameters or inputs."""
     params = {name: ord(name) for name in names}
     assert artifact_key("mesh", 1, params, dict.fromkeys(names, "x")) == artifact_key(
         "mesh", 1, dict(sorted(params.items())), dict.fromkeys(sorted(names), "x")
@@ -278,7 +278,7 @@ def test_of_racing_processes_one_makes(store: ArtifactStore, tmp_path: Path) -> 
 
     def make(out: Path) -> None:
         (tmp_path / f"made-{os.getpid()}").touch()
-        time.sleep(0.2)  # the others reach the lock meanwhile
+        time.sleep(0.2)  # meanwhile the others wait for the lock
         _write(out, b"payload")
 
     def race() -> None:

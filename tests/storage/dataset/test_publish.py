@@ -18,6 +18,7 @@ import zarr
 from spinmeround.storage.dataset import (
     HeadDataset,
     HeadEntry,
+    HeadParts,
     PixelCodec,
     add_latents,
     assemble,
@@ -68,6 +69,42 @@ def test_digest_depends_only_on_content(tmp_path: Path) -> None:
     second = publish(tmp_path / "two", again, dict(reversed(ATTRIBUTES.items())))
     assert first.digest == second.digest
     assert first.path.name == f"{first.digest[:12]}.zarr"
+
+
+def _parts(entry: HeadEntry, seed: int, **changes: np.ndarray) -> HeadParts:
+    """The head of an entry with its pixel arrays from the group and its other arrays from memory."""
+    head = make_head(seed)
+    rows = {name: getattr(head, name)[None] for name in ("cam2world", "intrinsics", "identity", "identity_views")}
+    rows |= {"azimuth": head.azimuth, "elevation": head.elevation}
+    rows |= {"seed": np.array([seed]), "status": np.ones(1, np.uint8), **changes}
+    return HeadParts(
+        id=entry.id, pictures=dict.fromkeys(("rgb", "mask", "normals"), entry.folder), read=rows.__getitem__
+    )
+
+
+def test_heads_in_parts_give_the_same_dataset(tmp_path: Path) -> None:
+    """Arrays from memory give the same bytes as arrays from a group."""
+    heads = write_heads(tmp_path / "heads", range(3))
+    whole = publish(tmp_path / "whole", heads, ATTRIBUTES)
+    parts = publish(tmp_path / "parts", [_parts(head, seed) for seed, head in enumerate(heads)], ATTRIBUTES)
+    assert parts.digest == whole.digest
+    assert verify(parts.path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("cam2world", np.zeros((1, 3, 4, 4), np.float32)),
+        ("identity", np.zeros((1, 512))),
+        ("azimuth", np.zeros(4, "f4")),
+    ],
+    ids=["shape", "type", "grid"],
+)
+def test_arrays_of_parts_are_checked(tmp_path: Path, name: str, array: np.ndarray) -> None:
+    """Arrays from memory with another shape or type, or of another view grid, are rejected by head and name."""
+    heads = write_heads(tmp_path / "heads", range(2))
+    with pytest.raises(DatasetError, match=f"head procedural-000001: {name}"):
+        publish(tmp_path / "datasets", [_parts(heads[0], 0), _parts(heads[1], 1, **{name: array})], ATTRIBUTES)
 
 
 @pytest.mark.parametrize("change", ["pixel", "attribute", "head"])
@@ -167,7 +204,7 @@ def test_other_dataset_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_growing_keeps_old_versions(tmp_path: Path) -> None:
-    """Version 1 opens with its digest after heads were added as version 2, and shares their files."""
+    """Version 1 keeps its digest after heads are added as version 2, which shares its files."""
     heads = write_heads(tmp_path / "heads", range(3))
     one = publish(tmp_path / "datasets", heads[:2], ATTRIBUTES)
     two = publish(tmp_path / "datasets", heads, ATTRIBUTES)
