@@ -58,6 +58,20 @@ class CurveDrawing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseRange:
+    """The smoothed loss at the first and last record of a phase; `name` is empty for a run with one phase."""
+
+    name: str
+    first: float
+    last: float
+
+    @property
+    def text(self) -> str:
+        """The range in words: "multi view 0.67 to 0.5"."""
+        return f"{self.name} {self.first:.3g} to {self.last:.3g}".lstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurveSummary:
     """A curve in numbers, and its drawings for wide and narrow pages.
 
@@ -67,8 +81,7 @@ class CurveSummary:
     name: str
     records: int
     not_finite: int
-    first: float
-    last: float
+    ranges: tuple[PhaseRange, ...]
     values: tuple[tuple[int, float, float], ...]
     drawings: tuple[CurveDrawing, ...]
 
@@ -99,10 +112,19 @@ def curve_summary(curve: LossCurve) -> CurveSummary | None:
         name=curve.name,
         records=len(curve.loss),
         not_finite=int(len(usable) - usable.sum()),
-        first=float(mean[0]),
-        last=float(mean[-1]),
+        ranges=_ranges(mean, phase, names),
         values=tuple((int(step[row]), float(loss[row]), float(mean[row])) for row in rows),
         drawings=tuple(draw(step, loss, mean, phase, names, width=width, height=height) for width, height in SIZES),
+    )
+
+
+def _ranges(
+    mean: Float[np.ndarray, " record"], phase: Int[np.ndarray, " record"], names: tuple[str, ...]
+) -> tuple[PhaseRange, ...]:
+    parts = [(part, mean[phase == part]) for part in np.unique(phase)]
+    return tuple(
+        PhaseRange(name=names[part] if names else "", first=float(values[0]), last=float(values[-1]))
+        for part, values in parts
     )
 
 

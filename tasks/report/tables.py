@@ -9,22 +9,32 @@ from spinmeround.tasks.report.data import EvaluationSection
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """The format of a metric (its label as written within a sentence), and which direction is better."""
+    """The format of a metric, and which direction is better.
+
+    `label` is as written within a sentence, `suffix` is the unit after a single value.
+    """
 
     label: str
     unit: str
     digits: int
     higher_is_better: bool
+    suffix: str = ""
+
+    def text(self, value: float) -> str:
+        """A value as written, with a true minus (U+2212) and without unit."""
+        return signed_text(f"{value:.{self.digits}f}")
 
 
 METRICS = {
     "l2": Metric(label="L2", unit="mean squared difference", digits=4, higher_is_better=False),
-    "psnr": Metric(label="PSNR", unit="dB", digits=2, higher_is_better=True),
+    "psnr": Metric(label="PSNR", unit="dB", digits=2, higher_is_better=True, suffix=" dB"),
     "ssim": Metric(label="SSIM", unit="−1 to 1", digits=3, higher_is_better=True),
     "identity_similarity": Metric(
         label="identity similarity", unit="cosine of embeddings", digits=3, higher_is_better=True
     ),
-    "normal_angular_error_deg": Metric(label="normal angular error", unit="degrees", digits=1, higher_is_better=False),
+    "normal_angular_error_deg": Metric(
+        label="normal angular error", unit="degrees", digits=1, higher_is_better=False, suffix="°"
+    ),
     "lpips": Metric(label="LPIPS", unit="learned distance", digits=3, higher_is_better=False),
 }
 
@@ -102,6 +112,11 @@ def comparisons(evaluation: EvaluationSection) -> list[Comparison]:
     return found
 
 
+def signed_text(number: str) -> str:
+    """A formatted number with U+2212 in place of a leading hyphen."""
+    return "−" + number[1:] if number.startswith("-") else number
+
+
 def joined(items: list[str]) -> str:
     """The items as an English list: "a, b and c"."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
@@ -125,7 +140,7 @@ def _row(evaluation: EvaluationSection, name: str) -> MetricRow:
     known = [value for value in rounded if value is not None]
     best = (max if metric.higher_is_better else min)(known, default=None)
     cells = tuple(
-        Cell(text="" if value is None else f"{value:.{metric.digits}f}", best=value is not None and value == best)
+        Cell(text="" if value is None else metric.text(value), best=value is not None and value == best)
         for value in rounded
     )
     reason = evaluation.missing.get(name, "")

@@ -14,7 +14,7 @@ from spinmeround.tasks.heads.review import REASON
 from spinmeround.tasks.pictures.webp import SpriteSheet, cut_out, data_uri, nearest_view, resize, row_uri, sprite_sheet
 from spinmeround.tasks.report.data import HeadCard, NovelViews, Orbit, OrbitHead, ReportData
 from spinmeround.tasks.report.params import ReportParams
-from spinmeround.tasks.report.tables import joined, metric_of
+from spinmeround.tasks.report.tables import joined, metric_of, signed_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +131,14 @@ def angle(azimuth_deg: float, elevation_deg: float) -> str:
     return text if abs(elevation_deg) < 0.05 else f"{text}, {_degrees(elevation_deg)}"
 
 
+def score_label(name: str) -> str:
+    """The name of a score as text: "one-sided dents"."""
+    return name.replace("one_sided", "one-sided").replace("_", " ")
+
+
 def reason_label(reason: str) -> str:
     """A reason for a drop as text."""
-    return "manual review" if reason == REASON else reason.replace("_", " ")
+    return "manual review" if reason == REASON else score_label(reason)
 
 
 def head_card(card: HeadCard, params: ReportParams) -> Card:
@@ -145,7 +150,7 @@ def head_card(card: HeadCard, params: ReportParams) -> Card:
         alt = f"Head {card.id}: {joined(list(card.captions))}"
         tile = Tile(uri=row_uri(pictures, quality=params.quality), alt=alt, width=count * width, height=height)
     scores = tuple(
-        Score(name=name.replace("_", " "), value=f"{value:.3g}", failing=name in card.reasons)
+        Score(name=score_label(name), value=signed_text(f"{value:.3g}"), failing=name in card.reasons)
         for name, value in card.scores.items()
     )
     reasons = tuple(reason_label(reason) for reason in card.reasons)
@@ -196,9 +201,9 @@ def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
     input_angles = [angle(*pair) for pair in zip(views.input_azimuth_deg, views.input_elevation_deg, strict=True)]
     rows = {
         "generated": views.generated_rgb,
-        "true": views.true_rgb,
+        "ground truth": views.true_rgb,
         "generated normals": views.generated_normals,
-        "true normals": views.true_normals,
+        "ground truth normals": views.true_normals,
     }
     known = [(metric_of(name), value) for name, value in views.metrics.items() if value is not None]
     return NovelFigure(
@@ -215,7 +220,7 @@ def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
             NovelRow(label=label, tiles=_tiles(pictures[order], f"{views.id}, {label}", angles, params))
             for label, pictures in rows.items()
         ),
-        metrics=tuple((metric.label, f"{value:.{metric.digits}f}") for metric, value in known),
+        metrics=tuple((metric.label, metric.text(value) + metric.suffix) for metric, value in known),
     )
 
 
@@ -238,7 +243,7 @@ def _wrapped(azimuth_deg: Float[np.ndarray, "*view"] | float) -> Float[np.ndarra
 def _degrees(angle_deg: float) -> str:
     """An angle with its sign (U+2212 for minus), to a tenth of a degree, without trailing zeros; 0 has no sign."""
     rounded = round(float(angle_deg), 1)
-    return f"{rounded:+g}°".replace("-", "−") if rounded else "0°"
+    return f"{signed_text(f'{rounded:+g}')}°" if rounded else "0°"
 
 
 def _rounded(angles_deg: Float[np.ndarray, " view"]) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const element = (id) => document.getElementById(id);
-  const label = (name) => name.replaceAll("_", " ");
+  const label = (name) => name.replace("one_sided", "one-sided").replaceAll("_", " ");
   const byId = new Map(data.heads.map((head) => [head.id, head]));
   const { name, fingerprint } = data.file.generator;
   const storagePrefix = `spinmeround-review ${JSON.stringify([data.run, data.storage_key, name, fingerprint])} `;

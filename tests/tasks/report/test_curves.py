@@ -47,6 +47,7 @@ def test_phases_are_smoothed_separately_and_labelled_at_their_start():
     np.testing.assert_allclose(means, np.where(step <= 80, 1.0, 0.1))
     assert [phase.label for phase in drawing.phases] == ["adapt", "many"]
     assert len(drawing.lines) == 2
+    assert [each.text for each in summary.ranges] == ["adapt 1 to 1", "many 0.1 to 0.1"]
     width = drawing.right - drawing.left
     assert drawing.phases[1].at == pytest.approx(drawing.left + width * 80 / 199, abs=1)
 
@@ -66,7 +67,7 @@ def test_losses_that_are_not_finite_are_omitted_and_counted():
     summary = curve_summary(replace(curve, loss=loss))
     assert summary is not None
     assert summary.not_finite == 2
-    assert np.isfinite([summary.first, summary.last]).all()
+    assert np.isfinite([[each.first, each.last] for each in summary.ranges]).all()
 
 
 @pytest.mark.parametrize("loss", [[], [0.5], [np.nan, np.nan, np.nan]], ids=["no record", "one record", "all NaN"])

@@ -47,6 +47,12 @@ def test_comparison_lists_the_metrics_in_which_the_model_is_worse():
     assert mean.sentence.endswith("and worse in L2 and PSNR.")
 
 
+def test_values_have_a_true_minus():
+    """A negative value is written with U+2212, as angles are."""
+    one = EvaluationSection(model={"identity_similarity": -0.0064}, baselines={}, missing={}, heads=1)
+    assert metric_rows(one)[0].cells[0].text == "−0.006"
+
+
 def test_unknown_metric_is_shown_under_its_own_name():
     """A new metric appears without a change to the report."""
     one = EvaluationSection(model={"chamfer_distance": 0.25}, baselines={}, missing={}, heads=1)

@@ -38,6 +38,12 @@ def test_generated_views_are_sorted_by_azimuth():
     assert figure == novel_figure(views, ReportParams())
 
 
+def test_metrics_of_a_head_have_units():
+    """Single values are followed by their unit."""
+    metrics = dict(novel_figure(novel_views(1), ReportParams()).metrics)
+    assert (metrics["PSNR"], metrics["normal angular error"]) == ("17.31 dB", "14.2°")
+
+
 def test_head_without_an_input_view_has_a_figure():
     """A head generated from its identity alone has no input pictures."""
     views = novel_views(1)
