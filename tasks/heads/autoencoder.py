@@ -59,4 +59,4 @@ def encode_batches(
     from spinmeround.models.diffusion.latents import encode_images
 
     device = autoencoder.device
-    return torch.cat([encode_images(autoencoder, part.to(device)).cpu() for part in images.split(batch)])
+    return torch.cat([encode_images(autoencoder, part.to(device)).cpu() for part in torch.split(images, batch)])

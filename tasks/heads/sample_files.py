@@ -41,7 +41,8 @@ def load_identity(folder: Path) -> Identity:
 def load_landmarks(folder: Path) -> Float32[np.ndarray, "5 3"] | None:
     """The generator's landmarks in a sample artifact; None if the generator does not know them."""
     with np.load(folder / _IDENTITY, allow_pickle=False) as arrays:
-        return arrays.get("landmarks")
+        landmarks: np.ndarray | None = arrays.get("landmarks")
+    return landmarks
 
 
 def write_previews(folder: Path, previews: Previews) -> None:

@@ -1,4 +1,4 @@
-"""One head through all stages on a real store, read back by zarr alone and held against the generator's truth."""
+"""One head through all stages, read with zarr alone and compared with the generator's ground truth."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ HEAD = Head(id="procedural-000001", seed=1)
 
 
 class Profile(BaseModel):
-    """The sections that the dataset's stages read, at the size of a laptop's demo."""
+    """The sections that the dataset's stages read, at the size of the demo."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +63,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def arrays(built):
-    """What `zarr.open` reads of the dataset's only head, without our package."""
+    """The dataset's only head, read with `zarr.open` without this package."""
     group = zarr.open(built[2].path, mode="r")
     names = ("rgb", "normals", "mask", "cam2world", "intrinsics", "identity", "identity_views")
     found = {name: group[name][0] for name in names}
@@ -81,7 +81,7 @@ def cameras(arrays):
 
 
 def test_mesh_lands_inside_the_mask_in_all_views(built, arrays, cameras):
-    """Every vertex that a camera sees in its picture projects onto the head's mask, to a pixel."""
+    """Every vertex inside a view projects onto the mask, within a pixel."""
     store, keys, _ = built
     pixels, _ = project(cameras, load_mesh(store.path("mesh", keys["mesh"])).vertices)
     side = arrays["mask"].shape[1]
@@ -95,7 +95,7 @@ def test_mesh_lands_inside_the_mask_in_all_views(built, arrays, cameras):
 
 
 def test_mesh_fills_the_mask_in_all_views(built, arrays, cameras):
-    """The other way: next to every pixel that the mask covers wholly a vertex is seen."""
+    """Every fully covered pixel has a vertex within a pixel."""
     store, keys, _ = built
     pixels, _ = project(cameras, load_mesh(store.path("mesh", keys["mesh"])).vertices)
     side = arrays["mask"].shape[1]
@@ -108,7 +108,7 @@ def test_mesh_fills_the_mask_in_all_views(built, arrays, cameras):
 
 
 def test_normals_agree_with_the_analytic_gradient(built, arrays, cameras):
-    """Median angle below 2 degrees inside the mask, at the points where the rendering's depth puts the surface."""
+    """The median angle is below 2 degrees inside the mask, at the surface points given by the rendered depth."""
     store, keys, _ = built
     generator = make_generator(Profile().generator)
     identity = load_identity(store.path("sample", keys["sample"]))
@@ -131,23 +131,23 @@ def test_normals_agree_with_the_analytic_gradient(built, arrays, cameras):
 
 
 def test_background_is_white_and_has_no_normal(arrays):
-    """Under mask 0 the picture is white and the normal is the background's 128."""
+    """Under mask 0 RGB is white and normals are 128."""
     outside = arrays["mask"] == 0
     assert (arrays["rgb"][outside] == 255).all()
     assert (arrays["normals"][outside] == 128).all()
 
 
 def test_identity_is_the_mean_of_the_frontal_views(arrays, cameras):
-    """Unit length, the normalised mean of the rows that are there; those are the frontal views."""
-    there = np.isfinite(arrays["identity_views"]).all(axis=1)
+    """The identity is the normalised mean of the embedded views, which are the frontal ones."""
+    embedded = np.isfinite(arrays["identity_views"]).all(axis=1)
     azimuth = (cameras.azimuth_deg + 180) % 360 - 180
     frontal = (np.abs(azimuth) <= 30) & (np.abs(cameras.elevation_deg) <= 15.01)
-    assert (there == frontal).all()
-    mean = arrays["identity_views"][there].astype(np.float64).mean(axis=0)
+    assert (embedded == frontal).all()
+    mean = arrays["identity_views"][embedded].astype(np.float64).mean(axis=0)
     np.testing.assert_allclose(arrays["identity"], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_the_head_is_kept(built):
-    """A sound head passes the screen, or the rest of this module would look at nothing that a build keeps."""
+    """The tested head is one that a build keeps."""
     store, keys, _ = built
     assert load_verdict(store.path("screen", keys["screen"])).keep

@@ -1,4 +1,4 @@
-"""The stage: whose landmarks are used, what is skipped and counted, what is refused."""
+"""The embed stage: source of landmarks, skipped views, and errors."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures(faces: list[int]) -> np.ndarray:
-    """White views of 64 pixels; those listed show something in the middle."""
+    """White views of 64 pixels; the listed ones show a pattern in the middle."""
     rgb = np.full((VIEWS.views, 64, 64, 3), 255, np.uint8)
     rgb[faces, 16:48, 16:48] = np.random.default_rng(0).integers(0, 200, (len(faces), 32, 32, 3), dtype=np.uint8)
     return rgb
 
 
 def embed(folder: Path, rgb: np.ndarray, params: EmbedParams, landmarks: np.ndarray | None = None) -> NpzFile:
-    """The artifact of a head with these pictures; its generator knows these landmarks."""
+    """The artifact of a head with these views, whose generator knows these landmarks."""
     for name in ("sample", "render", "out"):
         (folder / name).mkdir()
     write_identity(folder / "sample", Identity(seed=1, latent=np.zeros(1, np.float32)), landmarks)
@@ -45,11 +45,11 @@ def embed(folder: Path, rgb: np.ndarray, params: EmbedParams, landmarks: np.ndar
 
 
 FRONTAL = [0, 5, 10]
-"""Of 5 azimuths, 72 degrees apart, on 3 rings: one a ring."""
+"""Of 5 azimuths, 72 degrees apart, on 3 rings: one per ring."""
 
 
-def test_a_detector_stands_in_where_the_generator_knows_nothing(tmp_path: Path, pack: Path) -> None:
-    """Frontal views without a face are skipped and counted; the others make the identity."""
+def test_the_detector_is_used_if_the_generator_knows_no_landmarks(tmp_path: Path, pack: Path) -> None:
+    """Frontal views without a face are skipped and counted; the identity is the mean over the others."""
     found = embed(tmp_path, pictures([0, 1, 10]), EmbedParams(pack=str(pack)))
     assert str(found["landmarks"]) == "detector"
     assert (int(found["frontal_views"]), int(found["views_without_face"])) == (3, 1)
@@ -57,7 +57,7 @@ def test_a_detector_stands_in_where_the_generator_knows_nothing(tmp_path: Path, 
     assert np.linalg.norm(found["identity"]) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_head_without_any_face_is_refused_with_that_reason(tmp_path: Path, pack: Path) -> None:
+def test_a_head_without_a_face_is_rejected(tmp_path: Path, pack: Path) -> None:
     """The error gives the number of frontal views."""
     with pytest.raises(ValueError, match=r"no frontal view shows a face \(3 examined\)"):
         embed(tmp_path, pictures([1, 2]), EmbedParams(pack=str(pack)))
@@ -66,8 +66,8 @@ def test_a_head_without_any_face_is_refused_with_that_reason(tmp_path: Path, pac
 @pytest.mark.parametrize(
     ("landmarks", "whose"), [("auto", "generator"), ("generator", "generator"), ("detector", "detector")]
 )
-def test_whose_landmarks_are_used(tmp_path: Path, pack: Path, landmarks: str, whose: str) -> None:
-    """The generator's where it knows them, unless the detector is asked for; the two see other crops."""
+def test_source_of_landmarks(tmp_path: Path, pack: Path, landmarks: str, whose: str) -> None:
+    """The generator's if it knows them, unless the detector is requested."""
     params = EmbedParams(pack=str(pack), landmarks=landmarks)
     found = embed(tmp_path, pictures(FRONTAL), params, FACE)
     assert str(found["landmarks"]) == whose
@@ -75,13 +75,13 @@ def test_whose_landmarks_are_used(tmp_path: Path, pack: Path, landmarks: str, wh
 
 
 def test_without_landmarks_and_detector_the_field_is_named(tmp_path: Path) -> None:
-    """The error says what to set."""
+    """The error names the field to set."""
     with pytest.raises(ConfigError, match=r"generator knows no landmarks; .* embed\.pack"):
         embed(tmp_path, pictures(FRONTAL), EmbedParams())
 
 
-def test_the_detector_enters_the_key_where_it_is_used(pack: Path) -> None:
-    """Another detector makes other crops; one that is not asked for changes nothing."""
+def test_the_detector_enters_the_key_if_it_is_used(pack: Path) -> None:
+    """A detector changes the fingerprint only if it is used."""
 
     def weights(**fields: str) -> str:
         return EMBED.weights(EmbedSections(views=VIEWS, embed=EmbedParams(**fields)))

@@ -1,4 +1,4 @@
-"""Latents of a head, and the autoencoder that is trained for them."""
+"""Latents of a head, and training of the autoencoder."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ SMALL = AutoencoderParams(channels=(8, 8, 8, 8), latent_channels=4, steps=30, ba
 
 
 def _pictures(count: int) -> np.ndarray:
-    """Discs of random colours with a mask and normals that look at the camera."""
+    """Discs of random colours with a mask and normals that face the camera."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:16, :16] - 7.5
     inside = (x**2 + y**2 < 40)[None, :, :, None]
@@ -42,7 +42,7 @@ def _pictures(count: int) -> np.ndarray:
 
 
 def test_stored_latents_are_those_of_the_pictures(dataset: Path, encode_params: EncodeParams) -> None:
-    """The dataset's latents equal the encoder's means of what is on disk, whatever the batch; they name it."""
+    """The latents equal the posterior means of the stored pictures for any batch size, and record the autoencoder."""
     data = HeadDataset.open(dataset)
     arrays = data.read_views(3, [1, 5], ("rgb", "normals", "latents/rgb", "latents/normals"))
     autoencoder = load_autoencoder(autoencoder_path(encode_params))
@@ -54,8 +54,8 @@ def test_stored_latents_are_those_of_the_pictures(dataset: Path, encode_params: 
     assert data.latents_attributes()["autoencoder"] == autoencoder_fingerprint(encode_params)
 
 
-def test_latents_that_stand_stay(dataset: Path, encode_params: EncodeParams, tmp_path: Path) -> None:
-    """Whole latents of the same autoencoder are left as they are; damaged ones are made from the heads' again."""
+def test_intact_latents_are_kept(dataset: Path, encode_params: EncodeParams, tmp_path: Path) -> None:
+    """Intact latents of the same autoencoder are kept; damaged ones are joined again."""
     copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
     before = (copy / "latents" / "manifest.json").stat()
     assert publish_latents(copy, {}, encode_params) == HeadDataset.open(copy).latents_attributes()["digest"]
@@ -66,15 +66,15 @@ def test_latents_that_stand_stay(dataset: Path, encode_params: EncodeParams, tmp
 
 
 def test_the_shape_of_latents(encode_params: EncodeParams, tmp_path: Path) -> None:
-    """Four levels halve the side three times, of either class; where there is no autoencoder, nothing is known."""
+    """Four levels halve the side three times, for either class; None without an autoencoder."""
     assert latent_shape(encode_params) == (8, 4)
     assert latent_shape(EncodeParams()) == (8, 32)
     assert latent_shape(EncodeParams(autoencoder=str(write_autoencoder(tmp_path / "kl")))) == (4, 4)
     assert latent_shape(EncodeParams(autoencoder=str(tmp_path))) is None
 
 
-def test_a_folder_without_autoencoder_is_refused(tmp_path: Path) -> None:
-    """The error names the field, the folder and the class that is there."""
+def test_a_folder_without_autoencoder_is_rejected(tmp_path: Path) -> None:
+    """The error names the field, the folder and the class that was found."""
     with pytest.raises(ValueError, match=r"encode\.autoencoder: .* AutoencoderKL or AutoencoderDC, found none at"):
         load_autoencoder(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "VQModel"}')
@@ -83,7 +83,7 @@ def test_a_folder_without_autoencoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_standardising_changes_latents_but_no_reconstruction() -> None:
-    """Latents get zero mean and unit variance a channel; what comes out again stays as it was, far from the border."""
+    """Latents get zero mean and unit variance per channel; reconstructions do not change far from the border."""
     torch.manual_seed(0)
     autoencoder, views = make_autoencoder(SMALL).eval(), torch.from_numpy(_pictures(40)).tile(1, 10, 10, 1)
     images = training_images(views, torch.Generator().manual_seed(1))
@@ -99,7 +99,7 @@ def test_standardising_changes_latents_but_no_reconstruction() -> None:
 
 
 def test_training_lowers_the_error_and_is_reproducible() -> None:
-    """Thirty steps gain over one in RGB; the same seed gives the same weights."""
+    """Thirty steps beat two in RGB; the same seed gives the same weights."""
     pictures = _pictures(24)
     start = train_autoencoder(pictures, SMALL.model_copy(update={"steps": 2}))
     trained, again = (train_autoencoder(pictures, SMALL) for _ in range(2))
@@ -110,7 +110,7 @@ def test_training_lowers_the_error_and_is_reproducible() -> None:
 
 
 def test_training_images_are_of_three_kinds() -> None:
-    """White or coloured corners of RGB, grey corners of normals; all in [-1, 1]."""
+    """RGB has white or coloured corners, normals grey ones; all values are in [-1, 1]."""
     views = torch.from_numpy(_pictures(60))
     images = training_images(views, torch.Generator().manual_seed(0))
     corners = images[:, :, 0, 0]

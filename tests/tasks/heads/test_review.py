@@ -1,4 +1,4 @@
-"""The final verdict, and the promise that a decision is one head's affair."""
+"""The final verdict, and the independence of heads from decisions on others."""
 
 import json
 
@@ -28,8 +28,8 @@ DROPPED = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.5})
         (DROPPED, "drop", False, ("holes", "review"), False),
     ],
 )
-def test_the_person_has_the_last_word(verdict, decision, keep, reasons, rescued):
-    """Without a decision the screen's verdict stands; a person's drop counts as review, the screen's reasons stay."""
+def test_a_decision_overrides_the_screen(verdict, decision, keep, reasons, rescued):
+    """Without a decision the screen's verdict holds; a decision to drop adds the reason `review`."""
     final = review(verdict, decision)
     assert (final.keep, final.reasons, final.rescued) == (keep, reasons, rescued)
     assert final.screen == ScreenVerdict(keep=verdict.keep, reasons=verdict.reasons)
@@ -50,7 +50,7 @@ decisions = st.lists(st.sampled_from([None, "keep", "drop"]), min_size=4, max_si
 @settings(max_examples=30, deadline=None)
 @given(decisions, decisions)
 def test_a_decision_changes_one_key(before: list, after: list):
-    """The keys that differ are the reviews of just those heads whose decision differs."""
+    """Only the keys of reviews change, of exactly those heads whose decision changes."""
 
     def keys(rulings):
         heads = [Head(id=f"tiny-{seed:06d}", seed=seed, decision=ruling) for seed, ruling in enumerate(rulings)]
@@ -62,8 +62,8 @@ def test_a_decision_changes_one_key(before: list, after: list):
     assert changed == {(f"tiny-{seed:06d}", "review") for seed in range(4) if before[seed] != after[seed]}
 
 
-def test_review_stands_between_screen_and_render():
-    """Whatever is gated waits for the review, and nothing before it does."""
+def test_review_is_between_screen_and_render():
+    """Exactly the stages after review need it."""
     names = [stage.name for stage in DATASET_STAGES]
     assert names.index("screen") < names.index("review") < names.index("render")
     assert all(
@@ -72,7 +72,7 @@ def test_review_stands_between_screen_and_render():
 
 
 def test_artifact_reads_back(tmp_path):
-    """The verdict in the store is the one that was made, and the notes and times of a person are not in it."""
+    """The stored verdict equals the computed one, and only the decision enters the key."""
     store = ArtifactStore(tmp_path)
     screen = "0" * 64
     folder = tmp_path / "screen"

@@ -1,4 +1,4 @@
-"""What the score stage adds to the scores: the trimmed grid, and the back of the head in the network's eyes."""
+"""The score stage: the trimmed grid, and recognition of the back of the head."""
 
 import numpy as np
 
@@ -20,23 +20,23 @@ def similarity(seed, **options):
 
 
 def test_a_face_on_the_back_is_recognised():
-    """The same head with its face on the back too is far more like itself from behind than without."""
+    """A second face on the back raises the similarity of back and face."""
     twofold = similarity(5, defect_share=1.0, defect_kinds=("mirrored face",), defect_strengths=(1.0, 1.0))
-    sound = similarity(5, defect_share=0.0)
+    clean = similarity(5, defect_share=0.0)
     assert twofold > 0.7
-    assert sound < twofold - 0.3
+    assert clean < twofold - 0.3
 
 
-def test_view_that_cuts_the_face_off_tells_nothing():
-    """Landmarks that are not there leave the score out."""
+def test_missing_landmarks_give_no_similarity():
+    """Landmarks that no view shows give None."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
     previews = generator.render(generator.sample(5), RING, 16)
     nowhere = np.full((5, 3), np.nan, np.float32)
     assert back_similarity(previews, RING, nowhere, recognition_path("embedded")) is None
 
 
-def test_trimmed_grid_is_the_one_that_is_meshed():
-    """Emptying the border leaves just the samples that the mesh stage keeps with the same shares."""
+def test_the_trimmed_grid_is_the_meshed_one():
+    """Trimming keeps exactly the samples that the mesh stage keeps with the same shares."""
     grid = np.full((33, 33, 33), 20.0, np.float32)
     kept = trimmed(grid, ScoreParams(trim_border=0.1, trim_top=0.2)) > 10.0
     mesh = extract_mesh(grid, 1.0, MeshParams(resolution=33, trim_border=0.1, trim_top=0.2))

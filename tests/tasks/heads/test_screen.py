@@ -1,4 +1,4 @@
-"""A verdict is its limits: what is beyond one is dropped for it, and what could not be measured is not."""
+"""A score beyond its limit drops a head, and a missing score does not."""
 
 import pytest
 from pydantic import ValidationError
@@ -24,12 +24,12 @@ def test_head_at_a_limit_is_kept(value, keep):
     assert verdict.reasons == (() if keep else ("stray_volume",))
 
 
-def test_some_scores_are_bad_when_low():
+def test_some_limits_are_minima():
     assert screen({"crown_height": 0.1}, limits(crown_height=0.2)).reasons == ("crown_height",)
     assert screen({"crown_height": 0.3}, limits(crown_height=0.2)).keep
 
 
-def test_all_reasons_are_told_in_the_order_of_the_scores():
+def test_reasons_are_in_the_order_of_the_scores():
     scores = {"colour_seam": 1.0, "stray_volume": 1.0, "back_depth": 0.0, "asymmetry": 0.0}
     found = screen(scores, limits(colour_seam=0.5, stray_volume=0.5, back_depth=0.1, asymmetry=0.1))
     assert found.reasons == ("stray_volume", "back_depth", "colour_seam")
@@ -40,6 +40,6 @@ def test_without_limits_everything_is_kept():
     assert screen({score.name: 1e9 for score in SCORES if score.bad == "above"}, ScreenParams()).keep
 
 
-def test_unknown_score_is_refused():
+def test_an_unknown_score_is_rejected():
     with pytest.raises(ValidationError, match="nose_length"):
         ScreenLimits(nose_length=1.0)
