@@ -94,7 +94,7 @@ def _transfer(url: str, stated: "HfFileMetadata", file: Path) -> None:
     The client's own download restarts from zero in every process.
     """
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, but not in __all__
 
     partial = file.with_name(f".{file.name}.{str(stated.etag)[:16]}.part")
     # another host that the hub redirects to needs no token and must not receive ours

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from spinmeround.storage import extras
+from spinmeround.storage.dataset import HeadDataset, publish
 from spinmeround.storage.extras import MissingDependency, extra_of, missing_extra, optional_dependency
+from tests.support.heads import write_heads
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,8 @@ for name in ("obstore", "huggingface_hub", "onnx", "PIL", "torch", "scipy", "pre
     sys.modules[name] = None
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
+dataset = HeadDataset.open(sys.argv[1])
+print(dataset.read_views(1, [0, 2])["rgb"].shape, len(dataset.split("train")), dataset.digest[:12])
 for open_it in (lambda: HeadDataset.open("s3://bucket/heads.zarr"), lambda: ArtifactStore("s3://bucket/store")):
     try:
         open_it()
@@ -66,8 +71,13 @@ for open_it in (lambda: HeadDataset.open("s3://bucket/heads.zarr"), lambda: Arti
 """
 
 
-def test_urls_without_obstore() -> None:
-    """A reader's installation opens local datasets; a URL reports which extra is missing."""
-    done = subprocess.run([sys.executable, "-c", _BLOCKED], capture_output=True, text=True, check=True)
+def test_reading_needs_no_extra(tmp_path: Path) -> None:
+    """Without the modules of the extras, a local dataset is readable; a URL reports which extra is missing."""
+    path = publish(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), {}).path
+    done = subprocess.run([sys.executable, "-c", _BLOCKED, str(path)], capture_output=True, text=True, check=True)
     hint = "needs 'obstore', which is not installed: pip install \"spinmeround[s3]\""
-    assert done.stdout.splitlines() == [f"s3://bucket/heads.zarr {hint}", f"artifact store s3://bucket/store {hint}"]
+    assert done.stdout.splitlines() == [
+        f"(2, 8, 8, 3) {len(HeadDataset.open(path).split('train'))} {path.stem}",
+        f"s3://bucket/heads.zarr {hint}",
+        f"artifact store s3://bucket/store {hint}",
+    ]

@@ -23,7 +23,8 @@ from tests.support.heads import make_head
 from tests.support.s3 import BUCKET, S3Server, proxied
 
 OpenStore = Callable[..., ArtifactStore]
-Keys = dict[str, str]
+Keys = dict[str, dict[str, str]]
+"""Head id -> stage -> key."""
 SIDE, VIEWS = 32, 4
 LINKED = ("rgb", "mask", "normals")
 
@@ -36,12 +37,12 @@ def artifacts(store: ArtifactStore, stage: str, fill: Callable[[int, Path], obje
         params = {"seed": seed}
         with store.commit(stage, key, version=version, params=params, inputs={}, weights="", subject=id) as out:
             fill(seed, out)
-        keys[id] = key
+        keys[id] = {stage: key}
     return keys
 
 
 def entries(store: ArtifactStore, stage: str, keys: Keys) -> list[HeadEntry]:
-    return [HeadEntry(id=id, folder=store.verify(stage, key).path) for id, key in keys.items()]
+    return [HeadEntry(id=id, folder=store.verify(stage, each[stage]).path) for id, each in keys.items()]
 
 
 def published(store: ArtifactStore, root: Path) -> tuple[DatasetInfo, Keys]:
