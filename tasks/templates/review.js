@@ -320,7 +320,7 @@
   for (const reason of [...new Set(data.heads.flatMap((head) => head.reasons))]) {
     option(element("reason"), reason, `${label(reason)} (${data.heads.filter((head) => head.reasons.includes(reason)).length})`);
   }
-  option(element("sort"), "", "number");
+  option(element("sort"), "", "head");
   for (const score of data.scores) option(element("sort"), score.name, label(score.name));
   for (const id of ["reason", "sort"]) element(id).addEventListener("change", () => { choose(); element(id).blur(); });
   element("search").addEventListener("input", choose);
