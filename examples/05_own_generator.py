@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heads", type=int, default=4, help="number of heads")
     parser.add_argument("--profile", default="demo", help="name of a profile, or a .toml file")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="section.field=value; repeatable")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     arguments = parser.parse_args()
 
@@ -32,7 +33,7 @@ def main() -> None:
     sys.path.insert(0, here)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
 
-    overrides = [*OVERRIDES, f"plan.heads={arguments.heads}"]
+    overrides = [*OVERRIDES, f"plan.heads={arguments.heads}", *arguments.overrides]
     options = RunOptions(
         profile=arguments.profile, overrides=overrides, runs=arguments.runs, out=arguments.runs / "own"
     )

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+FEW = ["views={azimuths=8, elevations_deg=[0.0]}", "score.cells=48", "mesh.resolution=48", "execution.workers=1"]
 SMALL = [
-    "plan.heads=4",
+    *FEW,
+    "plan.heads=3",
     "generator.options.defect_share=0.0",
     "screen.limits={}",
-    "views={azimuths=8, elevations_deg=[0.0]}",
-    "mesh.resolution=48",
     "train.unet.block_out_channels=[32, 32]",
     "train.batch=1",
     "train.adapt.steps=1",
@@ -41,17 +41,16 @@ def run_example(name: str, *arguments: str | Path, server: str) -> str:
     return finished.stdout
 
 
-@pytest.fixture(scope="module")
-def small() -> list[str]:
-    """Options that make the profile `demo` small."""
-    return [word for override in SMALL for word in ("--set", override)]
+def options(overrides: list[str]) -> list[str]:
+    """Overrides of a profile as options of an example."""
+    return [word for override in overrides for word in ("--set", override)]
 
 
 @pytest.fixture(scope="module")
-def runs(server: str, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs with the dataset of the first example."""
     folder = tmp_path_factory.mktemp("examples") / "runs"
-    printed = run_example("01_build_dataset.py", "--runs", folder, *small, server=server)
+    printed = run_example("01_build_dataset.py", "--runs", folder, *options(SMALL), server=server)
     assert "publish     1 made    0 reused" in printed
     return folder
 
@@ -59,7 +58,7 @@ def runs(server: str, small: list[str], tmp_path_factory: pytest.TempPathFactory
 def test_a_dataset_is_read(server: str, runs: Path, tmp_path: Path) -> None:
     """Example 2 prints the arrays and draws a picture of the published heads."""
     printed = run_example("02_read_dataset.py", "--runs", runs, "--to", tmp_path / "heads.png", server=server)
-    assert "(4, 8, 64, 64, 3) uint8" in printed
+    assert "(3, 8, 64, 64, 3) uint8" in printed
     assert (tmp_path / "heads.png").stat().st_size > 1000
 
 
@@ -70,17 +69,18 @@ def test_batches_are_loaded(server: str, runs: Path) -> None:
     assert "resumed with the same batch" in printed
 
 
-def test_a_model_is_trained_and_generates(server: str, runs: Path, small: list[str], tmp_path: Path) -> None:
+def test_a_model_is_trained_and_generates(server: str, runs: Path, tmp_path: Path) -> None:
     """Example 4 reuses the dataset, trains, and writes views and normals."""
-    options = ["--runs", runs, "--steps", "1", "--views", "3", "--to", tmp_path / "generated", *small]
-    assert "3 steps, loss" in run_example("04_train_and_generate.py", *options, server=server)
+    words = ["--runs", runs, "--steps", "1", "--views", "3", "--to", tmp_path / "generated", *options(SMALL)]
+    assert "3 steps, loss" in run_example("04_train_and_generate.py", *words, server=server)
     assert len(list((tmp_path / "generated").glob("view-*.png"))) == 3
     assert len(list((tmp_path / "generated").glob("normals-*.png"))) == 3
 
 
 def test_a_generator_of_the_users_own_builds(server: str, tmp_path: Path) -> None:
     """Example 5 builds a dataset of ellipsoids with the module next to it."""
-    printed = run_example("05_own_generator.py", "--heads", "2", "--runs", tmp_path / "runs", server=server)
+    words = ["--heads", "2", "--runs", tmp_path / "runs", *options(FEW)]
+    printed = run_example("05_own_generator.py", *words, server=server)
     path = Path(printed.split()[-1])
     assert HeadDataset.open(path).ids == ("ellipsoids-000000", "ellipsoids-000001")
 
