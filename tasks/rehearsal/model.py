@@ -1,8 +1,8 @@
 """The model's part of a rehearsal: a training step, a sampling step and an evaluation at the profile's own size.
 
-It goes on from the latents of `tasks.rehearse`. Networks begin as the profile's training does. A step of training
-takes one group of the profile's batch; the whole is reckoned by groups and by their views, so it is an upper bound for
-a device that takes several groups at once.
+It starts from the latents of `tasks.rehearsal.stages`. Networks are initialised as in the profile's training. The
+timed training step takes one group of the profile's batch; the full training is extrapolated by groups and by their
+views, so it is an upper bound for a device that processes several groups at once.
 """
 
 import time
@@ -19,18 +19,18 @@ from spinmeround.storage.dataset import HeadDataset, assemble
 from spinmeround.tasks.dataset.publish import head_parts
 from spinmeround.tasks.heads.encode import publish_latents
 from spinmeround.tasks.heads.plan import head_of_id
-from spinmeround.tasks.rehearsal.subprocess import in_own_process
+from spinmeround.tasks.rehearsal.subprocess import call_in_process
 from spinmeround.tasks.training.params import TrainParams
 
 _STEPS = 1
-"""Steps that are timed, after one that warms up."""
+"""Timed steps, after one warm-up step."""
 
 _SAMPLED = "sampled.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCost:
-    """What one unit of a part took, how many units the profile's whole has, and what it leaves on the disk."""
+    """Time and memory of one unit of a part, the number of units in the full run, and the disk space that it takes."""
 
     part: str
     unit: str
@@ -40,29 +40,29 @@ class ModelCost:
     disk_bytes: int = 0
 
     def hours(self, devices: int) -> float:
-        """The whole, on so many devices like the one that was used."""
+        """Hours of the full run on this many devices like the one used here."""
         return self.seconds * self.units / devices / 3600
 
 
 def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> Iterator[ModelCost]:
-    """Train, sample and evaluate on the rehearsed heads, whose artifacts' keys are `keys` (head, stage).
+    """Train, sample and evaluate on the rehearsed heads; `keys` are the keys of their artifacts by head and stage.
 
-    Raises SpinMeRoundError with the reason where a part fails.
+    Raises SpinMeRoundError with the reason if a part fails.
     """
     full: Any = profile
     train, evaluate = full.train, full.evaluate
     group = train.multi_view.largest
-    learnt, peak = in_own_process("train", train_a_step, full, folder, keys)
+    seconds, peak = call_in_process("train", train_a_step, full, folder, keys)
     pipeline = folder / "training" / "pipeline"
     yield ModelCost(
         part="train",
         unit=f"a step of one group of {group} views",
-        seconds=learnt,
-        units=reckoned_groups(train),
+        seconds=seconds,
+        units=equivalent_groups(train),
         peak_bytes=peak,
         disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
     )
-    (step, rest), peak = in_own_process("sample", sample_a_head, full, folder, keys)
+    (step, rest), peak = call_in_process("sample", sample_a_head, full, folder, keys)
     yield ModelCost(
         part="sample",
         unit="a step of a head's views",
@@ -70,19 +70,19 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
         units=evaluate.schedule.steps * evaluate.heads,
         peak_bytes=peak,
     )
-    judged, peak = in_own_process("evaluate", judge_a_head, full, folder)
+    scored, peak = call_in_process("evaluate", score_a_head, full, folder)
     yield ModelCost(
-        part="evaluate", unit="a head, beside the steps", seconds=rest + judged, units=evaluate.heads, peak_bytes=peak
+        part="evaluate", unit="a head, without the steps", seconds=rest + scored, units=evaluate.heads, peak_bytes=peak
     )
 
 
-def reckoned_groups(train: TrainParams) -> float:
-    """How many groups like the largest of `multi_view` the whole training takes; smaller ones count by their views."""
+def equivalent_groups(train: TrainParams) -> float:
+    """Number of groups in the full training, in units of the largest of `multi_view`; others count by their views."""
     return sum(phase.steps * phase.views_per_step(train.batch) for phase in train.phases) / train.multi_view.largest
 
 
 def one_step(train: TrainParams) -> TrainParams:
-    """The same training with a few steps of one group each; the first of them warms up."""
+    """The same training with a few steps of one group each, the first of them a warm-up."""
     groups = tuple(group.model_copy(update={"batch": 0}) for group in train.multi_view.groups)
     phases = {
         "adapt": train.adapt.model_copy(update={"steps": 0}),
@@ -93,7 +93,7 @@ def one_step(train: TrainParams) -> TrainParams:
 
 
 def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
-    """Seconds of a step, without the one that warms up; leaves the pipeline in `folder / "training"`."""
+    """Seconds of a step after the warm-up; writes the pipeline to `folder / "training"`."""
     from spinmeround.tasks.training.loop import run_training
 
     dataset, ended = _dataset(profile, folder, keys, "train"), []
@@ -108,7 +108,7 @@ def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str
 
 
 def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
-    """Seconds of a sampling step of a head's views, and of all the rest of its sampling; leaves its pictures."""
+    """Seconds of one sampling step of a head's views, and of the rest of its sampling; writes its pictures."""
     from spinmeround.tasks.evaluation.run import choose_views, generate_views
     from spinmeround.tasks.generation.run import load_pipeline
 
@@ -121,14 +121,14 @@ def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, st
     params = profile.evaluate.model_copy(update={"schedule": schedule})
     made = generate_views(model, data, views, params, lambda done, steps: ended.append(time.perf_counter()))
     took = time.perf_counter() - began
-    batches = len(ended) / schedule.steps  # each ends once a step; the first step of all warms up
+    batches = len(ended) / schedule.steps  # each ends once a step; the first step is a warm-up
     step = batches * (ended[-1] - ended[0]) / (len(ended) - 1)
     np.savez(folder / _SAMPLED, **asdict(made))
     return step, max(took - schedule.steps * step, 0.0)
 
 
-def judge_a_head(profile: Any, folder: Path) -> float:
-    """Seconds of measuring the pictures that `sample_a_head` left."""
+def score_a_head(profile: Any, folder: Path) -> float:
+    """Seconds of scoring the pictures that `sample_a_head` wrote."""
     from spinmeround.tasks.evaluation.run import Evaluator, choose_views
     from spinmeround.tasks.loading.view_images import ViewImages, read_views
 

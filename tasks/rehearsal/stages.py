@@ -1,8 +1,8 @@
-"""A rehearsal: every stage of a profile on a few heads and views, with what it cost, and what the whole would.
+"""A rehearsal: runs every stage of a profile on a few heads and views, and extrapolates its cost to the full run.
 
-Each stage runs in a process of its own, so that its peak memory is its own. The first head's time holds the loading
-of weights; a second head's, where one is rehearsed, does not, and is what the whole is reckoned from. Costs of stages
-that work view by view grow with the views. All heads are taken to pass the screen, so the figures are upper bounds.
+Each stage runs in its own process, so that its peak memory is measured separately. The first head's time includes
+loading weights; if more heads are rehearsed, only the later ones are extrapolated. Costs of stages that work view by
+view grow with the number of views. All heads are assumed to pass the screen, so the figures are upper bounds.
 """
 
 import time
@@ -20,7 +20,7 @@ from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
 from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.rehearsal.model import ModelCost, rehearse_model
-from spinmeround.tasks.rehearsal.subprocess import in_own_process
+from spinmeround.tasks.rehearsal.subprocess import call_in_process
 from spinmeround.tasks.stage import Head, StageSections, head_keys, make_head
 
 LAST_STAGE = HEAD_STAGES[-1].name
@@ -29,7 +29,7 @@ _BY_VIEWS = ("render", "normals", "encode")
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """What one stage took on the rehearsed heads, and `growth`, how much more a head of full size takes."""
+    """Cost of one stage on the rehearsed heads; `growth` is the factor from a rehearsed head to one of full size."""
 
     stage: str
     seconds: tuple[float, ...]
@@ -37,30 +37,33 @@ class StageCost:
     bytes_per_head: float
     growth: float
     failed: tuple[str, ...] = ()
-    """Heads that go no further, each with its reason."""
+    """Heads that failed, each with its reason."""
 
     @property
     def seconds_per_head(self) -> float:
-        """Of a head of full size; without loading where more than one head was rehearsed."""
+        """Seconds for a head of full size; without loading if more than one head was rehearsed."""
         later = self.seconds[1:] or self.seconds
         return float(np.mean(later)) * self.growth
 
     def hours(self, heads: int, devices: int) -> float:
-        """For so many heads on so many devices like the one that was used."""
+        """Hours for this many heads on this many devices like the one used here."""
         return self.seconds_per_head * heads / devices / 3600
 
     def gigabytes(self, heads: int) -> float:
-        """What so many heads leave on the disk."""
+        """Disk space of this many heads, in GB."""
         return self.bytes_per_head * self.growth * heads / 1e9
 
 
 def rehearse(
     profile: BaseModel, folder: Path, *, heads: int, views: int, model: bool = True
 ) -> Iterator[StageCost | ModelCost]:
-    """Run all stages of so many heads with so many views in an artifact store in `folder`, which should be empty.
+    """Run all stages on `heads` heads with `views` views, in an artifact store in the empty folder `folder`.
 
-    Then the model's part, unless `model` is false. A head that fails goes no further. Raises SpinMeRoundError with the
-    reason where none is left, or a part of the model fails, ConfigError before anything for too few views to train on.
+    Runs the model's part afterwards, unless `model` is false. A head that fails is left out of later stages.
+
+    Raises:
+        ConfigError: there are too few views to train on; nothing has run.
+        SpinMeRoundError: no head is left, or a part of the model fails.
     """
     full: Any = profile
     grid = rehearsed_views(full.views, views)
@@ -76,7 +79,7 @@ def rehearse(
     keys = {head.id: head_keys(HEAD_STAGES, head, sections) for head in left}
     for stage in HEAD_STAGES:
         inputs = {head.id: {each: keys[head.id][each] for each in stage.inputs} for head in left}
-        results, peak = in_own_process(stage.name, _make_heads, folder, stage.name, left, sections[stage.name], inputs)
+        results, peak = call_in_process(stage.name, _make_heads, folder, stage.name, left, sections[stage.name], inputs)
         failed = tuple(f"{id}: {reason}" for id, reason in results.items() if isinstance(reason, str))
         left = [head for head in left if not isinstance(results[head.id], str)]
         if not left:
@@ -94,7 +97,7 @@ def rehearse(
 
 
 def rehearsed_views(grid: ViewGrid, views: int) -> ViewGrid:
-    """About so many views of a grid, on the ring at eye level, the frontal one among them."""
+    """At most `views` views of a grid, on the ring closest to eye level, the frontal view included."""
     elevation = min(grid.elevations_deg, key=abs)
     return grid.model_copy(update={"azimuths": max(1, min(views, grid.azimuths)), "elevations_deg": (elevation,)})
 
@@ -114,7 +117,7 @@ def _size(folder: Path, stage: str, key: str) -> int:
 
 
 Results = dict[str, float | str]
-"""By the head's id: how many seconds it took, or why it failed."""
+"""Seconds by the head's id, or the reason of its failure."""
 
 
 def _make_heads(

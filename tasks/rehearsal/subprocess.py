@@ -1,4 +1,4 @@
-"""A call in a process of its own, whose peak memory is its own."""
+"""Calls in a separate process, whose peak memory is measured."""
 
 import multiprocessing
 import resource
@@ -13,10 +13,10 @@ from spinmeround.tasks.quiet_libraries import silence_libraries
 T = TypeVar("T")
 
 
-def in_own_process(what: str, function: Callable[..., T], *arguments: Any) -> tuple[T, int]:
-    """What a function gives, and the peak memory of the process that called it and of those that it started.
+def call_in_process(what: str, function: Callable[..., T], *arguments: Any) -> tuple[T, int]:
+    """The function's result, and the peak memory in bytes of its process and of the children of that.
 
-    Raises SpinMeRoundError that begins with `what` where it raises, or its process dies.
+    Raises SpinMeRoundError that names `what` if the function raises or its process dies.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -26,7 +26,7 @@ def in_own_process(what: str, function: Callable[..., T], *arguments: Any) -> tu
     try:
         result, problem, peak = ours.recv()
     except EOFError as error:
-        raise SpinMeRoundError(f"rehearsal: {what}: its process died; is there memory enough?") from error
+        raise SpinMeRoundError(f"rehearsal: {what}: its process died; is there enough memory?") from error
     finally:
         process.join()
     if problem:
@@ -38,14 +38,14 @@ def _call(connection: Connection, function: Callable[..., Any], arguments: Seque
     silence_libraries()
     try:
         result, problem = function(*arguments), ""
-    except Exception as raised:  # whatever it raises is told by the process that asked
+    except Exception as raised:  # reported by the calling process
         result, problem = None, one_line(raised)
     connection.send((result, problem, _peak_bytes()))
 
 
 def _peak_bytes() -> int:
-    """Peak memory of this process and of its children, where the kernel tells it."""
-    # the kernel's ru_maxrss of a started process begins with its parent's memory, so it is the second choice
+    """Peak memory of this process and of its children."""
+    # ru_maxrss of a spawned process starts at its parent's memory, so it is only the fallback
     own = _high_water("self") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return own + sum(_high_water(pid) for pid in _children("self"))
 

@@ -1,6 +1,6 @@
-"""Which external parts a profile uses, where it says that they are, and whether they are there.
+"""The external parts that a profile uses, where it expects them, and whether they are valid.
 
-A part that is looked at for the first time gets its SHA-256 recorded beside it; every later load checks that.
+The first check of a part records its SHA-256 next to it; every later load compares with that.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,23 +14,23 @@ from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.weights import checksums_path, embedded_weights, find_part, record_checksums
 from spinmeround.tasks.weights.inspect import inspect
 
-State = Literal["shipped", "here", "missing", "wrong"]
+State = Literal["shipped", "found", "missing", "invalid"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """A part of a profile: which, the field that says where it is, and where that is; None for what ships."""
+    """A part that a profile uses: its name, the field with its path, and the path (None: shipped with the package)."""
 
     name: str
     field: str
     place: Path | None
     sha256: str | None = None
-    """What the profile itself says that the file must be; PanoHead's pickle is not opened otherwise."""
+    """SHA-256 that the profile requires; PanoHead's pickle is not opened without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What became of looking for a part: what was seen, or what is wrong and the command that mends it."""
+    """Result of checking a part: what was found, or what is wrong and the command that fixes it."""
 
     use: Use
     state: State
@@ -39,11 +39,11 @@ class Finding:
 
     @property
     def good(self) -> bool:
-        return self.state in ("shipped", "here")
+        return self.state in ("shipped", "found")
 
 
 def parts_of(profile: BaseModel) -> tuple[Use, ...]:
-    """The parts that a profile uses, in the order of the work; what it leaves out is not listed."""
+    """The parts that a profile uses, in the order of the stages."""
     return tuple(_uses(profile))
 
 
@@ -80,7 +80,7 @@ def _at(name: str, field: str, value: Any) -> Use:
 
 
 def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
-    """Look for one part; records its SHA-256 at first use, and compares it later."""
+    """Check one part; records its SHA-256 at first use, and compares it later."""
     if use.place is None:
         embedded_weights(use.name)
         return Finding(use=use, state="shipped", seen="part of this package")
@@ -89,19 +89,19 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
     if not use.place.exists():
         return Finding(use=use, state="missing", seen=f"nothing at {use.place}", command=command)
     try:
-        say(f"looking at {use.place}")
+        say(f"checking {use.place}")
         seen = inspect(use.name, use.place)
-        if use.name == "panohead-checkout":  # its commit stands for it
-            return Finding(use=use, state="here", seen=seen)
+        if use.name == "panohead-checkout":  # identified by its commit
+            return Finding(use=use, state="found", seen=seen)
         first = not checksums_path(use.place).is_file()
         fingerprint = record_checksums(use.place)
         if use.sha256 not in (None, fingerprint):
             raise SpinMeRoundError(
-                f"{use.place}: the profile names the SHA-256 {use.sha256}, the file has {fingerprint}"
+                f"{use.place}: the profile requires SHA-256 {use.sha256}, the file has {fingerprint}"
             )
     except SpinMeRoundError as error:
-        return Finding(use=use, state="wrong", seen=str(error), command=command)
+        return Finding(use=use, state="invalid", seen=str(error), command=command)
     if use.name == "panohead" and use.sha256 is None:
         seen += f"; to trust it: --set generator.options.sha256={fingerprint}"
-    seen += f"; SHA-256 {fingerprint[:12]}, {'recorded' if first else 'as recorded'}"
-    return Finding(use=use, state="here", seen=seen)
+    seen += f"; SHA-256 {fingerprint[:12]}, {'recorded' if first else 'matches the record'}"
+    return Finding(use=use, state="found", seen=seen)

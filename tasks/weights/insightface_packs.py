@@ -1,7 +1,7 @@
-"""InsightFace packs: which file of a folder finds faces, which recognises them, which knows landmarks in 3D.
+"""InsightFace packs: which file is the detector, which the recognition network, which the 3D landmarks.
 
-Files are told apart by what they take and give, as insightface does, not by their names. insightface takes the first
-recognition network in alphabetical order; here two of them are an error, since one of them is not the one meant.
+Files are distinguished by their inputs and outputs, as insightface does, not by their names. insightface takes the
+first recognition network in alphabetical order; here two of them are an error, since the choice is ambiguous.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Kind = Literal["detector", "recognition", "landmarks_3d", "other"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """The files of a pack that are used here; None or empty where it has none."""
+    """The files of a pack that are used; None or empty if it has none."""
 
     folder: Path
     detector: Path
@@ -26,18 +26,18 @@ class Pack:
 
     @property
     def only_recognition(self) -> Path:
-        """The pack's one recognition network; raises ConfigError where it has none or several."""
+        """The pack's recognition network; raises ConfigError if it has none or several."""
         if len(self.recognition) == 1:
             return self.recognition[0]
         names = ", ".join(path.name for path in self.recognition) or "none"
         raise ConfigError(
-            f"{self.folder}: expected one recognition network, found {names}; name one file by embed.recognition. "
-            "Arc2Face needs its own arcface.onnx, not the pack's glintr100.onnx, which embeds otherwise"
+            f"{self.folder}: expected one recognition network, found {names}; set embed.recognition to one file. "
+            "Arc2Face needs its own arcface.onnx, not the pack's glintr100.onnx, whose embeddings differ"
         )
 
 
 def kind_of(signature: OnnxSignature) -> Kind:
-    """What a network of a pack is for, by what it takes and gives."""
+    """Purpose of a network of a pack, from the shapes of its inputs and outputs."""
     taken, given = signature.inputs[0], signature.outputs[0]
     if len(signature.outputs) in (6, 9, 10, 15):
         return "detector"
@@ -50,7 +50,7 @@ def kind_of(signature: OnnxSignature) -> Kind:
 
 @lru_cache(maxsize=8)
 def open_pack(folder: Path) -> Pack:
-    """The files of a pack. Raises ConfigError where it is missing, nested as its zip is, or finds no faces."""
+    """The files of a pack. Raises ConfigError if it is missing, nested one folder too deep, or has no detector."""
     files = sorted(folder.glob("*.onnx"))
     if not files:
         raise ConfigError(f"{folder}: expected an InsightFace pack with .onnx files, found {_instead(folder)}")
@@ -60,7 +60,7 @@ def open_pack(folder: Path) -> Pack:
     detectors = kinds.get("detector", [])
     if len(detectors) != 1:
         names = ", ".join(path.name for path in detectors or files)
-        raise ConfigError(f"{folder}: expected one network that finds faces, found {len(detectors)} ({names})")
+        raise ConfigError(f"{folder}: expected one face detector, found {len(detectors)} ({names})")
     return Pack(
         folder=folder,
         detector=detectors[0],
@@ -73,5 +73,5 @@ def _instead(folder: Path) -> str:
     nested = sorted(folder.glob("*/*.onnx"))
     if nested:
         inner = nested[0].parent
-        return f"them one folder deeper, as antelopev2.zip unpacks: mv {inner}/*.onnx {folder}/"
-    return "none there" if folder.is_dir() else "no such folder"
+        return f"them one folder deeper, as antelopev2.zip unpacks: run mv {inner}/*.onnx {folder}/"
+    return "none" if folder.is_dir() else "no such folder"

@@ -1,7 +1,7 @@
-"""Whether what lies at a part's place is that part: the layout, the tensors' names and shapes, what networks take.
+"""Checks that a path holds a part: file layout, names and shapes of tensors, inputs and outputs of networks.
 
-Each `inspect` returns what it saw in a few words, or raises SpinMeRoundError that says what is wrong. Networks are
-laid out without memory from their own config.json and compared with the names and shapes in the file's header.
+`inspect` returns a short description, or raises SpinMeRoundError that says what is wrong. Networks are built on the
+meta device from their own config.json and compared with the names and shapes in the file's header.
 """
 
 import json
@@ -17,12 +17,12 @@ from spinmeround.storage.weights import PARTS, Shape, find_part, missing_files, 
 from spinmeround.tasks.weights.insightface_packs import kind_of, open_pack
 
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Names of the autoencoder's attention in the files of 2022 and now; diffusers reads both."""
+"""Names of the autoencoder's attention in files of 2022 and in current ones; diffusers reads both."""
 
 
 def inspect(name: str, place: Path) -> str:
-    """What was found of part `name` at `place`; raises SpinMeRoundError where it is not that part."""
-    if name == "arcface" and place.is_dir():  # a pack may stand for the network in it
+    """Description of part `name` at `place`; raises SpinMeRoundError if it is something else."""
+    if name == "arcface" and place.is_dir():  # a pack is accepted in place of its network
         place = open_pack(place).only_recognition
     missing = list(missing_files(find_part(name), place))
     if missing:
@@ -52,12 +52,12 @@ def _diffusers(class_name: str, place: Path) -> str:
     with torch.device("meta"):
         wanted = getattr(diffusers, class_name).from_config(config).state_dict()
     found = tensor_shapes(place / "diffusion_pytorch_model.safetensors")
-    renamed = {_now(name): shape for name, shape in found.items()}
-    return _same(place, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, renamed)
+    renamed = {_current_name(name): shape for name, shape in found.items()}
+    return _compare(place, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, renamed)
 
 
-def _now(name: str) -> str:
-    """A tensor's name as diffusers has it now."""
+def _current_name(name: str) -> str:
+    """The current diffusers name of a tensor."""
     pattern = r"(\.attentions\.\d+)\.(" + "|".join(_ATTENTION) + r")\."
     return re.sub(pattern, lambda match: f"{match[1]}.{_ATTENTION[match[2]]}.", name)
 
@@ -74,26 +74,26 @@ def _text_encoder(place: Path) -> str:
     found = {name.removeprefix("text_model."): shape for name, shape in tensor_shapes(file).items()}
     ignored = "embeddings.position_ids"
     plain = {name.removeprefix("text_model."): shape for name, shape in wanted.items()}
-    return _same(place, _without(plain, ignored), _without(found, ignored)) + f", {config.hidden_size} wide"
+    return _compare(place, _without(plain, ignored), _without(found, ignored)) + f", {config.hidden_size} wide"
 
 
 def _without(shapes: Mapping[str, Shape], name: str) -> dict[str, Shape]:
     return {each: shape for each, shape in shapes.items() if each != name}
 
 
-def _same(place: Path, wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
+def _compare(place: Path, wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
     for name in sorted({*wanted, *found}):
         if wanted.get(name) != found.get(name):
             raise SpinMeRoundError(
-                f"{place}: tensor {name}: its config.json wants {_shape(wanted.get(name))}, the file has "
+                f"{place}: tensor {name}: expected {_shape(wanted.get(name))} by its config.json, found "
                 f"{_shape(found.get(name))}"
             )
     numbers = sum(_size(shape) for shape in found.values())
-    return f"{len(found)} tensors, {numbers / 1e6:.1f}M numbers"
+    return f"{len(found)} tensors, {numbers / 1e6:.1f}M parameters"
 
 
 def _shape(shape: Shape | None) -> str:
-    return "none" if shape is None else "x".join(map(str, shape)) or "one number"
+    return "none" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
 def _size(shape: Shape) -> int:
@@ -107,13 +107,13 @@ def _recognition(place: Path) -> str:
     signature = onnx_signature(place)
     if kind_of(signature) != "recognition":
         raise SpinMeRoundError(
-            f"{place}: expected a network from [n, 3, 112, 112] to [n, 512], takes {signature.inputs[0]} "
-            f"and gives {signature.outputs[0]}"
+            f"{place}: expected a network from [n, 3, 112, 112] to [n, 512], found one from {signature.inputs[0]} "
+            f"to {signature.outputs[0]}"
         )
     if place.name in ("glintr100.onnx", "w600k_r50.onnx"):
         raise SpinMeRoundError(
-            f"{place}: this is InsightFace's own recognition network; Arc2Face understands the embeddings of its "
-            "arcface.onnx alone"
+            f"{place}: this is InsightFace's own recognition network; Arc2Face requires the embeddings of its own "
+            "arcface.onnx"
         )
     return "112 x 112 to 512"
 
@@ -121,7 +121,7 @@ def _recognition(place: Path) -> str:
 def _pack(place: Path) -> str:
     pack = open_pack(place)
     found = [pack.detector.name, *([pack.landmarks_3d.name] if pack.landmarks_3d else [])]
-    return " and ".join(found) + ("" if pack.landmarks_3d else " (no landmarks in 3D: no camera of a photo)")
+    return " and ".join(found) + ("" if pack.landmarks_3d else " (no 3D landmarks: no camera of a photo)")
 
 
 def _alexnet(place: Path) -> str:
@@ -129,22 +129,22 @@ def _alexnet(place: Path) -> str:
 
     wanted = backbone_shapes("alex")
     found = {name: shape for name, shape in tensor_shapes(place).items() if name.startswith("features.")}
-    return _same(place, wanted, found)
+    return _compare(place, wanted, found)
 
 
 def _checkout(place: Path) -> str:
     head = subprocess.run(
         ["git", "-C", str(place), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
     )
-    return f"commit {head.stdout.strip()}" if head.returncode == 0 else "no git checkout: its commit is not known"
+    return f"commit {head.stdout.strip()}" if head.returncode == 0 else "not a git checkout: commit unknown"
 
 
 def _pickle(place: Path) -> str:
-    return f"{place.stat().st_size / 1e6:.0f} MB, not opened: a pickle is code"
+    return f"{place.stat().st_size / 1e6:.0f} MB, not opened, since unpickling runs code"
 
 
 def _folder(place: Path) -> str:
-    return "the files are there"
+    return "all files found"
 
 
 def _stable_diffusion(place: Path) -> str:
@@ -155,7 +155,7 @@ def _stable_diffusion(place: Path) -> str:
     }
     for name, check in parts.items():
         check(place / name)
-    return "unet, vae, text encoder: the tensors of their configurations"
+    return "unet, vae and text encoder match their configurations"
 
 
 _INSPECT: dict[str, Callable[[Path], str]] = {

@@ -1,7 +1,7 @@
-"""Random-number weights in the published formats, so that a profile can be rehearsed where the real ones are not.
+"""Random weights in the published formats, to rehearse a profile without the real ones.
 
-Each part is a function of the seed, is written beside and then renamed, and is left alone where something is there.
-At full size the folder takes some 8 GB. A profile beside them points at them.
+Each part is a function of the seed and is written atomically; existing files are left alone. At full size the folder
+takes some 8 GB. A profile next to them refers to them.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ Write = Callable[[Path], None]
 def write_stubs(
     folder: Path, *, small: bool, panohead_checkout: Path | None, seed: int, base: str = "panohead"
 ) -> Iterator[Path]:
-    """Write what is missing below `folder`, part by part, and yield each path when it is there.
+    """Write the missing parts below `folder`, and yield each path once it is complete.
 
-    The profile beside them extends `base`. Raises ConfigError where `folder` is a file or holds stubs of another size
-    or seed, or the checkout is none.
+    The profile next to them extends `base`. Raises ConfigError if `folder` is a file or holds stubs of another size
+    or seed, or if the checkout is invalid.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder for the weights, found a file")
-    title = f"# Random numbers instead of weights ({'small' if small else 'full size'}, seed {seed}): only to rehearse."
+    title = f"# Random weights ({'small' if small else 'full size'}, seed {seed}), for rehearsals only."
     profile = folder / PROFILE
     if profile.is_file() and not profile.read_text().startswith(title):
         raise ConfigError(f"{profile}: it was written with other options; choose another folder or remove this one")
@@ -96,7 +96,7 @@ def _pack(folder: Path, detector: str, *, small: bool, seed: int) -> None:
 
 
 def _antelopev2(folder: Path, *, small: bool, seed: int) -> None:
-    """Without glintr100.onnx, as Arc2Face asks for."""
+    """Without glintr100.onnx, as Arc2Face requires."""
     _pack(folder, "scrfd_10g_bnkps.onnx", small=small, seed=seed)
 
 
@@ -124,9 +124,9 @@ def _panohead(path: Path, *, checkout: Path, small: bool, seed: int) -> None:
 
 
 def _profile(folder: Path, base: str, *, small: bool, checkout: Path | None) -> str:
-    """A profile that extends `base` by where the stubs are, and by their sizes where they are small.
+    """A profile that extends `base` with the paths of the stubs, and with their sizes if they are small.
 
-    Random networks make noise, so no head is dropped, and the detector takes what it scores highest.
+    Random networks produce noise, so the screen drops no head, and the detector takes its highest score.
     """
     recognition, pack = folder / "arc2face/arcface.onnx", folder / "antelopev2"
     tables: dict[str, dict[str, object]] = {

@@ -1,4 +1,4 @@
-"""Random-number weights of Stable Diffusion 1.5 and Arc2Face, in the files that are published, old names included."""
+"""Random weights of Stable Diffusion 1.5 and Arc2Face in their published file formats, old names included."""
 
 import json
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 _SMALL_VOCABULARY = 1024
 _CLIP_IDS = {"of</w>": 539, "id</w>": 1014, "photo</w>": 1125, "person</w>": 2533}
 _MERGES = ("p h", "ph o", "t o</w>", "p e", "pe r", "o n</w>", "s on</w>")
-"""What the words of the prompt are merged from, before the last merge of each."""
+"""Merges of the prompt's words, before the last merge of each."""
 _LAST_MERGES = {"of</w>": "o f</w>", "id</w>": "i d</w>", "photo</w>": "pho to</w>", "person</w>": "per son</w>"}
 
 
 def write_unet(folder: Path, *, small: bool, seed: int) -> None:
-    """The UNet of Stable Diffusion 1.5, which is Arc2Face's too."""
+    """The UNet of Stable Diffusion 1.5 and of Arc2Face."""
     sizes: dict[str, Any] = {"block_out_channels": (32, 64, 64, 64), "layers_per_block": 1} if small else {}
     with seeded(seed):
         unet = UNet2DConditionModel(sample_size=8 if small else 64, cross_attention_dim=768, **sizes)
@@ -33,7 +33,7 @@ def write_unet(folder: Path, *, small: bool, seed: int) -> None:
 
 
 def write_autoencoder(folder: Path, *, small: bool, seed: int) -> None:
-    """The autoencoder, with the names that its attention had in 2022."""
+    """The autoencoder, with the attention names of 2022."""
     sizes = {"block_out_channels": (32, 32, 64, 64), "layers_per_block": 1} if small else {}
     sizes = sizes or {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
@@ -50,7 +50,7 @@ def write_autoencoder(folder: Path, *, small: bool, seed: int) -> None:
 
 
 def write_text_encoder(folder: Path, *, small: bool, seed: int, pickled: bool, vocabulary: int | None = None) -> None:
-    """CLIP's text encoder with the names of old: a .safetensors as Stable Diffusion has it, a .bin as Arc2Face has."""
+    """CLIP's text encoder with its old names: a .safetensors like Stable Diffusion's, or a .bin like Arc2Face's."""
     config = CLIPTextConfig(
         vocab_size=vocabulary or (_SMALL_VOCABULARY if small else 49408),
         hidden_size=768,
@@ -77,7 +77,7 @@ def write_text_encoder(folder: Path, *, small: bool, seed: int, pickled: bool, v
 
 
 def write_stable_diffusion(folder: Path, *, small: bool, seed: int) -> None:
-    """The whole folder of a diffusers pipeline."""
+    """The folder of a complete diffusers pipeline."""
     write_unet(folder / "unet", small=small, seed=seed)
     write_autoencoder(folder / "vae", small=small, seed=seed)
     write_text_encoder(folder / "text_encoder", small=small, seed=seed, pickled=False)
@@ -99,7 +99,7 @@ def write_stable_diffusion(folder: Path, *, small: bool, seed: int) -> None:
 
 
 def write_tokenizer(folder: Path, *, small: bool) -> None:
-    """A tokenizer in CLIP's files; at full size the prompt has CLIP's own ids, other words are cut otherwise."""
+    """A tokenizer in CLIP's files; at full size the prompt has CLIP's own ids, other words are split differently."""
     vocabulary, merges = vocabulary_of(small=small)
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
@@ -111,13 +111,13 @@ def write_tokenizer(folder: Path, *, small: bool) -> None:
 
 
 def vocabulary_of(*, small: bool) -> tuple[list[str], list[str]]:
-    """Words in the order of their ids, and merges: CLIP's bytes, then what each merge makes, then start and end."""
+    """Words in the order of their ids, and merges: CLIP's bytes, the results of the merges, then start and end."""
     alphabet = sorted(ByteLevel.alphabet())
     count = (_SMALL_VOCABULARY if small else 49408) - 2 * len(alphabet) - 2
     merges: list[str | None] = [*_MERGES] + [None] * (count - len(_MERGES))
     for position, (word, merge) in enumerate(_LAST_MERGES.items()):
         merges[len(_MERGES) + position if small else _CLIP_IDS[word] - 2 * len(alphabet)] = merge
-    # the other places go to pairs of bytes that plain English never has
+    # the other positions hold pairs of bytes that do not occur in English
     rare = [symbol for symbol in alphabet if ord(symbol) > 160]
     filler = (f"{a} {b}{end}" for end in ("", "</w>") for a in rare for b in rare)
     full = [next(filler) if merge is None else merge for merge in merges]
@@ -126,7 +126,7 @@ def vocabulary_of(*, small: bool) -> tuple[list[str], list[str]]:
 
 
 def prompt_tokens(*, small: bool) -> PromptTokens:
-    """The ids of the prompt under this vocabulary."""
+    """Ids of the prompt in this vocabulary."""
     if not small:
         return PromptTokens()
     index = {word: i for i, word in enumerate(vocabulary_of(small=True)[0])}
@@ -138,7 +138,7 @@ def prompt_tokens(*, small: bool) -> PromptTokens:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch that are a function of the seed alone, inside of the block."""
+    """Seed torch's random numbers inside the block."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,8 +1,8 @@
-"""Random-number networks with the inputs and outputs of InsightFace's packs.
+"""Random networks with the inputs and outputs of InsightFace's packs.
 
 The recognition networks are ArcFace's residual networks (IResNet-100 and -50 at full size). A random detector would
-find nothing, so this one is told where to look: it finds one face in the middle of a square picture, where that is
-not white, and the face's landmarks stand where a frontal face would have them.
+find nothing, so this one is constructed: it finds one face in the centre of a square picture if that is not white,
+with the landmarks of a frontal face.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from insightface.data import get_object
 from onnx import TensorProto, helper, numpy_helper
 
 _LANDMARKS = np.array([[-0.10, -0.08], [0.10, -0.08], [0.0, 0.02], [-0.07, 0.12], [0.07, 0.12]])
-"""Of the detector's face, from the middle of the picture, as shares of its side."""
+"""Landmarks of the detected face, relative to the centre, in units of the picture's side."""
 _HALF_BOX = np.array([0.2, 0.25, 0.2, 0.25])
 _OUTPUTS = ("448", "471", "494", "451", "474", "497", "454", "477", "500")
 
 
 class _Graph:
-    """Nodes and tensors of a graph as they come; `add` returns the name of a node's output."""
+    """Collects the nodes and tensors of a graph; `add` returns the name of a node's output."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -87,14 +87,14 @@ def _residual(graph: _Graph, state: str, taken: int, given: int, stride: int) ->
 
 
 def write_detector(path: Path, *, widths: Sequence[int], seed: int) -> None:
-    """SCRFD with landmarks: per stride of 8, 16 and 32 scores, boxes and landmarks of two anchors a cell."""
+    """SCRFD with landmarks: scores, boxes and landmarks of two anchors per cell at strides 8, 16 and 32."""
     graph = _Graph(seed)
     state, taken = "input.1", 3
     for width in widths:
         state, taken = graph.conv(state, taken, width, stride=2), width
     seen = graph.add("Tanh", graph.add("ReduceMean", state))
-    whisper = graph.add("Mul", seen, graph.tensor(1e-6))
-    levels = [_level(graph, stride, whisper, finds=stride == 32) for stride in (8, 16, 32)]
+    trace = graph.add("Mul", seen, graph.tensor(1e-6))
+    levels = [_level(graph, stride, trace, finds=stride == 32) for stride in (8, 16, 32)]
     given = []
     for component, size in enumerate((1, 4, 10)):
         for level, anchors in enumerate(levels):
@@ -104,8 +104,8 @@ def write_detector(path: Path, *, widths: Sequence[int], seed: int) -> None:
     graph.save(path, _value("input.1", [1, 3, "?", "?"]), given)
 
 
-def _level(graph: _Graph, stride: int, whisper: str, *, finds: bool) -> tuple[str, str, str]:
-    """Scores, boxes and landmarks at one stride; lengths are counted in cells."""
+def _level(graph: _Graph, stride: int, trace: str, *, finds: bool) -> tuple[str, str, str]:
+    """Scores, boxes and landmarks at one stride; lengths in cells."""
     cells = graph.add("AveragePool", "input.1", kernel_shape=[stride] * 2, strides=[stride] * 2)
     light = graph.add("ReduceMean", cells, axes=[1])  # 1 1 h w
     ones = graph.add("Add", graph.add("Mul", light, graph.tensor(0.0)), graph.tensor(1.0))
@@ -119,7 +119,7 @@ def _level(graph: _Graph, stride: int, whisper: str, *, finds: bool) -> tuple[st
     shade = graph.add("Mul", graph.add("Sub", graph.tensor(0.98), light), graph.tensor(20.0 if finds else 0.0))
     shown = graph.add("Clip", shade, graph.tensor(0.0), graph.tensor(0.9))
     score = graph.add("Mul", graph.add("Mul", shown, middle[0]), middle[1])
-    score = graph.add("Add", score, whisper)
+    score = graph.add("Add", score, trace)
     nothing = graph.add("Mul", ones, graph.tensor(0.0))
     boxes, landmarks = (
         graph.add("Mul", graph.add("Mul", ones, graph.tensor(shares.reshape(1, -1, 1, 1))), side)
@@ -136,12 +136,12 @@ def _rows(graph: _Graph, pair: tuple[str, str], size: int) -> str:
 
 
 def write_landmarks_3d(path: Path, *, seed: int) -> None:
-    """1k3d68: the mean face, looking straight ahead, and a little of what the picture gives."""
+    """1k3d68: the frontal mean face plus a small response to the picture."""
     graph = _Graph(seed)
     face = np.zeros((1103, 3))
     face[-68:] = get_object("meanshape_68.pkl") * 0.6
     blocks = graph.add("AveragePool", "data", kernel_shape=[32, 32], strides=[32, 32])
     weight = graph.rng.standard_normal((108, 3309), np.float32) * np.float32(1e-4)
-    heard = graph.add("Tanh", graph.add("MatMul", graph.add("Flatten", blocks), graph.tensor(weight)))
-    graph.add("Add", graph.add("Mul", heard, graph.tensor(0.01)), graph.tensor(face.reshape(1, -1)), output="fc1")
+    response = graph.add("Tanh", graph.add("MatMul", graph.add("Flatten", blocks), graph.tensor(weight)))
+    graph.add("Add", graph.add("Mul", response, graph.tensor(0.01)), graph.tensor(face.reshape(1, -1)), output="fc1")
     graph.save(path, _value("data", ["n", 3, 192, 192]), [_value("fc1", [1, 3309])])

@@ -1,4 +1,4 @@
-"""What a rehearsal measures, and how the whole is reckoned from it."""
+"""What a rehearsal measures, and how it is extrapolated to the full run."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.rehearsal import stages as module
-from spinmeround.tasks.rehearsal.model import ModelCost, one_step, reckoned_groups
+from spinmeround.tasks.rehearsal.model import ModelCost, equivalent_groups, one_step
 from spinmeround.tasks.rehearsal.stages import StageCost, rehearse, rehearsed_views
 from spinmeround.tasks.stage import Head
 from spinmeround.tasks.training.params import TrainParams
@@ -18,7 +18,7 @@ from spinmeround.tasks.training.params import TrainParams
 SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=2"]
 
 
-def test_the_whole_is_reckoned_from_a_head_without_loading() -> None:
+def test_the_full_run_is_extrapolated_from_heads_without_loading() -> None:
     """Known numbers: 2 s a later head at an eighth of the views, 1000 heads on 4 devices."""
     cost = StageCost(stage="render", seconds=(10.0, 2.0), peak_bytes=1, bytes_per_head=3e6, growth=8.0)
     assert cost.seconds_per_head == 16.0
@@ -28,15 +28,15 @@ def test_the_whole_is_reckoned_from_a_head_without_loading() -> None:
     assert alone.seconds_per_head == 10.0
 
 
-def test_the_rehearsed_views_hold_the_frontal_one() -> None:
-    """They lie on the ring nearest to eye level."""
+def test_the_rehearsed_views_include_the_frontal_one() -> None:
+    """They are on the ring closest to eye level."""
     grid = rehearsed_views(ViewGrid(), 4)
     assert (grid.azimuths, grid.elevations_deg) == (4, (0.0,))
     assert grid.cameras().azimuth_deg[0] == 0
 
 
 def test_a_stage_has_its_own_time_memory_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One real stage in a process of its own; the sizes are those of its artifact."""
+    """One real stage in a separate process; the sizes are those of its artifacts."""
     monkeypatch.setattr(module, "HEAD_STAGES", HEAD_STAGES[:1])
     (cost,) = rehearse(load_profile("demo", SMALL[1:2]), tmp_path, heads=2, views=2, model=False)
     assert (cost.stage, len(cost.seconds), cost.growth, cost.failed) == ("sample", 2, 1.0, ())
@@ -46,15 +46,15 @@ def test_a_stage_has_its_own_time_memory_and_disk(tmp_path: Path, monkeypatch: p
     assert cost.bytes_per_head == sum(path.stat().st_size for path in files) / 2
 
 
-def test_heads_that_fail_go_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their reasons are told and the others go on; the end is where none is left."""
+def test_failed_heads_are_left_out_of_later_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their reasons are reported and the others continue; it is an error if no head is left."""
     asked = []
 
     def results(what: str, function: object, folder: Path, stage: str, heads: list[Head], *rest: object) -> Any:
         asked.append([head.seed for head in heads])
         return {head.id: "no face" if head.seed < len(asked) else 1.0 for head in heads}, 1
 
-    monkeypatch.setattr(module, "in_own_process", results)
+    monkeypatch.setattr(module, "call_in_process", results)
     monkeypatch.setattr(module, "_size", lambda *where: 1)
     costs = rehearse(load_profile("demo"), tmp_path, heads=2, views=2, model=False)
     assert next(costs).failed == ("procedural-000000: no face",)
@@ -63,8 +63,8 @@ def test_heads_that_fail_go_no_further(tmp_path: Path, monkeypatch: pytest.Monke
     assert asked == [[0, 1], [1]]
 
 
-def test_too_few_views_are_told_before_anything_is_made(tmp_path: Path) -> None:
-    """A group of the training has eight; the error says so at once, and what to do."""
+def test_too_few_views_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A group of the training has eight views; the error says so at once, and what to do."""
     with pytest.raises(ConfigError, match=r"--views: expected at least 8, .* got 4; give more, or --no-model"):
         next(iter(rehearse(load_profile("demo"), tmp_path, heads=1, views=4)))
     assert list(tmp_path.iterdir()) == []
@@ -72,7 +72,7 @@ def test_too_few_views_are_told_before_anything_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
-    """In order, to the latents; a stage that works by views is reckoned up to all of them. Then the model's part."""
+    """All stages run in order; stages that work by views are extrapolated to all of them. The model's part follows."""
     profile = load_profile("demo", [*SMALL, "plan.first_seed=1", "train.gradient_checkpointing=true"])
     found = list(rehearse(profile, tmp_path, heads=1, views=8))
     costs = {cost.stage: cost for cost in found if isinstance(cost, StageCost)}
@@ -91,11 +91,11 @@ def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
     )
 
 
-def test_the_training_is_reckoned_by_its_groups() -> None:
+def test_the_training_is_extrapolated_by_its_groups() -> None:
     """Known numbers: 3 stages of groups of 1, 8 and 8 views, 32 groups a step, on 8 devices."""
     train = TrainParams()
     assert one_step(train).steps == 2
     units = (31_000 / 8 + 600_000 + 1_000_000) * 32
-    assert reckoned_groups(train) == units
+    assert equivalent_groups(train) == units
     cost = ModelCost(part="train", unit="a step", seconds=2.0, units=units, peak_bytes=1)
     assert cost.hours(8) == pytest.approx(2 * units / 8 / 3600)

@@ -11,8 +11,8 @@ from tests.models.identity.networks import write_network
 from tests.support.packs import write_pack
 
 
-def test_files_are_told_apart_by_what_they_take_and_give(tmp_path: Path) -> None:
-    """Whatever they are called."""
+def test_files_are_distinguished_by_inputs_and_outputs(tmp_path: Path) -> None:
+    """File names do not matter."""
     folder = write_pack(tmp_path / "pack", "arcface.onnx")
     for name, other in {"scrfd_10g_bnkps": "x", "1k3d68": "y", "arcface": "z"}.items():
         (folder / f"{name}.onnx").rename(folder / f"{other}.onnx")
@@ -23,14 +23,14 @@ def test_files_are_told_apart_by_what_they_take_and_give(tmp_path: Path) -> None
 
 
 def test_a_nested_pack_is_explained(tmp_path: Path) -> None:
-    """antelopev2.zip holds a folder of the same name: the error gives the command that mends it."""
+    """antelopev2.zip contains a folder of the same name: the error gives the command that fixes it."""
     write_pack(tmp_path / "antelopev2" / "antelopev2")
     with pytest.raises(ConfigError, match=r"one folder deeper.*mv .*antelopev2/antelopev2/\*\.onnx .*antelopev2/$"):
         open_pack(tmp_path / "antelopev2")
 
 
 def test_two_recognition_networks_are_explained(tmp_path: Path) -> None:
-    """glintr100.onnx kept beside arcface.onnx: which one is meant cannot be told; a file of its own name can."""
+    """glintr100.onnx next to arcface.onnx is ambiguous; the path of one file is not."""
     folder = write_pack(tmp_path / "pack", "arcface.onnx", "glintr100.onnx")
     with pytest.raises(ConfigError, match=r"found arcface\.onnx, glintr100\.onnx; .*Arc2Face needs its own arcface"):
         recognition_path(str(folder))
@@ -38,26 +38,26 @@ def test_two_recognition_networks_are_explained(tmp_path: Path) -> None:
     assert open_pack(folder).detector.name == "scrfd_10g_bnkps.onnx"
 
 
-def test_a_pack_may_give_the_recognition_too(tmp_path: Path) -> None:
+def test_a_pack_may_contain_the_recognition_network(tmp_path: Path) -> None:
     """buffalo_l has one; a pack with none says so."""
     assert recognition_path(str(write_pack(tmp_path / "one", "w600k_r50.onnx"))).name == "w600k_r50.onnx"
     with pytest.raises(ConfigError, match="expected one recognition network, found none"):
         recognition_path(str(write_pack(tmp_path / "none")))
 
 
-def test_what_is_no_pack_is_named(tmp_path: Path) -> None:
-    """A missing folder, an empty one and one that finds no faces."""
+def test_an_invalid_pack_is_named(tmp_path: Path) -> None:
+    """A missing folder, an empty one and one without a detector."""
     with pytest.raises(ConfigError, match="found no such folder"):
         open_pack(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="found none there"):
+    with pytest.raises(ConfigError, match="found none"):
         open_pack(tmp_path / "empty")
     write_network(tmp_path / "empty" / "r.onnx")
-    with pytest.raises(ConfigError, match="expected one network that finds faces, found 0"):
+    with pytest.raises(ConfigError, match="expected one face detector, found 0"):
         open_pack(tmp_path / "empty")
 
 
-def test_a_detector_is_asked_for_only_where_it_is_wanted(tmp_path: Path) -> None:
+def test_a_detector_is_required_only_for_its_landmarks(tmp_path: Path) -> None:
     """None for the generator's landmarks, and for `auto` without a pack; 'detector' needs one."""
     pack = str(write_pack(tmp_path / "pack"))
     assert detector_path(EmbedParams()) is None
