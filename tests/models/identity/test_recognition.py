@@ -93,7 +93,7 @@ def test_verification_needs_both_kinds_of_pairs() -> None:
     ("sizes", "message"),
     [
         ({"channels": (8, 8), "blocks": (1, 1, 1)}, "expected equal lengths"),
-        ({"channels": (8,) * 4, "blocks": (0,) * 4}, "3 or fewer"),
+        ({"channels": (8,) * 4, "blocks": (0,) * 4}, "expected 3 stages or fewer"),
     ],
     ids=["blocks", "stages"],
 )
