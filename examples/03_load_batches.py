@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from spinmeround import HeadDataset, HeadLoader
-from spinmeround.tasks.loading.samples import ViewParams
+from spinmeround.tasks.loading.params import ViewParams
 from spinmeround.tasks.loading.tensors import as_floats
 
 
