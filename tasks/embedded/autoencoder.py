@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.tasks.embedded.params import AutoencoderParams
-from spinmeround.tasks.embedded.pictures import head_pictures, render_heads
+from spinmeround.tasks.embedded.pictures import head_pictures, render_split
 
 STANDARDISED_AT = 0.8
 """Share of the steps after which the latents are standardised to zero mean and unit variance."""
@@ -31,10 +31,15 @@ STANDARDISED_AT = 0.8
 def run_autoencoder(params: AutoencoderParams, folder: Path, report: Callable[[str], None]) -> dict[str, float]:
     """Render, train, save to `folder / "autoencoder"` in half precision, and measure the result on held-out heads."""
     torch.set_num_threads(params.threads)
-    seen = range(params.first_seed, params.first_seed + params.heads)
-    unseen = range(seen.stop, seen.stop + params.unseen_heads)
-    pictures = np.concatenate(render_heads(head_pictures, seen, params.views, params.workers))
-    held_out = np.concatenate(render_heads(head_pictures, unseen, params.views, params.workers))
+    seen, unseen = render_split(
+        head_pictures,
+        params.views,
+        first_seed=params.first_seed,
+        heads=params.heads,
+        held_out=params.unseen_heads,
+        workers=params.workers,
+    )
+    pictures, held_out = np.concatenate(seen), np.concatenate(unseen)
     report(f"autoencoder: rendered {len(pictures)} views for training and {len(held_out)} held-out views")
     autoencoder = train_autoencoder(pictures, params, report)
     untyped: Any = autoencoder  # diffusers declares no types for `half`

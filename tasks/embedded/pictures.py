@@ -73,6 +73,15 @@ def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view heigh
     return np.concatenate([rendering.rgb, rendering.mask[..., None], encoded], axis=-1)
 
 
+def render_split(
+    make: Callable[..., Made], views: BaseModel, *, first_seed: int, heads: int, held_out: int, workers: int
+) -> tuple[list[Made], list[Made]]:
+    """`make(seed, views=views)` for `heads` seeds from `first_seed` on, and for the `held_out` seeds after them."""
+    seen = range(first_seed, first_seed + heads)
+    unseen = range(seen.stop, seen.stop + held_out)
+    return render_heads(make, seen, views, workers), render_heads(make, unseen, views, workers)
+
+
 def render_heads(make: Callable[..., Made], seeds: range, views: BaseModel, workers: int) -> list[Made]:
     """`make(seed, views=views)` for each seed, in order, computed by `workers` processes."""
     one = partial(make, views=views)

@@ -24,16 +24,21 @@ from spinmeround.models.identity.recognition import (
     verification,
 )
 from spinmeround.tasks.embedded.params import RecognitionParams
-from spinmeround.tasks.embedded.pictures import face_crops, render_heads
+from spinmeround.tasks.embedded.pictures import face_crops, render_split
 
 
 def run_recognition(params: RecognitionParams, folder: Path, report: Callable[[str], None]) -> Verification:
     """Render, train, export to `folder / "recognition.onnx"`, and measure on held-out heads."""
     torch.set_num_threads(params.threads)
-    seen = range(params.first_seed, params.first_seed + params.identities)
-    unseen = range(seen.stop, seen.stop + params.unseen_identities)
-    crops = np.stack(render_heads(face_crops, seen, params.views, params.workers))
-    held_out = np.stack(render_heads(face_crops, unseen, params.views, params.workers))
+    seen, unseen = render_split(
+        face_crops,
+        params.views,
+        first_seed=params.first_seed,
+        heads=params.identities,
+        held_out=params.unseen_identities,
+        workers=params.workers,
+    )
+    crops, held_out = np.stack(seen), np.stack(unseen)
     report(f"recognition: rendered {len(crops)} heads for training and {len(held_out)} held-out heads")
     network = train_recognition(crops, params, report)
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,7 @@ class GroupParams(StageParams):
     )
 
     @model_validator(mode="after")
-    def _neighbourhood_holds_the_group(self) -> Self:
+    def _neighbourhood_holds_the_group(self) -> "GroupParams":
         if self.nearest and (self.views == 1 or self.nearest < self.views):
             expected = "0 for a single view" if self.views == 1 else f"0, or at least the group's {self.views} views"
             raise ValueError(f"nearest: expected {expected}, got {self.nearest}")
@@ -55,7 +55,7 @@ class TrainingPhase(StageParams):
     groups: tuple[GroupParams, ...] = Field(description="Kinds of groups; at least one")
 
     @model_validator(mode="after")
-    def _has_groups(self) -> Self:
+    def _has_groups(self) -> "TrainingPhase":
         if not self.groups:
             raise ValueError("groups: expected at least one kind of group, got none; steps = 0 omits a phase")
         return self
@@ -166,7 +166,7 @@ class TrainParams(StageParams):
     threads: int = Field(0, ge=0, description="Threads of torch; 0: torch's default")
 
     @model_validator(mode="after")
-    def _some_samples_keep_their_identity(self) -> Self:
+    def _some_samples_keep_their_identity(self) -> "TrainParams":
         if self.condition_dropout + self.identity_dropout >= 1:
             raise ValueError(
                 "condition_dropout, identity_dropout: expected shares whose sum is below 1, got "
