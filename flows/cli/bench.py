@@ -40,14 +40,14 @@ def bench(
 ) -> None:
     """Run a benchmark; `spinmeround bench NAME --help` lists its options."""
     if name is None or name == "--help":
-        print_values(benchmarks(), width=12)
+        print_values(benchmarks(), width=15)
         return
     run_benchmark(name, context.args, json_file)
 
 
 def benchmarks() -> dict[str, str]:
     """Names of the benchmarks, each with the first line of its docstring."""
-    modules = sorted(path for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
+    modules = sorted(path for path in BENCHMARKS.glob("*.py") if not path.stem.startswith(("_", "test_")))
     return {path.stem: (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0] for path in modules}
 
 
