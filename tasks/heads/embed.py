@@ -50,17 +50,17 @@ class EmbedSections(StageSections):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadIdentity:
+class HeadEmbeddings:
     """The embeddings of a head, as `records.HeadArrays` has them."""
 
     identity: Float32[np.ndarray, " 512"]
     identity_views: Float32[np.ndarray, "view 512"]
 
 
-def load_embeddings(folder: Path) -> HeadIdentity:
+def load_embeddings(folder: Path) -> HeadEmbeddings:
     """The embeddings in an embed artifact."""
     with np.load(folder / "identity.npz", allow_pickle=False) as arrays:
-        return HeadIdentity(identity=arrays["identity"], identity_views=arrays["identity_views"])
+        return HeadEmbeddings(identity=arrays["identity"], identity_views=arrays["identity_views"])
 
 
 def recognition_path(recognition: str) -> Path:

@@ -25,7 +25,7 @@ from spinmeround.tasks.heads.plan import PlanParams, plan_heads
 from spinmeround.tasks.heads.sample import SAMPLE
 from spinmeround.tasks.heads.score import SCORE, load_scores
 from spinmeround.tasks.screening.calibrate import Label, drop_rates, true_labels
-from spinmeround.tasks.stage import Head, head_keys, make_head
+from spinmeround.tasks.stage import Head, StageSections, head_keys, make_head
 
 STAGES = (SAMPLE, SCORE)
 Scores = Mapping[str, float | None]
@@ -78,7 +78,7 @@ def _scored(profile: str, first_seed: int, heads: int, store: Path, workers: int
     return scores, true_labels(generator_of(sections["sample"].generator), [head.seed for head in plan])
 
 
-def _score(root: Path, sections: Mapping[str, Mapping[str, Any]], head: Head) -> Scores:
+def _score(root: Path, sections: Mapping[str, StageSections], head: Head) -> Scores:
     store, keys = ArtifactStore(root), head_keys(STAGES, head, sections)
     for stage in STAGES:
         make_head(store, stage, head, sections[stage.name], {name: keys[name] for name in stage.inputs})

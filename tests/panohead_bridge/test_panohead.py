@@ -15,7 +15,7 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.generator import generator_record
 from spinmeround.tasks.heads.mesh import mesh_head
-from spinmeround.tasks.heads.sample import SAMPLE, SampleParams
+from spinmeround.tasks.heads.sample import SAMPLE, SampleParams, SampleSections
 from spinmeround.tasks.stage import Head
 from tests.support.mini_panohead import CENTRE, LATENT, OFFSET, RADIUS, SIDE, calls, write_checkout, write_network
 
@@ -250,11 +250,11 @@ def test_moving_things_makes_nothing_again(checkout, network, tmp_path):
         {"checkout": str(checkout), "network": str(network), "trust": True, "truncation_psi": 0.6},
     ):
         config = GeneratorConfig(name="panohead", options=options)
-        sections = {"generator": config, "sample": SampleParams()}
+        sections = SampleSections(generator=config, sample=SampleParams())
         keys.add(SAMPLE.key(Head(id="panohead-000001", seed=1), sections, {}))
-        assert "/" not in str(generator_record(sections)["options"])
+        assert "/" not in str(generator_record(config)["options"])
     assert len(keys) == 2
-    assert generator_record(sections)["provenance"]["network"] == "network.pkl"
+    assert generator_record(config)["provenance"]["network"] == "network.pkl"
 
 
 @pytest.mark.parametrize(
