@@ -106,7 +106,9 @@ class RemoteFiles:
         except (NotFoundError, FileNotFoundError) as error:
             raise ChunkError(f"{self.root}/{name} is missing") from error
         except (BaseError, OSError) as error:
-            raise StorageUnavailable(f"{self.root}/{name}: the object store failed: {one_line(error)}") from error
+            raise StorageUnavailable(
+                f"{self.root}/{name}: the object store failed; check address, credentials and server: {one_line(error)}"
+            ) from error
 
 
 def _connection(url: str) -> dict[str, Any]:
