@@ -45,15 +45,15 @@ class GeneratedHead:
     given_normals: Pictures | None = None
 
     @classmethod
-    def of(cls, name: str, output: SpinMeRoundOutput, conditioning: PosedViews | None) -> "GeneratedHead":
+    def of(cls, name: str, output: SpinMeRoundOutput, given: PosedViews | None) -> "GeneratedHead":
         """Convert a pipeline's output, arrays in [0, 1]."""
         generated = cls(name=name, rgb=to_uint8(output.images), normals=to_uint8(output.normals))
-        if conditioning is None:
+        if given is None:
             return generated
         return replace(
             generated,
-            given=conditioning.cameras,
-            given_rgb=to_uint8(np.asarray(conditioning.images)),
+            given=given.cameras,
+            given_rgb=to_uint8(np.asarray(given.images)),
             given_normals=to_uint8(output.given_normals),
         )
 

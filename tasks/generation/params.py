@@ -141,7 +141,7 @@ class GenerationParams(FrozenModel):
     seed: int = Field(0, ge=0, description="Seed of the noise")
 
     @property
-    def normals(self) -> PhotoNormalsParams:
+    def photo_normals(self) -> PhotoNormalsParams:
         """How normals of given pictures are inferred."""
         given = self.given
         return given.normals if isinstance(given, PhotoInput | ViewsInput) else PhotoNormalsParams()

@@ -48,7 +48,7 @@ class HeadRequest:
     name: str
     seed: int
     identity: Float32[np.ndarray, "512"] | None = None
-    conditioning: PosedViews | None = None
+    conditioning_views: PosedViews | None = None
 
 
 def run_generation(
@@ -84,25 +84,37 @@ def run_generation(
             if on_progress is not None:
                 on_progress(number * steps + done, len(requests) * steps)
 
-        with as_config_error():
-            output = model(
-                cameras,
-                identity=request.identity,
-                conditioning_views=request.conditioning,
-                anchored=params.anchored,
-                guidance_scale=params.guidance_scale,
-                num_inference_steps=params.sampling_steps,
-                schedule=params.schedule,
-                solver=params.solver,
-                photo_normals=params.normals,
-                generator=torch.Generator().manual_seed(request.seed),
-                batch_size=params.batch,
-                output_type="np",
-                on_progress=step,
-            )
-        heads.append(GeneratedHead.of(request.name, output, request.conditioning))
+        heads.append(generate_head(model, request, cameras, params, on_progress=step))
     with environment_errors(folder):
         return write_heads(heads, cameras, folder)
+
+
+def generate_head(
+    model: SpinMeRoundPipeline,
+    request: HeadRequest,
+    cameras: Cameras,
+    params: GenerationParams,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> GeneratedHead:
+    """Generate the views of one head; raises ConfigError for a request that the model can't fulfil."""
+    with as_config_error():
+        output = model(
+            cameras,
+            identity=request.identity,
+            conditioning_views=request.conditioning_views,
+            anchored=params.anchored,
+            guidance_scale=params.guidance_scale,
+            num_inference_steps=params.sampling_steps,
+            schedule=params.schedule,
+            solver=params.solver,
+            photo_normals=params.photo_normals,
+            generator=torch.Generator().manual_seed(request.seed),
+            batch_size=params.batch,
+            output_type="np",
+            on_progress=on_progress,
+        )
+    return GeneratedHead.of(request.name, output, request.conditioning_views)
 
 
 def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
@@ -131,7 +143,7 @@ def head_requests(params: GenerationParams, reader: "InputReader") -> Iterator[H
             yield HeadRequest(name=given.kind, seed=seed, identity=reader.identity(given.identity))
         case HeadInput():
             identity, views = reader.identity(given.head), reader.views(given.head, given.views)
-            yield HeadRequest(name=given.head, seed=seed, identity=identity, conditioning=views)
+            yield HeadRequest(name=given.head, seed=seed, identity=identity, conditioning_views=views)
         case PhotoInput():
             yield _photo_request(params, given, reader)
         case ViewsInput():
@@ -143,14 +155,14 @@ def _photo_request(params: GenerationParams, given: PhotoInput, reader: "InputRe
     camera = orbit([azimuth_deg], [elevation_deg], radius=params.views.radius, focal=params.views.focal)
     views = PosedViews(cameras=camera, images=reader.picture(Path(given.file))[None])
     identity = reader.identity_or_face(given.identity, [Path(given.file)])
-    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning=views)
+    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning_views=views)
 
 
 def _views_request(params: GenerationParams, given: ViewsInput, reader: "InputReader") -> HeadRequest:
     files = PosedFiles.read(Path(given.file))
     most_frontal_first = np.argsort(absolute_azimuth_deg(files.cameras.azimuth_deg))
     identity = reader.identity_or_face(given.identity, [files.images[view] for view in most_frontal_first])
-    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning=reader.posed(files))
+    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning_views=reader.posed(files))
 
 
 class InputReader:

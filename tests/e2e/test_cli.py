@@ -94,7 +94,7 @@ GENERATED = {
     ),
     "photo": (
         ["p.png", "--azimuth", "20", "--elevation", "-5", "--identity", "y", "--corrections", "2", "--draws", "4"],
-        {"normals": PhotoNormalsParams(corrections=2, draws=4)},
+        {"photo_normals": PhotoNormalsParams(corrections=2, draws=4)},
         7,
     ),
     "identity": (

@@ -14,6 +14,8 @@ from spinmeround.storage.errors import ConfigError
 def folder(tmp_path, monkeypatch):
     """A clone with one benchmark, which measures nothing."""
     (tmp_path / "nothing.py").write_text('"""Measures nothing."""')
+    (tmp_path / "_parts.py").touch()
+    (tmp_path / "test_nothing.py").touch()
     monkeypatch.setattr(bench, "BENCHMARKS", tmp_path)
     monkeypatch.setattr(bench, "_main_of", lambda name: nothing)
     return tmp_path
@@ -41,7 +43,8 @@ def test_options_of_a_benchmark_and_its_file(folder, tmp_path):
 
 
 def test_without_a_name_all_are_listed(folder):
-    assert "nothing      Measures nothing." in CliRunner().invoke(app, ["bench"]).output
+    """Modules of tests and parts are no benchmarks."""
+    assert CliRunner().invoke(app, ["bench"]).output == "nothing      Measures nothing.\n"
 
 
 def test_unknown_name_is_refused(folder):

@@ -60,8 +60,8 @@ def test_inferred_normals_belong_to_pictures() -> None:
     """The parameters of inferred normals are those of the photo or the views, and the defaults for all others."""
     normals = PhotoNormalsParams(draws=3)
     for given in (PhotoInput(file="x", normals=normals), ViewsInput(file="x", normals=normals)):
-        assert GenerationParams(given=given).normals == normals
-    assert GenerationParams(given=HeadInput(head="x")).normals == PhotoNormalsParams()
+        assert GenerationParams(given=given).photo_normals == normals
+    assert GenerationParams(given=HeadInput(head="x")).photo_normals == PhotoNormalsParams()
 
 
 @pytest.mark.parametrize(
