@@ -126,7 +126,7 @@ def _attributes(session: Session, counts: Counts) -> dict[str, Any]:
 def _show_census(counts: Counts, found: Published) -> None:
     """Show the outcomes of all heads as an artifact in the UI."""
     rows = {
-        "asked": counts.asked,
+        "requested": counts.asked,
         **{f"screened out: {reason}": number for reason, number in counts.screened_out.items()},
         "kept by review against the screen": counts.kept_by_review,
         "quarantined": counts.quarantined,

@@ -38,16 +38,18 @@ class ShardLayout:
         index = [codec.get("name") for codec in sharding.get("index_codecs", [])]
         if index not in (["bytes"], ["bytes", "crc32c"]):
             raise ChunkError(f"expected an index of bytes and crc32c, found {index}")
-        whole = ChunkLayout.from_codecs(sharding.get("codecs", []), [1, 1, *shape[2:]], np.dtype(metadata["data_type"]))
-        if whole.order[:2] != (0, 1):
-            raise ChunkError(f"expected a transposition within a view, found {whole.order}")
+        stored = ChunkLayout.from_codecs(
+            sharding.get("codecs", []), [1, 1, *shape[2:]], np.dtype(metadata["data_type"])
+        )
+        if stored.order[:2] != (0, 1):
+            raise ChunkError(f"expected a transposition within a view, found {stored.order}")
         chunk = ChunkLayout(
-            shape=whole.shape[2:],
-            dtype=whole.dtype,
-            order=tuple(axis - 2 for axis in whole.order[2:]),
-            delta=whole.delta,
-            compressed=whole.compressed,
-            checksum=whole.checksum,
+            shape=stored.shape[2:],
+            dtype=stored.dtype,
+            order=tuple(axis - 2 for axis in stored.order[2:]),
+            delta=stored.delta,
+            compressed=stored.compressed,
+            checksum=stored.checksum,
         )
         at_end = sharding.get("index_location", "end") == "end"
         return cls(chunk=chunk, chunks=shape[1], index_at_end=at_end, index_checked="crc32c" in index)
