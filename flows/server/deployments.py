@@ -54,7 +54,8 @@ def _serve_deployments(runs: Path) -> None:
 
 def deployments(runs: Path) -> "list[RunnerDeployment]":
     """Every flow for every shipped profile whose generator is available on this machine."""
-    from prefect.deployments.runner import EntrypointType, RunnerDeployment
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.types.entrypoint import EntrypointType
 
     found = []
     for profile in _available_profiles():

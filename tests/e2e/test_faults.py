@@ -1,6 +1,5 @@
 """Builds under adverse conditions: two at once, a clock that jumps, files of a newer version, inputs that vanish."""
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from spinmeround.storage.errors import ConfigError, DatasetError, StoreError
 from spinmeround.tasks.stage import Head
 from tests.e2e.runs import artifacts, build, spinmeround
 from tests.e2e.test_killed import GENERATOR, HEADS, leftovers
+from tests.flows.run import calls
 from tests.support.waiting import until
 
 CLOCK = r"""
@@ -74,8 +74,7 @@ def test_a_hanging_head_is_quarantined(tiny, tmp_path):
     execution = {"timeout_s": 10.0, "retries": 0, "max_quarantined_share": 0.5, "workers": 1}
     with join_session(tiny(generator=generator, execution=execution), Place(runs=str(tmp_path))) as session:
         with session.pool.checkout() as worker:  # imports take longer than the limit on a busy machine
-            worker.call(importlib.import_module, "spinmeround.flows.run.shards")
-            worker.call(importlib.import_module, "tests.support.tiny")
+            worker.call(calls.import_modules, "spinmeround.flows.run.shards", "tests.support.tiny")
         count = run(session, "sample", session.heads[:2])
         assert count.made == 1
         assert [failure.reason for failure in count.quarantined] == ["timed out after 10 s"]
@@ -98,7 +97,7 @@ def test_weights_that_change_during_a_run_stop_it(session):
     """No artifact gets a key of other weights, and no head is quarantined."""
     session.stages["sample"] = replace(session.stages["sample"], weights="other weights")
     session.reload_decisions()
-    with pytest.raises(ConfigError, match="sample: expected the weights and generator with which the run began"):
+    with pytest.raises(ConfigError, match="sample: expected the weights and generator that the run began with"):
         run(session, "sample")
     assert session.quarantine.failures() == ()
     assert artifacts(session.store.root) == []
@@ -161,6 +160,7 @@ def test_a_clock_that_jumps_back(tiny, profile_file, tmp_path, environment):
 def test_files_of_a_newer_version_are_rejected(tiny, built):
     """An artifact, a dataset and a run folder of a newer version are named in the error, and no file changes."""
     profile, folder = tiny(), built / "tiny"
+    build(profile, built)  # registers the copy in the store
     (dataset,) = (folder / "datasets").glob("*.zarr")
     artifact = next(each for each in artifacts(folder / "store") if each.parents[1].name == "mesh")
     cases = [

@@ -1,5 +1,6 @@
 """Functions that the tests call in workers, which import this module by name."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spinmeround.storage.errors import CorruptArtifact
+
+
+def import_modules(*names: str) -> None:
+    for name in names:
+        importlib.import_module(name)
 
 
 def double(value: int) -> int:
