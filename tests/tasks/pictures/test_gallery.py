@@ -69,7 +69,8 @@ def test_command_writes_the_sheet_of_any_generator(tmp_path):
     options = ["heads", "--seeds", "0:2", "--resolution", "16", "--set", "generator.name='tests.support.tiny:make'"]
     done = CliRunner().invoke(app, [*options, "--to", str(tmp_path / "heads.png")])
     assert done.exit_code == 0, done.output
-    assert Image.open(tmp_path / "heads.png").width > 32
+    with Image.open(tmp_path / "heads.png") as sheet:
+        assert sheet.width > 32
     refused = CliRunner().invoke(app, [*options, "--to", str(tmp_path / "heads.gif")])
     assert refused.exit_code == 2
     assert "heads.gif" in refused.output
