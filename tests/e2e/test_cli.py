@@ -168,8 +168,8 @@ def test_generate_passes_its_options_on(command, environment, tmp_path, monkeypa
         (["heads", "--strip", "-1", "3"], "strip: expected two seeds of 0 or more, got -1 and 3"),
         (["heads", "--azimuths", "0,nan"], "azimuths: expected degrees separated by commas, as 0,90,180; got '0,nan'"),
         (["heads", "--azimuths", "inf"], "azimuths: expected degrees separated by commas, as 0,90,180; got 'inf'"),
-        (["screen", "calibrate", "--keep", "2"], "--keep: expected less than or equal to 1, got 2"),
-        (["screen", "calibrate", "--recall", "nan"], "--recall: expected"),
+        (["screen", "calibrate", "--keep", "2"], "--keep: input should be less than or equal to 1, got 2"),
+        (["screen", "calibrate", "--recall", "nan"], "--recall: input should be less than or equal to 1, got nan"),
         (["screen", "calibrate", "--keep", ".9", "--recall", ".8"], "--keep 0.9 --recall 0.8: expected one of them"),
         (["export", "procedural-000001", "--to", "head.glb"], "expected a run of profile 'demo', found none"),
     ],
@@ -248,7 +248,7 @@ def test_damage_in_a_dataset_is_reported(tmp_path):
     flip_bit(path / "rgb/c/1/0/0/0/0")
     damaged = CliRunner().invoke(app, ["dataset", "verify", str(path)])
     assert damaged.exit_code == 1
-    assert "head procedural-000001 rgb: rgb/c/1/0/0/0/0: its bytes do not match" in damaged.stderr
+    assert "head procedural-000001 rgb: rgb/c/1/0/0/0/0: its content does not match its SHA-256" in damaged.stderr
     assert "1 problems" in damaged.stdout
 
 
