@@ -40,7 +40,9 @@ def main() -> None:
     resumed = make_loader(workers=0)  # the sequence does not depend on the number of workers
     resumed.load_state_dict(state)
     same = all(torch.equal(tensor, expected[name]) for name, tensor in next(iter(resumed)).items())
-    print("resumed with the same batch" if same else "ERROR: resumed with another batch")
+    if not same:
+        raise SystemExit("resumed with another batch")
+    print("resumed with the same batch")
 
 
 if __name__ == "__main__":

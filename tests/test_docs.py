@@ -4,6 +4,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +44,6 @@ def name_of(page: Path) -> str:
 
 
 with_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
-
-
-# Links
 
 
 def anchors(page: Path) -> set[str]:
@@ -90,9 +88,6 @@ def test_every_block_has_a_language(page: Path) -> None:
     assert {language for language, _ in BLOCK.findall(page.read_text())} <= LANGUAGES
 
 
-# Python
-
-
 def run_python(page: Path) -> dict[str, Any]:
     """Run the Python blocks of a page in order, in one namespace."""
     namespace: dict[str, Any] = {"__name__": "docs"}
@@ -111,7 +106,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("docs")
     run = root / "runs" / "demo"
-    published = publish(run / "datasets", write_heads(root / "heads", range(11), views=125, side=8), {})
+    published = publish(run / "datasets", write_heads(root / "heads", range(6), views=125, side=8), {})
     ids = list(HeadDataset.open(published.path).ids)
     add_latents(published.path, write_all_latents(root / "latents", ids, views=125), "autoencoder")
     pipeline = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
@@ -134,7 +129,10 @@ def test_python_blocks_can_fail(tmp_path: Path) -> None:
         run_python(tmp_path / "a.md")
 
 
-# Commands
+@cache
+def command_line() -> Any:
+    """The command `spinmeround`, with its subcommands."""
+    return typer.main.get_command(app)
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -148,7 +146,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Parse a command with its options, without running it; raises what the command line would raise."""
-    command, context = typer.main.get_command(app), None
+    command, context = command_line(), None
     name = "spinmeround"
     while True:
         context = command.make_context(name, list(words), parent=context)
@@ -194,7 +192,7 @@ def test_a_wrong_command_is_found() -> None:
 
 def unknown_words(command: str) -> list[str]:
     """Subcommands and options that don't exist in a mention such as `spinmeround store verify|repair --remake`."""
-    current, wrong = typer.main.get_command(app), []
+    current, wrong = command_line(), []
     for word in shlex.split(command)[1:]:
         subcommands = getattr(current, "commands", None)
         if word.startswith("-"):
@@ -223,8 +221,6 @@ def test_a_wrong_mention_is_found() -> None:
     assert unknown_words("spinmeround export HEAD --to FILE.glb") == []
 
 
-# Profiles
-
 BASE: dict[str, Any] = {"name": "docs", "train": {"unet": {"latent_channels": 32, "sample_size": 8}}}
 """What a block that is a part of a profile builds on: the sizes of the embedded autoencoder."""
 
@@ -235,9 +231,6 @@ def test_profiles_are_valid(page: Path) -> None:
     """Every TOML block is a valid profile, or a part of one."""
     for text in blocks(page, "toml"):
         validate_profile(BASE | tomllib.loads(text), source=name_of(page))
-
-
-# Named code
 
 
 def unknown_names(page: Path) -> list[str]:
@@ -266,9 +259,6 @@ def test_the_page_on_the_paper_names_existing_code(tmp_path: Path) -> None:
     assert unknown_names(tmp_path / "a.md") == ["gone.py", "test_gone"]
 
 
-# The site
-
-
 @pytest.mark.fast
 def test_the_page_of_commands_lists_all() -> None:
     """The page of commands of the site is made from the command line and lists every command."""
@@ -276,6 +266,13 @@ def test_the_page_of_commands_lists_all() -> None:
 
     hooks = runpy.run_path(str(ROOT / "docs" / "hooks.py"))
     text = hooks["on_page_markdown"]((ROOT / "docs/reference/cli.md").read_text())
-    names = {f"`spinmeround {name}`" for name in typer.main.get_command(app).commands}
-    assert names <= set(INLINE.findall(text) and re.findall(r"`[^`]+`", text))
+    names = {f"`spinmeround {name}`" for name in command_line().commands}
+    assert names <= set(re.findall(r"`[^`]+`", text))
     assert hooks["MARK"] not in text
+
+
+@pytest.mark.fast
+def test_the_page_on_generators_shows_the_example() -> None:
+    """The generator that the page shows is `examples/own_heads.py`, line by line, below its docstring."""
+    code = (ROOT / "examples/own_heads.py").read_text().split("\n\n", 1)[1]
+    assert f"```python\n{code}```" in (ROOT / "docs/how-to/generators.md").read_text()

@@ -83,10 +83,3 @@ def test_a_generator_of_the_users_own_builds(server: str, tmp_path: Path) -> Non
     printed = run_example("05_own_generator.py", *words, server=server)
     path = Path(printed.split()[-1])
     assert HeadDataset.open(path).ids == ("ellipsoids-000000", "ellipsoids-000001")
-
-
-@pytest.mark.fast
-def test_the_docs_show_the_example_generator() -> None:
-    """The page on generators shows `own_heads.py` line by line, below its docstring."""
-    code = (EXAMPLES / "own_heads.py").read_text().split("\n\n", 1)[1]
-    assert f"```python\n{code}```" in (ROOT / "docs/how-to/generators.md").read_text()
