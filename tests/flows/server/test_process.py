@@ -1,0 +1,70 @@
+"""Health checks of a server: a busy one is waited for, a missing one is not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from spinmeround.flows.server import process
+from spinmeround.flows.server.process import announce, free_port, healthy, running_server
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[str]:
+    """A server whose health checks have these statuses, the last one from then on; yields its API."""
+    left = list(statuses)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(left.pop(0) if len(left) > 1 else left[0])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "patience_s", "expected"),
+    [((200,), 0.0, True), ((503,), 0.0, False), ((503, 503, 200), 60.0, True), ((503,), 0.5, False)],
+    ids=["ready", "busy", "busy at first", "busy for too long"],
+)
+def test_a_busy_server_is_waited_for(statuses, patience_s, expected):
+    """An answer of 503 counts as busy for as long as the patience lasts."""
+    with answering(*statuses) as api:
+        assert healthy(api, patience_s=patience_s) is expected
+
+
+def test_a_missing_server_is_not_waited_for():
+    """If nothing listens on the port, the answer is immediate."""
+    began = time.monotonic()
+    assert not healthy(f"http://127.0.0.1:{free_port()}/api", patience_s=600.0)
+    assert time.monotonic() - began < 60
+
+
+def test_health_checks_bypass_proxies(monkeypatch):
+    """A proxy in the environment does not receive requests to this machine."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with answering(200) as api:
+        assert healthy(api)
+
+
+def test_an_announced_server_is_found_while_it_is_busy(tmp_path, monkeypatch):
+    """Commands wait for the announced server instead of starting a second one on its database."""
+    assert running_server(tmp_path) is None
+    monkeypatch.setattr(process, "BUSY_S", 60)
+    with answering(503, 200) as api:
+        announce(tmp_path, api)
+        assert running_server(tmp_path) == api
