@@ -35,14 +35,14 @@
   const entry = (id) => pending[id] || decisions[id] || { decision: "none", note: "" };
   const ruling = (id) => entry(id).decision;
   const keeps = (head) => (ruling(head.id) === "none" ? head.keep : ruling(head.id) === "keep");
-  const overruled = (head) => ruling(head.id) !== "none" && keeps(head) !== head.keep;
+  const overridden = (head) => ruling(head.id) !== "none" && keeps(head) !== head.keep;
   const FILTERS = {
     all: () => true,
     kept: keeps,
     dropped: (head) => !keeps(head),
     decided: (head) => ruling(head.id) !== "none",
     undecided: (head) => ruling(head.id) === "none",
-    overruled,
+    overridden,
   };
 
   function count(name) { return data.heads.reduce((sum, head) => sum + (FILTERS[name](head) ? 1 : 0), 0); }
@@ -145,7 +145,7 @@
     row.classList.toggle("drop", !keep);
     row.setAttribute("aria-current", String(head.id === current));
     row.querySelector(".verdict").textContent = keep ? "keep" : "drop";
-    row.querySelector(".by").textContent = mine === "none" ? "by the screen" : overruled(head) ? AGAINST : "by you, same as the screen";
+    row.querySelector(".by").textContent = mine === "none" ? "by the screen" : overridden(head) ? AGAINST : "by you, same as the screen";
     row.querySelector(".reasons").textContent = head.reasons.length ? `screen: ${head.reasons.map(label).join(", ")}` : "";
     for (const button of row.querySelectorAll("button")) {
       const own = button.dataset.choice === mine;

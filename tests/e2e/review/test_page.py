@@ -117,7 +117,7 @@ def test_filters_and_order(context, backend, port):
     failing = tab.page.locator('.row[data-id="tiny-000011"] .failing').inner_text()
     assert " ".join(failing.split()) == "clipped volume 0.0833 (≤ 0)"
     tab.press("y")
-    tab.page.locator('[data-filter="overruled"]').click()
+    tab.page.locator('[data-filter="overridden"]').click()
     assert tab.shown() == ["11"]
     tab.page.locator('[data-filter="all"]').click()
     tab.page.locator("#search").fill("-00001")
