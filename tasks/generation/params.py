@@ -6,7 +6,7 @@ id of a head of the dataset, or the path of a .npy file with 512 numbers.
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -116,9 +116,15 @@ class NothingInput(FrozenModel):
     heads: int = Field(1, ge=1, description="Number of heads")
 
 
+def _as_any_of(schema: dict[str, Any]) -> None:
+    """Write the tagged union as `anyOf`, which Prefect's forms show as a choice; they ignore pydantic's `oneOf`."""
+    schema["anyOf"] = schema.pop("oneOf")
+    schema.pop("discriminator")
+
+
 Given = Annotated[
     PhotoInput | ViewsInput | HeadInput | IdentityInput | InterpolationInput | NothingInput,
-    Field(discriminator="kind"),
+    Field(discriminator="kind", json_schema_extra=_as_any_of),
 ]
 
 

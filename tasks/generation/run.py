@@ -39,6 +39,7 @@ from spinmeround.tasks.generation.params import (
     ViewsInput,
 )
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
+from spinmeround.tasks.loading.posed_views import read_posed_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,11 +197,7 @@ class InputReader:
     def views(self, head: str, views: tuple[str, ...]) -> PosedViews:
         """Named views of a head of the dataset, with their normals."""
         data, subject = self._head(head)
-        cameras = Cameras(**data.cameras(subject))
-        indices = find_views(cameras, views)
-        arrays = data.read_views(subject, indices, ("rgb", "normals"))
-        rgb, normals = (arrays[name].astype(np.float32) / 255 for name in ("rgb", "normals"))
-        return PosedViews(cameras=cameras[indices], images=rgb, normals=normals)
+        return read_posed_views(data, subject, find_views(Cameras(**data.cameras(subject)), views))
 
     def posed(self, files: PosedFiles) -> PosedViews:
         """The frames of a transforms.json, with the pictures that it names."""

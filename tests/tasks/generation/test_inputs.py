@@ -56,6 +56,18 @@ def test_each_kind_has_its_own_fields(given: dict[str, Any], message: str) -> No
     assert any(message in text for text in texts), texts
 
 
+def test_a_form_offers_each_kind() -> None:
+    """The JSON schema lists the kinds as `anyOf`, with only the fields of each."""
+    schema = GenerationParams.model_json_schema()
+    names = [choice["$ref"].rpartition("/")[2] for choice in schema["properties"]["given"]["anyOf"]]
+    fields = {
+        schema["$defs"][name]["properties"]["kind"]["const"]: schema["$defs"][name]["properties"] for name in names
+    }
+    assert set(fields) == {"photo", "views", "head", "identity", "interpolation", "nothing"}
+    assert set(fields["head"]) == {"kind", "head", "views"}
+    assert "oneOf" not in schema["properties"]["given"]
+
+
 def test_inferred_normals_belong_to_pictures() -> None:
     """The parameters of inferred normals are those of the photo or the views, and the defaults for all others."""
     normals = PhotoNormalsParams(draws=3)
