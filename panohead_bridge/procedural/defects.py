@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.head import PARTS, Sight
-from spinmeround.panohead_bridge.procedural.options import Defect
-from spinmeround.panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Sight
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Triple,
     capsule,
@@ -24,7 +23,8 @@ from spinmeround.panohead_bridge.procedural.primitives import (
     smooth_intersection,
     sphere,
 )
-from spinmeround.panohead_bridge.procedural.skull import first_hit
+from spinmeround.panohead_bridge.procedural.anatomy.skull import first_hit
+from spinmeround.panohead_bridge.procedural.options import Defect
 
 CENTRE: Triple = (0.0, 0.05, -0.03)
 EDGE = 0.494

@@ -79,13 +79,13 @@ class ProceduralGenerator:
         return self._heads.surface_normal(identity, points)
 
     def labels(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Int64[np.ndarray, " point"]:
-        """Region of each point near the surface, as its index in `procedural.regions.LABELS`."""
+        """Region of each point near the surface, as its index in `procedural.anatomy.regions.LABELS`."""
         return self._heads.labels(identity, points)
 
     def render_labels(
         self, identity: Identity, cameras: Cameras, resolution: int
     ) -> Int16[np.ndarray, "view height width"]:
-        """Region at each pixel's centre, as its index in `procedural.regions.LABELS`; BACKGROUND (-1) elsewhere.
+        """Index in `procedural.anatomy.regions.LABELS` of each pixel's centre; BACKGROUND (-1) elsewhere.
 
         A pixel has a label exactly where `render` gives it a depth.
         """

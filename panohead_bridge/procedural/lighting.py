@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32
 
-from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars
 from spinmeround.panohead_bridge.procedural.tracing import in_chunks
 
 Vectors = Float32[np.ndarray, "vertex 3"]

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.appearance import Appearance
+from spinmeround.panohead_bridge.procedural.anatomy.appearance import Appearance
+from spinmeround.panohead_bridge.procedural.anatomy.head import Head, join
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, Triple
+from spinmeround.panohead_bridge.procedural.anatomy.skull import first_hits
 from spinmeround.panohead_bridge.procedural.defects import Damage, Source, damage_of
-from spinmeround.panohead_bridge.procedural.head import Head, join
 from spinmeround.panohead_bridge.procedural.options import Defect
-from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, Triple
-from spinmeround.panohead_bridge.procedural.skull import first_hits
 from spinmeround.panohead_bridge.procedural.traits import Traits
 
 

@@ -23,7 +23,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars
 
 CHUNK = 32768
 """Points per chunk; they fit into the cache."""

@@ -5,10 +5,10 @@ from scipy.ndimage import label
 
 from spinmeround.models.geometry.cameras import orbit
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points
 from spinmeround.panohead_bridge.procedural.defects import KINDS, damage_of
 from spinmeround.panohead_bridge.procedural.generator import interpolate
 from spinmeround.panohead_bridge.procedural.options import DEFECT_KINDS, Defect
-from spinmeround.panohead_bridge.procedural.primitives import Points
 from spinmeround.panohead_bridge.procedural.scene import Scene
 from spinmeround.panohead_bridge.procedural.tracing import in_chunks
 from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator
-from spinmeround.panohead_bridge.procedural import head as head_module
+from spinmeround.panohead_bridge.procedural.anatomy import head as head_module
+from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, ellipsoid, smooth_union, sphere
 from spinmeround.panohead_bridge.procedural.generator import density_of_distance
-from spinmeround.panohead_bridge.procedural.head import PARTS, Head
-from spinmeround.panohead_bridge.procedural.primitives import Points, ellipsoid, smooth_union, sphere
 from spinmeround.panohead_bridge.procedural.tracing import gradient
 from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
 from spinmeround.storage.records import Identity

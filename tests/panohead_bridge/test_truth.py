@@ -5,7 +5,7 @@ import pytest
 
 from spinmeround.models.geometry.cameras import orbit, project
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from spinmeround.panohead_bridge.procedural.regions import BACKGROUND, LABELS
+from spinmeround.panohead_bridge.procedural.anatomy.regions import BACKGROUND, LABELS
 from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
 
 SIDE = 96

@@ -5,9 +5,9 @@ Each function takes mirrored points in the head's own frame and gives a soft cov
 
 import torch
 
-from spinmeround.panohead_bridge.procedural import features
-from spinmeround.panohead_bridge.procedural.head import PARTS, Head
-from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, gaussian1, smoothstep
+from spinmeround.panohead_bridge.procedural.anatomy import features
+from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, gaussian1, smoothstep
 from spinmeround.panohead_bridge.procedural.traits import switch
 
 LABELS = (*PARTS, "lips", "brows", "beard")

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.hair import loose_length
-from spinmeround.panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.anatomy.hair import loose_length
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Scalars,
     capsule,
@@ -22,7 +22,7 @@ from spinmeround.panohead_bridge.procedural.primitives import (
     smooth_union,
     sphere,
 )
-from spinmeround.panohead_bridge.procedural.skull import Anatomy
+from spinmeround.panohead_bridge.procedural.anatomy.skull import Anatomy
 from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 EYEBALL_RADIUS = 0.034

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spinmeround.panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Scalars,
     Triple,

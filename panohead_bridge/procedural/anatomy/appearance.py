@@ -10,12 +10,18 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural import features
-from spinmeround.panohead_bridge.procedural.hair import bald_sides, baldness, curl, sparseness, thinning
-from spinmeround.panohead_bridge.procedural.head import PARTS, Head
-from spinmeround.panohead_bridge.procedural.pigments import Colour, Palette, palette
-from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, smoothstep
-from spinmeround.panohead_bridge.procedural.regions import LABELS, beard_amount, beard_cover, brow_cover, lip_cover
+from spinmeround.panohead_bridge.procedural.anatomy import features
+from spinmeround.panohead_bridge.procedural.anatomy.hair import bald_sides, baldness, curl, sparseness, thinning
+from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.anatomy.pigments import Colour, Palette, palette
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, smoothstep
+from spinmeround.panohead_bridge.procedural.anatomy.regions import (
+    LABELS,
+    beard_amount,
+    beard_cover,
+    brow_cover,
+    lip_cover,
+)
 from spinmeround.panohead_bridge.procedural.traits import switch
 
 Colours = Float[Tensor, "3 point"]

@@ -1,6 +1,6 @@
 """Neck, the start of the shoulders, and the garment on them, closed above the volume's floor."""
 
-from spinmeround.panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Scalars,
     capsule,

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.body import garment, skin_body
-from spinmeround.panohead_bridge.procedural.features import (
+from spinmeround.panohead_bridge.procedural.anatomy.body import garment, skin_body
+from spinmeround.panohead_bridge.procedural.anatomy.features import (
     add_lids,
     add_mouth,
     add_nose,
@@ -18,9 +18,9 @@ from spinmeround.panohead_bridge.procedural.features import (
     glasses_amount,
     in_face,
 )
-from spinmeround.panohead_bridge.procedural.hair import hair
-from spinmeround.panohead_bridge.procedural.primitives import Points, Scalars, Triple, smooth_union
-from spinmeround.panohead_bridge.procedural.skull import Anatomy, anatomy, bare_head, skullcap
+from spinmeround.panohead_bridge.procedural.anatomy.hair import hair
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, Triple, smooth_union
+from spinmeround.panohead_bridge.procedural.anatomy.skull import Anatomy, anatomy, bare_head, skullcap
 from spinmeround.panohead_bridge.procedural.traits import Traits
 
 PARTS = ("skin", "hair", "eye", "garment", "glasses")

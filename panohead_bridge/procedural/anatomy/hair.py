@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from spinmeround.panohead_bridge.procedural.primitives import (
+from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Scalars,
     capsule,
@@ -19,7 +19,7 @@ from spinmeround.panohead_bridge.procedural.primitives import (
     smoothstep,
     sphere,
 )
-from spinmeround.panohead_bridge.procedural.skull import Anatomy
+from spinmeround.panohead_bridge.procedural.anatomy.skull import Anatomy
 from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 
