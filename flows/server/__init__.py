@@ -1,0 +1,1 @@
+"""The Prefect server of the commands, and the deployments that `spinmeround serve` offers."""
