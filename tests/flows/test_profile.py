@@ -16,6 +16,8 @@ from spinmeround.flows.profile import (
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("name", profile_names())
 def test_shipped_profiles_are_valid(name):

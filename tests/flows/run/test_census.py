@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from spinmeround.flows.run.census import take_census
 from spinmeround.flows.run.verdicts import FinalVerdict
 from spinmeround.tasks.stage import Head
 
+pytestmark = pytest.mark.fast
 DROPPED = FinalVerdict(keep=False, reasons=("stray_volume", "review"), rescued=False)
 KEPT = FinalVerdict(keep=True, reasons=(), rescued=False)
 RESCUED = FinalVerdict(keep=True, reasons=(), rescued=True)

@@ -6,6 +6,7 @@ from spinmeround.flows.run.quarantine import Quarantine
 from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.errors import SpinMeRoundError
 
+pytestmark = pytest.mark.fast
 KEYS = {f"tiny-{seed:06d}": {"sample": artifact_key("sample", 1, {"seed": seed}, {})} for seed in range(4)}
 
 

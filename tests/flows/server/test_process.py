@@ -11,6 +11,8 @@ import pytest
 from spinmeround.flows.server import process
 from spinmeround.flows.server.process import announce, free_port, healthy, running_server
 
+pytestmark = pytest.mark.fast
+
 
 @contextmanager
 def answering(*statuses: int) -> Iterator[str]:
