@@ -8,9 +8,7 @@ from pathlib import Path
 
 import torch
 
-from spinmeround import HeadDataset, HeadLoader
-from spinmeround.tasks.loading.params import ViewParams
-from spinmeround.tasks.loading.tensors import as_floats
+from spinmeround import HeadDataset, HeadLoader, ViewParams, as_floats
 
 
 def main() -> None:

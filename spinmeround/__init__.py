@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit, pixel_rays, project
     from spinmeround.storage.dataset import HeadDataset
     from spinmeround.tasks.loading.loader import HeadLoader
+    from spinmeround.tasks.loading.params import ViewParams
+    from spinmeround.tasks.loading.tensors import as_floats
 
 __all__ = [
     "Cameras",
@@ -21,7 +23,9 @@ __all__ = [
     "PosedViews",
     "SpinMeRoundPipeline",
     "ViewGrid",
+    "ViewParams",
     "__version__",
+    "as_floats",
     "orbit",
     "pixel_rays",
     "project",
@@ -30,6 +34,8 @@ __all__ = [
 _HOME = {
     "HeadDataset": "spinmeround.storage.dataset",
     "HeadLoader": "spinmeround.tasks.loading.loader",
+    "ViewParams": "spinmeround.tasks.loading.params",
+    "as_floats": "spinmeround.tasks.loading.tensors",
     "PosedViews": "spinmeround.models.diffusion.pipeline",
     "SpinMeRoundPipeline": "spinmeround.models.diffusion.pipeline",
     **dict.fromkeys(("Cameras", "ViewGrid", "orbit", "pixel_rays", "project"), "spinmeround.models.geometry.cameras"),
