@@ -40,12 +40,13 @@ class MeanTrainingImages:
             self._means |= dict(zip(missing, self._compute(missing), strict=True))
         means = [self._means[view] for view in views]
         return ViewImages(
-            rgb=np.stack([mean.rgb for mean in means]),
-            normals=np.stack([mean.normals for mean in means]),
-            mask=np.stack([mean.mask for mean in means]),
+            rgb=np.concatenate([mean.rgb for mean in means]),
+            normals=np.concatenate([mean.normals for mean in means]),
+            mask=np.concatenate([mean.mask for mean in means]),
         )
 
     def _compute(self, views: Sequence[int]) -> list[ViewImages]:
+        """The mean images of these views, one `ViewImages` per view."""
         rgb: Float32[np.ndarray, "view height width 3"] | float = 0.0
         normals: Float32[np.ndarray, "view height width 3"] | float = 0.0
         for subject in self._subjects:
@@ -56,6 +57,6 @@ class MeanTrainingImages:
         mask = np.where(length[..., 0] > 0, 255, 0).astype(np.uint8)
         encoded = encode_normals(normals / np.maximum(length, 1e-6), mask)
         return [
-            ViewImages(rgb=image, normals=normal, mask=alpha)
+            ViewImages(rgb=image[None], normals=normal[None], mask=alpha[None])
             for image, normal, alpha in zip(np.rint(rgb).astype(np.uint8), encoded, mask, strict=True)
         ]

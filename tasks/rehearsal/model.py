@@ -109,7 +109,8 @@ def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str
 
 def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
     """Seconds of one sampling step of a head's views, and of the rest of its sampling; writes its pictures."""
-    from spinmeround.tasks.evaluation.run import choose_views, generate_views
+    from spinmeround.tasks.evaluation.run import generate_views
+    from spinmeround.tasks.evaluation.views import choose_views
     from spinmeround.tasks.generation.run import load_pipeline
 
     data = HeadDataset.open(_dataset(profile, folder, keys, "test"))
@@ -129,7 +130,8 @@ def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, st
 
 def score_a_head(profile: Any, folder: Path) -> float:
     """Seconds of scoring the pictures that `sample_a_head` wrote."""
-    from spinmeround.tasks.evaluation.run import Evaluator, choose_views
+    from spinmeround.tasks.evaluation.evaluator import Evaluator
+    from spinmeround.tasks.evaluation.views import choose_views
     from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
     data = HeadDataset.open(folder / "test.zarr")

@@ -7,6 +7,7 @@ pipeline's folder (--model) and its dataset (--dataset), measures everything on 
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.loading.posed_views import read_posed_views
 from spinmeround.tasks.loading.view_images import read_views
 from spinmeround.tasks.training.params import TextEncoderParams
 from spinmeround.tasks.training.state import build_networks
@@ -174,13 +176,8 @@ class HeldOutHeads:
 
     def photo(self, subject: int, views: Sequence[int] | None = None, *, normals: bool = True) -> PosedViews:
         """Views of a head, by default the frontal one."""
-        views = [self.front] if views is None else list(views)
-        arrays = self.data.read_views(subject, views, ("rgb", "normals"))
-        return PosedViews(
-            cameras=self.cameras[views],
-            images=arrays["rgb"].astype(np.float32) / 255,
-            normals=arrays["normals"].astype(np.float32) / 255 if normals else None,
-        )
+        posed = read_posed_views(self.data, subject, [self.front] if views is None else views)
+        return posed if normals else replace(posed, normals=None)
 
     @torch.no_grad()
     def through_autoencoder(self, images: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.params import EvaluateParams, evaluation_key
-from spinmeround.tasks.evaluation.run import choose_views, run_evaluation
+from spinmeround.tasks.evaluation.run import run_evaluation
+from spinmeround.tasks.evaluation.views import choose_views
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.loading.view_images import ViewImages, read_views
 from tests.support.weights import write_recognition

@@ -1,0 +1,69 @@
+"""Metrics of predicted views against the truth, for one held-out head at a time."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.normals import decode_normals
+from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
+from spinmeround.models.identity.arcface import ArcFaceEmbedder
+from spinmeround.models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
+from spinmeround.models.metrics.perceptual import Missing, make_lpips
+from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.tasks.evaluation.params import Metrics
+from spinmeround.tasks.evaluation.views import EvaluationViews
+from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
+from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.loading.view_images import ViewImages
+
+
+class Evaluator:
+    """Computes metrics of predictions; `missing` gives the reason for each metric that could not be computed."""
+
+    def __init__(self, data: HeadDataset, embed: EmbedParams, lpips_weights: str | None) -> None:
+        self.data = data
+        self.missing: dict[str, str] = {}
+        self._frontal = embed.frontal
+        self._lpips = make_lpips(Path(lpips_weights) if lpips_weights else None)
+        if isinstance(self._lpips, Missing):
+            self.missing["lpips"] = self._lpips.reason
+        self._embedder = ArcFaceEmbedder(recognition_path(embed.recognition))
+
+    def __call__(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> Metrics:
+        """Metrics of the predicted targets of one head, means over its views."""
+        inside = truth.mask == 255
+        found, true = (decode_normals(images.normals, images.mask) for images in (predicted, truth))
+        return {
+            "l2": float(l2(predicted.rgb, truth.rgb).mean()),
+            "psnr": float(psnr(predicted.rgb, truth.rgb).mean()),
+            "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
+            "identity_similarity": self._identity(views, predicted),
+            "normal_angular_error_deg": normal_angular_error_deg(found, true, inside).mean,
+            "lpips": None if isinstance(self._lpips, Missing) else float(self._lpips(predicted.rgb, truth.rgb).mean()),
+        }
+
+    def _identity(self, views: EvaluationViews, predicted: ViewImages) -> float | None:
+        cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
+        landmarks = self._landmarks(views.subject)
+        if landmarks is None:
+            self._note_missing(views.subject, "the generator has no landmarks")
+            return None
+        side = predicted.rgb.shape[1]
+        positions = project_landmarks(cameras, landmarks, side)
+        frontal = np.flatnonzero(self._frontal.select(cameras) & landmarks_inside(positions, side))
+        if not len(frontal):
+            self._note_missing(views.subject, "no target shows the face from the front")
+            return None
+        embeddings = self._embedder.embed(align_faces(predicted.rgb[frontal], positions[frontal]))
+        identity = np.broadcast_to(self.data.identities[views.subject], embeddings.shape)
+        return float(identity_similarity(embeddings, identity).mean())
+
+    def _note_missing(self, subject: int, reason: str) -> None:
+        self.missing["identity_similarity"] = f"{self.data.ids[subject]}: {reason}"
+
+    def _landmarks(self, subject: int) -> Float32[np.ndarray, "5 3"] | None:
+        generator = generator_of(GeneratorConfig.model_validate(self.data.attributes["generator"]))
+        return generator.landmarks(generator.sample(int(self.data.seeds[subject])))

@@ -1,0 +1,62 @@
+"""The choice of held-out heads and of their given and target views."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.identity.params import FrontalViews
+from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import DatasetError
+from spinmeround.tasks.evaluation.params import EvaluateParams
+from spinmeround.tasks.loading.view_draws import draw_rng
+
+VIEWS, NOISE = range(2)
+"""Purposes of random numbers: the choice of a head's views, the noise of its sampling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationViews:
+    """One held-out head of the dataset, its given views and its target views."""
+
+    subject: int
+    given: list[int]
+    targets: list[int]
+
+
+def choose_views(data: HeadDataset, params: EvaluateParams, frontal: FrontalViews) -> list[EvaluationViews]:
+    """The heads and their views, a function of `params.seed` and the generator's seed of the head.
+
+    Raises DatasetError if no head is held out or the heads have too few views.
+    """
+    held_out = data.split("test") or data.split("validation")
+    if not held_out:
+        raise DatasetError(
+            f"{data.path}: expected a head in the split 'test' or 'validation', found none; "
+            "build more heads or raise publish.test_share"
+        )
+    if params.given_views + params.targets > data.views:
+        raise DatasetError(
+            f"evaluate: expected at most {data.views} views a head, got {params.given_views} given and "
+            f"{params.targets} targets; lower evaluate.targets"
+        )
+    cameras = Cameras(**data.cameras())
+    is_frontal = frontal.select(cameras)
+    return [
+        _choose(subject, cameras, is_frontal, int(data.seeds[subject]), params) for subject in held_out[: params.heads]
+    ]
+
+
+def _choose(
+    subject: int, cameras: Cameras, is_frontal: Bool[np.ndarray, " view"], head_seed: int, params: EvaluateParams
+) -> EvaluationViews:
+    """Views in random order: first one that shows the face, if any, and among the targets the frontal ones first."""
+    order = draw_rng(params.seed, head_seed, VIEWS).permutation(len(cameras))
+    facing = FrontalViews(max_azimuth_deg=90.0, max_elevation_deg=90.0).select(cameras)
+    first = next((view for view in order if facing[view]), order[0])
+    order = np.concatenate([[first], order[order != first]])
+    given, rest = order[: params.given_views], order[params.given_views :]
+    front = rest[is_frontal[rest]][: min(params.frontal_targets, params.targets)]
+    others = rest[~np.isin(rest, front)][: params.targets - len(front)]
+    return EvaluationViews(subject=subject, given=given.tolist(), targets=np.concatenate([front, others]).tolist())
