@@ -11,10 +11,10 @@ from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
-from spinmeround.flows.run.shards import STAGES
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, submit
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.heads.score import load_scores
 from spinmeround.tasks.screening.calibrate import Label, calibrate, limits_toml, true_labels
 from spinmeround.tasks.screening.decisions import generator_id, load_decisions
@@ -30,7 +30,7 @@ def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = P
     """
     _check_source(params.labels)
     with join_session(profile, place) as session:
-        runs = run_stages(session, [STAGES["sample"], STAGES["score"]])
+        runs = run_stages(session, [STAGES_BY_NAME["sample"], STAGES_BY_NAME["score"]])
         return list(submit(calibrate_task, params, after=runs).result())
 
 

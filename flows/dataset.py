@@ -15,11 +15,11 @@ from spinmeround.flows.review.pause import wait_for_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
-from spinmeround.flows.run.shards import STAGES, artifact_status
+from spinmeround.flows.run.shards import artifact_status
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
-from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES
+from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES, STAGES_BY_NAME
 from spinmeround.tasks.stage import GATE, Head
 
 
@@ -77,7 +77,7 @@ def find_dataset(session: Session) -> Published:
     Raises ConfigError if it has not been built completely, SpinMeRoundError if too many heads are quarantined.
     """
     session.quarantine.check()
-    ends = [STAGES[name] for name in (GATE, *PUBLISHED_STAGES)]
+    ends = [STAGES_BY_NAME[name] for name in (GATE, *PUBLISHED_STAGES)]
     states = ((head, artifact_status(session, end, head)) for head in session.heads for end in ends)
     unfinished = next((head for head, state in states if state == "missing"), None)
     heads, counts = session.census()

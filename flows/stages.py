@@ -25,8 +25,9 @@ from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
-from spinmeround.flows.run.shards import STAGES, ShardCount, artifact_status, run_shard
+from spinmeround.flows.run.shards import ShardCount, artifact_status, run_shard
 from spinmeround.storage.errors import ConfigError, CorruptArtifact
+from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Outcome, Stage
 
 TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
@@ -39,7 +40,7 @@ _LISTED = 100
 def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
     """Make the missing artifacts of a stage for these heads."""
     session, logger = current_session(), get_run_logger()
-    count = run_shard(session, STAGES[stage], [session.by_id[name] for name in heads])
+    count = run_shard(session, STAGES_BY_NAME[stage], [session.by_id[name] for name in heads])
     logger.info("%s: %s", stage, count)
     for failure in count.quarantined:
         logger.warning("%s quarantined in %s: %s\n%s", failure.subject, stage, failure.reason, failure.traceback)
@@ -166,18 +167,18 @@ def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
     create_markdown_artifact("\n\n".join(lines), key=f"stage-{stage}", description=f"Heads in the stage {stage}")
 
 
-StageName = Annotated[str, Field(description="Stage to run", json_schema_extra={"enum": list(STAGES)})]
+StageName = Annotated[str, Field(description="Stage to run", json_schema_extra={"enum": list(STAGES_BY_NAME)})]
 """A form shows a list of choices; the flow itself rejects other names."""
 
 
 @flow(name="stage", flow_run_name="stage {stage} of {profile.name}", persist_result=False)
 def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> None:  # noqa: B008 (frozen)
     """Run one stage for all heads; the artifacts of the stages that it needs must exist."""
-    if stage not in STAGES:
-        raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES)}")
+    if stage not in STAGES_BY_NAME:
+        raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES_BY_NAME)}")
     with join_session(profile, place) as session:
-        _require_inputs(session, STAGES[stage])
-        run_stages(session, [STAGES[stage]])
+        _require_inputs(session, STAGES_BY_NAME[stage])
+        run_stages(session, [STAGES_BY_NAME[stage]])
 
 
 def _require_inputs(session: Session, stage: Stage[Any]) -> None:

@@ -17,12 +17,12 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
-from spinmeround.flows.run.shards import STAGES
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Published, share_latents
 from spinmeround.tasks.heads.encode import EncodeParams, publish_latents
+from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head, Outcome
 from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training, training_key
 
@@ -32,7 +32,7 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
     """Train on the published dataset of a profile; returns the key of the training's artifact."""
     with join_session(profile, place) as session:
         dataset = find_dataset(session)
-        runs = run_stages(session, [STAGES["encode"]])
+        runs = run_stages(session, [STAGES_BY_NAME["encode"]])
         latents = submit(latents_task, dataset.path, after=runs)
         return str(submit(train_task, dataset, after=[latents]).result())
 

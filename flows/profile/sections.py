@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.geometry.meshes import MeshParams
+from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.records import FrozenModel
 from spinmeround.tasks.dataset.publish import PublishParams

@@ -23,10 +23,9 @@ from spinmeround.storage.errors import (
     SpinMeRoundError,
     StorageUnavailable,
 )
-from spinmeround.tasks.heads.registry import HEAD_STAGES
+from spinmeround.tasks.heads.registry import HEAD_STAGES, STAGES_BY_NAME
 from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage, StageSections
 
-STAGES = {stage.name: stage for stage in HEAD_STAGES}
 BATCH_S, LARGEST_BATCH = 1.0, 64
 """Target duration and largest size of the batches of heads that a worker gets in one call."""
 ArtifactStatus = Literal["exists", "missing", "left out"]
@@ -160,7 +159,7 @@ _bound: dict[str, BoundStage[Any]] = {}
 def _bound_in_worker(name: str, sections: StageSections) -> BoundStage[Any]:
     """The stage with its weights as this process first found them."""
     if name not in _bound or _bound[name].sections != sections:
-        _bound[name] = STAGES[name].bound(sections)
+        _bound[name] = STAGES_BY_NAME[name].bound(sections)
     return _bound[name]
 
 
@@ -188,7 +187,7 @@ def _remake_inputs(session: Session, stage: Stage[Any], head: Head, worker: Work
     """Make missing or damaged inputs again, and their inputs; returns the failure of one, else None."""
     for name in _before(stage):
         if not session.has(name, head):
-            (result,) = _make(session, STAGES[name], [head], worker)
+            (result,) = _make(session, STAGES_BY_NAME[name], [head], worker)
             if isinstance(result, Exception):
                 return result
             session.ledger.add(name, made=1)

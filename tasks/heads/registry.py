@@ -16,6 +16,7 @@ from spinmeround.tasks.stage import Stage
 SCREEN_STAGES: tuple[Stage[Any], ...] = (SAMPLE, SCORE, SCREEN)
 DATASET_STAGES: tuple[Stage[Any], ...] = (*SCREEN_STAGES, REVIEW, RENDER, MESH, NORMALS, EMBED)
 HEAD_STAGES: tuple[Stage[Any], ...] = (*DATASET_STAGES, ENCODE)
+STAGES_BY_NAME = {stage.name: stage for stage in HEAD_STAGES}
 
 PUBLISHED_STAGES = ("render", "normals", "embed")
 """The stages whose artifacts a dataset is joined from. A head is complete if it has all of them."""

@@ -13,9 +13,10 @@ import pytest
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, join_session
-from spinmeround.flows.run.shards import STAGES, ShardCount, run_shard
+from spinmeround.flows.run.shards import ShardCount, run_shard
 from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, DatasetError, StoreError
+from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head
 from tests.e2e.runs import artifacts, build, spinmeround
 from tests.e2e.test_killed import GENERATOR, HEADS, leftovers
@@ -52,7 +53,7 @@ def session(tiny, tmp_path) -> Iterator[Session]:
 def run(session: Session, stage: str, heads: Sequence[Head] | None = None) -> ShardCount:
     """Run a stage for these heads, by default for all, as one shard."""
     progress().stage(stage, len(session.heads))
-    return run_shard(session, STAGES[stage], session.heads if heads is None else heads)
+    return run_shard(session, STAGES_BY_NAME[stage], session.heads if heads is None else heads)
 
 
 def test_heads_of_a_batch_fail_alone(session):

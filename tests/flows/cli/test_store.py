@@ -10,7 +10,7 @@ from spinmeround.flows.cli.app import app
 from spinmeround.flows.profile import load_profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import plan_session
-from spinmeround.tasks.heads.registry import HEAD_STAGES
+from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import make_head
 from tests.support.artifacts import put
 
@@ -33,15 +33,14 @@ extends = "BASE"
 name = "tiny"
 screen.limits.clipped_volume = 0.0
 """
-STAGES = {stage.name: stage for stage in HEAD_STAGES}
 
 
 def make(profile, session, stages, heads):
     """Make these stages of these heads, without an orchestrator."""
     for head in heads:
         for name in stages:
-            inputs = {each: session.keys[head.id][each] for each in STAGES[name].inputs}
-            make_head(session.store, STAGES[name], head, STAGES[name].sections(profile), inputs)
+            inputs = {each: session.keys[head.id][each] for each in STAGES_BY_NAME[name].inputs}
+            make_head(session.store, STAGES_BY_NAME[name], head, STAGES_BY_NAME[name].sections(profile), inputs)
 
 
 @pytest.fixture(scope="module")
