@@ -40,7 +40,7 @@ def bench(
 ) -> None:
     """Run a benchmark; `spinmeround bench NAME --help` lists its options."""
     if name is None or name == "--help":
-        print_values(benchmarks(), width=15)
+        print_values(benchmarks(), width=12)
         return
     run_benchmark(name, context.args, json_file)
 

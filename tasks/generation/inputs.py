@@ -135,7 +135,8 @@ def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
 def read_on_white(path: Path) -> Image.Image:
     """A picture in RGB, composited on white where it is transparent."""
     try:
-        picture = Image.open(path).convert("RGBA")
+        with Image.open(path) as file:
+            picture = file.convert("RGBA")
     except OSError as error:
         raise ConfigError(f"{path}: expected a picture, found none that can be read") from error
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

@@ -64,7 +64,8 @@ def test_a_photo_is_cropped_by_given_landmarks(tmp_path: Path) -> None:
     assert status == 0, output
     assert "no camera" in output
     assert "PanoHead's own cropping skips heads smaller than 256" in output
-    assert Image.open(to).size == (512, 512)
+    with Image.open(to) as picture:
+        assert picture.size == (512, 512)
     label = json.loads(to.with_suffix(".json").read_text())
     assert label["camera"] is None
     assert np.array(label["landmarks"]).shape == (5, 2)
