@@ -40,7 +40,8 @@ def bench(
 ) -> None:
     """Run a benchmark; `spinmeround bench NAME --help` lists its options."""
     if name is None or name == "--help":
-        print_values(benchmarks(), width=12)
+        found = benchmarks()
+        print_values(found, width=max(map(len, found), default=0))
         return
     run_benchmark(name, context.args, json_file)
 

@@ -44,7 +44,7 @@ def test_options_of_a_benchmark_and_its_file(folder, tmp_path):
 
 def test_without_a_name_all_are_listed(folder):
     """Modules of tests and parts are no benchmarks."""
-    assert CliRunner().invoke(app, ["bench"]).output == "nothing      Measures nothing.\n"
+    assert CliRunner().invoke(app, ["bench"]).output == "nothing Measures nothing.\n"
 
 
 def test_unknown_name_is_refused(folder):
