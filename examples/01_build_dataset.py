@@ -8,8 +8,8 @@ A second run reuses everything that its parameters do not change.
 import argparse
 from pathlib import Path
 
-from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.run_flow import run_flow
+from spinmeround.flows.cli.shared.options import RunOptions
+from spinmeround.flows.cli.shared.run_flow import run_flow
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from spinmeround import HeadDataset, PosedViews, SpinMeRoundPipeline, ViewGrid, orbit
-from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.run_flow import run_flow
+from spinmeround.flows.cli.shared.options import RunOptions
+from spinmeround.flows.cli.shared.run_flow import run_flow
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.run_flow import run_flow
+from spinmeround.flows.cli.shared.options import RunOptions
+from spinmeround.flows.cli.shared.run_flow import run_flow
 
 OVERRIDES = [
     'generator.name="own_heads:make"',

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.storage.errors import ConfigError, as_config_error
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.files import write_atomic
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spinmeround.flows.cli.options import OverridesOption
-from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.shared.options import OverridesOption
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.run.progress import shown_progress, stage_progress
 from spinmeround.storage.errors import ConfigError, DatasetError
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.storage.errors import ConfigError, as_config_error
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.output import print_values
-from spinmeround.flows.cli.run_flow import run_flow
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.output import print_values
+from spinmeround.flows.cli.shared.run_flow import run_flow
 from spinmeround.storage.errors import ConfigError, as_config_error, environment_errors
 
 generate_app = typer.Typer(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import OverridesOption
-from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.shared.options import OverridesOption
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.storage.errors import as_config_error
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.run_flow import print_summary, run_flow
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
 
 RetryOption = Annotated[
     bool, typer.Option("--retry-quarantined", help="Retry heads that failed for good in an earlier run.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.output import amount, duration, table
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.output import amount, duration, table
 from spinmeround.storage.errors import environment_errors
 
 if TYPE_CHECKING:

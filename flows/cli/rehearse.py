@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import OverridesOption
+from spinmeround.flows.cli.shared.options import OverridesOption
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.files import owned_folder
 

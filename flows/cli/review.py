@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.output import print_values
-from spinmeround.flows.cli.run_flow import run_flow
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.output import print_values
+from spinmeround.flows.cli.shared.run_flow import run_flow
 
 if TYPE_CHECKING:
     from spinmeround.flows.review.server import ReviewBackend

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import RunOptions, run_command
-from spinmeround.flows.cli.output import amount, print_values, table
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.output import amount, print_values, table
 from spinmeround.flows.run.progress import shown_progress, stage_progress
 from spinmeround.storage.errors import ConfigError, environment_errors
 
@@ -54,7 +54,7 @@ def repair(
         typer.echo(f"{store.root}: {_check_result(found)}")
         left = [problem for problem in found.problems if not problem.damaged]
     if remake:
-        from spinmeround.flows.cli.run_flow import print_summary, run_flow
+        from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
 
         print_summary(run_flow(options, "spinmeround.flows.dataset:dataset_flow"), options, "heads", "dataset")
     elif len(found.problems) > len(left):

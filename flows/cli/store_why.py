@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.output import aligned, amount, duration, table
+from spinmeround.flows.cli.shared.options import RunOptions
+from spinmeround.flows.cli.shared.output import aligned, amount, duration, table
 from spinmeround.flows.profile import Profile, load_profile
 from spinmeround.flows.run.session import Session, plan_session
 from spinmeround.storage.artifacts import FINAL_STAGES, ArtifactStore, Manifest

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spinmeround.flows.cli.options import OverridesOption
-from spinmeround.flows.cli.output import aligned
+from spinmeround.flows.cli.shared.options import OverridesOption
+from spinmeround.flows.cli.shared.output import aligned
 from spinmeround.storage.weights import PARTS, WEIGHTS_FOLDER, Hub, Part, find_part
 
 if TYPE_CHECKING:

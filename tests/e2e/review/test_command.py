@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.flows.cli.options import RunOptions
 from spinmeround.flows.cli.review import review
+from spinmeround.flows.cli.shared.options import RunOptions
 from spinmeround.flows.run.folder import open_run
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.screening.decisions import load_decisions, record

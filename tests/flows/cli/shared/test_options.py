@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from spinmeround.flows.cli.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.options import RunOptions, run_command
 
 
 def test_trust_reaches_the_generator_and_the_next_command():

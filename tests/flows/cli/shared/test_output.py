@@ -2,7 +2,7 @@
 
 import pytest
 
-from spinmeround.flows.cli.output import aligned, amount, duration, print_values, table
+from spinmeround.flows.cli.shared.output import aligned, amount, duration, print_values, table
 
 
 def test_values_are_aligned(capsys):

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spinmeround.flows.cli.options import RunOptions
-from spinmeround.flows.cli.output import print_values
+from spinmeround.flows.cli.shared.options import RunOptions
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.run.progress import shown_progress
 from spinmeround.flows.server.process import configure, prefect_server
 

@@ -1,0 +1,1 @@
+"""What all commands share: their options, how they run a flow, and how they print."""
