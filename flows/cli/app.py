@@ -5,11 +5,12 @@ or two lines without a traceback. 130: interrupted. Commands import heavy librar
 commands that only read stay fast.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+import spinmeround
 from spinmeround.flows.cli import align, bench, export, heads, pipeline, plan, rehearse, review, serve
 from spinmeround.flows.cli.dataset import dataset_app
 from spinmeround.flows.cli.generate import generate_app
@@ -60,6 +61,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"spinmeround {spinmeround.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
 _PIPELINE, _RESULTS, _DATA, _SERVICES = "Pipeline", "Heads and views", "Data and weights", "Services"
 
 pipeline.register(app, _PIPELINE)

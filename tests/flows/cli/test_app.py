@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import spinmeround
 from spinmeround.flows.cli.app import Commands, app
 from spinmeround.storage.dataset import publish
 from spinmeround.storage.errors import ConfigError
@@ -75,6 +76,12 @@ def test_the_import_check_can_fail(place: Path) -> None:
     """A command that draws heads imports a library of the list."""
     heads = ["heads", "--seeds", "0:1", "--resolution", "16", "--to", str(place / "heads.png")]
     assert imported_by(heads, place) & HEAVY
+
+
+def test_the_version_is_printed_without_a_command() -> None:
+    """`spinmeround --version` prints the version of the package."""
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"spinmeround {spinmeround.__version__}\n")
 
 
 def test_every_command_has_help() -> None:
