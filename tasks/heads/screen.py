@@ -54,6 +54,10 @@ class ScreenParams(StageParams):
     )
     origin: str = Field("", description="Source of the limits: heads, labels, date")
 
+    def key_values(self) -> dict[str, Any]:
+        """What decides verdicts; the text about the limits' source does not."""
+        return self.model_dump(mode="json", exclude={"origin"})
+
 
 class ScreenSections(StageSections):
     """Sections that the screen stage reads."""

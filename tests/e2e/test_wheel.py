@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("flows", "tasks", "models", "panohead_bridge", "storage")
 SETTINGS = {
     "plan.heads": 3,
-    "views.azimuths": 4,
+    "views.azimuths": 8,
     "views.elevations_deg": [0.0],
     "sample.resolution": 16,
     "score.cells": 32,
@@ -25,6 +25,7 @@ SETTINGS = {
     "screen.limits": {},
     "render.resolution": 16,
     "mesh.resolution": 24,
+    "train.unet.sample_size": 2,
     "execution.workers": 1,
 }
 READ = """

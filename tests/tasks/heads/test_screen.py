@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from spinmeround.models.screening.scores import SCORES
-from spinmeround.tasks.heads.screen import ScreenLimits, ScreenParams, screen
+from spinmeround.tasks.heads.screen import SCREEN, ScreenLimits, ScreenParams, ScreenSections, screen
+from spinmeround.tasks.stage import Head
 
 
 def limits(**values):
@@ -43,3 +44,11 @@ def test_without_limits_everything_is_kept():
 def test_an_unknown_score_is_rejected():
     with pytest.raises(ValidationError, match="nose_length"):
         ScreenLimits(nose_length=1.0)
+
+
+def test_the_source_of_the_limits_enters_no_key():
+    """Verdicts depend on the limits, so rewording their source remakes nothing; other limits do."""
+    sections = (ScreenParams(), ScreenParams(origin="reworded"), limits(stray_volume=0.1))
+    head, inputs = Head(id="tiny-000000", seed=0), {"score": "0" * 64}
+    keys = [SCREEN.key(head, ScreenSections(screen=screen), inputs) for screen in sections]
+    assert keys[0] == keys[1] != keys[2]
