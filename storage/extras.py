@@ -15,7 +15,9 @@ _DISTRIBUTION_OF = {"PIL": "pillow", "mcubes": "pymcubes", "skimage": "scikit-im
 """Modules whose distribution has another name; `-` and `_` count as equal."""
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*;.*\bextra\s*==\s*['\"]([^'\"]+)['\"]")
 _EXTRAS = ("build", "train", "s3", "exchange")
-"""Extras to recommend; the first that brings a module is named."""
+"""Extras to recommend; the first that brings a module is named, unless `_PREFERRED` names another."""
+_PREFERRED = {"torch": "train", "einops": "train"}
+"""Who lacks these usually wants `HeadLoader` or the model; who builds datasets lacks Prefect first."""
 
 
 class MissingDependency(SpinMeRoundError):
@@ -43,7 +45,8 @@ def extra_of(module: str) -> str | None:
         return None
     matches = [match for match in map(_REQUIREMENT.match, requirements) if match is not None]
     extras = {match.group(2) for match in matches if _normalised(match.group(1)) == wanted}
-    return next((extra for extra in _EXTRAS if extra in extras), None)
+    preferred = _PREFERRED.get(module)
+    return preferred if preferred in extras else next((extra for extra in _EXTRAS if extra in extras), None)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from tests.models.diffusion.networks import TINY_PROMPT, tiny_autoencoder, tiny_
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("flows", "tasks", "models", "panohead_bridge", "storage")
 SETTINGS = {
+    "generator.options.defect_share": 0.0,
     "plan.heads": 3,
     "views.azimuths": 8,
     "views.elevations_deg": [0.0],
@@ -32,7 +33,7 @@ READ = """
 import spinmeround
 from spinmeround import HeadDataset
 data = HeadDataset.open({path!r})
-print(spinmeround.__file__, data.digest, data.rgb([0], [0]).shape)
+print(spinmeround.__file__, data.digest, data.read_views(0, [0], ("rgb",))["rgb"].shape)
 """
 GENERATE = """
 import numpy as np
