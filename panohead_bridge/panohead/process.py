@@ -152,6 +152,8 @@ class CheckoutProcess:
             )
         except OSError as error:
             os.close(memory_fd)
+            log.close()
+            ours.close()
             raise ConfigError(f"generator.options.python: {self._python} can't be run ({error})") from error
         finally:
             theirs.close()
