@@ -1,5 +1,6 @@
 """`spinmeround serve`: a standing Prefect server with its UI and all deployments."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -20,4 +21,6 @@ def serve(
     """Start the Prefect server and UI, and serve every flow as a deployment for each profile that can run here."""
     from spinmeround.flows.server.deployments import serve_all
 
+    if find_spec("uvicorn") is None:  # else only the log of the server's process would name it
+        raise ModuleNotFoundError(name="uvicorn")
     serve_all(runs, port)
