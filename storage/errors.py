@@ -42,6 +42,10 @@ class NewerDataset(DatasetError):
     """A dataset written by a newer version of this software."""
 
 
+class MissingDependency(SpinMeRoundError):
+    """A feature that needs a module of an extra that is not installed."""
+
+
 class StorageUnavailable(SpinMeRoundError):
     """The file system or the server refuses: full, read-only, no permission, failing."""
 

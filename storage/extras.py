@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
 
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import MissingDependency
 
 _DISTRIBUTION = "spinmeround"
 _DISTRIBUTION_OF = {"PIL": "pillow", "mcubes": "pymcubes", "skimage": "scikit-image"}
@@ -18,10 +18,6 @@ _EXTRAS = ("build", "train", "s3", "exchange")
 """Extras to recommend; the first that brings a module is named, unless `_PREFERRED` names another."""
 _PREFERRED = {"torch": "train", "einops": "train"}
 """Who lacks these usually wants `HeadLoader` or the model; who builds datasets lacks Prefect first."""
-
-
-class MissingDependency(SpinMeRoundError):
-    """A feature that needs a module of an extra that is not installed."""
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

@@ -20,15 +20,19 @@ from spinmeround.storage.errors import (
     ConfigError,
     CorruptArtifact,
     MissingArtifact,
+    MissingDependency,
     SpinMeRoundError,
     StorageUnavailable,
 )
+from spinmeround.storage.extras import optional_dependency
 from spinmeround.tasks.heads.registry import HEAD_STAGES, STAGES_BY_NAME
 from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage, StageSections
 
 BATCH_S, LARGEST_BATCH = 1.0, 64
 """Target duration and largest size of the batches of heads that a worker gets in one call."""
 ArtifactStatus = Literal["exists", "missing", "left out"]
+_ENVIRONMENT = (StorageUnavailable, ConfigError, MissingDependency)
+"""What fails for every head alike: it stops the run and quarantines none."""
 _BROKEN_INPUT = (CorruptArtifact, MissingArtifact)
 
 
@@ -138,7 +142,8 @@ def _make_in_worker(
     wanted: Sequence[tuple[Head, Mapping[str, str]]],
     report: Callable[[Any], None],
 ) -> None:
-    store, stage = ArtifactStore(root), _bound_in_worker(name, sections)
+    with optional_dependency(f"stage {name}"):
+        store, stage = ArtifactStore(root), _bound_in_worker(name, sections)
     for head, keys in wanted:
         report(attempt(_make_one, store, stage, head, keys))
 
@@ -150,7 +155,8 @@ def _make_one(store: ArtifactStore, bound: BoundStage[Any], head: Head, keys: Ma
             f"{bound.stage.name}: expected the weights and generator that the run began with, found that they have "
             "changed since; run it again"
         )
-    return bound.make(store, head, inputs)
+    with optional_dependency(f"stage {bound.stage.name}"):
+        return bound.make(store, head, inputs)
 
 
 _bound: dict[str, BoundStage[Any]] = {}
@@ -168,7 +174,7 @@ def _retry(session: Session, stage: Stage[Any], head: Head, worker: Worker, reas
     attempts = 1 + session.profile.execution.retries
     left, spare = attempts - 1, len(_before(stage))
     while True:
-        if isinstance(reason, StorageUnavailable | ConfigError):
+        if isinstance(reason, _ENVIRONMENT):
             session.stop(reason)
         session.raise_if_stopped()
         if isinstance(reason, _BROKEN_INPUT) and spare:  # not a failure of this stage: each input is remade once

@@ -15,7 +15,7 @@ from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, join_session
 from spinmeround.flows.run.shards import ShardCount, run_shard
 from spinmeround.storage.dataset import verify
-from spinmeround.storage.errors import ConfigError, DatasetError, StoreError
+from spinmeround.storage.errors import ConfigError, DatasetError, MissingDependency, StoreError
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head
 from tests.e2e.runs import artifacts, build, spinmeround
@@ -79,6 +79,15 @@ def test_a_hanging_head_is_quarantined(tiny, tmp_path):
         count = run(session, "sample", session.heads[:2])
         assert count.made == 1
         assert [failure.reason for failure in count.quarantined] == ["timed out after 10 s"]
+
+
+def test_a_missing_extra_stops_the_run(tiny, tmp_path):
+    """A library that is not installed fails for every head: the run names the extra and quarantines none."""
+    generator = {"name": "tests.support.tiny:make", "options": {"needs": "diffusers"}}
+    with join_session(tiny(generator=generator), Place(runs=str(tmp_path))) as session:
+        with pytest.raises(MissingDependency, match=r"stage sample needs 'diffusers'.*spinmeround\[train\]"):
+            run(session, "sample", session.heads[:2])
+        assert session.quarantine.failures() == ()
 
 
 def test_a_vanished_input_is_remade(session):

@@ -8,7 +8,8 @@ import pytest
 
 from spinmeround.storage import extras
 from spinmeround.storage.dataset import HeadDataset, publish
-from spinmeround.storage.extras import MissingDependency, extra_of, missing_extra, optional_dependency
+from spinmeround.storage.errors import MissingDependency
+from spinmeround.storage.extras import extra_of, missing_extra, optional_dependency
 from tests.support.heads import write_heads
 
 

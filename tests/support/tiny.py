@@ -1,6 +1,6 @@
-"""A generator for tests: ellipsoids, drawn in a millisecond, with misbehaviours on request.
+"""A generator for tests: ellipsoids, rendered in a millisecond, with faults on request.
 
-Everything about a head follows from its seed: the half axes of the ellipsoid and its colour.
+The seed determines the half axes of the ellipsoid and its colour.
 """
 
 import os
@@ -17,11 +17,12 @@ from spinmeround.storage.records import Identity, Rendering
 
 
 class TinyGenerator:
-    """Ellipsoids.
+    """Ellipsoids with injected faults.
 
     `failing` seeds raise in `render`; `dying` ones kill their process there, once for each file that
     `memory` does not hold yet; `hanging` ones never come back. `clipped` seeds leave the box, so that the
-    screen drops them. `faceless` ones are white in every picture. `delay_s` is how long each rendering takes.
+    screen drops them. `faceless` ones are white in every picture. `needs` names a module
+    whose import fails in `render`. `delay_s` is how long each rendering takes.
     `calls`, a folder, gets a file for each rendering of the full view grid.
     """
 
@@ -29,9 +30,11 @@ class TinyGenerator:
     fingerprint = "tiny-1"
     box_warp = 1.0
 
-    def __init__(self, failing=(), dying=(), hanging=(), clipped=(), faceless=(), delay_s=0.0, memory=None) -> None:
+    def __init__(
+        self, failing=(), dying=(), hanging=(), clipped=(), faceless=(), needs="", delay_s=0.0, memory=None
+    ) -> None:
         self.failing, self.dying, self.hanging, self.clipped = failing, dying, hanging, clipped
-        self.faceless = faceless
+        self.faceless, self.needs = faceless, needs
         self.delay_s = delay_s
         self.memory = Path(memory) if memory else None
 
@@ -69,7 +72,7 @@ class TinyGenerator:
         return (directions * self._axes(identity)).astype(np.float32)
 
     def defect(self, identity: Identity) -> Defect | None:
-        """The clipped ones are spoilt."""
+        """Clipped heads are defective."""
         return Defect(kind="clipped volume", strength=1.0) if identity.seed in self.clipped else None
 
     def _axes(self, identity: Identity) -> Float32[np.ndarray, "3"]:
@@ -78,6 +81,8 @@ class TinyGenerator:
 
     def _misbehave(self, seed: int) -> None:
         time.sleep(self.delay_s)
+        if self.needs:
+            raise ModuleNotFoundError(name=self.needs)
         if seed in self.failing:
             raise RuntimeError(f"seed {seed} has no nose")
         if seed in self.hanging:
