@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo serve check lint types fast test test-all docs clean
+.PHONY: demo serve picture check lint types fast test test-all docs clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,13 @@ demo: $(VENV)/.demo
 
 serve: $(VENV)/.demo
 	$(BIN)/spinmeround serve
+
+# the picture at the top of the README
+picture: $(VENV)/.demo
+	$(BIN)/spinmeround build --out runs/picture --set plan.heads=12 --set "views={azimuths=8, elevations_deg=[0.0]}" \
+		--set render.resolution=160 --set train.unet.sample_size=20 --set mesh.resolution=192
+	$(BIN)/python examples/02_read_dataset.py --dataset runs/picture/datasets/*.zarr --heads 1,4,5 \
+		--to docs/pictures/heads.png
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

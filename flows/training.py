@@ -80,7 +80,7 @@ def record_training(session: Session, key: str) -> TrainingResult:
     """The result of a training in the store, added to the results of the run."""
     result = load_training(session.store.open("train", key).path)
     losses = {"loss_first": result.loss_first, "loss_last": result.loss_last}
-    session.results["training"] = {"key": key, "steps": result.steps, **losses}
+    session.results["training"] = {"key": key, "steps": result.steps, **losses, "pipeline": str(result.pipeline)}
     return result
 
 

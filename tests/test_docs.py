@@ -140,6 +140,8 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         for part in re.split(r"&&|\|\||(?<!\\)\|", line):
             words = shlex.split(part, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                words.pop(0)  # variables of the command's environment
             if words and Path(words[0]).name == "spinmeround":
                 yield words[1:]
 

@@ -79,7 +79,10 @@ def _dataset(dataset: dict[str, Any]) -> dict[str, object]:
 
 def _training(training: dict[str, Any]) -> dict[str, object]:
     first, last = training["loss_first"], training["loss_last"]
-    return {"training": f"{training['steps']} steps, loss {first:.4f} to {last:.4f}"}
+    return {
+        "training": f"{training['steps']} steps, loss {first:.4f} to {last:.4f}",
+        "pipeline": training["pipeline"],
+    }
 
 
 def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:
