@@ -75,5 +75,5 @@ def _labels(session: Session, source: str) -> dict[str, Label]:
     if source == "truth":
         found = true_labels(generator_of(session.profile.generator), [head.seed for head in session.heads])
         return {head.id: label for head, label in zip(session.heads, found, strict=True)}
-    rulings = load_decisions(Path(source), generator_id(session.profile.generator)).rulings()
-    return {name: Label(defective=ruling == "drop") for name, ruling in rulings.items()}
+    decisions = load_decisions(Path(source), generator_id(session.profile.generator)).active()
+    return {name: Label(defective=decision == "drop") for name, decision in decisions.items()}

@@ -21,10 +21,10 @@ from pydantic import BaseModel
 from spinmeround.storage.artifacts import ArtifactStore, Outcome, artifact_key
 from spinmeround.storage.records import FrozenModel
 
-__all__ = ["GATE", "BoundStage", "Head", "NoSections", "Outcome", "Ruling", "Stage", "StageJob", "StageParams"]
+__all__ = ["GATE", "BoundStage", "Decision", "Head", "NoSections", "Outcome", "Stage", "StageJob", "StageParams"]
 __all__ += ["StageSections", "bound_keys", "head_keys", "key_values", "make_head"]
 
-Ruling = Literal["keep", "drop"]
+Decision = Literal["keep", "drop"]
 """A person's decision on a head; overrides the screen."""
 
 GATE = "review"
@@ -58,7 +58,7 @@ class Head:
 
     id: str
     seed: int
-    decision: Ruling | None = None
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

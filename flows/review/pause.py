@@ -1,8 +1,8 @@
-"""The pause of a build for a review: after screening it is paused in Prefect until a person has reviewed the heads.
+"""The review pause of a build: after screening, the Prefect run is paused until a person has reviewed the heads.
 
 It resumes when the form in the UI (or the API) is submitted, or when the "Done" button of the review page marks the
 current verdicts as reviewed in the decisions file. The form is merged into that file before the run resumes, so a
-rerun neither asks again nor loses the answer.
+rerun does not pause again and keeps the answer.
 """
 
 import re
@@ -37,7 +37,7 @@ from spinmeround.tasks.screening.decisions import (
     record,
     review_digest,
 )
-from spinmeround.tasks.stage import Ruling
+from spinmeround.tasks.stage import Decision
 
 POLL_S = 2
 """Interval in which a paused run checks whether it may resume, in seconds."""
@@ -47,7 +47,7 @@ review_command: ContextVar[str] = ContextVar("review_command", default="")
 
 
 class ReviewInput(RunInput):
-    """The form of a paused build. An empty form accepts the verdicts and decisions as they are."""
+    """The form of a paused build. An empty form accepts the current verdicts and decisions."""
 
     keep: str = Field("", description="Ids of heads to keep against the screen, separated by spaces or commas")
     drop: str = Field("", description="Ids of heads to drop, separated by spaces or commas")
@@ -59,7 +59,7 @@ class ReviewInput(RunInput):
 def wait_for_review(session: Session) -> None:
     """Return once a person has reviewed the screened heads, with their decisions loaded into the session.
 
-    Raises SpinMeRoundError if nobody does within `review.pause_timeout_s`.
+    Raises SpinMeRoundError after `review.pause_timeout_s` without a review.
     """
     deadline, problem = time.monotonic() + session.profile.review.pause_timeout_s, ""
     verdicts = session.screen_verdicts()
@@ -75,8 +75,8 @@ def wait_for_review(session: Session) -> None:
             problem = str(error)
             progress().say(f"review: {error}")
         session.reload_decisions()
-    rulings = Counter(session.decisions.rulings().values())
-    progress().say(f"review: resumes with decisions to keep {rulings['keep']} heads and drop {rulings['drop']}")
+    decisions = Counter(session.decisions.active().values())
+    progress().say(f"review: resumes with decisions to keep {decisions['keep']} heads and drop {decisions['drop']}")
 
 
 def apply_answer(session: Session, answer: ReviewInput) -> None:
@@ -84,25 +84,25 @@ def apply_answer(session: Session, answer: ReviewInput) -> None:
 
     Raises ConfigError, and changes nothing, if an id is not one of the run's or the decisions file is unusable.
     """
-    rulings = _rulings(session, answer)
+    decisions = _decisions(session, answer)
     if answer.decisions_file.strip():
         merge_decisions(session.decisions_file, read_decisions(Path(answer.decisions_file.strip()), session.generator))
-    if rulings:
-        record(session.decisions_file, session.generator, rulings)
+    if decisions:
+        record(session.decisions_file, session.generator, decisions)
 
 
-def _rulings(session: Session, answer: ReviewInput) -> dict[str, Ruling]:
+def _decisions(session: Session, answer: ReviewInput) -> dict[str, Decision]:
     """The decisions in the fields of a form, by head id."""
-    rulings: dict[str, Ruling] = {}
-    fields: tuple[tuple[Ruling, str], ...] = (("keep", answer.keep), ("drop", answer.drop))
-    for ruling, text in fields:
+    decisions: dict[str, Decision] = {}
+    fields: tuple[tuple[Decision, str], ...] = (("keep", answer.keep), ("drop", answer.drop))
+    for decision, text in fields:
         for name in re.split(r"[\s,;]+", text.strip()) if text.strip() else ():
             if name not in session.by_id:
-                raise ConfigError(f"{ruling}: expected ids of heads as {session.heads[0].id}, found {name!r}")
-            if name in rulings and rulings[name] != ruling:
+                raise ConfigError(f"{decision}: expected ids of heads as {session.heads[0].id}, found {name!r}")
+            if name in decisions and decisions[name] != decision:
                 raise ConfigError(f"{name}: found in both keep and drop; name it in one of them")
-            rulings[name] = ruling
-    return rulings
+            decisions[name] = decision
+    return decisions
 
 
 def screen_summary(session: Session) -> str:
@@ -132,7 +132,7 @@ def _pause(session: Session, digest: str, description: str, deadline: float) -> 
             return pause_flow_run(wait_for_input=form, timeout=left, poll_interval=POLL_S)
     except FlowPauseTimeout as error:
         raise SpinMeRoundError(
-            f"nobody reviewed the heads within review.pause_timeout_s ({session.profile.review.pause_timeout_s} s); "
+            f"no review within review.pause_timeout_s ({session.profile.review.pause_timeout_s} s); "
             "all verdicts and decisions are kept: review with 'spinmeround review', then run the same command again "
             "to continue"
         ) from error
@@ -140,11 +140,11 @@ def _pause(session: Session, digest: str, description: str, deadline: float) -> 
 
 def _description(session: Session, problem: str) -> str:
     """The text above the form, in Markdown; `problem` is why the previous answer was rejected."""
-    rulings = Counter(session.decisions.rulings().values())
+    decisions = Counter(session.decisions.active().values())
     command = review_command.get() or f"spinmeround review --profile {session.profile.name} (with this run's options)"
     lines = [
         f"{screen_summary(session)}.",
-        f"Decisions so far: {rulings['keep']} keep, {rulings['drop']} drop.",
+        f"Decisions so far: {decisions['keep']} keep, {decisions['drop']} drop.",
         f"To look at the heads, run `{command}`; its Done button resumes this run.",
         "Or submit this form: name heads to keep or drop, or leave it empty to accept the current state.",
     ]

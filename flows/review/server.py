@@ -128,11 +128,11 @@ class ReviewBackend:
         session = self.session
         file = load_decisions(session.decisions_file, session.generator)
         names = self.verdicts or [head.id for head in session.heads]
-        rulings = [file.rulings().get(name) for name in names]
-        keep, drop = rulings.count("keep"), rulings.count("drop")
+        decisions = [file.active().get(name) for name in names]
+        keep, drop = decisions.count("keep"), decisions.count("drop")
         done = ", reviewed" if self.verdicts and is_reviewed(self.verdicts, file) else ""
         return {
-            "decided": f"{keep + drop} of {len(rulings)} heads: {keep} keep, {drop} drop{done}",
+            "decided": f"{keep + drop} of {len(decisions)} heads: {keep} keep, {drop} drop{done}",
             "decisions": str(session.decisions_file),
             "continue": self.command,
         }

@@ -22,10 +22,10 @@ def take_census(
     """
     first: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    ready, lost, rescued = [], 0, 0
+    ready, lost, kept_by_review = [], 0, 0
     for head in heads:
         final = verdict(head)
-        rescued += final is not None and final.rescued
+        kept_by_review += final is not None and final.kept_by_review
         if final is not None and not final.keep:
             first[final.reasons[0]] += 1
             reasons.update(final.reasons)
@@ -38,7 +38,7 @@ def take_census(
         screened_out=dict(sorted(first.items())),
         screen_reasons=dict(sorted(reasons.items())),
         dropped=first.total(),
-        kept_by_review=rescued,
+        kept_by_review=kept_by_review,
         quarantined=lost,
         written=len(ready),
         pending=len(heads) - first.total() - lost - len(ready),

@@ -15,7 +15,7 @@ class FinalVerdict:
 
     keep: bool
     reasons: tuple[str, ...]
-    rescued: bool
+    kept_by_review: bool
 
 
 class Verdicts:
@@ -45,5 +45,5 @@ class Verdicts:
         if key not in self._final:
             if (found := self.review(head, keys)) is None:
                 return None
-            self._final[key] = FinalVerdict(keep=found.keep, reasons=found.reasons, rescued=found.rescued)
+            self._final[key] = FinalVerdict(keep=found.keep, reasons=found.reasons, kept_by_review=found.kept_by_review)
         return self._final[key]

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field
 
 from spinmeround.tasks.heads.screen import Verdict, load_verdict
-from spinmeround.tasks.stage import GATE, NoSections, Ruling, Stage, StageJob, StageParams
+from spinmeround.tasks.stage import GATE, Decision, NoSections, Stage, StageJob, StageParams
 
 REASON = "review"
 """The reason of a head that a person dropped."""
@@ -45,16 +45,16 @@ class Review:
     keep: bool
     reasons: tuple[str, ...]
     scores: dict[str, float | None]
-    decision: Ruling | None
+    decision: Decision | None
     screen: ScreenVerdict
 
     @property
-    def rescued(self) -> bool:
+    def kept_by_review(self) -> bool:
         """Whether a person kept the head against the screen."""
         return self.keep and not self.screen.keep
 
 
-def review(verdict: Verdict, decision: Ruling | None) -> Review:
+def review(verdict: Verdict, decision: Decision | None) -> Review:
     """The person's decision if one exists, else the screen's verdict; a dropped head keeps the screen's reasons."""
     keep = verdict.keep if decision is None else decision == "keep"
     screen = ScreenVerdict(keep=verdict.keep, reasons=() if verdict.keep else tuple(verdict.reasons) or ("unnamed",))

@@ -90,7 +90,7 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         | _artifact_keys(training=training, evaluation=evaluation),
         kept=_kept_cards(dataset, params),
         dropped=_dropped_cards(run, reviews, params),
-        rescued=_rescued_cards(run, reviews, params),
+        kept_by_review=_kept_by_review(run, reviews, params),
         quarantined=_quarantined(run),
         orbit=_orbit(dataset, params),
         curves=read_curves(training) if training else (),
@@ -211,10 +211,10 @@ def _dropped_cards(run: FinishedRun, reviews: Mapping[str, Review], params: Repo
     return tuple(_screened_card(run, name, reviews[name].reasons, reviews[name]) for name in dropped if name in chosen)
 
 
-def _rescued_cards(run: FinishedRun, reviews: Mapping[str, Review], params: ReportParams) -> tuple[HeadCard, ...]:
+def _kept_by_review(run: FinishedRun, reviews: Mapping[str, Review], params: ReportParams) -> tuple[HeadCard, ...]:
     """Some of the heads that a person kept, with the screen's reasons for dropping them."""
-    rescued = evenly_spaced([name for name, final in reviews.items() if final.rescued], params.dropped_heads)
-    return tuple(_screened_card(run, name, reviews[name].screen.reasons, reviews[name]) for name in rescued)
+    names = evenly_spaced([name for name, final in reviews.items() if final.kept_by_review], params.dropped_heads)
+    return tuple(_screened_card(run, name, reviews[name].screen.reasons, reviews[name]) for name in names)
 
 
 def _screened_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: Review) -> HeadCard:

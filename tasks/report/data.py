@@ -140,7 +140,7 @@ class ReportData:
     """Digests and fingerprints by name; the header shows "dataset"."""
     kept: tuple[HeadCard, ...] = ()
     dropped: tuple[HeadCard, ...] = ()
-    rescued: tuple[HeadCard, ...] = ()
+    kept_by_review: tuple[HeadCard, ...] = ()
     """Heads that a person kept against the screen, with the screen's reasons for dropping them."""
     quarantined: tuple[Quarantined, ...] = ()
     orbit: Orbit | None = None

@@ -27,10 +27,10 @@ from spinmeround.storage.manifests import stated_version
 from spinmeround.storage.records import FrozenModel
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.screen import Verdict
-from spinmeround.tasks.stage import Head, Ruling
+from spinmeround.tasks.stage import Decision, Head
 
 SCHEMA_VERSION = 1
-Choice = Ruling | Literal["none"]
+Choice = Decision | Literal["none"]
 _LOCK_TIMEOUT_S = 30.0
 
 
@@ -42,7 +42,7 @@ class GeneratorId(FrozenModel):
     fingerprint: str
 
 
-class Decision(FrozenModel):
+class DecisionEntry(FrozenModel):
     """A decision on a head, with a note (may be empty) and its time."""
 
     decision: Choice
@@ -55,10 +55,10 @@ class Decisions(FrozenModel):
 
     schema_version: Literal[1] = 1
     generator: GeneratorId
-    decisions: dict[str, Decision] = Field(default_factory=dict)
+    decisions: dict[str, DecisionEntry] = Field(default_factory=dict)
     reviewed: dict[str, AwareDatetime] = Field(default_factory=dict)
 
-    def rulings(self) -> dict[str, Ruling]:
+    def active(self) -> dict[str, Decision]:
         """Decisions that are not retracted, by id."""
         return {name: each.decision for name, each in self.decisions.items() if each.decision != "none"}
 
@@ -74,7 +74,7 @@ class Decisions(FrozenModel):
         """A copy with (choice, note) by id as the newest decisions, even if earlier ones have a time in the future."""
         now = datetime.now(UTC)
         new = {
-            name: Decision(decision=choice, note=note, time=_after(self.decisions.get(name), now))
+            name: DecisionEntry(decision=choice, note=note, time=_after(self.decisions.get(name), now))
             for name, (choice, note) in choices.items()
         }
         return self.model_copy(update={"decisions": {**self.decisions, **new}})
@@ -84,7 +84,7 @@ class Decisions(FrozenModel):
         return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
-def _after(earlier: Decision | None, now: datetime) -> datetime:
+def _after(earlier: DecisionEntry | None, now: datetime) -> datetime:
     return now if earlier is None else max(now, earlier.time + timedelta(milliseconds=1))
 
 
@@ -160,18 +160,18 @@ def merge_decisions(path: Path, other: Decisions) -> Decisions:
     return update_decisions(path, other.generator, lambda before: before.merged(other))
 
 
-def record(path: Path, generator: GeneratorId, rulings: Mapping[str, Choice], note: str = "") -> Decisions:
+def record(path: Path, generator: GeneratorId, choices: Mapping[str, Choice], note: str = "") -> Decisions:
     """Write decisions by id as the newest in the file, and return its new content. Raises as `update_decisions`."""
 
     def change(before: Decisions) -> Decisions:
-        return before.with_new({name: (choice, note) for name, choice in rulings.items()})
+        return before.with_new({name: (choice, note) for name, choice in choices.items()})
 
     return update_decisions(path, generator, change)
 
 
 def record_unless_newer(
     path: Path, generator: GeneratorId, head: str, choice: tuple[Choice, str], seen: datetime | None
-) -> Decision:
+) -> DecisionEntry:
     """Write (choice, note) of a head, unless the file has a newer decision than the person saw.
 
     `seen` is the time of the decision that the person saw, None if there was none. Returns the decision that is in the
@@ -201,18 +201,18 @@ def review_digest(verdicts: Mapping[str, Verdict]) -> str:
 
 def is_reviewed(verdicts: Mapping[str, Verdict], decisions: Decisions) -> bool:
     """Whether a person has accepted exactly these verdicts, or has decided on every head."""
-    return review_digest(verdicts) in decisions.reviewed or not verdicts.keys() - decisions.rulings().keys()
+    return review_digest(verdicts) in decisions.reviewed or not verdicts.keys() - decisions.active().keys()
 
 
 def with_decisions(heads: Iterable[Head], decisions: Decisions) -> list[Head]:
     """The heads, each with its decision."""
-    rulings = decisions.rulings()
-    return [Head(id=head.id, seed=head.seed, decision=rulings.get(head.id)) for head in heads]
+    active = decisions.active()
+    return [Head(id=head.id, seed=head.seed, decision=active.get(head.id)) for head in heads]
 
 
 def unknown_ids(heads: Iterable[Head], decisions: Decisions) -> list[str]:
     """Ids with a decision that are not among the heads."""
-    return sorted(decisions.rulings().keys() - {head.id for head in heads})
+    return sorted(decisions.active().keys() - {head.id for head in heads})
 
 
 def _description(generator: GeneratorId) -> str:

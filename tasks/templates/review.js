@@ -33,15 +33,15 @@
   }
 
   const entry = (id) => pending[id] || decisions[id] || { decision: "none", note: "" };
-  const ruling = (id) => entry(id).decision;
-  const keeps = (head) => (ruling(head.id) === "none" ? head.keep : ruling(head.id) === "keep");
-  const overridden = (head) => ruling(head.id) !== "none" && keeps(head) !== head.keep;
+  const decisionOf = (id) => entry(id).decision;
+  const keeps = (head) => (decisionOf(head.id) === "none" ? head.keep : decisionOf(head.id) === "keep");
+  const overridden = (head) => decisionOf(head.id) !== "none" && keeps(head) !== head.keep;
   const FILTERS = {
     all: () => true,
     kept: keeps,
     dropped: (head) => !keeps(head),
-    decided: (head) => ruling(head.id) !== "none",
-    undecided: (head) => ruling(head.id) === "none",
+    decided: (head) => decisionOf(head.id) !== "none",
+    undecided: (head) => decisionOf(head.id) === "none",
     overridden,
   };
 
@@ -120,7 +120,7 @@
     }
     const note = node("input", "note");
     Object.assign(note, { placeholder: "note", maxLength: 2000, ariaLabel: `Note on ${head.id}` });
-    note.addEventListener("change", () => decide(head.id, ruling(head.id), note.value));
+    note.addEventListener("change", () => decide(head.id, decisionOf(head.id), note.value));
     note.addEventListener("focus", () => move(head.id));
     about.append(title, node("p", "reasons"), buttons, note);
     const scores = node("dl", "scores");
@@ -141,7 +141,7 @@
   function paint(head) {
     const row = rows.get(head.id);
     if (!row) return;
-    const mine = ruling(head.id), keep = keeps(head);
+    const mine = decisionOf(head.id), keep = keeps(head);
     row.classList.toggle("drop", !keep);
     row.setAttribute("aria-current", String(head.id === current));
     row.querySelector(".verdict").textContent = keep ? "keep" : "drop";
@@ -243,7 +243,7 @@
   }
   function conclude(refused) {
     if (!refused.length) { status(`saved ${new Date().toLocaleTimeString()}`); return; }
-    const named = refused.slice(0, 3).map((id) => `${id} (${LEFT[ruling(id)]})`).join(", ") + (refused.length > 3 ? ", ..." : "");
+    const named = refused.slice(0, 3).map((id) => `${id} (${LEFT[decisionOf(id)]})`).join(", ") + (refused.length > 3 ? ", ..." : "");
     status(`${refused.length} not saved, because newer decisions exist: ${named}; decide again to replace them`, true);
   }
   async function refresh() {

@@ -12,7 +12,7 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized
 from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.screening.decisions import Decision, Decisions, generator_id
+from spinmeround.tasks.screening.decisions import DecisionEntry, Decisions, generator_id
 from spinmeround.tasks.screening.params import CalibrateParams
 from tests.e2e.runs import build, copy_runs
 
@@ -62,7 +62,7 @@ def test_labels_from_a_review(labelled, scored, tmp_path):
     now = datetime.now(UTC)
     decisions = Decisions(
         generator=generator_id(labelled.generator),
-        decisions={name: Decision(decision=choice, time=now) for name, choice in choices.items()},
+        decisions={name: DecisionEntry(decision=choice, time=now) for name, choice in choices.items()},
     )
     path = tmp_path / "decisions.json"
     path.write_bytes(decisions.to_json())

@@ -85,7 +85,7 @@ def serving(backend: ReviewBackend, port: int = 0) -> Iterator[int]:
             thread.join()
 
 
-def rulings(backend: ReviewBackend) -> dict[str, str]:
+def decisions(backend: ReviewBackend) -> dict[str, str]:
     """The decisions in the file, by the last two digits of the head's id."""
-    found = load_decisions(backend.session.decisions_file, backend.session.generator).rulings()
-    return {name.removeprefix("tiny-0000"): ruling for name, ruling in found.items()}
+    found = load_decisions(backend.session.decisions_file, backend.session.generator).active()
+    return {name.removeprefix("tiny-0000"): decision for name, decision in found.items()}

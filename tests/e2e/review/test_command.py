@@ -16,7 +16,7 @@ from spinmeround.flows.cli.shared.options import RunOptions
 from spinmeround.flows.run.folder import open_run
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.screening.decisions import load_decisions, record
-from tests.e2e.review.screened_run import HEADS, rulings
+from tests.e2e.review.screened_run import HEADS, decisions
 from tests.support.waiting import LIMIT_S
 
 TOML = f"""
@@ -69,7 +69,7 @@ def test_decisions_are_merged_before_screening(options, backend, tmp_path, monke
     record(files[1], backend.session.generator, {"tiny-000001": "keep"})
     review(options, port=0, to=None, merge=files, done=False)
     assert "2 of 12 heads: 1 keep, 1 drop\n" in capsys.readouterr().out
-    found = load_decisions(tmp_path / "ours.json", backend.session.generator).rulings()
+    found = load_decisions(tmp_path / "ours.json", backend.session.generator).active()
     assert found == {"tiny-000000": "drop", "tiny-000001": "keep"}
     with pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
         review(options, port=0, to=None, merge=[], done=False)
@@ -98,4 +98,4 @@ def test_command_ends_with_the_tally(options, backend):
     assert command.returncode == 0, errors
     assert "1 of 12 heads: 0 keep, 1 drop" in output
     assert f"spinmeround build --profile {options.profile}" in output
-    assert rulings(backend) == {"01": "drop"}
+    assert decisions(backend) == {"01": "drop"}

@@ -11,14 +11,14 @@ from spinmeround.flows.profile import validate_profile
 from spinmeround.flows.review.server import ReviewBackend, open_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.tasks.screening.decisions import (
-    Decision,
+    DecisionEntry,
     Decisions,
     is_reviewed,
     load_decisions,
     merge_decisions,
     record,
 )
-from tests.e2e.review.screened_run import VALUES, rulings, run_of, serving
+from tests.e2e.review.screened_run import VALUES, decisions, run_of, serving
 from tests.support.waiting import LIMIT_S
 from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
 
@@ -83,17 +83,17 @@ def context(browser):
 def test_keys(context, backend, port):
     """Every key does what the page documents, each decision is saved at once, and a reload shows it."""
     tab = Tab(context, f"http://127.0.0.1:{port}")
-    assert (tab.current(), rulings(backend)) == ("00", {})
+    assert (tab.current(), decisions(backend)) == ("00", {})
     tab.press("y", "n", "ArrowDown", "y")
     tab.saved()
-    assert rulings(backend) == {"00": "keep", "01": "drop", "03": "keep"}
+    assert decisions(backend) == {"00": "keep", "01": "drop", "03": "keep"}
     assert tab.current() == "04"
     tab.press("u")
     tab.saved()
-    assert (tab.current(), rulings(backend)) == ("03", {"00": "keep", "01": "drop"})
+    assert (tab.current(), decisions(backend)) == ("03", {"00": "keep", "01": "drop"})
     tab.press("k", "k", "c", "End", "n", "Home")
     tab.saved()
-    assert rulings(backend) == {"00": "keep", "11": "drop"}
+    assert decisions(backend) == {"00": "keep", "11": "drop"}
     tab.press("e")
     tab.page.keyboard.type("yn, a fine nose")
     tab.press("Enter")
@@ -133,7 +133,7 @@ def test_two_tabs_and_a_lost_server(context, backend):
         second.press("j", "j", "y")
         first.saved()
         second.saved()
-        assert rulings(backend) == {"00": "drop", "01": "drop", "02": "keep"}
+        assert decisions(backend) == {"00": "drop", "01": "drop", "02": "keep"}
         for tab in (first, second):
             tab.page.evaluate("dispatchEvent(new Event('focus'))")
             tab.wait("document.getElementById('progress').textContent.includes('3 decided')")
@@ -141,11 +141,11 @@ def test_two_tabs_and_a_lost_server(context, backend):
     second.press("n")
     first.wait("document.getElementById('saved').textContent.includes('1 not saved yet')")
     second.page.close()
-    assert rulings(backend) == {"00": "drop", "01": "drop", "02": "keep"}
+    assert decisions(backend) == {"00": "drop", "01": "drop", "02": "keep"}
     with serving(backend, port):
         first.page.reload()
         first.saved()
-        assert rulings(backend) == {"00": "drop", "01": "drop", "02": "drop", "03": "drop"}
+        assert decisions(backend) == {"00": "drop", "01": "drop", "02": "drop", "03": "drop"}
 
 
 def test_pending_decisions_of_two_runs_stay_apart(context, backend, tmp_path):
@@ -162,12 +162,12 @@ def test_pending_decisions_of_two_runs_stay_apart(context, backend, tmp_path):
         tab.press("j", "y")
         tab.wait("document.getElementById('saved').textContent.startsWith('saved')")
         assert "2 heads: 2 kept, 0 dropped, 1 decided" in tab.page.locator("#progress").inner_text()
-        assert (rulings(other), rulings(backend)) == ({"01": "keep"}, {})
+        assert (decisions(other), decisions(backend)) == ({"01": "keep"}, {})
         tab.page.close()
     with serving(backend, port):
         tab = Tab(context, f"http://127.0.0.1:{port}")
         tab.saved()
-        assert (rulings(other), rulings(backend)) == ({"01": "keep"}, {"00": "drop", "11": "drop"})
+        assert (decisions(other), decisions(backend)) == ({"01": "keep"}, {"00": "drop", "11": "drop"})
 
 
 def test_a_pending_decision_yields_to_a_newer_one(context, backend):
@@ -179,13 +179,13 @@ def test_a_pending_decision_yields_to_a_newer_one(context, backend):
     record(backend.session.decisions_file, backend.session.generator, {"tiny-000000": "keep"})
     with serving(backend, port):
         tab.saved()
-        assert rulings(backend) == {"00": "keep", "01": "drop"}
+        assert decisions(backend) == {"00": "keep", "01": "drop"}
         message = "1 not saved, because newer decisions exist: tiny-000000 (kept); decide again to replace them"
         tab.wait(f"document.getElementById('saved').textContent === '{message}'")
         assert "2 decided by you" in tab.page.locator("#progress").inner_text()
         tab.press("Home", "n")
         tab.saved()
-        assert rulings(backend) == {"00": "drop", "01": "drop"}
+        assert decisions(backend) == {"00": "drop", "01": "drop"}
 
 
 def test_done_marks_these_verdicts(context, backend, port):
@@ -213,7 +213,7 @@ def test_a_page_without_a_server_downloads_decisions(context, backend, tmp_path)
     tab.press("n", "y")
     tab.page.reload()
     assert tab.page.evaluate("document.querySelector('.row img').decode().then(() => true)")
-    assert downloaded(tab, backend, tmp_path / "mine.json").rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
+    assert downloaded(tab, backend, tmp_path / "mine.json").active() == {"tiny-000000": "drop", "tiny-000001": "keep"}
     assert tab.errors == []
 
 
@@ -228,7 +228,7 @@ def test_pages_without_a_server_share_decisions(context, backend, tmp_path):
     second.press("End", "n")
     Tab(context, (tmp_path / "few.html").as_uri()).press("n")
     first.wait("document.getElementById('progress').textContent.includes('4 decided')")
-    found = downloaded(first, backend, tmp_path / "mine.json").rulings()
+    found = downloaded(first, backend, tmp_path / "mine.json").active()
     assert found == {f"tiny-{seed:06d}": "drop" for seed in (0, 1, 4, 11)}
     first.page.reload()
     assert "4 decided" in first.page.locator("#progress").inner_text()
@@ -237,14 +237,14 @@ def test_pages_without_a_server_share_decisions(context, backend, tmp_path):
 def test_a_decision_replaces_one_from_the_future(context, backend, tmp_path):
     """A decision replaces one with tomorrow's date, also after a reload and a merge."""
     session, tomorrow = backend.session, datetime.now(UTC) + timedelta(days=1)
-    ahead = {"tiny-000000": Decision(decision="keep", time=tomorrow)}
+    ahead = {"tiny-000000": DecisionEntry(decision="keep", time=tomorrow)}
     merge_decisions(session.decisions_file, Decisions(generator=session.generator, decisions=ahead))
     backend.write(tmp_path / "page.html")
     tab = Tab(context, (tmp_path / "page.html").as_uri())
     tab.press("n")
     tab.page.reload()
     merge_decisions(session.decisions_file, downloaded(tab, backend, tmp_path / "mine.json"))
-    assert rulings(backend) == {"00": "drop"}
+    assert decisions(backend) == {"00": "drop"}
 
 
 def test_a_thousand_heads_do_not_lag(context, backend):

@@ -1,4 +1,4 @@
-"""Reviews of a paused build on a real server: the form's answer, the decisions file, reruns that do not ask again."""
+"""Reviews of a paused build on a real server: the form's answer, the decisions file, reruns that do not pause again."""
 
 import json
 import threading
@@ -104,7 +104,7 @@ def test_decisions_remake_single_heads(tiny, runs):
 
 
 def test_training_requires_a_build_with_the_current_decisions(tiny, runs):
-    """After a decision that no build has seen, training asks for a build and does not use the old dataset."""
+    """After a new decision, training requires a build and does not use the old dataset."""
     with view_session(tiny(generator=CLIPPED), Place(runs=str(runs))) as session:
         record(session.decisions_file, session.generator, {"tiny-000003": "drop"})
         with pytest.raises(ConfigError, match=r"tiny-000003 is not .*; run 'spinmeround build'"):
@@ -146,8 +146,8 @@ def test_the_form_of_a_paused_build(tiny, tmp_path):
     assert found["heads"]["screened_out"] == {"review": 1}
     assert (found["heads"]["kept_by_review"], found["heads"]["written"]) == (2, 3)
     with view_session(profile, Place(runs=str(tmp_path))) as session:
-        rulings = load_decisions(session.decisions_file, session.generator).rulings()
-    assert rulings == {"tiny-000001": "keep", "tiny-000002": "keep", "tiny-000003": "drop"}
+        decisions = load_decisions(session.decisions_file, session.generator).active()
+    assert decisions == {"tiny-000001": "keep", "tiny-000002": "keep", "tiny-000003": "drop"}
     again = build(profile, tmp_path)
     assert counts(again)["review"] == (0, 4)
     assert again["dataset"] == found["dataset"]
@@ -167,9 +167,9 @@ def test_done_on_the_page_resumes_the_build(tiny, runs):
 
 
 def test_a_review_that_times_out(tiny, runs):
-    """The error says that nothing is lost; a rerun screens nothing again, asks again and merges a downloaded file."""
+    """The error states that results are kept; a rerun reuses the screening, pauses again and merges a given file."""
     profile = tiny(generator=CLIPPED, review={"pause": True, "pause_timeout_s": 2})
-    with pytest.raises(SpinMeRoundError, match=r"nobody reviewed the heads within review\.pause_timeout_s \(2 s\)"):
+    with pytest.raises(SpinMeRoundError, match=r"no review within review\.pause_timeout_s \(2 s\)"):
         build(profile, runs)
     downloaded = runs / "download.json"
     with view_session(profile, Place(runs=str(runs))) as session:

@@ -8,7 +8,7 @@ import pytest
 from spinmeround.flows.review.server import open_review, review_server
 from spinmeround.flows.run.folder import Place
 from spinmeround.storage.errors import ConfigError
-from tests.e2e.review.screened_run import PROFILE, rulings, run_of
+from tests.e2e.review.screened_run import PROFILE, decisions, run_of
 from tests.support.waiting import LIMIT_S
 
 
@@ -33,7 +33,7 @@ def test_only_the_page_may_decide(backend, port, headers, body, status):
     answer = connection.getresponse()
     assert answer.status == status, answer.read()
     connection.close()
-    assert rulings(backend) == ({"01": "drop"} if status == 200 else {})
+    assert decisions(backend) == ({"01": "drop"} if status == 200 else {})
 
 
 def test_reading_needs_the_servers_name(port):

@@ -11,9 +11,9 @@ from spinmeround.flows.run.verdicts import FinalVerdict
 from spinmeround.tasks.stage import Head
 
 pytestmark = pytest.mark.fast
-DROPPED = FinalVerdict(keep=False, reasons=("stray_volume", "review"), rescued=False)
-KEPT = FinalVerdict(keep=True, reasons=(), rescued=False)
-RESCUED = FinalVerdict(keep=True, reasons=(), rescued=True)
+DROPPED = FinalVerdict(keep=False, reasons=("stray_volume", "review"), kept_by_review=False)
+KEPT = FinalVerdict(keep=True, reasons=(), kept_by_review=False)
+KEPT_BY_REVIEW = FinalVerdict(keep=True, reasons=(), kept_by_review=True)
 
 
 def census(states: list[tuple[FinalVerdict | None, bool, bool]]):
@@ -29,7 +29,9 @@ def census(states: list[tuple[FinalVerdict | None, bool, bool]]):
 
 def test_counts_by_outcome():
     """A dropped head counts under its first reason, a complete one as written even if an old failure exists."""
-    ready, counts = census([(DROPPED, False, False), (KEPT, True, True), (RESCUED, False, True), (None, False, False)])
+    ready, counts = census(
+        [(DROPPED, False, False), (KEPT, True, True), (KEPT_BY_REVIEW, False, True), (None, False, False)]
+    )
     assert [head.seed for head in ready] == [1]
     assert asdict(counts) == {
         "asked": 4,
@@ -43,7 +45,7 @@ def test_counts_by_outcome():
     }
 
 
-@given(st.lists(st.tuples(st.sampled_from([None, DROPPED, KEPT, RESCUED]), st.booleans(), st.booleans())))
+@given(st.lists(st.tuples(st.sampled_from([None, DROPPED, KEPT, KEPT_BY_REVIEW]), st.booleans(), st.booleans())))
 def test_every_head_counts_once(states):
     """asked = dropped + quarantined + written + pending, none of them negative."""
     ready, counts = census(states)

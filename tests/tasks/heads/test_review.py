@@ -18,7 +18,7 @@ DROPPED = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.5})
 
 
 @pytest.mark.parametrize(
-    ("verdict", "decision", "keep", "reasons", "rescued"),
+    ("verdict", "decision", "keep", "reasons", "kept_by_review"),
     [
         (KEPT, None, True, (), False),
         (DROPPED, None, False, ("holes",), False),
@@ -28,10 +28,10 @@ DROPPED = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.5})
         (DROPPED, "drop", False, ("holes", "review"), False),
     ],
 )
-def test_a_decision_overrides_the_screen(verdict, decision, keep, reasons, rescued):
+def test_a_decision_overrides_the_screen(verdict, decision, keep, reasons, kept_by_review):
     """Without a decision the screen's verdict holds; a decision to drop adds the reason `review`."""
     final = review(verdict, decision)
-    assert (final.keep, final.reasons, final.rescued) == (keep, reasons, rescued)
+    assert (final.keep, final.reasons, final.kept_by_review) == (keep, reasons, kept_by_review)
     assert final.screen == ScreenVerdict(keep=verdict.keep, reasons=verdict.reasons)
     assert final.scores == verdict.scores
 
@@ -52,8 +52,8 @@ decisions = st.lists(st.sampled_from([None, "keep", "drop"]), min_size=4, max_si
 def test_a_decision_changes_one_key(before: list, after: list):
     """Only the keys of reviews change, of exactly those heads whose decision changes."""
 
-    def keys(rulings):
-        heads = [Head(id=f"tiny-{seed:06d}", seed=seed, decision=ruling) for seed, ruling in enumerate(rulings)]
+    def keys(decisions):
+        heads = [Head(id=f"tiny-{seed:06d}", seed=seed, decision=decision) for seed, decision in enumerate(decisions)]
         found = {head.id: head_keys(HEAD_STAGES, head, SECTIONS) for head in heads}
         return {(name, stage): key for name, stages in found.items() for stage, key in stages.items()}
 

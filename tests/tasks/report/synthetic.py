@@ -163,7 +163,7 @@ def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> R
         digests={"dataset": "9f2c" * 16, "generator": "ab12" * 16, "training run": "77de" * 16},
         kept=tuple(card(seed) for seed in range(kept)),
         dropped=dropped,
-        rescued=(card(5, ("stray_volume",), {"stray_volume": 0.0004}, previews=8),),
+        kept_by_review=(card(5, ("stray_volume",), {"stray_volume": 0.0004}, previews=8),),
         quarantined=(
             Quarantined(
                 id="procedural-000017",

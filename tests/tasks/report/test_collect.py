@@ -33,7 +33,7 @@ from tests.tasks.report.synthetic import evaluation, novel_views, views
 GRID = ViewGrid(azimuths=4, elevations_deg=(-15.0, 0.0))
 HEADS = tuple(Head(id=f"procedural-{seed:06d}", seed=seed) for seed in range(5))
 WRITTEN, DROPPED, QUARANTINED = HEADS[:3], HEADS[3], HEADS[4]
-RESCUED = WRITTEN[2]
+KEPT_BY_REVIEW = WRITTEN[2]
 
 
 def put(store: ArtifactStore, stage: str, subject: str, fill: Callable[[Path], Any]) -> str:
@@ -53,9 +53,9 @@ def write_sample(folder: Path, seed: int) -> None:
 
 
 def write_review(folder: Path, head: Head) -> None:
-    reasons = ("clipped_volume",) if head in (DROPPED, RESCUED) else ()
+    reasons = ("clipped_volume",) if head in (DROPPED, KEPT_BY_REVIEW) else ()
     verdict = Verdict(keep=not reasons, reasons=reasons, scores={"clipped_volume": 0.1 * bool(reasons)})
-    final = review(verdict, "keep" if head == RESCUED else None)
+    final = review(verdict, "keep" if head == KEPT_BY_REVIEW else None)
     (folder / "review.json").write_text(json.dumps(asdict(final)))
 
 
@@ -146,7 +146,7 @@ def test_heads_are_collected_by_outcome(run: FinishedRun):
     assert [(card.id, card.reasons, card.scores) for card in data.dropped] == [
         (DROPPED.id, ("clipped_volume",), {"clipped_volume": 0.1})
     ]
-    assert [(card.id, card.reasons) for card in data.rescued] == [(RESCUED.id, ("clipped_volume",))]
+    assert [(card.id, card.reasons) for card in data.kept_by_review] == [(KEPT_BY_REVIEW.id, ("clipped_volume",))]
     assert [(each.id, each.stage, each.attempts) for each in data.quarantined] == [(QUARANTINED.id, "embed", 2)]
     assert (data.counts.asked, data.counts.written, data.counts.kept_by_review) == (5, 3, 1)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spinmeround.storage.errors import ConfigError, StorageUnavailable
 from spinmeround.tasks.heads.screen import Verdict
 from spinmeround.tasks.screening.decisions import (
-    Decision,
+    DecisionEntry,
     Decisions,
     GeneratorId,
     is_reviewed,
@@ -34,7 +34,7 @@ HEADS = [Head(id=f"tiny-{seed:06d}", seed=seed) for seed in range(3)]
 
 choices = st.sampled_from(["keep", "drop", "none"])
 times = st.integers(0, 5).map(lambda seconds: START + timedelta(seconds=seconds))
-decisions = st.builds(Decision, decision=choices, note=st.just(""), time=times)
+decisions = st.builds(DecisionEntry, decision=choices, note=st.just(""), time=times)
 files = st.builds(
     Decisions,
     generator=st.just(GENERATOR),
@@ -64,11 +64,11 @@ def test_written_decisions_are_read_back(tmp_path_factory, file: Decisions):
 def test_a_new_decision_is_the_newest(tmp_path):
     """Also if the last decision has a time in the future; merging an older file does not undo a retraction."""
     path = tmp_path / "decisions.json"
-    ahead = Decision(decision="keep", time=datetime.now(UTC) + timedelta(days=1))
+    ahead = DecisionEntry(decision="keep", time=datetime.now(UTC) + timedelta(days=1))
     old = Decisions(generator=GENERATOR, decisions={"tiny-000000": ahead})
     merge_decisions(path, old)
     record(path, GENERATOR, {"tiny-000000": "none"})
-    assert merge_decisions(path, old).rulings() == {}
+    assert merge_decisions(path, old).active() == {}
 
 
 EARLIER, LATER = START, START + timedelta(milliseconds=1)
@@ -90,7 +90,7 @@ def test_an_unseen_decision_is_not_overwritten(tmp_path, current, seen, taken):
     """A decision is saved unless the file has a newer one than the person saw; the result is that in the file."""
     path = tmp_path / "decisions.json"
     if current is not None:
-        theirs = Decision(decision="keep", note="theirs", time=current)
+        theirs = DecisionEntry(decision="keep", note="theirs", time=current)
         merge_decisions(path, Decisions(generator=GENERATOR, decisions={"tiny-000000": theirs}))
     saved = record_unless_newer(path, GENERATOR, "tiny-000000", ("drop", "mine"), seen)
     assert (saved.decision, saved.note) == (("drop", "mine") if taken else ("keep", "theirs"))
@@ -104,7 +104,7 @@ def test_explicit_default_options_are_the_same_generator(tmp_path):
     explicit = GeneratorId(name="tiny", fingerprint="tiny-1", options={"delay_s": 0.0})
     record(path, explicit, {"tiny-000001": "keep"})
     for generator in (GENERATOR, explicit):
-        assert load_decisions(path, generator).rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
+        assert load_decisions(path, generator).active() == {"tiny-000000": "drop", "tiny-000001": "keep"}
 
 
 def test_record_keeps_other_decisions(tmp_path):
@@ -114,7 +114,7 @@ def test_record_keeps_other_decisions(tmp_path):
     record(path, GENERATOR, {"tiny-000001": "keep"})
     mark_reviewed(path, GENERATOR, "abc")
     found = load_decisions(path, GENERATOR)
-    assert found.rulings() == {"tiny-000000": "drop", "tiny-000001": "keep"}
+    assert found.active() == {"tiny-000000": "drop", "tiny-000001": "keep"}
     assert found.decisions["tiny-000000"].note == "two noses"
     assert set(found.reviewed) == {"abc"}
     assert [each.name for each in tmp_path.iterdir()] == ["decisions.json"]
@@ -134,12 +134,12 @@ def test_concurrent_writers_lose_nothing(tmp_path):
         writer.start()
     for writer in writers:
         writer.join(60)
-    assert len(load_decisions(path, GENERATOR).rulings()) == 80
+    assert len(load_decisions(path, GENERATOR).active()) == 80
 
 
 def test_missing_file(tmp_path):
     """`load_decisions` returns no decisions, `read_decisions` raises."""
-    assert load_decisions(tmp_path / "none.json", GENERATOR).rulings() == {}
+    assert load_decisions(tmp_path / "none.json", GENERATOR).active() == {}
     with pytest.raises(ConfigError, match=r"none\.json: expected a decisions file, found No such file"):
         read_decisions(tmp_path / "none.json", GENERATOR)
 
