@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator["S3Server"]:
-    """A server that speaks S3, with an empty bucket."""
+    """An S3-compatible server with an empty bucket."""
     from tests.support.s3 import S3Server
 
     server = S3Server()

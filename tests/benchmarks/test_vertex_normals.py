@@ -1,4 +1,4 @@
-"""The benchmark of vertex normals knows the exact normals of its surface."""
+"""The benchmark of vertex normals has exact reference normals."""
 
 import numpy as np
 

@@ -95,7 +95,7 @@ def python(site: Path, folder: Path, *arguments: str, **environment: str) -> str
 
 
 def test_the_wheel_has_one_top_level_name(site: Path) -> None:
-    """It installs `spinmeround` with its types, profiles, templates and weights, and no folder beside it."""
+    """It installs `spinmeround` with its types, profiles, templates and weights, and no other top-level folder."""
     assert {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")} == {"spinmeround", "bin"}
     package = site / "spinmeround"
     for name in (

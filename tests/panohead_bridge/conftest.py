@@ -28,6 +28,6 @@ def rendering(generator: ProceduralGenerator, identity: Identity, cameras: Camer
 
 @pytest.fixture(scope="session")
 def lattice() -> np.ndarray:
-    """Points of the whole cube, 32 a side."""
+    """A regular grid of 32^3 points over the cube."""
     axis = np.linspace(-0.5, 0.5, 32, dtype=np.float32)
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)

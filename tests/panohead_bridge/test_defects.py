@@ -20,12 +20,12 @@ def _scene(kind: str | None, strength: float = 0.8) -> Scene:
 
 
 def test_every_kind_is_implemented():
-    """The kinds that the options accept are those that have an implementation, in the order of drawing."""
+    """The kinds in the options equal the implemented kinds, in drawing order."""
     assert tuple(KINDS) == DEFECT_KINDS
 
 
 def test_share_of_defects_is_as_requested():
-    """No head, all heads, or about the share of them has a defect; kinds all occur."""
+    """Shares 0, 1 and 0.3 give defects to no head, every head and about 30% of heads; every kind occurs."""
     generators = {share: ProceduralGenerator(ProceduralOptions(defect_share=share)) for share in (0.0, 0.3, 1.0)}
     found = {share: [g.defect(g.sample(s)) for s in range(600)] for share, g in generators.items()}
     assert not any(found[0.0])
@@ -35,27 +35,27 @@ def test_share_of_defects_is_as_requested():
 
 
 def test_share_does_not_change_heads():
-    """A seed has the same latent, and the same defect if any, whatever the share."""
+    """The share decides only whether a seed has a defect, never its latent or the defect's kind and strength."""
     low, high = (ProceduralGenerator(ProceduralOptions(defect_share=share)) for share in (0.3, 1.0))
     for seed in range(60):
         np.testing.assert_array_equal(low.sample(seed).latent, high.sample(seed).latent)
         assert low.defect(low.sample(seed)) in (None, high.defect(high.sample(seed)))
 
 
-def test_held_out_kinds_leave_the_other_heads_alone():
-    """Without two kinds, heads of the other kinds keep kind and strength, and nobody has one of the two."""
-    held = {"spikes", "doubled skull"}
-    rest = ProceduralGenerator(ProceduralOptions(defect_share=1.0, defect_kinds=tuple(sorted(set(KINDS) - held))))
+def test_excluded_kinds_do_not_change_other_heads():
+    """Excluding two kinds removes them and keeps the kind and strength of heads with other kinds."""
+    excluded = {"spikes", "doubled skull"}
+    rest = ProceduralGenerator(ProceduralOptions(defect_share=1.0, defect_kinds=tuple(sorted(set(KINDS) - excluded))))
     every = ProceduralGenerator(ProceduralOptions(defect_share=1.0))
     for seed in range(100):
         before, after = every.defect(every.sample(seed)), rest.defect(rest.sample(seed))
-        assert after.kind not in held
+        assert after.kind not in excluded
         assert after.strength == before.strength
-        assert before.kind in held or after == before
+        assert before.kind in excluded or after == before
 
 
-def test_strengths_are_as_asked():
-    """Strengths fill the range that is asked for, in the same order of heads as by default."""
+def test_strengths_fill_the_requested_range():
+    """Strengths fill the requested range, and scale linearly with those of the default range."""
     drawn = {}
     for strengths in ((0.25, 1.0), (0.5, 0.6)):
         generator = ProceduralGenerator(ProceduralOptions(defect_share=1.0, defect_strengths=strengths))
@@ -66,44 +66,44 @@ def test_strengths_are_as_asked():
 
 
 def test_defect_follows_the_seed_and_not_the_latent():
-    """Moving the latent towards another head keeps the seed's defect."""
+    """Interpolating the latent towards another head keeps the defect of the start's seed."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=1.0))
     start, end = generator.sample(3), generator.sample(4)
     assert generator.defect(interpolate(start, end, 0.5)) == generator.defect(start)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"colour seam"}))
-def test_defects_change_the_solid_and_stay_in_the_cube(kind, lattice):
-    """Every geometric defect changes the distance and leaves nothing beyond the cube."""
+def test_geometric_defects_change_the_distance_inside_the_cube(kind, lattice):
+    """Every geometric defect changes the signed distance and keeps the solid inside the cube."""
     scattered = np.random.default_rng(2).uniform(-0.3, 0.3, (30000, 3)).astype(np.float32)
     points = np.concatenate([lattice, scattered])
-    sound, broken = (in_chunks(_scene(k).distance, points) for k in (None, kind))
-    assert np.abs(sound - broken).max() > 0.004
-    assert np.isfinite(broken).all()
-    assert np.abs(points[broken < 0.0]).max() < 0.495
+    clean, defective = (in_chunks(_scene(k).distance, points) for k in (None, kind))
+    assert np.abs(clean - defective).max() > 0.004
+    assert np.isfinite(defective).all()
+    assert np.abs(points[defective < 0.0]).max() < 0.495
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_faintest_defects_show(kind):
-    """At the least strength that is drawn, at least 5 pixels of small previews clearly change."""
+def test_faintest_defects_are_visible(kind):
+    """At the lowest default strength, at least 5 pixels of four 48 px views change by more than 24 levels."""
     cameras = orbit(np.arange(4) * 90.0, np.zeros(4))
-    sound = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
-    broken = ProceduralGenerator(
+    clean = ProceduralGenerator(ProceduralOptions(defect_share=0.0))
+    defective = ProceduralGenerator(
         ProceduralOptions(defect_share=1.0, defect_kinds=(kind,), defect_strengths=(0.25, 0.25))
     )
-    first, second = (g.render(g.sample(3), cameras, 48).rgb.astype(int) for g in (sound, broken))
+    first, second = (g.render(g.sample(3), cameras, 48).rgb.astype(int) for g in (clean, defective))
     assert (np.abs(first - second).max(axis=-1) > 24).sum() >= 5
 
 
 def test_stronger_defects_change_more(lattice):
-    """A flattened skull at full strength is further from the sound head than at low strength."""
-    sound = in_chunks(_scene(None).distance, lattice) < 0
+    """A flattened skull differs from the clean head in more points at full strength than at low strength."""
+    clean = in_chunks(_scene(None).distance, lattice) < 0
     weak, strong = (in_chunks(_scene("flattened skull", s).distance, lattice) < 0 for s in (0.1, 1.0))
-    assert (sound != strong).sum() > (sound != weak).sum()
+    assert (clean != strong).sum() > (clean != weak).sum()
 
 
-def test_floating_pieces_float():
-    """Floating pieces are solids of their own."""
+def test_floating_pieces_are_disconnected():
+    """A clean head has one connected component, a head with floating pieces more than one."""
     axis = np.linspace(-0.49, 0.49, 50, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     sizes = {
@@ -114,8 +114,8 @@ def test_floating_pieces_float():
     assert sizes["floating pieces"] > 1
 
 
-def test_mirrored_face_shows_skin_behind(lattice):
-    """With a mirrored face the back's surface comes out further and shows skin and eyes, not only hair."""
+def test_mirrored_face_shows_the_face_at_the_back(lattice):
+    """A mirrored face does not recede the back of the head, and the surface behind an eye is not hair."""
     scene = _scene("mirrored face", 1.0)
     assert (
         lattice[in_chunks(scene.distance, lattice) < 0][:, 2].min()
@@ -130,17 +130,17 @@ def test_mirrored_face_shows_skin_behind(lattice):
     assert in_chunks(lambda p: scene.parts(p).argmin(dim=0), surface)[0] != 1
 
 
-def test_colour_seam_leaves_the_solid_alone(lattice):
-    """A colour seam changes colours on one side of a plane, and no distance."""
-    sound, seam = _scene(None), _scene("colour seam")
-    np.testing.assert_array_equal(in_chunks(sound.distance, lattice), in_chunks(seam.distance, lattice))
-    near = lattice[np.abs(in_chunks(sound.distance, lattice)) < 0.02]
-    changed = np.abs(in_chunks(sound.shade, near) - in_chunks(seam.shade, near))[1:].max(axis=0) > 1e-3
+def test_colour_seam_changes_colours_only(lattice):
+    """A colour seam changes some but not all colours near the surface, and no distance."""
+    clean, seam = _scene(None), _scene("colour seam")
+    np.testing.assert_array_equal(in_chunks(clean.distance, lattice), in_chunks(seam.distance, lattice))
+    near = lattice[np.abs(in_chunks(clean.distance, lattice)) < 0.02]
+    changed = np.abs(in_chunks(clean.shade, near) - in_chunks(seam.shade, near))[1:].max(axis=0) > 1e-3
     assert 0.02 < changed.mean() < 0.98
 
 
-def test_no_defect_does_nothing():
-    """The damage of no defect hands points, parts and colours through."""
+def test_no_defect_is_the_identity():
+    """Without a defect, damage returns points, parts and colours unchanged."""
     damage = damage_of(None, np.random.default_rng(0), lambda p: p.x)
     p = Points(*torch.zeros(3, 2))
     assert [source.points for source in damage.sources(p)] == [p]

@@ -24,7 +24,7 @@ def _near_surface(generator: ProceduralGenerator, identity: Identity, width: flo
 
 
 def test_ellipsoid_with_equal_radii_is_a_sphere():
-    """The ellipsoid's bound is exact on a sphere."""
+    """The ellipsoid's distance bound is exact for equal radii."""
     p = Points(*torch.randn(3, 100, generator=torch.manual_seed(0)))
     torch.testing.assert_close(
         ellipsoid(p, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5)), sphere(p, (0.1, 0.2, 0.3), 0.5), atol=1e-5, rtol=1e-5
@@ -32,13 +32,13 @@ def test_ellipsoid_with_equal_radii_is_a_sphere():
 
 
 def test_smooth_union_is_sharp_away_from_the_seam():
-    """Beyond its width it is the minimum; at the seam it is a quarter of the width below."""
+    """It equals the minimum away from the seam, and lies a quarter of the width below it at the seam."""
     a, b = torch.tensor([0.0, 1.0, 0.3]), torch.tensor([0.5, 0.2, 0.3])
     torch.testing.assert_close(smooth_union(a, b, 0.1), torch.tensor([0.0, 0.2, 0.275]))
 
 
 def test_normals_equal_finite_differences(generator, identity):
-    """Automatic differentiation agrees with central differences at points near the surface."""
+    """Automatic differentiation agrees with central differences near the surface."""
     points = _near_surface(generator, identity, 0.02, 500)
     step = np.float32(5e-4)
     shifts = np.eye(3, dtype=np.float32) * step
@@ -53,8 +53,8 @@ def test_normals_equal_finite_differences(generator, identity):
     assert np.quantile(cosine, 0.05) > 0.97
 
 
-def test_distance_is_nearly_true_at_the_surface(generator, identity):
-    """The gradient's length is near one at the surface, so the density is linear in real distance."""
+def test_distance_is_nearly_euclidean_at_the_surface(generator, identity):
+    """The gradient's norm is near one at the surface, so density is linear in Euclidean distance."""
     slopes = np.linalg.norm(
         gradient(generator._heads.scene(identity).distance, _near_surface(generator, identity, 0.004)), axis=1
     )
@@ -63,13 +63,13 @@ def test_distance_is_nearly_true_at_the_surface(generator, identity):
 
 
 def test_density_is_ten_on_the_surface():
-    """The density falls linearly through 10 at distance zero and stays within 0 and 20."""
+    """Density falls linearly through 10 at distance zero, clamped to 0 and 20."""
     distance = np.array([-1.0, -0.05, -0.025, 0.0, 0.025, 0.05, 1.0], np.float32)
     np.testing.assert_allclose(density_of_distance(distance), [20, 20, 15, 10, 5, 0, 0], atol=1e-5)
 
 
 def test_marching_cubes_finds_the_surface(generator, identity):
-    """A closed mesh at level 10 lies on the surface, and its normals are the distance's gradient."""
+    """The mesh at level 10 is watertight and lies on the surface, and its normals follow the gradient."""
     axis = np.linspace(-0.5, 0.5, 96, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     density = generator.density(identity, grid).reshape(96, 96, 96)
@@ -85,7 +85,7 @@ def test_marching_cubes_finds_the_surface(generator, identity):
 @given(ANY_LATENT)
 @settings(max_examples=8, deadline=None)
 def test_any_head_stays_inside_the_cube(lattice, latent):
-    """No head reaches beyond 0.47, all of them hold the origin, and none is close to a side of the picture."""
+    """Every head contains the origin and stays within 0.47, and within a radius of 0.29 above the neck."""
     head = Head.of(decode(latent))
     with torch.inference_mode():
         distance = head.distance(Points(*torch.from_numpy(lattice.T.copy()))).numpy()
@@ -97,8 +97,8 @@ def test_any_head_stays_inside_the_cube(lattice, latent):
 
 @given(ANY_LATENT)
 @settings(max_examples=4, deadline=None)
-def test_skipping_far_points_changes_no_surface(latent):
-    """Face and ears are evaluated in boxes only; without the boxes the surface is the same."""
+def test_bounding_boxes_do_not_change_the_surface(latent):
+    """Face and ears are evaluated only inside boxes; evaluating them everywhere gives the same surface."""
     head = Head.of(decode(latent))
     p = Points(*(torch.rand(3, 60000, generator=torch.manual_seed(1)) * 0.56 - 0.28))
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
@@ -112,7 +112,7 @@ def test_skipping_far_points_changes_no_surface(latent):
 
 
 def test_labels_name_the_parts(generator, identity):
-    """The eye's landmark is eye, the nose's is skin, and the crown is hair."""
+    """The label is eye at the eye's landmark, skin at the nose's, and hair at the crown."""
     eye, _, nose, *_ = generator.landmarks(identity)
     crown = np.array([0.0, 0.30, -0.02], np.float32)
     found = generator.labels(identity, np.stack([eye, nose, crown]))

@@ -1,4 +1,4 @@
-"""Between and towards heads: small steps of the latent are small steps of pictures and of the solid."""
+"""Interpolation and truncation: small steps of the latent change pictures and solid a little."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ VIEW = orbit([25.0], [0.0])
 
 
 def _strip(generator: ProceduralGenerator, ends: tuple[int, int], steps: int, lattice: np.ndarray):
-    """Pictures (step, h, w, 3) and signed distances near the head (step, point) on the way between two seeds."""
+    """Pictures (step, h, w, 3) and signed distances (step, point) of an interpolation between two seeds."""
     start, end = (generator.sample(seed) for seed in ends)
     heads = [generator.interpolate(start, end, share) for share in np.linspace(0.0, 1.0, steps)]
     pictures = np.stack([generator.render(head, VIEW, 32).rgb[0] for head in heads]).astype(float)
@@ -19,9 +19,9 @@ def _strip(generator: ProceduralGenerator, ends: tuple[int, int], steps: int, la
 
 
 def test_nine_step_strip_is_smooth(generator, lattice):
-    """Where nothing is switched, each step changes the picture by less than half of what the ends differ.
+    """Between heads without discrete features, each step changes the picture by 3% to 50% of the ends' difference.
 
-    The way goes from a receding hairline to long hair. No step stands still. Lengths are in world units.
+    The interpolation goes from a receding hairline to long hair. Lengths are in world units.
     """
     pictures, distances = _strip(generator, (12, 36), 9, lattice[::3])
     near = np.abs(distances).min(axis=0) < 0.03
@@ -35,10 +35,10 @@ def test_nine_step_strip_is_smooth(generator, lattice):
 
 
 @pytest.mark.parametrize("ends", [(14, 1), (10, 27), (26, 1), (14, 13), (31, 36)])
-def test_what_people_have_or_lack_comes_gradually(generator, ends):
-    """No step of nine changes the picture by more than three fifths of what the ends differ, and none stands still.
+def test_discrete_features_appear_gradually(generator, ends):
+    """Each of nine steps changes the picture by 3% to 60% of the ends' difference.
 
-    Glasses come and go in the first pair, hair in the second; the others are the worst of `spinmeround bench strips`.
+    The first pair adds or removes glasses, the second hair; the others are the worst of `spinmeround bench strips`.
     """
     steps = strip_changes(generator, ends, 9, 32)
     assert steps.max() < 0.6
@@ -46,17 +46,17 @@ def test_what_people_have_or_lack_comes_gradually(generator, ends):
 
 
 def test_smaller_steps_change_less(generator, lattice):
-    """A hundredth of the way changes solid and picture by a few hundredths of what the whole way does."""
+    """A hundredth of the interpolation changes the solid by less than 5% of the full change."""
     start, end = generator.sample(3), generator.sample(7)
     heads = [generator.interpolate(start, end, share) for share in (0.0, 0.01, 1.0)]
     distances = [generator.signed_distance(head, lattice) for head in heads]
     near = np.abs(distances[0]) < 0.03
-    whole, small = (np.abs(d - distances[0])[near].mean() for d in (distances[2], distances[1]))
-    assert 0.0 < small < 0.05 * whole
+    full, small = (np.abs(d - distances[0])[near].mean() for d in (distances[2], distances[1]))
+    assert 0.0 < small < 0.05 * full
 
 
 def test_truncation_zero_is_the_mean_head(lattice):
-    """Every seed gives the same solid and the same picture at truncation 0."""
+    """At truncation 0, every seed gives the same solid and the same picture."""
     generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0, truncation=0.0))
     first, second = generator.sample(4), generator.sample(99)
     np.testing.assert_array_equal(generator.signed_distance(first, lattice), generator.signed_distance(second, lattice))
@@ -64,7 +64,7 @@ def test_truncation_zero_is_the_mean_head(lattice):
 
 
 def test_truncation_shrinks_variance(lattice):
-    """The less truncation leaves, the less heads vary."""
+    """A lower truncation gives less varied heads."""
     spread = []
     for psi in (0.3, 0.6, 1.0):
         generator = ProceduralGenerator(ProceduralOptions(defect_share=0.0, truncation=psi))

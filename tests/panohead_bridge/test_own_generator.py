@@ -1,4 +1,4 @@
-"""The documentation's example of a generator, taken from the page, plugs in by name and builds what a dataset needs."""
+"""The documentation's example of a custom generator works by name and builds every artifact of a head."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ STAGES = (SAMPLE, RENDER, MESH)
 
 
 class Profile(BaseModel):
-    """The sections that those stages read."""
+    """The sections that the stages read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,8 +46,8 @@ def own_heads(tmp_path, monkeypatch):
     sys.modules.pop("own_heads", None)
 
 
-def test_example_of_the_docs_makes_pictures_and_meshes(own_heads, tmp_path):
-    """Named in a profile, its heads go through the stages; masks, colours and meshes are those of its ellipsoids."""
+def test_documented_example_runs_through_the_stages(own_heads, tmp_path):
+    """Named in a profile, its heads pass every stage; mesh and landmarks lie on its ellipsoids."""
     profile, head, store = Profile(), Head(id="ellipsoids-000005", seed=5), ArtifactStore(tmp_path / "store")
     generator = make_generator(profile.generator)
     assert isinstance(generator, HeadGenerator)
@@ -67,8 +67,8 @@ def test_example_of_the_docs_makes_pictures_and_meshes(own_heads, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(landmarks / axes, axis=1), 1.0, atol=1e-5)
 
 
-def test_docs_show_pictures_that_are_there():
-    """Every picture that the page shows is kept beside it, small enough to read in a browser."""
+def test_pictures_of_the_page_exist():
+    """Every picture of the page is in its folder and smaller than 300 kB."""
     pictures = [PAGE.parent / name for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE.read_text())]
     assert len(pictures) == 4
     assert all(picture.stat().st_size < 300_000 for picture in pictures)

@@ -1,4 +1,4 @@
-"""PanoHead's bridge on a miniature checkout whose one head is a ball at a known place."""
+"""The PanoHead bridge on a miniature checkout whose heads are balls at a known position."""
 
 import shutil
 import sys
@@ -53,8 +53,8 @@ def ball_radius(generator, identity) -> float:
     return RADIUS + 0.01 * np.tanh(generator.options.truncation_psi * identity.latent[0])
 
 
-def test_nothing_of_the_checkout_reaches_us(panohead, cameras):
-    """After heads were drawn, its names can't be imported here, and where we look for modules is as before."""
+def test_modules_of_the_checkout_stay_out_of_this_process(panohead, cameras):
+    """After a rendering, the checkout's modules can't be imported here and `sys.path` is unchanged."""
     before = list(sys.path)
     panohead.render(panohead.sample(1), cameras, SIDE)
     assert sys.path == before
@@ -64,8 +64,8 @@ def test_nothing_of_the_checkout_reaches_us(panohead, cameras):
             __import__(name)
 
 
-def test_is_a_generator_and_cheap_to_make(checkout, network, place):
-    """It is a HeadGenerator by its profile's name, and no process starts before a head is asked for."""
+def test_implements_the_protocol_and_starts_lazily(checkout, network, place):
+    """It is a HeadGenerator with the name of its options, and no process starts before the first request."""
     options = {"checkout": str(checkout), "network": str(network), "trust": True, "name": "spherehead"}
     generator = make_generator(GeneratorConfig(name="panohead", options=options))
     assert isinstance(generator, HeadGenerator)
@@ -75,14 +75,14 @@ def test_is_a_generator_and_cheap_to_make(checkout, network, place):
 
 
 @pytest.mark.parametrize("seed", [0, 5, 2**32 - 1])
-def test_seeds_are_numpys_legacy_stream(panohead, seed):
-    """The latent of a seed is what PanoHead's scripts draw."""
+def test_seeds_use_numpys_legacy_generator(panohead, seed):
+    """The latent of a seed equals that of PanoHead's scripts."""
     expected = np.random.RandomState(seed).randn(1, LATENT)[0].astype(np.float32)
     np.testing.assert_array_equal(panohead.sample(seed).latent, expected)
 
 
-def test_cameras_and_axes_are_ours(panohead, cameras):
-    """The ball, which lies on no axis, is seen where our cameras project it, at its depth, in its size."""
+def test_cameras_and_axes_follow_our_convention(panohead, cameras):
+    """The off-axis ball appears where our cameras project it, with the expected depth and size."""
     head = panohead.sample(2)
     views = panohead.render(head, cameras, SIDE)
     where, depth = project(cameras, np.array([CENTRE]))
@@ -99,7 +99,7 @@ def test_cameras_and_axes_are_ours(panohead, cameras):
 
 
 def test_density_has_the_same_axes(panohead):
-    """The mesh of the density is that ball, at the level 10."""
+    """The mesh of the density at level 10 is the ball."""
     head = panohead.sample(2)
     mesh = mesh_head(panohead, head, MeshParams(resolution=48, level=10.0))
     distances = np.linalg.norm(mesh.vertices - np.array(CENTRE), axis=1)
@@ -107,7 +107,7 @@ def test_density_has_the_same_axes(panohead):
 
 
 def test_density_is_raw_and_noiseless(panohead):
-    """Sigma is not clipped, the checkpoint's density noise is off, and outside of the cube there is nothing."""
+    """Sigma is not clipped, the checkpoint's density noise is off, and density outside the cube is -1000."""
     head = panohead.sample(3)
     points = np.array([CENTRE, (0.5, 0.5, 0.5), (-0.5, -0.2, 0.0), (0.6, 0.0, 0.0)], np.float32)
     expected = 10 + 100 * (ball_radius(panohead, head) - np.linalg.norm(points - np.array(CENTRE), axis=1))
@@ -115,9 +115,8 @@ def test_density_is_raw_and_noiseless(panohead):
     np.testing.assert_array_equal(panohead.density(head, points), panohead.density(head, points))
 
 
-def test_planes_are_made_once_a_head(panohead, checkout, cameras):
-    """All views and the density of a head share one run of the backbone, with the constant noise, in full precision
-    only where that is asked for."""
+def test_planes_are_computed_once_per_head(panohead, checkout, cameras):
+    """All views and the density of a head share one backbone run, with constant noise and half precision."""
     before = len(calls(checkout, "planes"))
     heads = [panohead.sample(100), panohead.sample(101)]
     for head in (*heads, *heads):
@@ -128,7 +127,7 @@ def test_planes_are_made_once_a_head(panohead, checkout, cameras):
 
 
 def test_heads_are_conditioned_on_the_frontal_camera(panohead, checkout, cameras):
-    """The mapping is given the frontal camera, whatever cameras look on, and the truncation of the options."""
+    """The mapping receives the frontal camera, whatever the rendered views, and the truncation of the options."""
     panohead.render(panohead.sample(200), cameras[[2]], SIDE)
     call = calls(checkout, "mapping")[-1]
     front = orbit([0.0], [0.0])
@@ -137,9 +136,9 @@ def test_heads_are_conditioned_on_the_frontal_camera(panohead, checkout, cameras
     assert (call["psi"], call["cutoff"]) == (0.7, 14)
 
 
-def test_a_view_depends_on_its_head_and_camera_alone(panohead, cameras):
-    """Where rays are sampled is random, yet a view is the same bit for bit alone, among others, after other heads, at
-    another size in between, and asked of another process."""
+def test_a_view_depends_only_on_its_head_and_camera(panohead, cameras):
+    """Despite random ray samples, a view is bit-identical alone, in a batch, after other heads and sizes, and from a
+    restarted process."""
     head, other = panohead.sample(7), panohead.sample(8)
     together = panohead.render(head, cameras, SIDE)
     panohead.render(other, cameras[[1]], SIDE // 2)
@@ -152,8 +151,8 @@ def test_a_view_depends_on_its_head_and_camera_alone(panohead, cameras):
     assert not np.array_equal(panohead.render(other, cameras[[2]], SIDE).rgb, alone.rgb)
 
 
-def test_the_generators_background_is_gone(panohead, cameras):
-    """Where no head is, the picture is white, though the network painted red there; the depth is NaN."""
+def test_the_generators_background_is_removed(panohead, cameras):
+    """Pixels outside the head are white, although the network paints them red, and have NaN depth."""
     views = panohead.render(panohead.sample(4), cameras, SIDE)
     empty = views.mask == 0
     assert empty.mean() > 0.5
@@ -162,8 +161,8 @@ def test_the_generators_background_is_gone(panohead, cameras):
     assert np.isfinite(views.depth[views.mask > 129]).all()
 
 
-def test_white_is_laid_on_through_the_mask():
-    """Known values: image times alpha plus one minus alpha, alpha clamped; a smaller picture is the mean."""
+def test_pictures_are_composited_on_white():
+    """Known values: image * alpha + 1 - alpha with alpha clamped; downscaling takes the mean."""
     import torch
 
     image, mask = torch.full((1, 3, 4, 4), 0.2), torch.full((1, 1, 2, 2), 0.25)
@@ -175,8 +174,8 @@ def test_white_is_laid_on_through_the_mask():
     torch.testing.assert_close(alpha, torch.ones(1, 1, 2, 2))
 
 
-def test_depth_is_along_the_cameras_axis():
-    """A plane before the camera, whose rays are longer towards the corners, has one depth."""
+def test_depth_is_along_the_optical_axis():
+    """A plane facing the camera has one depth, although rays towards the corners are longer."""
     import torch
 
     cameras = orbit([0.0], [0.0])
@@ -190,8 +189,8 @@ def test_depth_is_along_the_cameras_axis():
 
 
 def test_learned_offset_moves_the_head_not_the_cameras(checkout, network, cameras):
-    """With the learned offset, pictures and density show the head moved back by it, together; conditioning from the
-    side is told to the mapping, full precision to the backbone, and the checkout's classes may stand in."""
+    """The learned offset shifts pictures and density together. The conditioning azimuth reaches the mapping, full
+    precision reaches the backbone, and the checkout's own classes can be used."""
     generator = make(
         checkout=checkout, network=network, trust=True, device="cpu",
         learned_offset=True, conditioning_azimuth_deg=90.0, half_precision=False, code="checkout", neural_resolution=32,
@@ -212,16 +211,16 @@ def test_learned_offset_moves_the_head_not_the_cameras(checkout, network, camera
     generator.close()
 
 
-def test_landmarks_are_the_options_or_unknown(panohead, checkout, network):
-    """PanoHead knows no landmarks; the profile may say where all its heads' are."""
+def test_landmarks_come_from_the_options(panohead, checkout, network):
+    """PanoHead has no landmarks of its own; the options may set common ones for all heads."""
     assert panohead.landmarks(panohead.sample(1)) is None
     five = [[-0.1, 0.1, 0.3], [0.1, 0.1, 0.3], [0.0, 0.0, 0.35], [-0.07, -0.1, 0.3], [0.07, -0.1, 0.3]]
     given = make(checkout=checkout, network=network, trust=True, landmarks=five)
     np.testing.assert_array_equal(given.landmarks(panohead.sample(1)), np.array(five, np.float32))
 
 
-def test_fingerprint_is_of_what_changes_heads(checkout, network, tmp_path):
-    """Truncation, an edit of the source and another checkpoint change it; where things are and how fast does not."""
+def test_fingerprint_covers_what_changes_heads(checkout, network, tmp_path):
+    """Truncation, the source and the checkpoint change it; paths and runtime options do not."""
     source, weights = tmp_path / "elsewhere", tmp_path / "copy.pkl"
     shutil.copytree(checkout, source)
     shutil.copy(network, weights)
@@ -238,8 +237,8 @@ def test_fingerprint_is_of_what_changes_heads(checkout, network, tmp_path):
     assert len(found) == 4
 
 
-def test_moving_things_makes_nothing_again(checkout, network, tmp_path):
-    """The keys of artifacts hold what decides heads, not where the checkout and the checkpoint lie, nor how fast."""
+def test_keys_do_not_depend_on_paths(checkout, network, tmp_path):
+    """Artifact keys contain what decides heads, without paths and runtime options."""
     weights = tmp_path / "moved.pkl"
     shutil.copy(network, weights)
     source = shutil.copytree(checkout, tmp_path / "moved")
@@ -270,8 +269,8 @@ def test_moving_things_makes_nothing_again(checkout, network, tmp_path):
         ({"network": "/nowhere.pkl"}, "expected a PanoHead checkpoint"),
     ],
 )
-def test_nonsense_is_refused_by_name(checkout, network, options, message):
-    """An option that can't be is named before anything starts."""
+def test_invalid_options_are_named(checkout, network, options, message):
+    """An invalid option is refused by name before any process starts."""
     with pytest.raises(ValueError, match=message):
         make(**{"checkout": checkout, "network": network, "trust": True, **options})
 
@@ -280,14 +279,14 @@ def test_nonsense_is_refused_by_name(checkout, network, options, message):
     ("view", "resolution", "message"),
     [(orbit([0.0], [0.0], radius=2.0), SIDE, r"views\.radius"), (orbit([0.0], [0.0]), SIDE + 1, "at most 64")],
 )
-def test_views_the_network_can_not_give_are_refused(panohead, view, resolution, message):
-    """Cameras that its rays' range does not hold, and pictures larger than its own."""
+def test_unsupported_views_are_refused(panohead, view, resolution, message):
+    """Cameras outside the range of its rays, and pictures larger than the network's, are ConfigErrors."""
     with pytest.raises(ConfigError, match=message):
         panohead.render(panohead.sample(1), view, resolution)
 
 
-def test_another_cube_is_refused(checkout, network):
-    """The side of the cube is the network's; saying another is an error that names both."""
+def test_another_box_warp_is_refused(checkout, network):
+    """A `box_warp` other than the network's is an error that gives both values."""
     generator = make(checkout=checkout, network=network, trust=True, box_warp=2.0)
     with pytest.raises(ConfigError, match=r"expected 1, the side of this network's cube, found 2\.0"):
         generator.sample(1)

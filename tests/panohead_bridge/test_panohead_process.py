@@ -1,4 +1,4 @@
-"""The checkout's process: what it may open, and what happens when it dies, hangs, or is another Python."""
+"""The checkout's process: trusted pickles only, restart after a crash, timeouts, and another Python."""
 
 import ast
 import os
@@ -36,15 +36,15 @@ def network(place, checkout):
     return write_network(checkout, place / "network.pkl")
 
 
-def test_a_pickle_nobody_vouched_for_is_not_opened(checkout, network):
-    """Without a SHA-256 or `trust`, the error says what a pickle is and gives the very line to write."""
+def test_an_untrusted_pickle_is_not_opened(checkout, network):
+    """Without `sha256` or `trust`, the error explains the risk of a pickle and gives the line to add."""
     with pytest.raises(ConfigError, match=r"runs the code in it.*sha256 = '[0-9a-f]{64}'"):
         make(checkout=checkout, network=network)
 
 
-def test_another_pickle_is_refused_before_it_is_opened(checkout, network, tmp_path):
-    """One with another SHA-256 than named is refused when the generator is made; one that takes the trusted file's
-    place afterwards, same size and time, is refused when it is read: its code never runs."""
+def test_a_changed_pickle_is_refused_before_it_is_opened(checkout, network, tmp_path):
+    """A wrong SHA-256 is refused when the generator is made; a file swapped in later, with the same size and time, is
+    refused when it is read. Its code never runs."""
     weights, mark = tmp_path / "network.pkl", tmp_path / "ran"
     weights.write_bytes(network.read_bytes())
     found = weights.stat()
@@ -58,8 +58,8 @@ def test_another_pickle_is_refused_before_it_is_opened(checkout, network, tmp_pa
     assert not mark.exists()
 
 
-def test_the_trap_would_run(tmp_path):
-    """The pickle of the test above does run code where one opens it."""
+def test_the_trap_runs_when_unpickled(tmp_path):
+    """Unpickling the trap of the test above does run its code."""
     import pickle
 
     write_trap(tmp_path / "trap.pkl", tmp_path / "ran", 500)
@@ -67,13 +67,13 @@ def test_the_trap_would_run(tmp_path):
     assert (tmp_path / "ran").exists()
 
 
-def test_death_is_survived_once_and_told_twice(checkout, network, capfd):
-    """A process that dies is restarted once; if that dies too, the error gives the signal and the last output."""
+def test_a_crash_is_retried_once_and_then_reported(checkout, network, capfd):
+    """A crashed process is restarted once; after a second crash the error gives the signal and the last output."""
     generator = make(checkout=checkout, network=network, trust=True, device="cpu")
     head = generator.sample(1)
-    sound = generator.render(head, FRONT, SIDE)
+    expected = generator.render(head, FRONT, SIDE)
     (checkout / "die").write_text("1")
-    np.testing.assert_array_equal(generator.render(head, FRONT, SIDE).rgb, sound.rgb)
+    np.testing.assert_array_equal(generator.render(head, FRONT, SIDE).rgb, expected.rgb)
     assert "was lost and is restarted: it ended by signal 9" in capfd.readouterr().err
     (checkout / "die").write_text("2")
     with pytest.raises(CheckoutProcessLost, match=r"(?s)twice.*by signal 9.*memory.*the planes have crashed"):
@@ -81,8 +81,8 @@ def test_death_is_survived_once_and_told_twice(checkout, network, capfd):
     generator.close()
 
 
-def test_silence_is_ended(checkout, network):
-    """A process that says nothing for longer than it may is ended, and the error names the option."""
+def test_a_silent_process_is_ended(checkout, network):
+    """A process without messages for `timeout_s` is ended, and the error names the option."""
     generator = make(checkout=checkout, network=network, trust=True, device="cpu")
     head = generator.sample(1)
     process = generator._process
@@ -99,10 +99,11 @@ def test_silence_is_ended(checkout, network):
 
 
 def test_ends_with_its_parent(checkout, network):
-    """A parent that is killed leaves no process behind, even one in the middle of a view."""
+    """Killing the parent ends the process, even in the middle of a view."""
     (checkout / "hang").touch()
     script = (
-        "from panohead_bridge.panohead import make; from models.geometry.cameras import orbit\n"
+        "from spinmeround.panohead_bridge.panohead import make\n"
+        "from spinmeround.models.geometry.cameras import orbit\n"
         f"g = make(checkout={str(checkout)!r}, network={str(network)!r}, trust=True, device='cpu')\n"
         "h = g.sample(1); print(g._process._running[0].process.pid, flush=True)\n"
         f"g.render(h, orbit([0.0], [0.0]), {SIDE})"
@@ -130,7 +131,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_runs_on_another_python(checkout, network, tmp_path):
-    """The user's own Python is what runs the checkout; one that can't be run is named."""
+    """The configured Python runs the checkout; a path that can't be run is named."""
     python, mark = tmp_path / "python", tmp_path / "ran"
     python.write_text(f'#!/bin/sh\ntouch {mark}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -143,8 +144,8 @@ def test_runs_on_another_python(checkout, network, tmp_path):
 
 
 @pytest.mark.parametrize("script", [worker, inside], ids=["worker", "network"])
-def test_what_runs_inside_is_old_python_on_its_own(script):
-    """It parses as Python 3.8 and imports nothing of this project."""
+def test_code_in_the_process_is_standalone_python_3_8(script):
+    """It parses as Python 3.8 and imports nothing from this project."""
     tree = ast.parse(Path(script.__file__).read_text(), feature_version=(3, 8))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
@@ -152,12 +153,12 @@ def test_what_runs_inside_is_old_python_on_its_own(script):
     assert not {name.partition(".")[0] for name in imported if name} & ours
 
 
-def test_without_nvcc_the_reference_path_is_taken(monkeypatch):
-    """An operation that can't be compiled is switched off with a warning that says what to install; one that can
-    stays; on a CPU nothing is tried."""
+def test_without_nvcc_reference_operations_are_used(monkeypatch):
+    """An operation that can't be compiled is disabled with a warning that names what to install; the others stay
+    enabled. On a CPU nothing is compiled."""
 
     def broken():
-        raise RuntimeError("nvcc is not there\nmore")
+        raise RuntimeError("nvcc is missing\nmore")
 
     names = ("bias_act", "upfirdn2d", "filtered_lrelu")
     operations = {name: types.ModuleType(f"torch_utils.ops.{name}") for name in names}
@@ -168,19 +169,19 @@ def test_without_nvcc_the_reference_path_is_taken(monkeypatch):
         setattr(package, name, module)
     monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
     monkeypatch.setitem(sys.modules, "torch_utils.ops", package)
-    said: list[str] = []
-    inside.reference_operations("cpu", said.append)
-    assert said == []
-    inside.reference_operations("cuda:0", said.append)
-    assert len(said) == 1
-    assert "bias_act: PanoHead's CUDA operation can't be compiled (nvcc is not there)" in said[0]
-    assert "ninja and a CUDA toolkit" in said[0]
+    warnings: list[str] = []
+    inside.reference_operations("cpu", warnings.append)
+    assert warnings == []
+    inside.reference_operations("cuda:0", warnings.append)
+    assert len(warnings) == 1
+    assert "bias_act: PanoHead's CUDA operation can't be compiled (nvcc is missing)" in warnings[0]
+    assert "ninja and a CUDA toolkit" in warnings[0]
     assert operations["bias_act"]._init() is False
     assert operations["upfirdn2d"]._init() is True
 
 
 def test_arrays_pass_through_shared_memory():
-    """What is put is taken, type and shape and all, empty arrays too; afterwards the memory holds nothing."""
+    """Arrays round-trip with type and shape, empty ones included; afterwards the memory is freed."""
     memory = os.memfd_create("test") if hasattr(os, "memfd_create") else pytest.skip("no memfd on this system")
     arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1], "b": np.zeros((0, 3), np.uint8)}
     taken = worker.take_arrays(memory, worker.put_arrays(memory, arrays))
@@ -191,8 +192,8 @@ def test_arrays_pass_through_shared_memory():
     os.close(memory)
 
 
-def test_stub_is_a_network_of_the_checkouts_own(checkout, tmp_path):
-    """Its pickle opens as a checkpoint does, and a third of the cube is inside of its head; a failure leaves none."""
+def test_stub_opens_as_a_checkpoint(checkout, tmp_path):
+    """The stub opens as a checkpoint, and its head fills about a third of the cube. A failure leaves no file."""
     target = tmp_path / "made" / "stub.pkl"
     sha256 = write_stub(checkout, target, small=True)
     generator = make(checkout=checkout, network=target, sha256=sha256, device="cpu")

@@ -1,8 +1,8 @@
-"""The bridge beside PanoHead's real source, which SPINMEROUND_PANOHEAD names, on random numbers at full size.
+"""The bridge compared with PanoHead's original source on random weights at small and full size.
 
-The reference runs in a process of its own and is the arithmetic of the checkout's `gen_samples.py`, by the checkout's
-own camera, label, mapping and synthesis; only the device, the noise and torch's seed, which that script leaves to
-chance, are set, and its `--fov-deg`, whose declared type cuts 18.837 to 18, is the camera's true one.
+`SPINMEROUND_PANOHEAD` is the path of the checkout. The reference runs in a separate process and repeats
+`gen_samples.py` with the checkout's camera, label, mapping and synthesis, with three differences: the device and the
+noise mode are fixed, torch is seeded, and the field of view is 18.837 degrees, which the script truncates to 18.
 """
 
 import os
@@ -55,7 +55,7 @@ np.savez(target, pose=pose[0], image=out["image"][0], mask=out["image_mask"][0],
 
 @pytest.fixture(scope="module", params=["small", "full"])
 def pair(request, tmp_path_factory):
-    """A generator on a random network, and what the checkout's own arithmetic gives for the same head and camera."""
+    """A generator on a random network, its query points, and the reference for the same head and camera."""
     place = tmp_path_factory.mktemp(request.param)
     network, target = place / "network.pkl", place / "reference.npz"
     sha256 = write_stub(Path(CHECKOUT), network, small=request.param == "small")
@@ -69,9 +69,8 @@ def pair(request, tmp_path_factory):
     generator.close()
 
 
-def test_views_and_density_are_the_sources_own(pair):
-    """The same head and camera give the source's picture and mask, to float tolerance (a rounding step of 8 bits),
-    and its sigma."""
+def test_views_and_density_equal_the_reference(pair):
+    """Picture and mask equal the reference up to 8-bit rounding, sigma up to float32 tolerance."""
     generator, points, reference = pair
     head = generator.sample(SEED)
     position = reference["pose"][:3, 3] / np.linalg.norm(reference["pose"][:3, 3])
@@ -93,8 +92,8 @@ def test_views_and_density_are_the_sources_own(pair):
     np.testing.assert_allclose(sigma, reference["sigma"], rtol=1e-4, atol=1e-3)
 
 
-def test_cameras_and_rays_are_the_sources_own(pair):
-    """Its frontal camera is our view (0, 0), and its rays are ours."""
+def test_cameras_and_rays_equal_the_reference(pair):
+    """The reference's frontal camera is our view (0, 0), and its rays equal ours."""
     _, _, reference = pair
     front = orbit([0.0], [0.0])
     np.testing.assert_allclose(front.cam2world[0], reference["front"], atol=1e-6)
@@ -104,7 +103,7 @@ def test_cameras_and_rays_are_the_sources_own(pair):
 
 
 def _bilinear(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A square picture at a square grid of places, in its pixels; the borders go on."""
+    """Bilinear samples of a square picture at pixel coordinates `places` x `places`; edge values extend outside."""
     low = np.minimum(np.floor(places).astype(int), len(values) - 1)
     high, share = np.minimum(low + 1, len(values) - 1), places - low
     rows = values[low] * (1 - share)[:, None] + values[high] * share[:, None]

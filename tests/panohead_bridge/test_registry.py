@@ -7,13 +7,13 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
 
 
 def test_default_is_the_procedural_generator():
-    """A configuration without values makes a whole HeadGenerator."""
+    """An empty configuration makes a complete HeadGenerator."""
     generator = make_generator(GeneratorConfig())
     assert isinstance(generator, HeadGenerator)
     assert (generator.name, generator.box_warp) == ("procedural", 1.0)
 
 
-def test_factory_by_module_gets_the_options():
+def test_custom_factory_receives_the_options():
     """`package.module:factory` is imported and called with the options."""
     config = GeneratorConfig(name="spinmeround.panohead_bridge.procedural:make", options={"truncation": 0.5})
     generator = make_generator(config)
@@ -31,8 +31,8 @@ def test_factory_by_module_gets_the_options():
     ],
     ids=["unknown", "no module", "no attribute", "no generator"],
 )
-def test_bad_names_are_named(name: str, message: str):
-    """A name that makes no generator is a ValueError that quotes it."""
+def test_invalid_names_are_quoted(name: str, message: str):
+    """A name without a generator is a ValueError that explains why."""
     with pytest.raises(ValueError, match=message):
         make_generator(GeneratorConfig(name=name))
 
@@ -48,14 +48,14 @@ def test_bad_names_are_named(name: str, message: str):
         {"defect_strengths": [0.9, 0.2]},
     ],
 )
-def test_bad_options_are_refused(options: dict):
+def test_invalid_options_are_refused(options: dict):
     """Unknown option names and values out of range are refused by name."""
     with pytest.raises(ValidationError, match=next(iter(options))):
         make_generator(GeneratorConfig(options=options))
 
 
 def strict_factory(*, side: int) -> object:
-    """A factory that takes just one option."""
+    """A factory with a single option."""
     raise AssertionError(side)
 
 
@@ -63,7 +63,7 @@ def strict_factory(*, side: int) -> object:
     ("options", "named"), [({"side": 1, "sied": 1}, "'sied'"), ({}, "'side'")], ids=["unknown", "missing"]
 )
 def test_options_that_a_factory_does_not_take_are_named(options: dict, named: str):
-    """An option that is unknown or missing is a ValueError that names it, not a TypeError of the call."""
+    """An unknown or missing option is a ValueError that names it, not a TypeError of the call."""
     with pytest.raises(ValueError, match=rf"generator\.options: .*{named}.*; it takes side"):
         make_generator(GeneratorConfig(name=f"{__name__}:strict_factory", options=options))
 
@@ -76,8 +76,8 @@ def test_fingerprint_covers_options():
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_options_that_change_no_head_stay_out_of_keys():
-    """A factory names its options of place; of any other generator, and of one that is not here, all options count."""
+def test_runtime_options_stay_out_of_keys():
+    """Keys omit the options that a factory declares as runtime options; other or unavailable generators keep all."""
     options = {"checkout": "a", "threads": 2, "truncation_psi": 0.5}
     config = GeneratorConfig(name="panohead", options=options)
     assert config.key_values() == {"name": config.name, "options": {"truncation_psi": 0.5}}

@@ -23,7 +23,7 @@ GOLDEN = {
 
 
 def test_depth_lies_on_the_surface(generator, identity, cameras, rendering):
-    """Points at the depth of each pixel's centre have a signed distance of nearly zero."""
+    """Points unprojected from pixel centres with their depth have a signed distance near zero."""
     origins, directions = pixel_rays(cameras, 48)
     along = np.einsum("vhwc,vc->vhw", directions, cameras.cam2world[:, :3, 2])
     points = (origins + directions * (rendering.depth / along)[..., None])[np.isfinite(rendering.depth)]
@@ -32,8 +32,8 @@ def test_depth_lies_on_the_surface(generator, identity, cameras, rendering):
     assert np.quantile(distance, 0.99) < 1e-3
 
 
-def test_coarser_grids_show_the_same_head(generator, identity):
-    """Pictures small enough for a coarse grid look like the same pictures scaled down from a fine one."""
+def test_coarse_and_fine_grids_agree(generator, identity):
+    """A picture from a coarse grid matches a downscaled picture from a fine grid."""
     view = orbit([20.0], [10.0])
     small, large = generator.render(identity, view, 64), generator.render(identity, view, 128)
     for field in ("rgb", "mask"):
@@ -43,7 +43,7 @@ def test_coarser_grids_show_the_same_head(generator, identity):
 
 
 def test_narrow_band_is_exact_at_the_surface(generator, identity):
-    """Refining blocks near the surface misses none of it: signs agree everywhere, values at every crossing."""
+    """Compared with a dense evaluation, signs agree everywhere and values agree near the surface."""
     distance, cells = generator._heads.scene(identity).distance, 64
     axis = ((np.arange(cells) + 0.5) / cells - 0.5).astype(np.float32)
     everywhere = in_chunks(distance, np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3))
@@ -53,8 +53,8 @@ def test_narrow_band_is_exact_at_the_surface(generator, identity):
     np.testing.assert_allclose(band[close], everywhere[close], atol=1e-6)
 
 
-def test_mask_is_the_projection_of_the_solid(generator, identity, cameras, rendering, lattice):
-    """Every point well inside the head projects onto the mask, in all views."""
+def test_mask_covers_the_projected_solid(generator, identity, cameras, rendering, lattice):
+    """Points well inside the head project onto the mask in every view."""
     inside = lattice[generator.signed_distance(identity, lattice) < -0.01]
     pixels, _ = project(cameras, inside)
     for view in range(len(cameras)):
@@ -65,15 +65,15 @@ def test_mask_is_the_projection_of_the_solid(generator, identity, cameras, rende
 
 
 def test_background_is_white_and_edges_are_soft(rendering):
-    """Pixels without any hit are white, those with all hits have depth, and some are in between."""
+    """Pixels without hits are white and have no depth, fully covered ones have depth, and edges are partial."""
     assert (rendering.rgb[rendering.mask == 0] == 255).all()
     assert np.isfinite(rendering.depth[rendering.mask == 255]).all()
     assert np.isnan(rendering.depth[rendering.mask == 0]).all()
     assert ((rendering.mask > 0) & (rendering.mask < 255)).any()
 
 
-def test_head_fills_the_frame_without_touching_its_sides(rendering):
-    """The head stands off the left, right and upper border and fills most of the height in the frontal view."""
+def test_head_fills_the_frame_without_touching_its_borders(rendering):
+    """The head touches neither the left, right nor upper border and fills most of the height in the frontal view."""
     mask = rendering.mask > 0
     assert not mask[:, 0].any()
     assert not mask[:, :40, 0].any()
@@ -81,8 +81,8 @@ def test_head_fills_the_frame_without_touching_its_sides(rendering):
     assert mask[0].any(axis=1).mean() > 0.75
 
 
-def test_same_bits_for_any_subset_and_thread_count(identity, cameras, rendering):
-    """Fewer cameras, two threads and a fresh generator give exactly the same pictures."""
+def test_pictures_do_not_depend_on_batch_and_threads(identity, cameras, rendering):
+    """A subset of cameras, two threads and a new generator give bit-identical pictures."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -94,14 +94,14 @@ def test_same_bits_for_any_subset_and_thread_count(identity, cameras, rendering)
 
 
 def test_front_and_back_differ(rendering):
-    """The back of the head is not the face: their pictures differ far more than by noise."""
+    """The back view differs from the front view by far more than noise."""
     front, back = rendering.rgb[0].astype(float), rendering.rgb[2, :, ::-1].astype(float)
     solid = (rendering.mask[0] == 255) & (rendering.mask[2, :, ::-1] == 255)
     assert np.abs(front - back)[solid].mean() > 15
 
 
 def test_landmarks_are_on_the_surface_and_in_order(generator, identity):
-    """Five points on the surface; left is left in the frontal picture, eyes above nose above mouth."""
+    """The five landmarks lie on the surface and appear in anatomical order in the frontal view."""
     landmarks = generator.landmarks(identity)
     assert np.abs(generator.signed_distance(identity, landmarks)).max() < 1e-4
     pixels, _ = project(orbit([0.0], [0.0]), landmarks)
@@ -118,14 +118,14 @@ def portraits(generator) -> dict[int, np.ndarray]:
     return {seed: generator.render(generator.sample(seed), view, 24).rgb[0].astype(float) for seed in (7, 0)}
 
 
-def test_seeds_give_different_people(portraits):
-    """Pictures of different seeds differ all over the head."""
+def test_seeds_give_different_heads(portraits):
+    """Pictures of different seeds differ clearly on average."""
     assert np.abs(portraits[0] - portraits[7]).mean() > 8
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_heads_are_those_of_this_version(generator, portraits, seed):
-    """Known distances and colours: when they change, VERSION must be raised and these values renewed."""
+def test_heads_match_the_golden_values(generator, portraits, seed):
+    """Known distances and colours. A change of heads requires a new VERSION and new values here."""
     identity = generator.sample(seed)
     colours = portraits[seed].reshape(4, 6, 4, 6, 3).mean(axis=(1, 3))[1:3, 1:3].reshape(4, 3)
     distances, expected = GOLDEN[seed]

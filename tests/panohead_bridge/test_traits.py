@@ -14,15 +14,15 @@ def _seeded(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(LATENT_SIZE)
 
 
-def test_every_number_of_the_latent_is_used_once():
-    """Factors and traits together take exactly the latent."""
+def test_factors_and_traits_use_the_full_latent():
+    """Factors and traits together have the size of the latent."""
     assert len(FACTORS) + len(fields(Traits)) == LATENT_SIZE
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 50.0))
 @settings(max_examples=50, deadline=None)
 def test_traits_stay_in_their_ranges(seed: int, scale: float):
-    """However extreme the latent, no trait leaves its range."""
+    """No trait leaves its range, however extreme the latent."""
     traits = decode(_seeded(seed) * scale)
     for f in fields(Traits):
         low, high = f.metadata["range"]
@@ -30,15 +30,15 @@ def test_traits_stay_in_their_ranges(seed: int, scale: float):
 
 
 def test_zero_latent_is_the_middle_of_every_range():
-    """The mean head has each trait half way."""
+    """Every trait of the mean head is the middle of its range."""
     middle = [sum(f.metadata["range"]) / 2 for f in fields(Traits)]
     np.testing.assert_allclose(astuple(decode(np.zeros(LATENT_SIZE))), middle, atol=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, LATENT_SIZE - 1))
 @settings(max_examples=50, deadline=None)
-def test_each_number_moves_a_trait_smoothly(seed: int, index: int):
-    """A step in one number changes some trait, and a tenth of the step by about a tenth as much."""
+def test_each_latent_dimension_changes_traits_smoothly(seed: int, index: int):
+    """A step in one dimension changes some trait, and a tenth of the step changes it by about a tenth."""
     latent = _seeded(seed).clip(-2.0, 2.0)
     spans = np.array([f.metadata["range"][1] - f.metadata["range"][0] for f in fields(Traits)])
 
@@ -60,7 +60,7 @@ def test_truncation_scales_the_latent():
 
 
 def test_latents_are_standard_normal():
-    """Over many seeds mean and deviation are those of the standard normal distribution."""
+    """Over many seeds, latents have mean 0 and standard deviation 1."""
     generator = ProceduralGenerator()
     latents = np.stack([generator.sample(seed).latent for seed in range(500)])
     assert abs(latents.mean()) < 0.03
@@ -68,7 +68,7 @@ def test_latents_are_standard_normal():
 
 
 def test_interpolation_meets_both_ends():
-    """Shares 0 and 1 give the two latents, and half way keeps their scale."""
+    """Shares 0 and 1 return the two latents, and share 0.5 keeps their scale."""
     generator = ProceduralGenerator()
     a, b = generator.sample(1), generator.sample(2)
     np.testing.assert_array_equal(interpolate(a, b, 0.0).latent, a.latent)
@@ -76,8 +76,8 @@ def test_interpolation_meets_both_ends():
     assert 0.7 < interpolate(a, b, 0.5).latent.std() < 1.3
 
 
-def test_bad_latents_and_seeds_are_refused():
-    """A latent of another size, one with NaN, and a negative seed are ValueErrors that say what was got."""
+def test_invalid_latents_and_seeds_are_refused():
+    """Latents of a wrong shape or with NaN, and negative seeds, are ValueErrors."""
     with pytest.raises(ValueError, match=r"expected 64 finite numbers, got shape \(3,\)"):
         decode(np.zeros(3))
     with pytest.raises(ValueError, match="finite"):

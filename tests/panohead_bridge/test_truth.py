@@ -1,4 +1,4 @@
-"""What the procedural generator tells about its heads besides pictures: labels per pixel, and landmarks."""
+"""Ground truth of the procedural generator in addition to pictures: per-pixel labels and landmarks."""
 
 import numpy as np
 import pytest
@@ -26,15 +26,15 @@ def labels(generator, identity, views) -> np.ndarray:
     return generator.render_labels(identity, views, SIDE)
 
 
-def test_labels_cover_what_depth_covers(generator, identity, cameras, rendering):
-    """A pixel has a label exactly where it has a depth; all others are background."""
+def test_labels_and_depth_cover_the_same_pixels(generator, identity, cameras, rendering):
+    """A pixel has a label exactly where it has a depth; all other pixels are background."""
     labels = generator.render_labels(identity, cameras, 48)
     np.testing.assert_array_equal(labels != BACKGROUND, np.isfinite(rendering.depth))
     assert set(np.unique(labels)) <= {BACKGROUND, *range(len(LABELS))}
 
 
 def test_labels_show_the_face(generator, identity, views, labels):
-    """Eyes, lips and brows are where the landmarks are, left and right alike; the back shows none of them."""
+    """Labels agree with the landmarks and are about symmetric; the back view shows no face."""
     marks = generator.named_landmarks(identity)
     expected = {"left eye": "eye", "right eye": "eye", "nose tip": "skin", "lower lip": "lips", "right brow": "brows"}
     rows, columns = _pixels(np.stack([marks[name] for name in expected]), views).T
@@ -47,7 +47,7 @@ def test_labels_show_the_face(generator, identity, views, labels):
 
 
 def test_beards_and_glasses_are_labelled(generator):
-    """Heads whose traits say so show them, others do not."""
+    """A beard or glasses are labelled exactly on the head that has them."""
     shown = {}
     for seed in (1, 14):  # a beard without glasses; glasses without a beard
         found = generator.render_labels(generator.sample(seed), orbit([0.0], [0.0]), SIDE)
@@ -57,8 +57,9 @@ def test_beards_and_glasses_are_labelled(generator):
 
 
 @pytest.mark.parametrize("seed", [0, 7, 12, 31])
-def test_named_landmarks_are_on_the_surface_where_they_should(generator, seed):
-    """All lie on the surface; the five are among them; pairs mirror; order from crown to chin and ear to ear."""
+def test_named_landmarks_are_on_the_surface_in_anatomical_order(generator, seed):
+    """Landmarks lie on the surface, include the five, mirror in pairs, and are ordered from crown to chin and ear to
+    ear."""
     identity = generator.sample(seed)
     marks = generator.named_landmarks(identity)
     places = np.stack(list(marks.values()))
@@ -73,19 +74,19 @@ def test_named_landmarks_are_on_the_surface_where_they_should(generator, seed):
         np.testing.assert_allclose(marks[f"left {name}"][1:2], marks[f"right {name}"][1:2], atol=1e-6)
 
 
-def test_landmarks_follow_a_shifted_head_and_are_missing_where_it_is_cut():
-    """A head that the cube clips keeps the landmarks that are inside; the others are NaN rows, not far away."""
+def test_landmarks_follow_a_shifted_head_and_are_nan_where_it_is_clipped():
+    """A head that the cube clips keeps the landmarks inside the cube; the others are rows of NaN."""
     options = ProceduralOptions(defect_share=1.0, defect_kinds=("clipped volume",))
-    generator, sound = ProceduralGenerator(options), ProceduralGenerator(ProceduralOptions(defect_share=0.0))
+    generator, clean = ProceduralGenerator(options), ProceduralGenerator(ProceduralOptions(defect_share=0.0))
     seen: dict[bool, int] = {True: 0, False: 0}
     for seed in range(5):
         identity = generator.sample(seed)
         marks = generator.named_landmarks(identity)
         places = np.stack(list(marks.values()))
-        there = np.isfinite(places).all(axis=1)
-        assert np.abs(generator.signed_distance(identity, places[there])).max() < 1e-4
-        moved = places[there] - np.stack(list(sound.named_landmarks(identity).values()))[there]
+        inside = np.isfinite(places).all(axis=1)
+        assert np.abs(generator.signed_distance(identity, places[inside])).max() < 1e-4
+        moved = places[inside] - np.stack(list(clean.named_landmarks(identity).values()))[inside]
         np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-4)
-        for found in there:
+        for found in inside:
             seen[bool(found)] += 1
     assert min(seen.values()) >= 3

@@ -1,4 +1,4 @@
-"""Junk for readers to be fuzzed with: names that lead astray, numbers too large, JSON of any shape."""
+"""Strategies for fuzzing readers: path traversal, oversized numbers, arbitrary JSON."""
 
 from hypothesis import strategies as st
 

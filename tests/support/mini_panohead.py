@@ -1,7 +1,7 @@
-"""A checkout of PanoHead's in miniature: the same module names and call signatures, one ball for a head.
+"""A miniature PanoHead checkout: the same module names and call signatures, with a ball as head.
 
-The ball's place is on no axis, so that a mirrored or turned world shows. What can go wrong is on request, by files in
-the checkout: `die` (how many more times to die in `synthesis`) and `hang`. `calls.jsonl` has what it is called with.
+The ball lies off every axis, so a mirrored or rotated world is detected. Files in the checkout inject faults: `die`
+(number of crashes left in `synthesis`) and `hang`. `calls.jsonl` records the arguments of every call.
 """
 
 import json
@@ -133,7 +133,7 @@ class TriPlaneGenerator(torch.nn.Module):
 _LEGACY = """
 import pickle
 
-print("legacy talks on standard output")
+print("legacy prints to standard output")
 
 
 def load_network_pkl(file):
@@ -147,7 +147,7 @@ def copy_params_and_buffers(source, target, require_all=False):
 
 _OPERATION = """
 def _init():
-    raise RuntimeError("nvcc is not there")
+    raise RuntimeError("nvcc is missing")
 """
 
 _PICKLER = """
@@ -168,7 +168,7 @@ def _filled(text: str, **changed: object) -> str:
 
 
 def write_checkout(folder: Path, **ball: object) -> Path:
-    """The source, as a user would have cloned it; `centre` and `radius` put the ball elsewhere."""
+    """Write the source tree into `folder`; `centre` and `radius` override the ball."""
     files = {
         "legacy.py": _LEGACY,
         "dnnlib/__init__.py": "",
@@ -188,14 +188,14 @@ def write_checkout(folder: Path, **ball: object) -> Path:
 
 
 def write_network(checkout: Path, target: Path) -> Path:
-    """The checkpoint: the ball, pickled by a process of its own."""
+    """Write the checkpoint, pickled by a separate process."""
     command = [sys.executable, "-c", _filled(_PICKLER), str(checkout), str(target)]
     subprocess.run(command, check=True, capture_output=True)
     return target
 
 
 class Trap:
-    """Unpickled, it leaves a file: code that ran."""
+    """An object that creates the file `mark` when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -205,13 +205,13 @@ class Trap:
 
 
 def write_trap(target: Path, mark: Path, size: int) -> None:
-    """A pickle of `size` bytes that touches `mark` when it is opened."""
+    """Write a pickle of `size` bytes that creates `mark` when it is opened."""
     content = pickle.dumps(Trap(mark))
     target.write_bytes(content + b"\0" * (size - len(content)))
 
 
 def calls(checkout: Path, what: str) -> list[dict]:
-    """What the miniature was called with."""
+    """Recorded calls of kind `what`."""
     path = checkout / "calls.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [line for line in lines if line["what"] == what]

@@ -1,4 +1,4 @@
-"""Small random weights in the true formats, for tests that need weights but not what they know."""
+"""Small random weights in the published formats, for tests that do not depend on their values."""
 
 from pathlib import Path
 

@@ -46,7 +46,7 @@ def test_clear_defects_are_caught_without_loss():
 
 
 def test_loss_is_spent_on_the_informative_score():
-    """Of two scores, the one that detects the defects gets the tighter limit."""
+    """The score that detects the defects gets a tighter limit than the other."""
     heads, _ = population(1000, 300, shift=2.0, only=["stray_volume"])
     limits = choose_limits(heads, 0.05)
     lost = {
@@ -80,7 +80,7 @@ def test_scores_that_are_bad_when_low_have_lower_limits():
 
 
 def test_cross_validation_is_unbiased():
-    """Spoilt heads that differ from clean ones by nothing are caught about as often as clean ones are lost."""
+    """Defective heads with the distribution of clean heads are caught about as often as clean heads are lost."""
     heads, _ = population(600, 200, shift=0.0)
     for point in cross_validated(heads):
         assert point.caught == pytest.approx(point.lost, abs=0.06)

@@ -177,7 +177,7 @@ def test_the_artifact_is_made_once(
 def test_latents_of_another_autoencoder_are_refused(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
-    """The autoencoder of the latents must be the one that decodes the generated latents."""
+    """The same autoencoder must encode the training latents and decode the generated ones."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("{}")

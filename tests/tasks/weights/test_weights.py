@@ -1,4 +1,4 @@
-"""Stubs in the published formats, and the check that tells them from anything else."""
+"""Stubs in the published formats, and the check that rejects any other file."""
 
 import hashlib
 import shutil

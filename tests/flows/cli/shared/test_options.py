@@ -1,4 +1,4 @@
-"""Shared options: what they make of a profile, and how groups of them become the options of a command."""
+"""Shared options: how they change a profile, and how groups of them become the options of a command."""
 
 from dataclasses import dataclass
 from typing import Annotated
