@@ -1,0 +1,1 @@
+"""Stages and tasks as plain functions. The flows run them with Prefect."""

@@ -1,0 +1,1 @@
+"""Cameras and their files, meshes and renderings of their normals."""

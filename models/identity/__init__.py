@@ -1,0 +1,1 @@
+"""Identity of a face: detection, alignment, ArcFace embeddings and the prompt encoder."""

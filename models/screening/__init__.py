@@ -1,0 +1,1 @@
+"""Scores that detect defective heads, and the calibration of their limits."""

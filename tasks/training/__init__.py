@@ -1,0 +1,1 @@
+"""Training: initial networks, batches, the loop and its state."""
