@@ -17,7 +17,7 @@ _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*;.*\bextra\s*==\s*['\"]([^'\"]+)
 _EXTRAS = ("build", "train", "s3", "exchange")
 """Extras to recommend; the first that brings a module is named, unless `_PREFERRED` names another."""
 _PREFERRED = {"torch": "train", "einops": "train"}
-"""Who lacks these usually wants `HeadLoader` or the model; who builds datasets lacks Prefect first."""
+"""A user without these usually needs `HeadLoader` or the model; one who builds datasets lacks Prefect first."""
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

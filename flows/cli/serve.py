@@ -1,4 +1,4 @@
-"""`spinmeround serve`: a standing Prefect server with its UI and all deployments."""
+"""`spinmeround serve`: a Prefect server with its UI and all deployments, until it is stopped."""
 
 from importlib.util import find_spec
 from pathlib import Path

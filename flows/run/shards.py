@@ -32,7 +32,7 @@ BATCH_S, LARGEST_BATCH = 1.0, 64
 """Target duration and largest size of the batches of heads that a worker gets in one call."""
 ArtifactStatus = Literal["exists", "missing", "left out"]
 _ENVIRONMENT = (StorageUnavailable, ConfigError, MissingDependency)
-"""What fails for every head alike: it stops the run and quarantines none."""
+"""Errors that affect every head: they stop the run and quarantine no head."""
 _BROKEN_INPUT = (CorruptArtifact, MissingArtifact)
 
 

@@ -110,7 +110,7 @@ class CheckoutProcess:
         def once() -> Answer:
             if not self._running:
                 self._open()
-            return self._ask(name, values, arrays or {}, progress)
+            return self._request(name, values, arrays or {}, progress)
 
         with self._lock:
             return self._with_restart(once)
@@ -119,13 +119,13 @@ class CheckoutProcess:
         """End the process; the next call starts another."""
         _end_all(self._running)
 
-    def _with_restart(self, ask: Callable[[], Answer]) -> Answer:
+    def _with_restart(self, request: Callable[[], Answer]) -> Answer:
         try:
-            return ask()
+            return request()
         except _Lost as lost:
             self._say(f"PanoHead's process was lost and is restarted: {lost}")
         try:
-            return ask()
+            return request()
         except _Lost as lost:
             raise CheckoutProcessLost(f"PanoHead's process was lost twice for the same call: {lost}") from lost
 
@@ -135,7 +135,7 @@ class CheckoutProcess:
             self._opened = Answer({}, {})
         else:
             try:
-                self._opened = self._ask("open", self._opening, {}, None)
+                self._opened = self._request("open", self._opening, {}, None)
             except Exception:
                 self.close()
                 raise
@@ -166,7 +166,7 @@ class CheckoutProcess:
             environment |= {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         return environment
 
-    def _ask(
+    def _request(
         self,
         name: str,
         values: Mapping[str, Any],

@@ -73,12 +73,12 @@ def write_stub(
         ConfigError: `checkout` is not a checkout of PanoHead, or its code can't be imported.
     """
     process = CheckoutProcess(require_checkout(checkout), python=python, timeout_s=timeout_s)
-    beside = target.resolve().with_name(f".{target.name}.{os.getpid()}.tmp")
-    beside.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.resolve().with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
-        process.call("stub", {**stub_values(small), "seed": seed, "target": str(beside)})
-        beside.replace(target)
+        process.call("stub", {**stub_values(small), "seed": seed, "target": str(temporary)})
+        temporary.replace(target)
     finally:
         process.close()
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return network_fingerprint(target)

@@ -1,6 +1,6 @@
 """The geometry and pictures of procedural heads, computed with torch and Embree.
 
-Scenes and traced surfaces of the last two heads are kept, since stages ask for one head many times.
+Scenes and traced surfaces of the last two heads are cached, because stages request the same head many times.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What can be set of procedural heads, and which defects they may have; needs no torch.
+"""Options of procedural heads and the kinds of their defects. Imports no torch.
 
 `VERSION` and the options decide every head, so they are the generator's fingerprint.
 """
@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from spinmeround.storage.records import FrozenModel
 
 VERSION = 5
-"""Raised whenever any head changes; part of the fingerprint, hence of every artifact's key."""
+"""Version of the heads. Increment when any head changes; the fingerprint and so every artifact key contain it."""
 
 DEFECT_KINDS = (
     "floating pieces",

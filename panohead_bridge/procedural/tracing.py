@@ -1,11 +1,10 @@
-"""Rendering a signed distance: a fine mesh finds the first hits, the distance itself corrects them.
+"""Rendering of a signed distance: a mesh gives the first hits, and the exact distance corrects them.
 
-Per head, once: the distance on a grid, coarse everywhere and ever finer near the surface; marching
-cubes on it; and light at the mesh's vertices (it stands still in the world, so it belongs to the
-surface, not to the view). The grid is as fine as the pictures ask for. Per ray: Embree's first hit
-and the colour there; the depth of the hit is corrected by one Newton step on the exact distance. A pixel
-is the mean of five rays, the first through its centre, which gives depth. Work goes in fixed chunks of
-elementwise operations, so the result does not depend on threads.
+Once per head: the distance on a grid that is refined near the surface, marching cubes, and the light at the mesh's
+vertices, which does not depend on the view. The resolution of the pictures sets that of the grid. Per ray: Embree's
+first hit and its colour; one Newton step on the exact distance corrects its depth. A pixel is the mean of five rays;
+the first passes through its centre and gives the depth. Elementwise operations run in chunks of fixed size, so the
+result does not depend on the number of threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -84,10 +83,10 @@ def unit(vectors: Float32[np.ndarray, "*axis 3"]) -> Float32[np.ndarray, "*axis 
 
 
 def cells_for(resolution: int) -> int:
-    """Cells along the cube's side for pictures of this side: a cell is 1.2 to 2.5 pixels wide.
+    """Grid cells along the cube's side for pictures of this size; a cell is 1.2 to 2.5 pixels wide.
 
-    Depth is corrected at every hit; colour, silhouettes and soft light follow the mesh. Against twice as
-    many cells, pictures of 64 to 256 px keep a PSNR of 38 to 50 dB.
+    Depth is corrected at every hit; colour, silhouettes and soft light follow the mesh. Compared with twice as
+    many cells, pictures of 64 to 256 px have a PSNR of 38 to 50 dB.
     """
     return next((cells for side, cells in ((64, 128), (128, 192), (384, 256)) if resolution <= side), 384)
 
@@ -95,7 +94,8 @@ def cells_for(resolution: int) -> int:
 def narrow_band(distance: Distance, cells: int) -> Float32[np.ndarray, "x y z"]:
     """The distance at the centres of `cells`^3 cells of the cube.
 
-    It is exact in blocks near the surface; elsewhere the value at the centre of a block, coarser the further, stands.
+    Blocks near the surface are exact. Elsewhere all cells of a block have the value at its centre; blocks grow with
+    the distance from the surface.
     """
     block = BLOCK
     values = np.empty((cells // block,) * 3, np.float32)

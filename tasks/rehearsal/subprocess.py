@@ -26,7 +26,7 @@ def call_in_process(what: str, function: Callable[..., T], *arguments: Any) -> t
     try:
         result, problem, peak = ours.recv()
     except EOFError as error:
-        raise SpinMeRoundError(f"rehearsal: {what}: its process died; is there enough memory?") from error
+        raise SpinMeRoundError(f"rehearsal: {what}: its process died; check that enough memory is available") from error
     finally:
         process.join()
     if problem:

@@ -58,7 +58,7 @@ def fringe_amount(t: Traits) -> float:
 def thickness(t: Traits, p: Points) -> Scalars:
     """Thickness of hair over the skullcap: more on top and in front, swept by the parting.
 
-    Baldness spreads from the brow over the crown; towards its edge hair lies ever flatter.
+    Baldness spreads from the brow over the crown, and hair thins towards its edge.
     """
     base = 0.010 + 0.012 * t.hair_volume + 0.034 * curl(t) * t.hair_volume
     top = (0.004 + 0.022 * t.hair_volume * (1.0 - tied_amount(t))) * smoothstep(p.y, 0.06, 0.20)
