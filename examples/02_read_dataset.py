@@ -20,21 +20,12 @@ def newest_dataset(runs: Path) -> Path:
     return max(runs.glob("*/datasets/*.zarr"), key=lambda path: path.stat().st_mtime)
 
 
-def nearest_views(dataset: HeadDataset, azimuths_deg: list[float]) -> list[int]:
-    """Indices of the views nearest to these azimuths at elevation 0."""
-    cameras = dataset.cameras()
-    chosen = []
-    for azimuth in azimuths_deg:
-        turn = (cameras["azimuth_deg"] - azimuth + 180) % 360 - 180
-        chosen.append(int(np.argmin(np.abs(turn) + np.abs(cameras["elevation_deg"]))))
-    return chosen
-
-
 def picture(dataset: HeadDataset, heads: list[int], azimuths_deg: list[float]) -> Image.Image:
     """RGB of these heads from these azimuths, each row above its normal maps."""
     rows = []
     for head in heads:
-        views = dataset.read_views(head, nearest_views(dataset, azimuths_deg), ("rgb", "normals"))
+        chosen = [dataset.nearest_view(azimuth_deg) for azimuth_deg in azimuths_deg]
+        views = dataset.read_views(head, chosen, ("rgb", "normals"))
         rows += [np.concatenate(list(views[name]), axis=1) for name in ("rgb", "normals")]
     return Image.fromarray(np.ascontiguousarray(np.concatenate(rows)))
 
@@ -51,15 +42,15 @@ def main() -> None:
 
     group = zarr.open_group(path, mode="r")  # any reader of Zarr v3 can do this
     for name in ("rgb", "normals", "mask", "cam2world", "identity"):
-        print(f"{name:<10} {group[name].shape} {group[name].dtype}")
+        print(f"{name}: {group[name].shape} {group[name].dtype}")
 
     dataset = HeadDataset.open(path)  # checks the schema, and reads single views 10 times as fast
     for split in ("train", "validation", "test"):
-        print(f"{split:<10} {len(dataset.split(split))} heads")
+        print(f"{split}: {len(dataset.split(split))} heads")
     azimuths = [float(azimuth) for azimuth in arguments.azimuths.split(",")]
     heads = [int(head) for head in arguments.heads.split(",")]
     picture(dataset, heads, azimuths).save(arguments.to)
-    print(f"{'picture':<10} {arguments.to}")
+    print(f"picture: {arguments.to}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ The training resumes from its newest checkpoint when it was interrupted, and is 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from spinmeround import HeadDataset, PosedViews, SpinMeRoundPipeline, ViewGrid, orbit
@@ -31,14 +30,12 @@ def main() -> None:
     trained = run_flow(options, "spinmeround.flows.training:training_flow")["training"]
     print(f"{trained['steps']} steps, loss {trained['loss_first']:.3f} to {trained['loss_last']:.3f}")
 
-    key = trained["key"]
-    folder = Path(built["folder"]) / "store" / "train" / key[:2] / key / "pipeline"
-    pipeline = SpinMeRoundPipeline.from_pretrained(folder)
+    pipeline = SpinMeRoundPipeline.from_pretrained(trained["pipeline"])
     dataset = HeadDataset.open(built["dataset"]["path"])
     head = (dataset.split("test") or [0])[0]
 
     cameras = dataset.cameras(head)
-    front = int(np.argmin(np.abs((cameras["azimuth_deg"] + 180) % 360 - 180) + np.abs(cameras["elevation_deg"])))
+    front = dataset.nearest_view()
     given = PosedViews(
         cameras=orbit([cameras["azimuth_deg"][front]], [cameras["elevation_deg"][front]]),
         images=dataset.read_views(head, [front], ("rgb",))["rgb"] / 255.0,  # (view, height, width, 3) in [0, 1]

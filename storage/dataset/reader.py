@@ -136,6 +136,18 @@ class HeadDataset:
             "elevation_deg": self._angles[1].copy(),
         }
 
+    def nearest_view(self, azimuth_deg: float = 0.0, elevation_deg: float = 0.0) -> int:
+        """Index of the view closest to a direction, by the angle between both; the frontal view by default.
+
+        Raises ValueError for angles that are not finite.
+        """
+        if not (np.isfinite(azimuth_deg) and np.isfinite(elevation_deg)):
+            raise ValueError(f"view: expected finite degrees, got ({azimuth_deg}, {elevation_deg})")
+        az, el = (np.radians(angles.astype(np.float64)) for angles in self._angles)
+        to_az, to_el = np.radians([azimuth_deg, elevation_deg])
+        cosines = np.sin(el) * np.sin(to_el) + np.cos(el) * np.cos(to_el) * np.cos(az - to_az)
+        return int(cosines.round(12).argmax())
+
     def split(self, name: str) -> list[int]:
         """Subjects of the split `train`, `validation` or `test`, by the rule of `storage.dataset.split`."""
         if name not in SPLITS:

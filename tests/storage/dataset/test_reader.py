@@ -42,6 +42,22 @@ def test_cameras_have_the_names_of_the_shared_record(dataset: HeadDataset) -> No
     assert len(cameras) == dataset.views == 4
 
 
+@pytest.mark.parametrize(
+    ("direction", "view"), [((0.0, 0.0), 0), ((29.0, 0.0), 1), ((80.0, 20.0), 3), ((-10.0, 0.0), 0), ((450.0, 0.0), 3)]
+)
+def test_the_nearest_view_is_the_one_with_the_smallest_angle(
+    dataset: HeadDataset, direction: tuple[float, float], view: int
+) -> None:
+    """The views are at azimuths 0, 30, 60 and 90 degrees; azimuths are cyclic."""
+    assert dataset.nearest_view(*direction) == view
+
+
+def test_the_nearest_view_needs_finite_angles(dataset: HeadDataset) -> None:
+    """NaN is an error, not the first view."""
+    with pytest.raises(ValueError, match="finite degrees"):
+        dataset.nearest_view(float("nan"))
+
+
 def test_latents_are_read_by_name(tmp_path: Path, dataset: HeadDataset) -> None:
     """Latents are read like images; without latents the error names the stage that makes them."""
     with pytest.raises(DatasetError, match="latents/rgb"):
