@@ -8,7 +8,8 @@ The S3 backend is imported when a store's root is a URL.
 from spinmeround.storage.artifacts.check import ArtifactProblem, StoreCheck, check_store, set_aside_damaged
 from spinmeround.storage.artifacts.failures import Failure
 from spinmeround.storage.artifacts.gc import Garbage, find_garbage, remove_garbage
-from spinmeround.storage.artifacts.manifest import MANIFEST, SCHEMA_VERSION, Manifest, artifact_key, parse_manifest
+from spinmeround.storage.artifacts.key import artifact_key
+from spinmeround.storage.artifacts.manifest import MANIFEST, SCHEMA_VERSION, Manifest, parse_manifest
 from spinmeround.storage.artifacts.runs import (
     FINAL_STAGES,
     RunRecord,

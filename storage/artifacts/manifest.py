@@ -1,4 +1,4 @@
-"""The manifest of an artifact, `manifest.json`, and the key that is derived from it.
+"""The manifest of an artifact, `manifest.json`.
 
 Version 2 added `machine` and `payload`; manifests of version 1 remain readable.
 """
@@ -9,26 +9,14 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from spinmeround.storage.artifacts.key import artifact_key
 from spinmeround.storage.errors import StoreError
-from spinmeround.storage.hashing import canonical_json, sha256_json
+from spinmeround.storage.hashing import canonical_json
 from spinmeround.storage.manifests import FileRecord, RelativeName, Sha256, stated_version
 from spinmeround.storage.records import FrozenModel
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
-
-
-def artifact_key(
-    stage: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, str], weights: str = ""
-) -> str:
-    """The address of an artifact: SHA-256 of everything that decides its content.
-
-    `params` are the parameters that the stage reads (JSON values), `inputs` the keys of its input artifacts
-    by role, `weights` the fingerprint of the weights that it uses. The order in the mappings does not matter.
-    """
-    return sha256_json(
-        {"stage": stage, "version": version, "params": dict(params), "inputs": dict(inputs), "weights": weights}
-    )
 
 
 def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:

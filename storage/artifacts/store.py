@@ -23,12 +23,12 @@ from typing import Any, Literal
 
 from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Source
 from spinmeround.storage.artifacts.failures import Failure, FailureLog
+from spinmeround.storage.artifacts.key import artifact_key
 from spinmeround.storage.artifacts.local_backend import LocalBackend
 from spinmeround.storage.artifacts.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
     Manifest,
-    artifact_key,
     parse_manifest,
     plain_json,
 )
