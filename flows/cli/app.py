@@ -14,7 +14,7 @@ import spinmeround
 from spinmeround.flows.cli import align, bench, export, heads, pipeline, plan, rehearse, review, serve
 from spinmeround.flows.cli.dataset import dataset_app
 from spinmeround.flows.cli.generate import generate_app
-from spinmeround.flows.cli.review import screen_app
+from spinmeround.flows.cli.screen import screen_app
 from spinmeround.flows.cli.store import store_app
 from spinmeround.flows.cli.weights import weights_app
 from spinmeround.storage.errors import SpinMeRoundError

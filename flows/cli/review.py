@@ -1,4 +1,4 @@
-"""`spinmeround review` and `spinmeround screen`: decisions on screened heads, and the limits of the screen."""
+"""`spinmeround review`: decisions on screened heads."""
 
 import signal
 from pathlib import Path
@@ -8,12 +8,9 @@ import typer
 
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.output import print_values
-from spinmeround.flows.cli.shared.run_flow import run_flow
 
 if TYPE_CHECKING:
     from spinmeround.flows.review.server import ReviewBackend
-
-screen_app = typer.Typer(help="Choose the limits by which heads are screened.", no_args_is_help=True)
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -69,21 +66,3 @@ def _serve(backend: "ReviewBackend", port: int) -> None:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             typer.echo("")
-
-
-@run_command(screen_app)
-def calibrate(
-    options: RunOptions,
-    keep: Annotated[
-        float | None, typer.Option(help="Share of clean heads to keep, at least; default: 0.95 without --recall.")
-    ] = None,
-    recall: Annotated[float | None, typer.Option(help="Share of defective heads to drop, at least.")] = None,
-    labels: Annotated[
-        str, typer.Option(help="'truth' for the generator's ground truth, or a decisions file of a review.")
-    ] = "truth",
-) -> None:
-    """Score the profile's heads and fit the screen's limits to labelled heads; writes them to the run's folder."""
-    from spinmeround.tasks.screening.params import calibrate_params
-
-    params = calibrate_params(labels, keep=0.95 if keep is None and recall is None else keep, recall=recall)
-    run_flow(options, "spinmeround.flows.calibration:calibration_flow", params=params)
