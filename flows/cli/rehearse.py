@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spinmeround.flows.cli.shared.options import OverridesOption
+from spinmeround.flows.cli.shared.output import print_values, table_row
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.files import owned_folder
 
@@ -46,7 +47,7 @@ def rehearse(
     if panohead_checkout and not (stub or small):
         raise ConfigError("--panohead-checkout: expected together with --stub or --small, which make weights for it")
     chosen = load_profile(profile, overrides or [])
-    typer.echo(_HEADER)
+    _print_row(*_HEADER)
     costs: list[StageCost] = []
     with owned_folder(scratch, ".rehearsal") as place:
         if stub or small:
@@ -54,12 +55,10 @@ def rehearse(
             chosen = load_profile(str(extended), overrides or [])
         for cost in stages(chosen, place / "store", heads=heads, views=views, model=model):
             if not isinstance(cost, StageCost):
-                typer.echo(_model_row(cost, gpus))
+                _print_part(cost, gpus)
                 continue
             costs.append(cost)
-            typer.echo(_stage_row(cost, chosen.plan.heads, gpus))
-            for failed in cost.failed:
-                typer.echo(f"{'':<9}{failed}", err=True)
+            _print_stage(cost, chosen.plan.heads, gpus)
             if cost.stage == LAST_STAGE:
                 _print_total(costs, chosen, heads, gpus)
 
@@ -81,35 +80,39 @@ def _stubbed(profile: str, chosen: "Profile", folder: Path, *, small: bool, chec
     return folder / PROFILE
 
 
-def _row(stage: str, seconds: str, peak: str, size: str, hours: str, total: str) -> str:
-    return f"{stage:<9}{seconds:>10}{peak:>10}{size:>11}{hours:>10}{total:>10}"
+_HEADER = ("stage", "s/head", "peak MB", "MB/head", "hours", "GB", "")
+_WIDTHS = (8, 8, 8, 9, 8, 8, 0)
 
 
-_HEADER = _row("stage", "s/head", "peak MB", "MB/head", "hours", "GB")
+def _print_row(*cells: str) -> None:
+    typer.echo(table_row(cells, _WIDTHS))
 
 
-def _stage_row(cost: "StageCost", heads: int, devices: int) -> str:
-    return _row(
+def _print_stage(cost: "StageCost", heads: int, devices: int) -> None:
+    _print_row(
         cost.stage,
         f"{cost.seconds_per_head:.2f}",
         f"{cost.peak_bytes / 1e6:.0f}",
         f"{cost.bytes_per_head * cost.growth / 1e6:.2f}",
         f"{cost.hours(heads, devices):.2f}",
         f"{cost.gigabytes(heads):.2f}",
+        "",
     )
+    print_values({cost.stage: list(cost.failed)}, width=_WIDTHS[0], err=True)
 
 
-def _model_row(cost: "ModelCost", devices: int) -> str:
+def _print_part(cost: "ModelCost", devices: int) -> None:
     size = f", leaves {cost.disk_bytes / 1e9:.2f} GB" if cost.disk_bytes else ""
-    row = _row(cost.part, f"{cost.seconds:.2f}", f"{cost.peak_bytes / 1e6:.0f}", "", f"{cost.hours(devices):.2f}", "")
-    return f"{row}  {cost.unit}; {cost.units:,.0f} in the full run{size}"
+    note = f"{cost.unit}; {cost.units:,.0f} in the full run{size}"
+    hours = f"{cost.hours(devices):.2f}"
+    _print_row(cost.part, f"{cost.seconds:.2f}", f"{cost.peak_bytes / 1e6:.0f}", "", hours, "", note)
 
 
 def _print_total(costs: "list[StageCost]", profile: "Profile", made: int, gpus: int) -> None:
     heads = profile.plan.heads
     hours, size = sum(cost.hours(heads, gpus) for cost in costs), sum(cost.gigabytes(heads) for cost in costs)
     peak = max(cost.peak_bytes for cost in costs) / 1e6
-    typer.echo(_row("total", "", f"{peak:.0f}", "", f"{hours:.2f}", f"{size:.2f}"))
+    _print_row("total", "", f"{peak:.0f}", "", f"{hours:.2f}", f"{size:.2f}", "")
     typer.echo(f"total: {heads} heads of {profile.views.views} views, on {gpus} x the device used here")
     if made == 1:
         typer.echo("with one head, loading weights counts as work, a large overestimate; --heads 2 separates the two")

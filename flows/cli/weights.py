@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spinmeround.flows.cli.shared.options import OverridesOption
-from spinmeround.flows.cli.shared.output import aligned
+from spinmeround.flows.cli.shared.output import aligned, table
 from spinmeround.storage.weights import PARTS, WEIGHTS_FOLDER, Hub, Part, find_part
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def check(
     from spinmeround.tasks.weights.check import parts_of
 
     findings = [check_part(use) for use in parts_of(load_profile(profile, overrides or []))]
-    for finding in findings:
-        typer.echo("\n".join(_finding_lines(finding)))
+    rows = [row for finding in findings for row in _finding_rows(finding)]
+    typer.echo(table(("state", "part", "found"), rows, names=2))
     bad = [finding for finding in findings if not finding.good]
     summary = f"{len(bad)} missing or defective" if bad else "all present"
     typer.echo(f"profile {profile}: {len(findings)} parts, {summary}")
@@ -93,7 +93,9 @@ def _description(each: Part) -> str:
     return f"{each.name}\n{aligned(values, width=8, indent=2)}"
 
 
-def _finding_lines(finding: "Finding") -> list[str]:
+def _finding_rows(finding: "Finding") -> list[tuple[str, str, str]]:
     use = finding.use
-    lines = [f"{finding.state:<9} {use.name:<17} {use.field}: {finding.seen}"]
-    return [*lines, f"{'':<9} get it: {finding.command}"] if finding.command else lines
+    rows: list[tuple[str, str, str]] = [(finding.state, use.name, f"{use.field}: {finding.seen}")]
+    if finding.command:
+        rows.append(("", "", f"get it: {finding.command}"))
+    return rows

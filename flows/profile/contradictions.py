@@ -60,7 +60,7 @@ def _frontal_view(profile: ProfileSections) -> str | None:
 
 def _group_sizes(profile: ProfileSections) -> str | None:
     groups = {f"train.{name}": getattr(profile.train, name).largest for name in TRAINING_PHASES}
-    groups["evaluate"] = profile.evaluate.given_views + profile.evaluate.targets
+    groups["evaluate"] = profile.evaluate.conditioning_views + profile.evaluate.targets
     most = min(profile.views.views, profile.train.unet.views)
     name, size = max(groups.items(), key=lambda group: group[1])
     if size <= most:

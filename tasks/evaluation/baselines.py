@@ -1,8 +1,8 @@
 """Baselines of the evaluation: predictions of held-out views without a network.
 
-`nearest_input_view` copies the given view whose camera is nearest in angle; its normals turn with the camera, as if the
-head had turned with it. `mean_training_image` is the mean over the training heads' images from the target camera, with
-the direction of the mean of their normals.
+`nearest_input_view` copies the conditioning view whose camera is nearest in angle; its normals turn with the camera, as
+if the head had turned with it. `mean_training_image` is the mean over the training heads' images from the target
+camera, with the direction of the mean of their normals.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
 
 def nearest_input_view(given: ViewImages, given_cameras: Cameras, cameras: Cameras) -> ViewImages:
-    """For each of `cameras` the given view nearest in angle, its normals turned into that camera's frame."""
+    """For each of `cameras` the conditioning view nearest in angle, its normals turned into that camera's frame."""
     forward, wanted = given_cameras.cam2world[:, :3, 2], cameras.cam2world[:, :3, 2]
     nearest = np.argmax(wanted @ forward.T, axis=1)
     normals = world_normals_to_camera(decode_normals(given.normals, given.mask), given_cameras)[nearest]

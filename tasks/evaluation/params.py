@@ -21,7 +21,7 @@ class EvaluateParams(StageParams):
     """Views that the evaluation generates, and the sampling settings."""
 
     heads: int = Field(8, ge=1, description="Number of held-out heads; all if the dataset has fewer")
-    given_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
+    conditioning_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
     targets: int = Field(7, ge=1, description="Generated views of each head")
     frontal_targets: int = Field(2, ge=0, description="Number of targets that show the face from the front")
     guidance_scale: float = Field(3.0, ge=0.0)

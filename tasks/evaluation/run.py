@@ -1,4 +1,4 @@
-"""Evaluate: the model and two baselines against the truth, on held-out heads from a few given views.
+"""Evaluate: the model and two baselines against the truth, on held-out heads from a few conditioning views.
 
 The heads are those of the split `test`, or of `validation` if `test` is empty; training reads neither. Result:
 `evaluation.json` (metrics of the model, the baselines and each head; missing metrics with the reason) and
@@ -39,20 +39,20 @@ from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
 
-def generate_views(
+def predict_views(
     pipeline: SpinMeRoundPipeline,
     data: HeadDataset,
     views: EvaluationViews,
     params: EvaluateParams,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ViewImages:
-    """Generate a head's target views from its given views and identity; `on_progress` counts sampling steps."""
-    cameras = Cameras(**data.cameras(views.subject))
+    """Generate a head's target views from its conditioning views and identity; `on_progress` counts sampling steps."""
+    cameras, known = Cameras(**data.cameras(views.subject)), views.conditioning_indices
     seed = draw_rng(params.seed, int(data.seeds[views.subject]), NOISE).integers(2**62)
     output = pipeline(
         cameras[views.targets],
         identity=data.identities[views.subject],
-        conditioning_views=read_posed_views(data, views.subject, views.given) if views.given else None,
+        conditioning_views=read_posed_views(data, views.subject, known) if known else None,
         guidance_scale=params.guidance_scale,
         schedule=params.schedule,
         solver=params.solver,
@@ -81,10 +81,10 @@ def run_evaluation(
     generated = []
     for done, views in enumerate(heads, start=1):
         truth = read_views(data, views.subject, views.targets)
-        generated.append(generate_views(model, data, views, params))
+        generated.append(predict_views(model, data, views, params))
         scores["model"].append(evaluator(views, generated[-1], truth))
         scores["mean_training_image"].append(evaluator(views, mean_image(views.targets), truth))
-        if views.given:
+        if views.conditioning_indices:
             scores["nearest_input_view"].append(evaluator(views, _copied_view(data, views), truth))
         on_progress(done, len(heads))
     result = _result(data, heads, scores, evaluator.missing)
@@ -96,8 +96,8 @@ def run_evaluation(
 
 def _copied_view(data: HeadDataset, views: EvaluationViews) -> ViewImages:
     cameras = Cameras(**data.cameras(views.subject))
-    given = read_views(data, views.subject, views.given)
-    return nearest_input_view(given, cameras[views.given], cameras[views.targets])
+    given = read_views(data, views.subject, views.conditioning_indices)
+    return nearest_input_view(given, cameras[views.conditioning_indices], cameras[views.targets])
 
 
 def _mean(metrics: Sequence[Metrics]) -> Metrics:
@@ -128,12 +128,12 @@ def _report_images(
     data: HeadDataset, heads: Sequence[EvaluationViews], generated: Sequence[ViewImages]
 ) -> dict[str, np.ndarray]:
     """Images and angles of all heads, by the array names of the report."""
-    given = [read_views(data, views.subject, views.given) for views in heads]
+    given = [read_views(data, views.subject, views.conditioning_indices) for views in heads]
     truth = [read_views(data, views.subject, views.targets) for views in heads]
     cameras = data.cameras()
     angles = {
         f"{prefix}{name}": np.stack([cameras[name][getattr(views, role)] for views in heads])
-        for prefix, role in (("input_", "given"), ("", "targets"))
+        for prefix, role in (("input_", "conditioning_indices"), ("", "targets"))
         for name in ("azimuth_deg", "elevation_deg")
     }
     return {

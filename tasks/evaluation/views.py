@@ -1,4 +1,4 @@
-"""The choice of held-out heads and of their given and target views."""
+"""The choice of held-out heads and of their conditioning and target views."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ VIEWS, NOISE = range(2)
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationViews:
-    """One held-out head of the dataset, its given views and its target views."""
+    """One held-out head of the dataset, its conditioning views and its target views."""
 
     subject: int
-    given: list[int]
+    conditioning_indices: list[int]
     targets: list[int]
 
 
@@ -36,10 +36,10 @@ def choose_views(data: HeadDataset, params: EvaluateParams, frontal: FrontalView
             f"{data.path}: expected a head in the split 'test' or 'validation', found none; "
             "build more heads or raise publish.test_share"
         )
-    if params.given_views + params.targets > data.views:
+    if params.conditioning_views + params.targets > data.views:
         raise DatasetError(
-            f"evaluate: expected at most {data.views} views a head, got {params.given_views} given and "
-            f"{params.targets} targets; lower evaluate.targets"
+            f"evaluate: expected at most {data.views} views a head, got {params.conditioning_views} conditioning views "
+            f"and {params.targets} targets; lower evaluate.targets"
         )
     cameras = Cameras(**data.cameras())
     is_frontal = frontal.select(cameras)
@@ -56,7 +56,9 @@ def _choose(
     facing = FrontalViews(max_azimuth_deg=90.0, max_elevation_deg=90.0).select(cameras)
     first = next((view for view in order if facing[view]), order[0])
     order = np.concatenate([[first], order[order != first]])
-    given, rest = order[: params.given_views], order[params.given_views :]
+    conditioning, rest = order[: params.conditioning_views], order[params.conditioning_views :]
     front = rest[is_frontal[rest]][: min(params.frontal_targets, params.targets)]
     others = rest[~np.isin(rest, front)][: params.targets - len(front)]
-    return EvaluationViews(subject=subject, given=given.tolist(), targets=np.concatenate([front, others]).tolist())
+    return EvaluationViews(
+        subject=subject, conditioning_indices=conditioning.tolist(), targets=np.concatenate([front, others]).tolist()
+    )

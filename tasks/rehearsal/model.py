@@ -25,7 +25,7 @@ from spinmeround.tasks.training.params import TrainParams
 _STEPS = 1
 """Timed steps, after one warm-up step."""
 
-_SAMPLED = "sampled.npz"
+_GENERATED = "generated.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ModelCost:
 
 
 def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> Iterator[ModelCost]:
-    """Train, sample and evaluate on the rehearsed heads; `keys` are the keys of their artifacts by head and stage.
+    """Train, generate and evaluate on the rehearsed heads; `keys` are the keys of their artifacts by head and stage.
 
     Raises SpinMeRoundError with the reason if a part fails.
     """
@@ -62,9 +62,9 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
         peak_bytes=peak,
         disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
     )
-    (step, rest), peak = call_in_process("sample", sample_a_head, full, folder, keys)
+    (step, rest), peak = call_in_process("generate", generate_a_head, full, folder, keys)
     yield ModelCost(
-        part="sample",
+        part="generate",
         unit="a step of a head's views",
         seconds=step,
         units=evaluate.schedule.steps * evaluate.heads,
@@ -107,9 +107,9 @@ def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str
     return (ended[-1] - ended[0]) / _STEPS
 
 
-def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
-    """Seconds of one sampling step of a head's views, and of the rest of its sampling; writes its pictures."""
-    from spinmeround.tasks.evaluation.run import generate_views
+def generate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
+    """Seconds of one sampling step of a head's views, and of the rest of its generation; writes its pictures."""
+    from spinmeround.tasks.evaluation.run import predict_views
     from spinmeround.tasks.evaluation.views import choose_views
     from spinmeround.tasks.generation.run import load_pipeline
 
@@ -120,23 +120,23 @@ def sample_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, st
     ended: list[float] = []
     began = time.perf_counter()
     params = profile.evaluate.model_copy(update={"schedule": schedule})
-    made = generate_views(model, data, views, params, lambda done, steps: ended.append(time.perf_counter()))
+    made = predict_views(model, data, views, params, lambda done, steps: ended.append(time.perf_counter()))
     took = time.perf_counter() - began
     batches = len(ended) / schedule.steps  # each ends once a step; the first step is a warm-up
     step = batches * (ended[-1] - ended[0]) / (len(ended) - 1)
-    np.savez(folder / _SAMPLED, **asdict(made))
+    np.savez(folder / _GENERATED, **asdict(made))
     return step, max(took - schedule.steps * step, 0.0)
 
 
 def score_a_head(profile: Any, folder: Path) -> float:
-    """Seconds of scoring the pictures that `sample_a_head` wrote."""
+    """Seconds of scoring the pictures that `generate_a_head` wrote."""
     from spinmeround.tasks.evaluation.evaluator import Evaluator
     from spinmeround.tasks.evaluation.views import choose_views
     from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
     data = HeadDataset.open(folder / "test.zarr")
     views = choose_views(data, profile.evaluate, profile.embed.frontal)[0]
-    made = ViewImages(**np.load(folder / _SAMPLED))
+    made = ViewImages(**np.load(folder / _GENERATED))
     began = time.perf_counter()
     evaluator = Evaluator(data, profile.embed, profile.evaluate.lpips_weights)
     evaluator(views, made, read_views(data, views.subject, views.targets))

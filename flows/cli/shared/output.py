@@ -23,18 +23,23 @@ def print_values(values: Mapping[str, object], *, width: int = NAME_WIDTH, err: 
         typer.echo(text, err=err)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table with columns as wide as needed: first and last column left-aligned, the others right-aligned."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 1) -> str:
+    """A table with columns as wide as needed, aligned as by `table_row`."""
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    last = len(header) - 1
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(table_row(line, widths, names=names) for line in lines)
+
+
+def table_row(cells: Sequence[str], widths: Sequence[int], *, names: int = 1) -> str:
+    """One row of a table, for rows that are printed one by one.
+
+    The first `names` cells and the last one are left-aligned, the others right-aligned.
+    """
+    last = len(cells) - 1
+    return "  ".join(
+        cell.ljust(width) if column < names or column == last else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ).rstrip()
 
 
 def amount(size: float) -> str:

@@ -24,15 +24,15 @@ QUICK = EvaluateParams(heads=2, targets=3, frontal_targets=1, schedule=NoiseSche
 
 
 def test_heads_are_held_out_and_their_views_differ(dataset: Path) -> None:
-    """Only heads of the test split; given and target views are disjoint; one target is frontal; reproducible."""
+    """Only heads of the test split; conditioning and target views are disjoint; one target is frontal; reproducible."""
     data = HeadDataset.open(dataset)
     heads = choose_views(data, QUICK, FrontalViews())
     azimuth = np.abs((data.cameras()["azimuth_deg"] + 180) % 360 - 180)
     assert heads == choose_views(data, QUICK, FrontalViews())
     for views in heads:
         assert views.subject in data.split("test")
-        assert len({*views.given, *views.targets}) == 4
-        assert azimuth[views.given[0]] <= 90
+        assert len({*views.conditioning_indices, *views.targets}) == 4
+        assert azimuth[views.conditioning_indices[0]] <= 90
         assert azimuth[views.targets].min() <= 30
 
 
@@ -47,7 +47,7 @@ def test_the_profile_defines_frontal_targets(dataset: Path) -> None:
     data = HeadDataset.open(dataset)
     azimuth, elevation = data.cameras()["azimuth_deg"], data.cameras()["elevation_deg"]
     narrow = FrontalViews(max_azimuth_deg=1.0, max_elevation_deg=1.0)
-    for views in choose_views(data, QUICK.model_copy(update={"given_views": 0}), narrow):
+    for views in choose_views(data, QUICK.model_copy(update={"conditioning_views": 0}), narrow):
         assert (azimuth[views.targets[0]], elevation[views.targets[0]]) == (0, 0)
 
 
@@ -66,7 +66,7 @@ def test_the_key_depends_on_the_content_of_the_lpips_weights(tmp_path: Path) -> 
 
 
 def test_the_copied_view_is_the_nearest_and_its_normals_turn_with_the_camera() -> None:
-    """Two given views, a target next to each: the nearer one is copied, a facing normal still faces the camera."""
+    """Two conditioning views, a target next to each: the nearer is copied, a facing normal still faces the camera."""
     given = orbit([0.0, 90.0], [0.0, 0.0])
     targets = orbit([80.0, -20.0], [10.0, 0.0])
     facing = -given.cam2world[:, :3, 2]

@@ -48,11 +48,11 @@ def test_a_stage_has_its_own_time_memory_and_disk(tmp_path: Path, monkeypatch: p
 
 def test_failed_heads_are_left_out_of_later_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their reasons are reported and the others continue; it is an error if no head is left."""
-    asked = []
+    requested = []
 
     def results(what: str, function: object, folder: Path, stage: str, heads: list[Head], *rest: object) -> Any:
-        asked.append([head.seed for head in heads])
-        return {head.id: "no face" if head.seed < len(asked) else 1.0 for head in heads}, 1
+        requested.append([head.seed for head in heads])
+        return {head.id: "no face" if head.seed < len(requested) else 1.0 for head in heads}, 1
 
     monkeypatch.setattr(module, "call_in_process", results)
     monkeypatch.setattr(module, "_size", lambda *where: 1)
@@ -60,7 +60,7 @@ def test_failed_heads_are_left_out_of_later_stages(tmp_path: Path, monkeypatch: 
     assert next(costs).failed == ("procedural-000000: no face",)
     with pytest.raises(SpinMeRoundError, match="rehearsal: score: procedural-000001: no face; no head is left"):
         next(costs)
-    assert asked == [[0, 1], [1]]
+    assert requested == [[0, 1], [1]]
 
 
 def test_too_few_views_are_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
     assert costs["embed"].growth == 15.0
     assert costs["mesh"].growth == 1.0
     assert all(cost.bytes_per_head > 0 for cost in costs.values())
-    train, sample, evaluate = (cost for cost in found if isinstance(cost, ModelCost))
-    assert (train.part, sample.part, evaluate.part) == ("train", "sample", "evaluate")
-    assert min(train.seconds, train.disk_bytes, sample.seconds, evaluate.seconds) > 0
-    assert min(train.peak_bytes, sample.peak_bytes) > 200e6
-    assert (sample.units, evaluate.units) == (
+    train, generate, evaluate = (cost for cost in found if isinstance(cost, ModelCost))
+    assert (train.part, generate.part, evaluate.part) == ("train", "generate", "evaluate")
+    assert min(train.seconds, train.disk_bytes, generate.seconds, evaluate.seconds) > 0
+    assert min(train.peak_bytes, generate.peak_bytes) > 200e6
+    assert (generate.units, evaluate.units) == (
         profile.evaluate.schedule.steps * profile.evaluate.heads,
         profile.evaluate.heads,
     )

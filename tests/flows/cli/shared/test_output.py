@@ -26,6 +26,7 @@ def test_amounts(size, text):
 def test_tables_and_durations():
     """Numbers are right-aligned; long durations have coarse units."""
     assert table(["a", "n", "t"], [["x", "10", "y"], ["long", "2", ""]]) == "a      n  t\nx     10  y\nlong   2"
+    assert table(["a", "name", "t"], [["x", "y", "z"]], names=2) == "a  name  t\nx  y     z"
     assert [duration(seconds) for seconds in (0.44, 99.0, 600.0, 36_000.0, 864_000.0)] == [
         "0.4 s",
         "99.0 s",
