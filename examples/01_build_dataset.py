@@ -23,8 +23,8 @@ def main() -> None:
     summary = run_flow(options, "spinmeround.flows.dataset:dataset_flow")
 
     for name, stage in summary["stages"].items():
-        print(f"{name:<8} {stage['made']:>4} made {stage['reused']:>4} reused")
-    print("dataset", summary["dataset"]["path"])
+        print(f"{name}: {stage['made']} made, {stage['reused']} reused")
+    print("dataset:", summary["dataset"]["path"])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main() -> None:
     path = arguments.dataset or max(arguments.runs.glob("*/datasets/*.zarr"), key=lambda path: path.stat().st_mtime)
 
     dataset = HeadDataset.open(path)
-    params = ViewParams(views=arguments.views, given=1, background="random", samples_per_head=4)
+    params = ViewParams(views=arguments.views, conditioning_views=1, background="random", samples_per_head=4)
 
     def make_loader(workers: int) -> HeadLoader:
         return HeadLoader(dataset, params, split="train", batch=arguments.batch, workers=workers)
@@ -31,7 +31,7 @@ def main() -> None:
     batches = iter(loader)
     floats = as_floats(next(batches), normals_frame="camera")
     for name, tensor in floats.items():
-        print(f"{name:<10} {tuple(tensor.shape)} {tensor.dtype}")
+        print(f"{name}: {tuple(tensor.shape)} {tensor.dtype}")
 
     state = loader.state_dict()  # JSON values: save it with the checkpoint
     expected = next(batches)

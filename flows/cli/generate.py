@@ -45,7 +45,7 @@ class SamplingOptions:
     solver: Annotated[Literal["euler", "heun", "dpmpp"], _sampling_option(help="ODE solver.")] = "euler"
     sampling_steps: Annotated[int, _sampling_option(min=1, help="Steps of the solver.")] = 50
     guidance: Annotated[
-        float | None, _sampling_option(min=0.0, help="Guidance scale; default: 3, or 3.5 without given views.")
+        float | None, _sampling_option(min=0.0, help="Guidance scale; default: 3, or 3.5 without conditioning views.")
     ] = None
     batch: Annotated[
         int | None, _sampling_option(min=1, help="Groups of views per batch; default: as memory allows.")
@@ -162,8 +162,8 @@ def head(
     view: Annotated[
         list[str] | None,
         typer.Option(
-            help="A given view, once or three times: front, back, left, right, AZIMUTH or AZIMUTH,ELEVATION in degrees "
-            "(the nearest view), or an index as '#62'; default: front."
+            help="A conditioning view, once or three times: front, back, left, right, AZIMUTH or AZIMUTH,ELEVATION in "
+            "degrees (the nearest view), or an index as '#62'; default: front."
         ),
     ] = None,
 ) -> None:

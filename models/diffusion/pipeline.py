@@ -3,8 +3,8 @@
 Conditions are an identity embedding, 1 or 3 posed views, both or neither. Normals of posed views are given or inferred.
 Targets are generated in groups of the network's P views, of which M are conditioning views. If a request exceeds one
 group, a ring of anchors is generated first, and every view is conditioned on the given view (the front if there is
-none) and its two nearest anchors. A target at the camera of a given view returns that view. Images are in [0, 1];
-normals are encoded as in the dataset, (n + 1) / 2 in the world frame.
+none) and its two nearest anchors. A target at the camera of a conditioning view returns that view. Images are in
+[0, 1]; normals are encoded as in the dataset, (n + 1) / 2 in the world frame.
 """
 
 from collections.abc import Callable
@@ -159,7 +159,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         photo_normals, seeds = photo_normals or PhotoNormalsParams(), Seeds(generator=generator)
         images, given_normals = self._encode(conditioning_views)
         groups = [group for stage in plan.stages for group in stage.groups]
-        steps = sum(sampler(len(group.conditioning)).schedule.steps for group in groups)
+        steps = sum(sampler(len(group.conditioning_indices)).schedule.steps for group in groups)
         steps += photo_normals.steps * photo_normals.draws * known if given_normals is None else 0
         with self.progress_bar(total=steps) as bar:
             callback = self._callback(steps, bar, callback_on_step_end, on_progress)

@@ -137,7 +137,7 @@ class GenerationParams(FrozenModel):
     anchored: bool | None = Field(
         None, description="Keep views consistent by seven anchor views; default: on for requests of more than one group"
     )
-    guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without given views")
+    guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without conditioning views")
     sampling_steps: int = Field(50, ge=1, description="Steps of the solver")
     schedule: NoiseSchedule | None = Field(None, description="Replaces the paper's schedule and `sampling_steps`")
     solver: SolverParams = SolverParams()

@@ -61,7 +61,7 @@ class HeadLoader:
         rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
         world = world if world is not None else torch.distributed.get_world_size() if distributed else 1
         self.stream = HeadStream(views, batch, rank=rank, world=world, drop_last=drop_last)
-        self.epoch, self.given = 0, 0
+        self.epoch, self.delivered = 0, 0
         forked = workers > 0 and not dataset.remote
         if forked:
             self.stream.ring = SlotRing(views.layout, batch, workers, prefetch + 2)
@@ -79,29 +79,30 @@ class HeadLoader:
         return len(self.stream)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        self.stream.position = (self.epoch, self.given)
+        self.stream.position = (self.epoch, self.delivered)
         for batch in self._loader:
             self._count()
             yield batch.tensors()
 
     def _count(self) -> None:
-        self.given += 1
-        if self.given == len(self.stream):
-            self.epoch, self.given = self.epoch + 1, 0
+        self.delivered += 1
+        if self.delivered == len(self.stream):
+            self.epoch, self.delivered = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
         """The position and everything else that the sequence depends on, as JSON values."""
-        return {"epoch": self.epoch, "given": self.given, **self._sequence()}
+        return {"epoch": self.epoch, "delivered": self.delivered, **self._sequence()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a saved position. Raises ConfigError if it belongs to a different sequence."""
+        state = _with_current_names(state)
         for name, value in self._sequence().items():
             if state.get(name) != value:
                 raise ConfigError(
                     f"loader: {name}: the saved position belongs to a sequence with {state.get(name)!r}, this loader "
                     f"has {value!r}; create the loader with the same arguments"
                 )
-        self.epoch, self.given = int(state["epoch"]), int(state["given"])
+        self.epoch, self.delivered = int(state["epoch"]), int(state["delivered"])
 
     def _sequence(self) -> dict[str, Any]:
         stream, views = self.stream, self.stream.views
@@ -114,3 +115,15 @@ class HeadLoader:
             "world": stream.world,
             "drop_last": stream.drop_last,
         }
+
+
+def _with_current_names(state: dict[str, Any]) -> dict[str, Any]:
+    """The state, in which `given` is renamed: an older name of `delivered` and of `params.conditioning_views`."""
+    params = state.get("params")
+    if isinstance(params, dict):
+        state = {**state, "params": _renamed(params, "conditioning_views")}
+    return _renamed(state, "delivered")
+
+
+def _renamed(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name if key == "given" else key: value for key, value in values.items()}

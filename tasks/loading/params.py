@@ -15,7 +15,7 @@ class ViewParams(FrozenModel):
 
     arrays: tuple[ArrayName, ...] = ("rgb", "normals", "mask")
     views: int = Field(8, ge=1, description="Views per sample, all different")
-    given: int = Field(0, ge=0, description="Number of leading views that condition; the first of them shows a face")
+    conditioning_views: int = Field(0, ge=0, description="Number of leading conditioning views; the first shows a face")
     cameras: bool = Field(True, description="Include the cameras of the views")
     identity: bool = Field(True, description="Include the identity embedding of the head")
     background: Colour | Literal["random"] | None = Field(None, description="Colour to composite RGB on, in [-1, 1]")

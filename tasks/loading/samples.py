@@ -41,13 +41,13 @@ class HeadViews(Dataset[dict[str, Tensor]]):
         self.dataset, self.subjects, self.params = dataset, tuple(subjects), params or ViewParams()
         if not self.subjects:
             raise ConfigError("loader: expected at least one head, got none; choose another split or more heads")
-        if max(self.params.views, self.params.given) > dataset.views:
+        if max(self.params.views, self.params.conditioning_views) > dataset.views:
             raise ConfigError(f"loader: views: expected at most the dataset's {dataset.views}, got {self.params.views}")
         self.reader = SampleReader(
             dataset, self.params.arrays, cameras=self.params.cameras, identity=self.params.identity
         )
         azimuth = dataset.cameras(self.subjects[0])["azimuth_deg"]
-        self._facing = facing_views(azimuth) if self.params.given else np.arange(0)
+        self._facing = facing_views(azimuth) if self.params.conditioning_views else np.arange(0)
         self._epoch = _shared_integers(1)
 
     def __len__(self) -> int:

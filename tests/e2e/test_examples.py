@@ -51,7 +51,7 @@ def runs(server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs with the dataset of the first example."""
     folder = tmp_path_factory.mktemp("examples") / "runs"
     printed = run_example("01_build_dataset.py", "--runs", folder, *options(SMALL), server=server)
-    assert "publish     1 made    0 reused" in printed
+    assert "publish: 1 made, 0 reused" in printed
     return folder
 
 

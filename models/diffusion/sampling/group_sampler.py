@@ -130,7 +130,7 @@ def generate_views(
     for stage in plan.stages:
         if stage.groups:
             groups = _view_groups(stage, cameras, views, seeds)
-            sampled = sampler(len(stage.groups[0].conditioning))(groups, callback)
+            sampled = sampler(len(stage.groups[0].conditioning_indices))(groups, callback)
             views, cameras = torch.cat([views, _kept(sampled, stage)]), [*cameras, stage.cameras[: stage.count]]
     return views[plan.sources]
 
@@ -141,10 +141,10 @@ def _view_groups(
     """The groups of a stage; `cameras` and `views` are those given or generated before."""
     groups = []
     for group, seed in zip(stage.groups, seeds(len(stage.groups)), strict=True):
-        conditioning = [*group.conditioning]
-        before = [concatenate(cameras)[conditioning]] if conditioning else []
+        indices = [*group.conditioning_indices]
+        before = [concatenate(cameras)[indices]] if indices else []
         poses = concatenate([*before, stage.cameras[group.targets]])
-        groups.append(ViewGroup(cameras=poses, conditioning_latents=views[conditioning], seed=seed))
+        groups.append(ViewGroup(cameras=poses, conditioning_latents=views[indices], seed=seed))
     return groups
 
 

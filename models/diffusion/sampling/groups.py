@@ -22,16 +22,16 @@ FACE_VISIBLE_DEG = 90.0
 class TargetGroup(NamedTuple):
     """Targets that are generated together.
 
-    `conditioning` are indices into the given views followed by the anchors. `targets` includes padding; `kept` are the
-    targets whose results this group contributes.
+    `conditioning_indices` are indices into the given views followed by the anchors. `targets` includes padding;
+    `kept` are the targets whose results this group contributes.
     """
 
-    conditioning: tuple[int, ...]
+    conditioning_indices: tuple[int, ...]
     targets: list[int]
     kept: list[int]
 
 
-def plan_groups(targets: Cameras, size: int, conditioning: tuple[int, ...] = ()) -> list[TargetGroup]:
+def plan_groups(targets: Cameras, size: int, conditioning_indices: tuple[int, ...] = ()) -> list[TargetGroup]:
     """Groups of `size` targets, neighbours in azimuth together, all on the same conditioning views.
 
     Every target is kept by one group. Indices from `len(targets)` on are padding cameras; without conditioning views
@@ -43,10 +43,10 @@ def plan_groups(targets: Cameras, size: int, conditioning: tuple[int, ...] = ())
     groups = []
     while rest:
         kept = rest[:size]
-        group = kept + _padding(kept, order, targets, size, start=len(targets) + (not conditioning))
-        if not conditioning:
+        group = kept + _padding(kept, order, targets, size, start=len(targets) + (not conditioning_indices))
+        if not conditioning_indices:
             group, kept = _with_face_first(group, kept, order, targets, size)
-        groups.append(TargetGroup(conditioning, group, kept))
+        groups.append(TargetGroup(conditioning_indices, group, kept))
         rest = rest[len(kept) :]
     return groups
 

@@ -76,14 +76,14 @@ def plan_views(cameras: Cameras, given: Cameras | None, views: int, anchored: bo
         )
     available, like = ([], cameras[sort_by_angle(cameras)[:1]]) if given is None else ([given], given)
     azimuths = np.zeros(0) if given is None else absolute_azimuth_deg(given.azimuth_deg)
-    conditioning = tuple(np.argsort(azimuths, kind="stable").tolist())
+    conditioning_indices = tuple(np.argsort(azimuths, kind="stable").tolist())
 
     anchors, targets = None, cameras[_new_cameras(cameras, available)]
-    groups = plan_groups(targets, views - known, conditioning)
+    groups = plan_groups(targets, views - known, conditioning_indices)
     if possible and len(groups) > 1 if anchored is None else anchored:
         azimuth = 0.0 if given is None else float(given.azimuth_deg[0])
         ring = anchor_cameras(like, azimuth_deg=azimuth, front=given is None)
-        anchors = _with_padding(ring, plan_groups(ring, views - known, conditioning), available, like)
+        anchors = _with_padding(ring, plan_groups(ring, views - known, conditioning_indices), available, like)
         available, targets = [*available, ring], cameras[_new_cameras(cameras, [*available, ring])]
         groups = plan_anchored(targets, concatenate(available)[1:], views - ANCHORED_CONDITIONING_VIEWS)
     first = first_occurrences(concatenate([*available, targets, cameras]))
@@ -108,7 +108,7 @@ def _ring(like: Cameras, azimuths_deg: Float64[np.ndarray, " view"]) -> Cameras:
 def _with_padding(targets: Cameras, groups: list[TargetGroup], available: list[Cameras], like: Cameras) -> GroupedViews:
     """The groups with the padding cameras that their indices refer to."""
     padding = max([0, *(index - len(targets) + 1 for group in groups for index in group.targets)])
-    front = [] if not padding or groups[0].conditioning else [_ring(like, np.zeros(1))]
+    front = [] if not padding or groups[0].conditioning_indices else [_ring(like, np.zeros(1))]
     others = _padding_cameras(concatenate([*available, targets, *front]), like, padding - len(front))
     return GroupedViews(cameras=concatenate([targets, *front, others]), count=len(targets), groups=groups)
 

@@ -14,7 +14,7 @@ from spinmeround.tasks.loading.loader import HeadLoader
 from spinmeround.tasks.loading.params import ViewParams
 from tests.tasks.loading.test_samples import same
 
-PARAMS = ViewParams(arrays=("rgb", "mask", "latents"), views=3, given=1, seed=8)
+PARAMS = ViewParams(arrays=("rgb", "mask", "latents"), views=3, conditioning_views=1, seed=8)
 
 
 def make(heads: Path, workers: int, **options: Any) -> HeadLoader:
@@ -64,6 +64,20 @@ def test_a_position_of_another_sequence_is_refused(heads: Path) -> None:
         HeadLoader(HeadDataset.open(heads), PARAMS, subjects=range(11), batch=3).load_state_dict(state)
     with pytest.raises(ConfigError, match="dataset"):
         make(heads, 0).load_state_dict({**state, "dataset": "another"})
+
+
+def test_a_position_with_older_names_is_loaded(heads: Path) -> None:
+    """`delivered` and `conditioning_views` were both called `given`."""
+    loader = make(heads, 0)
+    next(iter(loader))
+    state = loader.state_dict()
+    params = {**state["params"], "given": state["params"]["conditioning_views"]}
+    del params["conditioning_views"]
+    older = {**state, "given": state["delivered"], "params": params}
+    del older["delivered"]
+    resumed = make(heads, 0)
+    resumed.load_state_dict(older)
+    assert resumed.state_dict() == state
 
 
 def test_kept_batches_are_not_overwritten(heads: Path) -> None:

@@ -16,7 +16,9 @@ from spinmeround.tasks.loading.samples import HeadStream, HeadViews
 from spinmeround.tasks.loading.view_draws import draw_views, facing_views
 from tests.support.heads import flip_bit, make_head, write_heads
 
-EVERYTHING = ViewParams(arrays=("rgb", "normals", "mask", "latents"), views=4, given=1, background="random", seed=3)
+EVERYTHING = ViewParams(
+    arrays=("rgb", "normals", "mask", "latents"), views=4, conditioning_views=1, background="random", seed=3
+)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def cameras_of_groups(plan: ViewPlan, given: Cameras | None) -> list[Cameras]:
     before, found = [] if given is None else [given], []
     for stage in plan.stages:
         for group in stage.groups:
-            conditioning = [concatenate(before)[[*group.conditioning]]] if group.conditioning else []
+            conditioning = [concatenate(before)[[*group.conditioning_indices]]] if group.conditioning_indices else []
             found.append(concatenate([*conditioning, stage.cameras[group.targets]]))
         before.append(stage.cameras[: stage.count])
     return found
@@ -118,7 +118,7 @@ def test_the_nearest_anchors_are_nearest_by_angle() -> None:
     mislead; 300 degrees is next to 315 and 270."""
     anchors = anchor_cameras(orbit([0.0], [0.0]), azimuth_deg=0.0, front=False)
     targets = orbit([60.0, 100.0, 300.0, 5.0], [0.0, 80.0, 10.0, 0.0])
-    found = {group.targets[0]: set(group.conditioning[1:]) for group in plan_anchored(targets, anchors, 1)}
+    found = {group.targets[0]: set(group.conditioning_indices[1:]) for group in plan_anchored(targets, anchors, 1)}
     for target in range(len(targets)):
         by_angle = sorted(range(7), key=lambda anchor: slow_angle(targets[[target]], anchors[[anchor]]))
         assert found[target] == {1 + anchor for anchor in by_angle[:2]}
@@ -150,7 +150,7 @@ def test_anchors_are_relative_to_the_photo() -> None:
     assert ring.intrinsics[3, 0, 0] == np.float32(3.5)
     plan = plan_views(ViewGrid(azimuths=48).cameras(), None, 8, True)
     np.testing.assert_allclose(plan.anchors.cameras.azimuth_deg, 45 * np.arange(8))
-    assert all(group.conditioning[0] == 0 for group in plan.targets.groups)  # the front
+    assert all(group.conditioning_indices[0] == 0 for group in plan.targets.groups)  # the front
 
 
 def test_requests_of_more_than_one_group_are_anchored() -> None:
