@@ -5,6 +5,8 @@ from spinmeround.panohead_bridge.procedural import ProceduralGenerator
 from spinmeround.panohead_bridge.protocol import HeadGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
 
+pytestmark = pytest.mark.fast
+
 
 def test_default_is_the_procedural_generator():
     """An empty configuration makes a complete HeadGenerator."""

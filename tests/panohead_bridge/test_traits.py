@@ -9,6 +9,8 @@ from spinmeround.panohead_bridge.procedural import ProceduralGenerator, Procedur
 from spinmeround.panohead_bridge.procedural.generator import interpolate
 from spinmeround.panohead_bridge.procedural.traits import FACTORS, LATENT_SIZE, Traits, decode
 
+pytestmark = pytest.mark.fast
+
 
 def _seeded(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(LATENT_SIZE)

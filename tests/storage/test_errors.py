@@ -17,6 +17,8 @@ from spinmeround.storage.errors import (
 )
 from spinmeround.storage.records import FrozenModel
 
+pytestmark = pytest.mark.fast
+
 
 class _Inner(FrozenModel):
     level: int = Field(ge=0)

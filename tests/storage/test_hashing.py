@@ -11,6 +11,7 @@ from spinmeround.storage.errors import SpinMeRoundError, StoreError
 from spinmeround.storage.hashing import canonical_json, sha256_file
 from spinmeround.storage.weights import fingerprint
 
+pytestmark = pytest.mark.fast
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -11,6 +11,8 @@ from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import CorruptArtifact, MissingArtifact
 from spinmeround.tasks.stage import Head, Stage, StageJob, StageParams, StageSections, head_keys, make_head
 
+pytestmark = pytest.mark.fast
+
 
 class Level(StageParams):
     value: float = 1.0

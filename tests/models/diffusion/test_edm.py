@@ -15,6 +15,7 @@ from spinmeround.models.diffusion.edm import (
 )
 from spinmeround.models.diffusion.params import NoiseDistribution, NoiseSchedule
 
+pytestmark = pytest.mark.fast
 SIGMAS = (0.002, 0.05, 1.0, 14.6, 80.0, 700.0)
 
 

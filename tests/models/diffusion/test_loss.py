@@ -9,6 +9,7 @@ from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss, sam
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from tests.models.diffusion.networks import conditions, tiny_unet
 
+pytestmark = pytest.mark.fast
 SIGMA = torch.tensor([0.3, 5.0])
 KEEP = torch.zeros(2, dtype=torch.bool)
 

@@ -12,6 +12,7 @@ from spinmeround.models.diffusion.rays import encode_rays, ray_channels, referen
 from spinmeround.models.geometry.cameras import Cameras, orbit, pixel_rays
 from tests.models.diffusion.networks import poses
 
+pytestmark = pytest.mark.fast
 ENCODINGS: tuple[RayEncoding, ...] = ("spinmeround", "3dim", "plucker")
 
 

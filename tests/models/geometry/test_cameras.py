@@ -6,6 +6,8 @@ from pydantic import ValidationError
 
 from spinmeround.models.geometry.cameras import ViewGrid, orbit, pixel_rays, project
 
+pytestmark = pytest.mark.fast
+
 angles = st.tuples(st.floats(-360, 360), st.floats(-80, 80))
 
 

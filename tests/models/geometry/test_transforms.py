@@ -6,6 +6,8 @@ import pytest
 from spinmeround.models.geometry.cameras import ViewGrid, orbit
 from spinmeround.models.geometry.transforms import cameras_of_transforms, transforms_json
 
+pytestmark = pytest.mark.fast
+
 
 def document(views: int = 3) -> dict:
     cameras = ViewGrid(azimuths=views, elevations_deg=(20.0,)).cameras()

@@ -4,6 +4,8 @@ import pytest
 from spinmeround.models.identity.interpolation import interpolate_identities
 from spinmeround.models.identity.params import InterpolationMethod
 
+pytestmark = pytest.mark.fast
+
 
 def ends(seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(2, 512))

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from spinmeround.models.metrics import normal_angular_error_deg
 
+pytestmark = pytest.mark.fast
+
 
 @settings(deadline=None)
 @given(st.floats(0, 180))

@@ -5,6 +5,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from spinmeround.models.metrics import l2, psnr, ssim
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture(scope="module")
 def pair():

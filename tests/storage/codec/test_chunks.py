@@ -21,6 +21,8 @@ from spinmeround.storage.codec import ChunkError, ChunkLayout
 from spinmeround.storage.dataset.files import LocalFiles
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 
+pytestmark = pytest.mark.fast
+
 
 def plain(compressed: bool, *, checksum: bool = False) -> ChunkLayout:
     return ChunkLayout(

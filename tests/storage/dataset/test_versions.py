@@ -22,6 +22,8 @@ from spinmeround.storage.dataset import (
 from spinmeround.storage.errors import DatasetError
 from tests.support.heads import make_head, write_heads
 
+pytestmark = pytest.mark.fast
+
 
 def grown(tmp_path: Path) -> tuple[Path, Path, Path]:
     """A folder with v1 of two heads and v2 of three."""

@@ -6,6 +6,8 @@ import pytest
 
 from spinmeround.storage.weights import PARTS, Hub, Part, find_part, missing_files
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("each", PARTS, ids=lambda each: each.name)
 def test_a_part_s_files_come_to_its_place(each: Part) -> None:

@@ -13,6 +13,7 @@ from spinmeround.tasks.heads.review import REVIEW, ScreenVerdict, load_review, r
 from spinmeround.tasks.heads.screen import Verdict
 from spinmeround.tasks.stage import Head, NoSections, StageJob, head_keys
 
+pytestmark = pytest.mark.fast
 KEPT = Verdict(keep=True, reasons=(), scores={"holes": 0.0})
 DROPPED = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.5})
 

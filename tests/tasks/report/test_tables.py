@@ -1,8 +1,12 @@
 from dataclasses import replace
 
+import pytest
+
 from spinmeround.tasks.report.data import EvaluationSection
 from spinmeround.tasks.report.tables import comparisons, flattened, joined, metric_rows
 from tests.tasks.report.synthetic import evaluation
+
+pytestmark = pytest.mark.fast
 
 
 def test_best_values_follow_each_metrics_direction():

@@ -28,6 +28,7 @@ from spinmeround.tasks.screening.decisions import (
 )
 from spinmeround.tasks.stage import Head
 
+pytestmark = pytest.mark.fast
 GENERATOR = GeneratorId(name="tiny", fingerprint="tiny-1")
 START = datetime(2026, 11, 22, tzinfo=UTC)
 HEADS = [Head(id=f"tiny-{seed:06d}", seed=seed) for seed in range(3)]
