@@ -15,7 +15,6 @@ from spinmeround.models.screening.calibration import (
 )
 from spinmeround.models.screening.scores import SCORES
 
-pytestmark = pytest.mark.fast
 NAMES = [score.name for score in SCORES]
 
 
