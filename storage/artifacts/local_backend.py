@@ -12,13 +12,13 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import Timeout
 
-from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Source, Stray
+from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Stray
 from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest
 from spinmeround.storage.errors import StoreError
 from spinmeround.storage.files import (
@@ -30,7 +30,7 @@ from spinmeround.storage.files import (
     sweep_owned_folders,
     write_atomic,
 )
-from spinmeround.storage.manifests import content_problem, extra_files, size_problem
+from spinmeround.storage.manifests import content_problem, extra_files, is_litter, size_problem
 
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _CHEAP_S = 1.0
@@ -58,7 +58,7 @@ class LocalBlobs(Blobs):
         (self._root / name).unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
-        found = (path for path in (self._root / folder).rglob("*") if path.is_file())
+        found = (path for path in (self._root / folder).rglob("*") if path.is_file() and not is_litter(path.name))
         return sorted(path.relative_to(self._root).as_posix() for path in found)
 
 
@@ -101,7 +101,7 @@ class LocalBackend(Backend):
     def examine(self, manifest: Manifest) -> list[str]:
         return self.deliver(manifest, b"", full=True)
 
-    def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
+    def publish(self, out: Path, manifest: Manifest) -> None:
         final = self._home(manifest.stage, manifest.key)
         (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
         flush_tree(out)

@@ -81,9 +81,9 @@ class ObjectBackend(Backend):
         found = _together(lambda name: self._fetch(manifest, name, None), manifest.files)
         return found + [f"{name} is not in the manifest" for name in extra]
 
-    def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
+    def publish(self, out: Path, manifest: Manifest) -> None:
         manifest = manifest.model_copy(update={"payload": secrets.token_hex(8)})
-        self.place(_payload(manifest), out, manifest.files, linked)
+        self.place(_payload(manifest), out, manifest.files, {})
         place, data = f"{_home(manifest.stage, manifest.key)}/{MANIFEST}", manifest.model_dump_json(indent=1).encode()
         if self.client.create(place, data) is not None or self.client.get(place) == data:
             self.cache.adopt(out, manifest, data)

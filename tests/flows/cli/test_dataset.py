@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
 from spinmeround.storage.dataset import publish, record_version
+from tests.support.cases import CASES
 from tests.support.heads import flip_bit, write_heads
 
 
@@ -48,6 +49,17 @@ def test_damage_that_cannot_be_repaired(run_folder: Path) -> None:
     assert (code, "procedural-000000 rgb: rgb/c/0/0/0/0/0" in output) == (1, True)
     code, output = call("verify", dataset, "--repair")
     assert (code, "--profile" in output, "1 problems remain" in output) == (1, True, True)
+
+
+def test_litter_is_no_damage(run_folder: Path) -> None:
+    """Files that macOS, Windows and NFS clients leave in folders are no problems, in any folder of a dataset."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
+    for name in (CASES / "zarr_litter" / "names.txt").read_text(encoding="utf-8").split():
+        (dataset / name).write_bytes(b"litter")
+    code, output = call("verify", dataset)
+    assert (code, "intact" in output) == (0, True)
+    (dataset / "rgb" / "notes.txt").write_bytes(b"no litter")
+    assert call("verify", dataset)[0] == 1
 
 
 def test_export_and_import(run_folder: Path, tmp_path: Path) -> None:
