@@ -46,6 +46,11 @@ class FileRecord(FrozenModel):
     sha256: Sha256
 
 
+def checksums_of(files: Mapping[str, FileRecord]) -> dict[str, str]:
+    """The SHA-256 of each file by name."""
+    return {name: record.sha256 for name, record in files.items()}
+
+
 def stated_version(data: bytes) -> int:
     """The schema version in a manifest's JSON, 0 if it has none or is not JSON."""
     try:

@@ -27,7 +27,10 @@ Layout = Literal["view", "subject", "rows", "whole"]
 
 
 class ArraySpec(FrozenModel):
-    """One array: data type, axes as (name, fixed size or None), and layout; chunks of `raw` arrays have a CRC-32C and no compression."""
+    """One array: data type, axes as (name, fixed size or None), and layout.
+
+    Chunks of `raw` arrays are not compressed, and end with their CRC-32C.
+    """
 
     dtype: str
     axes: tuple[tuple[str, int | None], ...]

@@ -25,7 +25,7 @@ from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ROWS_PER_CHUNK, ArraySpec
 from spinmeround.storage.dataset.split import SPLITS
 from spinmeround.storage.errors import DatasetError
-from spinmeround.storage.manifests import FileRecord, content_problem, extra_files
+from spinmeround.storage.manifests import FileRecord, checksums_of, content_problem, extra_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def verify(
     (heads done, heads).
     """
     try:
-        dataset = HeadDataset.open(path)
+        dataset = HeadDataset.open(path, checked=False)
     except DatasetError as error:
         return [Problem(head="", array="", what=str(error)), *_broken_metadata(Path(path))]
     groups = [_Group(dataset, "", ARRAYS)]
@@ -133,7 +133,7 @@ class _Group:
         for name in sorted(self.places.keys() - files.keys()):
             yield self._problem(name, f"{name} is not in {MANIFEST}")
         yield from self._extra_files()
-        digest = digest_of(files) if latents is None else latents_digest(latents, files)
+        digest = digest_of(files) if latents is None else latents_digest(latents, checksums_of(files))
         if digest != self.manifest.digest:
             what = f"{self.folder.name}: expected the digest {digest}, found {self.manifest.digest} in {MANIFEST}"
             yield Problem(head="", array="", what=what, file=f"{self.prefix}{MANIFEST}")
