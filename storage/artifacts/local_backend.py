@@ -3,8 +3,9 @@
     <root>/<stage>/<key[:2]>/<key>/   the payload's files and manifest.json
     <root>/tmp, locks, corrupt, failures, runs
 
-A payload is made in a temporary folder, gets its manifest last, is flushed to the disk and renamed into place. Locks
-are flocks, which the kernel frees when their holder dies.
+A payload is made in a temporary folder, gets its manifest last, is flushed to the disk and renamed into place. Its
+files are read-only: datasets share them through hard links, so that one write would damage all of these. Locks are
+flocks, which the kernel frees when their holder dies.
 """
 
 import errno
@@ -25,6 +26,7 @@ from spinmeround.storage.files import (
     flocked,
     flush_tree,
     make_folder,
+    make_read_only,
     owned_folder,
     rename_folder,
     sweep_owned_folders,
@@ -103,7 +105,8 @@ class LocalBackend(Backend):
 
     def publish(self, out: Path, manifest: Manifest) -> None:
         final = self._home(manifest.stage, manifest.key)
-        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        make_read_only(out)
         flush_tree(out)
         if final.exists() and not (final / MANIFEST).is_file():
             self.set_aside(manifest.stage, manifest.key)
