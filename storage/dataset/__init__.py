@@ -13,6 +13,7 @@ the attributes of the publisher. `manifest.json` lists the SHA-256 of every file
 """
 
 from spinmeround.storage.codec import PixelCodec
+from spinmeround.storage.dataset.content import check_content
 from spinmeround.storage.dataset.diff import DatasetDiff, diff_datasets
 from spinmeround.storage.dataset.head_group import (
     HeadEntry,
@@ -61,6 +62,7 @@ __all__ = [
     "Version",
     "add_latents",
     "assemble",
+    "check_content",
     "diff_datasets",
     "find_version",
     "info",
