@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.storage.dataset.checks import CHECKS, Check
+from spinmeround.storage.dataset.identity import digest_problems
 from spinmeround.storage.dataset.publish import (
     LATENTS,
     MANIFEST,
@@ -46,13 +47,19 @@ class Problem:
 
 
 def verify(
-    path: Path, *, threads: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
+    path: Path,
+    *,
+    digest: str = "",
+    published: Mapping[str, str] | None = None,
+    threads: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Problem]:
     """All problems of the dataset at `path`; an empty list means that it is complete and consistent.
 
     Reads every byte. Checks the SHA-256 of each file and the digest, that no file is missing or extra, the metadata
-    against the schema, and the arrays as in `storage.dataset.checks`. `threads` 0 is one per core; `on_progress` gets
-    (heads done, heads).
+    against the schema, and the arrays as in `storage.dataset.checks`. The digest is compared with the folder's name,
+    `versions.json`, `digest` and `published` (see `storage.dataset.identity`). `threads` 0 is one per core;
+    `on_progress` gets (heads done, heads).
     """
     try:
         dataset = HeadDataset.open(path, checked=False)
@@ -62,6 +69,9 @@ def verify(
     if dataset.has_latents:
         groups.append(_Group(dataset, LATENTS, LATENT_ARRAYS))
     problems = [problem for group in groups for problem in group.shared_problems()]
+    if groups[0].manifest is not None:
+        stated = digest_problems(Path(path), groups[0].manifest.digest, len(dataset), digest, published or {})
+        problems += [Problem(head="", array="", what=what, file=MANIFEST) for what in stated]
     damaged = {problem.array for problem in problems}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1, "verify") as pool:
         heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), range(len(dataset)))

@@ -41,12 +41,18 @@ def test_published_pixels_are_read_only(
     with store.commit("write", key, version=1, params={"number": 1}, inputs={}, weights="", subject=head.id) as out:
         write_head(out, head)
     if not links:
-        monkeypatch.setattr(os, "link", _refuse)
+        monkeypatch.setattr("spinmeround.storage.files.os", _WithoutLinks())
     path = publish(tmp_path / "datasets", [HeadEntry(id=head.id, folder=store.path("write", key))], {}).path
     for name in ("rgb", "normals", "mask"):
         assert modes(path / name / "c") == {0o444}
     link_or_copy(path / "rgb/c/0/0/0/0/0", path / "mask/c/0/0/0/0")  # as a repair does
 
 
-def _refuse(*arguments: object) -> None:
-    raise OSError(errno.EPERM, "no hard links here")
+class _WithoutLinks:
+    """The module `os` of a file system without hard links."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def link(self, *arguments: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
