@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Stray
-from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest
+from spinmeround.storage.artifacts.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, manifest_bytes
 from spinmeround.storage.errors import StoreError
 from spinmeround.storage.files import (
     flocked,
@@ -34,7 +34,6 @@ from spinmeround.storage.files import (
 )
 from spinmeround.storage.manifests import content_problem, extra_files, is_litter, size_problem
 
-_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _CHEAP_S = 1.0
 """Artifacts made in less time are renamed without flushing the new name. A power cut may undo the last few renames;
 remaking these artifacts costs less than all the flushes."""
@@ -83,8 +82,8 @@ class LocalBackend(Backend):
             found = path.lstat()
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{MANIFEST} is a link or not a file: expected a regular file")
-            if found.st_size > _MAX_MANIFEST_BYTES:
-                raise ValueError(f"{MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
+            if found.st_size > MAX_MANIFEST_BYTES:
+                raise ValueError(f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -105,7 +104,7 @@ class LocalBackend(Backend):
 
     def publish(self, out: Path, manifest: Manifest) -> None:
         final = self._home(manifest.stage, manifest.key)
-        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        (out / MANIFEST).write_bytes(manifest_bytes(manifest))
         make_read_only(out)
         flush_tree(out)
         if final.exists() and not (final / MANIFEST).is_file():

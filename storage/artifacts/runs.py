@@ -43,9 +43,9 @@ class RunRecord(FrozenModel):
 class Roots:
     """What must be kept, together with everything it was made from.
 
-    `digests` are those of the datasets in the folders of runs. If the folder of a run cannot be read (it was deleted, is
-    on another machine or on a disk that is not mounted), `final_unknown` is set: all published datasets, trainings and
-    evaluations then count as kept.
+    `digests` are those of the datasets in the folders of runs. If the folder of a run cannot be read (it was deleted,
+    is on another machine or on a disk that is not mounted), `final_unknown` is set: all published datasets, trainings
+    and evaluations then count as kept.
     """
 
     keys: frozenset[str]
@@ -107,8 +107,8 @@ def find_roots(store: ArtifactStore) -> Roots:
             unknown = True
             notes.append(
                 f"run {run.id} ({run.profile}): its folder {run.folder} on {run.host} cannot be read "
-                f"({one_line(error, 120)}), so its artifacts and all datasets and trainings are kept; mount the disk, or "
-                f"if the run was deleted: spinmeround store gc --forget {run.id}"
+                f"({one_line(error, 120)}), so its artifacts and all datasets and trainings are kept; mount the disk, "
+                f"or if the run was deleted: spinmeround store gc --forget {run.id}"
             )
         else:
             keys |= latest

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from spinmeround.storage.dataset.publish import LATENTS, read_manifest
 from spinmeround.storage.dataset.reader import HeadDataset

@@ -21,7 +21,6 @@ from spinmeround.storage.dataset.schema import (
     ARRAYS,
     LATENT_ARRAYS,
     ROWS_PER_CHUNK,
-    SCHEMA_VERSION,
     ArraySpec,
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout

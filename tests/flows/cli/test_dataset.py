@@ -87,10 +87,18 @@ def test_a_manifest_that_was_edited_to_match_is_found(run_folder: Path) -> None:
     (renamed.parent / "versions.json").unlink()
     assert call("verify", renamed)[0] == 0
     assert call("verify", renamed, "--digest", digest)[0] == 1
-    put(ArtifactStore(run_folder / "store"), "publish", 1, {}, {"dataset.json": json.dumps({"digest": digest}).encode()})
+    put(
+        ArtifactStore(run_folder / "store"), "publish", 1, {}, {"dataset.json": json.dumps({"digest": digest}).encode()}
+    )
     code, output = call("verify", renamed)
     assert (code, "store/publish/" in output) == (1, True)
-    put(ArtifactStore(run_folder / "store"), "publish", 2, {}, {"dataset.json": json.dumps({"digest": swapped}).encode()})
+    put(
+        ArtifactStore(run_folder / "store"),
+        "publish",
+        2,
+        {},
+        {"dataset.json": json.dumps({"digest": swapped}).encode()},
+    )
     assert call("verify", renamed)[0] == 0
 
 

@@ -122,7 +122,7 @@ def test_bombs_are_not_decoded(dataset: Path, bomb: bytes, file: str, array: str
 )
 @pytest.mark.parametrize("array", ["rgb", "mask", "latents/rgb"])
 def test_chunks_that_overlap_are_refused(dataset: Path, array: str, spans: list[tuple[int, int]]) -> None:
-    """An index whose entries share bytes is refused before anything is decoded: a small file could stand for any size."""
+    """An index whose entries share bytes is refused before decoding: a small file could stand for any size."""
     (dataset / f"{array}/c/1/0/0/0{'' if array == 'mask' else '/0'}").write_bytes(_shard(bytes(160), spans))
     with pytest.raises(DatasetError, match="overlap"):
         HeadDataset.open(dataset).read_views(1, [0], [array])

@@ -34,7 +34,8 @@ def dataset(pristine: Path, tmp_path: Path) -> Path:
 def _use(path: Path) -> None:
     dataset = HeadDataset.open(path)
     dataset.latents_attributes()
-    assert len(dataset.cameras(0)) and len(dataset.identities) == len(dataset.seeds)
+    assert len(dataset.cameras(0))
+    assert len(dataset.identities) == len(dataset.seeds)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_changed_metadata_are_an_error(dataset: Path, file: str, old: bytes, new
     if file.endswith("manifest.json"):
         _use(dataset)
     else:
-        with pytest.raises(DatasetError, match="does not match its SHA-256|expected the digest"):
+        with pytest.raises(DatasetError, match=r"does not match its SHA-256|expected the digest"):
             _use(dataset)
 
 
