@@ -43,7 +43,7 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     session.quarantine.check()
     labels = _labels(session, params.labels)
     heads = [head for head in session.heads if head.id in labels and _scored(session, head)]
-    scores = [load_scores(session.store.open("score", session.keys[head.id]["score"]).path) for head in heads]
+    scores = [load_scores(session.store.verify("score", session.keys[head.id]["score"]).path) for head in heads]
     chosen = [labels[head.id] for head in heads]
     lost = sum(not _scored(session, head) for head in session.heads)
     description = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"

@@ -16,11 +16,12 @@ from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
 from spinmeround.flows.training import make_in_worker, record_training
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
+from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams, EvaluationResult, evaluation_key, load_evaluation
 from spinmeround.tasks.heads.embed import EmbedParams
-from spinmeround.tasks.training.params import training_key
+from spinmeround.tasks.training.params import training_inputs, training_key
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
@@ -47,8 +48,11 @@ def evaluate_task(dataset: Published, training: str) -> State[str]:
 
 
 def find_training(session: Session, dataset: Published) -> str | None:
-    """Key of the training of this profile on the dataset; None if the store has none."""
-    key = training_key(dataset.digest, session.profile.train, session.profile.encode)
+    """Key of the training of this profile on the dataset and its latents; None if the store has none."""
+    data = HeadDataset.open(dataset.path)
+    if not data.has_latents:
+        return None
+    key = training_key(training_inputs(data), session.profile.train, session.profile.encode)
     if not session.store.has("train", key):
         return None
     record_training(session, key)

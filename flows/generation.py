@@ -74,6 +74,6 @@ def _generate(
     def on_progress(done: int, total: int) -> None:
         report((done, total))
 
-    pipeline = load_training(ArtifactStore(store).open("train", training).path).pipeline
+    pipeline = load_training(ArtifactStore(store).verify("train", training).path).pipeline
     files = run_generation(pipeline, dataset, params, folder, embed=embed, on_progress=on_progress)
     return [str(path) for path in files]

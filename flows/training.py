@@ -19,12 +19,19 @@ from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
+from spinmeround.storage.dataset import HeadDataset, latents_of
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Published, share_latents
-from spinmeround.tasks.heads.encode import EncodeParams, publish_latents
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint, publish_latents
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head, Outcome
-from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training, training_key
+from spinmeround.tasks.training.params import (
+    TrainingResult,
+    TrainParams,
+    load_training,
+    training_inputs,
+    training_key,
+)
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
@@ -45,8 +52,10 @@ def latents_task(dataset: Path) -> State[str]:
     _require_encoded(session, heads)
     with session.ledger.timed("encode"):
         keys = {head.id: session.keys[head.id]["encode"] for head in heads}
-        folders = {id: session.store.open("encode", key).path for id, key in keys.items()}
-        digest = publish_latents(dataset, folders, session.profile.encode)
+        digest = latents_of(dataset, autoencoder_fingerprint(session.profile.encode))
+        if digest is None:
+            folders = {id: session.store.verify("encode", key).path for id, key in keys.items()}
+            digest = publish_latents(dataset, folders, session.profile.encode)
         share_latents(session.store, dataset, keys)
     return Completed(message=f"latents of {len(heads)} heads, digest {digest}", data=digest)
 
@@ -67,7 +76,7 @@ def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
 def train_task(dataset: Published) -> State[str]:
     """Train in a dedicated process that uses all cores; resumes from the newest checkpoint."""
     session, profile = current_session(), current_session().profile
-    key = training_key(dataset.digest, profile.train, profile.encode)
+    key = training_key(training_inputs(HeadDataset.open(dataset.path)), profile.train, profile.encode)
     arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
     with session.ledger.timed("train"):
         outcome = make_in_worker(session, "train", key, profile.train.steps, _train, *arguments)

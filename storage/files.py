@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+READ_ONLY = 0o444
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -113,6 +114,13 @@ def _syncfs() -> Callable[[int], int] | None:
     return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
+def make_read_only(root: Path) -> None:
+    """Take the permission to write from all files below a folder; its folders stay writable, so it can be removed."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            Path(folder, name).chmod(READ_ONLY)
+
+
 def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
     """Replace the file `path` atomically: readers see the old or the new content, never a mixture.
 
@@ -146,7 +154,7 @@ def rename_folder(source: Path, target: Path, *, flush: bool = True) -> None:
 def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
     """Hard-link a file to `target`, replacing an existing file; copies it on file systems without hard links.
 
-    Without `flush`, the caller flushes the folder, once for many files.
+    A copy has the permissions of the file. Without `flush`, the caller flushes the folder, once for many files.
     """
     make_folder(target.parent, flush=flush)
     temp = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
@@ -156,7 +164,7 @@ def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            shutil.copyfile(source, temp)
+            shutil.copy(source, temp)
             fsync(temp)
         temp.replace(target)
     finally:

@@ -6,6 +6,7 @@ links are refused, both when files are recorded and when a manifest is read.
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from spinmeround.storage.hashing import sha256_file
 from spinmeround.storage.records import FrozenModel
 
 _LONGEST, _LONGEST_PART = 700, 255
+_LITTER = re.compile(r"\._.*|\.nfs.*|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -44,6 +46,11 @@ class FileRecord(FrozenModel):
     sha256: Sha256
 
 
+def checksums_of(files: Mapping[str, FileRecord]) -> dict[str, str]:
+    """The SHA-256 of each file by name."""
+    return {name: record.sha256 for name, record in files.items()}
+
+
 def stated_version(data: bytes) -> int:
     """The schema version in a manifest's JSON, 0 if it has none or is not JSON."""
     try:
@@ -54,8 +61,13 @@ def stated_version(data: bytes) -> int:
     return version if isinstance(version, int) else 0
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file is none of ours: macOS, Windows and NFS clients put such files into any folder."""
+    return _LITTER.fullmatch(name.rpartition("/")[2]) is not None
+
+
 def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
-    """Sorted names of all files below a folder, except `without`. Raises ValueError for a link or special file."""
+    """Sorted names of all files below a folder, except `without` and litter. Raises ValueError for a link or device."""
     names, folders = [], [""]
     while folders:
         prefix = folders.pop()
@@ -66,16 +78,14 @@ def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
                     folders.append(f"{name}/")
                 elif not entry.is_file(follow_symlinks=False):
                     raise ValueError(f"{name} is a link or a special file: expected regular files and folders")
-                elif name not in without:
+                elif name not in without and not is_litter(name):
                     names.append(name)
     return sorted(names)
 
 
-def record_files(folder: Path, *, known: Mapping[str, FileRecord] | None = None) -> dict[str, FileRecord]:
-    """Size and SHA-256 of every file of a folder, by name; `known` records are used unchecked."""
-    records = dict(known or {})
-    records |= {name: record_file(folder / name) for name in walk_files(folder, without=records)}
-    return dict(sorted(records.items()))
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and SHA-256 of every file of a folder, by name."""
+    return {name: record_file(folder / name) for name in walk_files(folder)}
 
 
 def record_file(path: Path) -> FileRecord:

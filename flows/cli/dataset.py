@@ -45,20 +45,27 @@ def verify(
     ] = None,
     overrides: OverridesOption = None,
     store: Annotated[
-        Path | None, typer.Option("--store", help="With --repair: the artifact store; default: the run's.")
+        Path | None,
+        typer.Option("--store", help="The store whose artifacts it was published from; default: the run's."),
+    ] = None,
+    digest: Annotated[
+        str | None, typer.Option("--digest", help="The digest that it must have, or its first 12 digits or more.")
     ] = None,
 ) -> None:
-    """Check every file and array of a dataset; exits with status 1 when it finds problems."""
+    """Check every file, array and the digest of a dataset; exits with status 1 when it finds problems."""
     if repair:
+        if digest is not None:
+            raise ConfigError("dataset verify: --digest: expected without --repair; run verify again afterwards")
         _repair(path, profile, overrides or [], store)
         return
     from spinmeround.storage.dataset import verify
 
     with shown_progress():
-        problems = verify(path, on_progress=stage_progress("verify"))
+        published = _published(path, store)
+        problems = verify(path, digest=digest or "", published=published, on_progress=stage_progress("verify"))
     for problem in problems:
         typer.echo(str(problem), err=True)
-    typer.echo(f"{path}: {f'{len(problems)} problems' if problems else 'intact'}")
+    typer.echo(f"{path}: {f'{len(problems)} problems' if problems else f'intact, digest {_digest(path)}'}")
     if problems:
         raise SystemExit(1)
 
@@ -205,14 +212,34 @@ def _profile(profile: str | None, overrides: list[str]) -> "Profile | None":
     return load_profile(profile, overrides)
 
 
+def _digest(path: Path) -> str:
+    from spinmeround.storage.dataset import read_manifest
+
+    return read_manifest(path).digest
+
+
+def _published(path: Path, store: Path | None) -> dict[str, str]:
+    """What the publish artifacts of the run's store state; empty if there is no local store."""
+    from spinmeround.storage.artifacts import ArtifactStore
+    from spinmeround.tasks.dataset.publish import published_digests
+
+    found = _run_store(path, store)
+    return published_digests(ArtifactStore(found)) if found is not None else {}
+
+
+def _run_store(path: Path, store: Path | None) -> Path | None:
+    """The store that is named, or that of the run that contains the dataset."""
+    run = path.absolute().parent.parent
+    return store or (run / "store" if (run / "store").is_dir() else None)
+
+
 @contextmanager
 def _repair_store(path: Path, store: Path | None) -> "Iterator[ArtifactStore]":
     """The store of the run that contains the dataset, or a temporary one."""
     from spinmeround.storage.artifacts import ArtifactStore
     from spinmeround.storage.files import owned_folder
 
-    run = path.absolute().parent.parent
-    found = store or (run / "store" if (run / "store").is_dir() else None)
+    found = _run_store(path, store)
     if not path.is_dir():
         raise DatasetError(f"{path}: expected a dataset folder, found none")
     if found is not None:

@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from spinmeround.storage.artifacts import is_url
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import make_folder, owned_folder, sweep_owned_folders, write_atomic
-from spinmeround.storage.manifests import stated_version
+from spinmeround.storage.manifests import is_litter, stated_version
 from spinmeround.storage.records import FrozenModel
 
 MARKER = "run.json"
@@ -130,7 +130,8 @@ def refuse_file(folder: Path, name: str) -> None:
 def _claim(folder: RunFolder, profile: str) -> None:
     root, marker = folder.root, folder.marker
     if not marker.exists():
-        if foreign := sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:3]:
+        names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+        if foreign := [name for name in names if not is_litter(name)][:3]:
             raise ConfigError(
                 f"run folder {root}: expected an empty folder or one with run.json, found {', '.join(foreign)}; "
                 "choose another folder with --out"

@@ -5,7 +5,7 @@ atomically, so an artifact is complete or absent. Stages read from local folders
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class Stray:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file of an input artifact that a payload shares through a hard link."""
+    """A file of an artifact that something else holds too, so that a server can copy it."""
 
     stage: str
     key: str
@@ -92,8 +92,8 @@ class Backend(ABC):
         """Problems of the stored payload; reads every byte, keeps none."""
 
     @abstractmethod
-    def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
-        """Make the folder `out` the artifact unless it already exists. `linked` maps files to those of inputs."""
+    def publish(self, out: Path, manifest: Manifest) -> None:
+        """Make the folder `out` the artifact unless it already exists."""
 
     @abstractmethod
     def pinned(self, stage: str, key: str) -> AbstractContextManager[None]:

@@ -3,8 +3,9 @@
     <root>/<stage>/<key[:2]>/<key>/   the payload's files and manifest.json
     <root>/tmp, locks, corrupt, failures, runs
 
-A payload is made in a temporary folder, gets its manifest last, is flushed to the disk and renamed into place. Locks
-are flocks, which the kernel frees when their holder dies.
+A payload is made in a temporary folder, gets its manifest last, is flushed to the disk and renamed into place. Its
+files are read-only: datasets share them through hard links, so that one write would damage all of these. Locks are
+flocks, which the kernel frees when their holder dies.
 """
 
 import errno
@@ -12,27 +13,27 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import Timeout
 
-from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Source, Stray
-from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest
+from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Stray
+from spinmeround.storage.artifacts.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, manifest_bytes
 from spinmeround.storage.errors import StoreError
 from spinmeround.storage.files import (
     flocked,
     flush_tree,
     make_folder,
+    make_read_only,
     owned_folder,
     rename_folder,
     sweep_owned_folders,
     write_atomic,
 )
-from spinmeround.storage.manifests import content_problem, extra_files, size_problem
+from spinmeround.storage.manifests import content_problem, extra_files, is_litter, size_problem
 
-_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _CHEAP_S = 1.0
 """Artifacts made in less time are renamed without flushing the new name. A power cut may undo the last few renames;
 remaking these artifacts costs less than all the flushes."""
@@ -58,7 +59,7 @@ class LocalBlobs(Blobs):
         (self._root / name).unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
-        found = (path for path in (self._root / folder).rglob("*") if path.is_file())
+        found = (path for path in (self._root / folder).rglob("*") if path.is_file() and not is_litter(path.name))
         return sorted(path.relative_to(self._root).as_posix() for path in found)
 
 
@@ -81,8 +82,8 @@ class LocalBackend(Backend):
             found = path.lstat()
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{MANIFEST} is a link or not a file: expected a regular file")
-            if found.st_size > _MAX_MANIFEST_BYTES:
-                raise ValueError(f"{MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
+            if found.st_size > MAX_MANIFEST_BYTES:
+                raise ValueError(f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, found {found.st_size}")
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -101,9 +102,10 @@ class LocalBackend(Backend):
     def examine(self, manifest: Manifest) -> list[str]:
         return self.deliver(manifest, b"", full=True)
 
-    def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
+    def publish(self, out: Path, manifest: Manifest) -> None:
         final = self._home(manifest.stage, manifest.key)
-        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        (out / MANIFEST).write_bytes(manifest_bytes(manifest))
+        make_read_only(out)
         flush_tree(out)
         if final.exists() and not (final / MANIFEST).is_file():
             self.set_aside(manifest.stage, manifest.key)

@@ -17,6 +17,8 @@ from spinmeround.storage.records import FrozenModel
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
+MAX_MANIFEST_BYTES = 1024 * 1024 * 1024
+"""Of readers and writers alike: the inputs of a dataset of two million heads."""
 
 
 def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +52,17 @@ class Manifest(FrozenModel):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(record.size for record in self.files.values())
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The content of `manifest.json`. Raises StoreError if it is larger than readers accept."""
+    data = manifest.model_dump_json(indent=1).encode()
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise StoreError(
+            f"artifact {manifest.stage}/{manifest.key[:12]}: {MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, "
+            f"got {len(data)}; use fewer heads"
+        )
+    return data
 
 
 def parse_manifest(data: bytes, stage: str, key: str) -> Manifest:

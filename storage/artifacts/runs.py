@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from spinmeround.storage.artifacts.store import ArtifactStore
-from spinmeround.storage.errors import StoreError, environment_errors, validation_message
+from spinmeround.storage.errors import StoreError, environment_errors, one_line, validation_message
 from spinmeround.storage.manifests import Sha256
 from spinmeround.storage.records import FrozenModel
 
@@ -43,8 +43,9 @@ class RunRecord(FrozenModel):
 class Roots:
     """What must be kept, together with everything it was made from.
 
-    `digests` are those of the datasets in the folders of runs. If the folder of a run is not accessible from this
-    machine, `final_unknown` is set: all published datasets, trainings and evaluations then count as kept.
+    `digests` are those of the datasets in the folders of runs. If the folder of a run cannot be read (it was deleted,
+    is on another machine or on a disk that is not mounted), `final_unknown` is set: all published datasets, trainings
+    and evaluations then count as kept.
     """
 
     keys: frozenset[str]
@@ -99,21 +100,19 @@ def find_roots(store: ArtifactStore) -> Roots:
     digests: set[str] = set()
     notes, unknown, runs = [], False, registered_runs(store)
     for run in runs:
-        folder = Path(run.folder)
-        if (folder / "run.json").is_file():
-            keys |= {key for found in run.keys.values() for key in found} | _latest(folder)
-            digests |= _digests(folder)
-        elif run.host == platform.node():
-            notes.append(
-                f"run {run.id} ({run.profile}): its folder {folder} no longer exists, so nothing is kept for it"
-            )
-        else:
-            keys |= {key for found in run.keys.values() for key in found}
+        keys |= {key for found in run.keys.values() for key in found}
+        try:
+            latest, published = _latest(Path(run.folder)), _digests(Path(run.folder))
+        except (OSError, ValueError) as error:
             unknown = True
             notes.append(
-                f"run {run.id} ({run.profile}): its folder {folder} on {run.host} is not accessible from here, so all "
-                f"datasets and trainings are kept; if it no longer exists: spinmeround store gc --forget {run.id}"
+                f"run {run.id} ({run.profile}): its folder {run.folder} on {run.host} cannot be read "
+                f"({one_line(error, 120)}), so its artifacts and all datasets and trainings are kept; mount the disk, "
+                f"or if the run was deleted: spinmeround store gc --forget {run.id}"
             )
+        else:
+            keys |= latest
+            digests |= published
     return Roots(
         keys=frozenset(keys), digests=frozenset(digests), final_unknown=unknown, notes=tuple(notes), runs=len(runs)
     )
@@ -137,21 +136,24 @@ def _records(store: ArtifactStore) -> Iterator[tuple[str, RunRecord]]:
 
 
 def _latest(folder: Path) -> set[str]:
-    """Keys of the last training and evaluation of a run."""
+    """Keys of the last training and evaluation of a run. Raises OSError or ValueError if its folder cannot be read."""
+    _json(folder / "run.json")
+    if not (folder / "summary.json").exists():
+        return set()
     summary = _json(folder / "summary.json")
     parts = (summary.get("training"), summary.get("evaluation"))
     return {str(part["key"]) for part in parts if isinstance(part, dict) and "key" in part}
 
 
 def _digests(folder: Path) -> set[str]:
-    """Digests of the datasets in a run's folder."""
-    manifests = (_json(path) for path in (folder / "datasets").glob("*/manifest.json"))
-    return {str(manifest["digest"]) for manifest in manifests if "digest" in manifest}
+    """Digests of the datasets in a run's folder. Raises OSError or ValueError if one cannot be read."""
+    if (folder / "datasets").is_symlink():
+        (folder / "datasets").stat()  # raises for a target that is not mounted
+    return {str(_json(path).get("digest")) for path in (folder / "datasets").glob("*/manifest.json")}
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return found

@@ -20,9 +20,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Blobs, Entry, Source, Stray
-from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest, parse_manifest
+from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest, manifest_bytes, parse_manifest
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
+from spinmeround.storage.manifests import is_litter
 from spinmeround.storage.s3 import ObjectClient, ObjectInfo, RetryPolicy, object_lock
 
 LEASE_S = 30.0
@@ -77,14 +78,14 @@ class ObjectBackend(Backend):
     def examine(self, manifest: Manifest) -> list[str]:
         payload = _payload(manifest)
         names = {found.name.removeprefix(f"{payload}/") for found in self.client.listing(payload)}
-        extra = sorted(names - set(manifest.files) - {MANIFEST})
+        extra = sorted(name for name in names - set(manifest.files) - {MANIFEST} if not is_litter(name))
         found = _together(lambda name: self._fetch(manifest, name, None), manifest.files)
         return found + [f"{name} is not in the manifest" for name in extra]
 
-    def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
+    def publish(self, out: Path, manifest: Manifest) -> None:
         manifest = manifest.model_copy(update={"payload": secrets.token_hex(8)})
-        self.place(_payload(manifest), out, manifest.files, linked)
-        place, data = f"{_home(manifest.stage, manifest.key)}/{MANIFEST}", manifest.model_dump_json(indent=1).encode()
+        self.place(_payload(manifest), out, manifest.files, {})
+        place, data = f"{_home(manifest.stage, manifest.key)}/{MANIFEST}", manifest_bytes(manifest)
         if self.client.create(place, data) is not None or self.client.get(place) == data:
             self.cache.adopt(out, manifest, data)
             return

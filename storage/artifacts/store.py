@@ -18,10 +18,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, Literal
 
-from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend, Source
+from spinmeround.storage.artifacts.backend import RESERVED_FOLDERS, Backend
 from spinmeround.storage.artifacts.failures import Failure, FailureLog
 from spinmeround.storage.artifacts.key import artifact_key
 from spinmeround.storage.artifacts.local_backend import LocalBackend
@@ -140,9 +139,8 @@ class ArtifactStore:
     ) -> Iterator[Path]:
         """A temporary folder for the payload, which becomes the artifact when the block ends without an exception.
 
-        If another process has made the same artifact in the meantime, that one stays. Files that are hard links to
-        files of an input are not read or uploaded again. Raises StoreError for an empty payload, for symbolic links
-        in it, or for a key that is not the `artifact_key` of the other arguments.
+        If another process has made the same artifact in the meantime, that one stays. Raises StoreError for an
+        empty payload, for symbolic links in it, or for a key that is not the `artifact_key` of the other arguments.
         """
         check_names(stage, key)
         if key != artifact_key(stage, version, params, inputs, weights):
@@ -156,7 +154,6 @@ class ArtifactStore:
             environment_errors(self.backend.scratch),  # inside: a full disk shows before the folder is removed
         ):
             yield out
-            linked = self._linked(out, inputs)
             manifest = Manifest(
                 stage=stage,
                 key=key,
@@ -165,13 +162,13 @@ class ArtifactStore:
                 inputs=dict(inputs),
                 weights=weights,
                 subject=subject,
-                files=_payload(out, stage, key, linked),
+                files=_payload(out, stage, key),
                 code_version=code_version(),
                 duration_s=round(time.monotonic() - started, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 machine=machine_class(),
             )
-            self.backend.publish(out, manifest, linked)
+            self.backend.publish(out, manifest)
 
     def make_once(
         self,
@@ -297,23 +294,6 @@ class ArtifactStore:
                 f"It was moved to {self.backend.set_aside(stage, key)}; run the stage {stage} again to remake it"
             )
 
-    def _linked(self, out: Path, inputs: Mapping[str, str]) -> dict[str, Source]:
-        """Files of a payload that are hard links to a file of an input, for inputs whose role is their stage."""
-        shared: dict[tuple[int, int], list[str]] = {}
-        for path in out.rglob("*"):
-            status = path.lstat()
-            if status.st_nlink > 1 and S_ISREG(status.st_mode):
-                shared.setdefault((status.st_dev, status.st_ino), []).append(path.relative_to(out).as_posix())
-        found: dict[str, Source] = {}
-        for stage, key in inputs.items() if shared else ():
-            if _fault(stage, key) is None and (data := self.backend.manifest(stage, key)) is not None:
-                manifest = parse_manifest(data, stage, key)
-                for name, record in manifest.files.items():
-                    status = (self.backend.folder(manifest) / name).stat()
-                    for linked in shared.get((status.st_dev, status.st_ino), []):
-                        found[linked] = Source(stage=stage, key=key, name=name, record=record)
-        return found
-
 
 def check_names(stage: str, key: str) -> None:
     """Raises StoreError for a stage or key that is not a plain name and might point outside its folder."""
@@ -337,9 +317,9 @@ def _backend(root: Path | str) -> Backend:
     return object_backend(str(root))
 
 
-def _payload(out: Path, stage: str, key: str, linked: Mapping[str, Source]) -> dict[str, FileRecord]:
+def _payload(out: Path, stage: str, key: str) -> dict[str, FileRecord]:
     try:
-        files = record_files(out, known={name: source.record for name, source in linked.items()})
+        files = record_files(out)
     except ValueError as error:
         raise StoreError(f"artifact {stage}/{key[:12]}: {error}") from error
     if not files or MANIFEST in files:

@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from numcodecs.zstd import Zstd
 
 _ZSTD_MAGIC = 0xFD2FB528
+_ZSTD_MOST = 2**15
 _ZSTD = Zstd()
 _CODECS = ("transpose", "numcodecs.delta", "bytes", "zstd", "crc32c")
 
@@ -91,6 +92,11 @@ class ChunkLayout:
     def largest_stored(self) -> int:
         """Upper bound of a chunk's stored size in bytes; larger ones are refused."""
         return self.size + self.size // 128 + 1024
+
+    @cached_property
+    def smallest_stored(self) -> int:
+        """Lower bound of a chunk's stored size in bytes: a block of zstd, 128 kB at most, takes four bytes or more."""
+        return (self.size // _ZSTD_MOST if self.compressed else self.size) + 4 * self.checksum
 
     def as_written(self, stored: np.ndarray) -> np.ndarray:
         """Decoded chunks [chunk, *stored_shape] as a view [chunk, *shape]."""

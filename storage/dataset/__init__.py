@@ -5,7 +5,7 @@
     azimuth, elevation [V] f32                                 degrees
     identity [S, 512], identity_views [S, V, 512] f32          unit length; NaN rows for views without an embedding
     seed [S] i64, status [S] u8                                status 1: the head is complete
-    latents/rgb, latents/normals [S, V, C, h, w] f16           uncompressed; added later, outside the digest
+    latents/rgb, latents/normals [S, V, C, h, w] f16           raw with CRC-32C; added later, outside the digest
 
 RGB is composited on white; normals are round((n + 1) / 2 * 255) of world-frame unit vectors, (128, 128, 128)
 under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset.split`) and
@@ -13,6 +13,7 @@ the attributes of the publisher. `manifest.json` lists the SHA-256 of every file
 """
 
 from spinmeround.storage.codec import PixelCodec
+from spinmeround.storage.dataset.content import check_content
 from spinmeround.storage.dataset.diff import DatasetDiff, diff_datasets
 from spinmeround.storage.dataset.head_group import (
     HeadEntry,
@@ -61,6 +62,7 @@ __all__ = [
     "Version",
     "add_latents",
     "assemble",
+    "check_content",
     "diff_datasets",
     "find_version",
     "info",

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from spinmeround.storage.codec import ChunkError
-from spinmeround.storage.dataset.schema import MAX_METADATA_BYTES, parse_metadata
+from spinmeround.storage.dataset.schema import MAX_METADATA_BYTES
 from spinmeround.storage.errors import DatasetError
 
 Span = tuple[int, int]
@@ -55,12 +55,6 @@ class DatasetFiles(Protocol):
 
     def shard(self, name: str, index_size: int, *, at_end: bool) -> Any:
         """A context with the open `Blob`. Raises ChunkError if the file is missing, a link or too short."""
-
-
-def metadata(files: DatasetFiles, name: str) -> dict[str, Any]:
-    """The `zarr.json` of the group (name "") or of an array. Raises DatasetError as `parse_metadata`."""
-    file = f"{name}/zarr.json" if name else "zarr.json"
-    return parse_metadata(read_file(files, file), f"{files.root}/{file}")
 
 
 def read_file(files: DatasetFiles, name: str) -> bytes:

@@ -112,7 +112,7 @@ def write_latents(
     rgb_latents: Float16[np.ndarray, "view latent latent_height latent_width"],
     normal_latents: Float16[np.ndarray, "view latent latent_height latent_width"],
 ) -> None:
-    """Write one head's latents as an uncompressed Zarr v3 group at `folder`. Raises DatasetError as `write_head`."""
+    """Write one head's latents, uncompressed, as a Zarr v3 group at `folder`. Raises DatasetError as `write_head`."""
     arrays = {"rgb": rgb_latents[None], "normals": normal_latents[None]}
     _write_group(folder, "latents", LATENT_ARRAYS, arrays, {"schema_version": SCHEMA_VERSION}, DEFAULT_CODEC)
 

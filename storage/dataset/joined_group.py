@@ -15,7 +15,14 @@ import zarr
 from spinmeround.storage.codec import DEFAULT_CODEC, ChunkError, ChunkLayout
 from spinmeround.storage.dataset.files import LocalFiles
 from spinmeround.storage.dataset.head_group import HeadEntry, HeadParts
-from spinmeround.storage.dataset.schema import ROWS_PER_CHUNK, ArraySpec, check_metadata, create_array, read_metadata
+from spinmeround.storage.dataset.schema import (
+    MAX_METADATA_BYTES,
+    ROWS_PER_CHUNK,
+    ArraySpec,
+    check_metadata,
+    create_array,
+    read_metadata,
+)
 from spinmeround.storage.errors import DatasetError
 from spinmeround.storage.files import link_or_copy
 from spinmeround.storage.hashing import sha256_file
@@ -39,6 +46,8 @@ def build_group(
     for head in heads:
         _check_fits(head, metadata, heads[0].id)
     group = zarr.create_group(folder, attributes=dict(attributes), zarr_format=3)
+    if (size := (folder / "zarr.json").stat().st_size) > MAX_METADATA_BYTES:
+        raise DatasetError(f"attributes: expected at most {MAX_METADATA_BYTES} bytes, got {size}; publish fewer heads")
     records: dict[str, FileRecord] = {}
     for name, spec in specs.items():
         if spec.linked and name in metadata:

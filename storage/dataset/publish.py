@@ -24,10 +24,20 @@ from spinmeround.storage.dataset.split import SplitFractions
 from spinmeround.storage.errors import DatasetError, NewerDataset, environment_errors, validation_message
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from spinmeround.storage.hashing import canonical_json, sha256_json, sha256_listing
-from spinmeround.storage.manifests import FileRecord, RelativeName, Sha256, record_file, size_problem, stated_version
+from spinmeround.storage.manifests import (
+    FileRecord,
+    RelativeName,
+    Sha256,
+    checksums_of,
+    record_file,
+    size_problem,
+    stated_version,
+)
 from spinmeround.storage.records import FrozenModel
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1024 * 1024 * 1024
+"""Of readers and writers alike: two million heads."""
 LATENTS = "latents"
 _TEMP = ".tmp"
 _OWN_ATTRIBUTES = ("schema", "schema_version", "ids")
@@ -88,7 +98,7 @@ def add_latents(
     named = _plain({**(attributes or {}), "schema_version": SCHEMA_VERSION, "autoencoder": autoencoder})
     with environment_errors(dataset), _temp_folder(dataset.parent, LATENTS) as folder:
         files = build_group(folder / "new", LATENT_ARRAYS, [by_id[id] for id in ids], named)
-        digest = latents_digest(named, files)
+        digest = latents_digest(named, checksums_of(files))
         group = read_metadata(folder / "new") | {"attributes": {**named, "digest": digest}}
         write_atomic(folder / "new" / "zarr.json", json.dumps(group, indent=2).encode())
         _write_manifest(folder / "new", digest, {**files, "zarr.json": record_file(folder / "new" / "zarr.json")})
@@ -110,9 +120,9 @@ def latents_of(dataset: Path, autoencoder: str) -> str | None:
     return digest if attributes.get("autoencoder") == autoencoder and is_intact(folder, digest) else None
 
 
-def latents_digest(attributes: Mapping[str, Any], files: Mapping[str, FileRecord]) -> str:
+def latents_digest(attributes: Mapping[str, Any], checksums: Mapping[str, str]) -> str:
     """The digest of latents: of their attributes except the digest, and of all files except `zarr.json`."""
-    listing = {name: record.sha256 for name, record in files.items() if name != "zarr.json"}
+    listing = {name: sha256 for name, sha256 in checksums.items() if name != "zarr.json"}
     return sha256_json([{name: value for name, value in attributes.items() if name != "digest"}, listing])
 
 
@@ -120,6 +130,8 @@ def read_manifest(folder: Path) -> DatasetManifest:
     """The manifest of a frozen group. Raises DatasetError if it is missing, invalid, unsafe or too new."""
     path = folder / MANIFEST
     try:
+        if (size := path.stat().st_size) > MAX_MANIFEST_BYTES:
+            raise DatasetError(f"{path}: expected at most {MAX_MANIFEST_BYTES} bytes, found {size}")
         return parse_manifest(path.read_bytes(), path)
     except OSError as error:
         raise DatasetError(f"{path}: expected the manifest of a dataset, found {validation_message(error)}") from error
@@ -149,7 +161,7 @@ def is_intact(folder: Path, digest: str) -> bool:
 
 def digest_of(files: Mapping[str, FileRecord]) -> str:
     """The digest of a dataset with these files."""
-    return sha256_listing({name: record.sha256 for name, record in files.items()})
+    return sha256_listing(checksums_of(files))
 
 
 @contextmanager
@@ -194,7 +206,12 @@ def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_manifest(folder: Path, digest: str, files: Mapping[str, FileRecord]) -> None:
     manifest = DatasetManifest(digest=digest, files=dict(sorted(files.items())))
-    write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    data = manifest.model_dump_json(indent=1).encode()
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise DatasetError(
+            f"dataset: {MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, got {len(data)}; publish fewer heads"
+        )
+    write_atomic(folder / MANIFEST, data)
 
 
 def _settle(built: Path, target: Path, digest: str, *, ours: bool = False) -> None:

@@ -8,27 +8,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from spinmeround.storage.codec import ChunkError, ChunkLayout, RecycledMemory
-from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles, metadata, read_file
-from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, parse_manifest
+from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles
+from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
 from spinmeround.storage.dataset.schema import (
     ARRAYS,
     LATENT_ARRAYS,
     ROWS_PER_CHUNK,
-    SCHEMA_VERSION,
     ArraySpec,
-    check_metadata,
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
+from spinmeround.storage.dataset.small_files import FrozenGroup, check_attributes, open_group
 from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
-from spinmeround.storage.errors import DatasetError, validation_message
+from spinmeround.storage.errors import DatasetError
 from spinmeround.storage.extras import optional_dependency
 
 PER_VIEW: Mapping[str, ArraySpec] = {
@@ -45,13 +43,14 @@ class HeadDataset:
     """
 
     def __init__(
-        self, files: DatasetFiles, attributes: Mapping[str, Any], sizes: Mapping[str, int], threads: int = 1
+        self, files: DatasetFiles, group: FrozenGroup, threads: int = 1, latents: FrozenGroup | None = None
     ) -> None:
         self.files = files
-        self.attributes = attributes
-        self.sizes = sizes
+        self.group = group
         self.threads = threads
-        self.ids: tuple[str, ...] = tuple(attributes["ids"])
+        self.attributes, self.sizes = group.attributes, group.sizes
+        self.ids: tuple[str, ...] = tuple(self.attributes["ids"])
+        self._latents = latents
         self._layouts: dict[str, ShardLayout] = {}
         self._small: dict[str, ChunkLayout] = {}
         self._rows: dict[tuple[str, int], list[np.ndarray]] = {}
@@ -60,32 +59,28 @@ class HeadDataset:
 
     @classmethod
     def open(
-        cls, path: Path | str, *, threads: int = 1, storage_options: Mapping[str, Any] | None = None
+        cls,
+        path: Path | str,
+        *,
+        threads: int = 1,
+        storage_options: Mapping[str, Any] | None = None,
+        checked: bool = True,
     ) -> "HeadDataset":
         """Open the dataset in a folder or at an address such as `s3://bucket/name.zarr`.
 
-        `storage_options` are those of obstore, for an address. Raises DatasetError if no dataset is found, if it is too
-        new or violates the schema; MissingDependency if an address needs obstore, which is not installed.
+        `storage_options` are those of obstore, for an address. The metadata and the small arrays are compared with the
+        manifest, unless `checked` is false. Raises DatasetError if no dataset is found, if it is too new, violates the
+        schema or differs from its manifest; MissingDependency if an address needs obstore, which is not installed.
         """
         files = _files(path, storage_options or {})
-        attributes = metadata(files, "").get("attributes")
-        if not isinstance(attributes, dict):
-            raise DatasetError(f"{files.root}: expected group attributes, found {attributes!r}")
-        _check_attributes(files.root, attributes)
-        sizes = check_metadata(files.root, ARRAYS, {name: metadata(files, name) for name in ARRAYS})
-        if not files.has(MANIFEST):
-            raise DatasetError(
-                f"{files.root}: expected {MANIFEST}, which is written last, found none: publishing is not complete"
-            )
-        if len(attributes["ids"]) != sizes["subject"]:
-            raise DatasetError(f"{files.root}: expected {sizes['subject']} ids, found {len(attributes['ids'])}")
-        return cls(files, attributes, sizes, threads)
+        group = open_group(files, "", ARRAYS, partial(check_attributes, files.root), checked=checked)
+        return cls(files, group, threads)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("files", "attributes", "sizes", "threads")}
+        return {"files": self.files, "group": self.group, "threads": self.threads, "latents": self._latents}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -109,8 +104,10 @@ class HeadDataset:
 
     @cached_property
     def digest(self) -> str:
-        """The digest in the manifest; `verify` compares it with the files."""
-        return parse_manifest(read_file(self.files, MANIFEST), f"{self.files.root}/{MANIFEST}").digest
+        """The digest of the dataset, as its manifest states it."""
+        if self.group.records is not None:
+            return self.group.records.digest
+        return parse_manifest(self.files.read(MANIFEST, MAX_MANIFEST_BYTES), f"{self.files.root}/{MANIFEST}").digest
 
     @cached_property
     def seeds(self) -> np.ndarray:
@@ -163,7 +160,8 @@ class HeadDataset:
         `arrays` are names in `PER_VIEW`, including `latents/rgb` and `latents/normals`. Raises DatasetError with the
         head and the array if a file is missing or damaged.
         """
-        stored = {name: self._buffer(name, len(views)) for name in arrays if self._sharded(name)}
+        self._subject(subject)
+        stored = {name: self._buffer(subject, name, len(views)) for name in arrays if self._sharded(name)}
         self.read_into(subject, views, stored)
         found = {name: self.layout(name).chunk.as_written(out) for name, out in stored.items()}
         rest = [name for name in arrays if name not in found]
@@ -192,10 +190,9 @@ class HeadDataset:
     def layout(self, name: str) -> ShardLayout:
         """On-disk layout of the shards of a pixel array or of the latents."""
         if name not in self._layouts:
-            if name.startswith(LATENTS):
-                self._check_latents()
+            group = self._latents_group() if name.startswith(LATENTS) else self.group
             try:
-                self._layouts[name] = ShardLayout.from_metadata(metadata(self.files, name))
+                self._layouts[name] = ShardLayout.from_metadata(group.metadata[name.removeprefix(f"{LATENTS}/")])
             except ChunkError as error:
                 raise DatasetError(f"{self.files.root}: {name}: {error}") from error
         return self._layouts[name]
@@ -207,12 +204,28 @@ class HeadDataset:
 
     def latents_attributes(self) -> dict[str, Any]:
         """Attributes of the latents, such as the fingerprint `autoencoder`. Raises DatasetError if no latents exist."""
-        if not self.has_latents:
-            raise DatasetError(f"{self.files.root}: expected latents, found none; run the stage encode")
-        attributes = metadata(self.files, LATENTS).get("attributes")
-        if not isinstance(attributes, dict):
-            raise DatasetError(f"{self.files.root}/{LATENTS}: expected group attributes, found {attributes!r}")
-        return attributes
+        return dict(self._latents_group().attributes)
+
+    @property
+    def latents_digest(self) -> str:
+        """The digest of the latents. Raises DatasetError if no latents exist."""
+        return str(self._latents_group().attributes["digest"])
+
+    def _latents_group(self) -> FrozenGroup:
+        """The group of the latents, opened once; unchecked if the dataset was."""
+        if self._latents is None:
+            if not self.has_latents:
+                raise DatasetError(f"{self.files.root}: expected latents, found none; run the stage encode")
+            checked = self.group.records is not None
+            found = open_group(self.files, LATENTS, LATENT_ARRAYS, checked=checked)
+            if (found.sizes["subject"], found.sizes["view"]) != (len(self), self.views):
+                raise DatasetError(
+                    f"{self.files.root}: latents: expected {len(self)} heads with {self.views} views, found others"
+                )
+            if found.records is not None and found.attributes.get("digest") != found.records.digest:
+                raise DatasetError(f"{self.files.root}: latents: expected the digest {found.records.digest}")
+            self._latents = found
+        return self._latents
 
     def _subject(self, subject: int) -> int:
         if not 0 <= subject < len(self):
@@ -224,9 +237,10 @@ class HeadDataset:
             raise DatasetError(f"array {name!r}: expected one of {', '.join(PER_VIEW)}")
         return PER_VIEW[name].layout == "view"
 
-    def _buffer(self, name: str, views: int) -> np.ndarray:
+    def _buffer(self, subject: int, name: str, views: int) -> np.ndarray:
         chunk = self.layout(name).chunk
-        return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
+        with self._damage(subject, name):
+            return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
 
     def _read_shards(self, subject: int, parts: Sequence[tuple[str, Sequence[int], np.ndarray]]) -> None:
         """Decode views of one head, given as (array, views, out); announces all ranges before the first is decoded."""
@@ -248,6 +262,11 @@ class HeadDataset:
     def _damage(self, subject: int, name: str) -> Iterator[None]:
         try:
             yield
+        except MemoryError as error:
+            raise DatasetError(
+                f"head {self.ids[subject]}: {name}: expected memory for {self.layout(name).chunk.size} bytes a view, "
+                "found less; read fewer views at once"
+            ) from error
         except (ChunkError, OSError) as error:
             raise DatasetError(
                 f"head {self.ids[subject]}: {name}: {error}; run `spinmeround dataset verify`"
@@ -282,21 +301,16 @@ class HeadDataset:
         spec = ARRAYS[name]
         try:
             if name not in self._small:
-                codecs, dtype = metadata(self.files, name)["codecs"], np.dtype(spec.dtype)
+                codecs, dtype = self.group.metadata[name]["codecs"], np.dtype(spec.dtype)
                 self._small[name] = ChunkLayout.from_codecs(codecs, spec.chunks(self.sizes), dtype)
-            layout = self._small[name]
-            return layout.values(self.files.read(f"{name}/{spec.file(number)}", layout.largest_stored))
-        except (ChunkError, OSError) as error:
+            layout, file = self._small[name], f"{name}/{spec.file(number)}"
+            data = self.files.read(file, layout.largest_stored)
+            if self.group.records is not None and not spec.linked:
+                self.group.records.check(self.files.root, file, data)
+            return layout.values(data)
+        except (ChunkError, OSError, MemoryError) as error:
             head = f"head {self.ids[number]}: " if spec.layout == "subject" else ""
             raise DatasetError(f"{self.files.root}: {head}{name}: {error}; run `spinmeround dataset verify`") from error
-
-    def _check_latents(self) -> None:
-        found = {name: metadata(self.files, f"{LATENTS}/{name}") for name in LATENT_ARRAYS}
-        sizes = check_metadata(f"{self.files.root}/{LATENTS}", LATENT_ARRAYS, found)
-        if (sizes["subject"], sizes["view"]) != (len(self), self.views):
-            raise DatasetError(
-                f"{self.files.root}: latents: expected {len(self)} heads with {self.views} views, found others"
-            )
 
 
 def _files(path: Path | str, options: Mapping[str, Any]) -> DatasetFiles:
@@ -307,17 +321,3 @@ def _files(path: Path | str, options: Mapping[str, Any]) -> DatasetFiles:
     if not Path(path).is_dir():
         raise DatasetError(f"{path}: expected a dataset folder, found none; build one with `spinmeround build`")
     return LocalFiles(Path(path))
-
-
-def _check_attributes(path: Path | str, attributes: Mapping[str, Any]) -> None:
-    version, ids = attributes.get("schema_version"), attributes.get("ids")
-    if version != SCHEMA_VERSION:
-        newer = isinstance(version, int) and version > SCHEMA_VERSION
-        hint = "use a newer version of the software" if newer else "expected a dataset of `spinmeround build`"
-        raise DatasetError(f"{path}: schema version {version!r}, this software reads {SCHEMA_VERSION}; {hint}")
-    if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids) or len(set(ids)) != len(ids):
-        raise DatasetError(f"{path}: attribute ids: expected a list of distinct strings")
-    try:
-        SplitFractions.model_validate(attributes.get("split"))
-    except ValidationError as error:
-        raise DatasetError(f"{path}: attribute split: {validation_message(error)}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from spinmeround.storage.codec import PixelCodec, codec_problem
 from spinmeround.storage.errors import DatasetError
@@ -26,7 +27,10 @@ Layout = Literal["view", "subject", "rows", "whole"]
 
 
 class ArraySpec(FrozenModel):
-    """One array: data type, axes as (name, fixed size or None), and layout; `raw` arrays are not compressed."""
+    """One array: data type, axes as (name, fixed size or None), and layout.
+
+    Chunks of `raw` arrays are not compressed, and end with their CRC-32C.
+    """
 
     dtype: str
     axes: tuple[tuple[str, int | None], ...]
@@ -112,7 +116,7 @@ def create_array(
         dtype=spec.dtype,
         shards=file_shape if sharded else None,
         chunks=(1, 1, *file_shape[2:]) if sharded else file_shape,
-        compressors=None if spec.raw else chosen.compressors(),
+        compressors=[Crc32cCodec()] if spec.raw else chosen.compressors(),
         filters=chosen.filters() or None,
         fill_value=float("nan") if spec.fill == "NaN" else spec.fill,
         dimension_names=[axis for axis, _ in spec.axes],

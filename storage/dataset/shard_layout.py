@@ -81,10 +81,21 @@ class ShardLayout:
                 index = check_crc32c(index)
             except ChunkError as error:
                 raise ChunkError("the index is damaged or truncated") from error
-        spans = [struct.unpack_from("<QQ", index, 16 * view) for view in views]
-        for view, (offset, length) in zip(views, spans, strict=True):
+        entries = struct.unpack(f"<{2 * self.chunks}Q", index)
+        spans = list(zip(entries[::2], entries[1::2], strict=True))
+        self._check_distinct(spans)
+        for view in views:
+            offset, length = spans[view]
             if offset == length == _ABSENT:
                 raise ChunkError(f"view {view} is missing")
             if offset + length > size or length > self.chunk.largest_stored:
                 raise ChunkError(f"view {view}: expected a chunk within the file's {size} bytes, found {length} more")
-        return spans
+        return [spans[view] for view in views]
+
+    def _check_distinct(self, spans: Sequence[Span]) -> None:
+        """Raise ChunkError for chunks that overlap: a small file could stand for any number of decoded bytes."""
+        end = self.index_size if not self.index_at_end else 0
+        for offset, length in sorted(spans):
+            if offset < end and offset != _ABSENT:
+                raise ChunkError(f"its index has chunks that overlap, at byte {offset}")
+            end = offset + length

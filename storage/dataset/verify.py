@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.storage.dataset.checks import CHECKS, Check
+from spinmeround.storage.dataset.identity import digest_problems
 from spinmeround.storage.dataset.publish import (
     LATENTS,
     MANIFEST,
@@ -25,7 +26,7 @@ from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ROWS_PER_CHUNK, ArraySpec
 from spinmeround.storage.dataset.split import SPLITS
 from spinmeround.storage.errors import DatasetError
-from spinmeround.storage.manifests import FileRecord, content_problem, extra_files
+from spinmeround.storage.manifests import FileRecord, checksums_of, content_problem, extra_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +47,31 @@ class Problem:
 
 
 def verify(
-    path: Path, *, threads: int = 0, on_progress: Callable[[int, int], None] = lambda done, total: None
+    path: Path,
+    *,
+    digest: str = "",
+    published: Mapping[str, str] | None = None,
+    threads: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Problem]:
     """All problems of the dataset at `path`; an empty list means that it is complete and consistent.
 
     Reads every byte. Checks the SHA-256 of each file and the digest, that no file is missing or extra, the metadata
-    against the schema, and the arrays as in `storage.dataset.checks`. `threads` 0 is one per core; `on_progress` gets
-    (heads done, heads).
+    against the schema, and the arrays as in `storage.dataset.checks`. The digest is compared with the folder's name,
+    `versions.json`, `digest` and `published` (see `storage.dataset.identity`). `threads` 0 is one per core;
+    `on_progress` gets (heads done, heads).
     """
     try:
-        dataset = HeadDataset.open(path)
+        dataset = HeadDataset.open(path, checked=False)
     except DatasetError as error:
         return [Problem(head="", array="", what=str(error)), *_broken_metadata(Path(path))]
     groups = [_Group(dataset, "", ARRAYS)]
     if dataset.has_latents:
         groups.append(_Group(dataset, LATENTS, LATENT_ARRAYS))
     problems = [problem for group in groups for problem in group.shared_problems()]
+    if groups[0].manifest is not None:
+        stated = digest_problems(Path(path), groups[0].manifest.digest, len(dataset), digest, published or {})
+        problems += [Problem(head="", array="", what=what, file=MANIFEST) for what in stated]
     damaged = {problem.array for problem in problems}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1, "verify") as pool:
         heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), range(len(dataset)))
@@ -133,7 +143,7 @@ class _Group:
         for name in sorted(self.places.keys() - files.keys()):
             yield self._problem(name, f"{name} is not in {MANIFEST}")
         yield from self._extra_files()
-        digest = digest_of(files) if latents is None else latents_digest(latents, files)
+        digest = digest_of(files) if latents is None else latents_digest(latents, checksums_of(files))
         if digest != self.manifest.digest:
             what = f"{self.folder.name}: expected the digest {digest}, found {self.manifest.digest} in {MANIFEST}"
             yield Problem(head="", array="", what=what, file=f"{self.prefix}{MANIFEST}")

@@ -62,8 +62,11 @@ def list_versions(folder: Path) -> tuple[Version, ...]:
         raise DatasetError(
             f"{path}: expected the index of versions, found {validation_message(error)}; remove it to start a new one"
         ) from error
-    if [version.number for version in found] != list(range(1, len(found) + 1)):
-        raise DatasetError(f"{path}: expected versions numbered from 1; remove it to start a new one")
+    parents = [None, *(version.digest for version in found)]
+    if [(each.number, each.parent) for each in found] != list(zip(range(1, len(found) + 1), parents, strict=False)):
+        raise DatasetError(
+            f"{path}: expected versions numbered from 1, each after the one before; remove it to start a new one"
+        )
     return found
 
 
@@ -82,7 +85,10 @@ def record_version(folder: Path, digest: str, heads: int) -> Version:
             heads=heads,
             parent=known[-1].digest if known else None,
         )
-        write_atomic(folder / INDEX, _Index(versions=(*known, version)).model_dump_json(indent=1).encode())
+        data = _Index(versions=(*known, version)).model_dump_json(indent=1).encode()
+        if len(data) > _LARGEST_INDEX:
+            raise DatasetError(f"{folder / INDEX}: expected at most {_LARGEST_INDEX} bytes; publish into a new folder")
+        write_atomic(folder / INDEX, data)
     return version
 
 

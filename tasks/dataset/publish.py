@@ -10,6 +10,7 @@ joined again from the artifacts.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.artifacts import Artifact, ArtifactStore, artifact_key, is_url
 from spinmeround.storage.dataset import DatasetInfo, HeadParts, is_intact, record_version
 from spinmeround.storage.dataset import publish as publish_dataset
-from spinmeround.storage.errors import DatasetError
+from spinmeround.storage.errors import DatasetError, StoreError
 from spinmeround.tasks.heads.embed import load_embeddings
 from spinmeround.tasks.heads.generator import generator_record
 from spinmeround.tasks.heads.registry import PUBLISHED_STAGES
@@ -122,6 +123,19 @@ def publish(
     record_version(datasets, info.digest, len(heads))
     url = _upload(store, info.path, joined)
     return Published(path=info.path, digest=info.digest, key=key, outcome="reused" if frozen else "made", url=url)
+
+
+def published_digests(store: ArtifactStore) -> dict[str, str]:
+    """The digests of the datasets that were published from this store, and the artifact that states each.
+
+    Artifacts that are damaged or of newer software are left out; `spinmeround store verify` reports them.
+    """
+    found = {}
+    for entry in store.backend.entries("publish"):
+        with suppress(StoreError, OSError, ValueError, KeyError, TypeError):
+            stated = json.loads((store.open("publish", entry.key).path / "dataset.json").read_bytes())
+            found[str(stated["digest"])] = f"{store.root}/publish/{entry.key[:12]}"
+    return found
 
 
 def head_parts(store: ArtifactStore, head: Head, keys: Mapping[str, str], cameras: Cameras) -> HeadParts:

@@ -160,7 +160,7 @@ def make_evaluation(
     content, inputs, weights = key_parts(digest, training_key, params, embed)
 
     def evaluate(out: Path) -> None:
-        run_evaluation(dataset, store.open("train", training_key).path / "pipeline", params, embed, out, on_progress)
+        run_evaluation(dataset, store.verify("train", training_key).path / "pipeline", params, embed, out, on_progress)
 
     outcome = store.make_once(
         "evaluate", key, evaluate, version=VERSION, params=content, inputs=inputs, weights=weights, subject="model"

@@ -15,6 +15,7 @@ import numpy as np
 
 from spinmeround.storage.dataset import SPLITS, HeadArrays, HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError
+from spinmeround.storage.manifests import is_litter
 from spinmeround.tasks.exchange.card import dataset_card
 from spinmeround.tasks.exchange.formats import (
     CHANNELS,
@@ -115,7 +116,7 @@ def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
     from pyarrow import parquet
 
     names = {"id", "seed", *CHANNELS, *_FLOATS}
-    for path in sorted((source / "data").glob("*.parquet")):
+    for path in sorted(path for path in (source / "data").glob("*.parquet") if not is_litter(path.name)):
         try:
             with parquet.ParquetFile(path) as file:
                 if set(file.schema_arrow.names) != names:

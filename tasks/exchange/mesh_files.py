@@ -46,8 +46,8 @@ def export_head(store: ArtifactStore, keys: Mapping[str, str], cameras: Cameras,
 
     Raises StoreError if an artifact is missing or damaged, StorageUnavailable if the file is not writable.
     """
-    mesh = load_mesh(store.open("mesh", keys["mesh"]).path)
-    views = read_pictures(store.open("render", keys["render"]).path, "rgb", "mask")
+    mesh = load_mesh(store.verify("mesh", keys["mesh"]).path)
+    views = read_pictures(store.verify("render", keys["render"]).path, "rgb", "mask")
     colours = vertex_colours(mesh, cameras, views["rgb"], views["mask"])
     with environment_errors(target):
         write_atomic(target, mesh_file(mesh, colours, target.suffix.lower()))

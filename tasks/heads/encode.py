@@ -94,7 +94,7 @@ def _make(job: StageJob[EncodeSections]) -> None:
 
 ENCODE = Stage(
     name="encode",
-    version=1,
+    version=2,
     sections_type=EncodeSections,
     inputs=tuple(_PICTURES.values()),
     after=("embed",),

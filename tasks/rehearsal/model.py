@@ -154,6 +154,6 @@ def _dataset(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]], 
     }
     path = assemble(folder / f"{split}.zarr", heads, attributes).path
     publish_latents(
-        path, {id: store.open("encode", stages["encode"]).path for id, stages in keys.items()}, profile.encode
+        path, {id: store.verify("encode", stages["encode"]).path for id, stages in keys.items()}, profile.encode
     )
     return path

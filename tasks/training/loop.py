@@ -27,7 +27,7 @@ from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.checkpoints import Checkpoints
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import HeadDataset, check_content
 from spinmeround.storage.errors import ConfigError, DatasetError
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint, autoencoder_path
@@ -40,6 +40,7 @@ from spinmeround.tasks.training.params import (
     TrainParams,
     load_training,
     training_content,
+    training_inputs,
     training_key,
     training_weights,
 )
@@ -59,13 +60,14 @@ def run_training(
 ) -> TrainingResult:
     """Train from the newest intact checkpoint in `folder`, or from the start, and write the result to `out`.
 
-    Raises DatasetError if the dataset has no latents of this autoencoder or no head to train on, and ConfigError for
-    `state_on_disk` on an accelerator.
+    Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file, and
+    ConfigError for `state_on_disk` on an accelerator.
     """
     if params.threads:
         torch.set_num_threads(params.threads)
     data = HeadDataset.open(dataset)
     subjects = _training_subjects(data, params, encode)
+    check_content(data)
     state = _initial_state(params, folder)
     checkpoints, losses, done = Checkpoints(folder), [], 0
     if (found := checkpoints.latest()) is not None:
@@ -190,8 +192,8 @@ def make_training(
 
     Checkpoints are in `checkpoints / key[:12]`; the next call resumes an interrupted training from them.
     """
-    digest = HeadDataset.open(dataset).digest
-    key = training_key(digest, params, encode)
+    read = training_inputs(HeadDataset.open(dataset))
+    key = training_key(read, params, encode)
 
     def train(out: Path) -> None:
         run_training(dataset, params, encode, checkpoints / key[:12], out, on_step)
@@ -202,7 +204,7 @@ def make_training(
         train,
         version=VERSION,
         params=training_content(params),
-        inputs={"dataset": digest},
+        inputs=read,
         weights=training_weights(params, encode),
         subject="model",
     )

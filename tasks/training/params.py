@@ -1,6 +1,7 @@
 """Configuration, key and result of a training. Imports no networks, so a cached result is found without torch."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from spinmeround.models.diffusion.params import NoiseDistribution, UNetParams
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.storage.artifacts import artifact_key
+from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.weights import fingerprint
@@ -228,10 +230,14 @@ def training_weights(params: TrainParams, encode: EncodeParams) -> str:
     return sha256_json({"autoencoder": autoencoder, **initial}) if initial else autoencoder
 
 
-def training_key(digest: str, params: TrainParams, encode: EncodeParams) -> str:
-    """Content address of a training on the dataset with this digest."""
-    content = training_content(params)
-    return artifact_key("train", VERSION, content, {"dataset": digest}, training_weights(params, encode))
+def training_inputs(dataset: HeadDataset) -> dict[str, str]:
+    """What a training reads: the digests of the dataset and of its latents. Raises DatasetError without latents."""
+    return {"dataset": dataset.digest, "latents": dataset.latents_digest}
+
+
+def training_key(inputs: Mapping[str, str], params: TrainParams, encode: EncodeParams) -> str:
+    """Content address of a training on these `training_inputs`."""
+    return artifact_key("train", VERSION, training_content(params), inputs, training_weights(params, encode))
 
 
 def load_training(folder: Path) -> TrainingResult:

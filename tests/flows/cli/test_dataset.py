@@ -1,12 +1,17 @@
 """The commands of `spinmeround dataset`: what they print, and their exit status."""
 
+import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.storage.dataset import publish, record_version
+from spinmeround.storage.artifacts import ArtifactStore
+from spinmeround.storage.dataset import publish, read_manifest, record_version
+from spinmeround.storage.hashing import sha256_listing
+from tests.support.artifacts import put
+from tests.support.cases import CASES
 from tests.support.heads import flip_bit, write_heads
 
 
@@ -48,6 +53,64 @@ def test_damage_that_cannot_be_repaired(run_folder: Path) -> None:
     assert (code, "procedural-000000 rgb: rgb/c/0/0/0/0/0" in output) == (1, True)
     code, output = call("verify", dataset, "--repair")
     assert (code, "--profile" in output, "1 problems remain" in output) == (1, True, True)
+
+
+def _swap_heads(dataset: Path) -> str:
+    """Swap the pictures of two heads, and edit the manifest to match; returns the digest that it then has."""
+    manifest = json.loads((dataset / "manifest.json").read_bytes())
+    files = manifest["files"]
+    for name in [name for name in files if name.split("/")[0] in ("rgb", "mask", "normals") and "/c/0/" in name]:
+        other = name.replace("/c/0/", "/c/1/")
+        files[name], files[other] = files[other], files[name]
+        (dataset / name).rename(dataset / "swap")
+        (dataset / other).rename(dataset / name)
+        (dataset / "swap").rename(dataset / other)
+    manifest["digest"] = sha256_listing({name: record["sha256"] for name, record in files.items()})
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    return str(manifest["digest"])
+
+
+def test_a_manifest_that_was_edited_to_match_is_found(run_folder: Path) -> None:
+    """A dataset of swapped heads contradicts its folder's name, then the list of versions, then the store."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
+    digest = read_manifest(dataset).digest
+    code, output = call("verify", dataset)
+    assert (code, f"intact, digest {digest}" in output) == (0, True)
+    assert call("verify", dataset, "--digest", digest)[0] == call("verify", dataset, "--digest", digest[:12])[0] == 0
+    assert call("verify", dataset, "--digest", digest[:4])[0] == 1
+    swapped = _swap_heads(dataset)
+    code, output = call("verify", dataset)
+    assert (code, "of the folder's name" in output, "versions.json states" in output) == (1, True, True)
+    renamed = dataset.rename(dataset.with_name(f"{swapped[:12]}.zarr"))
+    code, output = call("verify", renamed)
+    assert (code, "of the folder's name" in output, "versions.json states" in output) == (1, False, True)
+    (renamed.parent / "versions.json").unlink()
+    assert call("verify", renamed)[0] == 0
+    assert call("verify", renamed, "--digest", digest)[0] == 1
+    put(
+        ArtifactStore(run_folder / "store"), "publish", 1, {}, {"dataset.json": json.dumps({"digest": digest}).encode()}
+    )
+    code, output = call("verify", renamed)
+    assert (code, "store/publish/" in output) == (1, True)
+    put(
+        ArtifactStore(run_folder / "store"),
+        "publish",
+        2,
+        {},
+        {"dataset.json": json.dumps({"digest": swapped}).encode()},
+    )
+    assert call("verify", renamed)[0] == 0
+
+
+def test_litter_is_no_damage(run_folder: Path) -> None:
+    """Files that macOS, Windows and NFS clients leave in folders are no problems, in any folder of a dataset."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
+    for name in (CASES / "zarr_litter" / "names.txt").read_text(encoding="utf-8").split():
+        (dataset / name).write_bytes(b"litter")
+    code, output = call("verify", dataset)
+    assert (code, "intact" in output) == (0, True)
+    (dataset / "rgb" / "notes.txt").write_bytes(b"no litter")
+    assert call("verify", dataset)[0] == 1
 
 
 def test_export_and_import(run_folder: Path, tmp_path: Path) -> None:

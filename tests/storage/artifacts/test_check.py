@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.storage.artifacts import ArtifactStore, check_store, set_aside_damaged
+from spinmeround.storage.artifacts import ArtifactStore, check_store, registered_runs, set_aside_damaged
 from tests.support.artifacts import damage, put
 
 
@@ -27,6 +27,18 @@ def test_every_kind_of_damage_is_found_and_moved_aside(any_store: ArtifactStore)
     assert [any_store.has("mesh", key) for key in keys] == [False] * 4 + [True] * 2
     assert [put(any_store, "mesh", number) for number in range(4)] == keys[:4]
     assert check_store(any_store).problems == ()
+
+
+def test_litter_is_no_damage(store: ArtifactStore) -> None:
+    """What a Finder or an NFS client leaves in a store neither damages an artifact nor breaks the records of runs."""
+    key = put(store, "mesh", 1)
+    home = Path(store.root) / "mesh" / key[:2] / key
+    (Path(store.root) / "runs").mkdir()
+    for place in (home / ".DS_Store", home / "._a.bin", home / ".nfs0001", Path(store.root) / "runs" / "._r.json"):
+        place.write_bytes(b"litter")
+    assert check_store(store).problems == ()
+    assert store.verify("mesh", key).path == home
+    assert registered_runs(store) == []
 
 
 def test_newer_artifacts_are_reported_and_kept(any_store: ArtifactStore) -> None:

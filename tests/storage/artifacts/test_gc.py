@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,12 +79,55 @@ def test_published_datasets_and_latest_trainings_are_roots(store: ArtifactStore,
     assert dead(store) == {older, publish, *heads.values()}
 
 
-def test_deleted_runs_and_runs_on_other_machines(
-    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _gone(folder: Path) -> None:
+    folder.rename(folder.with_name("unmounted"))
+
+
+def _empty_mount_point(folder: Path) -> None:
+    _gone(folder)
+    folder.mkdir()
+
+
+def _truncated_summary(folder: Path) -> None:
+    (folder / "summary.json").write_text('{"training": {"ke')
+
+
+def _truncated_manifest(folder: Path) -> None:
+    (folder / "datasets" / "abc.zarr" / "manifest.json").write_text("")
+
+
+def _datasets_on_another_disk(folder: Path) -> None:
+    (folder / "datasets").rename(folder.with_name("datasets"))
+    (folder / "datasets").symlink_to(folder.with_name("unmounted"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_gone, _empty_mount_point, _truncated_summary, _truncated_manifest, _datasets_on_another_disk],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_a_run_that_cannot_be_read_keeps_its_artifacts(
+    store: ArtifactStore, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """A run whose local folder was deleted keeps nothing; one of another machine keeps everything until forgotten."""
+    """A folder on an unmounted disk looks like a deleted one: everything stays until the run is forgotten by name."""
+    heads, folder = chain(store, 1), run_folder(tmp_path)
+    put(store, "publish", 1, {"h-1": heads["write"]}, {"dataset.json": b'{"digest": "abc"}'})
+    training, other = put(store, "train", 1), chain(store, 2)
+    (folder / "summary.json").write_text(json.dumps({"training": {"key": training}}))
+    (folder / "datasets" / "abc.zarr").mkdir(parents=True)
+    (folder / "datasets" / "abc.zarr" / "manifest.json").write_text('{"digest": "abc"}')
+    register_run(store, folder, "tiny", {"h-1": {"render": heads["render"]}})
+    assert dead(store) == set(other.values())
+    spoil(folder)
+    assert dead(store) == set(other.values())
+    (run,) = registered_runs(store)
+    assert f"--forget {run.id}" in find_garbage(store, 0.0).roots.notes[0]
+
+
+def test_runs_on_other_machines(store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of another machine keeps everything until it is forgotten."""
     heads, training = chain(store, 1), put(store, "train", 1)
-    register_run(store, tmp_path / "removed", "tiny", {"h-1": heads})
+    register_run(store, run_folder(tmp_path), "tiny", {})
     assert dead(store) == {training, *heads.values()}
     monkeypatch.setattr(store_runs.platform, "node", lambda: "elsewhere")
     register_run(store, tmp_path / "there", "tiny", {"h-1": heads})

@@ -94,23 +94,6 @@ def test_damage_in_the_cache_is_repaired(open_s3: OpenStore, tmp_path: Path) -> 
     assert (open_s3().open("render", key).path / "a.bin").read_bytes() == b"payload"  # as after a power cut
 
 
-def test_linked_files_are_copied_by_the_server(open_s3: OpenStore, s3: S3Server) -> None:
-    """Hard links to files of an input are not uploaded; the server copies them, and every reader gets them."""
-    with proxied(s3.port) as faults:
-        store = open_s3(url=faults.url)
-        first = commit(store, 1, {"shard": os.urandom(200_000)})
-        before = len(faults.requests)
-
-        def link(out: Path) -> None:
-            os.link(store.verify("render", first).path / "shard", out / "same")
-
-        second = commit(store, 2, {"own": b"own"}, stage="write", inputs={"render": first}, fill=link)
-        assert sum(length for _, _, length in faults.requests[before:]) < 5_000
-    found = open_s3("fresh").verify("write", second)
-    assert (found.path / "same").read_bytes() == (open_s3().open("render", first).path / "shard").read_bytes()
-    assert (found.path / "own").read_bytes() == b"own"
-
-
 def test_two_makers_at_once(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
     """Without the lock, the first manifest stays with its own files; those of the other maker are removed."""
     stores, barrier = [open_s3("one"), open_s3("two")], threading.Barrier(2)

@@ -31,7 +31,9 @@ from spinmeround.storage.dataset import (
     record_version,
     verify,
 )
+from spinmeround.storage.dataset.publish import latents_digest
 from spinmeround.storage.errors import DatasetError, SpinMeRoundError
+from spinmeround.storage.hashing import sha256_listing
 from tests.support.heads import write_all_latents, write_heads
 
 FUZZ_SECONDS = float(os.environ.get("SPINMEROUND_FUZZ_SECONDS", "600"))
@@ -58,13 +60,21 @@ def _believed(path: Path, name: str, data: bytes) -> None:
     (path / name).write_bytes(data)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    checksums = {name: record["sha256"] for name, record in manifest["files"].items()}
+    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    latents = path.name == "latents"
+    manifest["digest"] = latents_digest(attributes, checksums) if latents else sha256_listing(checksums)
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _shard_of(chunk: bytes, views: int) -> bytes:
-    """A shard that contains this chunk for every view."""
-    index = b"".join(struct.pack("<QQ", 0, len(chunk)) for _ in range(views))
-    return chunk + index + struct.pack("<I", google_crc32c.value(index))
+    """A shard that contains this chunk once for every view."""
+    return _shard(chunk * views, [(view * len(chunk), len(chunk)) for view in range(views)])
+
+
+def _shard(chunks: bytes, spans: list[tuple[int, int]]) -> bytes:
+    index = b"".join(struct.pack("<QQ", *span) for span in spans)
+    return chunks + index + struct.pack("<I", google_crc32c.value(index))
 
 
 def _peak(act: Callable[[], object]) -> int:
@@ -100,6 +110,69 @@ def test_bombs_are_not_decoded(dataset: Path, bomb: bytes, file: str, array: str
     problems = [problem for problem in found if problem.array == array]
     assert problems[0].head == head
     assert "expected a chunk of" in problems[0].what
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        pytest.param([(0, 40)] * 4, id="one chunk for all views"),
+        pytest.param([(0, 40), (40, 40), (80, 40), (119, 41)], id="one byte of two chunks"),
+        pytest.param([(0, 160), (40, 40), (80, 40), (120, 40)], id="one chunk around the others"),
+    ],
+)
+@pytest.mark.parametrize("array", ["rgb", "mask", "latents/rgb"])
+def test_chunks_that_overlap_are_refused(dataset: Path, array: str, spans: list[tuple[int, int]]) -> None:
+    """An index whose entries share bytes is refused before decoding: a small file could stand for any size."""
+    (dataset / f"{array}/c/1/0/0/0{'' if array == 'mask' else '/0'}").write_bytes(_shard(bytes(160), spans))
+    with pytest.raises(DatasetError, match="overlap"):
+        HeadDataset.open(dataset).read_views(1, [0], [array])
+
+
+@pytest.mark.parametrize("array", ["rgb", "latents/rgb"])
+def test_shapes_beyond_the_files_are_refused(dataset: Path, array: str) -> None:
+    """A shape that no file of this size can hold is refused when the dataset is opened, with nothing allocated."""
+    group = "latents" if array.startswith("latents") else ""
+    for name in read_manifest(dataset / group).files:
+        if name.endswith("/zarr.json"):
+            document = json.loads((dataset / group / name).read_bytes())
+            _grow(document)
+            _believed(dataset / group, name, json.dumps(document).encode())
+    with pytest.raises(DatasetError, match="expected at least"):
+        _peak_of_opening(dataset, array)
+
+
+def _grow(document: dict[str, Any]) -> None:
+    """Enlarge the axes of views, heights and widths of an array."""
+    sizes = {"view": 125, "height": 16384, "width": 16384, "latent_height": 16384, "latent_width": 16384}
+    places = [document["shape"], document["chunk_grid"]["configuration"]["chunk_shape"]]
+    if document["codecs"][0]["name"] == "sharding_indexed":
+        places.append(document["codecs"][0]["configuration"]["chunk_shape"])
+    names = document["dimension_names"]
+    for shape in places:
+        for axis, name in enumerate(names):
+            shape[axis] = sizes.get(name, shape[axis]) if shape[axis] != 1 else 1
+
+
+def _peak_of_opening(path: Path, array: str) -> None:
+    tracemalloc.start()
+    try:
+        HeadDataset.open(path).layout(array)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < BOMB_BYTES
+
+
+def test_too_little_memory_is_an_error_of_ours(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that does not fit into the memory is a DatasetError with the head and the array, not a MemoryError."""
+
+    def refuse(*arguments: object) -> None:
+        raise MemoryError
+
+    opened = HeadDataset.open(dataset)
+    monkeypatch.setattr(opened.memory, "empty", refuse)
+    with pytest.raises(DatasetError, match="head procedural-000001: rgb: expected memory"):
+        opened.read_views(1, [0], ["rgb"])
 
 
 def test_linked_folders_are_refused(dataset: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_nearest_view_needs_finite_angles(dataset: HeadDataset) -> None:
 
 def test_latents_are_read_by_name(tmp_path: Path, dataset: HeadDataset) -> None:
     """Latents are read like images; without latents the error names the stage that makes them."""
-    with pytest.raises(DatasetError, match="latents/rgb"):
+    with pytest.raises(DatasetError, match="expected latents, found none"):
         dataset.read_views(0, [0], ["latents/rgb"])
     with pytest.raises(DatasetError, match="run the stage encode"):
         dataset.latents_attributes()

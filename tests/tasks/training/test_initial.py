@@ -63,13 +63,13 @@ def test_keys_depend_on_the_weights_not_on_their_path(
     parts: InitialParams, train_params: MakeTrainParams, encode_params: EncodeParams, tmp_path: Path
 ) -> None:
     """Equal bytes at another path give the same key; other bytes, or random weights, give another key."""
-    key = training_key("d", train_params(initial=parts), encode_params)
+    key = training_key({"dataset": "d"}, train_params(initial=parts), encode_params)
     moved = InitialParams(unet=str(shutil.copytree(parts.unet, tmp_path / "moved")), text_encoder=parts.text_encoder)
-    assert training_key("d", train_params(initial=moved), encode_params) == key
+    assert training_key({"dataset": "d"}, train_params(initial=moved), encode_params) == key
     changed = next((tmp_path / "moved").glob("*.safetensors"))
     changed.write_bytes(changed.read_bytes()[:-1] + b"\1")
     others = [moved, InitialParams(), InitialParams(unet=parts.unet)]
-    keys = {key, *(training_key("d", train_params(initial=each), encode_params) for each in others)}
+    keys = {key, *(training_key({"dataset": "d"}, train_params(initial=each), encode_params) for each in others)}
     assert len(keys) == 4
 
 
@@ -86,4 +86,4 @@ def test_incompatible_folders_are_refused(
         build_initial_networks(params.model_copy(update={"text_encoder": deep}))
     missing = train_params(initial=InitialParams(unet="nowhere"))
     with pytest.raises(ConfigError, match=r"train.initial.unet: expected a model's folder .* at nowhere"):
-        training_key("d", missing, encode_params)
+        training_key({"dataset": "d"}, missing, encode_params)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,14 +18,15 @@ from spinmeround.models.diffusion.denoiser import denoise
 from spinmeround.models.diffusion.loss import Loss, TrainingBatch, multiview_loss
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.artifacts import ArtifactStore
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import HeadDataset, add_latents
 from spinmeround.storage.errors import ConfigError, DatasetError, StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training import loop as module
 from spinmeround.tasks.training.batches import TrainingBatches
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.loop import loss_summary, make_training, run_training
-from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.params import TrainParams, training_inputs, training_key
+from tests.support.heads import flip_bit, write_all_latents
 
 diffusers_logging.disable_progress_bar()
 MakeTrainParams = Callable[..., TrainParams]
@@ -172,6 +174,34 @@ def test_the_artifact_is_made_once(
     assert made == "made"
     assert make(checkpoint_every=100, threads=2, memory_mb=1, state_on_disk=True) == ("reused", key)
     assert make(seed=1) != ("reused", key)
+
+
+def test_other_latents_are_another_training(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """The key has the digest of the latents: latents of the same autoencoder with other values are another input."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
+    ids, autoencoder = HeadDataset.open(copy).ids, HeadDataset.open(copy).latents_attributes()["autoencoder"]
+    add_latents(copy, write_all_latents(tmp_path / "latents", list(ids), views=12), autoencoder)
+    keys = {
+        training_key(training_inputs(HeadDataset.open(path)), train_params(), encode_params) for path in (dataset, copy)
+    }
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("file", ["latents/rgb/c/0/0/0/0/0", "normals/c/11/0/0/0/0", "identity_views/c/4/0/0"])
+def test_a_damaged_dataset_is_refused_before_the_first_step(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path, file: str
+) -> None:
+    """Damage in any file stops a training, also in files that its first steps do not read."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
+    flip_bit(copy / file)
+    steps: list[int] = []
+    with pytest.raises(DatasetError, match=file):
+        run_training(
+            copy, train_params(), encode_params, tmp_path, tmp_path, lambda step, total, loss: steps.append(step)
+        )
+    assert steps == []
 
 
 def test_latents_of_another_autoencoder_are_refused(

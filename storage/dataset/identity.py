@@ -1,0 +1,40 @@
+"""Compares the digest of a dataset with what is stated elsewhere: its folder's name, `versions.json`, a caller.
+
+A manifest that was edited to match other files has another digest. Nothing inside the dataset shows that, so the
+digest is compared with every place that recorded it when the dataset was published.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from spinmeround.storage.dataset.versions import INDEX, list_versions
+from spinmeround.storage.errors import DatasetError
+
+_NAMED = re.compile(r"([0-9a-f]{12})\.zarr")
+_SHORTEST = 12
+
+
+def digest_problems(path: Path, digest: str, heads: int, expected: str, published: Mapping[str, str]) -> Iterator[str]:
+    """How the digest of the dataset at `path` contradicts what is stated elsewhere.
+
+    `expected` is a digest, or its first 12 digits or more, that a person asks for; empty: none. `published` maps the
+    digests of the datasets that the run published to where this is stated.
+    """
+    if expected and not (digest.startswith(expected.lower()) and len(expected) >= _SHORTEST):
+        yield f"expected the digest {expected} ({_SHORTEST} digits or more), found {digest}"
+    name = _NAMED.fullmatch(path.resolve().name)
+    if name is None:
+        return
+    if digest[: len(name[1])] != name[1]:
+        yield f"expected the digest {name[1]} of the folder's name, found {digest}"
+    try:
+        versions = {version.digest: version for version in list_versions(path.resolve().parent)}
+    except DatasetError as error:
+        yield str(error)
+        return
+    places = sorted({*published.values(), *([INDEX] if versions else [])})
+    if places and digest not in versions and digest not in published:
+        yield f"expected a digest that {' or '.join(places)} states, found {digest}"
+    if digest in versions and versions[digest].heads != heads:
+        yield f"expected the {versions[digest].heads} heads of version {versions[digest].number}, found {heads}"
