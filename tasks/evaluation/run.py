@@ -7,7 +7,6 @@ views; the normals' angular error is the mean over all pixels where the true mas
 mean cosine between the embeddings of the frontal targets and the identity of the head.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.evaluator import Evaluator
 from spinmeround.tasks.evaluation.params import (
@@ -88,7 +88,7 @@ def run_evaluation(
             scores["nearest_input_view"].append(evaluator(views, _copied_view(data, views), truth))
         on_progress(done, len(heads))
     result = _result(data, heads, scores, evaluator.missing)
-    (out / "evaluation.json").write_text(json.dumps(asdict(result), indent=1, allow_nan=False))
+    (out / "evaluation.json").write_text(json_text(asdict(result), "evaluation"))
     images: dict[str, Any] = _report_images(data, heads, generated)
     np.savez(out / "pictures.npz", **images)
     return result

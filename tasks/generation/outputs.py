@@ -86,7 +86,7 @@ def write_head(head: GeneratedHead, cameras: Cameras, folder: Path) -> list[Path
         *views,
         *normals,
         *given,
-        _saved(folder / "transforms.json", json.dumps(document, indent=1).encode()),
+        _saved(folder / "transforms.json", json.dumps(document, indent=1, allow_nan=False).encode()),
         _saved(folder / "sheet.png", _png(head_sheet(head, cameras))),
         _saved(folder / "orbit.webp", animation(head, cameras)),
         _saved(folder / "orbit.html", orbit_page(head, cameras).encode()),
