@@ -19,7 +19,7 @@ from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.numbers import json_text
+from spinmeround.storage.numbers import check_arrays, json_text
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.evaluator import Evaluator
 from spinmeround.tasks.evaluation.params import (
@@ -60,6 +60,7 @@ def generate_views(
         output_type="np",
         on_progress=on_progress,
     )
+    check_arrays(f"evaluate {data.ids[views.subject]}", {"rgb": output.images, "normals": output.normals})
     rgb, normals = (np.rint(images * 255).astype(np.uint8) for images in (output.images, output.normals))
     return ViewImages(rgb=rgb, normals=normals, mask=np.full(rgb.shape[:3], 255, np.uint8))
 

@@ -25,6 +25,7 @@ from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.transforms import transforms_json
 from spinmeround.storage.files import write_atomic
+from spinmeround.storage.numbers import check_arrays
 from spinmeround.tasks.html import template
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
 
@@ -59,7 +60,8 @@ class GeneratedHead:
 
 
 def to_uint8(pictures: np.ndarray) -> Pictures:
-    """Convert [0, 1] to 0..255."""
+    """Convert [0, 1] to 0..255. Raises SpinMeRoundError for NaN or infinity, which bytes would hide."""
+    check_arrays("generated views, check the weights of the pipeline", {"pictures": pictures})
     return np.asarray(np.rint(np.clip(pictures, 0.0, 1.0) * 255), np.uint8)
 
 

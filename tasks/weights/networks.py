@@ -112,11 +112,12 @@ def _without_values(folder: Path, kind: NetworkClass, config: dict[str, Any]) ->
     import torch
     from transformers import CLIPTextConfig
 
+    network_class = _class(kind)  # outside: a missing library is not a fault of the file
     try:
         with torch.device("meta"):
             if kind == "CLIPTextModel":
-                return _class(kind)(CLIPTextConfig(**config))
-            return _class(kind).from_config(config)
+                return network_class(CLIPTextConfig(**config))
+            return network_class.from_config(config)
     except Exception as error:  # whatever the libraries raise, the file does not fit
         raise SpinMeRoundError(
             f"{folder / 'config.json'}: expected the configuration of a {kind}, found one that does not fit: "
