@@ -38,10 +38,30 @@ from spinmeround.tasks.training.params import (
 def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Train on the published dataset of a profile; returns the key of the training's artifact."""
     with join_session(profile, place) as session:
+        check_networks(session)
         dataset = find_dataset(session)
         runs = run_stages(session, [STAGES_BY_NAME["encode"]])
         latents = submit(latents_task, dataset.path, after=runs)
         return str(submit(train_task, dataset, after=[latents]).result())
+
+
+def check_networks(session: Session) -> None:
+    """Check, once a run and in a worker, the networks from outside that the training loads.
+
+    Raises ConfigError for one that it would refuse, before anything is computed.
+    """
+    train, encode = session.profile.train, session.profile.encode
+    external = encode.autoencoder != "embedded" or train.initial.folders
+    if external and not session.networks_checked:
+        with session.pool.dedicated(threads=1) as worker:
+            worker.call(_check_external, train, encode)
+    session.networks_checked = True
+
+
+def _check_external(train: TrainParams, encode: EncodeParams) -> None:
+    from spinmeround.tasks.training.initial import check_external
+
+    check_external(train, encode)
 
 
 @task(name="latents", task_run_name="latents", **TASK_OPTIONS)

@@ -9,13 +9,14 @@ from spinmeround.flows.report import report_flow
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import join_session
 from spinmeround.flows.stages import sized
-from spinmeround.flows.training import training_flow
+from spinmeround.flows.training import check_networks, training_flow
 
 
 @flow(name="workflow", flow_run_name="{profile.name}", persist_result=False)
 def workflow_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
     """Build, train, evaluate and report; returns the path of the report."""
-    with join_session(profile, place):
+    with join_session(profile, place) as session:
+        check_networks(session)
         sized(dataset_flow, profile)(profile, place, retry_quarantined)
         sized(training_flow, profile)(profile, place)
         sized(evaluation_flow, profile)(profile, place)

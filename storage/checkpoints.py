@@ -19,6 +19,7 @@ from spinmeround.storage.errors import StoreError, environment_errors
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
 from spinmeround.storage.hashing import canonical_json
 from spinmeround.storage.manifests import FileRecord, RelativeName, content_problem, record_files
+from spinmeround.storage.numbers import check_tensors
 from spinmeround.storage.records import FrozenModel
 
 if TYPE_CHECKING:
@@ -67,11 +68,13 @@ class Checkpoints:
     def save(self, step: int, tensors: "Mapping[str, torch.Tensor]", state: Mapping[str, Any]) -> Checkpoint:
         """Save a checkpoint atomically and delete the oldest. Tensors that share memory are saved separately.
 
-        Raises StoreError if `state` is not JSON, StorageUnavailable if the file system fails.
+        Raises StoreError if `state` is not JSON, StorageUnavailable if the file system fails, and SpinMeRoundError,
+        which names the tensor, for values that are not finite.
         """
         from safetensors.torch import save_file
 
         encoded = canonical_json(dict(state))
+        check_tensors(f"checkpoint of step {step}", tensors.items())
         with environment_errors(self.folder):
             sweep_owned_folders(self.folder / "tmp")
             with owned_folder(self.folder / "tmp", f"step-{step}") as out:

@@ -68,7 +68,7 @@ def run_benchmark(name: str, arguments: Sequence[str], to: Path | None) -> None:
     show(tables)
     if to is not None:
         result = {"benchmark": name, "arguments": list(arguments), "machine": machine(), "tables": tables}
-        write_atomic(to, json.dumps(result, indent=1, default=float).encode())
+        write_atomic(to, json.dumps(result, indent=1, default=float, allow_nan=False).encode())
 
 
 def _main_of(name: str) -> Callable[..., Tables]:

@@ -28,7 +28,7 @@ def info(path: DatasetArgument) -> None:
     """Print what a dataset contains, as JSON."""
     from spinmeround.storage.dataset import info
 
-    typer.echo(json.dumps(info(path), indent=1))
+    typer.echo(json.dumps(info(path), indent=1, allow_nan=False))
 
 
 @dataset_app.command()
@@ -107,7 +107,7 @@ def diff(
     if found.shared:
         typer.echo(f"~ {', '.join(found.shared)}: shared by all heads")
     for name, (old, new) in found.attributes.items():
-        typer.echo(f"  {name}: {json.dumps(old)} -> {json.dumps(new)}")
+        typer.echo(f"  {name}: {json.dumps(old, allow_nan=False)} -> {json.dumps(new, allow_nan=False)}")
 
 
 @dataset_app.command()

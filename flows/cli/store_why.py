@@ -76,7 +76,12 @@ def _step_values(step: Step) -> dict[str, object]:
     return {
         **({"from": _inputs(step.inputs)} if step.inputs else {}),
         **(
-            {"reads": [f"{name} {json.dumps(value, sort_keys=True)}" for name, value in step.params.items()]}
+            {
+                "reads": [
+                    f"{name} {json.dumps(value, sort_keys=True, allow_nan=False)}"
+                    for name, value in step.params.items()
+                ]
+            }
             if step.params
             else {}
         ),

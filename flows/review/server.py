@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
     def _json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._answer(status, "application/json", json.dumps(value).encode())
+        self._answer(status, "application/json", json.dumps(value, allow_nan=False).encode())
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         self._json({"error": reason}, status)

@@ -138,7 +138,7 @@ def _claim(folder: RunFolder, profile: str) -> None:
             )
         created = datetime.now(UTC).isoformat(timespec="seconds")
         stated = {"schema_version": SCHEMA_VERSION, "profile": profile, "created": created}
-        folder.replace(marker, json.dumps(stated, indent=1).encode())
+        folder.replace(marker, json.dumps(stated, indent=1, allow_nan=False).encode())
     _check_owner(root, profile)
 
 

@@ -45,6 +45,8 @@ class Session:
         self.ledger = Ledger()
         self.results: dict[str, Any] = {}
         """Results of the flows for the summary: dataset, training, evaluation, report."""
+        self.networks_checked = False
+        """Whether the networks from outside were checked, which a run does once."""
         self.generator: GeneratorId = generator_id(profile.generator)
         self._verdicts = Verdicts(self.store)
         self._heads = self._read_heads()

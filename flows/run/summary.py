@@ -1,6 +1,5 @@
 """The summary of a run for people and programs: `summary.json`, with all earlier ones in `summaries/`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import RunFolder
 from spinmeround.storage.errors import environment_errors
+from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.dataset.publish import Counts
 
 PARTS = ("dataset", "training", "evaluation", "report")
@@ -49,7 +49,7 @@ def run_summary(run: RunResult) -> dict[str, Any]:
 def write_summary(run: RunResult) -> dict[str, Any]:
     """Write the summary and a dated copy that later runs do not replace; returns it."""
     summary = run_summary(run)
-    data = (json.dumps(summary, indent=1) + "\n").encode()
+    data = (json_text(summary, "summary") + "\n").encode()
     with environment_errors(run.folder.root):
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         run.folder.replace(run.folder.root / "summaries" / f"{stamp}.json", data)

@@ -123,7 +123,7 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
 def announce(home: Path, api: str) -> None:
     """Publish a server's address to the commands that use this home."""
     with environment_errors(home):
-        write_atomic(home / "serving.json", json.dumps({"api": api}).encode())
+        write_atomic(home / "serving.json", json.dumps({"api": api}, allow_nan=False).encode())
 
 
 def withdraw(home: Path) -> None:

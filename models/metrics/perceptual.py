@@ -47,11 +47,13 @@ class Lpips:
         """`backbone` holds the tensors of torchvision's classifier; only `features.*` are used.
 
         Raises:
-            ValueError: if the tensors do not match this backbone.
+            ValueError: if the tensors do not match this backbone, or are not finite.
         """
         used = {name: tensor for name, tensor in backbone.items() if name.startswith("features.")}
         if {name: tuple(tensor.shape) for name, tensor in used.items()} != backbone_shapes(net):
             raise ValueError(f"lpips.{net}: expected the tensors features.* of torchvision's {net}, got different ones")
+        if wrong := [name for name, tensor in used.items() if not bool(tensor.isfinite().all())]:
+            raise ValueError(f"lpips.{net}: {wrong[0]}: expected finite numbers; get the weights again")
         with warnings.catch_warnings():
             # lpips passes deprecated arguments to torchvision
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")

@@ -187,6 +187,10 @@ class Network:
             )
         picture, alpha = on_white(out["image"].float(), out["image_mask"].float(), resolution)
         depth = axial_depth(out["image_depth"].float(), out["image_mask"].float(), intrinsics, resolution)
+        if not bool(picture.isfinite().all() & alpha.isfinite().all()):
+            raise ValueError(
+                "expected finite pixels, found NaN or infinity; check the weights of generator.options.network"
+            )
         rgb = (picture * 127.5 + 127.5).round().clamp(0, 255)
         return {
             "rgb": rgb[0].permute(1, 2, 0).to(self.torch.uint8).cpu().numpy(),

@@ -70,7 +70,7 @@ class PanoHeadOptions(FrozenModel):
     def heads_digest(self) -> str:
         """SHA-256 of the options that change heads."""
         values = self.model_dump(mode="json", include=set(HEAD_OPTIONS))
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 PLACE_OPTIONS = frozenset({"checkout", "network", "sha256", "trust", "python", "device", "threads", "timeout_s"})

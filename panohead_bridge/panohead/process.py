@@ -176,7 +176,7 @@ class CheckoutProcess:
         running = self._running[0]
         layout = worker.put_arrays(running.memory_fd, dict(arrays))
         try:
-            message = json.dumps({"call": name, "values": dict(values), "arrays": layout})
+            message = json.dumps({"call": name, "values": dict(values), "arrays": layout}, allow_nan=False)
             running.connection.send_bytes(message.encode())
             reply = self._reply(running, progress)
         except (EOFError, OSError):

@@ -69,7 +69,7 @@ class Server:
 
     def send(self, **message: Any) -> None:
         """Send a message to the parent."""
-        self.connection.send_bytes(json.dumps(message).encode())
+        self.connection.send_bytes(json.dumps(message, allow_nan=False).encode())
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         import torch

@@ -43,6 +43,7 @@ from spinmeround.storage.errors import (
 from spinmeround.storage.extras import optional_dependency
 from spinmeround.storage.files import owned_folder
 from spinmeround.storage.manifests import FileRecord, record_files
+from spinmeround.storage.numbers import check_payload
 from spinmeround.storage.provenance import code_version, machine_class
 
 __all__ = ["MANIFEST", "SCHEMA_VERSION", "Artifact", "ArtifactStore", "Manifest", "Outcome", "artifact_key"]
@@ -140,7 +141,8 @@ class ArtifactStore:
         """A temporary folder for the payload, which becomes the artifact when the block ends without an exception.
 
         If another process has made the same artifact in the meantime, that one stays. Raises StoreError for an
-        empty payload, for symbolic links in it, or for a key that is not the `artifact_key` of the other arguments.
+        empty payload, for symbolic links in it, or for a key that is not the `artifact_key` of the other arguments, and
+        SpinMeRoundError, which names stage, head, file and array, for numbers that are not finite (`storage.numbers`).
         """
         check_names(stage, key)
         if key != artifact_key(stage, version, params, inputs, weights):
@@ -154,6 +156,7 @@ class ArtifactStore:
             environment_errors(self.backend.scratch),  # inside: a full disk shows before the folder is removed
         ):
             yield out
+            check_payload(out, f"{stage} {subject}")
             manifest = Manifest(
                 stage=stage,
                 key=key,

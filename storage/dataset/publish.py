@@ -100,7 +100,7 @@ def add_latents(
         files = build_group(folder / "new", LATENT_ARRAYS, [by_id[id] for id in ids], named)
         digest = latents_digest(named, checksums_of(files))
         group = read_metadata(folder / "new") | {"attributes": {**named, "digest": digest}}
-        write_atomic(folder / "new" / "zarr.json", json.dumps(group, indent=2).encode())
+        write_atomic(folder / "new" / "zarr.json", json.dumps(group, indent=2, allow_nan=False).encode())
         _write_manifest(folder / "new", digest, {**files, "zarr.json": record_file(folder / "new" / "zarr.json")})
         flush_tree(folder)
         if (dataset / LATENTS).exists():

@@ -12,8 +12,10 @@ from spinmeround.storage.weights.fingerprints import (
     record_checksums,
 )
 from spinmeround.storage.weights.headers import Dimension, OnnxSignature, Shape, onnx_signature, tensor_shapes
+from spinmeround.storage.weights.network_files import NetworkFiles, network_files
 from spinmeround.storage.weights.parts import PARTS, WEIGHTS_FOLDER, Hub, Page, Part, find_part, missing_files
 from spinmeround.storage.weights.shipped import EmbeddedWeights, embedded_weights, list_embedded, record_embedded
+from spinmeround.storage.weights.values import check_files, check_onnx, check_values
 
 __all__ = [
     "PARTS",
@@ -21,10 +23,14 @@ __all__ = [
     "Dimension",
     "EmbeddedWeights",
     "Hub",
+    "NetworkFiles",
     "OnnxSignature",
     "Page",
     "Part",
     "Shape",
+    "check_files",
+    "check_onnx",
+    "check_values",
     "checksums",
     "checksums_path",
     "embedded_weights",
@@ -33,6 +39,7 @@ __all__ = [
     "fingerprint",
     "list_embedded",
     "missing_files",
+    "network_files",
     "onnx_signature",
     "read_checksums",
     "record_checksums",

@@ -7,8 +7,12 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spinmeround.storage.errors import SpinMeRoundError, one_line
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 Shape = tuple[int, ...]
 Dimension = int | str
@@ -57,15 +61,20 @@ def _torch(path: Path) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
 
 
-def onnx_signature(path: Path) -> OnnxSignature:
-    """The signature of an ONNX network. Raises SpinMeRoundError if the file is not an ONNX network."""
+def onnx_graph(path: Path) -> "GraphProto":
+    """The graph of an ONNX network, without external data. Raises ConfigError if the file is not an ONNX network."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        return onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError) as error:
-        raise SpinMeRoundError(f"{path}: expected an ONNX network, found {error}") from error
+        raise ConfigError(f"{path}: expected an ONNX network, found {one_line(error)}") from error
+
+
+def onnx_signature(path: Path) -> OnnxSignature:
+    """The signature of an ONNX network. Raises SpinMeRoundError if the file is not an ONNX network."""
+    graph = onnx_graph(path)
     constants = {tensor.name for tensor in graph.initializer}
     inputs = _shapes(value for value in graph.input if value.name not in constants)
     if not inputs or not graph.output:

@@ -69,7 +69,7 @@ def record_embedded(name: str, folder: Path = _EMBEDDED) -> EmbeddedWeights:
     entry = _entry(name, folder)
     recorded = entry.model_copy(update={"sha256": fingerprint(folder / entry.path)})
     entries = [recorded if each.name == name else each for each in list_embedded(folder)]
-    text = json.dumps([each.model_dump() for each in entries], indent=1) + "\n"
+    text = json.dumps([each.model_dump() for each in entries], indent=1, allow_nan=False) + "\n"
     with environment_errors(folder):
         write_atomic(folder / "index.json", text.encode())
     embedded_weights.cache_clear()

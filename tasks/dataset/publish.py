@@ -106,7 +106,7 @@ def publish(
 
     def make(out: Path) -> None:
         made.append(join())
-        (out / "dataset.json").write_text(json.dumps({"digest": made[0].digest, "heads": len(heads)}))
+        (out / "dataset.json").write_text(json.dumps({"digest": made[0].digest, "heads": len(heads)}, allow_nan=False))
 
     store.make_once(
         "publish",

@@ -21,6 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from spinmeround.models.geometry.normals import decode_normals
+from spinmeround.storage.numbers import check_tensors
 from spinmeround.tasks.embedded.params import AutoencoderParams
 from spinmeround.tasks.embedded.pictures import head_pictures, render_split
 
@@ -74,7 +75,10 @@ def train_autoencoder(
     params: AutoencoderParams,
     report: Callable[[str], None] = lambda line: None,
 ) -> AutoencoderDC:
-    """Train for `steps`; returns the autoencoder in evaluation mode, with latents of zero mean and unit variance."""
+    """Train for `steps`; returns the autoencoder in evaluation mode, with latents of zero mean and unit variance.
+
+    Raises SpinMeRoundError if a trained weight is not finite.
+    """
     torch.manual_seed(params.seed)
     generator = torch.Generator().manual_seed(params.seed)
     autoencoder = make_autoencoder(params)
@@ -101,7 +105,9 @@ def train_autoencoder(
         recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
         if (step + 1) % 50 == 0:
             report(f"autoencoder: step {step + 1} of {params.steps}, loss {recent:.4f}")
-    return standardise_latents(autoencoder.eval(), views, generator)
+    trained = standardise_latents(autoencoder.eval(), views, generator)
+    check_tensors("embedded autoencoder, lower learning_rate", trained.state_dict().items())
+    return trained
 
 
 def training_images(

@@ -7,7 +7,6 @@ views; the normals' angular error is the mean over all pixels where the true mas
 mean cosine between the embeddings of the frontal targets and the identity of the head.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.numbers import check_arrays, json_text
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.evaluator import Evaluator
 from spinmeround.tasks.evaluation.params import (
@@ -60,6 +60,7 @@ def predict_views(
         output_type="np",
         on_progress=on_progress,
     )
+    check_arrays(f"evaluate {data.ids[views.subject]}", {"rgb": output.images, "normals": output.normals})
     rgb, normals = (np.rint(images * 255).astype(np.uint8) for images in (output.images, output.normals))
     return ViewImages(rgb=rgb, normals=normals, mask=np.full(rgb.shape[:3], 255, np.uint8))
 
@@ -88,7 +89,7 @@ def run_evaluation(
             scores["nearest_input_view"].append(evaluator(views, _copied_view(data, views), truth))
         on_progress(done, len(heads))
     result = _result(data, heads, scores, evaluator.missing)
-    (out / "evaluation.json").write_text(json.dumps(asdict(result), indent=1, allow_nan=False))
+    (out / "evaluation.json").write_text(json_text(asdict(result), "evaluation"))
     images: dict[str, Any] = _report_images(data, heads, generated)
     np.savez(out / "pictures.npz", **images)
     return result

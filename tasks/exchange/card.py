@@ -19,9 +19,9 @@ def dataset_card(dataset: HeadDataset, heads: Mapping[str, int]) -> str:
     rows = "\n".join(f"| {split} | {number} |" for split, number in heads.items())
     outcomes = "\n".join(f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in counts.items())
     return f"""---
-pretty_name: {json.dumps(f"Synthetic heads, {len(dataset)} in {dataset.views} views")}
+pretty_name: {json.dumps(f"Synthetic heads, {len(dataset)} in {dataset.views} views", allow_nan=False)}
 license: other
-license_name: {json.dumps(licence)}
+license_name: {json.dumps(licence, allow_nan=False)}
 task_categories:
 - image-to-3d
 tags:

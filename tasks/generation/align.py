@@ -117,5 +117,5 @@ def write_aligned(aligned: AlignedPhoto, to: Path) -> Path:
     label = to.with_suffix(".json")
     with environment_errors(to):
         write_atomic(to, data.getvalue())
-        write_atomic(label, (json.dumps(aligned.label(), indent=1) + "\n").encode())
+        write_atomic(label, (json.dumps(aligned.label(), indent=1, allow_nan=False) + "\n").encode())
     return label

@@ -25,6 +25,7 @@ from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.transforms import transforms_json
 from spinmeround.storage.files import write_atomic
+from spinmeround.storage.numbers import check_arrays
 from spinmeround.tasks.html import template
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
 
@@ -59,7 +60,8 @@ class GeneratedHead:
 
 
 def to_uint8(pictures: np.ndarray) -> Pictures:
-    """Convert [0, 1] to 0..255."""
+    """Convert [0, 1] to 0..255. Raises SpinMeRoundError for NaN or infinity, which bytes would hide."""
+    check_arrays("generated views, check the weights of the pipeline", {"pictures": pictures})
     return np.asarray(np.rint(np.clip(pictures, 0.0, 1.0) * 255), np.uint8)
 
 
@@ -86,7 +88,7 @@ def write_head(head: GeneratedHead, cameras: Cameras, folder: Path) -> list[Path
         *views,
         *normals,
         *given,
-        _saved(folder / "transforms.json", json.dumps(document, indent=1).encode()),
+        _saved(folder / "transforms.json", json.dumps(document, indent=1, allow_nan=False).encode()),
         _saved(folder / "sheet.png", _png(head_sheet(head, cameras))),
         _saved(folder / "orbit.webp", animation(head, cameras)),
         _saved(folder / "orbit.html", orbit_page(head, cameras).encode()),

@@ -40,6 +40,7 @@ from spinmeround.tasks.generation.params import (
 )
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
 from spinmeround.tasks.loading.posed_views import read_posed_views
+from spinmeround.tasks.weights.networks import AUTOENCODERS, load_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +120,18 @@ def generate_head(
 
 
 def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
-    """Load a trained pipeline on the best device, without progress bars; raises ConfigError if there is none."""
+    """Load a trained pipeline on the best device, without progress bars.
+
+    Raises ConfigError if there is none, or its networks are incomplete or not finite.
+    """
     if not (folder / "model_index.json").is_file():
         raise ConfigError(f"pipeline: expected a trained pipeline (model_index.json), found none in {folder}")
-    model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, local_files_only=True)
+    parts = {
+        name: load_network(folder / name, *kinds, field="pipeline")
+        for name, kinds in (("unet", ("MultiviewUNet",)), ("vae", AUTOENCODERS), ("text_encoder", ("CLIPTextModel",)))
+    }
+    with as_config_error(f"pipeline: {folder}: "):
+        model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, **parts, local_files_only=True)
     model.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return model.to(best_device())
 

@@ -4,7 +4,6 @@ Imports torch; `encode` has the configuration and does not. diffusers takes seco
 that need it import it.
 """
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,32 +14,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from spinmeround.models.device import best_device
+from spinmeround.tasks.weights.networks import AUTOENCODERS, load_network
 
 if TYPE_CHECKING:
     from spinmeround.models.diffusion.latents import Autoencoder
-
-KINDS = ("AutoencoderKL", "AutoencoderDC")
-"""Supported autoencoder classes of diffusers."""
 
 
 @lru_cache(maxsize=2)
 def load_autoencoder(path: Path) -> "Autoencoder":
     """The autoencoder in float32 on the best device; the same object for the same path.
 
-    Raises ValueError if the folder holds none.
+    Raises ConfigError if the folder holds none, or one that is incomplete or not finite.
     """
-    try:
-        kind = json.loads((path / "config.json").read_text()).get("_class_name")
-    except (OSError, ValueError, AttributeError):
-        kind = None
-    if kind not in KINDS:
-        raise ValueError(
-            f"encode.autoencoder: expected a folder with the config.json of a diffusers {' or '.join(KINDS)}, found "
-            f"{kind or 'none'} at {path}"
-        )
-    import diffusers
-
-    autoencoder = getattr(diffusers, kind).from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    autoencoder = load_network(path, *AUTOENCODERS, field="encode.autoencoder")
     autoencoder.to(best_device())
     found: Autoencoder = autoencoder.eval().requires_grad_(False)
     return found

@@ -18,7 +18,7 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.params import DetectionParams, FrontalViews
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.weights import embedded_weights, fingerprint
+from spinmeround.storage.weights import check_onnx, embedded_weights, fingerprint
 from spinmeround.tasks.heads.sample_files import load_landmarks
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 from spinmeround.tasks.weights.insightface_packs import open_pack
@@ -76,6 +76,7 @@ def cached_embedder(path: Path) -> "ArcFaceEmbedder":
     """The recognition network in a file, loaded once per process."""
     from spinmeround.models.identity.arcface import ArcFaceEmbedder
 
+    check_onnx(path)
     return ArcFaceEmbedder(path)
 
 
@@ -84,6 +85,7 @@ def cached_detector(path: Path, params: DetectionParams) -> "FaceDetector":
     """The detector in a file, loaded once per process."""
     from spinmeround.models.identity.detection import FaceDetector
 
+    check_onnx(path)
     return FaceDetector(path, params)
 
 

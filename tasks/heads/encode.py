@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from spinmeround.storage.dataset import HeadEntry, add_latents, latents_of, read_pictures, write_latents
+from spinmeround.storage.numbers import check_varied
 from spinmeround.storage.weights import embedded_weights, fingerprint
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
@@ -83,12 +84,14 @@ def _make(job: StageJob[EncodeSections]) -> None:
 
     params = job.sections.encode
     autoencoder = load_autoencoder(autoencoder_path(params))
-    rgb, normals = (
-        encode_batches(autoencoder, as_images(read_pictures(job.inputs[stage], name)[name]), params.batch)
-        .numpy()
-        .astype(np.float16)
-        for name, stage in _PICTURES.items()
-    )
+    with np.errstate(over="ignore"):  # beyond float16 becomes infinite, which the check names
+        rgb, normals = (
+            encode_batches(autoencoder, as_images(read_pictures(job.inputs[stage], name)[name]), params.batch)
+            .numpy()
+            .astype(np.float16)
+            for name, stage in _PICTURES.items()
+        )
+    check_varied(f"encode {job.head.id}: latents", {"rgb": rgb, "normals": normals})
     write_latents(job.out, rgb, normals)
 
 

@@ -13,6 +13,7 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import RendererName
 from spinmeround.models.geometry.renderers import renderer_fingerprint
 from spinmeround.storage.dataset import pictures_codec, read_pictures, write_pictures
+from spinmeround.storage.numbers import check_varied
 from spinmeround.tasks.heads.mesh import load_mesh
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
@@ -40,6 +41,7 @@ def _make(job: StageJob[NormalsSections]) -> None:
     renderer = make_normal_renderer(job.sections.normals.renderer, threads=1)
     maps = renderer.render(load_mesh(job.inputs["mesh"]), job.sections.views.cameras(), mask.shape[1])
     normals = encode_normals(fill_normals_under_mask(maps.normals, maps.hit, mask), mask)
+    check_varied(f"normals {job.head.id}", {"normals": normals})
     write_pictures(job.out, job.head.id, pictures_codec(render, "rgb"), normals=normals)
 
 

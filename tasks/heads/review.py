@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.screen import Verdict, load_verdict
 from spinmeround.tasks.stage import GATE, Decision, NoSections, Stage, StageJob, StageParams
 
@@ -77,7 +78,7 @@ def load_review(folder: Path) -> Review:
 
 def _make(job: StageJob[NoSections]) -> None:
     final = review(load_verdict(job.inputs["screen"]), job.head.decision)
-    (job.out / "review.json").write_text(json.dumps(asdict(final), indent=1))
+    (job.out / "review.json").write_text(json_text(asdict(final), f"review {job.head.id}"))
 
 
 REVIEW = Stage(

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.numbers import json_text
 from spinmeround.storage.records import Rendering
 from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import cached_embedder, recognition_path
@@ -109,7 +110,7 @@ def _make(job: StageJob[ScoreSections]) -> None:
         cameras=cameras,
         back_similarity=similarity,
     )
-    (job.out / "scores.json").write_text(json.dumps(all_scores(evidence), indent=1))
+    (job.out / "scores.json").write_text(json_text(all_scores(evidence), f"score {job.head.id}"))
 
 
 SCORE = Stage(

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.score import load_scores
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
@@ -96,7 +97,7 @@ def load_verdict(folder: Path) -> Verdict:
 def _make(job: StageJob[ScreenSections]) -> None:
     verdict = screen(load_scores(job.inputs["score"]), job.sections.screen)
     (job.out / "verdict.json").write_text(
-        json.dumps({"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, indent=1)
+        json_text({"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, f"screen {job.head.id}")
     )
 
 

@@ -193,7 +193,9 @@ def _line(x: Float[np.ndarray, " point"], y: Float[np.ndarray, " point"]) -> str
 def _points(*columns: Float[np.ndarray, " point"]) -> str:
     """The columns as a JSON list of rows: four significant digits, and integers from 1000 up."""
     rows = zip(*columns, strict=True)
-    return json.dumps([[round(value) if value >= 1000 else float(f"{value:.4g}") for value in row] for row in rows])
+    return json.dumps(
+        [[round(value) if value >= 1000 else float(f"{value:.4g}") for value in row] for row in rows], allow_nan=False
+    )
 
 
 def _scale(start: float, end: float, from_pixel: float, to_pixel: float) -> Callable[[Any], Any]:

@@ -135,7 +135,7 @@ def drop_rates(is_dropped: Bool[np.ndarray, " head"], labels: Sequence[Label]) -
 
 def limits_toml(calibration: Calibration) -> str:
     """The limits as the `[screen]` section of a profile."""
-    header = [f"{name} = {json.dumps(getattr(calibration, name))}" for name in ("generator", "origin")]
+    header = [f"{name} = {json.dumps(getattr(calibration, name), allow_nan=False)}" for name in ("generator", "origin")]
     limits = [f"{name} = {limit:.6g}" for name, limit in calibration.limits.items()]
     return "\n".join(["[screen]", *header, "", "[screen.limits]", *limits, ""])
 

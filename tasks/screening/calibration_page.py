@@ -5,7 +5,6 @@ calibration.json    all figures
 calibration.html    a page with the curve of recall against loss, drop rates, and the histogram of each score
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
@@ -20,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.files import write_atomic
+from spinmeround.storage.numbers import json_text
 from spinmeround.storage.provenance import code_version
 from spinmeround.tasks.html import template
 from spinmeround.tasks.screening.calibrate import Calibration, Label, limits_toml
@@ -37,7 +37,7 @@ def write_calibration(calibration: Calibration, scores: Scores, labels: Sequence
     figures: dict[str, Any] = asdict(calibration) | {"code_version": code_version()}
     files = {
         folder / "screening.toml": limits_toml(calibration),
-        folder / "calibration.json": json.dumps(figures, indent=1),
+        folder / "calibration.json": json_text(figures, "calibration"),
         folder / "calibration.html": render_calibration(calibration, scores, labels),
     }
     for path, text in files.items():

@@ -81,7 +81,7 @@ class Decisions(FrozenModel):
 
     def to_json(self) -> bytes:
         """The content of the file."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+        return (json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def _after(earlier: DecisionEntry | None, now: datetime) -> datetime:
@@ -216,5 +216,5 @@ def unknown_ids(heads: Iterable[Head], decisions: Decisions) -> list[str]:
 
 
 def _description(generator: GeneratorId) -> str:
-    options = f" with {json.dumps(generator.options, sort_keys=True)}" if generator.options else ""
+    options = f" with {json.dumps(generator.options, sort_keys=True, allow_nan=False)}" if generator.options else ""
     return f"{generator.name} ({generator.fingerprint}{options})"

@@ -38,7 +38,10 @@ class GroupDraw:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupBatch:
-    """The clean data of one step, on the CPU; the first `conditioning` views of each sample are given."""
+    """The clean data of one step, on the CPU; the first `conditioning` views of each sample are given.
+
+    `heads` are the ids of the samples' heads.
+    """
 
     latents: Float32[Tensor, "sample view channel h w"]
     """Image latents, then normal latents."""
@@ -47,6 +50,7 @@ class GroupBatch:
     intrinsics: Float32[Tensor, "sample view 3 3"]
     identity: Float32[Tensor, "sample 512"]
     conditioning: int
+    heads: tuple[str, ...]
 
 
 def draw_groups(
@@ -80,7 +84,7 @@ class TrainingBatches:
     """The batches of a training on the heads `subjects`, by step."""
 
     def __init__(self, data: HeadDataset, subjects: Sequence[int], params: TrainParams, encode: EncodeParams) -> None:
-        self.subjects, self.params = subjects, params
+        self.subjects, self.params, self._ids = subjects, params, data.ids
         self.cameras = Cameras(**data.cameras(subjects[0]))
         self._latents = SampleReader(data, ("latents",))
         self._latents.hold_latents(subjects, params.memory_mb)
@@ -102,6 +106,7 @@ class TrainingBatches:
             intrinsics=batch["intrinsics"],
             identity=batch["identity"],
             conditioning=draw.conditioning,
+            heads=tuple(self._ids[subject] for subject in draw.subjects),
         )
 
     def _recoloured(

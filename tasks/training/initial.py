@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from spinmeround.models.diffusion.params import UNetParams
@@ -18,8 +16,12 @@ from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.unet import MultiviewUNet, base_config
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.storage.errors import ConfigError, as_config_error
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
 from spinmeround.tasks.training.state import Networks, build_networks, text_encoder_config
+from spinmeround.tasks.weights.networks import AUTOENCODERS, check_network, load_network
+
+_UNET, _ENCODER = "train.initial.unet", "train.initial.text_encoder"
 
 
 def build_initial_networks(params: TrainParams) -> Networks:
@@ -38,16 +40,28 @@ def build_initial_networks(params: TrainParams) -> Networks:
     return networks
 
 
+def check_external(params: TrainParams, encode: EncodeParams) -> None:
+    """Check the networks from outside that a training loads, every number of them, before anything is computed.
+
+    Raises ConfigError, which names the field, for a network that the training would refuse.
+    """
+    if encode.autoencoder != "embedded":
+        check_network(autoencoder_path(encode), *AUTOENCODERS, field="encode.autoencoder")
+    folders = params.initial.folders
+    if "unet" in folders:
+        unet = check_network(folders["unet"], "UNet2DConditionModel", field=_UNET)
+        _check_unet_sizes(folders["unet"], unet.config, params.unet)
+    if "text_encoder" in folders:
+        encoder = check_network(folders["text_encoder"], "CLIPTextModel", field=_ENCODER)
+        _check_encoder_sizes(folders["text_encoder"], encoder.config, params.text_encoder)
+
+
 def grow_unet(folder: Path, params: UNetParams) -> MultiviewUNet:
     """Grow the multiview UNet from a text-to-image UNet. Raises ConfigError if its sizes differ from `params`."""
-    expected = base_config(params)
-    unet = _load(UNet2DConditionModel, folder, torch.float32)
-    for name, value in expected.items():
-        found = list(unet.config[name]) if isinstance(value, list) else unet.config[name]
-        if found != value and name != "sample_size":  # no weight depends on it
-            raise ConfigError(f"train.initial.unet: {folder}: expected {name} {value}, by train.unet, found {found}")
+    unet = load_network(folder, "UNet2DConditionModel", field=_UNET)
+    _check_unet_sizes(folder, unet.config, params)
     unet.register_to_config(sample_size=params.sample_size)
-    with as_config_error(f"train.initial.unet: {folder}: "):
+    with as_config_error(f"{_UNET}: {folder}: "):
         grown: MultiviewUNet = MultiviewUNet.from_unet(
             unet, views=params.views, ray_encoding=params.ray_encoding, multiview_factors=params.multiview_factors
         )
@@ -55,21 +69,29 @@ def grow_unet(folder: Path, params: UNetParams) -> MultiviewUNet:
 
 
 def _load_text_encoder(folder: Path, params: TextEncoderParams) -> CLIPTextModel:
-    encoder: CLIPTextModel = _load(CLIPTextModel, folder, torch.float32)
+    encoder: CLIPTextModel = load_network(folder, "CLIPTextModel", field=_ENCODER)
+    _check_encoder_sizes(folder, encoder.config, params)
+    return encoder
+
+
+def _check_unet_sizes(folder: Path, config: Any, params: UNetParams) -> None:
+    for name, value in base_config(params).items():
+        found = list(config[name]) if isinstance(value, list) and isinstance(config[name], tuple) else config[name]
+        if found != value and name != "sample_size":  # no weight depends on it
+            raise ConfigError(f"{_UNET}: {folder}: expected {name} {value}, by train.unet, found {found}")
+
+
+def _check_encoder_sizes(folder: Path, config: Any, params: TextEncoderParams) -> None:
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     for name in sizes:
-        expected, found = getattr(text_encoder_config(params), name), getattr(encoder.config, name)
+        expected, found = getattr(text_encoder_config(params), name), getattr(config, name)
         if found != expected:
-            raise ConfigError(
-                f"train.initial.text_encoder: {folder}: expected {name} {expected}, by train.text_encoder, "
-                f"found {found}"
-            )
-    if encoder.config.max_position_embeddings < params.prompt.length:
+            raise ConfigError(f"{_ENCODER}: {folder}: expected {name} {expected}, by train.text_encoder, found {found}")
+    if config.max_position_embeddings < params.prompt.length:
         raise ConfigError(
-            f"train.initial.text_encoder: {folder}: expected at least the prompt's {params.prompt.length} positions, "
-            f"found {encoder.config.max_position_embeddings}"
+            f"{_ENCODER}: {folder}: expected at least the prompt's {params.prompt.length} positions, "
+            f"found {config.max_position_embeddings}"
         )
-    return encoder
 
 
 def grow_pipeline(
@@ -85,15 +107,11 @@ def grow_pipeline(
     Raises ConfigError if a folder is missing or its parts are incompatible.
     """
     parts = {
-        "vae": _load(AutoencoderKL, stable_diffusion / "vae", dtype),
-        "text_encoder": _load(CLIPTextModel, arc2face / "encoder", dtype),
+        "vae": load_network(stable_diffusion / "vae", "AutoencoderKL", dtype=dtype),
+        "text_encoder": load_network(arc2face / "encoder", "CLIPTextModel", dtype=dtype),
     }
     with as_config_error(f"{arc2face}: "):
-        unet = MultiviewUNet.from_unet(_load(UNet2DConditionModel, arc2face / "arc2face", dtype), **growth)
+        unet = MultiviewUNet.from_unet(
+            load_network(arc2face / "arc2face", "UNet2DConditionModel", dtype=dtype), **growth
+        )
         return SpinMeRoundPipeline(unet=unet, prompt=(prompt or PromptTokens()).model_dump(mode="json"), **parts)
-
-
-def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder}: expected a model's folder with config.json, found none")
-    return kind.from_pretrained(folder, dtype=dtype, local_files_only=True)

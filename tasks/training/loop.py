@@ -10,9 +10,9 @@ Result: `pipeline/`, the averaged weights as a diffusers pipeline; `history.json
 last tenth of the steps.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.checkpoints import Checkpoints
 from spinmeround.storage.dataset import HeadDataset, check_content
-from spinmeround.storage.errors import ConfigError, DatasetError
+from spinmeround.storage.errors import ConfigError, DatasetError, SpinMeRoundError
+from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint, autoencoder_path
 from spinmeround.tasks.loading.view_draws import draw_rng
@@ -61,7 +62,8 @@ def run_training(
     """Train from the newest intact checkpoint in `folder`, or from the start, and write the result to `out`.
 
     Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file, and
-    ConfigError for `state_on_disk` on an accelerator.
+    ConfigError for `state_on_disk` on an accelerator. A loss or gradient that is not finite is a SpinMeRoundError with
+    the step and its heads; the optimiser does not take that step, and there is no result.
     """
     if params.threads:
         torch.set_num_threads(params.threads)
@@ -77,10 +79,12 @@ def run_training(
     batches = TrainingBatches(data, subjects, params, encode)
     schedule = Schedule(params.learning_rate, params.warm_up_steps, params.steps, params.final_rate)
     for step in range(done, params.steps):
-        loss = _loss(state.networks, batches.read(step), params, step)
-        torch.autograd.backward(loss)
-        state.update(schedule.at(step), params.gradient_limit)
-        losses.append(loss.item())
+        groups = batches.read(step)
+        loss = _loss(state.networks, groups, params, step)
+        with _named(step, groups.heads):
+            losses.append(_finite(loss))
+            torch.autograd.backward(loss)
+            state.update(schedule.at(step), params.gradient_limit)
         on_step(step + 1, params.steps, losses[-1])
         if (step + 1) % params.checkpoint_every == 0 and step + 1 < params.steps:
             tensors = {**state.tensors(), "losses": torch.tensor(losses, dtype=torch.float64)}
@@ -149,6 +153,26 @@ def _loss(networks: Networks, groups: GroupBatch, params: TrainParams, step: int
         return multiview_loss(networks.unet, batch, sigma.to(device), noise.to(device)).mean
 
 
+def _finite(loss: Tensor) -> float:
+    """The loss as a number; raises SpinMeRoundError if it is not finite."""
+    if not math.isfinite(value := loss.item()):
+        raise SpinMeRoundError(f"expected a finite loss, found {value}")
+    return value
+
+
+@contextmanager
+def _named(step: int, heads: Sequence[str]) -> Iterator[None]:
+    """Add the step, its heads and advice to a SpinMeRoundError."""
+    try:
+        yield
+    except SpinMeRoundError as error:
+        raise SpinMeRoundError(
+            f"train: step {step + 1}: {error}; its heads are {', '.join(heads)}. The step was not taken: check the "
+            "weights (spinmeround weights check) and the dataset (spinmeround dataset verify), or lower "
+            "train.learning_rate"
+        ) from error
+
+
 def _generator(seed: int, step: int, purpose: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(draw_rng(seed, step, 0, purpose).integers(2**63 - 1)))
 
@@ -174,9 +198,11 @@ def _write_result(
         prompt=params.text_encoder.prompt.model_dump(),
     )
     pipeline.save_pretrained(out / "pipeline")
-    (out / "history.json").write_text(json.dumps({"runs": [{"name": "training", "history": history}]}))
+    (out / "history.json").write_text(
+        json_text({"runs": [{"name": "training", "history": history}]}, "train: history", indent=None)
+    )
     summary: dict[str, Any] = {"steps": len(losses), "loss_first": first, "loss_last": last}
-    (out / "training.json").write_text(json.dumps(summary))
+    (out / "training.json").write_text(json_text(summary, "train", indent=None))
     return TrainingResult(**summary, history=history, pipeline=out / "pipeline")
 
 

@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from spinmeround.models.diffusion.params import UNetParams
 from spinmeround.models.diffusion.unet import MultiviewUNet, build_unet
 from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
-from spinmeround.storage.errors import environment_errors
+from spinmeround.storage.errors import SpinMeRoundError, environment_errors
 from spinmeround.tasks.training.params import TextEncoderParams
 
 
@@ -113,13 +113,26 @@ class TrainingState:
             self.optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": mean, "exp_avg_sq": square}
 
     def update(self, learning_rate: float, gradient_limit: float) -> None:
-        """Take one optimiser step with the current gradients, then clear them."""
+        """Take one optimiser step with the current gradients, then clear them.
+
+        Raises SpinMeRoundError, and takes no step, if their norm is not finite.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
-        nn.utils.clip_grad_norm_(self.networks.parameters(), gradient_limit)
+        gradients = [weight.grad for weight in self.networks.parameters() if weight.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not bool(norm.isfinite()):
+            raise SpinMeRoundError(f"expected finite gradients, found {self._not_finite()}")
+        nn.utils.clip_grads_with_norm_(self.networks.parameters(), gradient_limit, norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.average.step(self.networks.parameters())
+
+    def _not_finite(self) -> str:
+        """The parameters whose gradients are not finite."""
+        graded = ((name, weight.grad) for name, weight in self.networks.named_parameters() if weight.grad is not None)
+        names = [name for name, gradient in graded if not bool(gradient.isfinite().all())]
+        return f"{len(names)} that are not, the first of {names[0]}" if names else "a norm beyond the range of float32"
 
     def averaged(self) -> Networks:
         """The networks after their weights are replaced by the average."""

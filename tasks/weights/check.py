@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.weights import checksums_path, embedded_weights, find_part, record_checksums
+from spinmeround.tasks.weights.insightface_packs import nested_pack, unnest_command
 from spinmeround.tasks.weights.inspect import inspect
 
 State = Literal["shipped", "found", "missing", "invalid"]
@@ -100,7 +101,9 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
                 f"{use.place}: the profile requires SHA-256 {use.sha256}, the file has {fingerprint}"
             )
     except SpinMeRoundError as error:
-        return Finding(use=use, state="invalid", seen=str(error), command=command)
+        inner = nested_pack(use.place)
+        fix = unnest_command(use.place, inner) if inner else command
+        return Finding(use=use, state="invalid", seen=str(error), command=fix)
     if use.name == "panohead" and use.sha256 is None:
         seen += f"; to trust it: --set generator.options.sha256={fingerprint}"
     seen += f"; SHA-256 {fingerprint[:12]}, {'recorded' if first else 'matches the record'}"

@@ -51,7 +51,7 @@ def kind_of(signature: OnnxSignature) -> Kind:
 @lru_cache(maxsize=8)
 def open_pack(folder: Path) -> Pack:
     """The files of a pack. Raises ConfigError if it is missing, nested one folder too deep, or has no detector."""
-    files = sorted(folder.glob("*.onnx"))
+    files = _networks(folder, "*.onnx")
     if not files:
         raise ConfigError(f"{folder}: expected an InsightFace pack with .onnx files, found {_instead(folder)}")
     kinds: dict[str, list[Path]] = {}
@@ -69,9 +69,23 @@ def open_pack(folder: Path) -> Pack:
     )
 
 
+def nested_pack(folder: Path) -> Path | None:
+    """The folder in a pack that holds its files, as antelopev2.zip unpacks; None if they are where they belong."""
+    nested = [] if _networks(folder, "*.onnx") else _networks(folder, "*/*.onnx")
+    return nested[0].parent if nested else None
+
+
+def unnest_command(folder: Path, inner: Path) -> str:
+    """The command that moves the files of a nested pack to where they belong."""
+    return f"mv {inner}/*.onnx {folder}/"
+
+
+def _networks(folder: Path, pattern: str) -> list[Path]:
+    """Files of networks; hidden ones are metadata that macOS puts into archives (`._1k3d68.onnx`, __MACOSX)."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith(".") and path.is_file())
+
+
 def _instead(folder: Path) -> str:
-    nested = sorted(folder.glob("*/*.onnx"))
-    if nested:
-        inner = nested[0].parent
-        return f"them one folder deeper, as antelopev2.zip unpacks: run mv {inner}/*.onnx {folder}/"
+    if inner := nested_pack(folder):
+        return f"them one folder deeper, as antelopev2.zip unpacks: run {unnest_command(folder, inner)}"
     return "none" if folder.is_dir() else "no such folder"

@@ -1,106 +1,47 @@
 """Checks that a path holds a part: file layout, names and shapes of tensors, inputs and outputs of networks.
 
-`inspect` returns a short description, or raises SpinMeRoundError that says what is wrong. Networks are built on the
-meta device from their own config.json and compared with the names and shapes in the file's header.
+`inspect` returns a short description, or raises SpinMeRoundError that says what is wrong. Networks pass the same check
+as when a stage loads them (`networks`), and the values of all weights must be finite.
 """
 
-import json
-import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.storage.weights import PARTS, Shape, find_part, missing_files, onnx_signature, tensor_shapes
+from spinmeround.storage.weights import (
+    PARTS,
+    check_files,
+    check_onnx,
+    find_part,
+    missing_files,
+    onnx_signature,
+    tensor_shapes,
+)
 from spinmeround.tasks.weights.insightface_packs import kind_of, open_pack
-
-_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Names of the autoencoder's attention in files of 2022 and in current ones; diffusers reads both."""
+from spinmeround.tasks.weights.networks import AUTOENCODERS, NetworkClass, check_network
+from spinmeround.tasks.weights.tensor_names import compare
 
 
 def inspect(name: str, place: Path) -> str:
     """Description of part `name` at `place`; raises SpinMeRoundError if it is something else."""
     if name == "arcface" and place.is_dir():  # a pack is accepted in place of its network
         place = open_pack(place).only_recognition
-    missing = list(missing_files(find_part(name), place))
-    if missing:
+    missing = [] if name in _SELF_EXPLAINING else list(missing_files(find_part(name), place))
+    if missing := [each for each in missing if not each.endswith((".safetensors", ".bin"))]:  # the loader knows more
         raise SpinMeRoundError(f"{place}: lacks {', '.join(missing[:3])}" + (", ..." if len(missing) > 3 else ""))
     return _INSPECT[name](place)
 
 
-def _config(place: Path) -> dict[str, Any]:
-    path = place / "config.json"
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SpinMeRoundError(f"{path}: expected a network's configuration, found {error}") from error
-    if not isinstance(found, dict):
-        raise SpinMeRoundError(f"{path}: expected a network's configuration, found a {type(found).__name__}")
-    return found
-
-
-def _diffusers(class_name: str, place: Path) -> str:
-    """A folder as diffusers saves a network; `class_name` is AutoencoderKL or UNet2DConditionModel."""
-    import diffusers
-    import torch
-
-    config = _config(place)
-    if config.get("_class_name") != class_name:
-        raise SpinMeRoundError(f"{place}: expected the config.json of {class_name}, found {config.get('_class_name')}")
-    with torch.device("meta"):
-        wanted = getattr(diffusers, class_name).from_config(config).state_dict()
-    found = tensor_shapes(place / "diffusion_pytorch_model.safetensors")
-    renamed = {_current_name(name): shape for name, shape in found.items()}
-    return _compare(place, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, renamed)
-
-
-def _current_name(name: str) -> str:
-    """The current diffusers name of a tensor."""
-    pattern = r"(\.attentions\.\d+)\.(" + "|".join(_ATTENTION) + r")\."
-    return re.sub(pattern, lambda match: f"{match[1]}.{_ATTENTION[match[2]]}.", name)
+def _network(place: Path, kinds: tuple[NetworkClass, ...]) -> str:
+    return check_network(place, *kinds).summary
 
 
 def _text_encoder(place: Path) -> str:
     """A CLIP text encoder, with `text_model.` before its names, as published, or without."""
-    import torch
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = CLIPTextConfig(**_config(place))
-    with torch.device("meta"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in CLIPTextModel(config).state_dict().items()}
-    file = next(path for name in ("model.safetensors", "pytorch_model.bin") if (path := place / name).is_file())
-    found = {name.removeprefix("text_model."): shape for name, shape in tensor_shapes(file).items()}
-    ignored = "embeddings.position_ids"
-    plain = {name.removeprefix("text_model."): shape for name, shape in wanted.items()}
-    return _compare(place, _without(plain, ignored), _without(found, ignored)) + f", {config.hidden_size} wide"
-
-
-def _without(shapes: Mapping[str, Shape], name: str) -> dict[str, Shape]:
-    return {each: shape for each, shape in shapes.items() if each != name}
-
-
-def _compare(place: Path, wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
-    for name in sorted({*wanted, *found}):
-        if wanted.get(name) != found.get(name):
-            raise SpinMeRoundError(
-                f"{place}: tensor {name}: expected {_shape(wanted.get(name))} by its config.json, found "
-                f"{_shape(found.get(name))}"
-            )
-    numbers = sum(_size(shape) for shape in found.values())
-    return f"{len(found)} tensors, {numbers / 1e6:.1f}M parameters"
-
-
-def _shape(shape: Shape | None) -> str:
-    return "none" if shape is None else "x".join(map(str, shape)) or "scalar"
-
-
-def _size(shape: Shape) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
+    checked = check_network(place, "CLIPTextModel")
+    return f"{checked.summary}, {checked.config.hidden_size} wide"
 
 
 def _recognition(place: Path) -> str:
@@ -115,11 +56,14 @@ def _recognition(place: Path) -> str:
             f"{place}: this is InsightFace's own recognition network; Arc2Face requires the embeddings of its own "
             "arcface.onnx"
         )
+    check_onnx(place)
     return "112 x 112 to 512"
 
 
 def _pack(place: Path) -> str:
     pack = open_pack(place)
+    for file in (pack.detector, *([pack.landmarks_3d] if pack.landmarks_3d else [])):
+        check_onnx(file)
     found = [pack.detector.name, *([pack.landmarks_3d.name] if pack.landmarks_3d else [])]
     return " and ".join(found) + ("" if pack.landmarks_3d else " (no 3D landmarks: no camera of a photo)")
 
@@ -129,7 +73,9 @@ def _alexnet(place: Path) -> str:
 
     wanted = backbone_shapes("alex")
     found = {name: shape for name, shape in tensor_shapes(place).items() if name.startswith("features.")}
-    return _compare(place, wanted, found)
+    summary = compare(place, wanted, found)
+    check_files(place, [place])
+    return summary
 
 
 def _checkout(place: Path) -> str:
@@ -149,8 +95,8 @@ def _folder(place: Path) -> str:
 
 def _stable_diffusion(place: Path) -> str:
     parts: dict[str, Callable[[Path], str]] = {
-        "unet": partial(_diffusers, "UNet2DConditionModel"),
-        "vae": partial(_diffusers, "AutoencoderKL"),
+        "unet": partial(_network, kinds=("UNet2DConditionModel",)),
+        "vae": partial(_network, kinds=("AutoencoderKL",)),
         "text_encoder": _text_encoder,
     }
     for name, check in parts.items():
@@ -158,16 +104,19 @@ def _stable_diffusion(place: Path) -> str:
     return "unet, vae and text encoder match their configurations"
 
 
+_SELF_EXPLAINING = ("antelopev2", "buffalo_l", "arc2face-encoder", "arc2face-unet", "sd15-vae")
+"""Parts whose loader names what is missing, by the same rules as when a stage loads them."""
+
 _INSPECT: dict[str, Callable[[Path], str]] = {
     "panohead-checkout": _checkout,
     "panohead": _pickle,
     "arcface": _recognition,
     "antelopev2": _pack,
     "buffalo_l": _pack,
-    "sd15-vae": partial(_diffusers, "AutoencoderKL"),
+    "sd15-vae": partial(_network, kinds=AUTOENCODERS),
     "sd15-tokenizer": _folder,
     "sd15": _stable_diffusion,
-    "arc2face-unet": partial(_diffusers, "UNet2DConditionModel"),
+    "arc2face-unet": partial(_network, kinds=("UNet2DConditionModel",)),
     "arc2face-encoder": _text_encoder,
     "lpips-alexnet": _alexnet,
 }

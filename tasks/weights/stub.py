@@ -161,4 +161,4 @@ def _profile(folder: Path, base: str, *, small: bool, checkout: Path | None) -> 
 
 
 def _toml(value: object) -> str:
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+    return json.dumps(str(value) if isinstance(value, Path) else value, allow_nan=False)

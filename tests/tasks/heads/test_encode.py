@@ -1,5 +1,6 @@
 """Latents of a head, and training of the autoencoder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.errors import DatasetError
+from spinmeround.storage.errors import DatasetError, SpinMeRoundError
 from spinmeround.tasks.embedded.autoencoder import (
     make_autoencoder,
     measure,
@@ -19,12 +20,15 @@ from spinmeround.tasks.embedded.autoencoder import (
 from spinmeround.tasks.embedded.params import AutoencoderParams
 from spinmeround.tasks.heads.autoencoder import as_images, encode_batches, load_autoencoder
 from spinmeround.tasks.heads.encode import (
+    ENCODE,
     EncodeParams,
+    EncodeSections,
     autoencoder_fingerprint,
     autoencoder_path,
     latent_shape,
     publish_latents,
 )
+from spinmeround.tasks.stage import Head, StageJob
 from tests.support.weights import write_autoencoder
 
 SMALL = AutoencoderParams(channels=(8, 8, 8, 8), latent_channels=4, steps=30, batch=4, learning_rate=4e-3)
@@ -75,10 +79,10 @@ def test_the_shape_of_latents(encode_params: EncodeParams, tmp_path: Path) -> No
 
 def test_a_folder_without_autoencoder_is_rejected(tmp_path: Path) -> None:
     """The error names the field, the folder and the class that was found."""
-    with pytest.raises(ValueError, match=r"encode\.autoencoder: .* AutoencoderKL or AutoencoderDC, found none at"):
+    with pytest.raises(ValueError, match=r"encode\.autoencoder: .*config\.json, found none$"):
         load_autoencoder(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "VQModel"}')
-    with pytest.raises(ValueError, match="found VQModel at"):
+    with pytest.raises(ValueError, match=r"config\.json of AutoencoderKL or AutoencoderDC, found VQModel"):
         load_autoencoder(tmp_path)
 
 
@@ -120,3 +124,22 @@ def test_training_images_are_of_three_kinds() -> None:
     assert 6 < int(grey.sum()) < 34
     assert int((~white & ~grey).sum()) > 8
     assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("gain", "message"),
+    [(1e6, "latents: rgb: expected finite numbers"), (0.0, "latents: rgb: expected a picture, found the value -?0.0")],
+    ids=["beyond float16", "blank"],
+)
+def test_latents_that_are_not_finite_or_blank_are_refused(
+    dataset: Path, tmp_path: Path, gain: float, message: str
+) -> None:
+    """An autoencoder whose latents exceed float16, or are all zero: the stage fails with the head and the array."""
+    folder = write_autoencoder(tmp_path / "vae")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "scaling_factor": gain}))
+    head = HeadDataset.open(dataset).ids[0]
+    inputs = dict.fromkeys(("render", "normals"), dataset.parent / head)
+    sections = EncodeSections(encode=EncodeParams(autoencoder=str(folder)))
+    with pytest.raises(SpinMeRoundError, match=f"encode {head}: {message}"):
+        ENCODE.make(StageJob(head=Head(id=head, seed=0), sections=sections, inputs=inputs, out=tmp_path / "out"))

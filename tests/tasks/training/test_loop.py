@@ -19,13 +19,20 @@ from spinmeround.models.diffusion.loss import Loss, TrainingBatch, multiview_los
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset, add_latents
-from spinmeround.storage.errors import ConfigError, DatasetError, StorageUnavailable
+from spinmeround.storage.errors import ConfigError, DatasetError, SpinMeRoundError, StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training import loop as module
 from spinmeround.tasks.training.batches import TrainingBatches
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.loop import loss_summary, make_training, run_training
-from spinmeround.tasks.training.params import TrainParams, training_inputs, training_key
+from spinmeround.tasks.training.params import (
+    AdaptPhase,
+    MultiViewPhase,
+    SingleViewPhase,
+    TrainParams,
+    training_inputs,
+    training_key,
+)
 from tests.support.heads import flip_bit, write_all_latents
 
 diffusers_logging.disable_progress_bar()
@@ -301,3 +308,68 @@ def test_identity_dropout_keeps_the_images(
     assert not any(images for _, images in dropped)
     with pytest.raises(ValueError, match=r"identity_dropout: expected shares .* below 1, got 0\.5 and 0\.6"):
         TrainParams(condition_dropout=0.5, identity_dropout=0.6)
+
+
+def _spoiled_loss(step: int, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
+    """Change the loss of one step, counted from 0."""
+    calls = iter(range(100))
+
+    def loss(unet: MultiviewUNet, batch: TrainingBatch, sigma: Tensor, noise: Tensor) -> Loss:
+        found = multiview_loss(unet, batch, sigma, noise)
+        return Loss(spoil(found.mean), found.per_sample) if next(calls) == step else found
+
+    monkeypatch.setattr(module, "multiview_loss", loss)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda loss: loss * float("nan"), "expected a finite loss, found nan"),
+        (lambda loss: loss * float("inf"), "expected a finite loss, found inf"),
+        (lambda loss: loss + (loss - loss.detach()).sqrt(), r"expected finite gradients, found \d+ that are not"),
+        (lambda loss: loss + 1e38 * (loss - loss.detach()), "expected finite gradients"),
+    ],
+    ids=["NaN", "infinity", "NaN gradient", "overflow of the norm"],
+)
+def test_a_loss_or_gradient_that_is_not_finite_ends_the_training(
+    spoil: Callable[[Tensor], Tensor],
+    message: str,
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: MakeTrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the step and its heads; the optimiser does not move, and the store has no result."""
+    _spoiled_loss(6, monkeypatch, spoil)
+    updates: list[int] = []
+    step_of = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (updates.append(1), step_of(self))[1])
+    store, params = ArtifactStore(tmp_path / "store"), train_params()
+    heads = r"procedural-0000\d\d, procedural-0000\d\d"
+    with pytest.raises(SpinMeRoundError, match=f"train: step 7: {message}.*heads are {heads}"):
+        make_training(store, dataset, params, encode_params, tmp_path / "training")
+    assert len(updates) == 6
+    assert not store.has("train", training_key(HeadDataset.open(dataset).digest, params, encode_params))
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_no_result(
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: MakeTrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every loss and gradient is finite, a weight is not: the store refuses the result by the tensor's name."""
+    step_of, store, params = torch.optim.AdamW.step, ArtifactStore(tmp_path / "store"), train_params()
+    phases = {"single_view": SingleViewPhase(steps=0), "multi_view": MultiViewPhase(steps=0)}
+    params = params.model_copy(update={"adapt": AdaptPhase(steps=1), **phases})
+
+    def step(self: torch.optim.AdamW) -> None:
+        step_of(self)
+        self.param_groups[0]["params"][0].data.flatten()[0] = float("nan")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(SpinMeRoundError, match=r"train model: pipeline/unet/.*: tensor .*expected finite numbers"):
+        make_training(store, dataset, params, encode_params, tmp_path / "training")
+    assert not store.has("train", training_key(HeadDataset.open(dataset).digest, params, encode_params))

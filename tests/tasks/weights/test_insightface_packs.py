@@ -1,11 +1,22 @@
 """Telling the files of a pack apart, and the two mistakes that antelopev2 is known for."""
 
+import subprocess
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
+from spinmeround.models.identity.params import DetectionParams
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.heads.embed import EmbedParams, detector_path, recognition_path
+from spinmeround.tasks.heads.embed import (
+    EmbedParams,
+    cached_detector,
+    cached_embedder,
+    detector_path,
+    recognition_path,
+)
+from spinmeround.tasks.weights.check import Use, check
 from spinmeround.tasks.weights.insightface_packs import open_pack
 from tests.models.identity.networks import write_network
 from tests.support.packs import write_pack
@@ -27,6 +38,50 @@ def test_a_nested_pack_is_explained(tmp_path: Path) -> None:
     write_pack(tmp_path / "antelopev2" / "antelopev2")
     with pytest.raises(ConfigError, match=r"one folder deeper.*mv .*antelopev2/antelopev2/\*\.onnx .*antelopev2/$"):
         open_pack(tmp_path / "antelopev2")
+
+
+def test_the_check_gives_the_command_for_a_nested_pack(tmp_path: Path) -> None:
+    """The advice and the command are the mv, not another download; after it, the check passes."""
+    pack = write_pack(tmp_path / "antelopev2" / "antelopev2").parent
+    found = check(Use(name="antelopev2", field="embed.pack", place=pack))
+    command = f"mv {pack}/antelopev2/*.onnx {pack}/"
+    assert (found.state, found.command) == ("invalid", command)
+    assert command in found.seen
+    subprocess.run(command, shell=True, check=True)
+    assert check(Use(name="antelopev2", field="embed.pack", place=pack)).state == "found"
+
+
+@pytest.mark.parametrize("inner", [".", "__MACOSX/antelopev2"])
+def test_metadata_of_macos_is_no_network(tmp_path: Path, inner: str) -> None:
+    """`._*` files of an archive made on macOS neither break a pack nor look like a nested one."""
+    pack = write_pack(tmp_path / "pack", "arcface.onnx")
+    (pack / inner).mkdir(parents=True, exist_ok=True)
+    (pack / inner / "._scrfd_10g_bnkps.onnx").write_bytes(b"\0\5\x16\7metadata")
+    assert open_pack(pack).detector.name == "scrfd_10g_bnkps.onnx"
+    assert check(Use(name="antelopev2", field="embed.pack", place=pack)).state == "found"
+    (tmp_path / "empty" / "__MACOSX").mkdir(parents=True)
+    (tmp_path / "empty" / "__MACOSX" / "._a.onnx").write_bytes(b"\0\5\x16\7")
+    with pytest.raises(ConfigError, match=r"found none"):
+        open_pack(tmp_path / "empty")
+
+
+def test_a_network_with_nan_is_refused(tmp_path: Path) -> None:
+    """By the check and by the stage that loads it; the tensor is named."""
+    pack = write_pack(tmp_path / "pack", "arcface.onnx")
+    for name in ("scrfd_10g_bnkps", "arcface"):
+        model = onnx.load(pack / f"{name}.onnx")
+        tensor = next(each for each in model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT)
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        values.flat[0] = np.nan
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        onnx.save(model, pack / f"{name}.onnx")
+    for part in ("antelopev2", "arcface"):
+        found = check(Use(name=part, field="embed.pack", place=pack))
+        assert (found.state, "expected finite numbers, found 1 of" in found.seen) == ("invalid", True)
+    with pytest.raises(ConfigError, match=r"arcface\.onnx: tensor .*expected finite numbers"):
+        cached_embedder(pack / "arcface.onnx")
+    with pytest.raises(ConfigError, match=r"scrfd_10g_bnkps\.onnx: tensor .*expected finite numbers"):
+        cached_detector(pack / "scrfd_10g_bnkps.onnx", DetectionParams())
 
 
 def test_two_recognition_networks_are_explained(tmp_path: Path) -> None:

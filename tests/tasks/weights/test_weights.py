@@ -130,7 +130,7 @@ def broken(tmp_path: Path, kind: str) -> Path:
         ("shape", r"encoder\.conv_in\.weight: expected 32x3x3x3 by its config\.json, found 32x2x3x3"),
         ("lacking", r"quant_conv\.bias: expected 8 by its config\.json, found none"),
         ("cut", "expected a complete file of tensors"),
-        ("class", "expected the config.json of AutoencoderKL, found AutoencoderTiny"),
+        ("class", "expected the config.json of AutoencoderKL or AutoencoderDC, found AutoencoderTiny"),
     ],
 )
 def test_wrong_tensors_are_found_from_the_header(tmp_path: Path, kind: str, message: str) -> None:
@@ -188,7 +188,7 @@ def test_loaders_of_missing_parts_use_no_network(tmp_path: Path, monkeypatch: py
     assert isinstance(make_lpips(absent), Missing)
     (absent / "vae").mkdir(parents=True)
     (absent / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
-    with pytest.raises(OSError, match="absent"):
+    with pytest.raises(ConfigError, match=r"absent.*found no file of weights"):
         load_autoencoder(absent / "vae")
 
 

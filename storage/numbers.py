@@ -1,0 +1,148 @@
+"""The gate for numbers: nothing that is NaN, infinite, or blank where it can't be enters the store.
+
+`check_payload` examines what a stage has made, before it becomes an artifact; `check_arrays` and `check_tensors` do the
+same for values in memory. All raise SpinMeRoundError, which names the file and the array.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from spinmeround.storage.errors import SpinMeRoundError, one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAY_BE_NAN = frozenset({"depth", "landmarks", "identity_views"})
+"""Arrays in which NaN means absent: a ray without a hit, a landmark that a head lacks, a view without a face."""
+
+NEVER_BLANK = frozenset({"latent", "identity", "cam2world", "intrinsics", "vertices", "faces", "mask"})
+"""Arrays that are neither empty nor all zero."""
+
+
+def json_text(value: Any, what: str, *, indent: int | None = 1) -> str:
+    """JSON of finite numbers. Raises SpinMeRoundError, which begins with `what` and names the place of another."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError as error:
+        found = next(_not_finite(value, what), None)
+        if found is None:
+            raise
+        raise SpinMeRoundError(f"{found[0]}: expected a finite number, found {found[1]}") from error
+
+
+def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    elif isinstance(value, Mapping):
+        yield from (each for key, inner in value.items() for each in _not_finite(inner, f"{place}: {key}"))
+    elif isinstance(value, list | tuple):
+        yield from (each for index, inner in enumerate(value) for each in _not_finite(inner, f"{place}[{index}]"))
+
+
+def check_arrays(place: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check numpy arrays by name; `place` begins the message. Raises SpinMeRoundError."""
+    for name, array in arrays.items():
+        if array.dtype.kind in "fc":
+            wrong = np.isinf(array) if name in MAY_BE_NAN else ~np.isfinite(array)
+            if wrong.any():
+                raise SpinMeRoundError(
+                    f"{place}: {name}: expected finite numbers, found {np.count_nonzero(wrong)} of {array.size} that "
+                    f"are not (NaN or infinity, the first at {tuple(map(int, np.argwhere(wrong)[0]))})"
+                )
+        if name in NEVER_BLANK and not array.any():
+            raise SpinMeRoundError(f"{place}: {name}: expected values, found {'only zeros' if array.size else 'none'}")
+
+
+def check_varied(place: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Like `check_arrays`, and no array may have one value everywhere: a picture without content."""
+    check_arrays(place, arrays)
+    for name, array in arrays.items():
+        if array.size and (array == array.flat[0]).all():
+            raise SpinMeRoundError(f"{place}: {name}: expected a picture, found the value {array.flat[0]} everywhere")
+
+
+def check_tensors(place: Path | str, tensors: "Iterable[tuple[str, Tensor]]", *, may_be_blank: bool = True) -> None:
+    """Check torch tensors by name; unless they `may_be_blank`, not all may be zero. Raises SpinMeRoundError."""
+    blank, floats = True, 0
+    for name, tensor in tensors:
+        if not tensor.is_floating_point():
+            continue
+        floats += 1
+        if not bool((finite := tensor.isfinite()).all()):
+            raise SpinMeRoundError(
+                f"{place}: tensor {name}: expected finite numbers, found {int((~finite).sum())} of {tensor.numel()} "
+                "that are not (NaN or infinity)"
+            )
+        blank = blank and not bool(tensor.any())
+    if floats and blank and not may_be_blank:
+        raise SpinMeRoundError(f"{place}: expected values, found {floats} tensors that are all zero")
+
+
+def check_tensor_files(place: Path | str, files: Iterable[Path]) -> None:
+    """Like `check_tensors` of trained weights, for .safetensors files and torch's pickles, which are read safely."""
+    check_tensors(place, (named for file in files for named in _tensors(file)), may_be_blank=False)
+
+
+def check_payload(folder: Path, what: str) -> None:
+    """Check all .json, .npz and .safetensors files below a folder; `what` begins the message.
+
+    Zarr arrays are checked by what writes them, and files of another kind than their names say are left alone. Raises
+    SpinMeRoundError.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in (".json", ".npz", ".safetensors") or path.is_symlink() or not path.is_file():
+            continue
+        place = f"{what}: {path.relative_to(folder).as_posix()}"
+        if path.suffix == ".json":
+            _check_json(path, place)
+        elif path.suffix == ".npz" and zipfile.is_zipfile(path):
+            check_arrays(place, dict(_numbers(path)))
+        elif path.suffix == ".safetensors":
+            check_tensor_files(place, [path])
+
+
+def _check_json(path: Path, place: str) -> None:
+    def refuse(constant: str) -> NoReturn:
+        raise SpinMeRoundError(f"{place}: expected finite numbers, found {constant}")
+
+    try:
+        json.loads(path.read_bytes(), parse_constant=refuse)
+    except SpinMeRoundError:
+        raise
+    except (ValueError, RecursionError):
+        return
+
+
+def _numbers(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of an .npz that the gate looks at; pixels are not read."""
+    with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as arrays:
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            with archive.open(member) as file:
+                major, _ = np.lib.format.read_magic(file)
+                header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                kind = header(file)[2].kind
+            if kind in "fc" or name in NEVER_BLANK:
+                yield name, arrays[name]
+
+
+def _tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
+    import torch
+    from safetensors import safe_open
+
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                    yield name, tensors.get_tensor(name)
+            return
+        loaded = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251 (runs no code)
+    except Exception as error:  # safetensors and torch raise unrelated errors
+        raise SpinMeRoundError(f"{file}: expected a complete file of tensors, found {one_line(error, 200)}") from error
+    yield from ((name, tensor) for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor))

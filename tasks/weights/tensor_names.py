@@ -1,0 +1,105 @@
+"""Compares the names and shapes of a file's tensors with a network's, and explains the usual differences."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.weights import Shape
+
+_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Names of the autoencoder's attention in files of 2022 and in current ones; diffusers reads both."""
+
+_KNOWN = (
+    (
+        r"lora_|\.lora\.|\.(alpha|lora[AB])$",
+        "those of a LoRA, which only changes a network: fuse it into its base model (fuse_lora), then save_pretrained",
+    ),
+    (
+        r"^(model_ema|ema_model|ema|shadow_params)\.",
+        "averaged (EMA) weights alone, as a training script keeps them: copy them into the network (EMAModel.copy_to), "
+        "then save_pretrained",
+    ),
+    (
+        r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.|^(input_blocks|middle_block|output_blocks)\."
+        r"|^(encoder|decoder)\.(down|up|mid)\.",
+        "those of the original single-file layout (LDM): convert the file with diffusers (from_single_file), then "
+        "save_pretrained",
+    ),
+)
+"""Patterns of names, what a file with such names is, and what to do; LoRA first, since its names contain others'."""
+
+
+def current_name(name: str) -> str:
+    """The current diffusers name of a tensor."""
+    pattern = r"(\.attentions\.\d+)\.(" + "|".join(_ATTENTION) + r")\."
+    return re.sub(pattern, lambda match: f"{match[1]}.{_ATTENTION[match[2]]}.", name)
+
+
+def clip_name(name: str) -> str:
+    """The name of a tensor of CLIP's text encoder, published with and without the prefix."""
+    return name.removeprefix("text_model.")
+
+
+def compare(
+    place: Path, wanted: Mapping[str, Shape], found: Mapping[str, Shape], renamed: Callable[[str], str] = current_name
+) -> str:
+    """The number of tensors and parameters. Raises SpinMeRoundError, which names what is missing or differs.
+
+    `renamed` maps published names to the network's; buffers that the libraries ignore are left out.
+    """
+    wanted = {renamed(name): shape for name, shape in wanted.items() if not _ignored(name)}
+    actual = {renamed(name): shape for name, shape in found.items() if not _ignored(name)}
+    differing = sorted(name for name in {*wanted, *actual} if wanted.get(name) != actual.get(name))
+    if differing:
+        raise SpinMeRoundError(f"{place}: {_difference(wanted, actual, found, differing)}")
+    return f"{len(found)} tensors, {sum(map(_size, found.values())) / 1e6:.1f}M parameters"
+
+
+def _ignored(name: str) -> bool:
+    return name.endswith("embeddings.position_ids")
+
+
+def _difference(
+    wanted: Mapping[str, Shape], actual: Mapping[str, Shape], found: Mapping[str, Shape], differing: list[str]
+) -> str:
+    missing = [name for name in differing if name not in actual]
+    unexpected = [name for name in differing if name not in wanted]
+    if unexpected and (known := explanation(wanted, actual)):
+        return (
+            f"{len(missing)} of {len(wanted)} tensors are missing, for example {(missing or differing)[0]}; "
+            f"found {sorted(found)[0]}: the names are {known}"
+        )
+    name = next((each for each in differing if each in actual and each in wanted), differing[0])
+    first = f"tensor {name}: expected {_shape(wanted.get(name))} by its config.json, found {_shape(actual.get(name))}"
+    if len(differing) == 1:
+        return first
+    reshaped = len(differing) - len(missing) - len(unexpected)
+    return (
+        f"{first} ({len(missing)} missing, {len(unexpected)} unexpected, {reshaped} of another shape, "
+        f"of {len(wanted)} tensors); get the folder again, or the config.json that belongs to these weights"
+    )
+
+
+def explanation(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str | None:
+    """What a file with these names is, and what to do; None if it is not recognised."""
+    example = min(wanted)
+    for name in found:
+        prefix = name.removesuffix(example)
+        if prefix != name and prefix and all(f"{prefix}{each}" in found for each in wanted):
+            return (
+                f"the network's own behind the prefix '{prefix}', as a wrapped network saves them (DataParallel, "
+                "torch.compile, a training module): save the network inside, then save_pretrained"
+            )
+    return next((text for pattern, text in _KNOWN if any(re.search(pattern, name) for name in found)), None)
+
+
+def _shape(shape: Shape | None) -> str:
+    return "none" if shape is None else "x".join(map(str, shape)) or "scalar"
+
+
+def _size(shape: Shape) -> int:
+    product = 1
+    for side in shape:
+        product *= side
+    return product

@@ -1,0 +1,214 @@
+"""Networks from outside are loaded whole or refused by name, and the check agrees with the loader."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+from typer.testing import CliRunner
+
+from spinmeround.flows.cli.app import app
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.generation.run import load_pipeline
+from spinmeround.tasks.heads.autoencoder import load_autoencoder
+from spinmeround.tasks.heads.encode import EncodeParams
+from spinmeround.tasks.training.initial import check_external
+from spinmeround.tasks.training.params import InitialParams, TrainParams
+from spinmeround.tasks.weights.check import Use, check
+from spinmeround.tasks.weights.networks import NetworkClass, check_network, load_network
+from tests.support.weights import write_autoencoder
+
+CASES = Path(__file__).parents[2] / "cases"
+UNET: NetworkClass = "UNet2DConditionModel"
+CLIP: NetworkClass = "CLIPTextModel"
+
+
+def make(kind: NetworkClass) -> torch.nn.Module:
+    torch.manual_seed(3)
+    if kind == "CLIPTextModel":
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        return CLIPTextModel(CLIPTextConfig(vocab_size=8, max_position_embeddings=8, **sizes))
+    return UNet2DConditionModel(
+        sample_size=4,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=2,
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+
+
+def write_bin(folder: Path, network: torch.nn.Module, kind: NetworkClass) -> None:
+    """The pickle that published folders of 2022 and 2023 have."""
+    network.save_pretrained(folder)
+    (folder / f"{'model' if kind == CLIP else 'diffusion_pytorch_model'}.safetensors").unlink()
+    stem = "pytorch_model" if kind == CLIP else "diffusion_pytorch_model"
+    torch.save(network.state_dict(), folder / f"{stem}.bin")
+
+
+LAYOUTS: dict[str, Callable[[Path, torch.nn.Module, NetworkClass], object]] = {
+    "one file": lambda folder, network, kind: network.save_pretrained(folder),
+    "shards": lambda folder, network, kind: network.save_pretrained(folder, max_shard_size="4KB"),
+    "fp16 variant": lambda folder, network, kind: network.half().save_pretrained(folder, variant="fp16"),
+    "shards of a variant": lambda folder, network, kind: network.half().save_pretrained(
+        folder, variant="fp16", max_shard_size="4KB"
+    ),
+    "bin": write_bin,
+}
+
+
+@pytest.mark.parametrize("kind", [UNET, CLIP])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_layouts_of_the_libraries_load(tmp_path: Path, layout: str, kind: NetworkClass) -> None:
+    """Every weight is the file's, in float32, and the check accepts the same folder."""
+    network = make(kind)
+    LAYOUTS[layout](tmp_path, network, kind)
+    assert (len(list(tmp_path.glob("*-of-*"))) > 1) == ("shards" in layout)
+    part = "arc2face-encoder" if kind == CLIP else "arc2face-unet"
+    found = check(Use(name=part, field="", place=tmp_path))
+    assert found.state == "found", found.seen
+    loaded = load_network(tmp_path, kind).state_dict()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded[name], tensor.float()), name
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    (file,) = folder.glob("*.safetensors")
+    save_file(change(load_file(file)), file)
+
+
+def changed(name: str, tensor: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    return lambda folder: rewrite(folder, lambda tensors: {**tensors, name: tensor(tensors[name])})
+
+
+def renamed(rename: Callable[[str], str]) -> Callable[[Path], None]:
+    return lambda folder: rewrite(folder, lambda tensors: {rename(name): each for name, each in tensors.items()})
+
+
+def reconfigured(**values: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+    return change
+
+
+def value_at(value: float) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor.flatten().index_fill(0, torch.tensor([1]), value).view_as(tensor)
+
+
+def remove(pattern: str) -> Callable[[Path], None]:
+    return lambda folder: next(folder.glob(pattern)).unlink()
+
+
+def variant_without_plain(folder: Path) -> None:
+    (file,) = folder.glob("*.safetensors")
+    file.rename(folder / "diffusion_pytorch_model.non_ema.safetensors")
+
+
+REFUSED = {
+    "NaN": (UNET, changed("conv_in.weight", value_at(float("nan"))), r"tensor conv_in\.weight: .*found 1 of 288 that"),
+    "infinity": (CLIP, changed("final_layer_norm.bias", value_at(float("inf"))), "final_layer_norm.bias: .*infinity"),
+    "all zero": (UNET, lambda folder: rewrite(folder, lambda t: {n: 0 * x for n, x in t.items()}), "all zero"),
+    "DataParallel": (CLIP, renamed(lambda name: f"module.{name}"), "prefix 'module.'.*save the network inside"),
+    "torch.compile": (UNET, renamed(lambda name: f"_orig_mod.{name}"), "prefix '_orig_mod.'"),
+    "in a pipeline": (UNET, renamed(lambda name: f"pipe.unet.{name}"), r"prefix 'pipe\.unet\.'"),
+    "incomplete": (UNET, lambda f: rewrite(f, lambda t: {n: x for n, x in t.items() if "mid" not in n}), "missing"),
+    "one missing": (CLIP, lambda f: rewrite(f, lambda t: dict(sorted(t.items())[1:])), "weight: expected 8x16 .*none"),
+    "one too many": (UNET, lambda f: rewrite(f, lambda t: {**t, "extra": torch.ones(1)}), "extra: expected none"),
+    "other sizes": (UNET, reconfigured(cross_attention_dim=16), "8x16 by its config.json, found 8x8"),
+    "other variant": (UNET, variant_without_plain, "only diffusion_pytorch_model.non_ema.safetensors; .*rename it"),
+    "no weights": (CLIP, remove("*.safetensors"), "found no file of weights"),
+    "no config": (CLIP, remove("config.json"), "config.json, found none"),
+    "levels that differ": (UNET, reconfigured(block_out_channels=[8]), "does not fit"),
+    "text for a number": (CLIP, reconfigured(hidden_size="16"), "does not fit"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_defective_folder_is_refused_by_check_and_loader(tmp_path: Path, fault: str) -> None:
+    """Both give the same message, on one line, that begins with the field."""
+    kind, damage, message = REFUSED[fault]
+    make(kind).save_pretrained(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^a\.field: .*{message}") as checked:
+        check_network(tmp_path, kind, field="a.field")
+    with pytest.raises(ConfigError, match=message) as loaded:
+        load_network(tmp_path, kind, field="a.field")
+    assert "\n" not in str(checked.value) + str(loaded.value)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    """The index names the file; an index that leads out of the folder is refused."""
+    make(UNET).save_pretrained(tmp_path, max_shard_size="4KB")
+    shard = min(tmp_path.glob("*-of-*"))
+    shard.unlink()
+    with pytest.raises(ConfigError, match=f"lacks {shard.name}, of the .* files that .*index"):
+        load_network(tmp_path, UNET)
+    (index,) = tmp_path.glob("*.index.json")
+    index.write_text(json.dumps({"weight_map": {"conv_in.weight": "../x.safetensors"}}))
+    with pytest.raises(ConfigError, match="expected plain names"):
+        load_network(tmp_path, UNET)
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "message"),
+    [
+        ("nan_vae", "AutoencoderKL", r"tensor encoder\.conv_in\.weight: expected finite numbers"),
+        ("encoder_prefixed", CLIP, "prefix 'module.'"),
+        ("unet_lora", UNET, "a LoRA.*fuse it"),
+        ("unet_ldm", UNET, r"single-file layout \(LDM\).*from_single_file"),
+        ("unet_ema", UNET, r"averaged \(EMA\) weights alone"),
+        ("config_bad/unet", UNET, "does not fit"),
+        ("config_bad/encoder", CLIP, "does not fit"),
+    ],
+)
+def test_cases_are_explained(case: str, kind: NetworkClass, message: str) -> None:
+    """What the file is, and what to do."""
+    with pytest.raises(ConfigError, match=message):
+        load_network(CASES / case, kind)
+
+
+def test_one_nan_is_named_by_check_encode_and_train(tmp_path: Path) -> None:
+    """The command, the loader of the stage encode, and the check before a training name the tensor."""
+    place = shutil.copytree(CASES / "nan_vae", tmp_path / "vae")
+    named = r"encode\.autoencoder.*encoder\.conv_in\.weight"
+    values = (f"encode.autoencoder={place}", "train.unet.latent_channels=4", "train.unet.sample_size=16")
+    sets = [word for value in values for word in ("--set", value)]
+    result = CliRunner().invoke(app, ["weights", "check", "demo", *sets])
+    assert result.exit_code == 1
+    assert "encoder.conv_in.weight: expected finite numbers, found 1 of" in result.output
+    with pytest.raises(ConfigError, match=named):
+        load_autoencoder(place)
+    with pytest.raises(ConfigError, match=named):
+        check_external(TrainParams(), EncodeParams(autoencoder=str(place)))
+
+
+def test_initial_weights_are_checked_before_a_training(tmp_path: Path) -> None:
+    """Names, values and sizes, each with the field."""
+    make(UNET).save_pretrained(tmp_path / "unet")
+    encode = EncodeParams(autoencoder=str(write_autoencoder(tmp_path / "vae")))
+    params = TrainParams(initial=InitialParams(unet=str(tmp_path / "unet")))
+    with pytest.raises(ConfigError, match=r"train\.initial\.unet: .*expected block_out_channels"):
+        check_external(params, encode)
+    params = TrainParams(initial=InitialParams(text_encoder=str(CASES / "encoder_prefixed")))
+    with pytest.raises(ConfigError, match=r"train\.initial\.text_encoder: .*prefix 'module\.'"):
+        check_external(params, encode)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_trained_pipeline_is_loaded_whole_or_refused(pipeline: Path, tmp_path: Path, part: str) -> None:
+    """A pipeline with a prefixed network is refused; the intact one loads."""
+    copy = Path(shutil.copytree(pipeline, tmp_path / "pipeline"))
+    assert load_pipeline(copy).text_encoder is not None
+    renamed(lambda name: f"module.{name}")(copy / part)
+    with pytest.raises(ConfigError, match=rf"pipeline: .*{part}: .*prefix 'module\.'"):
+        load_pipeline(copy)
