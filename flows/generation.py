@@ -24,9 +24,13 @@ from spinmeround.tasks.training.params import load_training
 @flow(name="generation", flow_run_name="generation {profile.name}", persist_result=False)
 def generation_flow(profile: Profile, params: GenerationParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Generate views with the trained model of a profile and write them to `folder`; returns the files."""
+    from spinmeround.tasks.generation.inputs import check_inputs
+
     with join_session(profile, place) as session:
+        warnings = check_inputs(params)
         if _identity_is_unknown(profile, params):
-            warning = unknown_identity_warning(profile)
+            warnings.append(unknown_identity_warning(profile))
+        for warning in warnings:
             get_run_logger().warning(warning)
             progress().say(warning)
         dataset = find_dataset(session)

@@ -25,9 +25,13 @@ _normals_option = partial(typer.Option, rich_help_panel="Inferred normals")
 IdentityOption = Annotated[
     str | None,
     typer.Option(
-        help="Identity: id of a head, or a .npy file with 512 numbers; default: detected, where the profile names a "
-        "detector (embed.pack)."
+        help="Identity: id of a head, a .npy file with 512 numbers, or another photo of the face; default: detected, "
+        "where the profile names a detector (embed.pack)."
     ),
+]
+
+MattingOption = Annotated[
+    Path | None, typer.Option(help="Network of rembg (an .onnx file), which removes the background.")
 ]
 
 
@@ -118,14 +122,16 @@ def photo(
         float | None, typer.Option(help="Elevation of the photo's camera in degrees; default: its label's, or 0.")
     ] = None,
     identity: IdentityOption = None,
+    matting: MattingOption = None,
 ) -> None:
-    """Generate views of the head in a photo."""
+    """Generate views of the head in a photo, taken from the front or, with --azimuth, from any side."""
     given = {
         "kind": "photo",
         "file": _existing(file),
         "azimuth_deg": azimuth,
         "elevation_deg": elevation,
         "identity": identity and _identity(identity),
+        "matting": matting and _existing(matting),
         "normals": normals.values(),
     }
     _generate(given, options, sampling, output)
@@ -139,6 +145,7 @@ def views(
     sampling: SamplingOptions,
     options: RunOptions,
     identity: IdentityOption = None,
+    matting: MattingOption = None,
 ) -> None:
     """Generate views of the head in 1 or 3 posed pictures.
 
@@ -148,6 +155,7 @@ def views(
         "kind": "views",
         "file": _existing(file),
         "identity": identity and _identity(identity),
+        "matting": matting and _existing(matting),
         "normals": normals.values(),
     }
     _generate(given, options, sampling, output)
@@ -173,7 +181,9 @@ def head(
 
 @run_command(generate_app)
 def identity(
-    whose: Annotated[str, typer.Argument(help="Id of a head of the dataset, or a .npy file with 512 numbers.")],
+    whose: Annotated[
+        str, typer.Argument(help="Id of a head of the dataset, a .npy file with 512 numbers, or a photo.")
+    ],
     output: OutputOptions,
     sampling: SamplingOptions,
     options: RunOptions,
@@ -184,7 +194,9 @@ def identity(
 
 @run_command(generate_app)
 def interpolate(
-    start: Annotated[str, typer.Argument(help="First identity: id of a head, or a .npy file with 512 numbers.")],
+    start: Annotated[
+        str, typer.Argument(help="First identity: id of a head, a .npy file with 512 numbers, or a photo.")
+    ],
     end: Annotated[str, typer.Argument(help="Last identity, named in the same way.")],
     output: StripOptions,
     sampling: SamplingOptions,
@@ -239,4 +251,6 @@ def _existing(path: Path) -> str:
 
 def _identity(name: str) -> str:
     """An identity with an absolute path, because a worker process reads it."""
-    return _existing(Path(name)) if name.endswith(".npy") else name
+    from spinmeround.tasks.generation.params import is_picture
+
+    return _existing(Path(name)) if name.endswith(".npy") or is_picture(name) else name

@@ -36,6 +36,7 @@ from spinmeround.models.diffusion.sampling.view_normals import infer_view_normal
 from spinmeround.models.diffusion.sampling.view_plan import plan_views
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.models.geometry.camera_checks import check_cameras
+from spinmeround.models.geometry.camera_world import check_sees_head
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
@@ -134,10 +135,11 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         is "pil", "np", "pt" or "latent". `on_progress(done, total)` counts the steps of all groups.
 
         Raises ValueError for other than 0, 1 or 3 conditioning views or two at the same camera; images of the wrong
-        size or with values outside [0, 1]; cameras inside the head, not rigid or with invalid intrinsics; and an
-        embedding that is not finite or not of unit length.
+        size or with values outside [0, 1]; cameras inside the head, that do not see it, not rigid or with invalid
+        intrinsics; and an embedding that is not finite or not of unit length.
         """
         check_cameras("cameras", cameras)
+        check_sees_head("cameras", cameras)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
         given_cameras = None if conditioning_views is None else conditioning_views.cameras
@@ -261,6 +263,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             nothing = torch.zeros(0, self.unet.latent_channels, side, side, device=device)
             return nothing, nothing
         check_cameras("conditioning_views", views.cameras)
+        check_sees_head("conditioning_views", views.cameras)
         images = self._encode_images("images", views.images, len(views.cameras))
         if views.normals is None:
             return images, None

@@ -5,16 +5,23 @@ y up.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from spinmeround.models.geometry.cameras import Cameras, is_rotation
+from spinmeround.models.geometry.transforms_schema import Frame, TransformsDocument
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV camera axes to OpenGL's, and back."""
+
+FOCAL_TOLERANCE = 0.01
+"""Largest relative difference of two statements of one focal length."""
+
+MAX_COORDINATE = 1e6
+"""Largest coordinate of a camera, far above heads in micrometres, and safe in float32."""
 
 
 def transforms_json(
@@ -46,61 +53,90 @@ def transforms_json(
     return {"camera_model": "OPENCV", "orientation_override": "none", "frames": frames}
 
 
-def cameras_of_transforms(document: Mapping[str, Any]) -> Cameras:
+def cameras_of_transforms(
+    document: Mapping[str, Any], picture_side: Callable[[int], int | None] = lambda frame: None
+) -> Cameras:
     """The cameras of a document's frames, in order; intrinsics may be per frame or at the top level.
 
-    Raises ValueError for a document without frames, missing or invalid intrinsics, images that are not square, and
-    matrices that are not rigid.
+    `picture_side` returns the side of a frame's picture in pixels, or None; it is asked where the file has no `w`.
+
+    Raises ValueError for fields that `TransformsDocument` refuses, missing intrinsics, images that are not square,
+    principal points outside the image, and matrices that are not rigid.
     """
-    frames = document.get("frames")
-    if not isinstance(frames, Sequence) or not frames:
-        raise ValueError("frames: expected a list of one or more frames, got none")
-    poses = np.stack([_pose(frame, number) for number, frame in enumerate(frames)])
+    found = TransformsDocument.of(document)
+    poses = np.stack([_pose(frame, number) for number, frame in enumerate(found.frames)])
     position = poses[:, :3, 3]
     radius = np.linalg.norm(position, axis=-1)
+    intrinsics = [
+        _intrinsics(frame, found, f"frames[{number}]", lambda number=number: picture_side(number))  # type: ignore[misc]
+        for number, frame in enumerate(found.frames)
+    ]
     return Cameras(
-        cam2world=poses.astype(np.float32),
-        intrinsics=np.stack([_intrinsics({**document, **frame}, n) for n, frame in enumerate(frames)]).astype(
-            np.float32
-        ),
+        cam2world=_float32(poses),
+        intrinsics=_float32(np.stack(intrinsics)),
         azimuth_deg=np.degrees(np.arctan2(position[:, 0], position[:, 2])).astype(np.float32),
         elevation_deg=np.degrees(np.arcsin(position[:, 1] / np.maximum(radius, 1e-12))).astype(np.float32),
     )
 
 
-def _pose(frame: Any, number: int) -> Float64[np.ndarray, "4 4"]:
-    try:
-        matrix = np.asarray(frame["transform_matrix"], np.float64)
-    except (KeyError, TypeError, ValueError):
-        matrix = np.zeros(0)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise ValueError(f"frames[{number}].transform_matrix: expected 4 rows of 4 finite numbers")
-    if not is_rotation(matrix[:3, :3]):
-        raise ValueError(f"frames[{number}].transform_matrix: expected a rotation, got scale or reflection")
+def _float32(numbers: np.ndarray) -> np.ndarray:
+    """Numbers beyond float32 become infinite, which `check_cameras` refuses."""
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
+
+
+def _pose(frame: Frame, number: int) -> Float64[np.ndarray, "4 4"]:
+    name, matrix = f"frames[{number}].transform_matrix", np.asarray(frame.transform_matrix, np.float64)
+    if not np.allclose(matrix[3], [0.0, 0.0, 0.0, 1.0], rtol=0.0, atol=1e-6):
+        transposed = np.allclose(matrix[:, 3], [0.0, 0.0, 0.0, 1.0], rtol=0.0, atol=1e-6)
+        cause = "; the matrix looks transposed" if transposed else ""
+        raise ValueError(f"{name}: expected the last row 0 0 0 1, got {frame.transform_matrix[3]}{cause}")
+    with np.errstate(all="ignore"):
+        rigid = bool(is_rotation(matrix[:3, :3]))
+    if not rigid:
+        raise ValueError(f"{name}: expected a rotation, got scale or reflection")
+    if not np.abs(matrix).max() < MAX_COORDINATE:
+        raise ValueError(f"{name}: expected a position of less than {MAX_COORDINATE:g}, got {matrix[:3, 3].tolist()}")
     pose: np.ndarray = matrix @ FLIP
     return pose
 
 
-def _intrinsics(values: Mapping[str, Any], number: int) -> Float64[np.ndarray, "3 3"]:
-    width, focal, angle = (_number(values, name, number) for name in ("w", "fl_x", "camera_angle_x"))
-    if focal is None and width is not None and angle is not None:
-        focal = width / (2 * np.tan(angle / 2))
-    if width is None or focal is None:
-        raise ValueError(f"frames[{number}]: expected w and fl_x (or camera_angle_x), in the frame or at the top level")
-    if _number(values, "h", number) not in (None, width):
-        raise ValueError(f"frames[{number}]: expected a square image, got w {width:g} and h {values['h']}")
-    fy, cx, cy = (_number(values, name, number) for name in ("fl_y", "cx", "cy"))
-    fy, cx, cy = (focal if fy is None else fy), (width / 2 if cx is None else cx), (width / 2 if cy is None else cy)
-    return np.asarray(np.array([[focal, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, width]]) / width, np.float64)
+def _intrinsics(
+    frame: Frame, document: TransformsDocument, name: str, picture_side: Callable[[], int | None]
+) -> Float64[np.ndarray, "3 3"]:
+    """Intrinsics in image sides; a frame's own values replace those of the document."""
+    sizes = {frame.w or document.w, frame.h or document.h} - {None}
+    if len(sizes) > 1:
+        width, height = frame.w or document.w, frame.h or document.h
+        raise ValueError(f"{name}: expected a square image, got w {width:g} and h {height:g}")
+    x_lens = document if frame.fl_x is frame.camera_angle_x is None else frame
+    y_lens = document if frame.fl_y is frame.camera_angle_y is None else frame
+    fx, angle_x, fy, angle_y = x_lens.fl_x, x_lens.camera_angle_x, y_lens.fl_y, y_lens.camera_angle_y
+    cx, cy = (getattr(document if getattr(frame, c) is None else frame, c) for c in ("cx", "cy"))
+    in_pixels = any(value is not None for value in (fx, fy, cx, cy))
+    side = next(iter(sizes), None) or (picture_side() if in_pixels else None)
+    side = None if side is None else float(side)
+    if (fx is None and angle_x is None) or (side is None and in_pixels):
+        raise ValueError(f"{name}: expected w and fl_x (or camera_angle_x), in the frame or at the top level")
+    focal_x = _focal(fx, angle_x, side, name)
+    focal_y = focal_x if fy is None and angle_y is None else _focal(fy, angle_y, side, name)
+    centre = [0.5 if place is None or side is None else place / side for place in (cx, cy)]
+    if not all(0 < place < 1 for place in centre):
+        raise ValueError(f"{name}: expected cx and cy inside the image of {side:g} pixels, got {cx} and {cy}")
+    return np.array([[focal_x, 0.0, centre[0]], [0.0, focal_y, centre[1]], [0.0, 0.0, 1.0]])
 
 
-def _number(values: Mapping[str, Any], name: str, number: int) -> float | None:
-    """An intrinsic parameter, None if absent; must be positive unless it is the principal point."""
-    found = values.get(name)
-    if found is None:
-        return None
-    finite = isinstance(found, int | float) and math.isfinite(found)
-    if not finite or (name not in ("cx", "cy") and found <= 0):
-        expected = "a number" if name in ("cx", "cy") else "a number above 0"
-        raise ValueError(f"frames[{number}].{name}: expected {expected}, got {found!r}")
-    return float(found)
+def _focal(pixels: float | None, angle: float | None, side: float | None, name: str) -> float:
+    """Focal length in image sides from pixels or from the field of view in radians; where both are given they agree."""
+    by_angle = None if angle is None else 1 / (2 * math.tan(angle / 2))
+    by_pixels = None if pixels is None or side is None else pixels / side
+    if by_pixels is None or by_angle is None:
+        found = by_angle if by_pixels is None else by_pixels
+        assert found is not None  # one of them is given
+        return found
+    if abs(by_pixels / by_angle - 1) > FOCAL_TOLERANCE:
+        raise ValueError(
+            f"{name}: expected a focal length in pixels that fits the field of view, got {pixels:g} where "
+            f"{angle:g} radians of {side:g} pixels are {by_angle * side:g}"  # type: ignore[operator]
+        )
+    return by_pixels

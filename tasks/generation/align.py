@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.cropping import HeadSquare, cut, square_and_camera, square_of_five
@@ -23,6 +23,8 @@ from spinmeround.tasks.weights.insightface_packs import open_pack
 
 MIN_HEAD_SIDE = 256
 """Side of the head's square in the photo, in pixels, below which PanoHead's own cropping skips a photo."""
+
+NEARLY_WHITE = 252
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +51,6 @@ class AlignedPhoto:
         return found
 
 
-def read_photo(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """A photo in its EXIF orientation, composited on white; raises ConfigError for a file that is no picture."""
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"{path}: expected a photograph (JPEG, PNG, WebP, ...), found {error}") from error
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
-
-
 def align_photo(
     photo: UInt8[np.ndarray, "height width 3"],
     *,
@@ -70,17 +61,32 @@ def align_photo(
 ) -> AlignedPhoto:
     """Crop a photo to `side` pixels by the given landmarks, or by those that the pack detects.
 
-    Raises ConfigError without landmarks and pack, ValueError if the pack detects no face.
+    Raises ConfigError without landmarks and pack, for landmarks outside the photo and for a white crop, ValueError if
+    the pack detects no face.
     """
     cam2world = None
     if landmarks is not None:
+        check_inside(landmarks, photo)
         square = square_of_five(landmarks)
     elif pack is not None:
         landmarks, square, cam2world = _found(photo, pack)
     else:
         raise ConfigError("align: expected --pack FOLDER, an InsightFace pack, or --landmarks, got neither")
     shown = np.column_stack([landmarks, np.ones(5)]) @ square.to_crop(side).T
-    return AlignedPhoto(picture=cut(photo, square, side, border), square=square, landmarks=shown, cam2world=cam2world)
+    picture = cut(photo, square, side, border)
+    if picture.min() >= NEARLY_WHITE:
+        raise ConfigError("expected landmarks of the head, found nothing but white around them")
+    return AlignedPhoto(picture=picture, square=square, landmarks=shown, cam2world=cam2world)
+
+
+def check_inside(landmarks: Float[np.ndarray, "5 2"], photo: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Raises ConfigError for given landmarks that are not inside the photo."""
+    height, width = photo.shape[:2]
+    if not ((landmarks >= -0.5) & (landmarks <= np.array([width, height]) - 0.5)).all():
+        raise ConfigError(
+            f"--landmarks: expected points inside the upright photo of {width} x {height} pixels, got "
+            f"{landmarks.tolist()}"
+        )
 
 
 def _found(

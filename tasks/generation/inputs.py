@@ -1,49 +1,87 @@
 """Reads and checks the files that generation is given: pictures, cameras and identities. Readers raise ConfigError."""
 
 import json
-import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
-from PIL import Image
 
 from spinmeround.models.geometry.camera_checks import check_cameras, check_distinct
+from spinmeround.models.geometry.camera_world import camera_warnings, check_world
 from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orbit
 from spinmeround.models.geometry.transforms import cameras_of_transforms
-from spinmeround.storage.errors import ConfigError, as_config_error
+from spinmeround.storage.errors import ConfigError, as_config_error, one_line, shortened
 from spinmeround.tasks.generation.params import (
     GenerationParams,
     IdentityInput,
     InterpolationInput,
     PhotoInput,
     ViewsInput,
+    is_picture,
     parse_view,
 )
+from spinmeround.tasks.pictures.matting import check_matting
+from spinmeround.tasks.pictures.photos import NO_NORMAL, WHITE, Photo, has_background, picture_size, read_photo
 
 
-def check_inputs(params: GenerationParams) -> None:
+def check_inputs(params: GenerationParams) -> list[str]:
     """Check everything that needs neither the model nor a dataset, so that errors appear before they are loaded.
 
-    Raises ConfigError for a defective file, a camera inside the head and two given views at one camera.
+    Returns remarks for the user, on pictures and cameras that are unlike those of the training.
+
+    Raises ConfigError for a defective file, a camera that doesn't see the head and two given views at one camera.
     """
+    targets = target_cameras(params)
     with as_config_error():
-        check_cameras("cameras", target_cameras(params))
-    given = params.given
-    if isinstance(given, PhotoInput):
-        read_square(Path(given.file))
-        photo_angles(given)
-    if isinstance(given, ViewsInput):
-        posed = PosedFiles.read(Path(given.file))
-        with as_config_error(f"{given.file}: "):
-            check_cameras("frames", posed.cameras)
-            check_distinct("frames", posed.cameras)
-        for picture in [*posed.images, *(posed.normals or [])]:
-            read_square(picture)
+        check_cameras("cameras", targets)
+    notes = []
+    if params.cameras_file is not None:
+        with as_config_error(f"{params.cameras_file}: "):
+            check_world("cameras", targets)
+        notes += camera_warnings("cameras", targets, params.views.radius)
     for identity in _identities(params):
         if identity.endswith(".npy"):
             read_identity(Path(identity))
+        elif is_picture(identity):
+            read_photo(Path(identity))
+    given = params.given
+    if isinstance(given, PhotoInput | ViewsInput) and given.matting is not None:
+        check_matting(Path(given.matting))
+    if isinstance(given, PhotoInput):
+        photo_angles(given)
+        return [*notes, *_remarks(Path(given.file), given)]
+    return notes + (_check_views(given, params.views.radius) if isinstance(given, ViewsInput) else [])
+
+
+def _check_views(given: ViewsInput, radius: float) -> list[str]:
+    posed = PosedFiles.read(Path(given.file))
+    with as_config_error(f"{given.file}: "):
+        check_cameras("frames", posed.cameras)
+        check_world("frames", posed.cameras)
+        check_distinct("frames", posed.cameras)
+    for picture in posed.normals or []:
+        read_square(picture, normals=True)
+    return [
+        *camera_warnings("frames", posed.cameras, radius),
+        *(note for picture in posed.images for note in _remarks(picture, given)),
+    ]
+
+
+def _remarks(path: Path, given: PhotoInput | ViewsInput) -> list[str]:
+    """Reads a given picture and returns remarks on it."""
+    photo = read_square(path)
+    kept = given.matting is None and not photo.cut_out and has_background(photo.picture)
+    return [*photo.notes, *([background_note(path)] if kept else [])]
+
+
+def background_note(path: Path) -> str:
+    """The remark on a picture whose background stays."""
+    return (
+        f"{path}: the background stays in the picture, and the model was trained without any; remove it with --matting "
+        "FILE (a network of rembg), or give a cut-out PNG"
+    )
 
 
 def _identities(params: GenerationParams) -> list[str]:
@@ -93,32 +131,51 @@ def photo_angles(photo: PhotoInput) -> tuple[float, float]:
     camera = read_document(label).get("camera") if label.is_file() else None
     known = camera if isinstance(camera, dict) else {}
 
-    def angle(name: str, given: float | None) -> float:
+    def angle(name: str, given: float | None, limit: float) -> float:
         found = known.get(name, 0.0) if given is None else given
-        if not isinstance(found, int | float) or not math.isfinite(found):
-            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {found!r}")
+        if isinstance(found, bool) or not isinstance(found, int | float) or not -limit <= found <= limit:
+            shown = shortened(repr(found), 80)
+            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {shown} (-{limit:g} to {limit:g})")
         return float(found)
 
-    return angle("azimuth_deg", photo.azimuth_deg), angle("elevation_deg", photo.elevation_deg)
+    return angle("azimuth_deg", photo.azimuth_deg, 360.0), angle("elevation_deg", photo.elevation_deg, 90.0)
 
 
-def read_document(path: Path) -> dict[str, object]:
-    """A JSON file that contains an object."""
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON file that contains an object, in UTF-8 (with a byte order mark or without), UTF-16 or UTF-32."""
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: expected a JSON file, found none that can be read") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: expected a JSON object, found lists or objects nested too deep to read") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: expected JSON, found something else ({error})") from error
+        raise ConfigError(f"{path}: expected JSON, found something else ({one_line(error)})") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected a JSON object, found a {type(document).__name__}")
     return document
 
 
 def read_cameras(path: Path) -> Cameras:
-    """The cameras of a transforms.json."""
+    """The cameras of a transforms.json; the side of a picture is read from it where the file does not tell it."""
+    return _cameras(path, read_document(path))
+
+
+def _cameras(path: Path, document: dict[str, Any]) -> Cameras:
+    def side(number: int) -> int | None:
+        frame = document["frames"][number]
+        size = picture_size(_named_picture(path, frame["file_path"])) if frame.get("file_path") else None
+        return None if size is None else size[0]
+
     with as_config_error(f"{path}: "):
-        return cameras_of_transforms(read_document(path))
+        return cameras_of_transforms(document, side)
+
+
+def _named_picture(document: Path, name: str) -> Path:
+    """The picture that a frame names; files of Blender's scenes leave out the suffix."""
+    named = document.parent / os.fsdecode(name.encode("utf-8", "surrogatepass"))  # in an ASCII locale too
+    candidates = [named, *(named.with_name(named.name + suffix) for suffix in (".png", ".jpg"))] if named.name else []
+    return next((each for each in candidates if each.is_file()), named)
 
 
 def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
@@ -132,25 +189,9 @@ def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
     return np.asarray(identity / np.linalg.norm(identity), np.float32)
 
 
-def read_on_white(path: Path) -> Image.Image:
-    """A picture in RGB, composited on white where it is transparent."""
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("RGBA")
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a picture, found none that can be read") from error
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-
-
-def read_square(path: Path) -> Image.Image:
-    """A square picture in RGB, composited on white where it is transparent."""
-    flat = read_on_white(path)
-    if flat.width != flat.height:
-        raise ConfigError(
-            f"{path}: expected a square picture, framed like the dataset's, got {flat.width} x {flat.height}; "
-            "'spinmeround align' crops a photo"
-        )
-    return flat
+def read_square(path: Path, *, normals: bool = False) -> Photo:
+    """A square picture in RGB, composited on white where it is transparent; a normal map on grey, without normals."""
+    return read_photo(path, square=True, background=NO_NORMAL if normals else WHITE, colours=not normals)
 
 
 class PosedFiles(NamedTuple):
@@ -163,13 +204,13 @@ class PosedFiles(NamedTuple):
     @staticmethod
     def read(path: Path) -> "PosedFiles":
         """The frames of a transforms.json and the paths of their pictures, which are not opened."""
-        document, cameras = read_document(path), read_cameras(path)
+        document = read_document(path)
+        cameras = _cameras(path, document)
         if len(cameras) not in (1, 3):
             raise ConfigError(f"{path}: expected 1 or 3 frames as given views, got {len(cameras)}")
-        frames: Any = document["frames"]
-        found = {}
+        frames, found = document["frames"], {}
         for key in ("file_path", "normals_file_path"):
-            found[key] = [path.parent / str(frame[key]) for frame in frames if key in frame]
+            found[key] = [_named_picture(path, frame[key]) for frame in frames if frame.get(key)]
             if len(found[key]) not in (len(cameras), 0 if key == "normals_file_path" else len(cameras)):
                 raise ConfigError(
                     f"{path}: expected {key} in each frame, found it in {len(found[key])} of {len(cameras)}"

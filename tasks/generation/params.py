@@ -1,7 +1,7 @@
 """What `generate` makes and how: configuration, validated before any network is loaded.
 
 `Given` is what the model is given, one frozen model for each kind with the fields that apply to it. An identity is the
-id of a head of the dataset, or the path of a .npy file with 512 numbers.
+id of a head of the dataset, the path of a .npy file with 512 numbers, or the path of a photo whose largest face has it.
 """
 
 import math
@@ -18,6 +18,13 @@ from spinmeround.storage.records import FrozenModel
 
 NAMED_VIEWS = {"front": (0.0, 0.0), "back": (180.0, 0.0), "left": (90.0, 0.0), "right": (-90.0, 0.0)}
 """Azimuth and elevation in degrees; left and right are the head's own."""
+
+_PICTURE_SUFFIXES = (".avif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def is_picture(identity: str) -> bool:
+    """Whether an identity is named by a photo whose largest face has it."""
+    return identity.lower().endswith(_PICTURE_SUFFIXES)
 
 
 def parse_view(text: str) -> int | tuple[float, float]:
@@ -59,6 +66,7 @@ class PhotoInput(FrozenModel):
         None, ge=-90.0, le=90.0, description="Elevation of the photo's camera; default: its label's, or 0"
     )
     identity: str | None = Field(None, description="Identity; default: that of the largest face")
+    matting: str | None = Field(None, description="Network of rembg (.onnx) that removes the background")
     normals: PhotoNormalsParams = PhotoNormalsParams()
 
 
@@ -68,6 +76,7 @@ class ViewsInput(FrozenModel):
     kind: Literal["views"] = "views"
     file: str = Field(description="A transforms.json with 1 or 3 frames and their pictures")
     identity: str | None = Field(None, description="Identity; default: that of the most frontal picture with a face")
+    matting: str | None = Field(None, description="Network of rembg (.onnx) that removes the backgrounds")
     normals: PhotoNormalsParams = PhotoNormalsParams()
 
 
@@ -96,7 +105,7 @@ class IdentityInput(FrozenModel):
     """An identity alone."""
 
     kind: Literal["identity"] = "identity"
-    identity: str = Field(description="Id of a head of the dataset, or a .npy file with 512 numbers")
+    identity: str = Field(description="Id of a head of the dataset, a .npy file with 512 numbers, or a photo")
 
 
 class InterpolationInput(FrozenModel):

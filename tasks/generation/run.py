@@ -24,7 +24,6 @@ from spinmeround.tasks.generation.inputs import (
     find_views,
     photo_angles,
     read_identity,
-    read_on_white,
     read_square,
     target_cameras,
 )
@@ -37,9 +36,12 @@ from spinmeround.tasks.generation.params import (
     NothingInput,
     PhotoInput,
     ViewsInput,
+    is_picture,
 )
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
 from spinmeround.tasks.loading.posed_views import read_posed_views
+from spinmeround.tasks.pictures.matting import cut_out
+from spinmeround.tasks.pictures.photos import read_photo
 from spinmeround.tasks.weights.networks import AUTOENCODERS, load_network
 
 
@@ -163,7 +165,7 @@ def head_requests(params: GenerationParams, reader: "InputReader") -> Iterator[H
 def _photo_request(params: GenerationParams, given: PhotoInput, reader: "InputReader") -> HeadRequest:
     azimuth_deg, elevation_deg = photo_angles(given)
     camera = orbit([azimuth_deg], [elevation_deg], radius=params.views.radius, focal=params.views.focal)
-    views = PosedViews(cameras=camera, images=reader.picture(Path(given.file))[None])
+    views = PosedViews(cameras=camera, images=reader.picture(Path(given.file), given.matting)[None])
     identity = reader.identity_or_face(given.identity, [Path(given.file)])
     return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning_views=views)
 
@@ -172,7 +174,8 @@ def _views_request(params: GenerationParams, given: ViewsInput, reader: "InputRe
     files = PosedFiles.read(Path(given.file))
     most_frontal_first = np.argsort(absolute_azimuth_deg(files.cameras.azimuth_deg))
     identity = reader.identity_or_face(given.identity, [files.images[view] for view in most_frontal_first])
-    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning_views=reader.posed(files))
+    views = reader.posed(files, given.matting)
+    return HeadRequest(name=given.kind, seed=params.seed, identity=identity, conditioning_views=views)
 
 
 class InputReader:
@@ -182,9 +185,11 @@ class InputReader:
         self._dataset, self._side, self._embed = dataset, side, embed
 
     def identity(self, name: str) -> Float32[np.ndarray, "512"]:
-        """The identity of a head of the dataset, or of a .npy file."""
+        """The identity of a head of the dataset, of a .npy file, or of the largest face in a photo."""
         if name.endswith(".npy"):
             return read_identity(Path(name))
+        if is_picture(name):
+            return self._of_photo(Path(name))
         data, subject = self._head(name)
         return np.asarray(data.identities[subject], np.float32)
 
@@ -198,25 +203,38 @@ class InputReader:
         errors = []
         for path in pictures:
             try:
-                return photo_identity(np.asarray(read_on_white(path)), self._embed)
+                return photo_identity(np.asarray(read_photo(path).picture), self._embed)
             except ValueError as error:
                 errors.append(f"{path}: {error}")
         raise ConfigError(errors[0])
+
+    def _of_photo(self, path: Path) -> Float32[np.ndarray, "512"]:
+        found = self.identity_or_face(None, [path])
+        if found is None:
+            raise ConfigError(f"{path}: expected a face detector (embed.pack) to find the face in it, got none")
+        return found
 
     def views(self, head: str, views: tuple[str, ...]) -> PosedViews:
         """Named views of a head of the dataset, with their normals."""
         data, subject = self._head(head)
         return read_posed_views(data, subject, find_views(Cameras(**data.cameras(subject)), views))
 
-    def posed(self, files: PosedFiles) -> PosedViews:
+    def posed(self, files: PosedFiles, matting: str | None = None) -> PosedViews:
         """The frames of a transforms.json, with the pictures that it names."""
-        images = np.stack([self.picture(path) for path in files.images])
-        normals = None if files.normals is None else np.stack([self.picture(path) for path in files.normals])
+        images = np.stack([self.picture(path, matting) for path in files.images])
+        normals = None if files.normals is None else np.stack([self.normals(path) for path in files.normals])
         return PosedViews(cameras=files.cameras, images=images, normals=normals)
 
-    def picture(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
-        """A square picture at the model's resolution, in [0, 1], composited on white where it is transparent."""
-        flat = read_square(path)
+    def picture(self, path: Path, matting: str | None = None) -> Float32[np.ndarray, "side side 3"]:
+        """A square picture at the model's resolution, in [0, 1], on white where it is transparent or `matting` cuts."""
+        picture = read_square(path).picture
+        return self._sized(picture if matting is None else cut_out(picture, Path(matting)))
+
+    def normals(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
+        """A square normal map at the model's resolution, in [0, 1]."""
+        return self._sized(read_square(path, normals=True).picture)
+
+    def _sized(self, flat: Image.Image) -> Float32[np.ndarray, "side side 3"]:
         sized = flat.resize((self._side, self._side), Image.Resampling.LANCZOS) if flat.width != self._side else flat
         return np.asarray(sized, np.float32) / 255
 

@@ -123,7 +123,7 @@ def test_generate_passes_its_options_on(command, environment, tmp_path, monkeypa
     """Each option arrives in its field of the flow's parameters; defaults are the paper's."""
     arguments, expected, azimuths = GENERATED[command]
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (8, 8)).save("p.png")
+    Image.linear_gradient("L").save("p.png")
     passed = {}
     monkeypatch.setattr(
         "spinmeround.flows.cli.generate.run_flow", lambda options, flow, **values: passed.update(values)

@@ -47,6 +47,26 @@ def test_top_level_intrinsics_and_angles_are_read() -> None:
     )
 
 
+def test_an_angle_needs_no_width() -> None:
+    """The form of Blender's scenes: `camera_angle_x` alone; the side of the picture is asked for pixels only."""
+    full = document()
+    bare = [{"transform_matrix": frame["transform_matrix"]} for frame in full["frames"]]
+    angle = {"camera_angle_x": 2 * np.arctan(1 / (2 * 4.2647)), "frames": bare}
+    expected = cameras_of_transforms(full).intrinsics
+    np.testing.assert_allclose(cameras_of_transforms(angle).intrinsics, expected, atol=1e-6)
+    pixels = {"fl_x": 4.2647 * 64, "cx": 32.0, "frames": bare}
+    np.testing.assert_allclose(cameras_of_transforms(pixels, lambda frame: 64).intrinsics, expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"frames\[0\]: expected w and fl_x"):
+        cameras_of_transforms(pixels)
+
+
+def test_a_frames_lens_replaces_the_documents() -> None:
+    """Either form of the focal length in a frame replaces either form at the top level; zero distortion is none."""
+    full = document()
+    top = {"camera_angle_x": 0.6, "w": 64, "k1": 0.0, "camera_model": "SIMPLE_RADIAL", "frames": full["frames"]}
+    np.testing.assert_allclose(cameras_of_transforms(top).intrinsics, cameras_of_transforms(full).intrinsics)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -61,6 +81,27 @@ def test_top_level_intrinsics_and_angles_are_read() -> None:
         (lambda d: d["frames"][1].update(w="wide"), r"frames\[1\].w: expected a number above 0, got 'wide'"),
         (lambda d: d["frames"][1].update(cx=float("nan")), r"frames\[1\].cx: expected a number, got nan"),
         (lambda d: d.update(frames=["a"]), r"frames\[0\].transform_matrix: expected 4 rows"),
+        (lambda d: d["frames"][0].update(fl_x=True), r"frames\[0\].fl_x: expected a number above 0, got True"),
+        (lambda d: d["frames"][0].update(fl_x=10**400), r"frames\[0\].fl_x: expected a number above 0, got 1000"),
+        (lambda d: d.update(k1=0.1), "k1: expected a lens without distortion, got k1 0.1; undistort"),
+        (lambda d: d.update(camera_model="OPENCV_FISHEYE"), "camera_model: expected a pinhole .* got OPENCV_FISHEYE"),
+        (lambda d: d["frames"][1].update(camera_model="VR180_L"), r"frames\[1\].camera_model: expected a pinhole"),
+        (lambda d: d.update(is_fisheye=True), "camera_model: expected a pinhole .* got a fisheye"),
+        (lambda d: d.update(camera_angle_x=13.4), "expected radians, below pi, got 13.4, .* degrees: write 0.233874"),
+        (lambda d: d.update(camera_angle_x=400.0), "camera_angle_x: expected radians, below pi, got 400$"),
+        (lambda d: d["frames"][0].update(camera_angle_x=0.6), r"frames\[0\]: expected a focal length .* fits"),
+        (lambda d: d["frames"][2].update(cx=1e6), r"frames\[2\]: expected cx and cy inside the image of 64 pixels"),
+        (lambda d: d["frames"][2].update(cy=-1.0), r"frames\[2\]: expected cx and cy inside the image"),
+        (lambda d: d["frames"][0]["transform_matrix"].__setitem__(3, [0, 0, 0, 2]), "the last row 0 0 0 1, got"),
+        (
+            lambda d: d["frames"][0].update(transform_matrix=np.transpose(d["frames"][0]["transform_matrix"]).tolist()),
+            "the matrix looks transposed",
+        ),
+        (lambda d: d["frames"][0]["transform_matrix"][0].__setitem__(3, 1e30), "expected a position of less than"),
+        (
+            lambda d: d["frames"][0]["transform_matrix"][0].__setitem__(0, "1"),
+            r"frames\[0\].transform_matrix: expected",
+        ),
     ],
     ids=[
         "no frames",
@@ -74,6 +115,21 @@ def test_top_level_intrinsics_and_angles_are_read() -> None:
         "text",
         "NaN",
         "no frame",
+        "flag",
+        "400 digits",
+        "distortion",
+        "fisheye",
+        "other lens in a frame",
+        "fisheye of instant-ngp",
+        "degrees",
+        "neither radians nor degrees",
+        "two focal lengths",
+        "principal point",
+        "negative principal point",
+        "last row",
+        "transposed",
+        "position",
+        "text in a matrix",
     ],
 )
 def test_invalid_cameras_are_refused(change, message: str) -> None:

@@ -1,15 +1,19 @@
 """Parameters of generation, and the files that it is given."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
 from spinmeround.models.diffusion.params import PhotoNormalsParams
+from spinmeround.models.geometry.camera_world import sees_head
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.transforms import transforms_json
 from spinmeround.storage.errors import ConfigError
@@ -18,6 +22,7 @@ from spinmeround.tasks.generation.inputs import (
     find_view,
     find_views,
     photo_angles,
+    read_cameras,
     read_identity,
     target_cameras,
 )
@@ -30,6 +35,7 @@ from spinmeround.tasks.generation.params import (
     parse_cameras,
     parse_view,
 )
+from tests.support.junk import JSON
 
 
 @pytest.mark.parametrize(
@@ -71,8 +77,8 @@ def test_a_form_offers_each_kind() -> None:
 def test_inferred_normals_belong_to_pictures() -> None:
     """The parameters of inferred normals are those of the photo or the views, and the defaults for all others."""
     normals = PhotoNormalsParams(draws=3)
-    for given in (PhotoInput(file="x", normals=normals), ViewsInput(file="x", normals=normals)):
-        assert GenerationParams(given=given).photo_normals == normals
+    for each in (PhotoInput(file="x", normals=normals), ViewsInput(file="x", normals=normals)):
+        assert GenerationParams(given=each).photo_normals == normals
     assert GenerationParams(given=HeadInput(head="x")).photo_normals == PhotoNormalsParams()
 
 
@@ -153,6 +159,40 @@ def test_a_labelled_photos_camera(tmp_path: Path) -> None:
     label.write_text(json.dumps({"camera": {"azimuth_deg": "left"}}))
     with pytest.raises(ConfigError, match=r"photo\.json: camera\.azimuth_deg: expected degrees, found 'left'"):
         photo_angles(photo)
+
+
+FIELDS = ["w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", "is_fisheye", "k1", "file_path"]
+NUMBERS = st.one_of(st.integers(), st.floats(), st.just(10**400), st.booleans(), JSON)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(st.sampled_from([*FIELDS, "transform_matrix"]), NUMBERS, max_size=3),
+    st.dictionaries(st.sampled_from([*FIELDS, "frames"]), NUMBERS, max_size=2),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats()),
+)
+def test_any_transforms_json_is_read_or_refused(tmp_path: Path, frame: Any, top: Any, element: Any) -> None:
+    """Fields and elements of a valid file are replaced by anything: cameras that see the head, or a ConfigError."""
+    document = transforms_json(ViewGrid(azimuths=1, elevations_deg=(0.0,)).cameras(), 16, ["a.png"])
+    row, column, value = element
+    document["frames"][0]["transform_matrix"][row][column] = value
+    document["frames"][0].update(frame)
+    file = tmp_path / "cameras.json"
+    file.write_text(json.dumps({**document, **top}))
+    with contextlib.suppress(ConfigError):
+        check_inputs(GenerationParams(given=NothingInput(), cameras_file=str(file)))
+        assert sees_head(read_cameras(file)).all()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.one_of(st.binary(max_size=60), st.builds(lambda v: json.dumps({"camera": {"azimuth_deg": v}}).encode(), NUMBERS))
+)
+def test_any_label_is_read_or_refused(tmp_path: Path, data: bytes) -> None:
+    """The label of a photo: degrees in range, or a ConfigError."""
+    (tmp_path / "photo.json").write_bytes(data)
+    with contextlib.suppress(ConfigError):
+        assert abs(photo_angles(PhotoInput(file=str(tmp_path / "photo.png")))[0]) <= 360
 
 
 def test_defective_pictures_and_identities(tmp_path: Path) -> None:

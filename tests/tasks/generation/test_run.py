@@ -165,12 +165,22 @@ def test_a_pictures_identity_is_detected(dataset: Path, pipeline: Path, tmp_path
     known = photo(tmp_path / "photo.png", identity=str(tmp_path / "found.npy"))
     (tmp_path / "posed.json").write_text(json.dumps(transforms_json(orbit([0.0], [0.0]), 160, ["photo.png"])))
     views = posed(tmp_path / "posed.json")
-    cases = {"found": (unknown, embed), "given": (known, embed), "posed": (views, embed), "unknown": (unknown, None)}
+    named = photo(tmp_path / "photo.png", identity=str(tmp_path / "photo.png"))
+    cases = {
+        "found": (unknown, embed),
+        "given": (known, embed),
+        "photo": (named, embed),
+        "posed": (views, embed),
+        "unknown": (unknown, None),
+    }
     for name, (given, detector) in cases.items():
         run_generation(pipeline, dataset, params(given), tmp_path / name, embed=detector)
     pictures = {name: picture(tmp_path / name / "view-01.png") for name in cases}
     np.testing.assert_array_equal(pictures["found"], pictures["given"])
+    np.testing.assert_array_equal(pictures["found"], pictures["photo"])
     np.testing.assert_array_equal(pictures["found"], pictures["posed"])
+    with pytest.raises(ConfigError, match=r"photo\.png: expected a face detector \(embed\.pack\)"):
+        run_generation(pipeline, dataset, params(named), tmp_path / "none")
     assert (pictures["found"] != pictures["unknown"]).any()
     blind = embed.model_copy(update={"detection": DetectionParams(threshold=0.999999)})
     for faceless in (unknown, views):

@@ -1,0 +1,116 @@
+"""The fields of a transforms.json that this project reads, strictly: a number is a finite number, not text or a flag.
+
+Lenses are pinholes: another lens or a distortion is refused by name. Fields that are not listed here are ignored.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from spinmeround.storage.errors import shortened
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0.0)]
+Four = Field(min_length=4, max_length=4)
+
+PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
+"""Camera models that are a pinhole where their distortion is zero."""
+
+DISTORTIONS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+
+_NUMBERS = {"cx", "cy", "distortion_params", *DISTORTIONS}
+_EXPECTED = {
+    "transform_matrix": "4 rows of 4 finite numbers",
+    "frames": "a list of one or more frames",
+    "is_fisheye": "true or false",
+    **dict.fromkeys(("camera_model", "file_path", "normals_file_path"), "text"),
+    **dict.fromkeys(("w", "h", "fl_x", "fl_y", "camera_angle_x", "camera_angle_y"), "a number above 0"),
+    **dict.fromkeys(_NUMBERS, "a number"),
+}
+
+
+class Lens(BaseModel):
+    """Intrinsics in pixels, or fields of view in radians; in a frame or for all frames at the top level."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    camera_model: str | None = None
+    is_fisheye: bool | None = None
+    w: Positive | None = None
+    h: Positive | None = None
+    fl_x: Positive | None = None
+    fl_y: Positive | None = None
+    cx: Number | None = None
+    cy: Number | None = None
+    camera_angle_x: Positive | None = None
+    camera_angle_y: Positive | None = None
+    k1: Number | None = None
+    k2: Number | None = None
+    k3: Number | None = None
+    k4: Number | None = None
+    k5: Number | None = None
+    k6: Number | None = None
+    p1: Number | None = None
+    p2: Number | None = None
+    distortion_params: list[Number] | None = None
+
+    def check_pinhole(self, name: str) -> None:
+        """Raises ValueError for a lens that is no pinhole, a distortion, or an angle that can't be radians."""
+        lens = "a fisheye" if self.is_fisheye else self.camera_model
+        if lens is not None and lens.upper() not in PINHOLES:
+            raise ValueError(
+                f"{name}camera_model: expected a pinhole ({', '.join(PINHOLES[:3])}, or OPENCV without distortion), "
+                f"got {shortened(lens, 80)}; render or resample the pictures with a pinhole camera"
+            )
+        coefficients = {field: getattr(self, field) for field in DISTORTIONS}
+        coefficients |= {f"distortion_params[{i}]": value for i, value in enumerate(self.distortion_params or [])}
+        distorted = [f"{field} {value:g}" for field, value in coefficients.items() if value]
+        if distorted:
+            raise ValueError(
+                f"{name}{distorted[0].split()[0]}: expected a lens without distortion, got {', '.join(distorted)}; "
+                "undistort the pictures (colmap image_undistorter, cv2.undistort) and remove the coefficients"
+            )
+        for field, angle in (("camera_angle_x", self.camera_angle_x), ("camera_angle_y", self.camera_angle_y)):
+            if angle is not None and angle >= math.pi:
+                degrees = f", which looks like degrees: write {math.radians(angle):.6g}" if angle < 180 else ""
+                raise ValueError(f"{name}{field}: expected radians, below pi, got {angle:g}{degrees}")
+
+
+class Frame(Lens):
+    """One picture and its camera: `transform_matrix` is camera-to-world, with OpenGL axes."""
+
+    file_path: str | None = None
+    normals_file_path: str | None = None
+    transform_matrix: Annotated[list[Annotated[list[Number], Four]], Four]
+
+
+class TransformsDocument(Lens):
+    """The whole file."""
+
+    frames: Annotated[list[Frame], Field(min_length=1)]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "TransformsDocument":
+        """The validated document; raises ValueError that names the first wrong field and what it is."""
+        try:
+            found = cls.model_validate(dict(document))
+        except ValidationError as error:
+            raise ValueError(_message(error.errors(include_url=False)[0])) from error
+        found.check_pinhole("")
+        for number, frame in enumerate(found.frames):
+            frame.check_pinhole(f"frames[{number}].")
+        return found
+
+
+def _message(problem: ErrorDetails) -> str:
+    """`frames[1].fl_x: expected a number above 0, got 'wide'`."""
+    *place, field = [part for part in problem["loc"] if isinstance(part, str)] or ["frames"]
+    numbers = [part for part in problem["loc"] if isinstance(part, int)]
+    inside = field != "frames" or bool(numbers)  # a frame that is no object has no matrix
+    field = "transform_matrix" if field == "frames" and inside else field
+    prefix = f"frames[{numbers[0]}]." if (place or inside) and problem["loc"][0] == "frames" else ""
+    got = "none" if problem["type"] == "missing" or problem["input"] in ([], None) else repr(problem["input"])
+    return f"{prefix}{field}: expected {_EXPECTED[field]}, got {shortened(got, 80)}"

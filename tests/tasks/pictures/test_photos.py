@@ -1,0 +1,194 @@
+"""The reader of pictures from outside: orientation, depth, colours, alpha, and what it refuses."""
+
+import contextlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.pictures.photos import NO_NORMAL, has_background, picture_size, read_photo
+
+CASES = Path(__file__).parents[2] / "cases"
+
+
+def pixels(path: Path, **options) -> np.ndarray:
+    return np.asarray(read_photo(path, **options).picture).astype(int)
+
+
+def ramp(side: int = 64) -> np.ndarray:
+    """A picture of all grey levels, column by column."""
+    return np.tile(np.rint(np.linspace(0, 255, side)), (side, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_is_that_of_exif(tmp_path: Path, orientation: int) -> None:
+    """The EXIF orientation turns or mirrors the stored pixels; the header's size agrees."""
+    upright = np.zeros((40, 24, 3), np.uint8)
+    upright[:10, :6] = 200, 30, 30
+    turn = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a.png", "a.tif", "a.webp"):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        Image.fromarray(np.ascontiguousarray(turn(upright))).save(tmp_path / name, exif=exif, **options)
+        np.testing.assert_array_equal(pixels(tmp_path / name), upright)
+        assert picture_size(tmp_path / name) == (24, 40)
+
+
+def test_the_rotated_photo_equals_the_plain_one() -> None:
+    """A JPEG that was stored turned, up to compression."""
+    turned, plain = pixels(CASES / "exif_rotated/exif6.jpg"), pixels(CASES / "exif_rotated/plain.png")
+    assert np.abs(turned - plain).mean() < 4
+    assert np.abs(turned - plain[::-1]).mean() > 10
+
+
+def test_depths_are_scaled_to_eight_bits(tmp_path: Path) -> None:
+    """The same ramp in 16-bit grey, 16-bit PGM, float and 1-bit black and white has the same values."""
+    values = ramp().astype(np.float64)
+    Image.fromarray((values * 257).astype(np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray((values * 257).astype(np.uint16)).save(tmp_path / "a.tif")
+    Image.fromarray((values / 255).astype(np.float32)).save(tmp_path / "f.tif")
+    (tmp_path / "a.pgm").write_bytes(b"P5 64 64 65535\n" + (values * 257).astype(">u2").tobytes())
+    for name in ("a.png", "a.tif", "f.tif", "a.pgm"):
+        np.testing.assert_array_equal(pixels(tmp_path / name), np.repeat(ramp()[..., None], 3, axis=2), err_msg=name)
+    Image.fromarray(ramp() > 127).save(tmp_path / "b.png")
+    assert set(np.unique(pixels(tmp_path / "b.png"))) == {0, 255}
+
+
+def test_sixteen_bits_of_a_case() -> None:
+    """The 16-bit case is no white picture: its levels span the range."""
+    found = pixels(CASES / "gray16/gray16.png")
+    assert found.max() - found.min() > 50
+    assert (found < 250).mean() > 0.2
+
+
+def test_white_is_zero_in_some_tiffs(tmp_path: Path) -> None:
+    """A 16-bit TIFF whose zero is white is inverted."""
+    values = (ramp().astype(np.float64) * 257).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as file:
+        if file.tag_v2[262] != 0:
+            pytest.skip("this Pillow writes its own photometric interpretation")
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tif")[..., 0], 255 - ramp())
+
+
+def swapped_profile() -> bytes:
+    """An sRGB profile with the columns of red and blue exchanged: its red is our blue."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    entries = range(132, 132 + 12 * struct.unpack(">I", profile[128:132])[0], 12)
+    names = {bytes(profile[at : at + 4]): at for at in entries}
+    profile[names[b"rXYZ"] : names[b"rXYZ"] + 4], profile[names[b"bXYZ"] : names[b"bXYZ"] + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colour_profiles_are_converted(tmp_path: Path, mode: str) -> None:
+    """Colours of a profile whose red is sRGB's blue come out exchanged; normal maps keep their numbers."""
+    picture = Image.new("RGB", (32, 32), (250, 20, 40))
+    picture.paste((10, 240, 90), (8, 8, 20, 20))
+    stored = picture.quantize(4) if mode == "P" else picture.convert(mode)
+    stored.save(tmp_path / "a.png", icc_profile=swapped_profile())
+    found = pixels(tmp_path / "a.png")
+    assert np.abs(found[0, 0] - [40, 20, 250]).max() <= 3
+    assert np.abs(found[10, 10] - [90, 240, 10]).max() <= 3
+    assert np.abs(pixels(tmp_path / "a.png", colours=False)[0, 0] - [250, 20, 40]).max() <= 3
+
+
+def test_a_broken_profile_is_a_note(tmp_path: Path) -> None:
+    """Colours are then taken as sRGB, and the reader says so."""
+    Image.fromarray(ramp()).convert("RGB").save(tmp_path / "a.png", icc_profile=b"junk" * 40)
+    found = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(found.picture)[..., 0], ramp())
+    assert "its colour profile can't be used" in found.notes[0]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "transparent colour"])
+def test_transparent_parts_become_the_background(tmp_path: Path, mode: str) -> None:
+    """White for pictures, grey for normal maps; the picture counts as cut out."""
+    picture = Image.new("RGBA", (32, 32), (30, 30, 30, 0))
+    picture.paste((90, 90, 90, 255), (8, 8, 20, 20))
+    if mode == "transparent colour":
+        picture.convert("RGB").save(tmp_path / "a.png", transparency=(30, 30, 30))
+    else:
+        (picture.quantize(4) if mode == "P" else picture.convert(mode)).save(tmp_path / "a.png")
+    found = read_photo(tmp_path / "a.png")
+    assert found.cut_out
+    assert (found.picture.getpixel((0, 0)), found.picture.getpixel((10, 10))) == ((255, 255, 255), (90, 90, 90))
+    assert read_photo(tmp_path / "a.png", background=NO_NORMAL).picture.getpixel((0, 0)) == NO_NORMAL
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    """A CMYK JPEG has the colours of the RGB picture that it was made of."""
+    picture = Image.new("RGB", (32, 32), (200, 40, 60))
+    picture.paste((40, 200, 60), (16, 0, 32, 32))
+    picture.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    np.testing.assert_allclose(pixels(tmp_path / "a.jpg")[16, 8], [200, 40, 60], atol=8)
+
+
+REFUSED = {
+    "bomb/bomb.png": "expected a picture of at most 120 megapixels, found",
+    "pictures/float_255.tif": "expected 8 or 16 bits a channel, or floats of 0 to 1, found F of .* to 18",
+    "pictures/float_nan.tif": "floats of 0 to 1, found F of nan to nan",
+    "pictures/int32.tif": "expected 8 or 16 bits a channel, or floats of 0 to 1, found I of",
+    "pictures/transparent.png": "found one that is transparent everywhere",
+    "pictures/white.png": r"found one colour \(RGB 255, 255, 255\) everywhere",
+    "pictures/black.jpg": r"found one colour \(RGB 0, 0, 0\) everywhere",
+    "pictures/truncated.jpg": "expected a picture, found none that can be read",
+    "pictures/text.png": "expected a picture, found none that can be read: no AVIF",
+    "pictures/empty.jpg": "expected a picture, found none that can be read",
+    "pictures/postscript.png": "expected a picture, found none that can be read: no AVIF",
+    "pictures": "expected a picture, found none that can be read",
+    "pictures/nowhere.png": "expected a picture, found none that can be read",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_pictures(name: str) -> None:
+    """One line that begins with the file and says what was found."""
+    with pytest.raises(ConfigError, match=REFUSED[name]) as refused:
+        read_photo(CASES / name)
+    assert str(refused.value).startswith(f"{CASES / name}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe is refused instead of blocking."""
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ConfigError, match="expected a picture, found none"):
+        read_photo(tmp_path / "pipe.png")
+
+
+def test_damaged_bytes_are_read_or_refused(tmp_path: Path) -> None:
+    """Any changed byte or truncation of a photo with EXIF data gives a picture or a ConfigError."""
+    data = (CASES / "exif_rotated/exif6.jpg").read_bytes()
+    rng = np.random.default_rng(0)
+    for number in range(150):
+        changed = bytearray(data[: int(rng.integers(len(data)))] if number % 5 == 0 else data)
+        for place in rng.integers(len(changed) // (1 + number % 8) + 1, size=3):
+            changed[place : place + 1] = bytes([int(rng.integers(256))])
+        (tmp_path / "a.jpg").write_bytes(changed)
+        with contextlib.suppress(ConfigError):
+            assert read_photo(tmp_path / "a.jpg").picture.mode == "RGB"
+        picture_size(tmp_path / "a.jpg")
+
+
+def test_backgrounds_are_recognised() -> None:
+    """White above shoulders that touch the lower edge is none; a dark or textured border is one."""
+    portrait = np.full((60, 60, 3), 255, np.uint8)
+    portrait[10:40, 20:40] = 90
+    portrait[42:] = 60
+    assert not has_background(Image.fromarray(portrait))
+    assert has_background(Image.fromarray(np.where(portrait == 255, 120, portrait).astype(np.uint8)))
