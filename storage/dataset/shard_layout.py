@@ -83,13 +83,13 @@ class ShardLayout:
                 raise ChunkError("the index is damaged or truncated") from error
         entries = struct.unpack(f"<{2 * self.chunks}Q", index)
         spans = list(zip(entries[::2], entries[1::2], strict=True))
-        self._check_distinct(spans)
         for view in views:
             offset, length = spans[view]
             if offset == length == _ABSENT:
                 raise ChunkError(f"view {view} is missing")
             if offset + length > size or length > self.chunk.largest_stored:
                 raise ChunkError(f"view {view}: expected a chunk within the file's {size} bytes, found {length} more")
+        self._check_distinct(spans)
         return [spans[view] for view in views]
 
     def _check_distinct(self, spans: Sequence[Span]) -> None:
