@@ -17,7 +17,7 @@ def take_census(
 ) -> tuple[list[Head], Counts]:
     """The heads that are ready to publish, and the counts of all heads.
 
-    `verdict` is the final verdict on a head if there is one, `written` whether all artifacts exist that the dataset is
+    `verdict` is the final verdict on a head, if any, `written` whether all artifacts exist that the dataset is
     joined from, and `quarantined` the ids of the heads that failed for good.
     """
     first: Counter[str] = Counter()

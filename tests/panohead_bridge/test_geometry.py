@@ -104,7 +104,7 @@ def test_bounding_boxes_do_not_change_the_surface(latent):
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         boxed = head.distance(p)
         patch.setattr(head_module, "in_face", lambda q: q.z > -9.0)
-        patch.setattr(head_module, "beside_head", lambda q: q.z > -9.0)
+        patch.setattr(head_module, "near_ears", lambda q: q.z > -9.0)
         everywhere = head.distance(p)
     near = boxed.abs() < 0.004
     assert (boxed - everywhere)[near].abs().max() < 2e-3

@@ -20,8 +20,6 @@ from spinmeround.storage.files import (
 )
 from tests.support.processes import kill_at_random
 
-pytestmark = pytest.mark.fast
-
 
 def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
     """A writer killed at any moment leaves the old content or the new."""

@@ -1,8 +1,7 @@
 """Features of the face: nose, eyes with lids, lips, ears; and glasses.
 
-Each function takes mirrored points (x > 0 stands for both sides). Those of the face matter only
-inside `in_face`, those of the ears only inside `beside_head`: outside, smooth joins leave the
-surface as it was, so that callers may skip the points there.
+Functions take mirrored points (x > 0 represents both sides). Features of the face change the surface only inside
+`in_face`, the ears only inside `near_ears`; callers may skip the points outside.
 """
 
 import math
@@ -33,7 +32,7 @@ def in_face(p: Points) -> Bool[Tensor, " point"]:
     return (p.z > 0.035) & (p.x.abs() < 0.125) & (p.y < 0.085) & (p.y > -0.215)
 
 
-def beside_head(p: Points) -> Bool[Tensor, " point"]:
+def near_ears(p: Points) -> Bool[Tensor, " point"]:
     return (p.x.abs() > 0.085) & (p.y.abs() < 0.095) & (p.z.abs() < 0.095)
 
 

@@ -11,12 +11,12 @@ from spinmeround.panohead_bridge.procedural.anatomy.features import (
     add_lids,
     add_mouth,
     add_nose,
-    beside_head,
     ear,
     eyeball,
     glasses,
     glasses_amount,
     in_face,
+    near_ears,
 )
 from spinmeround.panohead_bridge.procedural.anatomy.hair import hair
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, Triple, smooth_union
@@ -82,7 +82,7 @@ class Head:
         face = in_face(p).nonzero()[:, 0]
         near = right.take(face)
         skin = skin.index_copy(0, face, self._face(near, skin[face]))
-        side = beside_head(p).nonzero()[:, 0]
+        side = near_ears(p).nonzero()[:, 0]
         skin = skin.index_copy(0, side, smooth_union(skin[side], ear(t, a, right.take(side)), 0.012))
         eye = far.index_copy(0, face, eyeball(a, near))
         frame = far
