@@ -1,18 +1,18 @@
 """Reads and checks the files that generation is given: pictures, cameras and identities. Readers raise ConfigError."""
 
-import json
-import math
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from PIL import Image
 
 from spinmeround.models.geometry.camera_checks import check_cameras, check_distinct
 from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orbit
 from spinmeround.models.geometry.transforms import cameras_of_transforms
-from spinmeround.storage.errors import ConfigError, as_config_error
+from spinmeround.storage.documents import read_bytes, read_json_object
+from spinmeround.storage.errors import ConfigError, as_config_error, one_line, shortened
 from spinmeround.tasks.generation.params import (
     GenerationParams,
     IdentityInput,
@@ -21,6 +21,10 @@ from spinmeround.tasks.generation.params import (
     ViewsInput,
     parse_view,
 )
+
+_LARGEST_DEG = 360.0
+_IDENTITY_FILE = "a .npy file with 512 numbers"
+_LARGEST_IDENTITY_BYTES = 1024 * 1024
 
 
 def check_inputs(params: GenerationParams) -> None:
@@ -95,24 +99,16 @@ def photo_angles(photo: PhotoInput) -> tuple[float, float]:
 
     def angle(name: str, given: float | None) -> float:
         found = known.get(name, 0.0) if given is None else given
-        if not isinstance(found, int | float) or not math.isfinite(found):
-            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {found!r}")
+        if isinstance(found, bool) or not isinstance(found, int | float) or not -_LARGEST_DEG <= found <= _LARGEST_DEG:
+            raise ConfigError(f"{label}: camera.{name}: expected degrees, found {shortened(repr(found), 80)}")
         return float(found)
 
     return angle("azimuth_deg", photo.azimuth_deg), angle("elevation_deg", photo.elevation_deg)
 
 
-def read_document(path: Path) -> dict[str, object]:
+def read_document(path: Path) -> dict[str, Any]:
     """A JSON file that contains an object."""
-    try:
-        document = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a JSON file, found none that can be read") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: expected JSON, found something else ({error})") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected a JSON object, found a {type(document).__name__}")
-    return document
+    return read_json_object(path, "a JSON file")
 
 
 def read_cameras(path: Path) -> Cameras:
@@ -122,14 +118,42 @@ def read_cameras(path: Path) -> Cameras:
 
 
 def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
-    """The 512 numbers of a .npy file, normalised to unit length."""
+    """The 512 numbers of a .npy file, normalised to unit length.
+
+    Raises ConfigError for anything else; other containers and types are named.
+    """
+    values = _numbers(path)
+    scale = np.abs(values).max(initial=0.0)  # first: the squares of large numbers overflow
+    if values.shape != (512,) or not np.isfinite(values).all() or not scale > 0:
+        raise ConfigError(f"{path}: expected 512 finite numbers, not all zero, found {_found(values)}")
+    unit = values / scale
+    return np.asarray(unit / np.linalg.norm(unit), np.float32)
+
+
+def _numbers(path: Path) -> Float64[np.ndarray, "..."]:
+    """The array of real numbers in a .npy file."""
+    data = read_bytes(path, _IDENTITY_FILE, largest=_LARGEST_IDENTITY_BYTES)
     try:
-        identity = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a .npy file with 512 numbers, found none that can be read") from error
-    if identity.shape != (512,) or not np.isfinite(identity).all() or not np.linalg.norm(identity) > 0:
-        raise ConfigError(f"{path}: expected 512 finite numbers, not all zero, found shape {identity.shape}")
-    return np.asarray(identity / np.linalg.norm(identity), np.float32)
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy raises unrelated errors: EOFError, BadZipFile, SyntaxError, MemoryError, ...
+        what = "an empty file" if not data else f"none that can be read ({one_line(error, 120)})"
+        raise ConfigError(f"{path}: expected {_IDENTITY_FILE}, found {what}") from error
+    if not isinstance(values, np.ndarray):
+        raise ConfigError(
+            f"{path}: expected {_IDENTITY_FILE}, found an .npz archive of {', '.join(values.files[:3]) or 'nothing'}; "
+            "save one of its arrays with numpy.save"
+        )
+    if values.dtype.kind not in "fiu":
+        raise ConfigError(f"{path}: expected {_IDENTITY_FILE}, found an array of {values.dtype}")
+    with np.errstate(over="ignore"):  # of longdouble; the caller refuses infinity
+        return values.astype(np.float64)
+
+
+def _found(values: Float64[np.ndarray, "..."]) -> str:
+    invalid = values.size - int(np.isfinite(values).sum())
+    if values.shape != (512,):
+        return f"shape {values.shape}"
+    return f"{invalid} that are not finite" if invalid else "only zeros"
 
 
 def read_on_white(path: Path) -> Image.Image:

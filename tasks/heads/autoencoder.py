@@ -4,7 +4,6 @@ Imports torch; `encode` has the configuration and does not. diffusers takes seco
 that need it import it.
 """
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from spinmeround.models.device import best_device
+from spinmeround.storage.documents import read_json_object
+from spinmeround.storage.errors import ConfigError
 
 if TYPE_CHECKING:
     from spinmeround.models.diffusion.latents import Autoencoder
@@ -30,8 +31,8 @@ def load_autoencoder(path: Path) -> "Autoencoder":
     Raises ValueError if the folder holds none.
     """
     try:
-        kind = json.loads((path / "config.json").read_text()).get("_class_name")
-    except (OSError, ValueError, AttributeError):
+        kind = read_json_object(path / "config.json", "an autoencoder's configuration").get("_class_name")
+    except ConfigError:
         kind = None
     if kind not in KINDS:
         raise ValueError(

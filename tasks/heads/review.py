@@ -64,7 +64,7 @@ def review(verdict: Verdict, decision: Decision | None) -> Review:
 
 def load_review(folder: Path) -> Review:
     """The final verdict in a review artifact."""
-    found = json.loads((folder / "review.json").read_text())
+    found = json.loads((folder / "review.json").read_text(encoding="utf-8"))
     screen = ScreenVerdict(keep=found["screen"]["keep"], reasons=tuple(found["screen"]["reasons"]))
     return Review(
         keep=found["keep"],
@@ -77,7 +77,7 @@ def load_review(folder: Path) -> Review:
 
 def _make(job: StageJob[NoSections]) -> None:
     final = review(load_verdict(job.inputs["screen"]), job.head.decision)
-    (job.out / "review.json").write_text(json.dumps(asdict(final), indent=1))
+    (job.out / "review.json").write_text(json.dumps(asdict(final), indent=1), encoding="utf-8")
 
 
 REVIEW = Stage(

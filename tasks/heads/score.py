@@ -50,7 +50,7 @@ class ScoreSections(StageSections):
 
 def load_scores(folder: Path) -> dict[str, float | None]:
     """The scores in a score artifact."""
-    scores: dict[str, float | None] = json.loads((folder / "scores.json").read_text())
+    scores: dict[str, float | None] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return scores
 
 
@@ -109,7 +109,7 @@ def _make(job: StageJob[ScoreSections]) -> None:
         cameras=cameras,
         back_similarity=similarity,
     )
-    (job.out / "scores.json").write_text(json.dumps(all_scores(evidence), indent=1))
+    (job.out / "scores.json").write_text(json.dumps(all_scores(evidence), indent=1), encoding="utf-8")
 
 
 SCORE = Stage(

@@ -89,14 +89,15 @@ def screen(scores: Mapping[str, float | None], params: ScreenParams) -> Verdict:
 
 def load_verdict(folder: Path) -> Verdict:
     """The verdict in a screen artifact."""
-    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     return Verdict(keep=verdict["keep"], reasons=tuple(verdict["reasons"]), scores=verdict["scores"])
 
 
 def _make(job: StageJob[ScreenSections]) -> None:
     verdict = screen(load_scores(job.inputs["score"]), job.sections.screen)
     (job.out / "verdict.json").write_text(
-        json.dumps({"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, indent=1)
+        json.dumps({"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, indent=1),
+        encoding="utf-8",
     )
 
 

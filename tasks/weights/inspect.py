@@ -4,15 +4,16 @@
 meta device from their own config.json and compared with the names and shapes in the file's header.
 """
 
-import json
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.documents import read_json_object
+from spinmeround.storage.errors import SpinMeRoundError, one_line
 from spinmeround.storage.weights import PARTS, Shape, find_part, missing_files, onnx_signature, tensor_shapes
 from spinmeround.tasks.weights.insightface_packs import kind_of, open_pack
 
@@ -31,14 +32,21 @@ def inspect(name: str, place: Path) -> str:
 
 
 def _config(place: Path) -> dict[str, Any]:
-    path = place / "config.json"
+    return read_json_object(place / "config.json", "a network's configuration")
+
+
+@contextmanager
+def _configured(place: Path) -> Iterator[None]:
+    """Turn an error of a network's class inside the block into one that names its configuration."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SpinMeRoundError(f"{path}: expected a network's configuration, found {error}") from error
-    if not isinstance(found, dict):
-        raise SpinMeRoundError(f"{path}: expected a network's configuration, found a {type(found).__name__}")
-    return found
+        yield
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # diffusers, transformers and torch raise unrelated errors, some with a MemoryError
+        raise SpinMeRoundError(
+            f"{place / 'config.json'}: expected the configuration of a network, found values that do not fit: "
+            f"{one_line(error, 200)}"
+        ) from error
 
 
 def _diffusers(class_name: str, place: Path) -> str:
@@ -49,7 +57,7 @@ def _diffusers(class_name: str, place: Path) -> str:
     config = _config(place)
     if config.get("_class_name") != class_name:
         raise SpinMeRoundError(f"{place}: expected the config.json of {class_name}, found {config.get('_class_name')}")
-    with torch.device("meta"):
+    with _configured(place), torch.device("meta"):
         wanted = getattr(diffusers, class_name).from_config(config).state_dict()
     found = tensor_shapes(place / "diffusion_pytorch_model.safetensors")
     renamed = {_current_name(name): shape for name, shape in found.items()}
@@ -67,8 +75,9 @@ def _text_encoder(place: Path) -> str:
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    config = CLIPTextConfig(**_config(place))
-    with torch.device("meta"):
+    values = _config(place)
+    with _configured(place), torch.device("meta"):
+        config = CLIPTextConfig(**values)
         wanted = {name: tuple(tensor.shape) for name, tensor in CLIPTextModel(config).state_dict().items()}
     file = next(path for name in ("model.safetensors", "pytorch_model.bin") if (path := place / name).is_file())
     found = {name.removeprefix("text_model."): shape for name, shape in tensor_shapes(file).items()}
@@ -134,7 +143,11 @@ def _alexnet(place: Path) -> str:
 
 def _checkout(place: Path) -> str:
     head = subprocess.run(
-        ["git", "-C", str(place), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(place), "rev-parse", "--short=12", "HEAD"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     return f"commit {head.stdout.strip()}" if head.returncode == 0 else "not a git checkout: commit unknown"
 
