@@ -103,7 +103,7 @@ class LocalBackend(Backend):
 
     def publish(self, out: Path, manifest: Manifest, linked: Mapping[str, Source]) -> None:
         final = self._home(manifest.stage, manifest.key)
-        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        (out / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         flush_tree(out)
         if final.exists() and not (final / MANIFEST).is_file():
             self.set_aside(manifest.stage, manifest.key)

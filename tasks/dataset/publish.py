@@ -105,7 +105,7 @@ def publish(
 
     def make(out: Path) -> None:
         made.append(join())
-        (out / "dataset.json").write_text(json.dumps({"digest": made[0].digest, "heads": len(heads)}))
+        (out / "dataset.json").write_text(json.dumps({"digest": made[0].digest, "heads": len(heads)}), encoding="utf-8")
 
     store.make_once(
         "publish",
@@ -201,6 +201,6 @@ def _upload(store: ArtifactStore, dataset: Path, keys: HeadKeys) -> str | None:
 
 def _frozen(store: ArtifactStore, key: str, datasets: Path) -> DatasetInfo | None:
     """The dataset that was joined under this key, if all its files still exist."""
-    digest = json.loads((store.verify("publish", key).path / "dataset.json").read_text())["digest"]
+    digest = json.loads((store.verify("publish", key).path / "dataset.json").read_text(encoding="utf-8"))["digest"]
     path = datasets / f"{digest[:12]}.zarr"
     return DatasetInfo(path=path, digest=digest) if is_intact(path, digest) else None

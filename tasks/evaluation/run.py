@@ -88,7 +88,7 @@ def run_evaluation(
             scores["nearest_input_view"].append(evaluator(views, _copied_view(data, views), truth))
         on_progress(done, len(heads))
     result = _result(data, heads, scores, evaluator.missing)
-    (out / "evaluation.json").write_text(json.dumps(asdict(result), indent=1, allow_nan=False))
+    (out / "evaluation.json").write_text(json.dumps(asdict(result), indent=1, allow_nan=False), encoding="utf-8")
     images: dict[str, Any] = _report_images(data, heads, generated)
     np.savez(out / "pictures.npz", **images)
     return result

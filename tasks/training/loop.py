@@ -172,9 +172,11 @@ def _write_result(
         prompt=params.text_encoder.prompt.model_dump(),
     )
     pipeline.save_pretrained(out / "pipeline")
-    (out / "history.json").write_text(json.dumps({"runs": [{"name": "training", "history": history}]}))
+    (out / "history.json").write_text(
+        json.dumps({"runs": [{"name": "training", "history": history}]}), encoding="utf-8"
+    )
     summary: dict[str, Any] = {"steps": len(losses), "loss_first": first, "loss_last": last}
-    (out / "training.json").write_text(json.dumps(summary))
+    (out / "training.json").write_text(json.dumps(summary), encoding="utf-8")
     return TrainingResult(**summary, history=history, pipeline=out / "pipeline")
 
 
