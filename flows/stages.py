@@ -77,7 +77,7 @@ def run_stages(
 
     Raises:
         CorruptArtifact: artifacts do not match their manifests; they were moved aside.
-        StorageUnavailable, SpinMeRoundError: errors that stop a build.
+        EnvironmentUnavailable, SpinMeRoundError: errors that stop a build.
     """
     session.quarantine.check()
     found = _survey(session, stages)

@@ -1,7 +1,8 @@
 """Errors that a user can act on, in one or two lines: the field or file, what was expected, what was found, what to do.
 
-A `SpinMeRoundError` reports invalid input or data. A `StorageUnavailable` reports a failure of the environment (disk
-full, read-only, no permission): it ends a build and never counts as a failure of a head.
+A `SpinMeRoundError` reports invalid input or data. An `EnvironmentUnavailable` reports a failure of the environment:
+a `StorageUnavailable` of the disk (full, read-only, no permission), a `DeviceUnavailable` of a GPU or of memory. It
+ends a build and never counts as a failure of a head.
 """
 
 import errno
@@ -42,17 +43,26 @@ class NewerDataset(DatasetError):
     """A dataset written by a newer version of this software."""
 
 
-class MissingDependency(SpinMeRoundError):
+class EnvironmentUnavailable(SpinMeRoundError):
+    """A failure of the machine that a head or an input is not to blame for. Ends a build."""
+
+
+class MissingDependency(EnvironmentUnavailable):
     """A feature that needs a module of an extra that is not installed."""
 
 
-class StorageUnavailable(SpinMeRoundError):
+class StorageUnavailable(EnvironmentUnavailable):
     """The file system or the server refuses: full, read-only, no permission, failing."""
+
+
+class DeviceUnavailable(EnvironmentUnavailable):
+    """A GPU is missing or fails, or the memory of a GPU or of this machine ran out."""
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """An exception's text on one line of at most `limit` characters; its class name if it has no text."""
-    return shortened(" ".join(str(error).split()), limit) or type(error).__name__
+    text = validation_message(error) if isinstance(error, ValidationError) else str(error)
+    return shortened(" ".join(text.split()), limit) or type(error).__name__
 
 
 def shortened(text: str, limit: int) -> str:
@@ -143,3 +153,57 @@ def _environment_errno(error: BaseException, target: Path) -> int | None:
 def _nearly_full(target: Path) -> bool:
     existing = next((folder for folder in (target, *target.parents) if folder.exists()), None)
     return existing is not None and shutil.disk_usage(existing).free < _NEARLY_FULL_BYTES
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|unable to allocate|failed to allocate memory"
+    r"|\bMemoryError\b|OutOfMemoryError|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+_NO_DEVICE = re.compile(
+    r"\bCUDA (driver )?error|\bCUDA failure|no CUDA GPUs|no NVIDIA (driver|GPU)|not compiled with CUDA|cudaError"
+    r"|\bEP_FAIL\b|NVIDIA driver on your system is too old|No HIP GPUs|\bHIP error"
+    r"|\b(CUBLAS|CUDNN|CUSOLVER|CUFFT|CUSPARSE)[ _](STATUS_|error|failure)|\bAcceleratorError\b",
+    re.IGNORECASE,
+)
+
+
+def device_failure(error: BaseException) -> DeviceUnavailable | None:
+    """The failure of a GPU or of memory that `error`, or an explicit cause of it, reports; None for any other error.
+
+    Libraries raise their own classes for one failure: MemoryError, torch's OutOfMemoryError, AcceleratorError and
+    RuntimeError, onnxruntime's Fail. They are recognised by their text, but no ValueError is: it may quote a file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SpinMeRoundError):  # whoever raised it has decided what it is
+            return cause if isinstance(cause, DeviceUnavailable) else None
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            return _out_of_memory(one_line(cause))
+        if not isinstance(cause, ValueError | OSError) and (found := device_failure_in(_named(cause))):
+            return found
+        cause = cause.__cause__
+    return None
+
+
+def device_failure_in(text: str) -> DeviceUnavailable | None:
+    """The failure that a process reports as `CLASS: message`; None if it is of another kind."""
+    if _OUT_OF_MEMORY.search(text):
+        return _out_of_memory(shortened(text, 300))
+    if _NO_DEVICE.search(text):
+        return DeviceUnavailable(
+            f"the GPU cannot be used ({shortened(text, 300)}): check it with nvidia-smi, or hide it with "
+            "CUDA_VISIBLE_DEVICES= to compute on the CPU, then run again"
+        )
+    return None
+
+
+def _named(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _out_of_memory(text: str) -> DeviceUnavailable:
+    return DeviceUnavailable(
+        f"out of memory ({text}): end other programs that use it, or use fewer workers (--workers) or smaller batches, "
+        "then run again"
+    )

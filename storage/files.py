@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def flocked(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            _remove(path)
 
 
 @contextmanager
@@ -44,6 +44,12 @@ def owned_folder(parent: Path, label: str) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary file or a lock; a failure, as on a disk that fails, must not hide the error before it."""
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def lock_of(folder: Path) -> Path:
@@ -135,7 +141,7 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> Non
             os.fsync(file.fileno())
         temp.replace(path)
     except BaseException:
-        temp.unlink(missing_ok=True)
+        _remove(temp)
         raise
     fsync(path.parent)
 
@@ -168,6 +174,6 @@ def link_or_copy(source: Path, target: Path, *, flush: bool = True) -> None:
             fsync(temp)
         temp.replace(target)
     finally:
-        temp.unlink(missing_ok=True)
+        _remove(temp)
     if flush:
         fsync(target.parent)

@@ -32,14 +32,18 @@ def machine_class() -> str:
 def _gpus() -> list[str]:
     """Models of the NVIDIA GPUs, from the driver's files: importing a library would take seconds."""
     files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    models = [found.group(1).strip() for file in files if (found := re.search(r"Model:(.*)", file.read_text()))]
+    models = [
+        found.group(1).strip()
+        for file in files
+        if (found := re.search(r"Model:(.*)", file.read_text(encoding="utf-8")))
+    ]
     return [name if models.count(name) == 1 else f"{models.count(name)} x {name}" for name in dict.fromkeys(models)]
 
 
 def _git_commit(root: Path) -> str:
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return found.stdout.strip()

@@ -35,7 +35,7 @@ class Block(NamedTuple):
 
 def blocks(page: Path, *languages: str) -> list[str]:
     """The texts of a page's blocks in these languages."""
-    found = [Block(*match) for match in BLOCK.findall(page.read_text())]
+    found = [Block(*match) for match in BLOCK.findall(page.read_text(encoding="utf-8"))]
     return [block.text for block in found if block.language in languages]
 
 
@@ -48,7 +48,7 @@ with_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    text = BLOCK.sub("", page.read_text())
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -56,7 +56,7 @@ def anchors(page: Path) -> set[str]:
 def broken_links(page: Path) -> list[str]:
     """Links to missing files or headings."""
     wrong = []
-    for link in LINK.findall(BLOCK.sub("", page.read_text())):
+    for link in LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if link.startswith(("http://", "https://", "mailto:")):
             continue
         path, _, anchor = link.partition("#")
@@ -85,7 +85,7 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 @with_page
 def test_every_block_has_a_language(page: Path) -> None:
     """Each block of code names its language, so none escapes the tests below by accident."""
-    assert {language for language, _ in BLOCK.findall(page.read_text())} <= LANGUAGES
+    assert {language for language, _ in BLOCK.findall(page.read_text(encoding="utf-8"))} <= LANGUAGES
 
 
 def run_python(page: Path) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def unknown_words(command: str) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
 def test_mentioned_commands_exist(page: Path) -> None:
     """Commands mentioned in running text and tables exist, with their options (the changelog has former ones)."""
-    text = BLOCK.sub("", page.read_text()).replace("\n", " ")
+    text = BLOCK.sub("", page.read_text(encoding="utf-8")).replace("\n", " ")
     mentioned = [each for each in INLINE.findall(text) if each.startswith("spinmeround ") and " bench " not in each]
     assert {each: wrong for each in mentioned if (wrong := unknown_words(each))} == {}
 
@@ -240,7 +240,7 @@ def unknown_names(page: Path) -> list[str]:
     folders = [ROOT, *(folder for top in ("models", "tests") for folder in (ROOT / top).rglob("*") if folder.is_dir())]
     sources = [file for top in ("models", "tasks", "tests") for file in (ROOT / top).rglob("*.py")]
     text = "\n".join(file.read_text() for file in sources)
-    rows = [line.split("|") for line in page.read_text().splitlines() if line.startswith("| **")]
+    rows = [line.split("|") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| **")]
     names = [name for row in rows for name in INLINE.findall("|".join(row[2:4]))]
     existing = {
         name for name in names for folder in folders for end in ("", ".py") if (folder / f"{name}{end}").exists()

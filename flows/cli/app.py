@@ -5,9 +5,13 @@ or two lines without a traceback. 130: interrupted. Commands import heavy librar
 commands that only read stay fast.
 """
 
+import io
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 import spinmeround
@@ -17,7 +21,8 @@ from spinmeround.flows.cli.generate import generate_app
 from spinmeround.flows.cli.screen import screen_app
 from spinmeround.flows.cli.store import store_app
 from spinmeround.flows.cli.weights import weights_app
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.flows.server.network import bypass_proxies
+from spinmeround.storage.errors import SpinMeRoundError, device_failure, one_line, validation_message
 from spinmeround.storage.extras import missing_extra
 
 
@@ -38,9 +43,21 @@ class Commands(TyperGroup):
             typer.echo("interrupted; run the same command again to resume", err=True)
             raise SystemExit(130) from None
         except Exception as error:
-            if not _is_worker_error(error):
+            message = _environment_or_worker(error)
+            if message is None:
                 raise
-            raise _failed(f"{error} (the run's log in the UI has the traceback)") from error
+            raise _failed(message) from error
+
+
+def _environment_or_worker(error: Exception) -> str | None:
+    """The line for an error that a user can act on although it is none of ours; None for a defect of the software."""
+    if (failure := device_failure(error)) is not None:
+        return str(failure)
+    if isinstance(error, ValidationError):
+        return validation_message(error)
+    if isinstance(error, EOFError):  # click would print "Aborted."
+        return f"expected more data, found the end of a file ({one_line(error)}); the file is incomplete"
+    return f"{error} (the run's log in the UI has the traceback)" if _is_worker_error(error) else None
 
 
 def _failed(message: str) -> SystemExit:
@@ -97,4 +114,10 @@ bench.register(app, _SERVICES)
 
 def main() -> None:
     """Entry point of `spinmeround`."""
+    if sys.getfilesystemencoding() != "utf-8":  # a locale of ASCII or Latin-1: start again in Python's UTF-8 mode
+        os.environ["PYTHONUTF8"] = "1"  # for the workers, too
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files that are not UTF-8 are escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
+    bypass_proxies()
     app()

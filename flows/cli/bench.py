@@ -49,7 +49,10 @@ def bench(
 def benchmarks() -> dict[str, str]:
     """Names of the benchmarks, each with the first line of its docstring."""
     modules = sorted(path for path in BENCHMARKS.glob("*.py") if not path.stem.startswith(("_", "test_")))
-    return {path.stem: (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0] for path in modules}
+    return {
+        path.stem: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+        for path in modules
+    }
 
 
 def run_benchmark(name: str, arguments: Sequence[str], to: Path | None) -> None:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from spinmeround.flows.profile.model import Profile
-from spinmeround.storage.errors import ConfigError, field_message, validation_message
+from spinmeround.storage.documents import read_text
+from spinmeround.storage.errors import ConfigError, field_message, one_line, shortened, validation_message
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 """Folder of the profiles that ship with the package."""
@@ -44,19 +45,29 @@ def profile_names() -> list[str]:
 
 def _find(name: str) -> Path:
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
+    if not _is_file(path):
         raise ConfigError(
-            f"profile {name!r}: expected one of {', '.join(profile_names())}, or the path of a .toml file; found none"
+            f"profile {shortened(repr(name), 200)}: expected one of {', '.join(profile_names())}, or the path of a "
+            ".toml file; found none"
         )
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, or a folder that may not be searched
+        return False
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The values of a profile, on top of those of the profile that it extends."""
     try:
-        values = tomllib.loads(path.read_text())
-    except (ValueError, RecursionError, OSError) as error:  # ValueError: invalid TOML, UTF-8 or date
-        raise ConfigError(f"profile {path}: expected a TOML file: {error}") from error
+        values = tomllib.loads(read_text(path, "a TOML file"))
+    except ConfigError as error:
+        raise ConfigError(f"profile {error}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: invalid TOML or date
+        raise ConfigError(f"profile {path}: expected a TOML file: {one_line(error)}") from error
     if path in seen:
         raise ConfigError(f"profile {path}: 'extends' forms a cycle")
     base = values.pop("extends", None)

@@ -77,7 +77,7 @@ class ReviewBackend:
     def storage_key(self) -> str:
         """Identifies this run among all runs on all machines: its marker file holds its time of creation."""
         session = self.session
-        return sha256_json([str(session.decisions_file), session.folder.marker.read_text()])[:16]
+        return sha256_json([str(session.decisions_file), session.folder.marker.read_text(encoding="utf-8")])[:16]
 
     def page(self, *, served: bool) -> ReviewPage:
         """The page, with the decisions that the file holds now."""

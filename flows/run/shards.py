@@ -1,7 +1,8 @@
 """One stage for a shard of heads, which one task run covers.
 
 Each head is made in a worker process, retried if it fails, and then quarantined with its reason, so one bad head
-never stops a build. A build stops if the file system fails, or if more heads are quarantined than the profile allows.
+never stops a build. A build stops if the environment fails (the file system, a GPU, memory), or if more heads are
+quarantined than the profile allows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +20,9 @@ from spinmeround.storage.artifacts import ArtifactStore, Failure
 from spinmeround.storage.errors import (
     ConfigError,
     CorruptArtifact,
+    EnvironmentUnavailable,
     MissingArtifact,
-    MissingDependency,
     SpinMeRoundError,
-    StorageUnavailable,
 )
 from spinmeround.storage.extras import optional_dependency
 from spinmeround.tasks.heads.registry import HEAD_STAGES, STAGES_BY_NAME
@@ -31,7 +31,7 @@ from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage, StageSecti
 BATCH_S, LARGEST_BATCH = 1.0, 64
 """Target duration and largest size of the batches of heads that a worker gets in one call."""
 ArtifactStatus = Literal["exists", "missing", "left out"]
-_ENVIRONMENT = (StorageUnavailable, ConfigError, MissingDependency)
+_ENVIRONMENT = (EnvironmentUnavailable, ConfigError)
 """Errors that affect every head: they stop the run and quarantine no head."""
 _BROKEN_INPUT = (CorruptArtifact, MissingArtifact)
 
@@ -75,7 +75,7 @@ def run_shard(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> Sha
     """Make the missing artifacts of a stage for these heads.
 
     Raises:
-        StorageUnavailable: the file system fails.
+        EnvironmentUnavailable: the file system, a GPU or memory fails.
         SpinMeRoundError: more heads are quarantined than `execution.max_quarantined_share`.
     """
     states = [_state(session, stage, head) for head in heads]

@@ -91,6 +91,7 @@ class Worker:
             WorkerDied: the process ended before it answered.
             WorkerTimeout: the process sent no answer and no report for `timeout_s` and was killed.
             SpinMeRoundError: the function raised it; the class is kept.
+            DeviceUnavailable: a GPU is missing or fails, or memory ran out.
             CallFailed: the function raised any other exception.
         """
         process, pipe = self._start()
@@ -244,8 +245,10 @@ def attempt(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _raised(error: Exception) -> Raised:
-    kind = next((base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__), None)
-    return Raised(kind=kind or type(error).__name__, message=str(error), traceback=traceback.format_exc())
+    """The exception as plain values; a failure of a GPU or of memory becomes a DeviceUnavailable here."""
+    told = errors.device_failure(error) or error
+    kind = next((base.__name__ for base in type(told).__mro__ if base.__module__ == errors.__name__), None)
+    return Raised(kind=kind or type(told).__name__, message=str(told), traceback=traceback.format_exc())
 
 
 def _die_with_parent() -> None:

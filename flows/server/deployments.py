@@ -6,12 +6,14 @@ runs use it instead of starting their own, so that the UI shows their runs live.
 
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.server.network import check_proxies
 from spinmeround.flows.server.process import ServerProcess, announce, configure, running_server, withdraw
 from spinmeround.storage.errors import ConfigError
 
@@ -33,16 +35,16 @@ def serve_all(runs: Path, port: int) -> None:
     # limits the task threads of flows started in the UI; the command line passes its own limit
     os.environ.setdefault("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS", str(os.cpu_count() or 1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Prefect's runner installs its own handler
-    server = ServerProcess(home, port=port, ui=True)
-    os.environ["PREFECT_API_URL"] = server.api
-    try:
+    check_proxies(None)
+    with ExitStack() as cleanup:
+        server = ServerProcess(home, port=port, ui=True)
+        cleanup.callback(server.close)
+        os.environ["PREFECT_API_URL"] = server.api
         server.wait()
+        cleanup.callback(withdraw, home)
         announce(home, server.api)
         typer.echo(f"UI: http://127.0.0.1:{port}   (runs in {runs.absolute()}, stop with Ctrl-C)")
         _serve_deployments(runs)
-    finally:
-        withdraw(home)
-        server.close()
 
 
 def _serve_deployments(runs: Path) -> None:

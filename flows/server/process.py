@@ -11,16 +11,16 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
 from filelock import Timeout
 
+from spinmeround.flows.server.network import bypass_proxies, check_proxies, check_server
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 
@@ -50,8 +50,9 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def configure(runs: Path, *, quiet: bool) -> Path:
     """Set Prefect's environment variables that the user has not set; returns its home. Call before importing Prefect.
 
-    With `quiet` its log goes to the UI only, not to the terminal.
+    With `quiet` its log goes to the UI only, not to the terminal. Requests to this machine bypass proxies from then on.
     """
+    bypass_proxies()
     home = Path(os.environ.setdefault("PREFECT_HOME", str(runs.absolute() / ".prefect")))
     for name, value in {**SETTINGS, **(_QUIET if quiet else {})}.items():
         os.environ.setdefault(name, value)
@@ -103,9 +104,13 @@ class ServerProcess:
 def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
     """Point PREFECT_API_URL at a server for the duration of the block.
 
-    Yields a server process that the caller has to wait for, or None if an existing server is used.
+    Yields a server process that the caller has to wait for, or None if an existing server is used. Raises
+    ServerUnavailable if the user's PREFECT_API_URL names a server that does not answer.
     """
-    if os.environ.get("PREFECT_API_URL"):
+    named = os.environ.get("PREFECT_API_URL")
+    check_proxies(named)
+    if named:
+        check_server(named, patience_s=BUSY_S)
         yield None
         return
     if running := running_server(home):
@@ -127,15 +132,15 @@ def announce(home: Path, api: str) -> None:
 
 
 def withdraw(home: Path) -> None:
-    """Remove the published address."""
-    with environment_errors(home):
+    """Remove the published address. If that fails it stays, and the next command finds that nothing answers there."""
+    with suppress(OSError):
         (home / "serving.json").unlink(missing_ok=True)
 
 
 def running_server(home: Path) -> str | None:
     """The API of the server that `spinmeround serve` runs on this home; None if none answers."""
     try:
-        api = str(json.loads((home / "serving.json").read_text())["api"])
+        api = str(json.loads((home / "serving.json").read_text(encoding="utf-8"))["api"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return api if healthy(api, patience_s=BUSY_S) else None
@@ -151,9 +156,9 @@ def healthy(api: str, *, patience_s: float = 0.0) -> bool:
         try:
             with _DIRECT.open(f"{api}/health", timeout=2) as response:
                 return bool(response.status == 200)
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             refused = isinstance(getattr(error, "reason", None), ConnectionRefusedError)
-            if refused or time.monotonic() > deadline:
+            if refused or isinstance(error, ValueError) or time.monotonic() > deadline:
                 return False
         time.sleep(0.2)
 
@@ -163,7 +168,7 @@ def wait_until_healthy(api: str, process: "subprocess.Popen[bytes]", log: Path) 
     deadline = time.monotonic() + STARTUP_S
     while not healthy(api):
         if process.poll() is not None or time.monotonic() > deadline:
-            last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.is_file() else []
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.is_file() else []
             raise SpinMeRoundError(f"the Prefect server did not start ({' '.join(last) or 'no answer'}); see {log}")
         time.sleep(0.1)
 

@@ -50,7 +50,7 @@ def commit_of(checkout: Path) -> str:
 
 def _git(checkout: Path, *words: str) -> str:
     command = ["git", "-C", str(checkout), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True).stdout.strip()
 
 
 def network_fingerprint(path: Path) -> str:

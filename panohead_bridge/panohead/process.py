@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from spinmeround.panohead_bridge.panohead import worker
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, device_failure_in
 
 _SCRIPT = Path(worker.__file__)
 _TAIL_BYTES = 2000
@@ -57,9 +57,14 @@ class _Running:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.connection.close()
-        self.log.close()
-        os.close(self.memory_fd)
+        self.release(self.connection, self.memory_fd, self.log)
+
+    @staticmethod
+    def release(connection: Connection, memory_fd: int, log: IO[bytes]) -> None:
+        """Close what this process holds for the other one."""
+        connection.close()
+        log.close()
+        os.close(memory_fd)
 
 
 class CheckoutProcess:
@@ -104,6 +109,7 @@ class CheckoutProcess:
         Raises:
             ConfigError: it refused the request.
             CheckoutError: its code raised.
+            DeviceUnavailable: the GPU is missing or fails, or memory ran out.
             CheckoutProcessLost: it died or timed out, twice for this call.
         """
 
@@ -151,9 +157,7 @@ class CheckoutProcess:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds, env=self._environment()
             )
         except OSError as error:
-            os.close(memory_fd)
-            log.close()
-            ours.close()
+            _Running.release(ours, memory_fd, log)
             raise ConfigError(f"generator.options.python: {self._python} can't be run ({error})") from error
         finally:
             theirs.close()
@@ -216,6 +220,8 @@ def _answer(reply: Mapping[str, Any], memory_fd: int) -> Answer:
     if "refused" in reply:
         raise ConfigError(reply["refused"])
     if "error" in reply:
+        if (failure := device_failure_in(reply["error"])) is not None:
+            raise failure
         error = CheckoutError(f"PanoHead's code raised {reply['error']}")
         error.add_note(f"In the checkout's process:\n{reply['traceback']}")
         raise error

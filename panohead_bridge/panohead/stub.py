@@ -4,6 +4,7 @@ The sizes are those of PanoHead's published training command; `small` sizes are 
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,5 +81,6 @@ def write_stub(
         temporary.replace(target)
     finally:
         process.close()
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return network_fingerprint(target)

@@ -87,7 +87,7 @@ class Journal:
     def read(self) -> set[str]:
         """All complete lines."""
         try:
-            text = self._path.read_text(errors="replace")
+            text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return set()
         return set(text[: text.rfind("\n") + 1].split("\n"))
@@ -95,7 +95,7 @@ class Journal:
     def add(self, line: str) -> None:
         """Append a line."""
         make_folder(self._path.parent, flush=False)
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
     def remove(self) -> None:

@@ -215,7 +215,7 @@ def _backend(url: str, account: tuple[tuple[str, str], ...]) -> ObjectBackend:
     caches = Path(known.get("SPINMEROUND_CACHE") or Path.home() / ".cache" / "spinmeround").expanduser()
     try:
         limit = int(float(known.get("SPINMEROUND_CACHE_GB", "20")) * _GIGABYTE)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # OverflowError: infinity
         raise StoreError(
             f"SPINMEROUND_CACHE_GB: expected a number of gigabytes, got {known['SPINMEROUND_CACHE_GB']!r}"
         ) from error

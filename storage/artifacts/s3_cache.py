@@ -88,7 +88,7 @@ class ArtifactCache:
         pin = self.root / "pins" / f"{stage}-{key}"
         make_folder(pin.parent, flush=False)
         while True:
-            with pin.open("a") as file:
+            with pin.open("a", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 if os.fstat(file.fileno()).st_nlink:  # not removed between opening and locking
                     yield
@@ -124,7 +124,7 @@ class ArtifactCache:
     def _evict(self, folder: Path) -> bool:
         pin = self.root / "pins" / f"{folder.parts[-3]}-{folder.name}"
         make_folder(pin.parent, flush=False)
-        with pin.open("a") as file:
+        with pin.open("a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -63,7 +63,7 @@ def read_checksums(weights: Path) -> dict[str, str]:
     """The recorded SHA-256 of each file. Raises SpinMeRoundError if the record is unreadable."""
     path = checksums_path(weights)
     try:
-        lines = [line.split("  ", 1) for line in path.read_text().splitlines() if line]
+        lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines() if line]
         return {name: sha256 for sha256, name in lines}
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise SpinMeRoundError(f"{path}: expected lines with a SHA-256 and a name, found {error}; remove it") from error

@@ -215,6 +215,6 @@ def _upload(store: ArtifactStore, dataset: Path, keys: HeadKeys) -> str | None:
 
 def _frozen(store: ArtifactStore, key: str, datasets: Path) -> DatasetInfo | None:
     """The dataset that was joined under this key, if all its files still exist."""
-    digest = json.loads((store.verify("publish", key).path / "dataset.json").read_text())["digest"]
+    digest = json.loads((store.verify("publish", key).path / "dataset.json").read_text(encoding="utf-8"))["digest"]
     path = datasets / f"{digest[:12]}.zarr"
     return DatasetInfo(path=path, digest=digest) if is_intact(path, digest) else None

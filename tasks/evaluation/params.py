@@ -62,4 +62,4 @@ def evaluation_key(digest: str, training_key: str, params: EvaluateParams, embed
 
 def load_evaluation(folder: Path) -> EvaluationResult:
     """Reads the result of an evaluation from its artifact's folder."""
-    return EvaluationResult(**json.loads((folder / "evaluation.json").read_text()))
+    return EvaluationResult(**json.loads((folder / "evaluation.json").read_text(encoding="utf-8")))

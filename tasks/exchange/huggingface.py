@@ -57,8 +57,8 @@ def export_huggingface(dataset: HeadDataset, target: Path, heads_per_shard: int,
                 done += len(held)
                 on_progress(done, len(dataset))
             heads[split] = len(subjects)
-        (folder / "README.md").write_text(dataset_card(dataset, heads))
-        (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1))
+        (folder / "README.md").write_text(dataset_card(dataset, heads), encoding="utf-8")
+        (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1), encoding="utf-8")
 
 
 def import_huggingface(source: Path, target: Path, on_progress: OnProgress) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spinmeround.storage.dataset import HeadArrays, HeadDataset
-from spinmeround.storage.errors import DatasetError
+from spinmeround.storage.errors import DatasetError, one_line
 from spinmeround.tasks.exchange.formats import (
     CHANNELS,
     LARGEST_PART,
@@ -55,7 +55,7 @@ def export_webdataset(dataset: HeadDataset, target: Path, heads_per_shard: int, 
                         member.size = len(data)
                         tar.addfile(member, io.BytesIO(data))
                     on_progress(subject + 1, len(dataset))
-        (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1))
+        (folder / SIDECAR).write_text(sidecar(dataset).model_dump_json(indent=1), encoding="utf-8")
 
 
 def import_webdataset(source: Path, target: Path, on_progress: OnProgress) -> str:
@@ -150,8 +150,10 @@ def _npy(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         found, fortran, dtype = read(stream)
-    except (ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise DatasetError(f"{name}: expected a NumPy file, found {error}") from error
+    except (
+        Exception
+    ) as error:  # numpy raises unrelated errors: SyntaxError, TokenError, RecursionError, MemoryError, ...
+        raise DatasetError(f"{name}: expected a NumPy file, found {one_line(error, 120)}") from error
     rest = data[stream.tell() :]
     if (found, fortran, dtype) != (shape, False, np.dtype("<f4")) or len(rest) != 4 * int(np.prod(shape)):
         raise DatasetError(f"{name}: expected float32 of shape {shape}, found {dtype} of shape {found}")

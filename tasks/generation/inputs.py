@@ -1,17 +1,19 @@
 """Reads and checks the files that generation is given: pictures, cameras and identities. Readers raise ConfigError."""
 
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from spinmeround.models.geometry.camera_checks import check_cameras, check_distinct
 from spinmeround.models.geometry.camera_world import camera_warnings, check_world
 from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orbit
 from spinmeround.models.geometry.transforms import cameras_of_transforms
+from spinmeround.storage.documents import read_bytes
 from spinmeround.storage.errors import ConfigError, as_config_error, one_line, shortened
 from spinmeround.tasks.generation.params import (
     GenerationParams,
@@ -24,6 +26,9 @@ from spinmeround.tasks.generation.params import (
 )
 from spinmeround.tasks.pictures.matting import check_matting
 from spinmeround.tasks.pictures.photos import NO_NORMAL, WHITE, Photo, has_background, picture_size, read_photo
+
+_IDENTITY_FILE = "a .npy file with 512 numbers"
+_LARGEST_IDENTITY_BYTES = 1024 * 1024
 
 
 def check_inputs(params: GenerationParams) -> list[str]:
@@ -144,9 +149,9 @@ def photo_angles(photo: PhotoInput) -> tuple[float, float]:
 def read_document(path: Path) -> dict[str, Any]:
     """A JSON file that contains an object, in UTF-8 (with a byte order mark or without), UTF-16 or UTF-32."""
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: expected a JSON file, found none that can be read") from error
+        document = json.loads(read_bytes(path, "a JSON file"))
+    except ConfigError:
+        raise
     except RecursionError as error:
         raise ConfigError(f"{path}: expected a JSON object, found lists or objects nested too deep to read") from error
     except ValueError as error:
@@ -179,14 +184,42 @@ def _named_picture(document: Path, name: str) -> Path:
 
 
 def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
-    """The 512 numbers of a .npy file, normalised to unit length."""
+    """The 512 numbers of a .npy file, normalised to unit length.
+
+    Raises ConfigError for anything else; other containers and types are named.
+    """
+    values = _numbers(path)
+    scale = np.abs(values).max(initial=0.0)  # first: the squares of large numbers overflow
+    if values.shape != (512,) or not np.isfinite(values).all() or not scale > 0:
+        raise ConfigError(f"{path}: expected 512 finite numbers, not all zero, found {_found(values)}")
+    unit = values / scale
+    return np.asarray(unit / np.linalg.norm(unit), np.float32)
+
+
+def _numbers(path: Path) -> Float64[np.ndarray, "..."]:
+    """The array of real numbers in a .npy file."""
+    data = read_bytes(path, _IDENTITY_FILE, largest=_LARGEST_IDENTITY_BYTES)
     try:
-        identity = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected a .npy file with 512 numbers, found none that can be read") from error
-    if identity.shape != (512,) or not np.isfinite(identity).all() or not np.linalg.norm(identity) > 0:
-        raise ConfigError(f"{path}: expected 512 finite numbers, not all zero, found shape {identity.shape}")
-    return np.asarray(identity / np.linalg.norm(identity), np.float32)
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy raises unrelated errors: EOFError, BadZipFile, SyntaxError, MemoryError, ...
+        what = "an empty file" if not data else f"none that can be read ({one_line(error, 120)})"
+        raise ConfigError(f"{path}: expected {_IDENTITY_FILE}, found {what}") from error
+    if not isinstance(values, np.ndarray):
+        raise ConfigError(
+            f"{path}: expected {_IDENTITY_FILE}, found an .npz archive of {', '.join(values.files[:3]) or 'nothing'}; "
+            "save one of its arrays with numpy.save"
+        )
+    if values.dtype.kind not in "fiu":
+        raise ConfigError(f"{path}: expected {_IDENTITY_FILE}, found an array of {values.dtype}")
+    with np.errstate(over="ignore"):  # of longdouble; the caller refuses infinity
+        return values.astype(np.float64)
+
+
+def _found(values: Float64[np.ndarray, "..."]) -> str:
+    invalid = values.size - int(np.isfinite(values).sum())
+    if values.shape != (512,):
+        return f"shape {values.shape}"
+    return f"{invalid} that are not finite" if invalid else "only zeros"
 
 
 def read_square(path: Path, *, normals: bool = False) -> Photo:

@@ -5,7 +5,6 @@ posterior times the autoencoder's scaling factor, so about unit variance. The pi
 white, normals (n + 1) / 2 in the world frame on (128, 128, 128).
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -52,10 +51,10 @@ class LatentShape(NamedTuple):
 def latent_shape(params: EncodeParams) -> LatentShape | None:
     """The shape of the latents, from the autoencoder's configuration; None if it is not on this machine."""
     try:
-        config = json.loads((autoencoder_path(params) / "config.json").read_text())
+        config = read_json_object(autoencoder_path(params) / "config.json", "an autoencoder's configuration")
         levels = config.get("block_out_channels") or config["encoder_block_out_channels"]
         return LatentShape(int(2 ** (len(levels) - 1)), int(config["latent_channels"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):  # a ConfigError, among others: `encode` reports it
         return None
 
 

@@ -65,7 +65,7 @@ def review(verdict: Verdict, decision: Decision | None) -> Review:
 
 def load_review(folder: Path) -> Review:
     """The final verdict in a review artifact."""
-    found = json.loads((folder / "review.json").read_text())
+    found = json.loads((folder / "review.json").read_text(encoding="utf-8"))
     screen = ScreenVerdict(keep=found["screen"]["keep"], reasons=tuple(found["screen"]["reasons"]))
     return Review(
         keep=found["keep"],

@@ -51,7 +51,7 @@ class ScoreSections(StageSections):
 
 def load_scores(folder: Path) -> dict[str, float | None]:
     """The scores in a score artifact."""
-    scores: dict[str, float | None] = json.loads((folder / "scores.json").read_text())
+    scores: dict[str, float | None] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return scores
 
 

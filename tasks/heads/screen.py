@@ -90,7 +90,7 @@ def screen(scores: Mapping[str, float | None], params: ScreenParams) -> Verdict:
 
 def load_verdict(folder: Path) -> Verdict:
     """The verdict in a screen artifact."""
-    verdict = json.loads((folder / "verdict.json").read_text())
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     return Verdict(keep=verdict["keep"], reasons=tuple(verdict["reasons"]), scores=verdict["scores"])
 
 

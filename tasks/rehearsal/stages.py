@@ -16,7 +16,13 @@ from pydantic import BaseModel
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.artifacts import ArtifactStore
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
+from spinmeround.storage.errors import (
+    ConfigError,
+    EnvironmentUnavailable,
+    SpinMeRoundError,
+    device_failure,
+    one_line,
+)
 from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.rehearsal.model import ModelCost, rehearse_model
@@ -135,5 +141,7 @@ def _make_heads(
             make_head(store, chosen, head, sections, inputs[head.id])
             results[head.id] = time.perf_counter() - began
         except Exception as error:
+            if isinstance(error, EnvironmentUnavailable) or device_failure(error) is not None:
+                raise
             results[head.id] = one_line(error)
     return results

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spinmeround.storage.errors import SpinMeRoundError, one_line
+from spinmeround.storage.errors import SpinMeRoundError, device_failure, one_line
 from spinmeround.tasks.quiet_libraries import silence_libraries
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def _call(connection: Connection, function: Callable[..., Any], arguments: Seque
     try:
         result, problem = function(*arguments), ""
     except Exception as raised:  # reported by the calling process
-        result, problem = None, one_line(raised)
+        result, problem = None, one_line(device_failure(raised) or raised)
     connection.send((result, problem, _peak_bytes()))
 
 
@@ -52,14 +52,14 @@ def _peak_bytes() -> int:
 
 def _children(pid: str) -> Iterator[str]:
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in file.read_text().split():
+        for child in file.read_text(encoding="utf-8").split():
             yield child
             yield from _children(child)
 
 
 def _high_water(pid: str) -> int:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

@@ -112,7 +112,7 @@ def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
 def read_curves(training: Artifact) -> tuple[LossCurve, ...]:
     """The loss curves of a training run, with its phases if its parameters define any."""
     phases = training_phases(training.manifest.params)
-    found = json.loads((training.path / "history.json").read_text())
+    found = json.loads((training.path / "history.json").read_text(encoding="utf-8"))
     runs: list[dict[str, Any]] = [{"name": "training", "history": found}] if isinstance(found, list) else found["runs"]
     return tuple(
         LossCurve(
@@ -137,7 +137,7 @@ def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 
 def read_evaluation(path: Path) -> EvaluationSection:
     """The metrics in an `evaluation.json`."""
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text(encoding="utf-8"))
     return EvaluationSection(
         model=found["model"], baselines=found["baselines"], missing=found["missing"], heads=len(found["heads"])
     )
@@ -145,7 +145,7 @@ def read_evaluation(path: Path) -> EvaluationSection:
 
 def read_novel_views(folder: Path) -> tuple[NovelViews, ...]:
     """The pictures and metrics of the evaluated heads that `pictures.npz` contains."""
-    heads = json.loads((folder / "evaluation.json").read_text())["heads"]
+    heads = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["heads"]
     with np.load(folder / "pictures.npz", allow_pickle=False) as pictures:
         arrays = {name: pictures[name] for name in PICTURES}
     shown = len(arrays["true_rgb"])

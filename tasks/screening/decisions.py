@@ -20,7 +20,8 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.errors import ConfigError, environment_errors, validation_message
+from spinmeround.storage.documents import without_mark
+from spinmeround.storage.errors import ConfigError, environment_errors, one_line, validation_message
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.manifests import stated_version
@@ -112,6 +113,7 @@ def load_decisions(path: Path, generator: GeneratorId) -> Decisions:
 
 def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decisions:
     """The decisions in the content of a file. Raises ConfigError as `load_decisions`."""
+    data = without_mark(data)
     if (newest := stated_version(data)) > SCHEMA_VERSION:
         raise ConfigError(
             f"decisions {path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; "
@@ -135,9 +137,11 @@ def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decision
 def read_decisions(path: Path, generator: GeneratorId) -> Decisions:
     """The decisions in an existing file. Raises ConfigError as `load_decisions`, and if the file does not exist."""
     try:
-        return parse_decisions(path.expanduser().read_bytes(), generator, path)
-    except OSError as error:
-        raise ConfigError(f"decisions {path}: expected a decisions file, found {error.strerror}") from error
+        data = path.expanduser().read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte in the name, the home of an unknown user
+        reason = getattr(error, "strerror", None) or one_line(error, 120)
+        raise ConfigError(f"decisions {path}: expected a decisions file, found {reason}") from error
+    return parse_decisions(data, generator, path)
 
 
 def update_decisions(path: Path, generator: GeneratorId, change: Callable[[Decisions], Decisions]) -> Decisions:

@@ -242,6 +242,6 @@ def training_key(inputs: Mapping[str, str], params: TrainParams, encode: EncodeP
 
 def load_training(folder: Path) -> TrainingResult:
     """Reads the result of a training from its artifact's folder."""
-    summary = json.loads((folder / "training.json").read_text())
-    history = json.loads((folder / "history.json").read_text())["runs"][0]["history"]
+    summary = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))["runs"][0]["history"]
     return TrainingResult(**summary, history=history, pipeline=folder / "pipeline")

@@ -80,7 +80,11 @@ def _alexnet(place: Path) -> str:
 
 def _checkout(place: Path) -> str:
     head = subprocess.run(
-        ["git", "-C", str(place), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(place), "rev-parse", "--short=12", "HEAD"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     return f"commit {head.stdout.strip()}" if head.returncode == 0 else "not a git checkout: commit unknown"
 

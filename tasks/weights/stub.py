@@ -32,7 +32,7 @@ def write_stubs(
         raise ConfigError(f"{folder}: expected a folder for the weights, found a file")
     title = f"# Random weights ({'small' if small else 'full size'}, seed {seed}), for rehearsals only."
     profile = folder / PROFILE
-    if profile.is_file() and not profile.read_text().startswith(title):
+    if profile.is_file() and not profile.read_text(encoding="utf-8").startswith(title):
         raise ConfigError(f"{profile}: it was written with other options; choose another folder or remove this one")
     with environment_errors(folder):
         make_folder(folder)
@@ -44,7 +44,7 @@ def write_stubs(
             f"{title}\n{_profile(folder.absolute(), base, small=small, checkout=checkout)}"
             for checkout in (None, panohead_checkout)
         )
-        if not profile.is_file() or (before != now and profile.read_text() == before):
+        if not profile.is_file() or (before != now and profile.read_text(encoding="utf-8") == before):
             write_atomic(profile, now.encode())
             yield profile
 

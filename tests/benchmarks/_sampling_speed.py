@@ -134,9 +134,11 @@ def _memory(device: str, *, peak: bool = False) -> float:
         if not peak:
             torch.cuda.reset_peak_memory_stats()
         return float(torch.cuda.max_memory_allocated())
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    status = dict(
+        line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if ":" in line
+    )
     if not peak:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak
     return float(status["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
 
 

@@ -43,12 +43,12 @@ def scored(server, labelled, tmp_path_factory):
 def test_limits_from_the_ground_truth_drop_the_defective_heads(labelled, scored):
     """The written section is valid in a profile; a build with it scores no head again and drops the defective ones."""
     runs, files = scored
-    section = tomllib.loads(Path(files["screening.toml"]).read_text())["screen"]
-    figures = json.loads(Path(files["calibration.json"]).read_text())
+    section = tomllib.loads(Path(files["screening.toml"]).read_text(encoding="utf-8"))["screen"]
+    figures = json.loads(Path(files["calibration.json"]).read_text(encoding="utf-8"))
     assert (figures["clean"], figures["defective"]) == (14, 6)
     assert {row["kind"]: (row["heads"], row["dropped"]) for row in figures["rows"]}["clipped volume"] == (6, 6)
     assert "20 heads of tiny-000000 to tiny-000019" in section["origin"]
-    page = Path(files["calibration.html"]).read_text()
+    page = Path(files["calibration.html"]).read_text(encoding="utf-8")
     assert page.count("<svg") == 1 + len(SCORES)
     assert "http-equiv" not in page
     found = build(labelled.model_copy(update={"screen": type(labelled.screen)(**section)}), runs)
@@ -68,7 +68,7 @@ def test_labels_from_a_review(labelled, scored, tmp_path):
     path.write_bytes(decisions.to_json())
     runs = copy_runs(scored[0], tmp_path / "runs")
     files = calibrated(labelled, runs, keep=0.5, labels=str(path))
-    figures = json.loads(Path(files["calibration.json"]).read_text())
+    figures = json.loads(Path(files["calibration.json"]).read_text(encoding="utf-8"))
     assert (figures["clean"], figures["defective"]) == (12, 4)
     assert figures["rows"][1]["kind"] == "defective"
 

@@ -15,7 +15,7 @@ from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, join_session
 from spinmeround.flows.run.shards import ShardCount, run_shard
 from spinmeround.storage.dataset import verify
-from spinmeround.storage.errors import ConfigError, DatasetError, MissingDependency, StoreError
+from spinmeround.storage.errors import ConfigError, DatasetError, DeviceUnavailable, MissingDependency, StoreError
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head
 from tests.e2e.runs import artifacts, build, spinmeround
@@ -67,6 +67,19 @@ def test_heads_of_a_batch_fail_alone(session):
     }
     again = run(session, "sample")
     assert (again.made, again.reused, again.skipped, again.quarantined) == (0, 8, 2, ())
+
+
+def test_a_machine_without_memory_ends_the_build(tiny, tmp_path):
+    """No head is quarantined for it, and the same run continues when there is memory again."""
+    for exhausting, made in (([1], None), ([], 4)):
+        generator = {"name": "tests.support.tiny:make", "options": {"exhausting": exhausting}}
+        with join_session(tiny(generator=generator), Place(runs=str(tmp_path))) as session:
+            if made is None:
+                with pytest.raises(DeviceUnavailable, match=r"^out of memory \(Unable to allocate"):
+                    run(session, "sample")
+            else:
+                assert run(session, "sample").made == made
+            assert session.quarantine.failures() == ()
 
 
 def test_a_hanging_head_is_quarantined(tiny, tmp_path):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from spinmeround.models.geometry.cameras import orbit
 from spinmeround.panohead_bridge.panohead import CheckoutProcessLost, make, worker, write_stub
 from spinmeround.panohead_bridge.panohead import network as inside
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, DeviceUnavailable
 from tests.support.mini_panohead import SIDE, write_checkout, write_network, write_trap
 
 FRONT = orbit([0.0], [0.0])
@@ -81,6 +82,22 @@ def test_a_crash_is_retried_once_and_then_reported(checkout, network, capfd):
     generator.close()
 
 
+def test_a_gpu_without_memory_is_no_fault_of_the_head(checkout, network):
+    """CUDA's error crosses the border of the process as one of the environment, and so does a missing device."""
+    generator = make(checkout=checkout, network=network, trust=True, device="cpu")
+    head = generator.sample(1)
+    (checkout / "exhaust").touch()
+    try:
+        with pytest.raises(DeviceUnavailable, match=r"^out of memory \(OutOfMemoryError: CUDA out of memory"):
+            generator.render(head, FRONT, SIDE)
+    finally:
+        (checkout / "exhaust").unlink()
+        generator.close()
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceUnavailable, match="the GPU cannot be used"):
+            make(checkout=checkout, network=network, trust=True, device="cuda").sample(1)
+
+
 def test_a_silent_process_is_ended(checkout, network):
     """A process without messages for `timeout_s` is ended, and the error names the option."""
     generator = make(checkout=checkout, network=network, trust=True, device="cpu")
@@ -124,7 +141,7 @@ def test_ends_with_its_parent(checkout, network):
 
 def _alive(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state != "Z"
@@ -146,7 +163,7 @@ def test_runs_on_another_python(checkout, network, tmp_path):
 @pytest.mark.parametrize("script", [worker, inside], ids=["worker", "network"])
 def test_code_in_the_process_is_standalone_python_3_8(script):
     """It parses as Python 3.8 and imports nothing from this project."""
-    tree = ast.parse(Path(script.__file__).read_text(), feature_version=(3, 8))
+    tree = ast.parse(Path(script.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     ours = {"spinmeround", "jaxtyping", "pydantic"}

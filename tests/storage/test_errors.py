@@ -11,6 +11,7 @@ from spinmeround.storage.errors import (
     DatasetError,
     StorageUnavailable,
     as_config_error,
+    device_failure,
     environment_errors,
     one_line,
     validation_message,
@@ -97,3 +98,64 @@ def test_environment_errors_name_the_file(tmp_path: Path) -> None:
         raise RuntimeError("write failed (os error 30)")
     with pytest.raises(OSError, match="busy"), environment_errors(tmp_path):
         raise OSError(errno.EBUSY, "busy")
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+class AcceleratorError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer"),
+        RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 100: no CUDA-capable device is detected"),
+        RuntimeError("[ONNXRuntimeError] : 11 : EP_FAIL : Non-zero status code returned while running Conv node"),
+        RuntimeError("Found no NVIDIA driver on your system."),
+        RuntimeError("No CUDA GPUs are available"),
+        RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 802: cudaErrorSystemNotReady"),
+        AssertionError("Torch not compiled with CUDA enabled"),
+        AcceleratorError("CUDA error: invalid device ordinal"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
+        RuntimeError("PanoHead's process was lost twice: it ended by signal 9; the system may have run out of memory"),
+    ],
+    ids=str,
+)
+def test_failures_of_devices(error: Exception) -> None:
+    """Each becomes a DeviceUnavailable on one line, by itself and as the cause of another exception."""
+    chained = ValueError("cannot load it")
+    chained.__cause__ = error
+    for each in (error, chained):
+        found = device_failure(each)
+        assert found is not None
+        assert str(found).endswith("then run again")
+        assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("seed 3 has no nose"),
+        ValueError("/home/me/out of memory.png: expected a picture"),
+        OSError(errno.ENOENT, "No such file", "/CUDA error"),
+        StorageUnavailable("cannot use /out of memory: the disk is full"),
+        ConfigError("train.state_on_disk: expected false on cuda:0"),
+    ],
+    ids=str,
+)
+def test_other_failures_are_not_of_devices(error: Exception) -> None:
+    """Neither a head's own failure nor a file whose name misleads."""
+    assert device_failure(error) is None
+
+
+def test_pydantic_errors_on_one_line() -> None:
+    """Without the address of pydantic's documentation."""
+    assert one_line(_invalid({})) == "parts: expected this field, found none"

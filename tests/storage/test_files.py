@@ -13,6 +13,7 @@ from spinmeround.storage import files
 from spinmeround.storage.files import (
     flocked,
     flush_tree,
+    link_or_copy,
     owned_folder,
     rename_folder,
     sweep_owned_folders,
@@ -35,6 +36,33 @@ def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
         data = path.read_bytes()
         assert len(data) == 300_000
         assert len(set(data)) == 1
+
+
+@pytest.mark.parametrize("clean", ["write", "lock", "link"])
+def test_clean_up_hides_no_error(clean: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that fails, removing what is temporary fails, too: the first error arrives."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "the second error")
+
+    def first(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "the first error")
+
+    (tmp_path / "source").write_bytes(b"a")
+    monkeypatch.setattr(Path, "unlink", fail)
+    monkeypatch.setattr(Path, "replace", first)
+
+    def locked() -> None:
+        with flocked(tmp_path / "x.lock"):
+            first()
+
+    act = {
+        "write": lambda: write_atomic(tmp_path / "x", b"a"),
+        "lock": locked,
+        "link": lambda: link_or_copy(tmp_path / "source", tmp_path / "x"),
+    }
+    with pytest.raises(OSError, match="the first error"):
+        act[clean]()
 
 
 def test_write_atomic_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A miniature PanoHead checkout: the same module names and call signatures, with a ball as head.
 
 The ball lies off every axis, so a mirrored or rotated world is detected. Files in the checkout inject faults: `die`
-(number of crashes left in `synthesis`) and `hang`. `calls.jsonl` records the arguments of every call.
+(number of crashes left in `synthesis`), `exhaust` and `hang`. `calls.jsonl` records the arguments of every call.
 """
 
 import json
@@ -35,6 +35,8 @@ def misbehave():
         (HERE / "die").write_text(str(left - 1))
         print("the planes have crashed", flush=True)
         os.kill(os.getpid(), 9)
+    if (HERE / "exhaust").exists():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     while (HERE / "hang").exists():
         time.sleep(0.05)
 

@@ -19,10 +19,10 @@ from spinmeround.storage.records import Identity, Rendering
 class TinyGenerator:
     """Ellipsoids with injected faults.
 
-    `failing` seeds raise in `render`; `dying` ones kill their process there, once for each file that
-    `memory` does not hold yet; `hanging` ones never come back. `clipped` seeds leave the box, so that the
-    screen drops them. `faceless` ones are white in every picture. `needs` names a module
-    whose import fails in `render`. `delay_s` is how long each rendering takes.
+    `failing` seeds raise in `render`; `dying` ones kill their process there, once for each file that `memory` does
+    not hold yet; `hanging` ones never come back; `exhausting` ones run out of memory. `clipped` seeds leave the box, so
+    that the screen drops them. `faceless` ones are white in every picture. `needs` names a module whose import fails in
+    `render`. `delay_s` is how long each rendering takes.
     `calls`, a folder, gets a file for each rendering of the full view grid.
     """
 
@@ -31,10 +31,19 @@ class TinyGenerator:
     box_warp = 1.0
 
     def __init__(
-        self, failing=(), dying=(), hanging=(), clipped=(), faceless=(), needs="", delay_s=0.0, memory=None
+        self,
+        failing=(),
+        dying=(),
+        hanging=(),
+        clipped=(),
+        faceless=(),
+        exhausting=(),
+        needs="",
+        delay_s=0.0,
+        memory=None,
     ) -> None:
         self.failing, self.dying, self.hanging, self.clipped = failing, dying, hanging, clipped
-        self.faceless, self.needs = faceless, needs
+        self.faceless, self.exhausting, self.needs = faceless, exhausting, needs
         self.delay_s = delay_s
         self.memory = Path(memory) if memory else None
 
@@ -85,6 +94,8 @@ class TinyGenerator:
             raise ModuleNotFoundError(name=self.needs)
         if seed in self.failing:
             raise RuntimeError(f"seed {seed} has no nose")
+        if seed in self.exhausting:
+            raise MemoryError("Unable to allocate 7.11 PiB")
         if seed in self.hanging:
             time.sleep(3600)
         if seed in self.dying and (self.memory is None or not (self.memory / str(seed)).exists()):

@@ -9,6 +9,7 @@ from typing import Any
 from spinmeround.flows.cli.shared.options import RunOptions
 from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.run.progress import shown_progress
+from spinmeround.flows.server.network import server_errors
 from spinmeround.flows.server.process import configure, prefect_server
 
 _UI = "http://127.0.0.1:4200"
@@ -35,11 +36,11 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         began = datetime.now(UTC)
         review_command.set(options.command("review"))
         try:
-            with shown_progress():
+            with shown_progress(), server_errors():
                 flow(profile=profile, place=place, **arguments)
         finally:
             wait_until_recorded(began)
-        return dict(json.loads(folder.summary.read_text()))
+        return dict(json.loads(folder.summary.read_text(encoding="utf-8")))
 
 
 def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:

@@ -46,7 +46,7 @@ def evict(paths: Sequence[Path], how: Evict) -> None:
     """Evict these files from the page cache by posix_fadvise, or drop the complete cache (as root)."""
     os.sync()
     if how == "drop":
-        Path("/proc/sys/vm/drop_caches").write_text("1")
+        Path("/proc/sys/vm/drop_caches").write_text("1", encoding="utf-8")
         return
     for path in paths:
         for file in [path] if path.is_file() else path.rglob("*"):

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from spinmeround.storage.errors import CorruptArtifact
 
 
@@ -42,6 +44,18 @@ def fail_with_project_error(message: str) -> None:
     raise CorruptArtifact(message)
 
 
+def exhaust_memory() -> None:
+    np.empty(10**15)
+
+
+def load_broken_network() -> None:
+    """onnxruntime's exception as the cause of one of ours."""
+    try:
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+    except RuntimeError as error:
+        raise ValueError("ArcFace network: onnxruntime cannot load it") from error
+
+
 class Unpicklable(Exception):
     def __init__(self) -> None:
         super().__init__("not picklable")
@@ -66,7 +80,7 @@ def sleep(seconds: float) -> None:
 
 
 def write_id_and_sleep(file: str, seconds: float) -> None:
-    Path(file).write_text(str(os.getpid()))
+    Path(file).write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(seconds)
 
 

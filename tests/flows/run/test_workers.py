@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from spinmeround.flows.run.workers import CallFailed, Worker, WorkerDied, WorkerPool, WorkerTimeout
-from spinmeround.storage.errors import CorruptArtifact
+from spinmeround.storage.errors import CorruptArtifact, DeviceUnavailable
 from tests.flows.run import calls
 from tests.support.waiting import LIMIT_S, until
 
@@ -56,6 +56,13 @@ def test_exceptions_keep_the_worker(worker):
     with pytest.raises(CallFailed, match="Unpicklable: not picklable"):
         worker.call(calls.fail_unpicklably)
     assert worker.call(calls.process_id) == before
+
+
+@pytest.mark.parametrize("function", [calls.exhaust_memory, calls.load_broken_network], ids=["memory", "GPU"])
+def test_a_failing_device_is_an_error_of_the_environment(worker, function):
+    """A MemoryError, and a GPU's failure as the cause of another exception, arrive as DeviceUnavailable."""
+    with pytest.raises(DeviceUnavailable, match=r"^out of memory .*then run again$"):
+        worker.call(function)
 
 
 @pytest.mark.parametrize(

@@ -229,13 +229,25 @@ def _bomb() -> bytes:
     [
         ("identity.npy", _pickle(), "expected float32"),
         ("identity.npy", _huge_npy(), "expected float32"),
+        ("identity.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((((", "expected a NumPy file"),
+        ("identity.npy", b"\x93NUMPY\x01\x00\x00\x20" + b"(" * 8192, "expected a NumPy file"),
         ("rgb_000.png", _bomb(), "expected 8 x 8 RGB"),
         ("mask_001.png", b"GIF89a", "expected a PNG"),
         ("json", b"{" * 5000, "expected JSON"),
         ("json", b'{"seed": 1, "cam2world": "x"}', "cam2world"),
         ("json", b'{"seed": 1e999}', "seed"),
     ],
-    ids=["pickle", "huge array", "bomb", "other picture", "nested", "no camera", "no seed"],
+    ids=[
+        "pickle",
+        "huge array",
+        "half a header",
+        "nested header",
+        "bomb",
+        "other picture",
+        "nested",
+        "no camera",
+        "no seed",
+    ],
 )
 def test_hostile_parts_are_refused(exported, tmp_path, part, data, what):
     """Pickles, huge declared sizes, decompression bombs and files of another type raise errors."""

@@ -41,7 +41,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(page: str, tmp_path_factory) -> str:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path.as_uri()
 
 

@@ -136,7 +136,7 @@ def run(tmp_path_factory) -> FinishedRun:
 
 
 def _dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def test_heads_are_collected_by_outcome(run: FinishedRun):
