@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from spinmeround.storage.dataset import HeadEntry, add_latents, latents_of, read_pictures, write_latents
+from spinmeround.storage.documents import read_json_object
 from spinmeround.storage.numbers import check_varied
 from spinmeround.storage.weights import embedded_weights, fingerprint
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
