@@ -37,7 +37,7 @@ def declared() -> set[str]:
     extras = project["optional-dependencies"]
     lines = [
         *project["dependencies"],
-        *(line for name in ("build", "train", "s3", "exchange") for line in extras[name]),
+        *(line for name in ("build", "train", "s3", "exchange", "matting") for line in extras[name]),
     ]
     return {normalised(re.split(r"[<>=\[;~! ]", line)[0]) for line in lines}
 
@@ -45,7 +45,7 @@ def declared() -> set[str]:
 def undeclared(names: set[str]) -> set[str]:
     """Those of some modules that no declared distribution provides."""
     found = packages_distributions()
-    return {name for name in names if not {normalised(each) for each in found.get(name, [])} & declared()}
+    return {name for name in names if not {normalised(each) for each in found.get(name, [name])} & declared()}
 
 
 def test_imported_libraries_are_declared() -> None:

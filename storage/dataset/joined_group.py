@@ -93,7 +93,7 @@ def _write_metadata(folder: Path, metadata: Mapping[str, Any], subjects: int) ->
     """Write the metadata of a one-subject array with the number of subjects replaced."""
     folder.mkdir()
     grown = {**metadata, "shape": [subjects, *metadata["shape"][1:]]}
-    (folder / "zarr.json").write_text(json.dumps(grown, indent=2, allow_nan=False))
+    (folder / "zarr.json").write_text(json.dumps(grown, indent=2, allow_nan=False), encoding="utf-8")
 
 
 def _link_files(folder: Path, name: str, spec: ArraySpec, heads: Sequence[HeadSource]) -> dict[str, FileRecord]:

@@ -106,7 +106,9 @@ def publish(
 
     def make(out: Path) -> None:
         made.append(join())
-        (out / "dataset.json").write_text(json.dumps({"digest": made[0].digest, "heads": len(heads)}, allow_nan=False))
+        (out / "dataset.json").write_text(
+            json.dumps({"digest": made[0].digest, "heads": len(heads)}, allow_nan=False), encoding="utf-8"
+        )
 
     store.make_once(
         "publish",

@@ -77,7 +77,7 @@ def write_card(
         "made_with": {"torch": torch.__version__, "diffusers": diffusers.__version__, "machine": platform.machine()},
         "licence": "Apache-2.0: procedural heads, no real person",
     }
-    (folder / f"{name}.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if (folder / "index.json").is_file():
         record_embedded(name, folder)
     return weights

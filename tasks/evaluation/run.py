@@ -89,7 +89,7 @@ def run_evaluation(
             scores["nearest_input_view"].append(evaluator(views, _copied_view(data, views), truth))
         on_progress(done, len(heads))
     result = _result(data, heads, scores, evaluator.missing)
-    (out / "evaluation.json").write_text(json_text(asdict(result), "evaluation"))
+    (out / "evaluation.json").write_text(json_text(asdict(result), "evaluation"), encoding="utf-8")
     images: dict[str, Any] = _report_images(data, heads, generated)
     np.savez(out / "pictures.npz", **images)
     return result

@@ -8,6 +8,7 @@ from pydantic import Field
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.dataset import PixelCodec, write_pictures
+from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.numbers import check_varied
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.sample_files import load_identity
@@ -33,7 +34,9 @@ def _make(job: StageJob[RenderSections]) -> None:
     generator, params = generator_of(job.sections.generator), job.sections.render
     identity = load_identity(job.inputs["sample"])
     views = generator.render(identity, job.sections.views.cameras(), params.resolution)
-    check_varied(f"render {job.head.id}", {"rgb": views.rgb, "mask": views.mask})
+    check_varied(f"render {job.head.id}", {"rgb": views.rgb})
+    if not views.mask.any():
+        raise SpinMeRoundError(f"render {job.head.id}: mask: expected a head, found none in any view")
     write_pictures(job.out, job.head.id, params.codec, rgb=views.rgb, mask=views.mask)
 
 

@@ -78,7 +78,7 @@ def load_review(folder: Path) -> Review:
 
 def _make(job: StageJob[NoSections]) -> None:
     final = review(load_verdict(job.inputs["screen"]), job.head.decision)
-    (job.out / "review.json").write_text(json_text(asdict(final), f"review {job.head.id}"))
+    (job.out / "review.json").write_text(json_text(asdict(final), f"review {job.head.id}"), encoding="utf-8")
 
 
 REVIEW = Stage(

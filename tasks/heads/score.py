@@ -110,7 +110,7 @@ def _make(job: StageJob[ScoreSections]) -> None:
         cameras=cameras,
         back_similarity=similarity,
     )
-    (job.out / "scores.json").write_text(json_text(all_scores(evidence), f"score {job.head.id}"))
+    (job.out / "scores.json").write_text(json_text(all_scores(evidence), f"score {job.head.id}"), encoding="utf-8")
 
 
 SCORE = Stage(

@@ -97,7 +97,10 @@ def load_verdict(folder: Path) -> Verdict:
 def _make(job: StageJob[ScreenSections]) -> None:
     verdict = screen(load_scores(job.inputs["score"]), job.sections.screen)
     (job.out / "verdict.json").write_text(
-        json_text({"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, f"screen {job.head.id}")
+        json_text(
+            {"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, f"screen {job.head.id}"
+        ),
+        encoding="utf-8",
     )
 
 

@@ -199,10 +199,10 @@ def _write_result(
     )
     pipeline.save_pretrained(out / "pipeline")
     (out / "history.json").write_text(
-        json_text({"runs": [{"name": "training", "history": history}]}, "train: history", indent=None)
+        json_text({"runs": [{"name": "training", "history": history}]}, "train: history", indent=None), encoding="utf-8"
     )
     summary: dict[str, Any] = {"steps": len(losses), "loss_first": first, "loss_last": last}
-    (out / "training.json").write_text(json_text(summary, "train", indent=None))
+    (out / "training.json").write_text(json_text(summary, "train", indent=None), encoding="utf-8")
     return TrainingResult(**summary, history=history, pipeline=out / "pipeline")
 
 

@@ -96,7 +96,7 @@ def write_stable_diffusion(folder: Path, *, small: bool, seed: int) -> None:
         "vae": ("diffusers", "AutoencoderKL"),
     }
     index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", **parts}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2, allow_nan=False) + "\n")
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_tokenizer(folder: Path, *, small: bool) -> None:
@@ -106,11 +106,16 @@ def write_tokenizer(folder: Path, *, small: bool) -> None:
     config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(
-        json.dumps({word: i for i, word in enumerate(vocabulary)}, ensure_ascii=False, allow_nan=False)
+        json.dumps({word: i for i, word in enumerate(vocabulary)}, ensure_ascii=False, allow_nan=False),
+        encoding="utf-8",
     )
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2, allow_nan=False) + "\n")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    (folder / "special_tokens_map.json").write_text(
+        json.dumps(special, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def vocabulary_of(*, small: bool) -> tuple[list[str], list[str]]:

@@ -169,7 +169,7 @@ def test_generate_passes_its_options_on(command, environment, tmp_path, monkeypa
         (["heads", "--azimuths", "0,nan"], "azimuths: expected degrees separated by commas, as 0,90,180; got '0,nan'"),
         (["heads", "--azimuths", "inf"], "azimuths: expected degrees separated by commas, as 0,90,180; got 'inf'"),
         (["screen", "calibrate", "--keep", "2"], "--keep: input should be less than or equal to 1, got 2"),
-        (["screen", "calibrate", "--recall", "nan"], "--recall: input should be less than or equal to 1, got nan"),
+        (["screen", "calibrate", "--recall", "nan"], "--recall: input should be a finite number, got nan"),
         (["screen", "calibrate", "--keep", ".9", "--recall", ".8"], "--keep 0.9 --recall 0.8: expected one of them"),
         (["export", "procedural-000001", "--to", "head.glb"], "expected a run of profile 'demo', found none"),
     ],

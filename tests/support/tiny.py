@@ -64,7 +64,9 @@ class TinyGenerator:
         colour = 60 + 150 / (1 + np.exp(-identity.latent[3:]))
         point = origins + directions * np.nan_to_num(distance)[..., None]
         shade = np.clip(0.7 + point[..., 2:] / axes[2] * 0.3, 0, 1)
-        rgb = np.where(hit[..., None] & (identity.seed not in self.faceless), colour * shade, 255.0)
+        rgb = np.where(hit[..., None], colour * shade, 255.0)
+        if identity.seed in self.faceless:
+            rgb = np.where(hit[..., None], 254.0, 255.0) * np.ones(3)
         return Rendering(
             rgb=rgb.round().astype(np.uint8),
             mask=(hit * 255).astype(np.uint8),

@@ -140,7 +140,7 @@ def test_configurations_that_do_not_fit(file, tmp_path):
     shutil.copy(CASES / "config_bad" / file, folder / "config.json")
     tensors = next(folder.glob("*.safetensors"))
     shutil.copy(tensors, folder / "model.safetensors")
-    with pytest.raises(SpinMeRoundError, match="found values that do not fit: ") as raised:
+    with pytest.raises(SpinMeRoundError, match="found one that does not fit: ") as raised:
         inspect(part, folder)
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith(f"{folder / 'config.json'}: expected ")

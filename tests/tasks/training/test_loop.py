@@ -350,7 +350,7 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_training(
     with pytest.raises(SpinMeRoundError, match=f"train: step 7: {message}.*heads are {heads}"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
     assert len(updates) == 6
-    assert not store.has("train", training_key(HeadDataset.open(dataset).digest, params, encode_params))
+    assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
 
 
 def test_weights_that_are_not_finite_after_the_last_step_are_no_result(
@@ -372,4 +372,4 @@ def test_weights_that_are_not_finite_after_the_last_step_are_no_result(
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     with pytest.raises(SpinMeRoundError, match=r"train model: pipeline/unet/.*: tensor .*expected finite numbers"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
-    assert not store.has("train", training_key(HeadDataset.open(dataset).digest, params, encode_params))
+    assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
