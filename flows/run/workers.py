@@ -73,6 +73,7 @@ class Worker:
     def __init__(self, *, threads: int = 1) -> None:
         self._threads = threads
         self._closed = self._busy = False
+        self._killing = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -156,12 +157,13 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process; the next call starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
+        with self._killing:  # the thread that closes the pool and the one whose call failed may both end it
+            if self._process is not None:
+                self._process.kill()
+                self._process.join()
+            if self._pipe is not None:
+                self._pipe.close()
+            self._process = self._pipe = None
 
     def close(self) -> None:
         """End the process for good: an idle one exits normally, a busy one is killed."""

@@ -121,7 +121,7 @@ def test_labels_of_other_content(label, tmp_path):
 
 
 def test_angles_out_of_range_print_no_address(tmp_path):
-    """pydantic's error is told by field, without the address of its documentation."""
+    """pydantic's error names the field, without the address of its documentation."""
     Image.new("RGB", (32, 32), "red").save(tmp_path / "photo.png")
     arguments = ["generate", "photo", str(tmp_path / "photo.png"), "--azimuth", "400"]
     result = CliRunner().invoke(app, arguments)

@@ -130,3 +130,25 @@ def test_workers_die_with_their_parent(tmp_path):
     parent.kill()
     parent.wait()
     until(lambda: not psutil.pid_exists(orphan))
+
+
+def test_two_threads_may_end_a_worker_at_once():
+    """The thread that closes the pool and the one whose call failed both end it: no handle is closed twice."""
+    for _ in range(5):
+        worker, errors = Worker(), []
+        worker.call(os.getpid)
+        together = threading.Barrier(8)
+
+        def end(worker=worker, together=together, errors=errors):
+            together.wait()
+            try:
+                worker.kill()
+            except OSError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=end) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
