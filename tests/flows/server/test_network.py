@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx
@@ -25,6 +24,7 @@ from spinmeround.flows.server.network import (
 )
 from spinmeround.flows.server.process import configure, free_port, prefect_server
 from spinmeround.storage.errors import ConfigError, EnvironmentUnavailable
+from tests.support.http import serving
 
 pytestmark = pytest.mark.fast
 CASES = Path(__file__).parents[2] / "cases"
@@ -55,14 +55,8 @@ def answering(status: int, body: bytes = b'"3.9.1"', kind: str = "application/js
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/api"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as api:
+        yield api
 
 
 @pytest.mark.parametrize(

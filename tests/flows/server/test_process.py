@@ -1,15 +1,15 @@
 """Health checks of a server: a busy one is waited for, a missing one is not."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from spinmeround.flows.server import process
 from spinmeround.flows.server.process import announce, free_port, healthy, running_server
+from tests.support.http import serving
 
 pytestmark = pytest.mark.fast
 
@@ -27,14 +27,8 @@ def answering(*statuses: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/api"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as api:
+        yield api
 
 
 @pytest.mark.parametrize(
