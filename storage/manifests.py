@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -68,7 +68,12 @@ def is_litter(name: str) -> bool:
 
 def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
     """Sorted names of all files below a folder, except `without` and litter. Raises ValueError for a link or device."""
-    names, folders = [], [""]
+    return sorted(name for name in each_file(folder) if name not in without)
+
+
+def each_file(folder: Path) -> Iterator[str]:
+    """As `walk_files`, one after the other in any order: millions of names need no memory."""
+    folders = [""]
     while folders:
         prefix = folders.pop()
         with os.scandir(folder / prefix) as entries:
@@ -78,9 +83,8 @@ def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
                     folders.append(f"{name}/")
                 elif not entry.is_file(follow_symlinks=False):
                     raise ValueError(f"{name} is a link or a special file: expected regular files and folders")
-                elif name not in without and not is_litter(name):
-                    names.append(name)
-    return sorted(names)
+                elif not is_litter(name):
+                    yield name
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:

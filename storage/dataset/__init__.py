@@ -9,12 +9,13 @@
 
 RGB is composited on white; normals are round((n + 1) / 2 * 255) of world-frame unit vectors, (128, 128, 128)
 under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset.split`) and
-the attributes of the publisher. `manifest.json` lists the SHA-256 of every file and the digest of all of them.
+the attributes of the publisher. `manifest.json` and its listing hold the SHA-256 of every file and the digest of all.
 """
 
 from spinmeround.storage.codec import PixelCodec
 from spinmeround.storage.dataset.content import check_content
 from spinmeround.storage.dataset.diff import DatasetDiff, diff_datasets
+from spinmeround.storage.dataset.head_files import open_head
 from spinmeround.storage.dataset.head_group import (
     HeadEntry,
     HeadParts,
@@ -24,20 +25,19 @@ from spinmeround.storage.dataset.head_group import (
     write_latents,
     write_pictures,
 )
+from spinmeround.storage.dataset.manifest import MANIFEST, DatasetManifest, read_manifest
 from spinmeround.storage.dataset.publish import (
     LATENTS,
-    MANIFEST,
     DatasetInfo,
     add_latents,
     assemble,
     is_intact,
     latents_of,
     publish,
-    read_manifest,
 )
 from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.dataset.repair import rebuild_files, replace_files, set_aside
-from spinmeround.storage.dataset.schema import ARRAYS, MAX_SIDE, SCHEMA_VERSION, read_metadata
+from spinmeround.storage.dataset.schema import ARRAYS, MAX_SIDE, SCHEMA_VERSION, read_metadata, separator_of
 from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
 from spinmeround.storage.dataset.verify import Problem, info, verify
 from spinmeround.storage.dataset.versions import Version, find_version, list_versions, record_version
@@ -52,6 +52,7 @@ __all__ = [
     "SPLITS",
     "DatasetDiff",
     "DatasetInfo",
+    "DatasetManifest",
     "HeadArrays",
     "HeadDataset",
     "HeadEntry",
@@ -69,6 +70,7 @@ __all__ = [
     "is_intact",
     "latents_of",
     "list_versions",
+    "open_head",
     "pictures_codec",
     "publish",
     "read_manifest",
@@ -77,6 +79,7 @@ __all__ = [
     "rebuild_files",
     "record_version",
     "replace_files",
+    "separator_of",
     "set_aside",
     "split_of",
     "verify",

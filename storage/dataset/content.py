@@ -4,16 +4,17 @@ A pass leaves a stamp next to the dataset, `.<name>.checked`: a hash of the dige
 files. While the stamp matches, the next pass reads nothing.
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from spinmeround.storage.dataset.publish import LATENTS, read_manifest
+from spinmeround.storage.dataset.manifest import DatasetManifest, open_manifest
+from spinmeround.storage.dataset.publish import LATENTS
 from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.storage.files import write_atomic
-from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.manifests import FileRecord, content_problem
 
 _SHOWN = 3
@@ -30,18 +31,20 @@ def check_content(
     `threads` 0 is one per core; `on_progress` gets (files done, files). Raises DatasetError that names the files that
     are damaged or missing.
     """
-    files = dict(_files(dataset))
+    manifests = list(_manifests(dataset))
     stamp = dataset.path.parent / f".{dataset.path.name}.checked"
-    expected = _stamp(dataset, files).encode()
+    expected = _stamp(dataset, manifests).encode()
     with suppress(OSError):
         if expected and stamp.read_bytes() == expected:
             return False
+    total, done = sum(len(records) for records in _blocks(manifests)), 0
     found: list[str] = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1, "check") as pool:  # hashing releases the GIL
-        problems = pool.map(lambda item: content_problem(dataset.path, *item), files.items())
-        for done, problem in enumerate(problems, start=1):
-            found += [problem] if problem else []
-            on_progress(done, len(files))
+        for records in _blocks(manifests):
+            for problem in pool.map(lambda item: content_problem(dataset.path, *item), records.items()):
+                found += [problem] if problem else []
+                done += 1
+                on_progress(done, total)
     if found:
         more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
         raise DatasetError(
@@ -53,19 +56,27 @@ def check_content(
     return True
 
 
-def _files(dataset: HeadDataset) -> Iterator[tuple[str, FileRecord]]:
-    """All files of a dataset, by name, with their records."""
-    yield from read_manifest(dataset.path).files.items()
+def _manifests(dataset: HeadDataset) -> Iterator[DatasetManifest]:
+    yield open_manifest(dataset.files)
     if dataset.has_latents:
-        for name, record in read_manifest(dataset.path / LATENTS).files.items():
-            yield f"{LATENTS}/{name}", record
+        yield open_manifest(dataset.files, LATENTS)
 
 
-def _stamp(dataset: HeadDataset, files: Mapping[str, FileRecord]) -> str:
+def _blocks(manifests: Sequence[DatasetManifest]) -> Iterator[dict[str, FileRecord]]:
+    """The records of all files, by name below the dataset, one part of a listing at a time."""
+    for manifest in manifests:
+        for records in manifest.blocks():
+            yield {manifest.prefix + name: record for name, record in records.items()}
+
+
+def _stamp(dataset: HeadDataset, manifests: Sequence[DatasetManifest]) -> str:
     """What changes with the digests and with the size or time of a file; empty if a file is missing."""
-    latents = dataset.latents_digest if dataset.has_latents else ""
+    states = hashlib.sha256(" ".join(manifest.digest for manifest in manifests).encode())
     try:
-        states = [(name, (found := os.lstat(dataset.path / name)).st_size, found.st_mtime_ns) for name in files]
+        for records in _blocks(manifests):
+            for name in records:
+                found = os.lstat(dataset.path / name)
+                states.update(f"\n{name} {found.st_size} {found.st_mtime_ns}".encode())
     except OSError:
         return ""
-    return sha256_json([dataset.digest, latents, states])
+    return states.hexdigest()

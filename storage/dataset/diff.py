@@ -1,13 +1,13 @@
 """Differences between two datasets: heads, arrays of heads, attributes. Images are compared by their checksums."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.dataset.manifest import open_manifest
 from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.dataset.schema import ARRAYS
 
@@ -39,7 +39,7 @@ def diff_datasets(before: Path, after: Path) -> DatasetDiff:
     old_subject, new_subject = _subjects(old), _subjects(new)
     fits = [name for name in ARRAYS if _shape(old, name) == _shape(new, name)]
     other = tuple(name for name in ARRAYS if name not in fits)
-    old_sums, new_sums = _checksums(before), _checksums(after)
+    old_sum, new_sum = _checksums(old), _checksums(new)
     changed: dict[str, tuple[str, ...]] = {}
     for id in both:
         one, two = old_subject[id], new_subject[id]
@@ -48,7 +48,7 @@ def diff_datasets(before: Path, after: Path) -> DatasetDiff:
             name
             for name in names
             if (
-                old_sums.get(f"{name}/{ARRAYS[name].file(one)}") != new_sums.get(f"{name}/{ARRAYS[name].file(two)}")
+                old_sum(name, one) != new_sum(name, two)
                 if ARRAYS[name].linked
                 else not np.array_equal(old.row(name, one), new.row(name, two))
             )
@@ -59,7 +59,7 @@ def diff_datasets(before: Path, after: Path) -> DatasetDiff:
         added=tuple(sorted(set(new.ids) - set(old.ids))),
         removed=tuple(sorted(set(old.ids) - set(new.ids))),
         changed=changed,
-        shared=(*other, *(name for name in fits if _single_file_differs(name, old_sums, new_sums))),
+        shared=(*other, *(name for name in fits if _single_file_differs(name, old_sum, new_sum))),
         attributes=_attribute_changes(old.attributes, new.attributes),
     )
 
@@ -75,13 +75,23 @@ def _shape(dataset: HeadDataset, name: str) -> tuple[int, ...]:
     return shape[1:] if spec.axes[0][0] == "subject" else shape
 
 
-def _checksums(path: Path) -> dict[str, str]:
-    return {name: record.sha256 for name, record in read_manifest(path).files.items()}
+Checksum = Callable[[str, int | None], str | None]
+"""SHA-256 of the file of an array that belongs to a head or, for None, of its only file; None if it is not listed."""
 
 
-def _single_file_differs(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    file = f"{name}/{ARRAYS[name].file(0)}"
-    return ARRAYS[name].layout == "whole" and old.get(file) != new.get(file)
+def _checksums(dataset: HeadDataset) -> Checksum:
+    manifest = open_manifest(dataset.files)
+
+    def of(name: str, subject: int | None) -> str | None:
+        file = ARRAYS[name].file(subject or 0, dataset.group.separator)
+        record = manifest.record(f"{name}/{file}", subject)
+        return record.sha256 if record else None
+
+    return of
+
+
+def _single_file_differs(name: str, old: Checksum, new: Checksum) -> bool:
+    return ARRAYS[name].layout == "whole" and old(name, None) != new(name, None)
 
 
 def _attribute_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

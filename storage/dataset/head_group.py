@@ -1,7 +1,7 @@
-"""Groups of one head, in the dataset's own chunk, shard and codec layout.
+"""Arrays of one head, in the dataset's own chunk, shard and codec layout.
 
 The stage that makes a pixel array writes it in this layout (`write_pictures`), and the dataset links the file, so
-pixels are encoded once and stored once. `write_head` writes all arrays of a head.
+pixels are encoded once and stored once. `write_head` writes all arrays of a head. `head_files` describes the files.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from jaxtyping import Float16, UInt8
 
 from spinmeround.storage.codec import DEFAULT_CODEC, ChunkError, PixelCodec, codec_of
 from spinmeround.storage.dataset.files import LocalFiles
+from spinmeround.storage.dataset.head_files import HeadFiles, open_head, write_arrays
 from spinmeround.storage.dataset.schema import (
     ARRAYS,
     LATENT_ARRAYS,
     SCHEMA_VERSION,
     ArraySpec,
-    check_arrays,
-    create_array,
-    read_metadata,
+    check_metadata,
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
-from spinmeround.storage.errors import DatasetError, environment_errors
+from spinmeround.storage.errors import DatasetError
 from spinmeround.storage.records import HeadArrays
 
 PICTURES: Mapping[str, ArraySpec] = {name: spec for name, spec in ARRAYS.items() if spec.layout == "view"}
@@ -34,9 +32,9 @@ PICTURES: Mapping[str, ArraySpec] = {name: spec for name, spec in ARRAYS.items()
 
 @dataclass(frozen=True, kw_only=True)
 class HeadEntry:
-    """A head whose arrays are in one group of one subject.
+    """A head whose arrays are in one folder.
 
-    `checksums` are the SHA-256 of the group's files by name, if the caller has just verified them (an artifact's
+    `checksums` are the SHA-256 of the folder's files by name, if the caller has just verified them (an artifact's
     manifest); missing ones are computed.
     """
 
@@ -45,15 +43,15 @@ class HeadEntry:
     checksums: Mapping[str, str] = field(default_factory=dict)
 
     def group(self, name: str) -> Path:
-        """The group that holds an array."""
+        """The folder that holds an array."""
         return self.folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadParts:
-    """A head whose pixel arrays are in several groups of one subject, and whose other arrays are computed.
+    """A head whose pixel arrays are in several folders, and whose other arrays are computed.
 
-    `pictures` maps each pixel array to its group, with `checksums` as in `HeadEntry`. `read` returns any other array
+    `pictures` maps each pixel array to its folder, with `checksums` as in `HeadEntry`. `read` returns any other array
     by name, with the axes of the schema; it is called when the array is written.
     """
 
@@ -63,12 +61,12 @@ class HeadParts:
     checksums: Mapping[str, str] = field(default_factory=dict)
 
     def group(self, name: str) -> Path | None:
-        """The group that holds an array; None if `read` returns it."""
+        """The folder that holds an array; None if `read` returns it."""
         return self.pictures.get(name)
 
 
 def write_head(folder: Path, head: HeadArrays, codec: PixelCodec = DEFAULT_CODEC) -> None:
-    """Write one head as a Zarr v3 group at `folder`.
+    """Write all arrays of one head into `folder`.
 
     Raises DatasetError if the arrays disagree in their sizes or have the wrong data type.
     """
@@ -77,22 +75,28 @@ def write_head(folder: Path, head: HeadArrays, codec: PixelCodec = DEFAULT_CODEC
 
 
 def write_pictures(folder: Path, id: str, codec: PixelCodec, **pictures: UInt8[np.ndarray, "..."]) -> None:
-    """Write some pixel arrays of a head, [view, height, width(, 3)], named as in the schema, as a group of one head."""
+    """Write some pixel arrays of a head, [view, height, width(, 3)], named as in the schema, into `folder`."""
     specs = {name: PICTURES[name] for name in pictures}
     arrays = {name: array[None] for name, array in pictures.items()}
     _write_group(folder, f"head {id}", specs, arrays, _named(id), codec)
 
 
 def read_pictures(folder: Path, *names: str) -> dict[str, UInt8[np.ndarray, "..."]]:
-    """Pixel arrays [view, height, width(, 3)] of a one-head group. Raises DatasetError if one cannot be read."""
-    check_arrays(folder, {name: PICTURES[name] for name in names})
-    return {name: _read_picture(folder, name) for name in names}
+    """Pixel arrays [view, height, width(, 3)] of one head. Raises DatasetError if one cannot be read."""
+    head = _checked(folder, *names)
+    return {name: _read_picture(head, name) for name in names}
 
 
 def pictures_codec(folder: Path, name: str) -> PixelCodec:
-    """The codec of a pixel array of a one-head group."""
-    check_arrays(folder, {name: PICTURES[name]})
-    return codec_of(read_metadata(folder / name))
+    """The codec of a pixel array of one head."""
+    return codec_of(_checked(folder, name).metadata(name))
+
+
+def _checked(folder: Path, *names: str) -> HeadFiles:
+    """The files of a head, whose pixel arrays of these names match the schema."""
+    head = open_head(folder)
+    check_metadata(folder, {name: PICTURES[name] for name in names}, {name: head.metadata(name) for name in names})
+    return head
 
 
 def _small_arrays(head: HeadArrays) -> dict[str, np.ndarray]:
@@ -112,7 +116,7 @@ def write_latents(
     rgb_latents: Float16[np.ndarray, "view latent latent_height latent_width"],
     normal_latents: Float16[np.ndarray, "view latent latent_height latent_width"],
 ) -> None:
-    """Write one head's latents, uncompressed, as a Zarr v3 group at `folder`. Raises DatasetError as `write_head`."""
+    """Write one head's latents, uncompressed, into `folder`. Raises DatasetError as `write_head`."""
     arrays = {"rgb": rgb_latents[None], "normals": normal_latents[None]}
     _write_group(folder, "latents", LATENT_ARRAYS, arrays, {"schema_version": SCHEMA_VERSION}, DEFAULT_CODEC)
 
@@ -121,16 +125,15 @@ def _named(id: str) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "id": id}
 
 
-def _read_picture(folder: Path, name: str) -> np.ndarray:
+def _read_picture(head: HeadFiles, name: str) -> np.ndarray:
     try:
-        layout = ShardLayout.from_metadata(read_metadata(folder / name))
+        layout = ShardLayout.from_metadata(head.metadata(name))
         out = np.empty((layout.chunks, *layout.chunk.stored_shape), layout.chunk.dtype)
-        with LocalFiles(folder).shard(
-            f"{name}/{PICTURES[name].file(0)}", layout.index_size, at_end=layout.index_at_end
-        ) as blob:
+        file = head.chunk(name, PICTURES[name])
+        with LocalFiles(head.folder).shard(file, layout.index_size, at_end=layout.index_at_end) as blob:
             layout.read(blob, range(layout.chunks), out)
     except ChunkError as error:
-        raise DatasetError(f"{folder}: {name}: {error}; make the head again") from error
+        raise DatasetError(f"{head.folder}: {name}: {error}; make the head again") from error
     return np.ascontiguousarray(layout.chunk.as_written(out))
 
 
@@ -139,14 +142,10 @@ def _write_group(
     subject: str,
     specs: Mapping[str, ArraySpec],
     arrays: Mapping[str, np.ndarray],
-    attributes: dict[str, Any],
+    named: Mapping[str, Any],
     codec: PixelCodec,
 ) -> None:
-    sizes = _sizes(subject, specs, arrays)
-    with environment_errors(folder):
-        group = zarr.create_group(folder, attributes=attributes, zarr_format=3)
-        for name, spec in specs.items():
-            create_array(group, name, spec, sizes, codec)[...] = arrays[name]
+    write_arrays(folder, named, specs, _sizes(subject, specs, arrays), arrays, codec)
 
 
 def _sizes(subject: str, specs: Mapping[str, ArraySpec], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

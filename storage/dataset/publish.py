@@ -1,9 +1,9 @@
 """Freezing a version: the files of the heads, linked into one Zarr group, with a manifest and a digest.
 
 Publishing copies no pixels (hard links; copies if the file system has none) and writes the small arrays again, a
-block of subjects at a time. Heads are ordered by id. The digest is SHA-256 over the sorted list of (file name,
-SHA-256) of every file except the manifest and the latents, so it depends on the content of the dataset and not on
-when, where or in which order it was built. A dataset appears complete, by a rename, and is never overwritten.
+block of subjects at a time. Heads are ordered by id. The digest covers every file except the latents, so it depends on
+the content of the dataset and not on when, where or in which order it was built. A dataset appears complete, by a
+rename, and is never overwritten.
 """
 
 import errno
@@ -13,42 +13,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from spinmeround.storage.dataset.head_group import HeadEntry
 from spinmeround.storage.dataset.joined_group import HeadSource, build_group
+from spinmeround.storage.dataset.manifest import read_manifest
 from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, SCHEMA_VERSION, read_metadata
 from spinmeround.storage.dataset.split import SplitFractions
 from spinmeround.storage.errors import DatasetError, NewerDataset, environment_errors, validation_message
-from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
-from spinmeround.storage.hashing import canonical_json, sha256_json, sha256_listing
-from spinmeround.storage.manifests import (
-    FileRecord,
-    RelativeName,
-    Sha256,
-    checksums_of,
-    record_file,
-    size_problem,
-    stated_version,
-)
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders
+from spinmeround.storage.hashing import canonical_json
+from spinmeround.storage.manifests import size_problem
 
-MANIFEST = "manifest.json"
-MAX_MANIFEST_BYTES = 1024 * 1024 * 1024
-"""Of readers and writers alike: two million heads."""
 LATENTS = "latents"
 _TEMP = ".tmp"
 _OWN_ATTRIBUTES = ("schema", "schema_version", "ids")
-
-
-class DatasetManifest(FrozenModel):
-    """All files of a frozen group except this one and, for the dataset, the latents, and the digest of all."""
-
-    schema_version: Literal[1] = 1
-    digest: Sha256
-    files: dict[RelativeName, FileRecord]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +78,7 @@ def add_latents(
         )
     named = _plain({**(attributes or {}), "schema_version": SCHEMA_VERSION, "autoencoder": autoencoder})
     with environment_errors(dataset), _temp_folder(dataset.parent, LATENTS) as folder:
-        files = build_group(folder / "new", LATENT_ARRAYS, [by_id[id] for id in ids], named)
-        digest = latents_digest(named, checksums_of(files))
-        group = read_metadata(folder / "new") | {"attributes": {**named, "digest": digest}}
-        write_atomic(folder / "new" / "zarr.json", json.dumps(group, indent=2, allow_nan=False).encode())
-        _write_manifest(folder / "new", digest, {**files, "zarr.json": record_file(folder / "new" / "zarr.json")})
+        digest = build_group(folder / "new", LATENT_ARRAYS, [by_id[id] for id in ids], named)
         flush_tree(folder)
         if (dataset / LATENTS).exists():
             (dataset / LATENTS).rename(folder / "old")
@@ -113,55 +90,22 @@ def latents_of(dataset: Path, autoencoder: str) -> str | None:
     """Digest of a dataset's latents if they are of this autoencoder and every file has its size, else None."""
     folder = dataset / LATENTS
     try:
-        attributes = read_metadata(folder).get("attributes") or {}
-        digest = str(attributes["digest"])
-    except (DatasetError, KeyError):
+        attributes, digest = read_metadata(folder).get("attributes") or {}, read_manifest(folder).digest
+    except DatasetError:
         return None
     return digest if attributes.get("autoencoder") == autoencoder and is_intact(folder, digest) else None
 
 
-def latents_digest(attributes: Mapping[str, Any], checksums: Mapping[str, str]) -> str:
-    """The digest of latents: of their attributes except the digest, and of all files except `zarr.json`."""
-    listing = {name: sha256 for name, sha256 in checksums.items() if name != "zarr.json"}
-    return sha256_json([{name: value for name, value in attributes.items() if name != "digest"}, listing])
-
-
-def read_manifest(folder: Path) -> DatasetManifest:
-    """The manifest of a frozen group. Raises DatasetError if it is missing, invalid, unsafe or too new."""
-    path = folder / MANIFEST
-    try:
-        if (size := path.stat().st_size) > MAX_MANIFEST_BYTES:
-            raise DatasetError(f"{path}: expected at most {MAX_MANIFEST_BYTES} bytes, found {size}")
-        return parse_manifest(path.read_bytes(), path)
-    except OSError as error:
-        raise DatasetError(f"{path}: expected the manifest of a dataset, found {validation_message(error)}") from error
-
-
-def parse_manifest(data: bytes, path: Path | str) -> DatasetManifest:
-    """A manifest from its bytes. Raises DatasetError that names the path if it is invalid, unsafe or too new."""
-    if (version := stated_version(data)) > SCHEMA_VERSION:
-        raise NewerDataset(
-            f"{path}: schema version {version}, this software reads up to {SCHEMA_VERSION}; use a newer version"
-        )
-    try:
-        return DatasetManifest.model_validate_json(data)
-    except ValidationError as error:
-        raise DatasetError(f"{path}: expected the manifest of a dataset, found {validation_message(error)}") from error
-
-
 def is_intact(folder: Path, digest: str) -> bool:
-    """Whether `folder` holds the dataset of this digest with every file at its size. Reads only the manifest."""
+    """Whether `folder` holds the dataset of this digest with every file at its size. Reads manifest and listing."""
     try:
         manifest = read_manifest(folder)
+        if manifest.digest != digest:
+            return False
+        files = (item for records in manifest.blocks() for item in records.items())
+        return not any(size_problem(folder, name, record) for name, record in files)
     except DatasetError:
         return False
-    problems = (size_problem(folder, name, record) for name, record in manifest.files.items())
-    return manifest.digest == digest and not any(problems)
-
-
-def digest_of(files: Mapping[str, FileRecord]) -> str:
-    """The digest of a dataset with these files."""
-    return sha256_listing(checksums_of(files))
 
 
 @contextmanager
@@ -173,9 +117,7 @@ def _built(parent: Path, heads: Sequence[HeadSource], attributes: Mapping[str, A
         raise DatasetError(f"dataset: expected at least one head, each once, got {len(set(ids))} ids of {len(ids)}")
     named = _attributes(ids, attributes)
     with environment_errors(parent), _temp_folder(parent, "dataset") as folder:
-        files = build_group(folder / "new", ARRAYS, ordered, named)
-        digest = digest_of(files)
-        _write_manifest(folder / "new", digest, files)
+        digest = build_group(folder / "new", ARRAYS, ordered, named)
         flush_tree(folder)
         yield folder / "new", digest
 
@@ -202,16 +144,6 @@ def _attributes(ids: Sequence[str], attributes: Mapping[str, Any]) -> dict[str, 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
     """The same JSON with sorted keys, independent of the order in which the caller built it."""
     return dict(json.loads(canonical_json(dict(value))))
-
-
-def _write_manifest(folder: Path, digest: str, files: Mapping[str, FileRecord]) -> None:
-    manifest = DatasetManifest(digest=digest, files=dict(sorted(files.items())))
-    data = manifest.model_dump_json(indent=1).encode()
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise DatasetError(
-            f"dataset: {MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, got {len(data)}; publish fewer heads"
-        )
-    write_atomic(folder / MANIFEST, data)
 
 
 def _settle(built: Path, target: Path, digest: str, *, ours: bool = False) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 
 from spinmeround.storage.codec import ChunkError, ChunkLayout, RecycledMemory
 from spinmeround.storage.dataset.files import DatasetFiles, LocalFiles
-from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
+from spinmeround.storage.dataset.manifest import MANIFEST, open_manifest
+from spinmeround.storage.dataset.publish import LATENTS
 from spinmeround.storage.dataset.schema import (
     ARRAYS,
     LATENT_ARRAYS,
@@ -107,7 +108,7 @@ class HeadDataset:
         """The digest of the dataset, as its manifest states it."""
         if self.group.records is not None:
             return self.group.records.digest
-        return parse_manifest(self.files.read(MANIFEST, MAX_MANIFEST_BYTES), f"{self.files.root}/{MANIFEST}").digest
+        return open_manifest(self.files).digest
 
     @cached_property
     def seeds(self) -> np.ndarray:
@@ -190,12 +191,16 @@ class HeadDataset:
     def layout(self, name: str) -> ShardLayout:
         """On-disk layout of the shards of a pixel array or of the latents."""
         if name not in self._layouts:
-            group = self._latents_group() if name.startswith(LATENTS) else self.group
+            metadata = self.group_of(name).metadata[name.removeprefix(f"{LATENTS}/")]
             try:
-                self._layouts[name] = ShardLayout.from_metadata(group.metadata[name.removeprefix(f"{LATENTS}/")])
+                self._layouts[name] = ShardLayout.from_metadata(metadata)
             except ChunkError as error:
                 raise DatasetError(f"{self.files.root}: {name}: {error}") from error
         return self._layouts[name]
+
+    def group_of(self, name: str) -> FrozenGroup:
+        """The group of an array: the latents if its name begins with "latents", else the dataset."""
+        return self._latents_group() if name.startswith(LATENTS) else self.group
 
     @property
     def has_latents(self) -> bool:
@@ -209,7 +214,8 @@ class HeadDataset:
     @property
     def latents_digest(self) -> str:
         """The digest of the latents. Raises DatasetError if no latents exist."""
-        return str(self._latents_group().attributes["digest"])
+        records = self._latents_group().records
+        return open_manifest(self.files, LATENTS).digest if records is None else records.digest
 
     def _latents_group(self) -> FrozenGroup:
         """The group of the latents, opened once; unchecked if the dataset was."""
@@ -222,8 +228,6 @@ class HeadDataset:
                 raise DatasetError(
                     f"{self.files.root}: latents: expected {len(self)} heads with {self.views} views, found others"
                 )
-            if found.records is not None and found.attributes.get("digest") != found.records.digest:
-                raise DatasetError(f"{self.files.root}: latents: expected the digest {found.records.digest}")
             self._latents = found
         return self._latents
 
@@ -249,7 +253,7 @@ class HeadDataset:
             for name, views, out in parts:
                 layout = self.layout(name)
                 with self._damage(subject, name):
-                    file = f"{name}/{PER_VIEW[name].file(subject)}"
+                    file = f"{name}/{PER_VIEW[name].file(subject, self.group_of(name).separator)}"
                     blob = opened.enter_context(self.files.shard(file, layout.index_size, at_end=layout.index_at_end))
                     spans = layout.spans(blob, views)
                     blob.expect(spans)
@@ -293,7 +297,7 @@ class HeadDataset:
 
     def _all_rows(self, name: str) -> np.ndarray:
         """The rows of a small array for all subjects."""
-        blocks = range(len(ARRAYS[name].files(self.sizes)))
+        blocks = range(ARRAYS[name].count(self.sizes))
         return np.asarray(np.concatenate([self._block(name, number) for number in blocks])[: len(self)])
 
     def _block(self, name: str, number: int) -> np.ndarray:
@@ -303,7 +307,7 @@ class HeadDataset:
             if name not in self._small:
                 codecs, dtype = self.group.metadata[name]["codecs"], np.dtype(spec.dtype)
                 self._small[name] = ChunkLayout.from_codecs(codecs, spec.chunks(self.sizes), dtype)
-            layout, file = self._small[name], f"{name}/{spec.file(number)}"
+            layout, file = self._small[name], f"{name}/{spec.file(number, self.group.separator)}"
             data = self.files.read(file, layout.largest_stored)
             if self.group.records is not None and not spec.linked:
                 self.group.records.check(self.files.root, file, data)

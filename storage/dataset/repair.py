@@ -9,27 +9,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinmeround.storage.dataset.joined_group import HeadSource, build_group
-from spinmeround.storage.dataset.publish import read_manifest
-from spinmeround.storage.dataset.schema import ARRAYS
+from spinmeround.storage.dataset.schema import ARRAYS, Separator
 from spinmeround.storage.errors import DatasetError, environment_errors
 from spinmeround.storage.files import fsync, link_or_copy, make_folder, owned_folder, rename_folder
-from spinmeround.storage.manifests import record_file
+from spinmeround.storage.manifests import FileRecord, record_file
 
 _TEMP, _ASIDE = ".tmp", ".corrupt"
 
 
-def replace_files(dataset: Path, sources: Mapping[str, Path]) -> None:
+Replacement = tuple[Path, FileRecord]
+"""A file, and the record in the dataset's manifest that it must match."""
+
+
+def replace_files(dataset: Path, sources: Mapping[str, Replacement]) -> None:
     """Replace files of a dataset, by their names in it, with others (hard links; copies if there are no links).
 
     Raises DatasetError, and leaves the file, if a source does not have the bytes that the manifest records.
     """
-    files = read_manifest(dataset).files
     with environment_errors(dataset), owned_folder(dataset.parent / _TEMP, "repair") as folder:
-        for number, (name, source) in enumerate(sources.items()):
+        for number, (name, (source, expected)) in enumerate(sources.items()):
             found = record_file(source)
-            if found != files[name]:
+            if found != expected:
                 raise DatasetError(
-                    f"{name}: expected SHA-256 {files[name].sha256[:12]}, the rebuilt file has {found.sha256[:12]}; "
+                    f"{name}: expected SHA-256 {expected.sha256[:12]}, the rebuilt file has {found.sha256[:12]}; "
                     "the dataset was made with other software or on another machine"
                 )
             target = dataset / name
@@ -41,16 +43,19 @@ def replace_files(dataset: Path, sources: Mapping[str, Path]) -> None:
             fsync(target.parent)
 
 
-def rebuild_files(dataset: Path, heads: Sequence[HeadSource], names: Mapping[str, str]) -> None:
+def rebuild_files(
+    dataset: Path, heads: Sequence[HeadSource], names: Mapping[str, tuple[str, FileRecord]], separator: Separator
+) -> None:
     """Replace files of a dataset with files of a group that is built again from `heads`.
 
-    `names` maps the name of a file in the dataset to its name in that group, whose subjects are `heads` by id.
+    `names` maps the name of a file in the dataset to its name in that group, whose subjects are `heads` by id and whose
+    chunk keys have this separator, and to its record in the dataset's manifest.
     Raises DatasetError as `replace_files`.
     """
     ordered = sorted(heads, key=lambda head: head.id)
     with environment_errors(dataset), owned_folder(dataset.parent / _TEMP, "repair") as folder:
-        build_group(folder / "new", ARRAYS, ordered, {})
-        replace_files(dataset, {name: folder / "new" / rebuilt for name, rebuilt in names.items()})
+        build_group(folder / "new", ARRAYS, ordered, {}, separator)
+        replace_files(dataset, {name: (folder / "new" / own, record) for name, (own, record) in names.items()})
 
 
 def set_aside(dataset: Path, name: str) -> Path:

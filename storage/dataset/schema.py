@@ -7,7 +7,7 @@ request a codec or data type outside this schema.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +18,18 @@ from spinmeround.storage.codec import PixelCodec, codec_problem
 from spinmeround.storage.errors import DatasetError
 from spinmeround.storage.records import FrozenModel
 
+Layout = Literal["view", "subject", "rows", "whole"]
+Separator = Literal[".", "/"]
+
 SCHEMA_VERSION = 1
 ROWS_PER_CHUNK = 256
 MAX_SIDE = 16384
 MAX_METADATA_BYTES = 64 * 1024 * 1024
-
-Layout = Literal["view", "subject", "rows", "whole"]
+SEPARATOR: Separator = "."
+"""Of chunk keys: all chunks of an array are in one folder."""
+SEPARATORS: tuple[Separator, ...] = (".", "/")
+"""Datasets of version 0.1.0 have "/", with a folder for each index."""
+_LONGEST_INDEX = 12
 
 
 class ArraySpec(FrozenModel):
@@ -58,15 +64,19 @@ class ArraySpec(FrozenModel):
         first = {"view": 1, "subject": 1, "rows": min(shape[0], ROWS_PER_CHUNK), "whole": shape[0]}[self.layout]
         return (first, *shape[1:])
 
-    def file(self, index: int) -> str:
+    def file(self, index: int, separator: str = SEPARATOR) -> str:
         """Name of the chunk file with this index along the first axis, below the array's folder."""
-        return f"c/{index}" + "/0" * (len(self.axes) - 1)
+        return f"c{separator}{index}" + f"{separator}0" * (len(self.axes) - 1)
 
-    def files(self, sizes: Mapping[str, int]) -> list[tuple[str, range]]:
-        """All chunk files, each with the range of its indices along the first axis."""
-        step, count = self.chunks(sizes)[0], self.shape(sizes)[0]
-        starts = range(0, count, step)
-        return [(self.file(start // step), range(start, min(start + step, count))) for start in starts]
+    def index(self, file: str, separator: str = SEPARATOR) -> int | None:
+        """The index along the first axis of the chunk file with this name; None for other files."""
+        number = file.removeprefix(f"c{separator}").removesuffix(f"{separator}0" * (len(self.axes) - 1))
+        plain = number.isascii() and number.isdigit() and len(number) < _LONGEST_INDEX
+        return int(number) if plain and self.file(int(number), separator) == file else None
+
+    def count(self, sizes: Mapping[str, int]) -> int:
+        """Number of chunk files."""
+        return -(-self.shape(sizes)[0] // self.chunks(sizes)[0])
 
 
 def _axes(*names: str, **fixed: int) -> tuple[tuple[str, int | None], ...]:
@@ -103,8 +113,22 @@ LATENT_ARRAYS: Mapping[str, ArraySpec] = {
 }
 
 
+def shared_files(specs: Mapping[str, ArraySpec], sizes: Mapping[str, int], separator: Separator) -> Iterator[str]:
+    """Names of the files of a group that belong to no single head."""
+    yield "zarr.json"
+    for name, spec in specs.items():
+        yield f"{name}/zarr.json"
+        for index in range(0 if spec.linked else spec.count(sizes)):
+            yield f"{name}/{spec.file(index, separator)}"
+
+
 def create_array(
-    group: zarr.Group, name: str, spec: ArraySpec, sizes: Mapping[str, int], codec: PixelCodec
+    group: zarr.Group,
+    name: str,
+    spec: ArraySpec,
+    sizes: Mapping[str, int],
+    codec: PixelCodec,
+    separator: Separator = SEPARATOR,
 ) -> "zarr.Array[Any]":
     """Create an empty array of the schema in a group; every written chunk gets a file, even one of zeros."""
     shape, file_shape = spec.shape(sizes), spec.chunks(sizes)
@@ -119,45 +143,72 @@ def create_array(
         compressors=[Crc32cCodec()] if spec.raw else chosen.compressors(),
         filters=chosen.filters() or None,
         fill_value=float("nan") if spec.fill == "NaN" else spec.fill,
+        chunk_key_encoding={"name": "default", "separator": separator},
         dimension_names=[axis for axis, _ in spec.axes],
         config={"write_empty_chunks": True},
     )
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """A `zarr.json` as plain JSON. Raises DatasetError if it is missing, a link, too large or not a JSON object."""
+    """A `zarr.json` as plain JSON. Raises DatasetError if it is missing, a link, too large or not of Zarr v3."""
     path = folder / "zarr.json"
+    return _of_format_3(read_document(path, "a Zarr v3 metadata file"), path)
+
+
+def read_document(path: Path, what: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises DatasetError if it is missing, a link, too large or not a JSON object."""
     if path.is_symlink() or not path.is_file():
-        raise DatasetError(f"{path}: expected a Zarr v3 metadata file, found none")
+        raise DatasetError(f"{path}: expected {what}, found none")
     if path.stat().st_size > MAX_METADATA_BYTES:
         raise DatasetError(f"{path}: expected at most {MAX_METADATA_BYTES} bytes, found {path.stat().st_size}")
-    return parse_metadata(path.read_bytes(), path)
+    return _parsed(path.read_bytes(), path)
 
 
 def parse_metadata(data: bytes, path: Path | str) -> dict[str, Any]:
     """Parse the bytes of a `zarr.json`. Raises DatasetError, which names the path, if they are not Zarr v3 metadata."""
+    return _of_format_3(_parsed(data, path), path)
+
+
+def _parsed(data: bytes, path: Path | str) -> dict[str, Any]:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: expected JSON, found {error}") from error
-    if not isinstance(found, dict) or found.get("zarr_format") != 3:
-        raise DatasetError(f"{path}: expected Zarr format 3")
+    if not isinstance(found, dict):
+        raise DatasetError(f"{path}: expected a JSON object, found a {type(found).__name__}")
     return found
 
 
-def check_arrays(folder: Path, specs: Mapping[str, ArraySpec]) -> dict[str, int]:
-    """Sizes of the axes (subject, view, height, ...) of a group. Raises DatasetError for other arrays."""
-    return check_metadata(folder, specs, {name: read_metadata(folder / name) for name in specs})
+def _of_format_3(found: dict[str, Any], path: Path | str) -> dict[str, Any]:
+    if found.get("zarr_format") != 3:
+        raise DatasetError(f"{path}: expected Zarr format 3, found {found.get('zarr_format')!r}")
+    return found
 
 
 def check_metadata(
     folder: Path | str, specs: Mapping[str, ArraySpec], found: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, int]:
-    """Like `check_arrays`, for parsed metadata; `folder` only appears in errors."""
+    """Sizes of the axes (subject, view, height, ...) of a group. Raises DatasetError for other arrays.
+
+    `found` are the parsed metadata of its arrays; `folder` only appears in errors.
+    """
     sizes: dict[str, int] = {}
     for name, spec in specs.items():
         _check_array(f"{folder}/{name}", found[name], spec, sizes)
+    if len(used := {separator_of(found[name]) for name in specs}) > 1:
+        raise DatasetError(f"{folder}: expected chunk keys with one separator in all arrays, found {sorted(used)}")
     return sizes
+
+
+def separator_of(metadata: Mapping[str, Any]) -> Separator:
+    """The separator of the chunk keys in an array's checked metadata."""
+    found: Separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
+    return found
+
+
+def chunk_keys(separator: Separator) -> dict[str, Any]:
+    """The `chunk_key_encoding` of an array's metadata."""
+    return {"name": "default", "configuration": {"separator": separator}}
 
 
 def _check_array(folder: str, found: Mapping[str, Any], spec: ArraySpec, sizes: dict[str, int]) -> None:
@@ -179,8 +230,8 @@ def _check_encoding(folder: str, found: Mapping[str, Any], spec: ArraySpec, size
     if grid != expected:
         raise DatasetError(f"{folder}: expected the chunk grid {expected}, found {grid}")
     keys = found.get("chunk_key_encoding")
-    if keys != {"name": "default", "configuration": {"separator": "/"}}:
-        raise DatasetError(f"{folder}: expected the default chunk keys with separator '/', found {keys}")
+    if keys not in [chunk_keys(separator) for separator in SEPARATORS]:
+        raise DatasetError(f"{folder}: expected the default chunk keys with separator '.' or '/', found {keys}")
     if found.get("storage_transformers"):
         raise DatasetError(f"{folder}: expected no storage transformers, found {found['storage_transformers']}")
     inner = [1, 1, *spec.chunks(sizes)[2:]] if spec.layout == "view" else None

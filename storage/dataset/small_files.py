@@ -6,25 +6,30 @@ are read. The files of single heads have checksums of their own and are compared
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from spinmeround.storage.codec import ChunkError, ChunkLayout
 from spinmeround.storage.dataset.files import DatasetFiles, read_file
-from spinmeround.storage.dataset.publish import LATENTS, MANIFEST, MAX_MANIFEST_BYTES, latents_digest, parse_manifest
-from spinmeround.storage.dataset.schema import SCHEMA_VERSION, ArraySpec, check_metadata, parse_metadata
+from spinmeround.storage.dataset.manifest import ADVICE, MANIFEST, DatasetManifest, open_manifest
+from spinmeround.storage.dataset.publish import LATENTS
+from spinmeround.storage.dataset.schema import (
+    SCHEMA_VERSION,
+    ArraySpec,
+    Separator,
+    check_metadata,
+    parse_metadata,
+    separator_of,
+    shared_files,
+)
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 from spinmeround.storage.dataset.split import SplitFractions
 from spinmeround.storage.errors import DatasetError, validation_message
-from spinmeround.storage.hashing import sha256_listing
 from spinmeround.storage.manifests import FileRecord
-
-_ADVICE = "run `spinmeround dataset verify`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +43,9 @@ class SharedRecords:
         """Return the content of a file. Raises DatasetError if it differs from the manifest or is not listed."""
         record = self.files.get(name)
         if record is None:
-            raise DatasetError(f"{root}/{name}: expected its record in {MANIFEST}, found none; {_ADVICE}")
+            raise DatasetError(f"{root}/{name}: expected its record in {MANIFEST}, found none; {ADVICE}")
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise DatasetError(f"{root}/{name}: its content does not match its SHA-256 in {MANIFEST}; {_ADVICE}")
+            raise DatasetError(f"{root}/{name}: its content does not match its SHA-256 in {MANIFEST}; {ADVICE}")
         return data
 
 
@@ -55,27 +60,37 @@ def shared_records(
 
     `metadata` are the parsed `zarr.json` of the arrays and, under "", of the group; they must match the schema. Raises
     DatasetError for another digest, for files that are not listed, and for arrays too large for the files that hold
-    them.
+    them. Of the heads' own files, those of the first head are looked at; a reader checks the others when it opens them.
     """
     prefix = f"{group}/" if group else ""
-    data, listed, stated = _manifest(files, f"{prefix}{MANIFEST}")
-    digest = _digest(group, metadata, listed)
-    if digest != stated:
-        parse_manifest(data, f"{files.root}/{prefix}{MANIFEST}")  # a fault of its form says more than the digest
+    manifest = open_manifest(files, group)
+    attributes = (metadata[""].get("attributes") or {}) if group == LATENTS else None
+    if (digest := manifest.digest_of_listed(attributes)) != manifest.digest:
         raise DatasetError(
-            f"{files.root}/{prefix}{MANIFEST}: expected the digest {digest} of the files that it lists, found "
-            f"{stated}; {_ADVICE}"
+            f"{manifest.place}: expected the digest {digest} of the files that it lists, found {manifest.digest}; "
+            f"{ADVICE}"
         )
-    shared = [f"{name}/zarr.json" if name else "zarr.json" for name in metadata]
+    manifest.check_parts(sizes["subject"])
+    separator = separator_of(metadata[next(iter(specs))])
+    shared = manifest.shared()
+    records = {name: _listed(manifest, name, shared.get(name)) for name in shared_files(specs, sizes, separator)}
     for name, spec in specs.items():
-        names = [f"{name}/{file}" for file, _ in spec.files(sizes)]
-        _check_sizes(f"{files.root}/{prefix}", name, names, listed, smallest_file(spec, sizes, metadata[name]))
-        shared += [] if spec.linked else names
-    try:
-        records = {name: FileRecord.model_validate(listed[name]) for name in shared}
-    except (KeyError, ValidationError) as error:
-        raise DatasetError(f"{files.root}/{prefix}{MANIFEST}: expected a record of each file: {error}") from error
+        smallest = smallest_file(spec, sizes, metadata[name])
+        for index in range(1 if spec.linked else spec.count(sizes)):
+            file = f"{name}/{spec.file(index, separator)}"
+            record = _listed(manifest, file, manifest.record(file, 0)) if spec.linked else records[file]
+            if record.size < smallest:
+                raise DatasetError(
+                    f"{files.root}/{prefix}{file}: expected at least {smallest} bytes for the shape of {name}, found "
+                    f"{record.size}; {ADVICE}"
+                )
     return SharedRecords(digest=digest, files={f"{prefix}{name}": record for name, record in records.items()})
+
+
+def _listed(manifest: DatasetManifest, name: str, record: FileRecord | None) -> FileRecord:
+    if record is None:
+        raise DatasetError(f"{manifest.place}: expected a record of {name}, found none; {ADVICE}")
+    return record
 
 
 def smallest_file(spec: ArraySpec, sizes: Mapping[str, int], metadata: Mapping[str, Any]) -> int:
@@ -87,51 +102,6 @@ def smallest_file(spec: ArraySpec, sizes: Mapping[str, int], metadata: Mapping[s
         return ChunkLayout.from_codecs(metadata["codecs"], spec.chunks(sizes), np.dtype(spec.dtype)).smallest_stored
     except ChunkError as error:
         raise DatasetError(f"metadata: {error}") from error
-
-
-def _manifest(files: DatasetFiles, name: str) -> tuple[bytes, dict[str, dict[str, Any]], str]:
-    """A manifest, and the files and the digest that it states.
-
-    Several times as fast as `parse_manifest`, which is called for one that is not plain, to name the fault.
-    """
-    try:
-        data = files.read(name, MAX_MANIFEST_BYTES)
-    except ChunkError as error:
-        raise DatasetError(f"expected the manifest of a dataset: {error}") from error
-    try:
-        found = from_json(data)
-        listed, digest = found["files"], found["digest"]
-        plain = all(type(record["size"]) is int and type(record["sha256"]) is str for record in listed.values())
-    except (ValueError, TypeError, KeyError, AttributeError):
-        plain = False
-    if not plain or type(digest) is not str or found.get("schema_version", 1) != 1:
-        parsed = parse_manifest(data, f"{files.root}/{name}")
-        return data, {each: record.model_dump() for each, record in parsed.files.items()}, parsed.digest
-    return data, listed, digest
-
-
-def _digest(group: str, metadata: Mapping[str, Mapping[str, Any]], listed: Mapping[str, Mapping[str, Any]]) -> str:
-    checksums = {name: str(record["sha256"]) for name, record in listed.items()}
-    if group == LATENTS:
-        return latents_digest(metadata[""].get("attributes") or {}, checksums)
-    return sha256_listing(checksums)
-
-
-def _check_sizes(
-    root: str, array: str, names: list[str], listed: Mapping[str, Mapping[str, Any]], smallest: int
-) -> None:
-    for name, size in _sizes(root, names, listed):
-        if size < smallest:
-            raise DatasetError(
-                f"{root}{name}: expected at least {smallest} bytes for the shape of {array}, found {size}; {_ADVICE}"
-            )
-
-
-def _sizes(root: str, names: list[str], listed: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
-    for name in names:
-        if name not in listed:
-            raise DatasetError(f"{root}{name}: expected its record in {MANIFEST}, found none; {_ADVICE}")
-        yield name, listed[name]["size"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +122,11 @@ class FrozenGroup:
         """The attributes of the group."""
         found: Mapping[str, Any] = self.metadata[""]["attributes"]
         return found
+
+    @property
+    def separator(self) -> Separator:
+        """The separator of the chunk keys of its arrays."""
+        return separator_of(self.metadata[next(name for name in self.metadata if name)])
 
 
 def open_group(

@@ -14,19 +14,21 @@ from typing import Any
 
 from spinmeround.storage.dataset.checks import CHECKS, Check
 from spinmeround.storage.dataset.identity import digest_problems
-from spinmeround.storage.dataset.publish import (
-    LATENTS,
+from spinmeround.storage.dataset.manifest import (
+    HEADS_PER_PART,
     MANIFEST,
     DatasetManifest,
-    digest_of,
-    latents_digest,
+    Records,
+    open_manifest,
+    part_of,
     read_manifest,
 )
+from spinmeround.storage.dataset.publish import LATENTS
 from spinmeround.storage.dataset.reader import HeadDataset
-from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ROWS_PER_CHUNK, ArraySpec
+from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ROWS_PER_CHUNK, ArraySpec, shared_files
 from spinmeround.storage.dataset.split import SPLITS
 from spinmeround.storage.errors import DatasetError
-from spinmeround.storage.manifests import FileRecord, checksums_of, content_problem, extra_files
+from spinmeround.storage.manifests import FileRecord, content_problem, each_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +76,13 @@ def verify(
         problems += [Problem(head="", array="", what=what, file=MANIFEST) for what in stated]
     damaged = {problem.array for problem in problems}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1, "verify") as pool:
-        heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), range(len(dataset)))
-        for done, found in enumerate(heads, start=1):
-            problems += found
-            on_progress(done, len(dataset))
+        for start in range(0, len(dataset), HEADS_PER_PART):  # one part of the listing at a time is held
+            problems += [problem for group in groups for problem in group.listing_problems(start)]
+            subjects = range(start, min(start + HEADS_PER_PART, len(dataset)))
+            heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), subjects)
+            for subject, found in zip(subjects, heads, strict=True):
+                problems += found
+                on_progress(subject + 1, len(dataset))
     return sorted(problems, key=lambda problem: (problem.head, problem.array))
 
 
@@ -85,8 +90,10 @@ def info(path: Path) -> dict[str, Any]:
     """A summary of a dataset: digest, counts, bytes by array, splits, latents, attributes."""
     dataset = HeadDataset.open(path)
     sizes: dict[str, int] = defaultdict(int)
-    for name, record in read_manifest(dataset.path).files.items():
-        sizes[name.split("/")[0] if "/" in name else "metadata"] += record.size
+    manifest = read_manifest(dataset.path)
+    for records in (manifest.parts, *manifest.blocks()):
+        for name, record in records.items():
+            sizes[name.split("/")[0] if "/" in name else "metadata"] += record.size
     return {
         "path": str(dataset.path),
         "digest": dataset.digest,
@@ -104,93 +111,110 @@ def info(path: Path) -> dict[str, Any]:
 def _broken_metadata(path: Path) -> Iterator[Problem]:
     """The files that differ from the manifest, for a dataset that cannot be opened."""
     try:
-        files = read_manifest(path).files
+        for records in read_manifest(path).blocks():
+            for name, record in records.items():
+                if what := content_problem(path, name, record):
+                    yield Problem(head="", array=name.split("/")[0] if "/" in name else "", what=what, file=name)
     except DatasetError as error:
         yield Problem(head="", array="", what=str(error), file=MANIFEST)
-        return
-    for name, record in files.items():
-        if what := content_problem(path, name, record):
-            yield Problem(head="", array=name.split("/")[0] if "/" in name else "", what=what, file=name)
 
 
 class _Group:
-    """Checks the files of a group, the dataset's or its latents', against their manifest."""
+    """Checks the files of a group, the dataset's ("") or its latents', against their manifest."""
 
-    def __init__(self, dataset: HeadDataset, prefix: str, specs: Mapping[str, ArraySpec]) -> None:
-        self.dataset = dataset
-        self.prefix = f"{prefix}/" if prefix else ""
-        self.folder = dataset.path / prefix
-        self.specs = specs
+    def __init__(self, dataset: HeadDataset, name: str, specs: Mapping[str, ArraySpec]) -> None:
+        self.dataset, self.name, self.specs = dataset, name, specs
+        self.prefix = f"{name}/" if name else ""
+        self.folder = dataset.path / name
         self.manifest: DatasetManifest | None = None
-        self.places: dict[str, dict[str, str]] = {}
         self.own = {array: spec for array, spec in specs.items() if spec.linked}
+        self._separator = dataset.group.separator
+        self._records: Records | None = None
 
     def shared_problems(self) -> Iterator[Problem]:
         """All problems except those of files that belong to one head."""
         try:
-            self.manifest = read_manifest(self.folder)
-            latents = self.dataset.latents_attributes() if self.prefix else None
+            group = self.dataset.group_of(self.name)
+            manifest = open_manifest(self.dataset.files, self.name)
+            manifest.check_parts(len(self.dataset))
+            shared = manifest.shared()
         except ValueError as error:
-            yield Problem(head="", array="", what=str(error), file=f"{self.prefix}{MANIFEST}")
+            yield self._problem(MANIFEST, str(error))
             return
-        self.places = dict(self._places())
-        files = self.manifest.files
-        one_head = {
-            f"{array}/{spec.file(subject)}" for array, spec in self.own.items() for subject in range(len(self.dataset))
-        }
-        for name in [name for name in files if name not in one_head]:
-            yield from self._file_problem(name, files[name])
-        for name in sorted(self.places.keys() - files.keys()):
-            yield self._problem(name, f"{name} is not in {MANIFEST}")
-        yield from self._extra_files()
-        digest = digest_of(files) if latents is None else latents_digest(latents, checksums_of(files))
-        if digest != self.manifest.digest:
-            what = f"{self.folder.name}: expected the digest {digest}, found {self.manifest.digest} in {MANIFEST}"
-            yield Problem(head="", array="", what=what, file=f"{self.prefix}{MANIFEST}")
+        self.manifest, self._separator = manifest, group.separator
+        expected = list(shared_files(self.specs, group.sizes, group.separator))
+        for name in [*expected, *(shared.keys() - set(expected))]:
+            if self._subject(name) is None:
+                yield from self._file_problem(name, shared.get(name))
+        yield from self._extra_files(shared)
+        digest = manifest.digest_of_listed(group.attributes if self.name else None)
+        if digest != manifest.digest:
+            yield self._problem(
+                MANIFEST, f"{self.folder.name}: expected the digest {digest}, found {manifest.digest} in {MANIFEST}"
+            )
+
+    def listing_problems(self, start: int) -> Iterator[Problem]:
+        """Problems of the part of the listing that begins with the head `start`; its records are then used."""
+        self._records = None
+        if self.manifest is None:
+            return
+        try:
+            self._records = self.manifest.heads(start)
+        except DatasetError as error:
+            yield self._problem(MANIFEST, str(error))
+            return
+        for name in self._records if self.manifest.parts else ():
+            subject = self._subject(name)
+            if subject is None or part_of(subject) != part_of(start):
+                yield self._problem(MANIFEST, f"{part_of(start)}: expected files of its heads, found {name}")
 
     def head_problems(self, subject: int) -> Iterator[Problem]:
         """Problems of one head's own files."""
-        if self.manifest is None:
+        if self._records is None:
             return
         for array, spec in self.own.items():
-            name = f"{array}/{spec.file(subject)}"
-            if record := self.manifest.files.get(name):
-                yield from self._file_problem(name, record)
+            name = f"{array}/{spec.file(subject, self._separator)}"
+            yield from self._file_problem(name, self._records.get(name))
 
-    def _file_problem(self, name: str, record: FileRecord) -> Iterator[Problem]:
-        if what := content_problem(self.folder, name, record):
+    def _file_problem(self, name: str, record: FileRecord | None) -> Iterator[Problem]:
+        what = content_problem(self.folder, name, record) if record else f"{name} is not in {MANIFEST}"
+        if what:
             yield self._problem(name, what)
 
     def _problem(self, name: str, what: str) -> Problem:
-        place = self.places.get(name, {"head": "", "array": ""})
-        return Problem(**place, what=what, file=f"{self.prefix}{name}")
+        head, array = self._place(name)
+        return Problem(head=head, array=array, what=what, file=f"{self.prefix}{name}")
 
-    def _extra_files(self) -> Iterator[Problem]:
+    def _extra_files(self, shared: Records) -> Iterator[Problem]:
         """Files, links and devices that the manifest does not list; those of the latents belong to their own group."""
         assert self.manifest is not None
+        known = {MANIFEST, *self.manifest.parts, *shared}
         others = () if self.prefix else (f"{LATENTS}/",)
         try:
-            for name in extra_files(self.folder, self.manifest.files, without=(MANIFEST,)):
-                if not name.startswith(others):
-                    what = f"{self.folder.name}: {name} is not in {MANIFEST}"
-                    yield Problem(head="", array="", what=what, file=f"{self.prefix}{name}")
+            extra = (name for name in each_file(self.folder) if name not in known and self._subject(name) is None)
+            for name in sorted(name for name in extra if not name.startswith(others)):
+                yield self._problem(name, f"{self.folder.name}: {name} is not in {MANIFEST}")
         except ValueError as error:
             yield Problem(head="", array="", what=f"{self.folder.name}: {error}")
 
-    def _places(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Every file of the group by name, with the head and the array that it belongs to."""
-        ids = self.dataset.ids
-        for name, spec in self.specs.items():
-            array = self.prefix + name
-            yield f"{name}/zarr.json", {"head": "", "array": array}
-            if spec.axes[0][0] != "subject":
-                yield f"{name}/{spec.file(0)}", {"head": "", "array": array}
-                continue
-            step = 1 if spec.linked else ROWS_PER_CHUNK
-            for start in range(0, len(ids), step):
-                held = ids[start : start + step]
-                head = held[0] if len(held) == 1 else f"{held[0]} to {held[-1]}"
-                yield f"{name}/{spec.file(start // step)}", {"head": head, "array": array}
+    def _subject(self, name: str) -> int | None:
+        """The head whose own file this is."""
+        array, _, file = name.partition("/")
+        index = self.own[array].index(file, self._separator) if array in self.own else None
+        return None if index is None or index >= len(self.dataset) else index
+
+    def _place(self, name: str) -> tuple[str, str]:
+        """The head and the array that a file belongs to; empty if there is none."""
+        array, _, file = name.partition("/")
+        spec = self.specs.get(array)
+        if spec is None or file == "zarr.json":
+            return "", self.prefix + array if spec else ""
+        index, step = spec.index(file, self._separator), 1 if spec.linked else ROWS_PER_CHUNK
+        if index is None:
+            return "", ""
+        held = self.dataset.ids[index * step : (index + 1) * step] if spec.axes[0][0] == "subject" else ()
+        head = held[0] if len(held) == 1 else f"{held[0]} to {held[-1]}" if held else ""
+        return head, self.prefix + array
 
 
 def _head_problems(dataset: HeadDataset, groups: list[_Group], subject: int, damaged: set[str]) -> Iterator[Problem]:

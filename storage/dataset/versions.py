@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from spinmeround.storage.dataset.publish import read_manifest
+from spinmeround.storage.dataset.manifest import read_manifest
 from spinmeround.storage.dataset.schema import SCHEMA_VERSION
 from spinmeround.storage.errors import DatasetError, environment_errors, validation_message
 from spinmeround.storage.files import flocked, write_atomic

@@ -148,7 +148,7 @@ def head_parts(store: ArtifactStore, head: Head, keys: Mapping[str, str], camera
         id=head.id,
         pictures={name: artifact.path for name, artifact in pictures.items()},
         read=partial(_small_array, head=head, cameras=cameras, embed=artifacts["embed"].path),
-        checksums={file: sha for name, artifact in pictures.items() for file, sha in _checksums(name, artifact)},
+        checksums={file: sha for stage in set(_PICTURES.values()) for file, sha in _checksums(artifacts[stage])},
     )
 
 
@@ -200,10 +200,10 @@ def _small_array(name: str, *, head: Head, cameras: Cameras, embed: Path) -> np.
     }[name]
 
 
-def _checksums(name: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """SHA-256 of the chunk files of an array. Other files are small and written again, so theirs are not kept."""
+def _checksums(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """SHA-256 of the files that hold an array of the dataset, as the verified manifest has them."""
     for file, record in artifact.manifest.files.items():
-        if file.startswith(f"{name}/c/"):
+        if not file.endswith(".json"):
             yield file, record.sha256
 
 

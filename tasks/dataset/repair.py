@@ -21,14 +21,17 @@ from spinmeround.storage.dataset import (
     MANIFEST,
     HeadParts,
     Problem,
+    open_head,
     read_manifest,
     read_metadata,
     rebuild_files,
     replace_files,
+    separator_of,
     set_aside,
     verify,
 )
 from spinmeround.storage.errors import DatasetError, StoreError, validation_message
+from spinmeround.storage.manifests import FileRecord
 from spinmeround.tasks.dataset.publish import head_parts
 from spinmeround.tasks.heads.embed import EMBED, EmbedParams
 from spinmeround.tasks.heads.mesh import MESH
@@ -114,40 +117,55 @@ def repair(
 
 def _set_aside(dataset: Path, names: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Move damaged latents, and files that do not belong to the dataset, out of it; their new paths, and notes."""
-    files = read_manifest(dataset).files
+    files = _Files(dataset)
     aside: list[Path] = []
     notes: list[str] = []
     latents = [name for name in names if name.startswith(f"{LATENTS}/")]
     if latents:
         aside.append(set_aside(dataset, LATENTS))
         notes.append("the latents were moved aside; the next training restores them from their artifacts")
-    aside += [set_aside(dataset, name) for name in names if name not in files and name not in latents]
+    aside += [set_aside(dataset, name) for name in names if files.record(name) is None and name not in latents]
     return aside, notes
 
 
 def _restore(dataset: Path, heads: "_Heads", names: Sequence[str]) -> Iterator[str]:
     """Replace the damaged files of the dataset; yields their names. Raises at the first that cannot be replaced."""
-    known = [name for name in names if name in read_manifest(dataset).files]
-    for name in (name for name in known if name in heads.owners):
-        heads.restore(name)
+    files = heads.files
+    known = {name: record for name in names if (record := files.record(name)) is not None}
+    for name in (name for name in known if files.owner(name) is not None):
+        heads.restore(name, known[name])
         yield name
-    if shared := [name for name in known if name not in heads.owners]:
-        rebuild_files(dataset, [heads.parts(id) for id in heads.ids], {name: name for name in shared})
+    if shared := {name: (name, record) for name, record in known.items() if files.owner(name) is None}:
+        rebuild_files(dataset, [heads.parts(id) for id in files.ids], shared, files.separator)
         yield from shared
+
+
+class _Files:
+    """The files of a dataset: their records, and the heads that they belong to."""
+
+    def __init__(self, dataset: Path) -> None:
+        self.ids: Sequence[str] = (read_metadata(dataset).get("attributes") or {})["ids"]
+        self.separator = separator_of(read_metadata(dataset / next(iter(ARRAYS))))
+        self._manifest = read_manifest(dataset)
+
+    def owner(self, name: str) -> tuple[int, str] | None:
+        """The subject and the array of a file that belongs to one head; None for other files."""
+        array, _, file = name.partition("/")
+        spec = ARRAYS.get(array)
+        subject = spec.index(file, self.separator) if spec is not None and spec.linked else None
+        return None if subject is None or subject >= len(self.ids) else (subject, array)
+
+    def record(self, name: str) -> FileRecord | None:
+        """The record of a file; None for one that is not of the dataset."""
+        owner = self.owner(name)
+        return self._manifest.record(name, None if owner is None else owner[0])
 
 
 class _Heads:
     """The heads of a dataset, from intact artifacts."""
 
     def __init__(self, dataset: Path, store: ArtifactStore, profile: BaseModel, on_head: Callable[[str], None]) -> None:
-        self.ids: Sequence[str] = (read_metadata(dataset).get("attributes") or {})["ids"]
-        self.owners = {
-            f"{name}/{spec.file(subject)}": (id, name)
-            for name, spec in ARRAYS.items()
-            if spec.linked
-            for subject, id in enumerate(self.ids)
-        }
-        """Files of the dataset that belong to one head: file -> (head, array)."""
+        self.files = _Files(dataset)
         self._dataset, self._store, self._on_head = dataset, store, on_head
         self._stages: dict[str, BoundStage[Any]] = {
             stage.name: stage.bound(stage.sections(profile)) for stage in _STAGES
@@ -155,14 +173,16 @@ class _Heads:
         self._cameras = RENDER.sections(profile).views.cameras()
         self._parts: dict[str, HeadParts] = {}
 
-    def restore(self, name: str) -> None:
+    def restore(self, name: str, record: FileRecord) -> None:
         """Replace a file that belongs to one head."""
-        id, array = self.owners[name]
-        parts, own = self.parts(id), f"{array}/{ARRAYS[array].file(0)}"
-        if (group := parts.group(array)) is not None:
-            replace_files(self._dataset, {name: group / own})
+        owner = self.files.owner(name)
+        assert owner is not None, f"{name}: the caller restores files of heads"
+        subject, array = owner
+        parts, spec, separator = self.parts(self.files.ids[subject]), ARRAYS[array], self.files.separator
+        if (folder := parts.group(array)) is not None:
+            replace_files(self._dataset, {name: (folder / open_head(folder).chunk(array, spec), record)})
         else:
-            rebuild_files(self._dataset, [parts], {name: own})
+            rebuild_files(self._dataset, [parts], {name: (f"{array}/{spec.file(0, separator)}", record)}, separator)
 
     def parts(self, id: str) -> HeadParts:
         """A head's arrays, from the store or made again."""

@@ -63,8 +63,8 @@ recognition = {recognition}
 [encode]
 autoencoder = {autoencoder}
 [train]
-unet = {{ sample_size = 2, views = 2, block_out_channels = [8, 8], attention_levels = [true, false], \
-multiview_factors = [1], attention_heads = 2, norm_groups = 4 }}
+unet = {{ sample_size = 2, latent_channels = 4, views = 2, block_out_channels = [8, 8], attention_heads = 2, \
+attention_levels = [true, false], multiview_factors = [1], norm_groups = 4 }}
 single_view.groups = [{{ conditioning = 1, targets = 1 }}]
 multi_view.groups = [{{ conditioning = 0, targets = 2 }}, {{ conditioning = 1, targets = 1 }}]
 [evaluate]

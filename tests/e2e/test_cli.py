@@ -245,10 +245,10 @@ def test_damage_in_a_dataset_is_reported(tmp_path):
     """`dataset verify` exits with 0 for an intact dataset; with 1, and a line per problem, for a damaged one."""
     path = assemble(tmp_path / "heads.zarr", write_heads(tmp_path / "heads", range(2)), {}).path
     assert CliRunner().invoke(app, ["dataset", "verify", str(path)]).exit_code == 0
-    flip_bit(path / "rgb/c/1/0/0/0/0")
+    flip_bit(path / "rgb/c.1.0.0.0.0")
     damaged = CliRunner().invoke(app, ["dataset", "verify", str(path)])
     assert damaged.exit_code == 1
-    assert "head procedural-000001 rgb: rgb/c/1/0/0/0/0: its content does not match its SHA-256" in damaged.stderr
+    assert "head procedural-000001 rgb: rgb/c.1.0.0.0.0: its content does not match its SHA-256" in damaged.stderr
     assert "1 problems" in damaged.stdout
 
 

@@ -138,7 +138,7 @@ def test_a_head_without_a_face_is_quarantined(tiny, tmp_path):
 def test_a_damaged_input_is_remade(tiny, tiny_build, built):
     """A changed byte in an input is detected before use; remaking the input needs no `execution.retries`."""
     store = built / "tiny" / "store"
-    victim = next((store / "render").rglob("rgb/c/0/0/0/0/0"))
+    victim = next((store / "render").rglob("rgb.chunk"))
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 16
     victim.unlink()  # the dataset holds the same file
@@ -152,7 +152,7 @@ def test_a_damaged_input_is_remade(tiny, tiny_build, built):
 
 
 @pytest.mark.parametrize(
-    ("stage", "file"), [("mesh", "mesh.npz"), ("render", "rgb/c/0/0/0/0/0")], ids=["mesh", "render"]
+    ("stage", "file"), [("mesh", "mesh.npz"), ("render", "rgb.chunk")], ids=["mesh", "render"]
 )
 def test_a_truncated_artifact_is_reported_and_remade(tiny, tiny_build, built, stage, file):
     """The build that finds it names it and fails; the next one remakes it, with the same digest.
@@ -174,7 +174,7 @@ def test_a_truncated_artifact_is_reported_and_remade(tiny, tiny_build, built, st
 def test_a_dataset_that_lost_a_file_is_joined_again(tiny, built):
     """The next build detects it, joins the same heads again and makes nothing else."""
     (path,) = (built / "tiny" / "datasets").glob("*.zarr")
-    (path / "normals/c/2/0/0/0/0").unlink()
+    (path / "normals/c.2.0.0.0.0").unlink()
     after = build(tiny(), built)
     assert counts(after) == dict.fromkeys(STAGES, (0, 4)) | {"publish": (1, 0)}
     assert after["dataset"]["path"] == str(path)

@@ -1,8 +1,12 @@
 """Small valid heads, and folders of them, for tests of the dataset."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import zarr
+from jaxtyping import Float16
+from zarr.storage import MemoryStore
 
 from spinmeround.storage.dataset import HeadEntry, write_head, write_latents
 from spinmeround.storage.records import HeadArrays
@@ -41,7 +45,7 @@ def make_head(seed: int, *, views: int = 4, side: int = 8) -> HeadArrays:
 
 
 def write_heads(root: Path, seeds: range, **sizes: int) -> list[HeadEntry]:
-    """Write the groups of the heads with these seeds below `root`."""
+    """Write the arrays of the heads with these seeds below `root`."""
     heads = [make_head(seed, **sizes) for seed in seeds]
     for head in heads:
         write_head(root / head.id, head)
@@ -51,9 +55,25 @@ def write_heads(root: Path, seeds: range, **sizes: int) -> list[HeadEntry]:
 def write_all_latents(root: Path, ids: list[str], *, views: int = 4) -> list[HeadEntry]:
     """Write groups of random latents for these heads below `root`."""
     for number, id in enumerate(ids):
-        latents = np.random.default_rng(number).normal(size=(2, views, 4, 2, 2)).astype(np.float16)
+        latents = all_latents(number, views=views)
         write_latents(root / id, latents[0], latents[1])
     return [HeadEntry(id=id, folder=root / id) for id in ids]
+
+
+def all_latents(number: int, *, views: int = 4) -> Float16[np.ndarray, "2 view 4 2 2"]:
+    """The random latents of the head with this number: RGB, then normals."""
+    return np.random.default_rng(number).normal(size=(2, views, 4, 2, 2)).astype(np.float16)
+
+
+def zarr_of(folder: Path) -> zarr.Group:
+    """The arrays in the folder of one head as a Zarr group, made of the metadata and the chunks as they are."""
+    index = json.loads((folder / "arrays.json").read_text())
+    group: dict[str, bytes] = {"zarr.json": b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'}
+    for name, metadata in index["arrays"].items():
+        group[f"{name}/zarr.json"] = json.dumps(metadata).encode()
+        group[f"{name}/c" + ".0" * len(metadata["shape"])] = (folder / f"{name}.chunk").read_bytes()
+    buffer = zarr.core.buffer.default_buffer_prototype().buffer
+    return zarr.open_group(MemoryStore({name: buffer.from_bytes(data) for name, data in group.items()}), mode="r")
 
 
 def flip_bit(path: Path, position: float = 0.5) -> None:

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from spinmeround.flows.cli.app import app
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import publish, read_manifest, record_version
-from spinmeround.storage.hashing import sha256_listing
 from tests.support.artifacts import put
 from tests.support.cases import CASES
 from tests.support.heads import flip_bit, write_heads
+from tests.support.manifests import Listing, edit_listing
 
 
 @pytest.fixture
@@ -48,26 +48,25 @@ def test_versions_and_their_differences(run_folder: Path) -> None:
 def test_damage_that_cannot_be_repaired(run_folder: Path) -> None:
     """Without parameters among the attributes a repair says what it needs, and exits with 1."""
     dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
-    flip_bit(dataset / "rgb/c/0/0/0/0/0")
+    flip_bit(dataset / "rgb/c.0.0.0.0.0")
     code, output = call("verify", dataset)
-    assert (code, "procedural-000000 rgb: rgb/c/0/0/0/0/0" in output) == (1, True)
+    assert (code, "procedural-000000 rgb: rgb/c.0.0.0.0.0" in output) == (1, True)
     code, output = call("verify", dataset, "--repair")
     assert (code, "--profile" in output, "1 problems remain" in output) == (1, True, True)
 
 
 def _swap_heads(dataset: Path) -> str:
     """Swap the pictures of two heads, and edit the manifest to match; returns the digest that it then has."""
-    manifest = json.loads((dataset / "manifest.json").read_bytes())
-    files = manifest["files"]
-    for name in [name for name in files if name.split("/")[0] in ("rgb", "mask", "normals") and "/c/0/" in name]:
-        other = name.replace("/c/0/", "/c/1/")
-        files[name], files[other] = files[other], files[name]
-        (dataset / name).rename(dataset / "swap")
-        (dataset / other).rename(dataset / name)
-        (dataset / "swap").rename(dataset / other)
-    manifest["digest"] = sha256_listing({name: record["sha256"] for name, record in files.items()})
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
-    return str(manifest["digest"])
+
+    def swap(files: Listing) -> None:
+        for name in [name for name in files if name.split("/")[0] in ("rgb", "mask", "normals") and "/c.0." in name]:
+            other = name.replace("/c.0.", "/c.1.")
+            files[name], files[other] = files[other], files[name]
+            (dataset / name).rename(dataset / "swap")
+            (dataset / other).rename(dataset / name)
+            (dataset / "swap").rename(dataset / other)
+
+    return edit_listing(dataset, swap)
 
 
 def test_a_manifest_that_was_edited_to_match_is_found(run_folder: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from numcodecs.zstd import Zstd
 
 from spinmeround.storage.dataset import (
@@ -20,7 +19,7 @@ from spinmeround.storage.dataset import (
 )
 from spinmeround.storage.dataset import write_pictures as write
 from spinmeround.storage.errors import DatasetError
-from tests.support.heads import make_head
+from tests.support.heads import make_head, zarr_of
 
 CODECS = [PixelCodec(), PixelCodec(level=9), PixelCodec(kind="plain"), PixelCodec(kind="plain", level=1)]
 
@@ -35,7 +34,7 @@ def test_round_trip(tmp_path: Path, codec: PixelCodec, shape: tuple[int, int, in
     found = read_pictures(tmp_path / "head", "rgb", "mask")
     np.testing.assert_array_equal(found["rgb"], rgb)
     np.testing.assert_array_equal(found["mask"], mask)
-    np.testing.assert_array_equal(zarr.open_group(tmp_path / "head", mode="r")["rgb"][0], rgb)
+    np.testing.assert_array_equal(zarr_of(tmp_path / "head")["rgb"][0], rgb)
     assert pictures_codec(tmp_path / "head", "rgb") == codec
 
 
@@ -44,7 +43,7 @@ def test_the_lines_of_the_documentation_read_a_chunk(tmp_path: Path) -> None:
     head = make_head(3, side=12)
     write_head(tmp_path / "head", head)
     path = publish(tmp_path / "datasets", [HeadEntry(id=head.id, folder=tmp_path / "head")], {}).path
-    shard = (path / "rgb/c/0/0/0/0/0").read_bytes()
+    shard = (path / "rgb/c.0.0.0.0.0").read_bytes()
     views = json.loads((path / "rgb/zarr.json").read_text())["shape"][1]
     index = shard[-(16 * views + 4) : -4]
     for view in range(views):
@@ -68,7 +67,7 @@ def test_smooth_images_are_near_png(tmp_path: Path) -> None:
     sizes = {}
     for kind in ("delta", "plain"):
         write(tmp_path / kind, "x-1", PixelCodec(kind=kind), rgb=np.stack([ball] * 20))
-        sizes[kind] = (tmp_path / kind / "rgb/c/0/0/0/0/0").stat().st_size / 20
+        sizes[kind] = (tmp_path / kind / "rgb.chunk").stat().st_size / 20
     assert sizes["delta"] < 1.25 * len(stream.getvalue())
     assert sizes["delta"] < 0.7 * sizes["plain"]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.storage.dataset import HeadDataset, add_latents, check_content, publish, read_manifest
+from spinmeround.storage.dataset import HeadDataset, add_latents, check_content, publish
 from spinmeround.storage.errors import DatasetError
 from tests.support.heads import flip_bit, write_all_latents, write_heads
+from tests.support.manifests import names as listed
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_a_second_pass_reads_nothing_until_a_file_changes(dataset: Path) -> None
     """The stamp is of the digests, sizes and times; new latents, a touched file and a copy are read again."""
     assert check(dataset)
     assert not check(dataset)
-    os.utime(dataset / "rgb/c/1/0/0/0/0", ns=(1, 1))
+    os.utime(dataset / "rgb/c.1.0.0.0.0", ns=(1, 1))
     assert check(dataset)
     assert not check(dataset)
     ids = list(HeadDataset.open(dataset).ids)
@@ -46,15 +47,15 @@ def test_every_file_is_checked(dataset: Path) -> None:
     """A flipped bit in any file of the manifests is found, and the file is named; a missing one too."""
     check(dataset)
     for group in (dataset, dataset / "latents"):
-        for name in read_manifest(group).files:
+        for name in listed(group):
             if not name.endswith("zarr.json"):  # those stop the opening
                 data = (group / name).read_bytes()
                 flip_bit(group / name)
                 with pytest.raises(DatasetError, match=name):
                     check(dataset)
                 (group / name).write_bytes(data)
-    (dataset / "mask/c/0/0/0/0").unlink()
-    with pytest.raises(DatasetError, match="mask/c/0/0/0/0 is missing"):
+    (dataset / "mask/c.0.0.0.0").unlink()
+    with pytest.raises(DatasetError, match=r"mask/c\.0\.0\.0\.0 is missing"):
         check(dataset)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import hashlib
 import json
 import os
 import shutil
@@ -31,10 +30,9 @@ from spinmeround.storage.dataset import (
     record_version,
     verify,
 )
-from spinmeround.storage.dataset.publish import latents_digest
 from spinmeround.storage.errors import DatasetError, SpinMeRoundError
-from spinmeround.storage.hashing import sha256_listing
 from tests.support.heads import write_all_latents, write_heads
+from tests.support.manifests import believed, names
 
 FUZZ_SECONDS = float(os.environ.get("SPINMEROUND_FUZZ_SECONDS", "600"))
 BOMB_BYTES = 32 * 2**20
@@ -53,18 +51,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dataset(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "x.zarr"))
-
-
-def _believed(path: Path, name: str, data: bytes) -> None:
-    """Write a file and its record in the manifest, so that its checksum matches."""
-    (path / name).write_bytes(data)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    checksums = {name: record["sha256"] for name, record in manifest["files"].items()}
-    attributes = json.loads((path / "zarr.json").read_text())["attributes"]
-    latents = path.name == "latents"
-    manifest["digest"] = latents_digest(attributes, checksums) if latents else sha256_listing(checksums)
-    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _shard_of(chunk: bytes, views: int) -> bytes:
@@ -96,15 +82,15 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("file", "array", "head"),
     [
-        ("rgb/c/1/0/0/0/0", "rgb", "procedural-000001"),
-        ("mask/c/1/0/0/0", "mask", "procedural-000001"),
-        ("identity_views/c/1/0/0", "identity_views", "procedural-000001"),
-        ("cam2world/c/0/0/0/0", "cam2world", "procedural-000000"),
+        ("rgb/c.1.0.0.0.0", "rgb", "procedural-000001"),
+        ("mask/c.1.0.0.0", "mask", "procedural-000001"),
+        ("identity_views/c.1.0.0", "identity_views", "procedural-000001"),
+        ("cam2world/c.0.0.0.0", "cam2world", "procedural-000000"),
     ],
 )
 def test_bombs_are_not_decoded(dataset: Path, bomb: bytes, file: str, array: str, head: str) -> None:
     """A chunk that would decode to more than the array's metadata imply is refused before decoding."""
-    _believed(dataset, file, _shard_of(bomb, 4) if array in ("rgb", "mask") else bomb)
+    believed(dataset, file, _shard_of(bomb, 4) if array in ("rgb", "mask") else bomb)
     found = []
     assert _peak(lambda: found.extend(verify(dataset, threads=1))) < BOMB_BYTES / 4
     problems = [problem for problem in found if problem.array == array]
@@ -123,7 +109,7 @@ def test_bombs_are_not_decoded(dataset: Path, bomb: bytes, file: str, array: str
 @pytest.mark.parametrize("array", ["rgb", "mask", "latents/rgb"])
 def test_chunks_that_overlap_are_refused(dataset: Path, array: str, spans: list[tuple[int, int]]) -> None:
     """An index whose entries share bytes is refused before decoding: a small file could stand for any size."""
-    (dataset / f"{array}/c/1/0/0/0{'' if array == 'mask' else '/0'}").write_bytes(_shard(bytes(160), spans))
+    (dataset / f"{array}/c.1.0.0.0{'' if array == 'mask' else '.0'}").write_bytes(_shard(bytes(160), spans))
     with pytest.raises(DatasetError, match="overlap"):
         HeadDataset.open(dataset).read_views(1, [0], [array])
 
@@ -132,11 +118,11 @@ def test_chunks_that_overlap_are_refused(dataset: Path, array: str, spans: list[
 def test_shapes_beyond_the_files_are_refused(dataset: Path, array: str) -> None:
     """A shape that no file of this size can hold is refused when the dataset is opened, with nothing allocated."""
     group = "latents" if array.startswith("latents") else ""
-    for name in read_manifest(dataset / group).files:
+    for name in names(dataset / group):
         if name.endswith("/zarr.json"):
             document = json.loads((dataset / group / name).read_bytes())
             _grow(document)
-            _believed(dataset / group, name, json.dumps(document).encode())
+            believed(dataset / group, name, json.dumps(document).encode())
     with pytest.raises(DatasetError, match="expected at least"):
         _peak_of_opening(dataset, array)
 
@@ -176,14 +162,14 @@ def test_too_little_memory_is_an_error_of_ours(dataset: Path, monkeypatch: pytes
 
 
 def test_linked_folders_are_refused(dataset: Path, tmp_path: Path) -> None:
-    """The folder of an array, or one inside, that links outside the dataset is refused."""
+    """The folder of an array, or a shard, that links outside the dataset is refused."""
     (dataset / "rgb").rename(tmp_path / "outside")
     (dataset / "rgb").symlink_to(tmp_path / "outside")
     assert any("link" in problem.what for problem in verify(dataset))
     (dataset / "rgb").unlink()
     (tmp_path / "outside").rename(dataset / "rgb")
-    (dataset / "rgb/c/1").rename(tmp_path / "one")
-    (dataset / "rgb/c/1").symlink_to(tmp_path / "one")
+    (dataset / "rgb/c.1.0.0.0.0").rename(tmp_path / "one")
+    (dataset / "rgb/c.1.0.0.0.0").symlink_to(tmp_path / "one")
     assert any("link" in problem.what for problem in verify(dataset))
     with pytest.raises(DatasetError):
         HeadDataset.open(dataset).read_views(1, [0], ["rgb"])
@@ -193,7 +179,7 @@ def test_linked_folders_are_refused(dataset: Path, tmp_path: Path) -> None:
 def test_newer_schemas_are_refused(dataset: Path, file: str) -> None:
     """Metadata of a newer schema are reported, not interpreted."""
     found = json.loads((dataset / file).read_text())
-    found.get("attributes", found)["schema_version"] = 2
+    found.get("attributes", found)["schema_version"] = 3
     (dataset / file).write_text(json.dumps(found))
     problems = " ".join(problem.what for problem in verify(dataset))
     assert "newer version" in problems or file == "latents/zarr.json"

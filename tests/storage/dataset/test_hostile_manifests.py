@@ -29,15 +29,15 @@ def stored(root: Path) -> tuple[ArtifactStore, Path]:
     return store, store.path("mesh", KEY) / "manifest.json"
 
 
-def mutated(good: dict[str, Any]) -> st.SearchStrategy[bytes]:
+def mutated(good: dict[str, Any], records: str) -> st.SearchStrategy[bytes]:
     """The manifest with a field, or a nested one, replaced, removed or added; or arbitrary bytes."""
     changed = st.builds(lambda name, value: {**good, name: value}, st.sampled_from([*good, "extra"]), JSON)
     dropped = st.builds(
         lambda name: {key: value for key, value in good.items() if key != name}, st.sampled_from([*good])
     )
-    record = good["files"][next(iter(good["files"]))]
+    record = good[records][next(iter(good[records]))]
     files = st.builds(
-        lambda name, field, value: {**good, "files": {name: {**record, field: value}}},
+        lambda name, field, value: {**good, records: {name: {**record, field: value}}},
         NAMES,
         st.sampled_from([*record, "extra"]),
         JSON,
@@ -54,15 +54,17 @@ def read_dataset(root: Path, data: bytes) -> None:
         found = read_manifest(root)
     except DatasetError:
         return
-    assert not any(name.startswith("/") or ".." in name.split("/") for name in found.files)
+    assert not any(name.startswith("/") or ".." in name.split("/") for name in found.listed)
 
 
 def fuzz(root: Path, how: settings) -> None:
-    """Read many manifests; any error of another kind fails."""
-    good = {"schema_version": 1, "digest": "0" * 64, "files": {"zarr.json": {"size": 1, "sha256": "0" * 64}}}
+    """Read many manifests, of both versions; any error of another kind fails."""
+    record = {"size": 1, "sha256": "0" * 64}
+    first = {"schema_version": 1, "digest": "0" * 64, "files": {"zarr.json": record}}
+    second = {"schema_version": 2, "digest": "0" * 64, "parts": {"listing/shared.txt": record}}
 
     @how
-    @given(mutated(good))
+    @given(mutated(first, "files") | mutated(second, "parts"))
     def one(data: bytes) -> None:
         read_dataset(root, data)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
-from spinmeround.storage.dataset import HeadDataset, add_latents, publish, verify, write_latents
+from spinmeround.storage.dataset import HeadDataset, HeadEntry, add_latents, publish, verify, write_latents
 from spinmeround.storage.errors import DatasetError
 from tests.support.cases import CASES
 from tests.support.heads import flip_bit, write_all_latents, write_heads
@@ -24,19 +24,22 @@ def test_a_flipped_bit_in_the_latents_is_an_error(tmp_path: Path, name: str, pos
     path = publish(tmp_path / "datasets", head, {}).path
     add_latents(path, write_all_latents(tmp_path / "latents", [head[0].id]), "autoencoder")
     HeadDataset.open(path).read_views(0, range(4), LATENTS)
-    flip_bit(path / "latents" / name / "c/0/0/0/0/0", position)
+    flip_bit(path / "latents" / name / "c.0.0.0.0.0", position)
     with pytest.raises(DatasetError, match=f"latents/{name}"):
         HeadDataset.open(path).read_views(0, range(4), LATENTS)
 
 
 def test_values_are_raw_and_zarr_reads_them(tmp_path: Path) -> None:
-    """zarr reads the same values, and a chunk is its bytes and four more."""
+    """zarr reads the same values from a dataset, and a chunk is its bytes and four more."""
     rgb, normals = np.random.default_rng(0).normal(size=(2, 3, 4, 2, 2)).astype(np.float16)
+    (head,) = write_heads(tmp_path / "heads", range(1), views=3)
     write_latents(tmp_path / "head", rgb, normals)
-    group = zarr.open_group(tmp_path / "head", mode="r")
-    np.testing.assert_array_equal(group["rgb"][0], rgb)
-    np.testing.assert_array_equal(group["normals"][0], normals)
-    assert (tmp_path / "head/rgb/c/0/0/0/0/0").stat().st_size == rgb.nbytes + 3 * 4 + 16 * 3 + 4
+    path = publish(tmp_path / "datasets", [head], {}).path
+    add_latents(path, [HeadEntry(id=head.id, folder=tmp_path / "head")], "autoencoder")
+    group = zarr.open_group(path, mode="r")
+    np.testing.assert_array_equal(group["latents/rgb"][0], rgb)
+    np.testing.assert_array_equal(group["latents/normals"][0], normals)
+    assert (tmp_path / "head/rgb.chunk").stat().st_size == rgb.nbytes + 3 * 4 + 16 * 3 + 4
 
 
 def test_latents_without_checksum_still_open(tmp_path: Path) -> None:

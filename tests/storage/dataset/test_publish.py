@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ from spinmeround.storage.dataset import (
     write_head,
 )
 from spinmeround.storage.errors import DatasetError, StorageUnavailable
-from tests.support.heads import flip_bit, make_head, write_all_latents, write_heads
+from tests.support.heads import all_latents, flip_bit, make_head, write_all_latents, write_heads
+from tests.support.manifests import digest_of, names
 from tests.support.processes import kill_at_random
 
 ATTRIBUTES: dict[str, Any] = {"generator": {"name": "procedural"}, "counts": {"requested": 3}}
@@ -123,18 +125,14 @@ def test_digest_changes_with_content(tmp_path: Path, change: str) -> None:
 
 
 def test_digest_of_known_content(tmp_path: Path) -> None:
-    """The digest is SHA-256 over the sorted (name, SHA-256) list, as shell tools would compute it."""
-    import hashlib
-
+    """The digest is SHA-256 over the sorted (part, SHA-256) list, and `sha256sum` checks the files of the listing."""
     info = publish(tmp_path / "datasets", write_heads(tmp_path / "a", range(2)), ATTRIBUTES)
-    files = {
-        path.relative_to(info.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in info.path.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
-    }
-    listing = json.dumps(sorted(files.items()), separators=(",", ":")).encode()
-    assert info.digest == hashlib.sha256(listing).hexdigest()
+    assert info.digest == digest_of(info.path)
     assert json.loads((info.path / "manifest.json").read_text())["digest"] == info.digest
+    files = {path.relative_to(info.path).as_posix() for path in info.path.rglob("*") if path.is_file()}
+    assert sorted(names(info.path)) == sorted(each for each in files if not each.startswith(("manifest", "listing")))
+    check = "awk '{print $1\"  \"$3}' listing/*.txt | sha256sum --check --quiet"
+    subprocess.run(check, shell=True, check=True, cwd=info.path)
 
 
 def test_publishing_copies_no_pixels(tmp_path: Path) -> None:
@@ -142,8 +140,8 @@ def test_publishing_copies_no_pixels(tmp_path: Path) -> None:
     heads = write_heads(tmp_path / "heads", range(2))
     info = publish(tmp_path / "datasets", heads, ATTRIBUTES)
     for subject, head in enumerate(heads):
-        for file in ("rgb/c/{}/0/0/0/0", "normals/c/{}/0/0/0/0", "mask/c/{}/0/0/0", "identity_views/c/{}/0/0"):
-            assert (info.path / file.format(subject)).samefile(head.folder / file.format(0))
+        for file in ("rgb/c.{}.0.0.0.0", "normals/c.{}.0.0.0.0", "mask/c.{}.0.0.0", "identity_views/c.{}.0.0"):
+            assert (info.path / file.format(subject)).samefile(head.folder / f"{file.split('/')[0]}.chunk")
 
 
 def test_copies_where_links_fail(tmp_path: Path, small_disk: Callable[[str], Path]) -> None:
@@ -169,7 +167,7 @@ def test_damaged_target_is_moved_aside_and_remade(tmp_path: Path) -> None:
     """A dataset with a missing or truncated file is moved aside and replaced."""
     heads = write_heads(tmp_path / "heads", range(2))
     info = assemble(tmp_path / "x.zarr", heads, ATTRIBUTES)
-    (info.path / "rgb/c/0/0/0/0/0").unlink()
+    (info.path / "rgb/c.0.0.0.0.0").unlink()
     assert assemble(tmp_path / "x.zarr", heads, ATTRIBUTES) == info
     assert verify(info.path) == []
     assert len(list((tmp_path / ".corrupt").iterdir())) == 1
@@ -211,7 +209,7 @@ def test_growing_keeps_old_versions(tmp_path: Path) -> None:
     assert one.path != two.path
     assert verify(one.path) == verify(two.path) == []
     assert (HeadDataset.open(one.path).digest, len(HeadDataset.open(two.path))) == (one.digest, 3)
-    assert (one.path / "rgb/c/1/0/0/0/0").samefile(two.path / "rgb/c/1/0/0/0/0")
+    assert (one.path / "rgb/c.1.0.0.0.0").samefile(two.path / "rgb/c.1.0.0.0.0")
 
 
 def test_incompatible_heads_are_refused(tmp_path: Path) -> None:
@@ -234,7 +232,7 @@ def test_incompatible_heads_are_refused(tmp_path: Path) -> None:
     for what, wrong in cases.items():
         with pytest.raises(DatasetError, match=what):
             publish(tmp_path / "datasets", wrong, ATTRIBUTES)
-    (heads[1].folder / "mask/c/0/0/0/0").unlink()
+    (heads[1].folder / "mask.chunk").unlink()
     with pytest.raises(DatasetError, match="head procedural-000001: mask"):
         publish(tmp_path / "datasets", heads, ATTRIBUTES)
     assert [path.name for path in (tmp_path / "datasets").iterdir()] == [".tmp"]
@@ -282,10 +280,9 @@ def test_latents_do_not_change_the_digest(tmp_path: Path) -> None:
     digest = add_latents(info.path, latents[::-1], "autoencoder-1", {"scale": 0.2})
     assert add_latents(info.path, latents, "autoencoder-1", {"scale": 0.2}) == digest
     group = zarr.open(str(info.path), mode="r")
-    np.testing.assert_array_equal(group["latents/rgb"][1], zarr.open(str(latents[1].folder), mode="r")["rgb"][0])
+    np.testing.assert_array_equal(group["latents/rgb"][1], all_latents(1)[0])
     assert dict(group["latents"].attrs) == {
         "autoencoder": "autoencoder-1",
-        "digest": digest,
         "scale": 0.2,
         "schema_version": 1,
     }
@@ -339,7 +336,7 @@ def test_full_disk_while_publishing(tmp_path: Path, small_disk: Callable[[str], 
 def test_given_checksums_are_used(tmp_path: Path) -> None:
     """Checksums that the caller has verified are copied to the manifest without reading the files."""
     (head,) = write_heads(tmp_path / "heads", range(1))
-    entry = dataclasses.replace(head, checksums={"rgb/c/0/0/0/0/0": "0" * 64})
+    entry = dataclasses.replace(head, checksums={"rgb.chunk": "0" * 64})
     info = publish(tmp_path / "datasets", [entry], ATTRIBUTES)
     assert [problem.array for problem in verify(info.path)] == ["rgb"]
 
@@ -347,7 +344,7 @@ def test_given_checksums_are_used(tmp_path: Path) -> None:
 def test_damaged_small_arrays_stop_publishing(tmp_path: Path) -> None:
     """Arrays that are written again are read completely, so damage in them raises an error."""
     heads = write_heads(tmp_path / "heads", range(2))
-    flip_bit(heads[1].folder / "cam2world/c/0/0/0/0")
+    flip_bit(heads[1].folder / "cam2world.chunk")
     with pytest.raises(DatasetError, match="head procedural-000001: cam2world: cannot be read"):
         publish(tmp_path / "datasets", heads, ATTRIBUTES)
     assert os.listdir(tmp_path / "datasets") == [".tmp"]

@@ -94,7 +94,7 @@ def test_invalid_requests(dataset: HeadDataset) -> None:
 def test_damaged_shards_raise_errors(dataset: HeadDataset) -> None:
     """A flipped bit, a truncated and a missing shard raise errors that name head and array."""
     for damage in (flip_bit, lambda path: path.write_bytes(path.read_bytes()[:-30]), Path.unlink):
-        damage(dataset.path / "rgb/c/1/0/0/0/0")
+        damage(dataset.path / "rgb/c.1.0.0.0.0")
         with pytest.raises(DatasetError, match=r"head procedural-000001.*rgb.*dataset verify"):
             [HeadDataset.open(dataset.path).read_views(1, [view], ["rgb"]) for view in range(4)]
         HeadDataset.open(dataset.path).read_views(0, [0])

@@ -93,7 +93,7 @@ def test_an_index_is_fetched_once(remote: HeadDataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(RemoteFiles, "read", None)
     for view in (0, 1, 2, 3, 0, 1, 2, 3, 0, 1):
         remote.read_views(1, [view], ["rgb"])
-    assert fetched == ["rgb/c/1/0/0/0/0"]
+    assert fetched == ["rgb/c.1.0.0.0.0"]
 
 
 def test_a_remote_dataset_can_be_pickled(remote: HeadDataset, local: Path) -> None:
@@ -109,7 +109,7 @@ def test_missing_objects_are_reported(remote: HeadDataset, bucket: Any, options:
         HeadDataset.open("s3://heads/v2.zarr", storage_options=options)
     with pytest.raises(DatasetError, match="copy it to a folder"):
         remote.path  # noqa: B018
-    shard = bucket.Object("v1.zarr/mask/c/1/0/0/0")
+    shard = bucket.Object("v1.zarr/mask/c.1.0.0.0")
     content = shard.get()["Body"].read()
     try:
         shard.put(Body=content[:-20])

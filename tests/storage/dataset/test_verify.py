@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spinmeround.storage.dataset import HeadDataset, HeadEntry, add_latents, info, publish, verify, write_head
 from spinmeround.storage.errors import DatasetError, SpinMeRoundError
+from spinmeround.storage.manifests import FileRecord
 from tests.support.heads import flip_bit, make_head, write_all_latents, write_heads
+from tests.support.manifests import edit_listing
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +51,15 @@ ONE, ALL = "procedural-000001", "procedural-000000 to procedural-000002"
 @pytest.mark.parametrize(
     ("file", "head", "array"),
     [
-        ("rgb/c/1/0/0/0/0", ONE, "rgb"),
-        ("normals/c/1/0/0/0/0", ONE, "normals"),
-        ("mask/c/1/0/0/0", ONE, "mask"),
-        ("identity_views/c/1/0/0", ONE, "identity_views"),
-        ("cam2world/c/0/0/0/0", ALL, "cam2world"),
-        ("identity/c/0/0", ALL, "identity"),
-        ("seed/c/0", ALL, "seed"),
-        ("azimuth/c/0", "", "azimuth"),
-        ("latents/normals/c/1/0/0/0/0", ONE, "latents/normals"),
+        ("rgb/c.1.0.0.0.0", ONE, "rgb"),
+        ("normals/c.1.0.0.0.0", ONE, "normals"),
+        ("mask/c.1.0.0.0", ONE, "mask"),
+        ("identity_views/c.1.0.0", ONE, "identity_views"),
+        ("cam2world/c.0.0.0.0", ALL, "cam2world"),
+        ("identity/c.0.0", ALL, "identity"),
+        ("seed/c.0", ALL, "seed"),
+        ("azimuth/c.0", "", "azimuth"),
+        ("latents/normals/c.1.0.0.0.0", ONE, "latents/normals"),
     ],
 )
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
@@ -75,11 +76,11 @@ def test_damaged_files_are_found(dataset: Path, file: str, head: str, array: str
 
 def test_all_problems_are_reported(dataset: Path) -> None:
     """Damage in several heads is reported at once."""
-    flip_bit(dataset / "rgb/c/0/0/0/0/0")
-    flip_bit(dataset / "mask/c/2/0/0/0")
+    flip_bit(dataset / "rgb/c.0.0.0.0.0")
+    flip_bit(dataset / "mask/c.2.0.0.0")
     assert found(dataset) == {("procedural-000000", "rgb"), ("procedural-000002", "mask")}
     assert (
-        str(verify(dataset)[0]) == "head procedural-000000 rgb: rgb/c/0/0/0/0/0: its content does not match its SHA-256"
+        str(verify(dataset)[0]) == "head procedural-000000 rgb: rgb/c.0.0.0.0.0: its content does not match its SHA-256"
     )
 
 
@@ -149,26 +150,23 @@ def test_inconsistent_arrays_are_found(tmp_path: Path, changes: Any, array: str,
             raise DatasetError(problem.what)
 
 
-def _edit_manifest(path: Path, change: Callable[[Any], object]) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
-    change(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
-
-
 def test_wrong_digest_is_found(dataset: Path) -> None:
     """A digest that does not match the files of the dataset or of the latents is reported."""
-    _edit_manifest(dataset, lambda manifest: manifest.update(digest="0" * 64))
-    _edit_manifest(dataset / "latents", lambda manifest: manifest.update(digest="0" * 64))
+    for folder in (dataset, dataset / "latents"):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": "0" * 64}))
     assert ["expected the digest" in problem.what for problem in verify(dataset)] == [True, True]
 
 
 def test_extra_and_unlisted_files_are_found(dataset: Path) -> None:
     """Extra files, and files of the schema that the manifest does not list, are reported."""
-    (dataset / "rgb" / "c" / "9").write_text("extra")
-    _edit_manifest(dataset, lambda manifest: manifest["files"].pop("mask/c/1/0/0/0"))
+    for extra in ("rgb/c.9.0.0.0.0", "rgb/c.9", "listing/heads-00001.txt"):
+        (dataset / extra).write_text("extra")
+    edit_listing(dataset, lambda records: records.pop("mask/c.1.0.0.0", None))
+    edit_listing(dataset, lambda records: records.pop("seed/c.0", None))
     problems = " ".join(problem.what for problem in verify(dataset))
-    assert "rgb/c/9 is not in manifest.json" in problems
-    assert "mask/c/1/0/0/0 is not in manifest.json" in problems
+    for name in (*("rgb/c.9.0.0.0.0", "rgb/c.9", "listing/heads-00001.txt", "mask/c.1.0.0.0", "seed/c.0"),):
+        assert f"{name} is not in manifest.json" in problems
 
 
 def test_edited_metadata_is_found(dataset: Path) -> None:
@@ -183,17 +181,25 @@ def test_edited_metadata_is_found(dataset: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x.zarr/../../secret", "a/../b", "", "a\\b", "./a"])
 def test_names_that_leave_the_folder_are_refused(dataset: Path, name: str) -> None:
-    """A manifest with an absolute path or `..` is refused."""
-    _edit_manifest(dataset, lambda manifest: manifest["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
-    assert "expected the manifest of a dataset" in verify(dataset)[0].what
-    with pytest.raises(DatasetError, match="expected the manifest"):
+    """A listing or a manifest with an absolute path or `..` is refused."""
+    record = FileRecord(size=1, sha256="0" * 64)
+    edit_listing(dataset, lambda records: records.update({name: record}))
+    assert "expected lines of SHA-256, size and name" in verify(dataset)[0].what
+    with pytest.raises(DatasetError, match="expected lines of SHA-256, size and name"):
         info(dataset)
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    for version, field in ((1, "files"), (2, "parts")):
+        hostile = {"schema_version": version, "digest": manifest["digest"], field: {name: record.model_dump()}}
+        (dataset / "manifest.json").write_text(json.dumps(hostile))
+        assert "expected the manifest of a dataset" in verify(dataset)[0].what
+        with pytest.raises(DatasetError, match="expected the manifest"):
+            info(dataset)
 
 
 def test_links_are_refused(dataset: Path, tmp_path: Path) -> None:
     """A shard or a folder that links outside the dataset is refused."""
-    (dataset / "rgb/c/1/0/0/0/0").rename(tmp_path / "outside")
-    (dataset / "rgb/c/1/0/0/0/0").symlink_to(tmp_path / "outside")
+    (dataset / "rgb/c.1.0.0.0.0").rename(tmp_path / "outside")
+    (dataset / "rgb/c.1.0.0.0.0").symlink_to(tmp_path / "outside")
     assert (ONE, "rgb") in found(dataset)
     assert all("link" in problem.what for problem in verify(dataset))
     with pytest.raises(DatasetError, match="link"):
@@ -260,7 +266,10 @@ def test_invalid_group_attributes_are_refused(dataset: Path, attributes: dict[st
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(
-        ["zarr.json", "manifest.json", "rgb/zarr.json", "seed/zarr.json", "rgb/c/1/0/0/0/0", "latents/zarr.json"]
+        [
+            *("zarr.json", "manifest.json", "listing/shared.txt", "listing/heads-00000.txt", "rgb/zarr.json"),
+            *("seed/zarr.json", "rgb/c.1.0.0.0.0", "latents/zarr.json", "latents/listing/heads-00000.txt"),
+        ]
     ),
     st.floats(0, 0.999),
     st.sampled_from([b"", b"{", b"}", b"null", b"1e999", b"[", b'"', b"-1", b"\xff", b"true", b"[]", b"{}", b"0"]),
@@ -284,10 +293,10 @@ def test_fuzzed_datasets_raise_only_our_errors(
 
 
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
-    """A head's group with an array of Python objects is refused when it is published."""
+    """A head with an array of another type is refused when it is published."""
     (head,) = write_heads(tmp_path / "heads", range(1))
-    shutil.rmtree(head.folder / "seed")
-    group = zarr.open_group(head.folder, mode="a")
-    group.create_array("seed", shape=(1,), dtype="float64")[...] = 1.0
+    index = json.loads((head.folder / "arrays.json").read_text())
+    index["arrays"]["seed"]["data_type"] = "float64"
+    (head.folder / "arrays.json").write_text(json.dumps(index))
     with pytest.raises(DatasetError, match="seed: expected data type int64"):
         publish(tmp_path / "datasets", [head], {})

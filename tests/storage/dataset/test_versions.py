@@ -43,7 +43,7 @@ def test_growth_changes_no_shard(tmp_path: Path) -> None:
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in one.path.rglob("*") if path.is_file()}
     two = publish(folder, heads, {})
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before} == before
-    assert (two.path / "rgb/c/1/0/0/0/0").samefile(one.path / "rgb/c/1/0/0/0/0")
+    assert (two.path / "rgb/c.1.0.0.0.0").samefile(one.path / "rgb/c.1.0.0.0.0")
     assert HeadDataset.open(one.path).digest == one.digest
     assert verify(one.path) == verify(two.path) == []
 

@@ -89,7 +89,7 @@ def test_pixels_are_stored_once(built):
 
 @pytest.mark.parametrize(
     "file",
-    ["rgb/c/1/0/0/0/0", "mask/c/1/0/0/0", "normals/c/1/0/0/0/0", "identity_views/c/1/0/0"],
+    ["rgb/c.1.0.0.0.0", "mask/c.1.0.0.0", "normals/c.1.0.0.0.0", "identity_views/c.1.0.0"],
 )
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
 def test_a_file_of_one_head_is_restored_from_its_artifacts(built, file, damage):
@@ -104,7 +104,7 @@ def test_a_file_of_one_head_is_restored_from_its_artifacts(built, file, damage):
 def test_a_damaged_artifact_is_remade(built):
     """A flipped bit in a shared file damages artifact and dataset: the head is rendered again."""
     store, path, digest = built
-    shard = path / "rgb/c/2/0/0/0/0"
+    shard = path / "rgb/c.2.0.0.0.0"
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 16
     shard.write_bytes(data)
@@ -112,7 +112,7 @@ def test_a_damaged_artifact_is_remade(built):
     assert len(list((store.root / "corrupt").iterdir())) == 1
 
 
-@pytest.mark.parametrize("file", ["cam2world/c/0/0/0/0", "seed/c/0", "azimuth/c/0", "rgb/zarr.json"])
+@pytest.mark.parametrize("file", ["cam2world/c.0.0.0.0", "seed/c.0", "azimuth/c.0", "rgb/zarr.json"])
 def test_shared_files_are_rebuilt(built, file):
     """Files that belong to all heads, such as the metadata of an array, are rebuilt from the artifacts of all heads."""
     store, path, digest = built
@@ -124,7 +124,7 @@ def test_without_a_store_heads_are_made_from_seeds(built, tmp_path):
     """A dataset without its store records how its heads were made, which suffices."""
     _, path, digest = built
     copied = Path(shutil.copytree(path, tmp_path / "elsewhere" / "heads.zarr"))
-    (copied / "normals/c/0/0/0/0/0").unlink()
+    (copied / "normals/c.0.0.0.0.0").unlink()
     assert repaired(ArtifactStore(tmp_path / "new"), copied, digest) == ["tiny-000000"]
 
 
@@ -140,11 +140,11 @@ def test_unknown_files_are_moved_aside(built):
 def test_files_with_other_bytes_are_rejected(built, sections):
     """Another profile makes other bytes: nothing is replaced, and the result has the reason and the problem."""
     store, path, _ = built
-    (path / "rgb/c/1/0/0/0/0").unlink()
+    (path / "rgb/c.1.0.0.0.0").unlink()
     found = repair(path, store, sections.model_copy(update={"render": RenderParams(resolution=12)}))
     assert [problem.array for problem in found.left] == ["rgb"]
     assert "expected SHA-256" in found.reasons[0]
-    assert not (path / "rgb/c/1/0/0/0/0").exists()
+    assert not (path / "rgb/c.1.0.0.0.0").exists()
 
 
 def test_damaged_group_metadata_are_not_guessed(built):
@@ -163,7 +163,7 @@ def test_damaged_group_metadata_are_not_guessed(built):
 def test_datasets_without_parameters_say_so(tmp_path):
     """A dataset that does not record how it was made needs its profile."""
     path = publish_heads(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), {}).path
-    (path / "rgb/c/1/0/0/0/0").unlink()
+    (path / "rgb/c.1.0.0.0.0").unlink()
     found = repair(path, ArtifactStore(tmp_path / "store"), None)
     assert "--profile" in found.reasons[0]
     assert len(found.left) == 1

@@ -147,7 +147,7 @@ def test_an_error_in_a_worker_names_head_and_array(tmp_path: Path) -> None:
     from spinmeround.storage.dataset import publish
 
     published = publish(tmp_path / "datasets", write_heads(tmp_path / "heads", range(2)), {})
-    flip_bit(published.path / "normals/c/1/0/0/0/0")
+    flip_bit(published.path / "normals/c.1.0.0.0.0")
     stream = HeadStream(HeadViews(HeadDataset.open(published.path), range(2), ViewParams(views=4)), 1)
     with pytest.raises(DatasetError, match="head procedural-000001: normals"):
         list(DataLoader(stream, batch_size=None, num_workers=1))

@@ -196,7 +196,7 @@ def test_other_latents_are_another_training(
     assert len(keys) == 2
 
 
-@pytest.mark.parametrize("file", ["latents/rgb/c/0/0/0/0/0", "normals/c/11/0/0/0/0", "identity_views/c/4/0/0"])
+@pytest.mark.parametrize("file", ["latents/rgb/c.0.0.0.0.0", "normals/c.11.0.0.0.0", "identity_views/c.4.0.0"])
 def test_a_damaged_dataset_is_refused_before_the_first_step(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path, file: str
 ) -> None:
