@@ -74,7 +74,7 @@ def field_message(problem: ErrorDetails) -> str:
     """One of pydantic's problems on one line: the field's path, what was expected, what was found."""
     field = ".".join(str(part) for part in problem["loc"])
     prefix = f"{field}: " if field else ""
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         return f"{prefix}unknown field"
     if problem["type"] == "missing":
         return f"{prefix}expected this field, found none"

@@ -16,7 +16,7 @@ from spinmeround.storage.codec import DEFAULT_CODEC, ChunkError, ChunkLayout
 from spinmeround.storage.dataset.files import LocalFiles
 from spinmeround.storage.dataset.head_files import HeadFiles, open_head
 from spinmeround.storage.dataset.head_group import HeadEntry, HeadParts
-from spinmeround.storage.dataset.manifest import HEADS_PER_PART, SHARED, part_of, write_manifest, write_part
+from spinmeround.storage.dataset.manifest import SHARED, head_blocks, part_of, write_manifest, write_part
 from spinmeround.storage.dataset.schema import (
     MAX_METADATA_BYTES,
     ROWS_PER_CHUNK,
@@ -86,10 +86,9 @@ def _write_listing(
             yield file, found
 
     parts = {}
-    for start in range(0, len(heads), HEADS_PER_PART):
-        subjects = range(start, min(start + HEADS_PER_PART, len(heads)))
-        records = (each for subject in subjects for each in own_files(subject))
-        parts[part_of(start)] = write_part(folder, part_of(start), records)
+    for block in head_blocks(len(heads)):
+        records = (each for subject in block for each in own_files(subject))
+        parts[part_of(block[0])] = write_part(folder, part_of(block[0]), records)
     shared = sorted(shared_files(specs, sizes, separator))
     return {SHARED: write_part(folder, SHARED, ((name, record_file(folder / name)) for name in shared)), **parts}
 

@@ -35,9 +35,9 @@ MAX_MANIFEST_BYTES = 1024 * 1024 * 1024
 HEADS_PER_PART = 4096
 SHARED = f"{LISTING}/shared.txt"
 ADVICE = "run `spinmeround dataset verify`"
-_PART_OF_NAME = rb"[a-z0-9_][a-z0-9_.]{0,99}"
-_LINE = re.compile(rb"([0-9a-f]{64}) (0|[1-9][0-9]{0,14}) ((?:%b/){0,8}%b)\n" % (_PART_OF_NAME, _PART_OF_NAME))
-"""Names with no absolute path and no `..`."""
+_LINE = re.compile(rb"([0-9a-f]{64}) (0|[1-9][0-9]{0,14}) ([a-z0-9_./]{1,200})\n")
+_UNSAFE = (b" /", b" .", b"//", b"/.", b"..", b"/\n")
+"""What no listing contains: absolute names, `..`, and names of folders."""
 _PARTS_HELD = 2
 
 Records = Mapping[str, FileRecord]
@@ -87,7 +87,7 @@ class DatasetManifest:
 
     def check_parts(self, heads: int) -> None:
         """Raise DatasetError unless the listing has the parts that this number of heads needs."""
-        expected = [SHARED, *(part_of(number * HEADS_PER_PART) for number in range(-(-heads // HEADS_PER_PART)))]
+        expected = [SHARED, *(part_of(block[0]) for block in head_blocks(heads))]
         if self.version > 1 and sorted(self.listed) != sorted(expected):
             raise DatasetError(
                 f"{self.place}: expected the {len(expected)} parts of a listing of {heads} heads, found "
@@ -141,6 +141,11 @@ class DatasetManifest:
         return _parse_part(data, place)
 
 
+def head_blocks(heads: int) -> Iterator[range]:
+    """The heads of each part of the listing."""
+    return (range(start, min(start + HEADS_PER_PART, heads)) for start in range(0, heads, HEADS_PER_PART))
+
+
 def part_of(subject: int) -> str:
     """Name of the part of the listing with the files of this head."""
     return f"{LISTING}/heads-{subject // HEADS_PER_PART:05d}.txt"
@@ -188,7 +193,8 @@ def _document(data: bytes, place: str) -> _Document | _FirstDocument:
 def _parse_part(data: bytes, place: str) -> Records:
     rows = _LINE.findall(data)
     records = {name.decode(): FileRecord(size=int(size), sha256=sha256.decode()) for sha256, size, name in rows}
-    if sum(len(sha256) + len(size) + len(name) + 3 for sha256, size, name in rows) != len(data):
+    lines = sum(len(sha256) + len(size) + len(name) + 3 for sha256, size, name in rows)
+    if lines != len(data) or any(unsafe in data for unsafe in _UNSAFE):
         raise DatasetError(f"{place}: expected lines of SHA-256, size and name, found others; {ADVICE}")
     if len(records) != len(rows):
         raise DatasetError(f"{place}: expected each name once; {ADVICE}")

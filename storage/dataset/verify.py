@@ -15,10 +15,10 @@ from typing import Any
 from spinmeround.storage.dataset.checks import CHECKS, Check
 from spinmeround.storage.dataset.identity import digest_problems
 from spinmeround.storage.dataset.manifest import (
-    HEADS_PER_PART,
     MANIFEST,
     DatasetManifest,
     Records,
+    head_blocks,
     open_manifest,
     part_of,
     read_manifest,
@@ -76,9 +76,8 @@ def verify(
         problems += [Problem(head="", array="", what=what, file=MANIFEST) for what in stated]
     damaged = {problem.array for problem in problems}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1, "verify") as pool:
-        for start in range(0, len(dataset), HEADS_PER_PART):  # one part of the listing at a time is held
-            problems += [problem for group in groups for problem in group.listing_problems(start)]
-            subjects = range(start, min(start + HEADS_PER_PART, len(dataset)))
+        for subjects in head_blocks(len(dataset)):  # one part of the listing at a time is held
+            problems += [problem for group in groups for problem in group.listing_problems(subjects[0])]
             heads = pool.map(lambda subject: list(_head_problems(dataset, groups, subject, damaged)), subjects)
             for subject, found in zip(subjects, heads, strict=True):
                 problems += found

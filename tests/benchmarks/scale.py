@@ -1,9 +1,11 @@
-"""Scaling of a build: seconds per head, memory, open files and task runs for 100, 1,000 and 10,000 tiny heads.
+"""Scaling with the number of heads: a build's time, memory and inodes, and opening a dataset of up to a million heads.
 
 Each size is a `spinmeround build` in its own process, Prefect server and run folder: ellipsoids of 8 pixels and 2 views
 go through every stage to a published dataset, and then the same build runs again and reuses everything. The
 recognition network is a random linear map in ArcFace's format, because the benchmark measures the overhead and not
 the arithmetic.
+
+Datasets that would take weeks to build are synthetic: complete metadata, listing and small arrays, and no shards.
 """
 
 import json
@@ -30,6 +32,8 @@ from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.records import Identity, Rendering
 from spinmeround.tasks.heads.registry import DATASET_STAGES
+from tests.benchmarks._synthetic_scale import opened, verified
+from tests.support.inodes import StoreInodes, dataset_inodes, store_inodes
 from tests.support.weights import write_autoencoder, write_recognition
 
 ROOT = Path(__file__).parents[2]
@@ -113,14 +117,35 @@ def main(
         Path, typer.Option(help="Folder of the runs; the benchmark empties the subfolder of each size.")
     ] = Path("runs/bench-scale"),
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 2,
+    synthetic: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Heads of a synthetic dataset; repeatable. Alone, nothing is built."),
+    ] = None,
+    verified_heads: Annotated[int, typer.Option(min=1, help="Heads of the synthetic dataset that is verified.")] = 2000,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the runs.")] = False,
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Measure how builds scale with the number of heads, and how long a rerun takes."""
-    sizes = sorted(set(heads or (100, 1_000, 10_000)))
-    measured = [_measure(size, folder.absolute() / str(size), workers, keep=keep) for size in sizes]
+    """Measure how builds scale with the number of heads, how long a rerun takes, and what large datasets cost.
+
+    Default: builds of 100, 1,000 and 10,000 heads, synthetic datasets of 10,000, 100,000 and 1,000,000.
+    """
+    built = sorted(set(heads or (() if synthetic else (100, 1_000, 10_000))))
+    large = sorted(set(synthetic or (() if heads else (10_000, 100_000, 1_000_000))))
+    place = folder.absolute() / "synthetic"
+    shutil.rmtree(place, ignore_errors=True)
+    tables: dict[str, Sequence[Mapping[str, Any]]] = {}
+    if built:
+        tables |= _build_tables([_measure(size, folder.absolute() / str(size), workers, keep=keep) for size in built])
+    if large:
+        tables["a synthetic dataset"] = [opened(place / str(size), size) for size in large]
+        tables["verified byte by byte"] = [verified(place / "verified", verified_heads)]
+    return tables
+
+
+def _build_tables(measured: Sequence["Measured"]) -> dict[str, Sequence[Mapping[str, Any]]]:
     return {
         "a build": [each.row() for each in measured],
         "milliseconds per head and stage, summed over workers": [each.stage_row() for each in measured],
+        "files and folders per artifact": [each.inode_row() for each in measured],
         "the same build again": [each.again_row() for each in measured],
     }
 
@@ -150,6 +175,8 @@ class Measured:
     task_runs: int
     unfinished: int
     again_task_runs: int
+    inodes: StoreInodes
+    dataset_inodes: tuple[int, int]
 
     def row(self) -> dict[str, Any]:
         return {
@@ -170,6 +197,17 @@ class Measured:
         return {
             "heads": self.heads,
             **{name: 1000 * stage["seconds"] / self.heads for name, stage in self.stages.items()},
+        }
+
+    def inode_row(self) -> dict[str, Any]:
+        own, links = self.dataset_inodes
+        return {
+            "heads": self.heads,
+            **self.inodes.per_artifact(),
+            "shared, per head": self.inodes.others / self.heads,
+            "store, per head": (sum(self.inodes.inodes.values()) + self.inodes.others) / self.heads,
+            "dataset, per head": own / self.heads,
+            "hard links, per head": links / self.heads,
         }
 
     def again_row(self) -> dict[str, Any]:
@@ -201,6 +239,7 @@ def _measure(heads: int, folder: Path, workers: int, *, keep: bool) -> Measured:
     if any(stage["made"] for stage in reused.values()):
         raise SpinMeRoundError(f"{folder}: expected nothing to be made again, found {reused}")
     total, *_ = _task_runs(folder)
+    (dataset,) = (folder / "scale" / "datasets").glob("*.zarr")
     found = Measured(
         heads=heads,
         first=first,
@@ -210,6 +249,8 @@ def _measure(heads: int, folder: Path, workers: int, *, keep: bool) -> Measured:
         task_runs=runs,
         unfinished=unfinished,
         again_task_runs=total - runs,
+        inodes=store_inodes(folder / "scale" / "store"),
+        dataset_inodes=dataset_inodes(dataset),
     )
     if not keep:
         shutil.rmtree(folder)

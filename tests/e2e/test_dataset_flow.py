@@ -151,9 +151,7 @@ def test_a_damaged_input_is_remade(tiny, tiny_build, built):
     assert found["dataset"]["digest"] == tiny_build.summary["dataset"]["digest"]
 
 
-@pytest.mark.parametrize(
-    ("stage", "file"), [("mesh", "mesh.npz"), ("render", "rgb.chunk")], ids=["mesh", "render"]
-)
+@pytest.mark.parametrize(("stage", "file"), [("mesh", "mesh.npz"), ("render", "rgb.chunk")], ids=["mesh", "render"])
 def test_a_truncated_artifact_is_reported_and_remade(tiny, tiny_build, built, stage, file):
     """The build that finds it names it and fails; the next one remakes it, with the same digest.
 

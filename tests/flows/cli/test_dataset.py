@@ -105,6 +105,7 @@ def test_litter_is_no_damage(run_folder: Path) -> None:
     """Files that macOS, Windows and NFS clients leave in folders are no problems, in any folder of a dataset."""
     dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
     for name in (CASES / "zarr_litter" / "names.txt").read_text(encoding="utf-8").split():
+        (dataset / name).parent.mkdir(exist_ok=True)
         (dataset / name).write_bytes(b"litter")
     code, output = call("verify", dataset)
     assert (code, "intact" in output) == (0, True)

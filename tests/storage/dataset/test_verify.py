@@ -189,7 +189,7 @@ def test_names_that_leave_the_folder_are_refused(dataset: Path, name: str) -> No
         info(dataset)
     manifest = json.loads((dataset / "manifest.json").read_text())
     for version, field in ((1, "files"), (2, "parts")):
-        hostile = {"schema_version": version, "digest": manifest["digest"], field: {name: record.model_dump()}}
+        hostile = {"schema_version": version, "digest": manifest["digest"], field: {name: dataclasses.asdict(record)}}
         (dataset / "manifest.json").write_text(json.dumps(hostile))
         assert "expected the manifest of a dataset" in verify(dataset)[0].what
         with pytest.raises(DatasetError, match="expected the manifest"):

@@ -81,10 +81,10 @@ def test_pixels_are_stored_once(built):
     """The dataset's shards are hard links of the files in the artifacts of render and normals."""
     store, path, _ = built
     for array, stage in (("rgb", "render"), ("mask", "render"), ("normals", "normals")):
-        file = "c/0/0/0/0" if array == "mask" else "c/0/0/0/0/0"
+        file = "c.0.0.0.0" if array == "mask" else "c.0.0.0.0.0"
         shard = (path / array / file).stat()
         assert shard.st_nlink == 2
-        assert shard.st_ino in {each.stat().st_ino for each in (store.root / stage).glob(f"*/*/{array}/{file}")}
+        assert shard.st_ino in {each.stat().st_ino for each in (store.root / stage).glob(f"*/*/{array}.chunk")}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_intact_latents_are_kept(dataset: Path, encode_params: EncodeParams, tmp
     """Intact latents of the same autoencoder are kept; damaged ones are joined again."""
     copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
     before = (copy / "latents" / "manifest.json").stat()
-    assert publish_latents(copy, {}, encode_params) == HeadDataset.open(copy).latents_attributes()["digest"]
+    assert publish_latents(copy, {}, encode_params) == HeadDataset.open(copy).latents_digest
     assert (copy / "latents" / "manifest.json").stat().st_ino == before.st_ino
     (copy / "latents/rgb/c.3.0.0.0.0").unlink()
     with pytest.raises(DatasetError, match="expected latents of exactly its 12 heads"):
