@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spinmeround.storage.dataset import ARRAYS, publish
+from spinmeround.storage.dataset import ARRAYS, HeadEntry, publish
 from spinmeround.storage.dataset.manifest import SHARED, head_blocks, part_of, write_manifest, write_part
 from spinmeround.storage.dataset.schema import ROWS_PER_CHUNK, shared_files
 from spinmeround.storage.manifests import FileRecord, record_file
@@ -23,7 +23,7 @@ _LINKS_OF_A_FILE = 50_000
 
 def write_synthetic(root: Path, heads: int, *, present: int = 0) -> Path:
     """Write a dataset of this many heads below `root`; returns its folder. `present` heads have their own files."""
-    one = publish(root / "one", write_heads(root / "head", range(ROWS_PER_CHUNK), views=VIEWS), {}).path
+    one = _published(root)
     dataset = root / f"{heads}.zarr"
     sizes = {"subject": heads, "view": VIEWS, "height": 8, "width": 8}
     _write_metadata(one, dataset, heads)
@@ -37,6 +37,16 @@ def write_synthetic(root: Path, heads: int, *, present: int = 0) -> Path:
     parts[SHARED] = write_part(dataset, SHARED, ((name, _shared_record(dataset, name, first)) for name in shared))
     write_manifest(dataset, parts)
     return dataset
+
+
+def _published(root: Path) -> Path:
+    """A dataset of the same head under 256 ids: a chunk of each small array."""
+    (head,) = write_heads(root / "head", range(1), views=VIEWS)
+    index = json.loads((head.folder / "arrays.json").read_bytes())
+    del index["id"]  # so that the folder is of any head
+    (head.folder / "arrays.json").write_text(json.dumps(index))
+    heads = [HeadEntry(id=f"{number:03d}", folder=head.folder) for number in range(ROWS_PER_CHUNK)]
+    return publish(root / "one", heads, {}).path
 
 
 def _write_metadata(one: Path, dataset: Path, heads: int) -> None:
