@@ -165,7 +165,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         ("nan_vae", "AutoencoderKL", r"tensor encoder\.conv_in\.weight: expected finite numbers"),
         ("encoder_prefixed", CLIP, "prefix 'module.'"),
         ("unet_lora", UNET, "a LoRA.*fuse it"),
-        ("unet_ldm", UNET, r"single-file layout \(LDM\).*from_single_file"),
+        ("unet_ldm", UNET, r"conv_in\.weight: expected 4x4x3x3.*single-file layout \(LDM\)"),
         ("unet_ema", UNET, r"averaged \(EMA\) weights alone"),
         ("config_bad/unet", UNET, "does not fit"),
         ("config_bad/encoder", CLIP, "does not fit"),
