@@ -26,6 +26,7 @@ from spinmeround.storage.dataset.schema import (
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 from spinmeround.storage.errors import DatasetError, environment_errors
+from spinmeround.storage.numbers import check_arrays as check_numbers
 from spinmeround.storage.records import HeadArrays
 
 PICTURES: Mapping[str, ArraySpec] = {name: spec for name, spec in ARRAYS.items() if spec.layout == "view"}
@@ -70,7 +71,8 @@ class HeadParts:
 def write_head(folder: Path, head: HeadArrays, codec: PixelCodec = DEFAULT_CODEC) -> None:
     """Write one head as a Zarr v3 group at `folder`.
 
-    Raises DatasetError if the arrays disagree in their sizes or have the wrong data type.
+    Raises DatasetError if the arrays disagree in their sizes or have the wrong data type, and SpinMeRoundError for
+    numbers that are not finite or blank where they can't be (`storage.numbers`).
     """
     arrays = {name: getattr(head, name)[None] for name in PICTURES} | _small_arrays(head)
     _write_group(folder, f"head {head.id}", ARRAYS, arrays, _named(head.id), codec)
@@ -143,6 +145,7 @@ def _write_group(
     codec: PixelCodec,
 ) -> None:
     sizes = _sizes(subject, specs, arrays)
+    check_numbers(subject, {name: arrays[name] for name in specs})
     with environment_errors(folder):
         group = zarr.create_group(folder, attributes=attributes, zarr_format=3)
         for name, spec in specs.items():
