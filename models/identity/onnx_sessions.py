@@ -22,7 +22,7 @@ def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    with network_errors(f"{what}: expected a network that loads, {path} does not"):
+    with network_errors(f"{what}: onnxruntime cannot load {path}"):
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers or _available()))
 
 
