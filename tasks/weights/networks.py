@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line, shortened
 from spinmeround.storage.numbers import read_tensors
 from spinmeround.storage.weights import NetworkFiles, Shape, check_files, check_values, network_files
 from spinmeround.tasks.weights.single_file import converted, is_single_file, single_file
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 NetworkClass = Literal["AutoencoderKL", "AutoencoderDC", "UNet2DConditionModel", "MultiviewUNet", "CLIPTextModel"]
+MOST_LAYERS = 1000
+"""Of a level or an encoder: the network of a damaged configuration would take hours to build."""
+_LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
 AUTOENCODERS: tuple[NetworkClass, ...] = ("AutoencoderKL", "AutoencoderDC")
 
 
@@ -150,6 +153,10 @@ def _without_values(folder: Path, kind: NetworkClass, config: dict[str, Any]) ->
     import torch
     from transformers import CLIPTextConfig
 
+    for name in _LAYERS:
+        if isinstance(value := config.get(name), int) and value > MOST_LAYERS:
+            found = shortened(str(value), 40)
+            raise SpinMeRoundError(f"{folder / 'config.json'}: {name}: expected at most {MOST_LAYERS}, found {found}")
     network_class = _class(kind)  # outside: a missing library is not a fault of the file
     try:
         with torch.device("meta"):

@@ -128,6 +128,7 @@ REFUSED = {
     "other variant": (UNET, variant_without_plain, "only diffusion_pytorch_model.non_ema.safetensors; .*rename it"),
     "no weights": (CLIP, remove("*.safetensors"), "found no file of weights"),
     "no config": (CLIP, remove("config.json"), "config.json, found none"),
+    "layers without end": (CLIP, reconfigured(num_hidden_layers=2**31), "num_hidden_layers: expected at most 1000"),
     "levels that differ": (UNET, reconfigured(block_out_channels=[8]), "does not fit"),
     "text for a number": (CLIP, reconfigured(hidden_size="16"), "does not fit"),
 }
