@@ -41,7 +41,7 @@ def evaluate_task(dataset: Published, training: str) -> State[str]:
     arguments = (session.store.root, dataset.path, training, profile.evaluate, profile.embed)
     with session.ledger.timed("evaluate"):
         outcome = make_in_worker(session, "evaluate", key, profile.evaluate.heads, _evaluate, *arguments)
-        result = load_evaluation(session.store.open("evaluate", key).path)
+        result = load_evaluation(session.store.verify("evaluate", key).path)
     session.results["evaluation"] = {"key": key, **asdict(result)}
     _show_metrics(result)
     return Completed(name=state_name(outcome), message=f"{len(result.heads)} held-out heads", data=key)

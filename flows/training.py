@@ -107,7 +107,7 @@ def train_task(dataset: Published) -> State[str]:
 
 def record_training(session: Session, key: str) -> TrainingResult:
     """The result of a training in the store, added to the results of the run."""
-    result = load_training(session.store.open("train", key).path)
+    result = load_training(session.store.verify("train", key).path)
     losses = {"loss_first": result.loss_first, "loss_last": result.loss_last}
     session.results["training"] = {"key": key, "steps": result.steps, **losses, "pipeline": str(result.pipeline)}
     return result

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from spinmeround.storage.errors import StoreError, environment_errors
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
@@ -21,6 +21,7 @@ from spinmeround.storage.hashing import canonical_json
 from spinmeround.storage.manifests import FileRecord, RelativeName, content_problem, record_files
 from spinmeround.storage.numbers import check_tensors
 from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.sealed import sealed_json, unsealed
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ class Checkpoints:
                 save_file({name: _own_memory(tensor) for name, tensor in tensors.items()}, out / _TENSORS)
                 (out / _STATE).write_bytes(encoded)
                 manifest = CheckpointManifest(step=step, files=record_files(out))
-                write_atomic(out / _MANIFEST, manifest.model_dump_json(indent=1).encode())
+                write_atomic(out / _MANIFEST, sealed_json(manifest))
                 flush_tree(out)
                 final = self._path(step)
                 if final.exists():
@@ -111,8 +112,8 @@ class Checkpoints:
 
     def _checked(self, path: Path) -> Checkpoint | None:
         try:
-            manifest = CheckpointManifest.model_validate_json((path / _MANIFEST).read_bytes())
-        except (FileNotFoundError, ValidationError):
+            manifest = CheckpointManifest.model_validate(unsealed((path / _MANIFEST).read_bytes()))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             return None
         expected = set(manifest.files) == {_TENSORS, _STATE} and manifest.step == _step(path)
         if not expected or any(content_problem(path, name, record) for name, record in manifest.files.items()):

@@ -86,14 +86,14 @@ def check_tensors(place: Path | str, tensors: "Iterable[tuple[str, Tensor]]", *,
 
 def check_tensor_files(place: Path | str, files: Iterable[Path]) -> None:
     """Like `check_tensors` of trained weights, for .safetensors files and torch's pickles, which are read safely."""
-    check_tensors(place, (named for file in files for named in _tensors(file)), may_be_blank=False)
+    check_tensors(place, (named for file in files for named in read_tensors(file)), may_be_blank=False)
 
 
 def check_payload(folder: Path, what: str) -> None:
     """Check all .json, .npz and .safetensors files below a folder; `what` begins the message.
 
-    Zarr arrays are checked by what writes them, and files of another kind than their names say are left alone. Raises
-    SpinMeRoundError.
+    Zarr arrays are checked where they are written (`storage.dataset.head_group`), and files of another kind than their
+    names say are left alone. Raises SpinMeRoundError.
     """
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".json", ".npz", ".safetensors") or path.is_symlink() or not path.is_file():
@@ -132,7 +132,8 @@ def _numbers(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield name, arrays[name]
 
 
-def _tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
+def read_tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
+    """The tensors of a .safetensors file or of torch's pickle. Raises SpinMeRoundError for another kind of file."""
     import torch
     from safetensors import safe_open
 
@@ -143,6 +144,7 @@ def _tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
                     yield name, tensors.get_tensor(name)
             return
         loaded = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251 (runs no code)
+        loaded = loaded.get("state_dict", loaded)  # of a training script
     except Exception as error:  # safetensors and torch raise unrelated errors
         raise SpinMeRoundError(f"{file}: expected a complete file of tensors, found {one_line(error, 200)}") from error
     yield from ((name, tensor) for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor))

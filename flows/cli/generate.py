@@ -146,6 +146,10 @@ def views(
     options: RunOptions,
     identity: IdentityOption = None,
     matting: MattingOption = None,
+    undistort: Annotated[
+        bool,
+        typer.Option("--undistort", help="Remove the distortion that the transforms.json states from the pictures."),
+    ] = False,
 ) -> None:
     """Generate views of the head in 1 or 3 posed pictures.
 
@@ -155,6 +159,7 @@ def views(
         "kind": "views",
         "file": _existing(file),
         "identity": identity and _identity(identity),
+        "undistort": undistort,
         "matting": matting and _existing(matting),
         "normals": normals.values(),
     }

@@ -138,7 +138,7 @@ class ReviewBackend:
         }
 
     def _sample(self, name: str) -> Path:
-        return self.session.store.open("sample", self.sample_keys[name]).path
+        return self.session.store.verify("sample", self.sample_keys[name]).path
 
 
 def open_review(session: Session, command: str, *, may_be_empty: bool = False) -> ReviewBackend:

@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from spinmeround.storage.artifacts import is_url
-from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.storage.errors import ConfigError, environment_errors, shortened
 from spinmeround.storage.files import make_folder, owned_folder, sweep_owned_folders, write_atomic
 from spinmeround.storage.manifests import is_litter, stated_version
 from spinmeround.storage.records import FrozenModel
@@ -146,7 +146,7 @@ def _check_owner(root: Path, profile: str) -> None:
     found = _owner(root / MARKER)
     if found != profile:
         raise ConfigError(
-            f"run folder {root}: expected a run of profile {profile!r}, found one of {found!r}; "
+            f"run folder {root}: expected a run of profile {profile!r}, found one of {shortened(found, 80)!r}; "
             "choose another folder with --out or --runs"
         )
 

@@ -141,7 +141,7 @@ def running_server(home: Path) -> str | None:
     """The API of the server that `spinmeround serve` runs on this home; None if none answers."""
     try:
         api = str(json.loads((home / "serving.json").read_text(encoding="utf-8"))["api"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return api if healthy(api, patience_s=BUSY_S) else None
 

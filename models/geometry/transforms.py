@@ -54,16 +54,20 @@ def transforms_json(
 
 
 def cameras_of_transforms(
-    document: Mapping[str, Any], picture_side: Callable[[int], int | None] = lambda frame: None
+    document: Mapping[str, Any],
+    picture_side: Callable[[int], int | None] = lambda frame: None,
+    *,
+    distorted_too: bool = False,
 ) -> Cameras:
     """The cameras of a document's frames, in order; intrinsics may be per frame or at the top level.
 
     `picture_side` returns the side of a frame's picture in pixels, or None; it is asked where the file has no `w`.
+    With `distorted_too` lenses may have a distortion: the cameras are those of the pictures after `undistorted`.
 
     Raises ValueError for fields that `TransformsDocument` refuses, missing intrinsics, images that are not square,
     principal points outside the image, and matrices that are not rigid.
     """
-    found = TransformsDocument.of(document)
+    found = TransformsDocument.of(document, distorted_too=distorted_too)
     poses = np.stack([_pose(frame, number) for number, frame in enumerate(found.frames)])
     position = poses[:, :3, 3]
     radius = np.linalg.norm(position, axis=-1)

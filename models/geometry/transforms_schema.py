@@ -1,6 +1,7 @@
 """The fields of a transforms.json that this project reads, strictly: a number is a finite number, not text or a flag.
 
-Lenses are pinholes: another lens or a distortion is refused by name. Fields that are not listed here are ignored.
+Lenses are pinholes: another lens is refused by name, and so is a distortion, unless the pictures are to be undistorted.
+Fields that are not listed here are ignored.
 """
 
 import math
@@ -20,6 +21,7 @@ PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "FULL_OPENCV",
 """Camera models that are a pinhole where their distortion is zero."""
 
 DISTORTIONS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+_OPENCV_ORDER = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 
 _NUMBERS = {"cx", "cy", "distortion_params", *DISTORTIONS}
 _EXPECTED = {
@@ -57,26 +59,49 @@ class Lens(BaseModel):
     p2: Number | None = None
     distortion_params: list[Number] | None = None
 
-    def check_pinhole(self, name: str) -> None:
-        """Raises ValueError for a lens that is no pinhole, a distortion, or an angle that can't be radians."""
+    def check_pinhole(self, name: str, *, distorted_too: bool = False) -> None:
+        """Raises ValueError for a lens that is no pinhole, an angle that can't be radians, or a distortion.
+
+        With `distorted_too`, only a distortion that `coefficients` can't tell is refused.
+        """
         lens = "a fisheye" if self.is_fisheye else self.camera_model
         if lens is not None and lens.upper() not in PINHOLES:
             raise ValueError(
                 f"{name}camera_model: expected a pinhole ({', '.join(PINHOLES[:3])}, or OPENCV without distortion), "
                 f"got {shortened(lens, 80)}; render or resample the pictures with a pinhole camera"
             )
-        coefficients = {field: getattr(self, field) for field in DISTORTIONS}
-        coefficients |= {f"distortion_params[{i}]": value for i, value in enumerate(self.distortion_params or [])}
-        distorted = [f"{field} {value:g}" for field, value in coefficients.items() if value]
-        if distorted:
+        stated = {field: getattr(self, field) for field in DISTORTIONS}
+        stated |= {f"distortion_params[{i}]": value for i, value in enumerate(self.distortion_params or [])}
+        distorted = [f"{field} {value:g}" for field, value in stated.items() if value]
+        if distorted and not distorted_too:
             raise ValueError(
                 f"{name}{distorted[0].split()[0]}: expected a lens without distortion, got {', '.join(distorted)}; "
-                "undistort the pictures (colmap image_undistorter, cv2.undistort) and remove the coefficients"
+                "give --undistort where pictures are read with it, or undistort the pictures (colmap "
+                "image_undistorter) and remove the coefficients"
             )
+        self.coefficients(name)
         for field, angle in (("camera_angle_x", self.camera_angle_x), ("camera_angle_y", self.camera_angle_y)):
             if angle is not None and angle >= math.pi:
                 degrees = f", which looks like degrees: write {math.radians(angle):.6g}" if angle < 180 else ""
                 raise ValueError(f"{name}{field}: expected radians, below pi, got {angle:g}{degrees}")
+
+    def coefficients(self, name: str) -> tuple[float, ...] | None:
+        """OpenCV's k1, k2, p1, p2, k3, k4, k5, k6; None if the lens states no distortion.
+
+        Raises ValueError, which begins with `name`, for coefficients whose meaning depends on the program.
+        """
+        values = [getattr(self, field) for field in _OPENCV_ORDER]
+        if self.distortion_params is not None:
+            k1, k2, k3, k4, p1, p2 = ([*self.distortion_params, *[0.0] * 6])[:6]  # nerfstudio's order
+            if len(self.distortion_params) > 6 or any(values):
+                raise ValueError(f"{name}distortion_params: expected k1, k2, k3, k4, p1, p2 and no other coefficients")
+            values = [k1, k2, p1, p2, k3, k4, None, None]
+        if all(value is None for value in values):
+            return None
+        found = tuple(value or 0.0 for value in values)
+        if any(found[5:]) and (self.camera_model or "").upper() != "FULL_OPENCV":
+            raise ValueError(f"{name}k4: expected 0 but for the camera_model FULL_OPENCV, got {found[5:]} for k4 to k6")
+        return found
 
 
 class Frame(Lens):
@@ -93,16 +118,23 @@ class TransformsDocument(Lens):
     frames: Annotated[list[Frame], Field(min_length=1)]
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "TransformsDocument":
+    def of(cls, document: Mapping[str, Any], *, distorted_too: bool = False) -> "TransformsDocument":
         """The validated document; raises ValueError that names the first wrong field and what it is."""
         try:
             found = cls.model_validate(dict(document))
         except ValidationError as error:
             raise ValueError(_message(error.errors(include_url=False)[0])) from error
-        found.check_pinhole("")
+        found.check_pinhole("", distorted_too=distorted_too)
         for number, frame in enumerate(found.frames):
-            frame.check_pinhole(f"frames[{number}].")
+            frame.check_pinhole(f"frames[{number}].", distorted_too=distorted_too)
         return found
+
+    def distortions(self) -> list[tuple[float, ...] | None]:
+        """OpenCV's coefficients of each frame, which replace those of the document; None without any distortion."""
+        found = [frame.coefficients(f"frames[{number}].") for number, frame in enumerate(self.frames)]
+        shared = self.coefficients("")
+        every = (shared if each is None else each for each in found)
+        return [each if each is not None and any(each) else None for each in every]
 
 
 def _message(problem: ErrorDetails) -> str:

@@ -15,8 +15,9 @@ from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from spinmeround.models.identity.alignment import align_faces, landmarks_inside
-from spinmeround.models.identity.onnx_sessions import open_session
+from spinmeround.models.identity.onnx_sessions import network_errors, open_session
 from spinmeround.models.identity.params import CROP_SIDE, EMBEDDING_SIZE
+from spinmeround.storage.errors import ConfigError
 
 _NORMALISATION = {"Sub": "shift", "Add": "shift", "Mul": "scaling", "Div": "scaling"}
 
@@ -43,11 +44,14 @@ class ArcFaceEmbedder:
         """Loads an ONNX file. `providers` are onnxruntime's, by default CUDA if available, then the CPU.
 
         Raises:
-            ValueError: if the file is missing, not an ONNX network, or lacks ArcFace's input and output.
+            ConfigError: if the file is missing, not an ONNX network, or lacks ArcFace's input and output.
         """
-        self._network = ArcFaceONNX(str(path), session=open_session(path, "ArcFace network", providers))
-        _check_signature(path, self._network.input_shape, self._network.output_shape)
-        mean, std = (0.0, 1.0) if _normalises_input(path) else (127.5, 127.5)
+        session = open_session(path, "ArcFace network", providers)
+        self._failed = f"ArcFace network: expected embeddings of crops, {path} fails"
+        with network_errors(self._failed):
+            self._network = ArcFaceONNX(str(path), session=session)
+            _check_signature(path, self._network.input_shape, self._network.output_shape)
+            mean, std = (0.0, 1.0) if _normalises_input(path) else (127.5, 127.5)
         self._network.input_mean, self._network.input_std = mean, std
         fixed = self._network.input_shape[0]
         self.batch_size = fixed if isinstance(fixed, int) else batch_size
@@ -56,14 +60,14 @@ class ArcFaceEmbedder:
         """L2-normalised embeddings of RGB crops from `alignment.align_faces`.
 
         Raises:
-            ValueError: if the network returns an embedding that is zero or not finite.
+            ConfigError: if the network fails, or returns an embedding that is zero or not finite.
         """
         starts = range(0, len(crops), self.batch_size)
         batches = [self._embed_batch(crops[start : start + self.batch_size]) for start in starts]
         embeddings = np.concatenate([np.zeros((0, EMBEDDING_SIZE)), *batches])
         length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
         if not (np.isfinite(length) & (length > 0)).all():
-            raise ValueError("ArcFace: the network returns an embedding that is zero or not finite; check its weights")
+            raise ConfigError("ArcFace: the network returns an embedding that is zero or not finite; check its weights")
         return np.asarray(embeddings / length, np.float32)
 
     def _embed_batch(self, crops: UInt8[np.ndarray, "crop 112 112 3"]) -> Float32[np.ndarray, "crop 512"]:
@@ -71,7 +75,8 @@ class ArcFaceEmbedder:
         bgr = [np.ascontiguousarray(crop[..., ::-1]) for crop in crops]
         missing = self.batch_size - len(bgr) if isinstance(self._network.input_shape[0], int) else 0
         padding = [np.zeros((CROP_SIDE, CROP_SIDE, 3), np.uint8)] * missing
-        return np.asarray(self._network.get_feat(bgr + padding)[: len(bgr)])
+        with network_errors(self._failed):
+            return np.asarray(self._network.get_feat(bgr + padding)).reshape(-1, EMBEDDING_SIZE)[: len(bgr)]
 
 
 def mean_identity(
@@ -116,7 +121,7 @@ def _normalises_input(path: Path) -> bool:
     """Whether a graph first shifts and scales its input by constants.
 
     Raises:
-        ValueError: if it does only one of the two, which leaves its pixel range unknown.
+        ConfigError: if it does only one of the two, which leaves its pixel range unknown.
     """
     graph = onnx.load(path).graph
     constants = {tensor.name for tensor in graph.initializer}
@@ -130,7 +135,7 @@ def _normalises_input(path: Path) -> bool:
         done |= {_NORMALISATION[node.op_type]} if normalises else set()
         current = node.output[0]
     if len(done) == 1:
-        raise ValueError(
+        raise ConfigError(
             f"ArcFace network: {path} starts with a constant {next(iter(done))} alone, expected shift and scaling of "
             "the pixels, or neither; its pixel range is unknown"
         )
@@ -139,7 +144,7 @@ def _normalises_input(path: Path) -> bool:
 
 def _check_signature(path: Path, taken: list[int | str | None], given: list[int | str | None]) -> None:
     if list(taken[1:]) != [3, CROP_SIDE, CROP_SIDE] or list(given[1:]) != [EMBEDDING_SIZE]:
-        raise ValueError(
+        raise ConfigError(
             f"ArcFace network: expected input [n, 3, {CROP_SIDE}, {CROP_SIDE}] and output [n, {EMBEDDING_SIZE}], "
             f"got {taken} and {given} in {path}; use a recognition network"
         )

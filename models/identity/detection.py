@@ -13,8 +13,9 @@ from insightface.model_zoo.landmark import Landmark
 from insightface.model_zoo.scrfd import SCRFD
 from jaxtyping import Float32, UInt8
 
-from spinmeround.models.identity.onnx_sessions import open_session
+from spinmeround.models.identity.onnx_sessions import network_errors, open_session
 from spinmeround.models.identity.params import DetectionParams
+from spinmeround.storage.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,47 +33,56 @@ class FaceDetector:
     def __init__(
         self, path: Path, params: DetectionParams | None = None, providers: tuple[str, ...] | None = None
     ) -> None:
-        """Raises ValueError for a file that is missing or not a detector with landmarks."""
+        """Raises ConfigError for a file that is missing or not a detector with landmarks."""
         params = params or DetectionParams()
         session = open_session(path, "face detector", providers)
         outputs = len(session.get_outputs())
         if outputs not in (9, 15):
-            raise ValueError(
+            raise ConfigError(
                 f"face detector: expected 9 or 15 outputs (scores, boxes and landmarks), got {outputs} in {path}; "
                 "use a detector with landmarks, such as scrfd_10g_bnkps.onnx or det_10g.onnx"
             )
-        self._detector = SCRFD(model_file=str(path), session=session, static_shape_sessions=False)
-        self._detector.prepare(0, input_size=(params.side, params.side), det_thresh=params.threshold)
+        self._failed = f"face detector: expected a network that finds faces, {path} fails"
+        with network_errors(self._failed):
+            self._detector = SCRFD(model_file=str(path), session=session, static_shape_sessions=False)
+            self._detector.prepare(0, input_size=(params.side, params.side), det_thresh=params.threshold)
 
     def largest(self, image: UInt8[np.ndarray, "height width 3"]) -> DetectedFace | None:
-        """The face with the largest box, or None if no face is found."""
-        boxes, landmarks = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=1, metric="max")
-        if not len(boxes):
-            return None
-        return DetectedFace(
-            box=np.asarray(boxes[0, :4], np.float32),
-            score=float(boxes[0, 4]),
-            landmarks=np.asarray(landmarks[0], np.float32),
-        )
+        """The face with the largest box, or None if no face is found. Raises ConfigError if the network fails."""
+        with network_errors(self._failed):
+            boxes, landmarks = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=1, metric="max")
+            if not len(boxes):
+                return None
+            found = np.asarray(boxes[0, :5], np.float32), np.asarray(landmarks[0], np.float32).reshape(5, 2)
+        if not all(np.isfinite(each).all() for each in found):
+            raise ConfigError(f"{self._failed} (it returns positions that are not finite)")
+        return DetectedFace(box=found[0][:4], score=float(found[0][4]), landmarks=found[1])
 
 
 class Landmarks3D:
     """68 landmarks in 3D (1k3d68), from an ONNX file: x and y in pixels, z towards the viewer at the same scale."""
 
     def __init__(self, path: Path, providers: tuple[str, ...] | None = None) -> None:
-        """Raises ValueError for a file that is missing or not a network of 68 landmarks in 3D."""
+        """Raises ConfigError for a file that is missing or not a network of 68 landmarks in 3D."""
         session = open_session(path, "3D landmark network", providers)
         taken, given = session.get_inputs()[0].shape, session.get_outputs()[0].shape
-        if taken[-2:] != [192, 192] or given[-1] != 3309:
-            raise ValueError(
+        if taken[-2:] != [192, 192] or given[-1:] != [3309]:
+            raise ConfigError(
                 f"3D landmark network: expected input [n, 3, 192, 192] and output [n, 3309], got {taken} and {given} "
                 f"in {path}; use 1k3d68.onnx"
             )
-        self._network = Landmark(model_file=str(path), session=session)
+        self._failed = f"3D landmark network: expected 68 landmarks, {path} fails"
+        with network_errors(self._failed):
+            self._network = Landmark(model_file=str(path), session=session)
 
     def find(
         self, image: UInt8[np.ndarray, "height width 3"], box: Float32[np.ndarray, "4"]
     ) -> Float32[np.ndarray, "68 3"]:
-        """Landmarks of the face in a box, numbered as in dlib and 300-W."""
+        """Landmarks of the face in a box, numbered as in dlib and 300-W. Raises ConfigError if the network fails."""
         face = InsightFace(bbox=box)
-        return np.asarray(self._network.get(np.ascontiguousarray(image[..., ::-1]), face), np.float32)
+        with network_errors(self._failed):
+            found = self._network.get(np.ascontiguousarray(image[..., ::-1]), face)
+            landmarks = np.asarray(found, np.float32).reshape(68, 3)
+        if not np.isfinite(landmarks).all():
+            raise ConfigError(f"{self._failed} (it returns positions that are not finite)")
+        return landmarks

@@ -1,8 +1,12 @@
 """onnxruntime sessions for insightface's networks: reproducible, with errors that name the file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime
+
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, device_failure, one_line
 
 
 def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None) -> onnxruntime.InferenceSession:
@@ -11,17 +15,29 @@ def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None
     `providers` are onnxruntime's, by default CUDA if available, then the CPU. `what` names the network in errors.
 
     Raises:
-        ValueError: if the file is missing or not an ONNX network.
+        ConfigError: if the file is missing or not an ONNX network.
     """
     if not path.is_file():
-        raise ValueError(f"{what}: expected an ONNX file, found nothing at {path}")
+        raise ConfigError(f"{what}: expected an ONNX file, found nothing at {path}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
+    with network_errors(f"{what}: onnxruntime cannot load {path}"):
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers or _available()))
-    except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise ValueError(f"{what}: onnxruntime cannot load {path}: {error}") from error
+
+
+@contextmanager
+def network_errors(message: str) -> Iterator[None]:
+    """Turn what a network's file or its inference raises into a ConfigError, or a DeviceUnavailable of the machine.
+
+    onnxruntime's exceptions share no public base class, and insightface meets unforeseen shapes with any error.
+    """
+    try:
+        yield
+    except SpinMeRoundError:
+        raise
+    except Exception as error:
+        raise device_failure(error) or ConfigError(f"{message} ({one_line(error)})") from error
 
 
 def _available() -> tuple[str, ...]:

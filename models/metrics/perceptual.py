@@ -20,6 +20,7 @@ from torch import Tensor
 from torchvision import models as backbones
 
 from spinmeround.models.metrics.images import Images, unit_range
+from spinmeround.storage.errors import one_line
 
 LpipsNet = Literal["alex", "vgg"]
 
@@ -91,13 +92,21 @@ def make_lpips(weights: Path | None, net: LpipsNet = "alex") -> Lpips | Missing:
         return Missing(f"no weights configured for the {net} backbone {advice}")
     if not weights.is_file():
         return Missing(f"no weights for the {net} backbone at {weights} {advice}")
+    try:
+        tensors = _tensors(weights, net)
+    except Exception as error:  # safetensors and torch raise unrelated errors
+        raise ValueError(f"{weights}: expected a complete file of tensors, found {one_line(error, 200)}") from error
+    return Lpips(net, tensors)
+
+
+def _tensors(weights: Path, net: LpipsNet) -> dict[str, Tensor]:
     if weights.suffix == ".safetensors":
-        return Lpips(net, load_file(weights))
+        return load_file(weights)
     # the file exists, so torch.hub only reads it, without executing code from the pickle
-    tensors = torch.hub.load_state_dict_from_url(
+    found = torch.hub.load_state_dict_from_url(
         _FILES[net], model_dir=str(weights.parent), file_name=weights.name, map_location="cpu", weights_only=True
     )
-    return Lpips(net, tensors)
+    return {name: tensor for name, tensor in dict(found).items() if isinstance(tensor, Tensor)}
 
 
 def _as_tensor(images: Float64[np.ndarray, "*batch h w 3"]) -> Float32[Tensor, "n 3 h w"]:

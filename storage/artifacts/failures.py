@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from spinmeround.storage.artifacts.backend import Blobs
 from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.sealed import sealed_json, unsealed
 
 
 class Failure(FrozenModel):
@@ -37,7 +38,7 @@ class FailureLog:
             attempts=attempts,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self._blobs.put(_name(stage, key), failure.model_dump_json(indent=1).encode())
+        self._blobs.put(_name(stage, key), sealed_json(failure))
         return failure
 
     def get(self, stage: str, key: str) -> Failure | None:
@@ -57,8 +58,8 @@ class FailureLog:
     def _read(self, name: str) -> Failure | None:
         data = self._blobs.get(name)
         try:
-            return None if data is None else Failure.model_validate_json(data)
-        except ValidationError:
+            return None if data is None else Failure.model_validate(unsealed(data))
+        except ValueError:  # pydantic's among them
             return None
 
 

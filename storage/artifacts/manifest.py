@@ -1,6 +1,6 @@
 """The manifest of an artifact, `manifest.json`.
 
-Version 2 added `machine` and `payload`; manifests of version 1 remain readable.
+Version 2 added `machine` and `payload`; manifests of version 1 remain readable. The file is sealed (`storage.sealed`).
 """
 
 import json
@@ -14,6 +14,7 @@ from spinmeround.storage.errors import StoreError
 from spinmeround.storage.hashing import canonical_json
 from spinmeround.storage.manifests import FileRecord, RelativeName, Sha256, stated_version
 from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.sealed import sealed_json, unsealed
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
@@ -56,7 +57,7 @@ class Manifest(FrozenModel):
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The content of `manifest.json`. Raises StoreError if it is larger than readers accept."""
-    data = manifest.model_dump_json(indent=1).encode()
+    data = sealed_json(manifest)
     if len(data) > MAX_MANIFEST_BYTES:
         raise StoreError(
             f"artifact {manifest.stage}/{manifest.key[:12]}: {MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, "
@@ -71,7 +72,7 @@ def parse_manifest(data: bytes, stage: str, key: str) -> Manifest:
     Raises ValueError if it is broken or belongs to another artifact, StoreError if its version is too new.
     """
     try:
-        manifest = Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate(unsealed(data))
     except ValueError:
         if (newest := stated_version(data)) > SCHEMA_VERSION:
             raise StoreError(

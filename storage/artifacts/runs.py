@@ -9,18 +9,18 @@ hold the store's lock `gc` while they do. Requested artifacts may not exist yet.
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.errors import StoreError, environment_errors, one_line, validation_message
 from spinmeround.storage.manifests import Sha256
 from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.sealed import sealed_json, unsealed
 
 GC_LOCK = "gc"
 FINAL_STAGES = ("publish", "train", "evaluate")
@@ -43,9 +43,9 @@ class RunRecord(FrozenModel):
 class Roots:
     """What must be kept, together with everything it was made from.
 
-    `digests` are those of the datasets in the folders of runs. If the folder of a run cannot be read (it was deleted,
-    is on another machine or on a disk that is not mounted), `final_unknown` is set: all published datasets, trainings
-    and evaluations then count as kept.
+    `digests` are those of the datasets in the folders of runs, and the first 12 digits that name their folders. If the
+    folder of a run cannot be read (it was deleted, is on another machine or on a disk that is not mounted),
+    `final_unknown` is set: all published datasets, trainings and evaluations then count as kept.
     """
 
     keys: frozenset[str]
@@ -71,7 +71,7 @@ def register_run(store: ArtifactStore, folder: Path, profile: str, keys: Mapping
         keys=by_stage,
     )
     with store.named_lock(GC_LOCK, f"artifact store {store.root}"), environment_errors(Path(store.root)):
-        store.backend.blobs.put(f"runs/{record.id}.json", record.model_dump_json().encode())
+        store.backend.blobs.put(f"runs/{record.id}.json", sealed_json(record))
 
 
 def forget_run(store: ArtifactStore, run: str) -> None:
@@ -102,8 +102,8 @@ def find_roots(store: ArtifactStore) -> Roots:
     for run in runs:
         keys |= {key for found in run.keys.values() for key in found}
         try:
-            latest, published = _latest(Path(run.folder)), _digests(Path(run.folder))
-        except (OSError, ValueError) as error:
+            latest, published = _latest(store, Path(run.folder)), _digests(Path(run.folder))
+        except (OSError, ValueError, RecursionError) as error:
             unknown = True
             notes.append(
                 f"run {run.id} ({run.profile}): its folder {run.folder} on {run.host} cannot be read "
@@ -127,29 +127,40 @@ def _blobs(store: ArtifactStore) -> Iterator[tuple[str, bytes]]:
 def _records(store: ArtifactStore) -> Iterator[tuple[str, RunRecord]]:
     for name, data in _blobs(store):
         try:
-            yield name, RunRecord.model_validate_json(data)
-        except ValidationError as error:
+            yield name, RunRecord.model_validate(unsealed(data))
+        except ValueError as error:
             raise StoreError(
                 f"{store.root}/{name}: expected the record of a run, found {validation_message(error)}; "
                 "remove it and run 'spinmeround build' of that run again"
             ) from error
 
 
-def _latest(folder: Path) -> set[str]:
-    """Keys of the last training and evaluation of a run. Raises OSError or ValueError if its folder cannot be read."""
+def _latest(store: ArtifactStore, folder: Path) -> set[str]:
+    """Keys of the last training and evaluation of a run.
+
+    Raises OSError or ValueError if its folder cannot be read, or its summary names none of the store.
+    """
     _json(folder / "run.json")
     if not (folder / "summary.json").exists():
         return set()
     summary = _json(folder / "summary.json")
-    parts = (summary.get("training"), summary.get("evaluation"))
-    return {str(part["key"]) for part in parts if isinstance(part, dict) and "key" in part}
+    parts = {"train": summary.get("training"), "evaluate": summary.get("evaluation")}
+    found = {stage: str(part["key"]) for stage, part in parts.items() if isinstance(part, dict) and "key" in part}
+    for stage, key in found.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", key) or not store.has(stage, key):
+            raise ValueError(f"summary.json names {stage}/{key[:12]}, which the store lacks")
+    return set(found.values())
 
 
 def _digests(folder: Path) -> set[str]:
-    """Digests of the datasets in a run's folder. Raises OSError or ValueError if one cannot be read."""
+    """Digests of the datasets in a run's folder, and the first digits that name their folders, should one be damaged.
+
+    Raises OSError or ValueError if one cannot be read.
+    """
     if (folder / "datasets").is_symlink():
         (folder / "datasets").stat()  # raises for a target that is not mounted
-    return {str(_json(path).get("digest")) for path in (folder / "datasets").glob("*/manifest.json")}
+    found = list((folder / "datasets").glob("*/manifest.json"))
+    return {str(_json(path).get("digest")) for path in found} | {path.parent.stem for path in found}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -88,12 +88,20 @@ class ArtifactStore:
     def manifest(self, stage: str, key: str) -> Manifest:
         """The manifest of an artifact; does not check its payload.
 
-        Raises MissingArtifact if it is absent, StoreError if its version is too new, ValueError if it is broken.
+        Raises MissingArtifact if it is absent, CorruptArtifact if it is broken (it stays), StoreError if its version is
+        too new.
         """
-        return self._parsed(stage, key)[0]
+        try:
+            return self._parsed(stage, key)[0]
+        except ValueError as error:
+            if isinstance(error, SpinMeRoundError):
+                raise
+            raise CorruptArtifact(
+                f"artifact {stage}/{key[:12]} is damaged: {validation_message(error)}; run 'spinmeround store verify'"
+            ) from error
 
     def open(self, stage: str, key: str) -> Artifact:
-        """The artifact after a check of its files' sizes. Raises MissingArtifact or CorruptArtifact."""
+        """The artifact, whose files have the right sizes. Raises MissingArtifact or CorruptArtifact."""
         return self._delivered(stage, key, full=False)
 
     def verify(self, stage: str, key: str) -> Artifact:

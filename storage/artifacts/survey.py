@@ -103,8 +103,9 @@ def _is_root(store: ArtifactStore, item: StoredArtifact, roots: Roots) -> bool:
     if roots.final_unknown or item.stage != "publish":
         return roots.final_unknown
     try:
-        path = store.open(item.stage, item.key).path / "dataset.json"
-        return str(json.loads(path.read_bytes())["digest"]) in roots.digests
+        path = store.verify(item.stage, item.key).path / "dataset.json"
+        digest = str(json.loads(path.read_bytes())["digest"])
+        return not roots.digests.isdisjoint({digest, digest[:12]})
     except StorageUnavailable:
         raise
     except (SpinMeRoundError, OSError, ValueError, KeyError, TypeError):

@@ -24,6 +24,7 @@ from spinmeround.storage.dataset.schema import (
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
 from spinmeround.storage.errors import DatasetError
+from spinmeround.storage.numbers import check_arrays as check_numbers
 from spinmeround.storage.records import HeadArrays
 
 PICTURES: Mapping[str, ArraySpec] = {name: spec for name, spec in ARRAYS.items() if spec.layout == "view"}
@@ -68,7 +69,8 @@ class HeadParts:
 def write_head(folder: Path, head: HeadArrays, codec: PixelCodec = DEFAULT_CODEC) -> None:
     """Write all arrays of one head into `folder`.
 
-    Raises DatasetError if the arrays disagree in their sizes or have the wrong data type.
+    Raises DatasetError if the arrays disagree in their sizes or have the wrong data type, and SpinMeRoundError for
+    numbers that are not finite or blank where they can't be (`storage.numbers`).
     """
     arrays = {name: getattr(head, name)[None] for name in PICTURES} | _small_arrays(head)
     _write_group(folder, f"head {head.id}", ARRAYS, arrays, _named(head.id), codec)
@@ -145,7 +147,9 @@ def _write_group(
     named: Mapping[str, Any],
     codec: PixelCodec,
 ) -> None:
-    write_arrays(folder, named, specs, _sizes(subject, specs, arrays), arrays, codec)
+    sizes = _sizes(subject, specs, arrays)
+    check_numbers(subject, {name: arrays[name] for name in specs})
+    write_arrays(folder, named, specs, sizes, arrays, codec)
 
 
 def _sizes(subject: str, specs: Mapping[str, ArraySpec], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

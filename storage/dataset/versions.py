@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from spinmeround.storage.dataset.manifest import read_manifest
 from spinmeround.storage.dataset.schema import SCHEMA_VERSION
@@ -17,6 +17,7 @@ from spinmeround.storage.errors import DatasetError, environment_errors, validat
 from spinmeround.storage.files import flocked, write_atomic
 from spinmeround.storage.manifests import Sha256, stated_version
 from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.sealed import sealed_json, unsealed
 
 INDEX = "versions.json"
 _LARGEST_INDEX = 16 * 1024 * 1024
@@ -57,8 +58,8 @@ def list_versions(folder: Path) -> tuple[Version, ...]:
             f"{path}: schema version {newest}, this software reads up to {SCHEMA_VERSION}; use a newer version"
         )
     try:
-        found = _Index.model_validate_json(data).versions
-    except ValidationError as error:
+        found = _Index.model_validate(unsealed(data)).versions
+    except ValueError as error:
         raise DatasetError(
             f"{path}: expected the index of versions, found {validation_message(error)}; remove it to start a new one"
         ) from error
@@ -85,7 +86,7 @@ def record_version(folder: Path, digest: str, heads: int) -> Version:
             heads=heads,
             parent=known[-1].digest if known else None,
         )
-        data = _Index(versions=(*known, version)).model_dump_json(indent=1).encode()
+        data = sealed_json(_Index(versions=(*known, version)))
         if len(data) > _LARGEST_INDEX:
             raise DatasetError(f"{folder / INDEX}: expected at most {_LARGEST_INDEX} bytes; publish into a new folder")
         write_atomic(folder / INDEX, data)

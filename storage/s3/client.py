@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions as answers
@@ -24,9 +25,13 @@ from obstore.store import S3Store
 from spinmeround.storage.errors import StorageUnavailable, StoreError, one_line
 from spinmeround.storage.manifests import FileRecord
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+
 T = TypeVar("T")
 _ABSENT = (FileNotFoundError, answers.NotFoundError)
 _REFUSED = (answers.PermissionDeniedError, answers.UnauthenticatedError, PermissionError)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TAKEN = (answers.AlreadyExistsError, answers.PreconditionError)
 
 
@@ -72,6 +77,7 @@ class ObjectClient:
                 "allow_http": self._endpoint.startswith("http://"),
                 "timeout": timedelta(seconds=policy.request_s),
                 "connect_timeout": timedelta(seconds=min(10.0, policy.request_s)),
+                **_without_proxy(self._endpoint),
             },
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=policy.request_s)},
         )
@@ -190,6 +196,16 @@ class ObjectClient:
                         f"{_advice(error)}; finished artifacts are kept"
                     ) from error
                 time.sleep(wait)
+
+
+def _without_proxy(endpoint: str) -> "ClientConfig":
+    """Options by which no proxy of the environment gets the requests to a server on this machine.
+
+    A proxy that is named replaces those of the environment, and this one is excluded for all loopback addresses.
+    """
+    if urlsplit(endpoint).hostname not in _LOOPBACK:
+        return {}
+    return {"proxy_url": endpoint, "proxy_excludes": ",".join(_LOOPBACK)}
 
 
 def s3_endpoint() -> str | None:

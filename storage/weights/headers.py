@@ -58,6 +58,7 @@ def _torch(path: Path) -> dict[str, Shape]:
             f"{path}: expected a pickle with tensors only, found code or no pickle; "
             "download it from its publisher again"
         ) from error
+    tensors = tensors.get("state_dict", tensors)  # of a training script
     return {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
 from spinmeround.storage.numbers import check_tensor_files, check_tensors
 from spinmeround.storage.weights.headers import onnx_graph
 
@@ -26,6 +26,8 @@ def check_values(place: Path | str, tensors: "Iterable[tuple[str, Tensor]]") -> 
     """Check the named tensors of the network at `place`. Raises ConfigError as `check_files`."""
     try:
         check_tensors(place, tensors, may_be_blank=False)
+    except ConfigError:
+        raise
     except SpinMeRoundError as error:
         raise ConfigError(f"{error}; {_ADVICE}") from error
 
@@ -38,4 +40,14 @@ def check_onnx(path: Path) -> None:
 
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     held = [each for each in onnx_graph(path).initializer if each.data_type in floats and not uses_external_data(each)]
-    check_values(path, ((each.name, torch.from_numpy(onnx.numpy_helper.to_array(each).copy())) for each in held))
+
+    def values(constant: "onnx.TensorProto") -> "Tensor":
+        try:
+            return torch.from_numpy(onnx.numpy_helper.to_array(constant).copy())
+        except Exception as error:  # of numpy, about sizes and shapes that contradict each other
+            raise ConfigError(
+                f"{path}: constant {constant.name}: expected the numbers of its shape, found {one_line(error, 120)}; "
+                f"{_ADVICE}"
+            ) from error
+
+    check_values(path, ((each.name, values(each)) for each in held))

@@ -66,7 +66,7 @@ def keep_share(store: ArtifactStore, verdicts: Sequence[bool]) -> KeepShare:
     """From the verdicts on the profile's heads (kept or not) or, if there are none, from reviews in the store."""
     if verdicts:
         return KeepShare(value=sum(verdicts) / len(verdicts), judged=len(verdicts), own=True)
-    others = [load_review(store.open(GATE, key).path).keep for key in _evenly_spaced(_keys(store, GATE))]
+    others = [load_review(store.verify(GATE, key).path).keep for key in _evenly_spaced(_keys(store, GATE))]
     return KeepShare(value=sum(others) / len(others) if others else 1.0, judged=len(others), own=False)
 
 

@@ -135,7 +135,7 @@ def published_digests(store: ArtifactStore) -> dict[str, str]:
     found = {}
     for entry in store.backend.entries("publish"):
         with suppress(StoreError, OSError, ValueError, KeyError, TypeError):
-            stated = json.loads((store.open("publish", entry.key).path / "dataset.json").read_bytes())
+            stated = json.loads((store.verify("publish", entry.key).path / "dataset.json").read_bytes())
             found[str(stated["digest"])] = f"{store.root}/publish/{entry.key[:12]}"
     return found
 

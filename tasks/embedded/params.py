@@ -40,8 +40,8 @@ class RecognitionParams(StageParams):
     unseen_identities: int = Field(30, ge=2, description="Held-out heads, with the seeds after those for training")
     epochs: int = Field(16, ge=1)
     batch: int = Field(32, ge=2)
-    learning_rate: float = Field(2e-3, gt=0.0)
-    weight_decay: float = Field(5e-3, ge=0.0)
+    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
+    weight_decay: float = Field(5e-3, ge=0.0, le=1.0)
     margin: float = Field(
         0.35, ge=0.0, lt=1.57, description="Additive angular margin, in radians; rises over the first half"
     )
@@ -65,7 +65,7 @@ class AutoencoderParams(StageParams):
     unseen_heads: int = Field(24, ge=1, description="Held-out heads, with the seeds after those for training")
     steps: int = Field(5000, ge=2)
     batch: int = Field(8, ge=1)
-    learning_rate: float = Field(2e-3, gt=0.0)
+    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     gradient_weight: float = Field(0.5, ge=0.0, description="Weight of the error of the finite differences")
     noise: float = Field(0.05, ge=0.0, description="Noise on latents, in standard deviations of each channel")
     start: str | None = Field(None, description="Folder of an autoencoder to start from; default: random weights")

@@ -166,4 +166,4 @@ def make_evaluation(
     outcome = store.make_once(
         "evaluate", key, evaluate, version=VERSION, params=content, inputs=inputs, weights=weights, subject="model"
     )
-    return outcome, key, load_evaluation(store.open("evaluate", key).path)
+    return outcome, key, load_evaluation(store.verify("evaluate", key).path)

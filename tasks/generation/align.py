@@ -61,8 +61,8 @@ def align_photo(
 ) -> AlignedPhoto:
     """Crop a photo to `side` pixels by the given landmarks, or by those that the pack detects.
 
-    Raises ConfigError without landmarks and pack, for landmarks outside the photo and for a white crop, ValueError if
-    the pack detects no face.
+    Raises ConfigError without landmarks and pack, for landmarks outside the photo, for a white crop, and if the pack
+    detects no face.
     """
     cam2world = None
     if landmarks is not None:
@@ -95,7 +95,7 @@ def _found(
     pack = open_pack(folder)
     face = FaceDetector(pack.detector).largest(photo)
     if face is None:
-        raise ValueError("expected a face, the pack detects none; give its --landmarks, or choose another photo")
+        raise ConfigError("expected a face, the pack detects none; give its --landmarks, or choose another photo")
     if pack.landmarks_3d is None:
         return face.landmarks, square_of_five(face.landmarks), None
     square, cam2world = square_and_camera(Landmarks3D(pack.landmarks_3d).find(photo, face.box))

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64
+from PIL import Image
 
 from spinmeround.models.geometry.camera_checks import check_cameras, check_distinct
 from spinmeround.models.geometry.camera_world import camera_warnings, check_world
 from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orbit
+from spinmeround.models.geometry.distortion import distortions_of_transforms, undistorted
 from spinmeround.models.geometry.transforms import cameras_of_transforms
 from spinmeround.storage.documents import read_bytes
 from spinmeround.storage.errors import ConfigError, as_config_error, one_line, shortened
@@ -61,13 +63,15 @@ def check_inputs(params: GenerationParams) -> list[str]:
 
 
 def _check_views(given: ViewsInput, radius: float) -> list[str]:
-    posed = PosedFiles.read(Path(given.file))
+    posed = PosedFiles.read(Path(given.file), undistort=given.undistort)
     with as_config_error(f"{given.file}: "):
         check_cameras("frames", posed.cameras)
         check_world("frames", posed.cameras)
         check_distinct("frames", posed.cameras)
-    for picture in posed.normals or []:
-        read_square(picture, normals=True)
+    for number, normals in enumerate(posed.normals or []):
+        posed.as_pinhole(number, read_square(normals, normals=True).picture, NO_NORMAL)
+    for number, picture in enumerate(posed.images):
+        posed.as_pinhole(number, read_square(picture).picture, WHITE)
     return [
         *camera_warnings("frames", posed.cameras, radius),
         *(note for picture in posed.images for note in _remarks(picture, given)),
@@ -166,14 +170,14 @@ def read_cameras(path: Path) -> Cameras:
     return _cameras(path, read_document(path))
 
 
-def _cameras(path: Path, document: dict[str, Any]) -> Cameras:
+def _cameras(path: Path, document: dict[str, Any], *, undistort: bool = False) -> Cameras:
     def side(number: int) -> int | None:
         frame = document["frames"][number]
         size = picture_size(_named_picture(path, frame["file_path"])) if frame.get("file_path") else None
         return None if size is None else size[0]
 
     with as_config_error(f"{path}: "):
-        return cameras_of_transforms(document, side)
+        return cameras_of_transforms(document, side, distorted_too=undistort)
 
 
 def _named_picture(document: Path, name: str) -> Path:
@@ -228,17 +232,25 @@ def read_square(path: Path, *, normals: bool = False) -> Photo:
 
 
 class PosedFiles(NamedTuple):
-    """1 or 3 posed pictures, and their normals where the file names them."""
+    """1 or 3 posed pictures, and their normals where the file names them.
 
+    `distortions` are OpenCV's coefficients of each lens, None for a pinhole.
+    """
+
+    path: Path
     cameras: Cameras
     images: list[Path]
     normals: list[Path] | None
+    distortions: list[tuple[float, ...] | None]
 
     @staticmethod
-    def read(path: Path) -> "PosedFiles":
-        """The frames of a transforms.json and the paths of their pictures, which are not opened."""
+    def read(path: Path, *, undistort: bool = False) -> "PosedFiles":
+        """The frames of a transforms.json and the paths of their pictures, which are not opened.
+
+        Raises ConfigError for a lens with a distortion, unless the pictures are to be undistorted.
+        """
         document = read_document(path)
-        cameras = _cameras(path, document)
+        cameras = _cameras(path, document, undistort=undistort)
         if len(cameras) not in (1, 3):
             raise ConfigError(f"{path}: expected 1 or 3 frames as given views, got {len(cameras)}")
         frames, found = document["frames"], {}
@@ -248,4 +260,13 @@ class PosedFiles(NamedTuple):
                 raise ConfigError(
                     f"{path}: expected {key} in each frame, found it in {len(found[key])} of {len(cameras)}"
                 )
-        return PosedFiles(cameras, found["file_path"], found["normals_file_path"] or None)
+        distortions = distortions_of_transforms(document)
+        return PosedFiles(path, cameras, found["file_path"], found["normals_file_path"] or None, distortions)
+
+    def as_pinhole(self, number: int, picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+        """The picture of a frame without the distortion of its lens. Raises ConfigError for one that can't be right."""
+        if (coefficients := self.distortions[number]) is None:
+            return picture
+        with as_config_error(f"{self.path}: frames[{number}]: "):
+            intrinsics = self.cameras.intrinsics[number]
+            return Image.fromarray(undistorted(np.asarray(picture), intrinsics, coefficients, background))

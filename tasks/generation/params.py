@@ -77,6 +77,7 @@ class ViewsInput(FrozenModel):
     file: str = Field(description="A transforms.json with 1 or 3 frames and their pictures")
     identity: str | None = Field(None, description="Identity; default: that of the most frontal picture with a face")
     matting: str | None = Field(None, description="Network of rembg (.onnx) that removes the backgrounds")
+    undistort: bool = Field(False, description="Remove the distortion that the file states from the pictures")
     normals: PhotoNormalsParams = PhotoNormalsParams()
 
 

@@ -17,7 +17,8 @@ from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundPipelin
 from spinmeround.models.geometry.cameras import Cameras, absolute_azimuth_deg, orbit
 from spinmeround.models.identity.interpolation import interpolate_identities
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.errors import ConfigError, DatasetError, as_config_error, environment_errors
+from spinmeround.storage.documents import read_json_object
+from spinmeround.storage.errors import ConfigError, DatasetError, as_config_error, environment_errors, one_line
 from spinmeround.tasks.generation.inputs import (
     PosedFiles,
     check_inputs,
@@ -41,8 +42,10 @@ from spinmeround.tasks.generation.params import (
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
 from spinmeround.tasks.loading.posed_views import read_posed_views
 from spinmeround.tasks.pictures.matting import cut_out
-from spinmeround.tasks.pictures.photos import read_photo
+from spinmeround.tasks.pictures.photos import NO_NORMAL, WHITE, read_photo
 from spinmeround.tasks.weights.networks import AUTOENCODERS, load_network
+
+INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +129,19 @@ def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
 
     Raises ConfigError if there is none, or its networks are incomplete or not finite.
     """
-    if not (folder / "model_index.json").is_file():
-        raise ConfigError(f"pipeline: expected a trained pipeline (model_index.json), found none in {folder}")
+    if not (folder / INDEX).is_file():
+        raise ConfigError(f"pipeline: expected a trained pipeline ({INDEX}), found none in {folder}")
+    read_json_object(folder / INDEX, "the parts of a pipeline")
     parts = {
         name: load_network(folder / name, *kinds, field="pipeline")
         for name, kinds in (("unet", ("MultiviewUNet",)), ("vae", AUTOENCODERS), ("text_encoder", ("CLIPTextModel",)))
     }
-    with as_config_error(f"pipeline: {folder}: "):
+    try:
         model: SpinMeRoundPipeline = SpinMeRoundPipeline.from_pretrained(folder, **parts, local_files_only=True)
+    except Exception as error:  # whatever diffusers raises, the file does not fit
+        raise ConfigError(
+            f"pipeline: {folder / INDEX}: expected that of a pipeline, found {one_line(error)}"
+        ) from error
     model.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return model.to(best_device())
 
@@ -171,7 +179,7 @@ def _photo_request(params: GenerationParams, given: PhotoInput, reader: "InputRe
 
 
 def _views_request(params: GenerationParams, given: ViewsInput, reader: "InputReader") -> HeadRequest:
-    files = PosedFiles.read(Path(given.file))
+    files = PosedFiles.read(Path(given.file), undistort=given.undistort)
     most_frontal_first = np.argsort(absolute_azimuth_deg(files.cameras.azimuth_deg))
     identity = reader.identity_or_face(given.identity, [files.images[view] for view in most_frontal_first])
     views = reader.posed(files, given.matting)
@@ -221,18 +229,22 @@ class InputReader:
 
     def posed(self, files: PosedFiles, matting: str | None = None) -> PosedViews:
         """The frames of a transforms.json, with the pictures that it names."""
-        images = np.stack([self.picture(path, matting) for path in files.images])
-        normals = None if files.normals is None else np.stack([self.normals(path) for path in files.normals])
-        return PosedViews(cameras=files.cameras, images=images, normals=normals)
+        images, normals = [], []
+        for number, path in enumerate(files.images):
+            images.append(self._flat(files.as_pinhole(number, read_square(path).picture, WHITE), matting))
+        for number, path in enumerate(files.normals or []):
+            picture = read_square(path, normals=True).picture
+            normals.append(self._sized(files.as_pinhole(number, picture, NO_NORMAL)))
+        return PosedViews(
+            cameras=files.cameras, images=np.stack(images), normals=np.stack(normals) if normals else None
+        )
 
     def picture(self, path: Path, matting: str | None = None) -> Float32[np.ndarray, "side side 3"]:
         """A square picture at the model's resolution, in [0, 1], on white where it is transparent or `matting` cuts."""
-        picture = read_square(path).picture
-        return self._sized(picture if matting is None else cut_out(picture, Path(matting)))
+        return self._flat(read_square(path).picture, matting)
 
-    def normals(self, path: Path) -> Float32[np.ndarray, "side side 3"]:
-        """A square normal map at the model's resolution, in [0, 1]."""
-        return self._sized(read_square(path, normals=True).picture)
+    def _flat(self, picture: Image.Image, matting: str | None) -> Float32[np.ndarray, "side side 3"]:
+        return self._sized(picture if matting is None else cut_out(picture, Path(matting)))
 
     def _sized(self, flat: Image.Image) -> Float32[np.ndarray, "side side 3"]:
         sized = flat.resize((self._side, self._side), Image.Resampling.LANCZOS) if flat.width != self._side else flat

@@ -150,7 +150,7 @@ def photo_identity(
 ) -> Float32[np.ndarray, "512"] | None:
     """The identity of a photo's largest face; None if the profile names no detector.
 
-    Raises ValueError if the detector finds no face, ConfigError for a broken pack.
+    Raises ConfigError if the detector finds no face, and for a broken pack.
     """
     from spinmeround.models.identity.alignment import align_faces
 
@@ -159,7 +159,7 @@ def photo_identity(
         return None
     face = cached_detector(path, params.detection).largest(picture)
     if face is None:
-        raise ValueError(
+        raise ConfigError(
             "expected a photo with a face, the detector finds none (embed.detection.threshold "
             f"{params.detection.threshold}); crop it with 'spinmeround align', or give an identity with --identity"
         )

@@ -77,8 +77,8 @@ class FinishedRun:
 def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
     """The data of this run's report. Raises StoreError or DatasetError if an artifact is missing or damaged."""
     dataset = HeadDataset.open(run.dataset)
-    training = run.store.open(*run.training) if run.training else None
-    evaluation = run.store.open(*run.evaluation) if run.evaluation else None
+    training = run.store.verify(*run.training) if run.training else None
+    evaluation = run.store.verify(*run.evaluation) if run.evaluation else None
     reviews = _reviews(run)
     attributes = dataset.attributes
     return ReportData(
@@ -185,7 +185,7 @@ def _reviews(run: FinishedRun) -> dict[str, Review]:
     for head in run.heads:
         key = run.keys[head.id][GATE]
         if run.store.has(GATE, key):
-            found[head.id] = load_review(run.store.open(GATE, key).path)
+            found[head.id] = load_review(run.store.verify(GATE, key).path)
     return found
 
 
@@ -219,7 +219,7 @@ def _kept_by_review(run: FinishedRun, reviews: Mapping[str, Review], params: Rep
 
 def _screened_card(run: FinishedRun, name: str, reasons: tuple[str, ...], final: Review) -> HeadCard:
     """A card with all previews and scores of a head."""
-    folder = run.store.open("sample", run.keys[name]["sample"]).path
+    folder = run.store.verify("sample", run.keys[name]["sample"]).path
     previews = load_previews(folder)
     pictures, mask = previews.rendering.rgb, previews.rendering.mask
     captions = tuple(f"{azimuth:g}°" for azimuth in previews.cameras.azimuth_deg)

@@ -234,4 +234,4 @@ def make_training(
         weights=training_weights(params, encode),
         subject="model",
     )
-    return outcome, key, load_training(store.open("train", key).path)
+    return outcome, key, load_training(store.verify("train", key).path)

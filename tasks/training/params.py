@@ -132,10 +132,10 @@ class TrainParams(StageParams):
     single_view: SingleViewPhase = SingleViewPhase()
     multi_view: MultiViewPhase = MultiViewPhase()
     batch: int = Field(32, ge=1, description="Groups of views per step")
-    learning_rate: float = Field(1e-5, gt=0.0)
+    learning_rate: float = Field(1e-5, gt=0.0, le=1.0, description="Peak of the learning rate")
     warm_up_steps: int = Field(1000, ge=1, description="Steps over which the learning rate rises")
     final_rate: float = Field(1.0, gt=0.0, le=1.0, description="Final learning rate as a share of the peak")
-    weight_decay: float = Field(1e-2, ge=0.0)
+    weight_decay: float = Field(1e-2, ge=0.0, le=1.0, description="Weight decay of AdamW")
     gradient_limit: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm")
     ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Decay of the averaged weights; lower in early steps")
     condition_dropout: float = Field(

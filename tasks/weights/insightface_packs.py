@@ -41,9 +41,9 @@ def kind_of(signature: OnnxSignature) -> Kind:
     taken, given = signature.inputs[0], signature.outputs[0]
     if len(signature.outputs) in (6, 9, 10, 15):
         return "detector"
-    if taken[-2:] == (192, 192) and given[-1] == 3309:
+    if taken[-2:] == (192, 192) and given[-1:] == (3309,):
         return "landmarks_3d"
-    if taken[1:] == (3, 112, 112) and given[-1] == 512:
+    if taken[1:] == (3, 112, 112) and given[-1:] == (512,):
         return "recognition"
     return "other"
 

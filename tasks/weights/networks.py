@@ -2,22 +2,29 @@
 
 `check_network` reads the configuration and the files' headers, compares all names and shapes with the network that the
 configuration describes (built without memory, on torch's meta device), and reads the values. `load_network` does the
-same, then lets the library load the files. No weight is ever left at a random number.
+same, then lets the library load the files. Those in the original single-file layout (LDM) are converted. No weight is
+ever left at a random number.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line, shortened
+from spinmeround.storage.numbers import read_tensors
 from spinmeround.storage.weights import NetworkFiles, Shape, check_files, check_values, network_files
+from spinmeround.tasks.weights.single_file import converted, is_single_file, single_file
 from spinmeround.tasks.weights.tensor_names import clip_name, compare, current_name
 
 if TYPE_CHECKING:
     import torch
 
 NetworkClass = Literal["AutoencoderKL", "AutoencoderDC", "UNet2DConditionModel", "MultiviewUNet", "CLIPTextModel"]
+MOST_LAYERS = 1000
+"""Of a level or an encoder: the network of a damaged configuration would take hours to build."""
+_LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
 AUTOENCODERS: tuple[NetworkClass, ...] = ("AutoencoderKL", "AutoencoderDC")
 
 
@@ -26,12 +33,14 @@ class CheckedNetwork:
     """A folder whose files fit its configuration.
 
     `network` has no values (it is on the meta device), `config` all fields; `summary` counts tensors and parameters.
+    `single_file` is set if the names are those of the original layout (LDM).
     """
 
     kind: NetworkClass
     network: Any
     files: NetworkFiles
     summary: str
+    single_file: bool
 
     @property
     def config(self) -> Any:
@@ -60,21 +69,36 @@ def load_network(folder: Path, *kinds: NetworkClass, field: str = "", dtype: "to
 
     checked = check_network(folder, *kinds, field=field, values=False)
     prefix = f"{field}: {folder}" if field else str(folder)
+    load = _converted if checked.single_file else _pretrained
     try:
-        network, info = _class(checked.kind).from_pretrained(
-            folder,
-            dtype=dtype or torch.float32,
-            variant=checked.files.variant,
-            use_safetensors=checked.files.safetensors,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        network, info = load(folder, checked, dtype or torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"{prefix}: expected a {checked.kind} that loads, found {one_line(error)}") from error
     if lost := {*info.get("missing_keys", ()), *map(str, info.get("mismatched_keys", ()))}:
         raise ConfigError(f"{prefix}: {len(lost)} tensors were not loaded, for example {min(lost)}")
     check_values(prefix, network.state_dict().items())
     return network
+
+
+def _pretrained(folder: Path, checked: CheckedNetwork, dtype: "torch.dtype") -> tuple[Any, dict[str, Any]]:
+    """The network as its library loads it, and what that says about names."""
+    network, info = _class(checked.kind).from_pretrained(
+        folder,
+        dtype=dtype,
+        variant=checked.files.variant,
+        use_safetensors=checked.files.safetensors,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    return network, info
+
+
+def _converted(folder: Path, checked: CheckedNetwork, dtype: "torch.dtype") -> tuple[Any, dict[str, Any]]:
+    """The network with the tensors of a single file."""
+    tensors = {name: tensor for file in checked.files.files for name, tensor in read_tensors(file)}
+    network = _class(checked.kind).from_config(checked.config)
+    network.load_state_dict(converted(folder, checked.kind, checked.config, tensors))  # strictly
+    return network.to(dtype).eval(), {}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -101,10 +125,27 @@ def _compared(folder: Path, kinds: tuple[NetworkClass, ...]) -> CheckedNetwork:
         kind = stated
     renamed = clip_name if kind == "CLIPTextModel" else current_name
     network = _without_values(folder, kind, config)
-    files = network_files(folder, transformers=kind == "CLIPTextModel")
+    files = single_file(folder, kind) or network_files(folder, transformers=kind == "CLIPTextModel")
+    found = files.shapes()
+    if is_ldm := is_single_file(kind, found):
+        found = _converted_shapes(folder, kind, network.config, found)
     wanted: dict[str, Shape] = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    summary = compare(folder, wanted, files.shapes(), renamed)
-    return CheckedNetwork(kind=kind, network=network, files=files, summary=summary)
+    try:
+        summary = compare(folder, wanted, found, renamed)
+    except SpinMeRoundError as error:
+        layout = " (converted from the single-file layout (LDM) by this config.json)" if is_ldm else ""
+        raise SpinMeRoundError(f"{error}{layout}") from error
+    return CheckedNetwork(kind=kind, network=network, files=files, summary=summary, single_file=is_ldm)
+
+
+def _converted_shapes(
+    folder: Path, kind: NetworkClass, config: Mapping[str, Any], found: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    """The names and shapes that the tensors of a single file have as those of a network of diffusers."""
+    import torch
+
+    empty = {name: torch.empty(shape, device="meta") for name, shape in found.items()}
+    return {name: tuple(tensor.shape) for name, tensor in converted(folder, kind, config, empty).items()}
 
 
 def _without_values(folder: Path, kind: NetworkClass, config: dict[str, Any]) -> Any:
@@ -112,6 +153,10 @@ def _without_values(folder: Path, kind: NetworkClass, config: dict[str, Any]) ->
     import torch
     from transformers import CLIPTextConfig
 
+    for name in _LAYERS:
+        if isinstance(value := config.get(name), int) and value > MOST_LAYERS:
+            found = shortened(str(value), 40)
+            raise SpinMeRoundError(f"{folder / 'config.json'}: {name}: expected at most {MOST_LAYERS}, found {found}")
     network_class = _class(kind)  # outside: a missing library is not a fault of the file
     try:
         with torch.device("meta"):

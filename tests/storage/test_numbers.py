@@ -1,6 +1,7 @@
 """The gate: numbers that are not finite, or blank where they can't be, don't enter the store."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 
+from spinmeround.flows.profile import load_profile
 from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.checkpoints import Checkpoints
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.dataset import write_head, write_latents
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.storage.numbers import check_varied, json_text
 from spinmeround.storage.records import FrozenModel
+from tests.support.heads import make_head
 
 PACKAGE = Path(__file__).parents[2]
 NAN, INF = float("nan"), float("inf")
@@ -63,6 +67,39 @@ def test_nan_is_stored_where_it_means_absent(tmp_path: Path, name: str) -> None:
     store = ArtifactStore(tmp_path / "store")
     commit(store, "a.npz", {name: np.full(3, NAN, np.float32)})
     assert store.has("score", artifact_key("score", 1, {}, {}, ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("identity", NAN, "identity: expected finite numbers, found 1 of 512"),
+        ("cam2world", INF, "cam2world: expected finite numbers"),
+        ("azimuth", NAN, "azimuth: expected finite numbers"),
+        ("mask", 0, "mask: expected values, found only zeros"),
+    ],
+)
+def test_a_zarr_group_is_not_written_with_such_numbers(tmp_path: Path, name: str, value: float, found: str) -> None:
+    """Of a head; NaN rows of identity_views mean absent."""
+    head = make_head(7)
+    array = getattr(head, name).copy()
+    array[0 if array.ndim == 1 else ...] = value
+    with pytest.raises(SpinMeRoundError, match=f"head procedural-000007: {found}"):
+        write_head(tmp_path / "head", replace(head, **{name: array}))
+    write_head(tmp_path / "whole", head)
+
+
+def test_latents_are_not_written_with_such_numbers(tmp_path: Path) -> None:
+    """An overflow of float16 is infinite."""
+    latents, large = np.ones((4, 4, 2, 2), np.float16), np.full((4, 4, 2, 2), INF, np.float16)
+    with pytest.raises(SpinMeRoundError, match="latents: normals: expected finite numbers"):
+        write_latents(tmp_path / "latents", latents, large)
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "weight_decay"])
+def test_steps_beyond_float32_are_refused_by_name(field: str) -> None:
+    """torch would raise its own error after the first step."""
+    with pytest.raises(ConfigError, match=rf"train\.{field}: input should be less than or equal to 1, got 1e\+38"):
+        load_profile("demo", [f"train.{field}=1e38"])
 
 
 def test_pictures_with_one_value_are_refused() -> None:

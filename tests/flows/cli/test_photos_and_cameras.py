@@ -13,8 +13,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.tasks.generation.inputs import check_inputs
+from spinmeround.models.geometry.distortion import undistorted
+from spinmeround.tasks.generation.inputs import PosedFiles, check_inputs
 from spinmeround.tasks.generation.params import GenerationParams
+from spinmeround.tasks.generation.run import InputReader
+from spinmeround.tasks.heads.embed import EmbedParams
+from spinmeround.tasks.pictures.photos import WHITE, read_photo
 from tests.tasks.pictures.test_photos import REFUSED
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -24,7 +28,7 @@ WORLD, OTHER = CASES / "cameras_wrong_world", "expected cameras that see the hea
 CAMERAS = {
     "angle_deg": "expected radians, below pi, got 13.4, which looks like degrees: write 0.233874",
     "away": "cameras that look away from the head",
-    "distortion": "k1: expected a lens without distortion, got k1 -0.3, k2 0.1, p1 0.01; undistort the pictures",
+    "distortion": "k1: expected a lens without distortion, got k1 -0.3, k2 0.1, p1 0.01; give --undistort",
     "distortion_params": "distortion_params[1]: expected a lens without distortion",
     "equirectangular": "camera_model: expected a pinhole",
     "fisheye": "camera_model: expected a pinhole",
@@ -106,6 +110,18 @@ def test_other_forms_are_read(passed, name: str) -> None:
         status, output = run("generate", *arguments)
         assert status == 0, output
     assert len(passed) == 2
+
+
+def test_distortion_is_removed_if_asked(passed, tmp_path: Path) -> None:
+    """`--undistort`: the file is accepted, and a picture is read as the pinhole of the same intrinsics sees it."""
+    status, output = run("generate", "views", "--undistort", WORLD / "distortion.json")
+    assert status == 0, output
+    files = PosedFiles.read(Path(passed[0].given.file), undistort=True)
+    picture = read_photo(files.images[0]).picture
+    expected = undistorted(np.asarray(picture), files.cameras.intrinsics[0], (-0.3, 0.1, 0.01, *[0.0] * 5), WHITE)
+    found = InputReader(None, picture.width, EmbedParams()).posed(files).images[0]
+    np.testing.assert_allclose(found * 255, expected, atol=1e-3)
+    assert np.abs(expected.astype(int) - np.asarray(picture)).max() > 20
 
 
 def test_names_beyond_ascii_are_read_in_any_locale() -> None:

@@ -83,7 +83,7 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         (lambda d: d.update(frames=["a"]), r"frames\[0\].transform_matrix: expected 4 rows"),
         (lambda d: d["frames"][0].update(fl_x=True), r"frames\[0\].fl_x: expected a number above 0, got True"),
         (lambda d: d["frames"][0].update(fl_x=10**400), r"frames\[0\].fl_x: expected a number above 0, got 1000"),
-        (lambda d: d.update(k1=0.1), "k1: expected a lens without distortion, got k1 0.1; undistort"),
+        (lambda d: d.update(k1=0.1), "k1: expected a lens without distortion, got k1 0.1; give --undistort"),
         (lambda d: d.update(camera_model="OPENCV_FISHEYE"), "camera_model: expected a pinhole .* got OPENCV_FISHEYE"),
         (lambda d: d["frames"][1].update(camera_model="VR180_L"), r"frames\[1\].camera_model: expected a pinhole"),
         (lambda d: d.update(is_fisheye=True), "camera_model: expected a pinhole .* got a fisheye"),

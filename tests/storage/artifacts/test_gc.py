@@ -64,6 +64,27 @@ def test_young_artifacts_stay_with_their_inputs(any_store: ArtifactStore, tmp_pa
     assert len(find_garbage(any_store, 0.0).dead) == 2
 
 
+def test_a_summary_with_an_unknown_key_keeps_everything(store: ArtifactStore, tmp_path: Path) -> None:
+    """It is damaged, or of another store: what the run needs is unknown."""
+    folder, training = run_folder(tmp_path), put(store, "train", 1)
+    register_run(store, folder, "tiny", {})
+    (folder / "summary.json").write_text(json.dumps({"training": {"key": f"{training[:-1]}x"}}))
+    garbage = find_garbage(store, 0.0)
+    assert garbage.dead == ()
+    assert f"summary.json names train/{training[:12]}, which the store lacks" in garbage.roots.notes[0]
+
+
+def test_a_dataset_is_kept_by_the_name_of_its_folder(store: ArtifactStore, tmp_path: Path) -> None:
+    """Though its manifest states another digest, since a bit of it flipped."""
+    folder, digest = run_folder(tmp_path), "12" * 32
+    put(store, "publish", 1, {}, {"dataset.json": json.dumps({"digest": digest}).encode()})
+    dataset = folder / "datasets" / f"{digest[:12]}.zarr"
+    dataset.mkdir(parents=True)
+    (dataset / "manifest.json").write_text(json.dumps({"digest": f"{digest[:-1]}3"}))
+    register_run(store, folder, "tiny", {})
+    assert dead(store) == set()
+
+
 def test_published_datasets_and_latest_trainings_are_roots(store: ArtifactStore, tmp_path: Path) -> None:
     """A dataset in the folder of a run keeps its heads after the run has requested others."""
     heads, folder = chain(store, 1), run_folder(tmp_path)

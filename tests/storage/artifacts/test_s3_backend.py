@@ -94,6 +94,19 @@ def test_damage_in_the_cache_is_repaired(open_s3: OpenStore, tmp_path: Path) -> 
     assert (open_s3().open("render", key).path / "a.bin").read_bytes() == b"payload"  # as after a power cut
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_server_on_this_machine_is_reached_without_a_proxy(
+    open_s3: OpenStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A proxy that nobody serves is set, and no list of exceptions."""
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    store = open_s3()
+    key = commit(store, 1, {"a.bin": b"0123"})
+    assert (store.verify("render", key).path / "a.bin").read_bytes() == b"0123"
+
+
 def test_two_makers_at_once(open_s3: OpenStore, s3: S3Server, s3_prefix: str) -> None:
     """Without the lock, the first manifest stays with its own files; those of the other maker are removed."""
     stores, barrier = [open_s3("one"), open_s3("two")], threading.Barrier(2)

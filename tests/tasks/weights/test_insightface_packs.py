@@ -1,5 +1,6 @@
 """Telling the files of a pack apart, and the two mistakes that antelopev2 is known for."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from spinmeround.tasks.heads.embed import (
 from spinmeround.tasks.weights.check import Use, check
 from spinmeround.tasks.weights.insightface_packs import open_pack
 from tests.models.identity.networks import write_network
+from tests.support.cases import CASES
 from tests.support.packs import write_pack
 
 
@@ -35,7 +37,7 @@ def test_files_are_distinguished_by_inputs_and_outputs(tmp_path: Path) -> None:
 
 def test_a_nested_pack_is_explained(tmp_path: Path) -> None:
     """antelopev2.zip contains a folder of the same name: the error gives the command that fixes it."""
-    write_pack(tmp_path / "antelopev2" / "antelopev2")
+    shutil.copytree(CASES / "pack_nested" / "antelopev2", tmp_path / "antelopev2")
     with pytest.raises(ConfigError, match=r"one folder deeper.*mv .*antelopev2/antelopev2/\*\.onnx .*antelopev2/$"):
         open_pack(tmp_path / "antelopev2")
 

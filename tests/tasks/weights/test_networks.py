@@ -128,6 +128,7 @@ REFUSED = {
     "other variant": (UNET, variant_without_plain, "only diffusion_pytorch_model.non_ema.safetensors; .*rename it"),
     "no weights": (CLIP, remove("*.safetensors"), "found no file of weights"),
     "no config": (CLIP, remove("config.json"), "config.json, found none"),
+    "layers without end": (CLIP, reconfigured(num_hidden_layers=2**31), "num_hidden_layers: expected at most 1000"),
     "levels that differ": (UNET, reconfigured(block_out_channels=[8]), "does not fit"),
     "text for a number": (CLIP, reconfigured(hidden_size="16"), "does not fit"),
 }
@@ -165,7 +166,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         ("nan_vae", "AutoencoderKL", r"tensor encoder\.conv_in\.weight: expected finite numbers"),
         ("encoder_prefixed", CLIP, "prefix 'module.'"),
         ("unet_lora", UNET, "a LoRA.*fuse it"),
-        ("unet_ldm", UNET, r"single-file layout \(LDM\).*from_single_file"),
+        ("unet_ldm", UNET, r"conv_in\.weight: expected 4x4x3x3.*single-file layout \(LDM\)"),
         ("unet_ema", UNET, r"averaged \(EMA\) weights alone"),
         ("config_bad/unet", UNET, "does not fit"),
         ("config_bad/encoder", CLIP, "does not fit"),
