@@ -131,7 +131,7 @@ def _read_picture(folder: Path, name: str) -> np.ndarray:
             layout.read(blob, range(layout.chunks), out)
     except ChunkError as error:
         raise DatasetError(f"{folder}: {name}: {error}; make the head again") from error
-    return np.ascontiguousarray(layout.chunk.as_written(out))
+    return layout.chunk.as_written(out)
 
 
 def _write_group(
