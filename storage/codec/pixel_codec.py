@@ -33,7 +33,7 @@ PLANES_COLUMNS_FIRST = (0, 1, 4, 3, 2)
 COLUMNS_FIRST = (0, 1, 3, 4, 2)
 """(subject, view, height, width, channel) as (subject, view, width, channel, height)."""
 
-_BLOSC = {"typesize": 1, "cname": "zstd", "shuffle": "noshuffle", "blocksize": 2**18}
+_BLOSC: dict[str, Any] = {"typesize": 1, "cname": "zstd", "shuffle": "noshuffle", "blocksize": 2**18}
 """zstd chooses its parameters by the size of a block: larger ones are compressed less at the same level."""
 
 warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr", category=ZarrUserWarning)
