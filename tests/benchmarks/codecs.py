@@ -208,7 +208,7 @@ def draw(rows: Sequence[Mapping[str, Any]], side: int, to: Path) -> None:
         xlabel="bytes on disk, PNG = 1",
         ylabel=f"samples per second, as float32 ({VIEWS} views of {side} px, RGB and normals)",
         yscale="log",
-        title="Upper left is better; red: the default, blue: core of Zarr v3, orange: zarr-python only, grey: files",
+        title="Upper left is better. Red: default, blue: Zarr core, orange: zarr-python only",
     )
     figure.savefig(to, metadata={"Date": None} if to.suffix == ".svg" else None)
 
