@@ -1,5 +1,6 @@
 """Pixel compression: which Zarr codecs a dataset uses, decoding of stored chunks, reuse of buffers."""
 
+from spinmeround.storage.codec.axis_order import reordered
 from spinmeround.storage.codec.chunks import ChunkError, ChunkLayout, check_crc32c
 from spinmeround.storage.codec.pixel_codec import DEFAULT_CODEC, PixelCodec, codec_of, codec_problem
 from spinmeround.storage.codec.recycled_memory import RecycledMemory, lend
@@ -14,4 +15,5 @@ __all__ = [
     "codec_of",
     "codec_problem",
     "lend",
+    "reordered",
 ]

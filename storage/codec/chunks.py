@@ -1,26 +1,38 @@
 """Decodes the stored bytes of a chunk into memory that the caller owns.
 
-Supports the codecs of the schema: `transpose`, `numcodecs.delta` (of bytes), `bytes`, zstd, crc32c. Stored bytes are
-not trusted: the decoded size that a frame states must equal the size that the array's metadata implies before anything
-is decoded, and checksums are verified.
+Supports the codecs of the schema: `transpose`, `numcodecs.delta` (of bytes), `bytes`, zstd or Blosc's zstd, crc32c.
+Stored bytes are not trusted: the decoded size that a frame states must equal the size that the array's metadata implies
+before anything is decoded, and checksums are verified.
 """
 
 import math
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numpy as np
 from jaxtyping import UInt8
+from numcodecs import blosc
 from numcodecs.zstd import Zstd
+
+from spinmeround.storage.codec.axis_order import reordered
 
 _ZSTD_MAGIC = 0xFD2FB528
 _ZSTD_MOST = 2**15
 _ZSTD = Zstd()
-_CODECS = ("transpose", "numcodecs.delta", "bytes", "zstd", "crc32c")
+_BLOSC_HEADER = struct.Struct("<BBBBIII")  # format, version of zstd, flags, type size, bytes, block size, stored bytes
+_BLOSC_FORMAT = 2
+_BLOSC_ZSTD = 4 << 5
+_BLOSC_SPLIT, _BLOSC_COPIED = 1 << 4, 1 << 1
+_CODECS = ("transpose", "numcodecs.delta", "bytes", "zstd", "blosc", "crc32c")
+
+Compressor = Literal["zstd", "blosc"]
+
+blosc.use_threads = False  # its pool of threads does not survive a fork, and holds the GIL
 
 
 class ChunkError(ValueError):
@@ -43,7 +55,7 @@ class ChunkLayout:
     dtype: np.dtype[Any]
     order: tuple[int, ...]
     delta: bool
-    compressed: bool
+    compressor: Compressor | None
     checksum: bool
 
     @classmethod
@@ -53,9 +65,12 @@ class ChunkLayout:
         """From the codecs of a `zarr.json`. Raises ChunkError for unsupported codecs."""
         configurations = {str(codec.get("name")): codec.get("configuration") or {} for codec in codecs}
         names = list(configurations)
-        if len(names) != len(codecs) or "bytes" not in names or names != [name for name in _CODECS if name in names]:
+        both = {"zstd", "blosc"} <= set(names)
+        ordered = names == [name for name in _CODECS if name in names]
+        if len(names) != len(codecs) or "bytes" not in names or not ordered or both:
             raise ChunkError(
-                f"expected codecs out of {', '.join(_CODECS)} in this order, including bytes, found {names}"
+                f"expected codecs out of {', '.join(_CODECS)} in this order, with bytes and at most one of zstd and "
+                f"blosc, found {names}"
             )
         if configurations["bytes"].get("endian", "little") != "little":
             raise ChunkError("expected little-endian bytes")
@@ -70,7 +85,7 @@ class ChunkLayout:
             dtype=dtype.newbyteorder("<"),
             order=tuple(order),
             delta=delta,
-            compressed="zstd" in names,
+            compressor="zstd" if "zstd" in names else "blosc" if "blosc" in names else None,
             checksum="crc32c" in names,
         )
 
@@ -81,7 +96,7 @@ class ChunkLayout:
     @property
     def verbatim(self) -> bool:
         """Whether the stored bytes are the values themselves."""
-        return not (self.delta or self.compressed or self.checksum)
+        return not (self.delta or self.compressor or self.checksum)
 
     @cached_property
     def size(self) -> int:
@@ -96,12 +111,11 @@ class ChunkLayout:
     @cached_property
     def smallest_stored(self) -> int:
         """Lower bound of a chunk's stored size in bytes: a block of zstd, 128 kB at most, takes four bytes or more."""
-        return (self.size // _ZSTD_MOST if self.compressed else self.size) + 4 * self.checksum
+        return (self.size // _ZSTD_MOST if self.compressor else self.size) + 4 * self.checksum
 
     def as_written(self, stored: np.ndarray) -> np.ndarray:
-        """Decoded chunks [chunk, *stored_shape] as a view [chunk, *shape]."""
-        back = np.argsort(self.order)
-        return stored.transpose(0, *(int(axis) + 1 for axis in back))
+        """Decoded chunks [chunk, *stored_shape] as C-contiguous [chunk, *shape]."""
+        return reordered(stored, self.order, range(len(self.shape)))
 
     def values(self, data: bytes) -> np.ndarray:
         """Decode one chunk into a new array of `shape`. Raises ChunkError for damaged bytes."""
@@ -114,19 +128,28 @@ class ChunkLayout:
         body = memoryview(data)
         if self.checksum:
             body = check_crc32c(body)
-        size = _zstd_size(body) if self.compressed else len(body)
+        size = len(body) if self.compressor is None else _STATED_SIZE[self.compressor](body)
         if size != self.size:
             raise ChunkError(f"expected a chunk of {self.size} bytes, found one of {size}")
+        if self.compressor == "blosc":
+            _check_blosc_blocks(body)
         flat = out.reshape(-1).view(np.uint8)
-        if self.compressed:
-            try:
-                _ZSTD.decode(body, flat)
-            except (RuntimeError, ValueError) as error:
-                raise ChunkError(f"it cannot be decoded ({error})") from error
-        else:
+        if self.compressor is None:
             flat[:] = np.frombuffer(body, np.uint8)
+        else:
+            _decompress(self.compressor, body, flat)
         if self.delta:
             _undo_delta(flat)
+
+
+def _decompress(compressor: Compressor, body: memoryview, out: UInt8[np.ndarray, " byte"]) -> None:
+    try:
+        if compressor == "zstd":
+            _ZSTD.decode(body, out)
+        else:
+            blosc.decompress(body, out)
+    except (RuntimeError, ValueError) as error:
+        raise ChunkError(f"it cannot be decoded ({error})") from error
 
 
 def _undo_delta(differences: UInt8[np.ndarray, " byte"]) -> None:
@@ -149,3 +172,27 @@ def _zstd_size(frame: memoryview) -> int | None:
     start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
     width = (int(single), 2, 4, 8)[descriptor >> 6]
     return int.from_bytes(frame[start : start + width], "little") + 256 * (width == 2) if width else None
+
+
+def _blosc_size(container: memoryview) -> int:
+    """The decoded size in the header of a Blosc container of zstd without shuffle, which must state its own size."""
+    if len(container) < _BLOSC_HEADER.size:
+        raise ChunkError("expected a Blosc container")
+    version, _, flags, _, size, _, stored = _BLOSC_HEADER.unpack_from(container)
+    if (version, flags & ~(_BLOSC_SPLIT | _BLOSC_COPIED), stored) != (_BLOSC_FORMAT, _BLOSC_ZSTD, len(container)):
+        raise ChunkError(f"expected a Blosc container of {len(container)} bytes of zstd, found another header")
+    return int(size)
+
+
+def _check_blosc_blocks(container: memoryview) -> None:
+    """Raise ChunkError unless all blocks begin within the container, or it holds the bytes as they are."""
+    _, _, flags, _, size, block, stored = _BLOSC_HEADER.unpack_from(container)
+    blocks = -(-size // max(block, 1)) * (not flags & _BLOSC_COPIED)
+    first = _BLOSC_HEADER.size + 4 * blocks
+    starts = struct.unpack_from(f"<{blocks}I", container, _BLOSC_HEADER.size) if first <= stored else (0,)
+    copied = stored - _BLOSC_HEADER.size == size or not flags & _BLOSC_COPIED
+    if not copied or not all(first <= start <= stored - 4 for start in starts):
+        raise ChunkError("expected the blocks of a Blosc container within it")
+
+
+_STATED_SIZE = {"zstd": _zstd_size, "blosc": _blosc_size}

@@ -136,7 +136,7 @@ def _read_picture(head: HeadFiles, name: str) -> np.ndarray:
             layout.read(blob, range(layout.chunks), out)
     except ChunkError as error:
         raise DatasetError(f"{head.folder}: {name}: {error}; make the head again") from error
-    return np.ascontiguousarray(layout.chunk.as_written(out))
+    return layout.chunk.as_written(out)
 
 
 def _write_group(

@@ -156,7 +156,7 @@ class HeadDataset:
     def read_views(
         self, subject: int, views: Sequence[int], arrays: Sequence[str] = ("rgb", "normals", "mask")
     ) -> dict[str, np.ndarray]:
-        """Views of one head by array name, each [len(views), ...] with the values stored on disk.
+        """Views of one head by array name, each C-contiguous [len(views), ...] with the values stored on disk.
 
         `arrays` are names in `PER_VIEW`, including `latents/rgb` and `latents/normals`. Raises DatasetError with the
         head and the array if a file is missing or damaged.

@@ -51,7 +51,7 @@ class ArraySpec(FrozenModel):
 
     @property
     def filtered(self) -> bool:
-        """Whether it may use the delta codec: images with channels."""
+        """Whether it may use planes and the delta: images with channels."""
         return self.axes[-1][0] == "channel"
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -91,10 +91,14 @@ ARRAYS: Mapping[str, ArraySpec] = {
     "normals": ArraySpec(dtype="uint8", axes=_axes(*_PICTURE, "channel", channel=3), layout="view"),
     "mask": ArraySpec(dtype="uint8", axes=_axes(*_PICTURE), layout="view"),
     "cam2world": ArraySpec(
-        dtype="float32", axes=_axes("subject", "view", "row", "column", row=4, column=4), layout="rows"
+        dtype="float32",
+        axes=_axes("subject", "view", "pose_row", "pose_column", pose_row=4, pose_column=4),
+        layout="rows",
     ),
     "intrinsics": ArraySpec(
-        dtype="float32", axes=_axes("subject", "view", "row", "column", row=3, column=3), layout="rows"
+        dtype="float32",
+        axes=_axes("subject", "view", "lens_row", "lens_column", lens_row=3, lens_column=3),
+        layout="rows",
     ),
     "azimuth": ArraySpec(dtype="float32", axes=_axes("view"), layout="whole"),
     "elevation": ArraySpec(dtype="float32", axes=_axes("view"), layout="whole"),
@@ -105,7 +109,11 @@ ARRAYS: Mapping[str, ArraySpec] = {
     "seed": ArraySpec(dtype="int64", axes=_axes("subject"), layout="rows"),
     "status": ArraySpec(dtype="uint8", axes=_axes("subject"), layout="rows"),
 }
-"""Status is 1 for a complete head; 0 is reserved for an absent one."""
+"""Status is 1 for a complete head; 0 is reserved for an absent one.
+
+Each name of an axis has one size in the whole group, as xarray requires. Earlier versions named the last axes of both
+cam2world and intrinsics row and column; readers go by position.
+"""
 
 LATENT_ARRAYS: Mapping[str, ArraySpec] = {
     "rgb": ArraySpec(dtype="float16", axes=_axes(*_LATENT), layout="view", raw=True),

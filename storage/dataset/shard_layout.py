@@ -6,7 +6,7 @@ at the start of the file, and is checked whenever a file is opened.
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,7 @@ class ShardLayout:
         )
         if stored.order[:2] != (0, 1):
             raise ChunkError(f"expected a transposition within a view, found {stored.order}")
-        chunk = ChunkLayout(
-            shape=stored.shape[2:],
-            dtype=stored.dtype,
-            order=tuple(axis - 2 for axis in stored.order[2:]),
-            delta=stored.delta,
-            compressed=stored.compressed,
-            checksum=stored.checksum,
-        )
+        chunk = replace(stored, shape=stored.shape[2:], order=tuple(axis - 2 for axis in stored.order[2:]))
         at_end = sharding.get("index_location", "end") == "end"
         return cls(chunk=chunk, chunks=shape[1], index_at_end=at_end, index_checked="crc32c" in index)
 

@@ -52,7 +52,7 @@ def _renderer_fingerprint(sections: NormalsSections) -> str:
 
 NORMALS = Stage(
     name="normals",
-    version=2,
+    version=3,
     sections_type=NormalsSections,
     inputs=("mesh", "render"),
     weights=_renderer_fingerprint,

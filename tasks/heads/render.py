@@ -40,4 +40,4 @@ def _make(job: StageJob[RenderSections]) -> None:
     write_pictures(job.out, job.head.id, params.codec, rgb=views.rgb, mask=views.mask)
 
 
-RENDER = Stage(name="render", version=2, sections_type=RenderSections, inputs=("sample",), make=_make)
+RENDER = Stage(name="render", version=3, sections_type=RenderSections, inputs=("sample",), make=_make)

@@ -108,7 +108,7 @@ class HeadLoader:
         stream, views = self.stream, self.stream.views
         return {
             "dataset": views.dataset.digest,
-            "params": views.params.model_dump(mode="json"),
+            "params": views.params.model_dump(mode="json", exclude={"dtype"}),  # the same samples in either type
             "samples": len(views),
             "batch": stream.batch,
             "rank": stream.rank,

@@ -7,6 +7,7 @@ from pydantic import Field
 from spinmeround.storage.records import FrozenModel
 
 ArrayName = Literal["rgb", "normals", "mask", "latents"]
+PictureType = Literal["uint8", "float32"]
 Colour = tuple[float, float, float]
 
 
@@ -14,6 +15,7 @@ class ViewParams(FrozenModel):
     """Content of a sample."""
 
     arrays: tuple[ArrayName, ...] = ("rgb", "normals", "mask")
+    dtype: PictureType = Field("uint8", description="Type of RGB and normals: bytes as on disk, or float32 in [-1, 1]")
     views: int = Field(8, ge=1, description="Views per sample, all different")
     conditioning_views: int = Field(0, ge=0, description="Number of leading conditioning views; the first shows a face")
     cameras: bool = Field(True, description="Include the cameras of the views")

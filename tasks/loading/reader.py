@@ -3,7 +3,8 @@
 All batches come from here: the loader reads the views that it draws, the training reads those of its groups.
 A sample has these arrays, and a batch has them with a leading sample axis:
 
-    rgb, normals [P, H, W, 3] u8, mask [P, H, W] u8        as on disk, see `storage.dataset`
+    rgb, normals [P, H, W, 3] u8, mask [P, H, W] u8        as on disk, see `storage.dataset`; in memory as planes
+    rgb, normals [P, 3, H, W] f32                          instead, in [-1, 1], with the dtype float32
     latents [P, 2 C, h, w] f16                             image latents, then normal latents
     cam2world [P, 4, 4], intrinsics [P, 3, 3] f32
     identity [512] f32
@@ -17,18 +18,33 @@ import torch
 from jaxtyping import Float16, Int64
 from torch import Tensor
 
+from spinmeround.storage.codec import reordered
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.loading.batch_memory import BatchLayout, Field, PackedBatch, plain_fields
-from spinmeround.tasks.loading.params import ArrayName
+from spinmeround.tasks.loading.params import ArrayName, PictureType
+from spinmeround.tasks.loading.tensors import to_unit_range
+
+_PLANES = (2, 0, 1)
+"""(height, width, channel) as (channel, height, width)."""
+
+_VIEWS_AT_ONCE = 4
+"""Views converted to floats at once: their bytes fit into a core's cache."""
 
 
 class SampleReader:
     """Reads the named arrays of samples, by default with the cameras of the views and the identity of the head."""
 
     def __init__(
-        self, dataset: HeadDataset, arrays: Sequence[ArrayName], *, cameras: bool = True, identity: bool = True
+        self,
+        dataset: HeadDataset,
+        arrays: Sequence[ArrayName],
+        *,
+        cameras: bool = True,
+        identity: bool = True,
+        dtype: PictureType = "uint8",
     ) -> None:
+        self.dtype = dtype
         self.dataset, self.arrays, self.cameras, self.identity = dataset, tuple(arrays), cameras, identity
         self._held: dict[int, Float16[np.ndarray, "view channel h w"]] = {}
 
@@ -65,9 +81,9 @@ class SampleReader:
     def fill(self, out: Mapping[str, np.ndarray], row: int, subject: int, views: Int64[np.ndarray, " view"]) -> None:
         """Read one sample into row `row` of the arrays of a batch."""
         chosen = views.tolist()
-        images: dict[str, np.ndarray] = {name: out[name][row] for name in self.arrays if name != "latents"}
+        images = {name: out[name][row] for name in self.arrays if name != "latents"}
         if images:
-            self.dataset.read_into(subject, chosen, images)
+            self._fill_images(images, subject, chosen)
         if "latents" in self.arrays and subject in self._held:
             out["latents"][row] = self._held[subject][views]
         elif "latents" in self.arrays:
@@ -80,10 +96,33 @@ class SampleReader:
             out["identity"][row] = self.dataset.identities[subject]
         out["views"][row], out["subject"][row] = views, subject
 
+    def _fill_images(self, out: Mapping[str, np.ndarray], subject: int, views: Sequence[int]) -> None:
+        """Decode into `out` where a chunk is stored as it is wanted, otherwise convert what was decoded."""
+        stored = {name: self._stored(name, room) for name, room in out.items()}
+        self.dataset.read_into(subject, views, stored)
+        for name, decoded in stored.items():
+            if decoded is out[name]:
+                continue
+            order = self.dataset.layout(name).chunk.order
+            for start in range(0, len(views), _VIEWS_AT_ONCE):
+                part = slice(start, start + _VIEWS_AT_ONCE)
+                _convert(reordered(decoded[part], order, _PLANES), out[name][part])
+
+    def _stored(self, name: str, room: np.ndarray) -> np.ndarray:
+        """Where to decode the views of an array that ends up in `room`."""
+        chunk = self.dataset.layout(name).chunk
+        if chunk.dtype == room.dtype and chunk.stored_shape == room.shape[1:] and chunk.order in ((0, 1), _PLANES):
+            return room
+        return self.dataset.memory.empty((len(room), *chunk.stored_shape), chunk.dtype)
+
     def _image_field(self, name: str, views: int) -> Field:
         chunk = self.dataset.layout(name).chunk
-        axes = (0, *(int(axis) + 1 for axis in np.argsort(chunk.order)))
-        return Field(shape=(views, *chunk.stored_shape), dtype=chunk.dtype, axes=axes)
+        if name == "mask":
+            return Field(shape=(views, *chunk.shape), dtype=chunk.dtype)
+        shape = (views, *(chunk.shape[axis] for axis in _PLANES))
+        if self.dtype == "float32":
+            return Field(shape=shape, dtype=np.dtype(np.float32))
+        return Field(shape=shape, dtype=chunk.dtype, axes=(0, 2, 3, 1))
 
     def _latents_field(self, views: int) -> Field:
         chunk = self.dataset.layout("latents/rgb").chunk
@@ -92,6 +131,13 @@ class SampleReader:
                 f"{self.dataset.files.root}: latents: expected untransposed chunks, found the axis order {chunk.order}"
             )
         return Field(shape=(views, 2 * chunk.shape[0], *chunk.shape[1:]), dtype=chunk.dtype)
+
+
+def _convert(planes: np.ndarray, out: np.ndarray) -> None:
+    if out.dtype == planes.dtype:
+        out[...] = planes
+    else:
+        to_unit_range(torch.from_numpy(planes), torch.from_numpy(out))
 
 
 def read_latents(

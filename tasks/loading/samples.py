@@ -44,7 +44,11 @@ class HeadViews(Dataset[dict[str, Tensor]]):
         if max(self.params.views, self.params.conditioning_views) > dataset.views:
             raise ConfigError(f"loader: views: expected at most the dataset's {dataset.views}, got {self.params.views}")
         self.reader = SampleReader(
-            dataset, self.params.arrays, cameras=self.params.cameras, identity=self.params.identity
+            dataset,
+            self.params.arrays,
+            cameras=self.params.cameras,
+            identity=self.params.identity,
+            dtype=self.params.dtype,
         )
         azimuth = dataset.cameras(self.subjects[0])["azimuth_deg"]
         self._facing = facing_views(azimuth) if self.params.conditioning_views else np.arange(0)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
@@ -10,26 +11,43 @@ from torch import Tensor
 NormalsFrame = Literal["world", "camera"]
 
 
+_MINUS_ONE = torch.tensor(-1.0)
+_STEP = float(np.nextafter(np.float32(2 / 255), np.float32(0)))
+"""Rounded down: rounded to the nearest float32, 255 would become more than 1."""
+
+
+def to_unit_range(
+    planes: UInt8[Tensor, "*batch view 3 h w"], out: Float32[Tensor, "*batch view 3 h w"]
+) -> Float32[Tensor, "*batch view 3 h w"]:
+    """Write bytes 0 to 255 as floats -1 to 1 into `out`, in two passes and without memory of its own."""
+    return torch.add(_MINUS_ONE, out.copy_(planes), alpha=_STEP, out=out)
+
+
+def planes(pictures: UInt8[Tensor, "*batch view h w 3"] | Float32[Tensor, "*batch view 3 h w"]) -> Tensor:
+    """Pictures of the loader, of either type, as float32 (..., 3, h, w) in [-1, 1]."""
+    return pictures if pictures.is_floating_point() else pictures.movedim(-1, -3).float() / 127.5 - 1
+
+
 def on_colour(
-    rgb: UInt8[Tensor, "*batch view h w 3"], mask: UInt8[Tensor, "*batch view h w"], colour: Float32[Tensor, "*batch 3"]
+    rgb: UInt8[Tensor, "*batch view h w 3"] | Float32[Tensor, "*batch view 3 h w"],
+    mask: UInt8[Tensor, "*batch view h w"],
+    colour: Float32[Tensor, "*batch 3"],
 ) -> Float32[Tensor, "*batch view 3 h w"]:
     """Composite RGB, which is on white, on a colour instead: c = c_white - (1 - alpha) (white - colour), in [-1, 1]."""
-    alpha = mask[..., None].float() / 255
-    image = rgb.float() / 127.5 - 1 - (1 - alpha) * (1 - colour[..., None, None, None, :])
-    return image.movedim(-1, -3)
+    alpha = mask[..., None, :, :].float() / 255
+    return planes(rgb) - (1 - alpha) * (1 - colour[..., None, :, None, None])
 
 
 def unit_normals(
-    normals: UInt8[Tensor, "*batch view h w 3"],
+    normals: UInt8[Tensor, "*batch view h w 3"] | Float32[Tensor, "*batch view 3 h w"],
     mask: UInt8[Tensor, "*batch view h w"],
     cam2world: Float[Tensor, "*batch view 4 4"] | None = None,
 ) -> Float32[Tensor, "*batch view 3 h w"]:
     """Decode unit normals, zero where the mask is 0. With cameras, in their axes (x right, y down, z forward)."""
-    vectors = normals.float() / 127.5 - 1
-    vectors = torch.nn.functional.normalize(vectors, dim=-1) * (mask[..., None] > 0)
+    vectors = torch.nn.functional.normalize(planes(normals), dim=-3) * (mask[..., None, :, :] > 0)
     if cam2world is not None:
-        vectors = torch.einsum("...ji,...hwj->...hwi", cam2world[..., :3, :3].float(), vectors)
-    return vectors.movedim(-1, -3)
+        vectors = torch.einsum("...ji,...jhw->...ihw", cam2world[..., :3, :3].float(), vectors)
+    return vectors
 
 
 def as_floats(batch: Mapping[str, Tensor], normals_frame: NormalsFrame = "world") -> dict[str, Tensor]:
@@ -44,7 +62,7 @@ def as_floats(batch: Mapping[str, Tensor], normals_frame: NormalsFrame = "world"
     if "rgb" in batch and "background" in batch:
         floats["rgb"] = on_colour(batch["rgb"], batch["mask"], batch["background"])
     elif "rgb" in batch:
-        floats["rgb"] = (batch["rgb"].float() / 127.5 - 1).movedim(-1, -3)
+        floats["rgb"] = planes(batch["rgb"])
     if "normals" in batch:
         cam2world = batch["cam2world"] if normals_frame == "camera" else None
         floats["normals"] = unit_normals(batch["normals"], batch["mask"], cam2world)

@@ -46,7 +46,7 @@ def test_the_complete_benchmark(tmp_path: Path) -> None:
 
 
 class Flipped:
-    """A reader that flips images vertically."""
+    """A reader that flips images vertically, and gives planes."""
 
     name, missing = "upside down", None
 
@@ -59,7 +59,8 @@ class Flipped:
     def samples(self, seed: int) -> Iterator[dict[str, Any]]:
         found = self.dataset.read_views(1, [2, 0])
         flipped = {name: array[:, ::-1] if name in self.arrays else array for name, array in found.items()}
-        yield {"subject": 1, "views": np.array([2, 0]), **flipped}
+        planes = {name: flipped[name].transpose(0, 3, 1, 2).copy() for name in ("rgb", "normals")}
+        yield {"subject": 1, "views": np.array([2, 0]), **planes}
 
 
 def test_a_reader_with_other_pixels_is_an_error(tmp_path: Path) -> None:

@@ -2,15 +2,51 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from spinmeround.storage.codec import RecycledMemory, reordered
+from spinmeround.tasks.loading.tensors import to_unit_range
+
+PICTURES = ("rgb", "normals")
 Sample = dict[str, Any]
 Evict = Literal["fadvise", "drop"]
+
+
+_memory = RecycledMemory(1024)
+
+
+def planes(pictures: np.ndarray) -> np.ndarray:
+    """The bytes [view, height, width, 3] as contiguous [view, 3, height, width], by OpenCV if it is installed."""
+    try:
+        import cv2
+    except ImportError:
+        return reordered(pictures, (0, 1, 2), (2, 0, 1))
+    out = np.empty((len(pictures), 3, *pictures.shape[1:3]), np.uint8)
+    for picture, room in zip(pictures, out, strict=True):
+        cv2.split(picture, list(room))
+    return out
+
+
+def as_network_input(sample: Mapping[str, Any]) -> Sample:
+    """RGB and normals of a sample or batch as float32 [..., 3, height, width] in [-1, 1], in reused memory.
+
+    The conversion of all readers that have bytes, in planes, at the end. Latents are left as they are.
+    """
+    found = dict(sample)
+    for name in PICTURES:
+        if name in found and found[name].dtype in (np.uint8, torch.uint8):
+            data = torch.as_tensor(found[name])
+            out = torch.from_numpy(_memory.empty(tuple(data.shape), np.dtype(np.float32)))
+            for row, room in zip(data.flatten(0, -4), out.flatten(0, -4), strict=True):
+                to_unit_range(row, room)
+            found[name] = out
+    return found
 
 
 class Samples(IterableDataset[Sample]):
@@ -27,8 +63,12 @@ class Samples(IterableDataset[Sample]):
 def through_workers(
     stream: Callable[[int], Iterator[Sample]], workers: int, batch: int, start: str = "fork"
 ) -> Iterator[Any]:
-    """Batches of the standard DataLoader with its default collation."""
-    return iter(DataLoader(Samples(stream), batch_size=batch, num_workers=workers, multiprocessing_context=start))
+    """Batches of the standard DataLoader with its default collation.
+
+    Workers send bytes, a quarter of the memory of floats, and this process converts the batch.
+    """
+    options: Any = {"batch_size": batch, "num_workers": workers, "multiprocessing_context": start}
+    return map(as_network_input, DataLoader(Samples(stream), **options))
 
 
 def rate(batches: Iterator[Any], samples: int, batch: int, warm_up: int) -> float:

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from tests.benchmarks._storage.heads import WorkingSet, draws
-from tests.benchmarks._storage.measure import Sample
+from tests.benchmarks._storage.measure import Sample, planes
 
 ARRAYS = ("rgb", "normals")
 
@@ -133,10 +133,13 @@ class Format(ABC):
             yield self.sample(opened, subject, views)
 
     def sample(self, opened: Any, subject: int, views: Sequence[int]) -> Sample:
-        """The pixels of these views of one head."""
-        pairs = [[decode(data) for data in self.read(opened, subject, view)] for view in views]
-        rgb, normals = (np.stack(pictures) for pictures in zip(*pairs, strict=True))
-        return {"subject": subject, "views": np.asarray(views), "rgb": rgb, "normals": normals}
+        """The pixels of these views of one head, as planes."""
+        found: Sample = {"subject": subject, "views": np.asarray(views)}
+        for place, view in enumerate(views):
+            for name, data in zip(ARRAYS, self.read(opened, subject, view), strict=True):
+                picture = planes(decode(data)[None])
+                found.setdefault(name, np.empty((len(views), *picture.shape[1:]), np.uint8))[place] = picture[0]
+        return found
 
     def encoded(self, subject: int, view: int) -> tuple[bytes, bytes]:
         folder = self.pictures / f"{subject:05d}"

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.loading.loader import HeadLoader
 from spinmeround.tasks.loading.params import ViewParams
-from spinmeround.tasks.loading.reader import read_latents
+from spinmeround.tasks.loading.reader import SampleReader, read_latents
 from spinmeround.tasks.loading.samples import HeadStream, HeadViews
 from tests.benchmarks._storage.heads import WorkingSet, draws
-from tests.benchmarks._storage.measure import Sample
+from tests.benchmarks._storage.measure import PICTURES, Sample, planes
 
 LATENTS = ("latents/rgb", "latents/normals")
 
@@ -40,7 +40,8 @@ class Reader:
         opened = self.open()
         for subject, views in draws(self.working.heads, self.working.views, self.wanted, seed):
             found = self.read(opened, subject, views)
-            yield {"subject": subject, "views": np.asarray(views), **merged(found)}
+            bytes_ = {name: planes(array) if name in PICTURES else array for name, array in found.items()}
+            yield {"subject": subject, "views": np.asarray(views), **merged(bytes_)}
 
     def open(self) -> Any:
         raise NotImplementedError
@@ -64,15 +65,17 @@ class Ours(Reader):
     @property
     def params(self) -> ViewParams:
         arrays: Any = ("latents",) if self.arrays == LATENTS else self.arrays
-        return ViewParams(arrays=arrays, views=self.wanted, cameras=False, identity=False)
+        return ViewParams(arrays=arrays, views=self.wanted, cameras=False, identity=False, dtype="float32")
 
     def samples(self, seed: int) -> Iterator[Sample]:
         dataset = HeadDataset.open(self.dataset, threads=self.threads)
+        reader = SampleReader(dataset, self.params.arrays, cameras=False, identity=False, dtype="float32")
         for subject, views in draws(self.working.heads, self.working.views, self.wanted, seed):
             if self.arrays == LATENTS:
                 found = {"latents": read_latents(dataset, subject, views)}
             else:
-                found = dataset.read_views(subject, views, self.arrays)
+                batch = reader.read(np.array([subject]), np.array([views]))
+                found = {name: batch[name][0] for name in self.arrays}
             yield {"subject": subject, "views": np.asarray(views), **found}
 
     def batches(self, workers: int, batch: int) -> Iterator[Any]:
@@ -119,7 +122,7 @@ class ZarrPython(Reader):
 
 
 class Tensorstore(Reader):
-    """By `oindex`; its workers are spawned, because it aborts forked processes."""
+    """By `oindex`, which returns planes at once; its workers are spawned, because it aborts forked processes."""
 
     name, start = "tensorstore", "spawn"
 
@@ -144,8 +147,18 @@ class Tensorstore(Reader):
         }
 
     def read(self, opened: Any, subject: int, views: Sequence[int]) -> dict[str, np.ndarray]:
-        futures = {name: array.oindex[subject, list(views)].read() for name, array in opened.items()}
+        orders = {name: [0, 3, 1, 2] if name in PICTURES else [0, 1, 2, 3] for name in opened}
+        futures = {
+            name: array.oindex[subject, list(views)].transpose(orders[name]).read(order="C")
+            for name, array in opened.items()
+        }
         return {name: future.result() for name, future in futures.items()}
+
+    def samples(self, seed: int) -> Iterator[Sample]:
+        opened = self.open()
+        for subject, views in draws(self.working.heads, self.working.views, self.wanted, seed):
+            found = self.read(opened, subject, views)
+            yield {"subject": subject, "views": np.asarray(views), **merged(found)}
 
 
 class Memmap(Reader):

@@ -26,6 +26,7 @@ def test_reads_what_was_written(dataset: HeadDataset) -> None:
         for views in ([0], [3, 1], [2, 2], [3, 2, 1, 0], []):
             found = dataset.read_views(subject, views, ["rgb", "normals", "mask", "identity_views"])
             for name, array in found.items():
+                assert array.flags.c_contiguous
                 np.testing.assert_array_equal(array, getattr(head, name)[views])
     assert list(dataset.seeds) == [0, 1, 2]
     assert dataset.ids == ("procedural-000000", "procedural-000001", "procedural-000002")
