@@ -154,6 +154,7 @@ def _link_out(folder: Path) -> None:
 
 def _edit(folder: Path, change: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["checksum"]  # as of an earlier version, so that the fields themselves are checked
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

@@ -82,7 +82,7 @@ def zarrs(path: Path) -> Iterator[tuple[str, Any]]:
 def xarray(path: Path) -> Iterator[tuple[str, Any]]:
     library = pytest.importorskip("xarray")
     options: dict[str, Any] = {"engine": "zarr", "consolidated": False, "zarr_format": 3, "mask_and_scale": False}
-    warnings.filterwarnings("ignore", "Object at manifest.json is not recognized")
+    warnings.filterwarnings("ignore", "Object at (manifest.json|listing) is not recognized")
     with library.open_dataset(path, **options) as heads, library.open_dataset(path / "latents", **options) as latents:
         assert heads.rgb.dims == ("subject", "view", "height", "width", "channel")
         for name in ARRAYS:
