@@ -91,8 +91,8 @@ def require_content(picture: Image.Image, name: str) -> None:
         values = np.asarray(band)
         differs |= (values < max(level - _NEARLY_EQUAL, 0)) | (values > min(level + _NEARLY_EQUAL, 255))
         commonest.append(str(level))
-    if (share := float(differs.mean())) < _MIN_CONTENT:
-        where = f"in all but {share:.2%} of it" if share else "everywhere"
+    if (count := int(differs.sum())) < _MIN_CONTENT * differs.size:
+        where = f"in all but {count} of {differs.size} pixels" if count else "everywhere"
         colour = ", ".join(commonest)
         raise ConfigError(f"{name}: expected a picture that shows a head, found one colour (RGB {colour}) {where}")
 
