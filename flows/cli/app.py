@@ -21,7 +21,7 @@ from spinmeround.flows.cli.generate import generate_app
 from spinmeround.flows.cli.screen import screen_app
 from spinmeround.flows.cli.store import store_app
 from spinmeround.flows.cli.weights import weights_app
-from spinmeround.flows.server.network import bypass_proxies
+from spinmeround.flows.server.environment import bypass_proxies
 from spinmeround.storage.errors import SpinMeRoundError, device_failure, one_line, validation_message
 from spinmeround.storage.extras import missing_extra
 
