@@ -185,12 +185,16 @@ def _cameras(path: Path, document: dict[str, Any], *, undistort: bool = False) -
         return cameras_of_transforms(document, side, distorted_too=undistort)
 
 
-def _named_picture(document: Path, name: str) -> Path:
+def _named_picture(document: Path, name: str, key: str = "file_path") -> Path:
     """The picture that a frame names; files of Blender's scenes leave out the suffix."""
     named = document.parent / os.fsdecode(name.encode("utf-8", "surrogatepass"))  # in an ASCII locale too
     candidates = [named, *(named.with_name(named.name + suffix) for suffix in (".png", ".jpg"))] if named.name else []
-    # os.path raises nothing for a name that is too long
-    return next((each for each in candidates if os.path.isfile(each)), named)
+    try:
+        return next((each for each in candidates if each.is_file()), named)
+    except OSError as error:  # of a name that no file can have
+        raise ConfigError(
+            f"{document}: {key}: expected a picture, found {shortened(repr(name), 40)} ({error.strerror})"
+        ) from error
 
 
 def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
@@ -261,7 +265,7 @@ class PosedFiles(NamedTuple):
             raise ConfigError(f"{path}: expected 1 or 3 frames as given views, got {len(cameras)}")
         frames, found = document["frames"], {}
         for key in ("file_path", "normals_file_path"):
-            found[key] = [_named_picture(path, frame[key]) for frame in frames if frame.get(key)]
+            found[key] = [_named_picture(path, frame[key], key) for frame in frames if frame.get(key)]
             if len(found[key]) not in (len(cameras), 0 if key == "normals_file_path" else len(cameras)):
                 raise ConfigError(
                     f"{path}: expected {key} in each frame, found it in {len(found[key])} of {len(cameras)}"

@@ -55,6 +55,7 @@ CAMERAS = {
     "../cameras_crash/deep": "expected a JSON object, found lists or objects nested too deep to read",
     "../cameras_crash/digits": "fl_x: expected a number above 0, got 1000",
     "../cameras_crash/many_digits": "expected JSON, found something else",
+    "../cameras_crash/long_name": "file_path: expected a picture, found 'aaaa",
     "../cameras_encodings/latin1": "expected JSON, found something else",
 }
 
