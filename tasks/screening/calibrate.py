@@ -1,12 +1,13 @@
-"""Calibration: limits of the screening scores from labelled heads, with their expected error rates.
+"""Calibration: a learned verdict, or limits of the scores, from labelled heads, with their expected error rates.
 
-Labels come from a generator that knows its defects, or from the decisions of a review. `calibration_page` writes the
-results to files.
+Labels come from a generator that knows its defects, from a person who labelled heads blindly, or from the decisions of
+a review. `calibration_page` writes the results to files.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
@@ -16,11 +17,15 @@ from spinmeround.models.screening.calibration import (
     LabelledScores,
     choose_limits,
     cross_validated,
-    dropped,
+    held_out_drops,
     pick,
 )
+from spinmeround.models.screening.learn import Learned, learn
+from spinmeround.models.screening.threshold import Errors, Target
+from spinmeround.models.screening.verdict import LearnedVerdict
 from spinmeround.panohead_bridge.protocol import HeadGenerator, LabelledGenerator
 from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.screening.decisions import GeneratorId
 from spinmeround.tasks.screening.params import CalibrateParams
 
 STRENGTHS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.01))
@@ -29,11 +34,12 @@ STRENGTHS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.01))
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """Whether a head is defective, and the kind and strength of its defect if known."""
+    """Whether a head is defective, the kind and strength of its defect if known, and whether it was drawn at random."""
 
     defective: bool
     kind: str = ""
     strength: float | None = None
+    at_random: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +54,23 @@ class DropRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Limits by score name, the chosen point of the cross-validated curve, and drop rates on the labelled heads.
+    """A learned verdict or limits by score name, with their error rates on heads that they were fitted without.
 
-    `clean` and `defective` are numbers of heads; `origin` describes heads, labels and results in one line.
+    `errors` counts the heads that were drawn at random. `curve` is recall against loss; `unseen` is that of kinds of
+    defects that the fit has not seen, empty where the kinds are not known. `rows` counts all labelled heads. `origin`
+    describes heads, labels and results in one line, `advice` is a line for each error rate.
     """
 
+    method: str
     limits: dict[str, float]
-    chosen: CurvePoint
+    verdict: LearnedVerdict | None
+    errors: Errors
     curve: tuple[CurvePoint, ...]
+    unseen: tuple[CurvePoint, ...]
     rows: tuple[DropRate, ...]
-    clean: int
-    defective: int
     generator: str
     origin: str
+    advice: tuple[str, ...]
 
 
 def true_labels(generator: HeadGenerator, seeds: Sequence[int]) -> list[Label]:
@@ -82,41 +92,116 @@ def calibrate(
     labels: Sequence[Label],
     params: CalibrateParams,
     *,
-    generator: str,
+    generator: GeneratorId,
     heads: str,
 ) -> Calibration:
-    """Fit limits to the scores and labels of a generator's heads; `heads` describes the heads in words.
+    """Fit a verdict or limits to the scores and labels of a generator's heads; `heads` describes the heads in words.
 
-    Raises ConfigError if there are fewer clean or defective heads than folds, or if no limits reach the target.
+    Raises ConfigError if there are fewer clean or defective heads than folds, or if no score tells them apart.
     """
+    _check_numbers(labels, params.folds)
     found = LabelledScores.of(scores, [label.defective for label in labels])
-    defective = sum(label.defective for label in labels)
-    clean = len(labels) - defective
-    if min(clean, defective) < params.folds:
-        raise ConfigError(
-            f"labels: expected at least {params.folds} clean and {params.folds} defective heads, found {clean} and "
-            f"{defective}; label more heads"
-        )
-    curve = cross_validated(found, params.folds)
     try:
-        chosen = pick(curve, keep=params.keep, recall=params.recall)
+        fit = _learn(found, labels, params) if params.method == "learned" else _limit(found, params)
     except ValueError as error:
-        raise ConfigError(f"calibrate: {error}; lower the target, or label more heads") from error
-    limits = choose_limits(found, chosen.allowed)
+        other = ", use --method learned" if params.method == "limits" else ""
+        raise ConfigError(f"calibrate: {error}; lower the target{other}, or label more heads") from error
+    at_random = np.array([label.at_random for label in labels])
+    errors = Errors.of(fit.dropped[at_random], found.defective[at_random])
     origin = (
-        f"{heads}; {clean} clean and {defective} defective by {params.labels}; cross-validated: keeps "
-        f"{1 - chosen.lost:.1%} of the clean, drops {chosen.caught:.1%} of the defective"
+        f"{heads}; {errors.lost.trials} clean and {errors.caught.trials} defective by {params.labels}"
+        + (f", and {(~at_random).sum()} not drawn at random" if not at_random.all() else "")
+        + f"; cross-validated: keeps {1 - errors.lost.share:.1%} of the clean, drops {errors.caught.share:.1%} of the "
+        "defective"
     )
     return Calibration(
-        limits=limits,
-        chosen=chosen,
-        curve=tuple(curve),
-        rows=tuple(drop_rates(dropped(found, limits), labels)),
-        clean=clean,
-        defective=defective,
-        generator=generator,
+        method=params.method,
+        limits=fit.limits,
+        verdict=fit.verdict(generator, origin),
+        errors=errors,
+        curve=fit.curve,
+        unseen=fit.unseen,
+        rows=tuple(drop_rates(fit.dropped, labels)),
+        generator=generator.name,
         origin=origin,
+        advice=tuple(_advice(errors, params)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fit:
+    """What was fitted, and which of the labelled heads it drops when it has not seen them."""
+
+    dropped: Bool[np.ndarray, " head"]
+    curve: tuple[CurvePoint, ...]
+    unseen: tuple[CurvePoint, ...] = ()
+    limits: dict[str, float] = field(default_factory=dict)
+    learned: Learned | None = None
+
+    def verdict(self, generator: GeneratorId, origin: str) -> LearnedVerdict | None:
+        """The learned verdict with the heads that it was fitted to; None for limits."""
+        if self.learned is None:
+            return None
+        return LearnedVerdict(
+            generator=generator.name,
+            generator_fingerprint=generator.fingerprint,
+            origin=origin,
+            intercept=self.learned.additive.intercept,
+            threshold=self.learned.threshold,
+            curves=self.learned.additive.curves,
+        )
+
+
+def _learn(heads: LabelledScores, labels: Sequence[Label], params: CalibrateParams) -> _Fit:
+    learned = learn(
+        heads,
+        kinds=[label.kind for label in labels],
+        at_random=np.array([label.at_random for label in labels]),
+        target=Target(keep=params.keep, recall=params.recall),
+        folds=params.folds,
+    )
+    return _Fit(dropped=learned.dropped, curve=learned.curve, unseen=learned.unseen, learned=learned)
+
+
+def _limit(heads: LabelledScores, params: CalibrateParams) -> _Fit:
+    curve = cross_validated(heads, params.folds)
+    allowed = pick(curve, keep=params.keep, recall=params.recall).allowed
+    return _Fit(
+        dropped=held_out_drops(heads, allowed, params.folds),
+        curve=tuple(curve),
+        limits=choose_limits(heads, allowed),
+    )
+
+
+def _check_numbers(labels: Sequence[Label], folds: int) -> None:
+    random = [label for label in labels if label.at_random]
+    defective = sum(label.defective for label in random)
+    clean = len(random) - defective
+    if min(clean, defective) >= folds:
+        return
+    rarer = min(clean, defective)
+    more = f"about {-(-(folds - rarer) * len(random) // rarer)} more heads" if rarer else "more heads"
+    raise ConfigError(
+        f"labels: expected at least {folds} clean and {folds} defective heads that were drawn at random, found {clean} "
+        f"and {defective}; label {more}"
+    )
+
+
+def _advice(errors: Errors, params: CalibrateParams) -> list[str]:
+    """One line for each error rate: its interval, and how many more labels would narrow it to `params.width`."""
+    heads = errors.lost.trials + errors.caught.trials
+    lines = []
+    for name, rate in (("clean heads lost", errors.lost), ("defective heads dropped", errors.caught)):
+        more = -(-rate.more_trials(params.width) * heads // rate.trials)
+        lines.append(
+            f"{name}: {rate.text()} at 95% confidence; "
+            + (
+                f"about {more:,} more random labels narrow this to {params.width:.1%}"
+                if more
+                else f"no wider than {params.width:.1%}"
+            )
+        )
+    return lines
 
 
 def drop_rates(is_dropped: Bool[np.ndarray, " head"], labels: Sequence[Label]) -> list[DropRate]:
@@ -133,9 +218,12 @@ def drop_rates(is_dropped: Bool[np.ndarray, " head"], labels: Sequence[Label]) -
     return rows
 
 
-def limits_toml(calibration: Calibration) -> str:
-    """The limits as the `[screen]` section of a profile."""
-    header = [f"{name} = {json.dumps(getattr(calibration, name), allow_nan=False)}" for name in ("generator", "origin")]
+def screen_toml(calibration: Calibration, verdict: Path) -> str:
+    """The limits, or the path of the learned verdict, as the `[screen]` section of a profile."""
+    values = {"generator": calibration.generator, "origin": calibration.origin}
+    if calibration.verdict is not None:
+        values["verdict"] = str(verdict)
+    header = [f"{name} = {json.dumps(value, allow_nan=False)}" for name, value in values.items()]
     limits = [f"{name} = {limit:.6g}" for name, limit in calibration.limits.items()]
     return "\n".join(["[screen]", *header, "", "[screen.limits]", *limits, ""])
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from spinmeround.flows.profile import Profile, validate_profile
-from spinmeround.flows.review.server import ReviewBackend, review_server
+from spinmeround.flows.review.http import page_server
+from spinmeround.flows.review.server import ReviewBackend
 from spinmeround.flows.run.folder import Place, open_run
 from spinmeround.flows.run.session import Session, view_session
 from spinmeround.models.geometry.cameras import ViewGrid
@@ -75,7 +76,7 @@ def screen_all(session: Session) -> None:
 @contextmanager
 def serving(backend: ReviewBackend, port: int = 0) -> Iterator[int]:
     """Serve the review page, as the command does; yields the port."""
-    with review_server(backend, port) as server:
+    with page_server(backend, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

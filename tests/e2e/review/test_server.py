@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from spinmeround.flows.review.server import open_review, review_server
+from spinmeround.flows.review.http import page_server
+from spinmeround.flows.review.server import open_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.storage.errors import ConfigError
 from tests.e2e.review.screened_run import PROFILE, decisions, run_of
@@ -58,4 +59,4 @@ def test_nothing_to_review_and_a_port_in_use(backend, port, tmp_path):
     with run_of(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
         open_review(session, "")
     with pytest.raises(ConfigError, match=f"--port {port}: cannot listen there"):
-        review_server(backend, port)
+        page_server(backend, port)
