@@ -28,10 +28,9 @@ from spinmeround.models.screening.verdict import ScoreCurve
 RARE = 1.5
 """Surprise above which a score's evidence has a second weight: about one clean head in 30 is beyond."""
 
-BEYOND = ((0.25, 0.3), (0.5, 0.6), (1.0, 1.0), (2.0, 1.6), (4.0, 2.2))
+BEYOND = ((0.25, 0.6), (0.5, 1.2), (1.0, 2.0), (2.0, 3.2), (4.0, 4.4))
 """Surprise added beyond the worst clean head, by the excess in distances of that head from the median."""
 
-INVENTED_WEIGHT = 0.5
 LARGEST_LOSS = 0.1
 """Loss up to which `choose` compares recall."""
 
@@ -50,7 +49,7 @@ class FitSettings:
 CANDIDATES = tuple(
     FitSettings(inverse_penalty=inverse_penalty, invented=invented, scores=scores)
     for scores in (6, len(SCORES))
-    for invented in (1.0, 2.0, 4.0)
+    for invented in (2.0, 8.0)
     for inverse_penalty in (0.3, 3.0)
 )
 """The settings that `choose` compares, the simplest first."""
@@ -127,9 +126,8 @@ def fit_curves(heads: LabelledScores, settings: FitSettings, seed: int = 0) -> A
     invented = _invented(badness[~heads.defective], round(settings.invented * max(heads.defective.sum(), 10)), seed)
     features = _features(functions, np.concatenate([badness, invented]))
     labels = np.concatenate([heads.defective, np.ones(len(invented), bool)])
-    sample_weights = np.concatenate([np.ones(len(badness)), np.full(len(invented), INVENTED_WEIGHT)])
     usable = _most_telling(features[: len(badness)], heads.defective, functions, settings.scores)
-    intercept, weights = _weights(features, labels, sample_weights, usable, settings.inverse_penalty)
+    intercept, weights = _weights(features, labels, usable, settings.inverse_penalty)
     curves = [
         _curve(score, function, weights[at], weights[len(SCORES) + at])
         for at, (score, function) in enumerate(zip(SCORES, functions, strict=True))
@@ -241,9 +239,7 @@ def _most_telling(
     """Features of the `count` scores that separate the labelled heads best."""
     chosen = np.array([function is not None for function in functions])
     if count < chosen.sum():
-        areas = [
-            roc_auc_score(defective, features[:, at]) if chosen[at] else 0.0 for at in range(len(functions))
-        ]
+        areas = [roc_auc_score(defective, features[:, at]) if chosen[at] else 0.0 for at in range(len(functions))]
         chosen[np.argsort(areas)[::-1][count:]] = False
     return np.tile(chosen, 2)
 
@@ -251,7 +247,6 @@ def _most_telling(
 def _weights(
     features: Float[np.ndarray, "head feature"],
     labels: Bool[np.ndarray, " head"],
-    sample_weights: Float[np.ndarray, " head"],
     usable: Bool[np.ndarray, " feature"],
     inverse_penalty: float,
 ) -> tuple[float, Float[np.ndarray, " feature"]]:
@@ -259,13 +254,13 @@ def _weights(
     weights, usable = np.zeros(features.shape[1]), usable.copy()
     while usable.any():
         model = LogisticRegression(C=inverse_penalty, solver="newton-cholesky")
-        model.fit(features[:, usable], labels, sample_weight=sample_weights)
+        model.fit(features[:, usable], labels)
         found = model.coef_[0]
         if (found >= 0).all():
             weights[usable] = found
             return float(model.intercept_[0]), weights
         usable[np.flatnonzero(usable)[found < 0]] = False
-    share = float(np.average(labels, weights=sample_weights))
+    share = float(labels.mean())
     return float(np.log(share / (1.0 - share))), weights
 
 

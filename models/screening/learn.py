@@ -63,15 +63,34 @@ def learn(
     held_out = out_of_fold(heads, fold, settings)
     slope, offset = platt(held_out[at_random], heads.defective[at_random])
     calibrated = slope * held_out + offset
+    target = _reached(calibrated, heads.defective, fold, at_random, target)
     threshold = target.threshold(calibrated[at_random], heads.defective[at_random])
     return Learned(
         additive=fit_curves(heads, settings).scaled(slope, offset),
-        threshold=float(sigmoid(np.clip(threshold, -SURE, SURE))),
+        threshold=float(sigmoid(np.array(np.clip(threshold, -SURE, SURE)))),
         settings=settings,
         dropped=_drops(calibrated, heads.defective, fold, at_random, target),
         curve=_curve(calibrated, heads.defective, fold, at_random),
         unseen=_unseen(heads, kinds, settings, folds),
     )
+
+
+def _reached(
+    log_odds: Float[np.ndarray, " head"],
+    defective: Bool[np.ndarray, " head"],
+    fold: Int[np.ndarray, " head"],
+    at_random: Bool[np.ndarray, " head"],
+    target: Target,
+) -> Target:
+    """The target, or the nearest stricter one that keeps the stated share of the clean heads that it has not seen."""
+    if target.keep is None:
+        return target
+    loss = 1.0 - target.keep
+    for allowed in (loss, *sorted((each for each in LOSSES if each < loss), reverse=True)):
+        dropped = _drops(log_odds, defective, fold, at_random, Target(keep=1.0 - allowed))
+        if Errors.of(dropped[at_random], defective[at_random]).lost.share <= loss:
+            return Target(keep=1.0 - allowed)
+    return Target(keep=1.0)
 
 
 def _unseen(heads: LabelledScores, kinds: Sequence[str], settings: FitSettings, folds: int) -> tuple[CurvePoint, ...]:

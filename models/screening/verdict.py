@@ -10,7 +10,7 @@ curve's `missing`. `models.screening.fit` fits the curves. A verdict is plain nu
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -37,13 +37,11 @@ class ScoreCurve(FrozenModel):
     missing: float = 0.0
 
     @model_validator(mode="after")
-    def _valid(self) -> Self:
+    def _valid(self) -> "ScoreCurve":
         if len(self.knots) != len(self.log_odds):
             raise ValueError(
                 f"{self.score}: expected as many log_odds as knots, got {len(self.log_odds)} and {len(self.knots)}"
             )
-        if not np.isfinite([*self.knots, *self.log_odds, self.missing]).all():
-            raise ValueError(f"{self.score}: expected finite numbers")
         if not (np.diff(self.knots) > 0).all():
             raise ValueError(f"{self.score}: expected knots that increase")
         return self
@@ -61,12 +59,12 @@ class LearnedVerdict(FrozenModel):
     generator: str = Field("", description="Name of the generator of the heads")
     generator_fingerprint: str = Field("", description="Fingerprint of that generator")
     origin: str = Field("", description="Heads, labels and results of the fit")
-    intercept: float = Field(allow_inf_nan=False)
+    intercept: float
     threshold: float = Field(gt=0.0, lt=1.0, description="Probability of a defect above which a head is dropped")
     curves: tuple[ScoreCurve, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _one_curve_each(self) -> Self:
+    def _one_curve_each(self) -> "LearnedVerdict":
         names = [curve.score for curve in self.curves]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"curves: expected one curve per score, got several of {', '.join(repeated)}")

@@ -81,7 +81,7 @@ def render_calibration(calibration: Calibration, scores: Scores, labels: Sequenc
 def _curve(calibration: Calibration) -> str:
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    _plot(axes, calibration.curve, "known kinds", "o-")
+    _plot(axes, calibration.curve, "known kinds" if calibration.unseen else "labelled heads", "o-")
     if calibration.unseen:
         _plot(axes, calibration.unseen, "kinds that the fit has not seen", "s--")
     lost, caught = calibration.errors.lost, calibration.errors.caught
