@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spinmeround.flows.profile import Profile, validate_profile
-from spinmeround.flows.review.http import page_server
+from spinmeround.flows.review.http import Pages, page_server
 from spinmeround.flows.review.server import ReviewBackend
 from spinmeround.flows.run.folder import Place, open_run
 from spinmeround.flows.run.session import Session, view_session
@@ -74,7 +74,7 @@ def screen_all(session: Session) -> None:
 
 
 @contextmanager
-def serving(backend: ReviewBackend, port: int = 0) -> Iterator[int]:
+def serving(backend: Pages, port: int = 0) -> Iterator[int]:
     """Serve the review page, as the command does; yields the port."""
     with page_server(backend, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
