@@ -205,16 +205,23 @@ def _advice(errors: Errors, params: CalibrateParams) -> list[str]:
 
 
 def drop_rates(is_dropped: Bool[np.ndarray, " head"], labels: Sequence[Label]) -> list[DropRate]:
-    """Dropped heads by defect kind and range of strengths; clean heads come first, as kind "none"."""
+    """Dropped heads by defect kind and range of strengths; clean heads come first, as kind "none".
+
+    The strength of a defect is empty where it is not known, as in a person's labels.
+    """
     rows = [_drop_rate("none", "", [not label.defective for label in labels], is_dropped)]
     for kind in sorted({label.kind for label in labels if label.defective}):
+        own = [label.defective and label.kind == kind for label in labels]
         for low, high in STRENGTHS:
             chosen = [
-                label.defective and label.kind == kind and (label.strength is None or low <= label.strength < high)
-                for label in labels
+                each and label.strength is not None and low <= label.strength < high
+                for each, label in zip(own, labels, strict=True)
             ]
             if any(chosen):
-                rows.append(_drop_rate(kind or "defective", f"{low:g} to {min(high, 1.0):g}", chosen, is_dropped))
+                rows.append(_drop_rate(kind, f"{low:g} to {min(high, 1.0):g}", chosen, is_dropped))
+        unknown = [each and label.strength is None for each, label in zip(own, labels, strict=True)]
+        if any(unknown):
+            rows.append(_drop_rate(kind or "defective", "", unknown, is_dropped))
     return rows
 
 
