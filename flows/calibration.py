@@ -50,7 +50,14 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     lost = sum(not _scored(session, head) for head in session.heads)
     description = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
     description += f" (without {lost} that failed)" if lost else ""
-    found = calibrate(scores, chosen, params, generator=session.generator, heads=description)
+    found = calibrate(
+        scores,
+        chosen,
+        params,
+        generator=session.profile.generator.name,
+        fingerprint=session.generator.fingerprint,
+        heads=description,
+    )
     with environment_errors(session.folder.root):
         files = write_calibration(found, scores, chosen, session.folder.root)
     markdown = f"{found.origin}\n\n```toml\n{screen_toml(found, session.folder.verdict)}```"

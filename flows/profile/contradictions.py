@@ -132,8 +132,8 @@ def _verdict_generator(profile: ProfileSections) -> str | None:
         return None
     return (
         f"screen.verdict: {name} was fitted to heads of {expected!r}, the profile's generator is "
-        f"{profile.generator.name!r}; label some of its heads with 'spinmeround screen label' and fit a verdict to them "
-        "with 'spinmeround screen calibrate'"
+        f"{profile.generator.name!r}; label some of its heads with 'spinmeround screen label' and fit a verdict to "
+        "them with 'spinmeround screen calibrate'"
     )
 
 

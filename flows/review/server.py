@@ -18,6 +18,7 @@ from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.records import FrozenModel
 from spinmeround.tasks.heads.screen import Verdict
+from spinmeround.tasks.heads.verdict_file import verdict_file
 from spinmeround.tasks.pictures.webp import webp_uri
 from spinmeround.tasks.screening.decisions import (
     Choice,
@@ -27,7 +28,10 @@ from spinmeround.tasks.screening.decisions import (
     record_unless_newer,
     review_digest,
 )
+from spinmeround.tasks.screening.explanation import map_of, map_strip
 from spinmeround.tasks.screening.review_page import (
+    PROBABILITY,
+    Limit,
     ReviewPage,
     limits_of,
     preview_strip,
@@ -59,6 +63,8 @@ class ReviewBackend:
     verdicts: dict[str, Verdict]
     sample_keys: Mapping[str, str]
     """Keys of the sample artifacts, which hold the previews, by head id."""
+    score_keys: Mapping[str, str]
+    """Keys of the score artifacts, which hold the maps of scores, by head id."""
     command: str
 
     @cached_property
@@ -81,8 +87,9 @@ class ReviewBackend:
             verdicts=self.verdicts,
             decisions=load_decisions(session.decisions_file, session.generator),
             strips={name: f"strips/{self.sample_keys[name][:16]}/{name}.webp" for name in names},
+            maps={name: self._maps(name) for name in names} if served else {},
             strip_size=preview_strip_size(self._sample(names[0])),
-            limits=limits_of(session.profile.screen.limits),
+            limits={**limits_of(session.profile.screen.limits), **self._threshold()},
             digest=self.digest,
             command=self.command,
             unscreened=len(session.heads) - len(names),
@@ -126,6 +133,8 @@ class ReviewBackend:
             )
         if path.startswith("/strips/") and (name := Path(path).stem) in self.verdicts:
             return Answer.picture(self.strip(name))
+        if path.startswith("/maps/"):
+            return self._map(Path(path))
         return None
 
     def post(self, path: str, body: bytes) -> Answer | None:
@@ -151,6 +160,23 @@ class ReviewBackend:
             "continue": self.command,
         }
 
+    def _maps(self, name: str) -> dict[str, str]:
+        """URLs of the maps of a head's reasons, by score."""
+        key = self.score_keys[name][:16]
+        return {score: f"maps/{key}/{score}/{name}.webp" for score in self.verdicts[name].reasons if map_of(score)}
+
+    def _map(self, path: Path) -> Answer | None:
+        name, kind = path.stem, map_of(path.parent.name)
+        if kind is None or name not in self.verdicts:
+            return None
+        scores = self.session.store.open("score", self.score_keys[name]).path
+        found = map_strip(self._sample(name), scores, kind)
+        return None if found is None else Answer.picture(found)
+
+    def _threshold(self) -> dict[str, Limit]:
+        learned = self.session.profile.screen.verdict
+        return {PROBABILITY: (None, verdict_file(learned)[0].threshold)} if learned else {}
+
     def _sample(self, name: str) -> Path:
         return self.session.store.open("sample", self.sample_keys[name]).path
 
@@ -163,5 +189,7 @@ def open_review(session: Session, command: str, *, may_be_empty: bool = False) -
             f"run folder {session.folder.root}: expected heads screened with these parameters, found none; "
             "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
         )
-    sample_keys = {name: session.keys[name]["sample"] for name in verdicts}
-    return ReviewBackend(session=session, verdicts=verdicts, sample_keys=sample_keys, command=command)
+    sample_keys, score_keys = ({name: session.keys[name][stage] for name in verdicts} for stage in ("sample", "score"))
+    return ReviewBackend(
+        session=session, verdicts=verdicts, sample_keys=sample_keys, score_keys=score_keys, command=command
+    )

@@ -25,7 +25,6 @@ from spinmeround.models.screening.threshold import Errors, Target
 from spinmeround.models.screening.verdict import LearnedVerdict
 from spinmeround.panohead_bridge.protocol import HeadGenerator, LabelledGenerator
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.screening.decisions import GeneratorId
 from spinmeround.tasks.screening.params import CalibrateParams
 
 STRENGTHS = ((0.0, 0.5), (0.5, 0.75), (0.75, 1.01))
@@ -77,8 +76,8 @@ def true_labels(generator: HeadGenerator, seeds: Sequence[int]) -> list[Label]:
     """The generator's labels of its heads with these seeds. Raises ConfigError if it does not know its defects."""
     if not isinstance(generator, LabelledGenerator):
         raise ConfigError(
-            f"labels: the generator {generator.name!r} does not know its defects; review its heads, and pass the "
-            "decisions file with --labels"
+            f"labels: the generator {generator.name!r} does not know its defects; label heads with 'spinmeround screen "
+            "label', and pass the labels file with --labels"
         )
     defects = [generator.defect(generator.sample(seed)) for seed in seeds]
     return [
@@ -92,10 +91,13 @@ def calibrate(
     labels: Sequence[Label],
     params: CalibrateParams,
     *,
-    generator: GeneratorId,
+    generator: str,
+    fingerprint: str,
     heads: str,
 ) -> Calibration:
     """Fit a verdict or limits to the scores and labels of a generator's heads; `heads` describes the heads in words.
+
+    `generator` is the name in the profile.
 
     Raises ConfigError if there are fewer clean or defective heads than folds, or if no score tells them apart.
     """
@@ -117,12 +119,12 @@ def calibrate(
     return Calibration(
         method=params.method,
         limits=fit.limits,
-        verdict=fit.verdict(generator, origin),
+        verdict=fit.verdict(generator, fingerprint, origin),
         errors=errors,
         curve=fit.curve,
         unseen=fit.unseen,
         rows=tuple(drop_rates(fit.dropped, labels)),
-        generator=generator.name,
+        generator=generator,
         origin=origin,
         advice=tuple(_advice(errors, params)),
     )
@@ -138,13 +140,13 @@ class _Fit:
     limits: dict[str, float] = field(default_factory=dict)
     learned: Learned | None = None
 
-    def verdict(self, generator: GeneratorId, origin: str) -> LearnedVerdict | None:
+    def verdict(self, generator: str, fingerprint: str, origin: str) -> LearnedVerdict | None:
         """The learned verdict with the heads that it was fitted to; None for limits."""
         if self.learned is None:
             return None
         return LearnedVerdict(
-            generator=generator.name,
-            generator_fingerprint=generator.fingerprint,
+            generator=generator,
+            generator_fingerprint=fingerprint,
             origin=origin,
             intercept=self.learned.additive.intercept,
             threshold=self.learned.threshold,

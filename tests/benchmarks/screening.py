@@ -169,10 +169,9 @@ def _log_odds(learned: Learned, judged: Judged) -> np.ndarray:
 
 
 def _chosen(known: LabelledScores, keep: float) -> dict[str, float]:
-    try:
-        return choose_limits(known, pick(cross_validated(known), keep=keep).allowed)
-    except ValueError as error:
-        raise ConfigError(f"--{error}; lower the target, or raise --calibration-heads") from error
+    """Limits that keep this share of unseen clean heads, or as many as limits can."""
+    curve = cross_validated(known)
+    return choose_limits(known, pick(curve, keep=min(keep, 1.0 - min(point.lost for point in curve))).allowed)
 
 
 def _by_profile(judged: Judged, params: ScreenParams) -> np.ndarray:

@@ -190,7 +190,10 @@ def test_a_thousand_heads_do_not_lag(context, backend):
     """The page creates only the rows in view, and handles a key within a few frames."""
     names = [f"tiny-{seed:06d}" for seed in range(1000)]
     verdicts = dict.fromkeys(names, backend.verdicts["tiny-000003"])
-    many = replace(backend, verdicts=verdicts, sample_keys=dict.fromkeys(names, backend.sample_keys["tiny-000003"]))
+    keys = {
+        stage: dict.fromkeys(names, getattr(backend, stage)["tiny-000003"]) for stage in ("sample_keys", "score_keys")
+    }
+    many = replace(backend, verdicts=verdicts, **keys)
     with serving(many) as port:
         tab = Tab(context, f"http://127.0.0.1:{port}")
         key_ms = tab.page.evaluate("""() => Math.min(...Array.from({ length: 10 }, () => {
