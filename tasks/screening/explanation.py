@@ -44,7 +44,7 @@ def heated(
     """Pale grey pictures that turn red with the strength of the evidence."""
     share = (strengths / 255.0)[..., None].astype(np.float32)
     grey = 255.0 * (1.0 - FADED) + FADED * rgb.mean(-1, keepdims=True)
-    return ((1.0 - share) * grey + share * HEAT).round().astype(np.uint8)
+    return np.asarray(((1.0 - share) * grey + share * HEAT).round(), np.uint8)
 
 
 def _load(scores: Path, name: str) -> UInt8[np.ndarray, "view height width"] | None:
@@ -53,4 +53,4 @@ def _load(scores: Path, name: str) -> UInt8[np.ndarray, "view height width"] | N
         return None
     with np.load(path, allow_pickle=False) as arrays:
         found: np.ndarray | None = arrays.get(f"map.{name}")
-    return found
+        return found

@@ -2,8 +2,8 @@
 
 A verdict and limits are fitted to the true labels of one set of procedural heads and evaluated on another, and on the
 heads of a second generator if one is named (`--held-out`), on which nothing is fitted or chosen. Recall is measured
-with and without each part of the evidence. Then every pair of defect kinds is left out of the fit and evaluated alone.
-The screen of the profile is evaluated as well.
+with and without each part of the evidence. Then every pair of defect kinds is left out of the fit and evaluated alone,
+and verdicts are fitted to few labels without kinds, as a person gives them. The screen of the profile is evaluated too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,6 +41,9 @@ from spinmeround.tasks.stage import Head, StageSections, head_keys, make_head
 STAGES = (SAMPLE, SCORE)
 Scores = Mapping[str, float | None]
 Row = dict[str, Any]
+FEW_DRAWS, FEW_KEEP = 5, 0.95
+"""Number of verdicts from few labels, and the share of clean heads that they are to keep."""
+
 TRAIT_BINS = 3
 """Number of ranges of a trait that is a number."""
 
@@ -58,6 +61,7 @@ def main(
     ] = None,
     held_out_heads: Annotated[int, typer.Option(min=1, help="Number of its heads.")] = 1000,
     held_out_seed: Annotated[int, typer.Option(min=0, help="Seed of the first of its heads.")] = 0,
+    labels: Annotated[int, typer.Option(min=20, help="Number of labels of a person to simulate.")] = 100,
     profile: Annotated[str, typer.Option(help="Profile with the screen to compare.")] = "demo",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a field of the profile; repeatable.")
@@ -103,12 +107,14 @@ def main(
             f"by kind and strength ({family}, learned verdict)": _by_kind(judged, is_dropped),
             f"clean heads by trait ({family}, learned verdict)": _by_trait(judged, is_dropped),
             f"escaped ({family}, learned verdict)": _escaped(judged, is_dropped),
+            f"verdicts from {labels} blind labels ({family}, keep {FEW_KEEP:.0%})": _few_labels(judged, labels),
         }
-    return tables | {
+    tables |= {
         "by reason (fitted limits)": _by_reason(families["known kinds"], limits),
         "two kinds held out of the fit (learned verdict)": _pairs(known, families["known kinds"], learned, keep),
         "time": [{"heads": scored_heads, "processes": workers, "seconds": seconds}],
     }
+    return {title: rows for title, rows in tables.items() if rows}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +269,25 @@ def _pairs(known: Judged, judged: Judged, learned: Learned, keep: float) -> list
         {"held out": " and ".join(pair), "heads": heads, "dropped": f"{share:.1%}"}
         for share, pair, heads in sorted(rows)
     ]
+
+
+def _few_labels(judged: Judged, labels: int) -> list[Row]:
+    """Verdicts from random heads of this family whose kinds are hidden, judged on all other heads."""
+    found, rows = judged.labelled, []
+    for draw in range(FEW_DRAWS if labels < len(judged.labels) else 0):
+        order = np.random.default_rng([draw, 2]).permutation(len(judged.labels))
+        own, rest = order[:labels], order[labels:]
+        try:
+            learned = learn(
+                found[own], kinds=[""] * labels, at_random=np.ones(labels, bool), target=Target(keep=FEW_KEEP)
+            )
+        except ValueError as error:
+            rows.append({"draw": draw, "clean dropped": str(error)})
+            continue
+        is_dropped = learned.additive.log_odds(found.values[rest]) > logit(learned.threshold)
+        errors = Errors.of(is_dropped, found.defective[rest])
+        rows.append({"draw": draw, "clean dropped": errors.lost.text(), "defective dropped": errors.caught.text()})
+    return rows
 
 
 def _escaped(judged: Judged, is_dropped: np.ndarray) -> list[Row]:

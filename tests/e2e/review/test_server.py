@@ -53,6 +53,28 @@ def test_reading_needs_the_servers_name(port):
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "status"),
+    [
+        ("corners", "/maps/0/clipped_volume/tiny-000003.webp", 200),
+        ("corners", "/maps/0/clipped_volume/tiny-000999.webp", 404),
+        ("edges", "/maps/0/clipped_volume/tiny-000003.webp", 404),
+        (None, "/maps/0/clipped_volume/tiny-000003.webp", 404),
+    ],
+    ids=["map", "unknown head", "no such map", "score without a map"],
+)
+def test_maps_of_reasons(port, backend, monkeypatch, name, path, status):
+    """A reason whose score has a map links to it; the page names no other maps."""
+    monkeypatch.setattr("spinmeround.flows.review.server.map_of", lambda score: name)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()[:4] == b"RIFF") == (status, status == 200)
+    connection.close()
+    linked = {head for head, maps in backend.page(served=True).maps.items() if maps}
+    assert linked == (set() if name is None else {"tiny-000003", "tiny-000007", "tiny-000011"})
+
+
 def test_nothing_to_review_and_a_port_in_use(backend, port, tmp_path):
     """Both errors say what to do."""
     empty = Place(runs=str(tmp_path))
