@@ -114,8 +114,8 @@ def _screened_generator(profile: ProfileSections) -> str | None:
         return None
     return (
         f"screen.generator: the limits were calibrated for {expected!r}, the profile's generator is {found!r}; start "
-        "without limits (screen.generator='' and screen.limits={}) and calibrate new ones with "
-        "'spinmeround screen calibrate'"
+        "without limits (screen.generator='' and screen.limits={}), label some heads with 'spinmeround screen label' "
+        "and fit a verdict to them with 'spinmeround screen calibrate'"
     )
 
 
