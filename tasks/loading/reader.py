@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int64
+from jaxtyping import Float16, Float32, Int64
 from torch import Tensor
 
 from spinmeround.storage.dataset import HeadDataset
@@ -92,6 +92,15 @@ class SampleReader:
                 f"{self.dataset.files.root}: latents: expected untransposed chunks, found the axis order {chunk.order}"
             )
         return Field(shape=(views, 2 * chunk.shape[0], *chunk.shape[1:]), dtype=chunk.dtype)
+
+
+def read_view_identity(dataset: HeadDataset, subject: int, view: int | None = None) -> Float32[np.ndarray, " 512"]:
+    """The embedding of a view of a head; that of the head for no view, or one without an embedding of its own."""
+    if view is not None:
+        found = dataset.read_views(subject, [view], ["identity_views"])["identity_views"][0]
+        if np.isfinite(found).all():
+            return np.asarray(found)
+    return np.asarray(dataset.identities[subject])
 
 
 def read_latents(
