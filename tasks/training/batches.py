@@ -119,7 +119,10 @@ class TrainingBatches:
 
     def read(self, step: int) -> GroupBatch:
         """The batch of a step. Raises DatasetError if a file of the dataset is missing or damaged."""
-        draw = self.draw(step)
+        return self.read_groups(self.draw(step), step)
+
+    def read_groups(self, draw: GroupDraw, step: int) -> GroupBatch:
+        """The batch of a draw of heads and views; `step` sets the backgrounds."""
         batch = self._latents.read(draw.subjects, draw.views)
         latents = self._recoloured(batch["latents"].float(), draw, step)
         if self._in_reference:

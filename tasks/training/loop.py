@@ -12,6 +12,7 @@ returns to its last checkpoint and avoids the steps that led there; the second t
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +26,13 @@ from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.params import TrainingResult, TrainParams, training_inputs, training_key
 from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.state import NotFinite, Schedule, TrainingState
-from spinmeround.tasks.training.step import GroupLoss
+from spinmeround.tasks.training.step import GroupLoss, StepLosses
+from spinmeround.tasks.training.validation import Validation
 
 OnStep = Callable[[int, int, float | None], None]
 """Called after each step with the number of steps done, their total and the loss, None for a step not taken."""
@@ -62,17 +65,25 @@ def run_training(
     key = training_key(training_inputs(data), params, encode)
     batches = TrainingBatches(data, subjects, params, encode)
     with TrainingCheckpoints(folder, key, background=not params.state_on_disk) as checkpoints:
-        run = TrainingRun(params, batches, checkpoints)
+        run = TrainingRun(params, batches, checkpoints, Validation(data, params, encode))
         with _termination() as terminated:
             run.train(on_step, terminated)
-    return write_result(run.state.averaged(), run.history, params, encode, out)
+    return write_result(run.state.averaged(), run.history, params, encode, out, metrics=run.log.path)
 
 
 class TrainingRun:
     """A training in progress: its state, the number of steps `done` and their history."""
 
-    def __init__(self, params: TrainParams, batches: TrainingBatches, checkpoints: TrainingCheckpoints) -> None:
-        self.params, self.batches, self.checkpoints = params, batches, checkpoints
+    def __init__(
+        self,
+        params: TrainParams,
+        batches: TrainingBatches,
+        checkpoints: TrainingCheckpoints,
+        validation: Validation | None = None,
+    ) -> None:
+        self.params, self.batches, self.checkpoints, self.validation = params, batches, checkpoints, validation
+        self.log = MetricsLog(checkpoints.folder, tensorboard=params.tensorboard)
+        self.meter = Meter(best_device())
         self.schedule = Schedule(params.learning_rate, params.warm_up_steps, params.steps, params.final_rate)
         self._restore()
 
@@ -82,6 +93,8 @@ class TrainingRun:
         self.loss = GroupLoss(self.state.networks, self.params)
         found = self.checkpoints.resume(self.state)
         self.done, self.history = found or Resumed(0, LossHistory())
+        self.log.resume(self.done)
+        self.meter.reset()
 
     def train(self, on_step: OnStep, terminated: Callable[[], bool]) -> None:
         """Take all steps that remain."""
@@ -91,6 +104,7 @@ class TrainingRun:
                 self._return_to_checkpoint(failed)
                 continue
             self.done += 1
+            self._measure()
             on_step(self.done, self.params.steps, loss)
             ending = terminated()
             due = self.done % self.params.checkpoint_every == 0 and self.done < self.params.steps
@@ -106,27 +120,46 @@ class TrainingRun:
         """Take one step; returns its loss, None if it was not taken."""
         if step in self.history.avoided:
             return None
+        began = time.perf_counter()
         groups = self.batches.read(step)
+        self.meter.wait(time.perf_counter() - began)
         try:
-            loss = self._backward(groups, step)
-            self.state.update(self.schedule.at(step), self.params.gradient_limit)
+            losses = self._backward(groups, step)
+            norm = self.state.update(self.schedule.at(step), self.params.gradient_limit)
         except NotFinite as problem:
             self.state.clear_gradients()
+            self.meter.skip()
             self.history.skip(step, f"{problem}; {_described(groups)}")
             return None
-        self.history.take(step, loss)
-        return loss
+        self.meter.add(losses, norm)
+        self.history.take(step, float(losses.per_half.mean()))
+        return self.history.losses[-1]
 
-    def _backward(self, groups: GroupBatch, step: int) -> float:
-        """Add up the gradients of the mean loss over the groups; returns it. Raises NotFinite."""
-        mean = 0.0
+    def _backward(self, groups: GroupBatch, step: int) -> StepLosses:
+        """Add up the gradients of the mean loss over the groups; returns the losses. Raises NotFinite."""
+        found = []
         for part in groups.parts(self.params.micro_batch or len(groups.heads)):
-            loss = self.loss(part, step).sum() / len(groups.heads)
-            mean += loss.item()
-            if not math.isfinite(mean):
-                raise NotFinite(f"expected a finite loss, found {mean}")
+            losses = self.loss(part, step)
+            loss = losses.per_half.mean(1).sum() / len(groups.heads)
+            if not math.isfinite(value := loss.item()):
+                raise NotFinite(f"expected a finite loss, found {value}")
             torch.autograd.backward(loss)
-        return mean
+            found.append(StepLosses(losses.per_half.detach().cpu(), losses.sigma))
+        return StepLosses(*(torch.cat(each) for each in zip(*found, strict=True)))
+
+    def _measure(self) -> None:
+        """Write a record where one is due, with a validation where that is due."""
+        every, validate_every = self.params.record_every, self.params.validation.every
+        last = self.done == self.params.steps
+        validates = bool(self.validation) and validate_every and (self.done % validate_every == 0 or last)
+        if not (self.done % every == 0 or last or validates):
+            return
+        record = self.meter.record(self.done, self.schedule.at(self.done - 1))
+        if validates and self.validation is not None:
+            with self.state.with_average():
+                record |= self.validation(self.loss)
+        self.log.write(record)
+        self.meter.reset()
 
     def _return_to_checkpoint(self, failed: range) -> None:
         """Resume from the newest checkpoint without the failed steps. Raises SpinMeRoundError the second time."""

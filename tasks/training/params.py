@@ -135,6 +135,14 @@ class GuardParams(StageParams):
     window: int = Field(20, ge=1, description="Steps of that window")
 
 
+class ValidationParams(StageParams):
+    """The loss on held-out heads, measured while the training runs; it changes no weights."""
+
+    every: int = Field(0, ge=0, description="Steps between validations; 0: none")
+    heads: int = Field(8, ge=1, description="Held-out heads, one group of each kind from each")
+    sigmas: tuple[float, ...] = Field((0.2, 1.0, 5.0, 25.0), min_length=1, description="Noise levels")
+
+
 class TrainParams(StageParams):
     """Sizes of the model and how it is trained. The defaults are the paper's."""
 
@@ -172,12 +180,14 @@ class TrainParams(StageParams):
         "float32", description="Precision of the layers; bfloat16 uses torch's autocast and keeps weights in float32"
     )
     guard: GuardParams = GuardParams()
+    validation: ValidationParams = ValidationParams()
     seed: int = Field(0, ge=0)
     micro_batch: int = Field(
         0, ge=0, description="Groups per forward pass, whose gradients are added up; 0: all groups of a step"
     )
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints")
-    record_every: int = Field(100, ge=1, description="Steps averaged into one record of the loss history")
+    record_every: int = Field(100, ge=1, description="Steps averaged into one record of the history and the metrics")
+    tensorboard: bool = Field(False, description="Write TensorBoard's event files beside the checkpoints")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, a third slower"
     )
@@ -233,7 +243,7 @@ class TrainingResult:
 def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any]:
     """The parameters that determine the trained weights."""
     execution = {
-        *("checkpoint_every", "record_every", "micro_batch"),
+        *("checkpoint_every", "record_every", "tensorboard", "validation", "micro_batch"),
         *("gradient_checkpointing", "state_on_disk", "memory_mb", "threads"),
     }
     content = params.model_dump(mode="json", exclude={*execution, "initial"})

@@ -1,10 +1,12 @@
 """The result of a training, and its artifact.
 
 `pipeline/`, the averaged weights as a diffusers pipeline; `history.json`, the mean loss over every `record_every`
-steps; `training.json` {steps, loss_first, loss_last, skipped}, where the losses are means over the first and the last
-tenth of the steps that were taken, and `skipped` has the reason of each step that was not, by its number from 1.
+steps; `metrics.jsonl`, as `tasks.training.metrics` describes it; `training.json` {steps, loss_first, loss_last,
+skipped}, where the losses are means over the first and the last tenth of the steps that were taken, and `skipped` has
+the reason of each step that was not, by its number from 1.
 """
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from spinmeround.tasks.training.state import Networks
 
 
 def write_result(
-    networks: Networks, history: LossHistory, params: TrainParams, encode: EncodeParams, out: Path
+    networks: Networks, history: LossHistory, params: TrainParams, encode: EncodeParams, out: Path, *, metrics: Path
 ) -> TrainingResult:
-    """Write the result of a training to the folder `out`.
+    """Write the result of a training, with its file of metrics, to the folder `out`.
 
     Raises SpinMeRoundError if no step was taken, or if the last losses are above the first by the guard's measure.
     """
@@ -43,6 +45,8 @@ def write_result(
         normals_frame=encode.normals_frame,
     )
     pipeline.save_pretrained(out / "pipeline")
+    if metrics.parent != out:
+        shutil.copyfile(metrics, out / metrics.name)
     result = TrainingResult(
         steps=params.steps,
         loss_first=first,

@@ -8,6 +8,7 @@ training began with.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -126,8 +127,8 @@ class TrainingState:
         for parameter, mean, square in zip(self.trained.values(), first, second, strict=True):
             self.optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": mean, "exp_avg_sq": square}
 
-    def update(self, learning_rate: float, gradient_limit: float) -> None:
-        """Take one optimiser step with the current gradients, then clear them.
+    def update(self, learning_rate: float, gradient_limit: float) -> float:
+        """Take one optimiser step with the current gradients, then clear them; returns their norm before clipping.
 
         Raises NotFinite, and takes no step, if their norm is not finite.
         """
@@ -141,6 +142,7 @@ class TrainingState:
         self.optimiser.step()
         self.clear_gradients()
         self.average.step(self.trained.values())
+        return float(norm)
 
     def clear_gradients(self) -> None:
         """Forget the current gradients."""
@@ -151,6 +153,15 @@ class TrainingState:
         graded = ((name, weight.grad) for name, weight in self.trained.items() if weight.grad is not None)
         names = [name for name, gradient in graded if not bool(gradient.isfinite().all())]
         return f"{len(names)} that are not, the first of {names[0]}" if names else "a norm beyond the range of float32"
+
+    @contextmanager
+    def with_average(self) -> Iterator[Networks]:
+        """The networks with the averaged weights, inside the block."""
+        self.average.store(self.trained.values())
+        try:
+            yield self.averaged()
+        finally:
+            self.average.restore(self.trained.values())
 
     def averaged(self) -> Networks:
         """The networks after their weights are replaced by the average."""

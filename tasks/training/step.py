@@ -5,9 +5,10 @@ depends on earlier steps only through the weights. So it does not matter how a b
 """
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spinmeround.models.diffusion.edm import sample_sigmas
@@ -20,6 +21,13 @@ from spinmeround.tasks.training.prompts import PromptStates
 from spinmeround.tasks.training.state import Networks
 
 
+class StepLosses(NamedTuple):
+    """The losses of the image and of the normals of each group, and its noise level."""
+
+    per_half: Float[Tensor, "sample 2"]
+    sigma: Float[Tensor, " sample"]
+
+
 class GroupLoss:
     """Losses of groups by the networks of a training."""
 
@@ -27,12 +35,22 @@ class GroupLoss:
         self.networks, self.params = networks, params
         self._prompts = PromptStates(networks.prompt_encoder)
 
-    def __call__(self, groups: GroupBatch, step: int) -> Float[Tensor, " sample"]:
-        """The loss of each group of a step."""
+    def __call__(self, groups: GroupBatch, step: int) -> StepLosses:
+        """The losses of the groups of a step."""
+        return self.at(groups, *self._noise(groups, step), self._dropouts(groups, step))
+
+    def at(
+        self,
+        groups: GroupBatch,
+        sigma: Float[Tensor, " sample"],
+        noise: Float[Tensor, "sample view channel h w"],
+        dropped: tuple[Bool[Tensor, " sample"], Bool[Tensor, " sample"]] | None = None,
+    ) -> StepLosses:
+        """The losses at given noise; `dropped` are the groups that lose their identity and their images, or none."""
         params, device = self.params, self.networks.unet.device
         samples, views = groups.latents.shape[:2]
         is_conditioning = (torch.arange(views) < groups.conditioning).expand(samples, views)
-        drop_identity, drop_images = self._dropouts(groups, step)
+        drop_identity, drop_images = dropped or (torch.zeros(samples, dtype=torch.bool),) * 2
         rays = encode_rays(
             groups.cam2world,
             groups.intrinsics,
@@ -41,7 +59,6 @@ class GroupLoss:
             encoding=params.unet.ray_encoding,
             device=device,
         )
-        sigma, noise = self._noise(groups, step)
         with torch.autocast(device.type, torch.bfloat16) if params.precision == "bfloat16" else nullcontext():
             batch = TrainingBatch(
                 latents=groups.latents.to(device),
@@ -52,7 +69,8 @@ class GroupLoss:
                 drop_identity=drop_identity.to(device),
                 drop_images=drop_images.to(device),
             )
-            return multiview_loss(self.networks.unet, batch, sigma.to(device), noise.to(device)).per_sample
+            loss = multiview_loss(self.networks.unet, batch, sigma.to(device), noise.to(device))
+        return StepLosses(loss.per_half, sigma)
 
     def _dropouts(self, groups: GroupBatch, step: int) -> tuple[Tensor, Tensor]:
         """Which groups lose their identity, and which their conditioning images."""

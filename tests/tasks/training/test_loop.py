@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from spinmeround.tasks.training import loop as module
 from spinmeround.tasks.training import step as step_module
 from spinmeround.tasks.training.artifact import make_training
 from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.loop import TrainingInterrupted, TrainingRun, initial_state, run_training
 from spinmeround.tasks.training.params import (
@@ -41,7 +43,9 @@ from spinmeround.tasks.training.params import (
     training_inputs,
     training_key,
 )
-from spinmeround.tasks.training.step import GroupLoss
+from spinmeround.tasks.training.result import write_result
+from spinmeround.tasks.training.state import Networks
+from spinmeround.tasks.training.step import GroupLoss, StepLosses
 from tests.support.heads import flip_bit, write_all_latents
 
 diffusers_logging.disable_progress_bar()
@@ -108,7 +112,8 @@ def test_state_on_disk_changes_no_weights_and_is_removed(
     (tmp_path / "out").mkdir()
     run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
     assert _weights(tmp_path / "out") == _weights(uninterrupted[0])
-    assert all(path.name.startswith("step-") or path.name == "tmp" for path in (tmp_path / "checkpoints").iterdir())
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir() if not path.name.startswith("step-")}
+    assert left <= {"tmp", "metrics.jsonl"}
 
 
 def test_a_full_disk_fails_before_training(
@@ -244,12 +249,13 @@ def test_all_inputs_of_a_step_are_on_the_device_of_the_networks(
         parts = [*(getattr(batch, field.name) for field in fields(batch)), sigma, noise]
         devices.extend(part.device.type for part in parts)
         error = denoise(unet, batch.latents + noise, sigma, batch.conditions()) - batch.latents
-        return Loss(error.square().mean(), error.square().mean((1, 2, 3, 4)))
+        halves = error.square().mean((1, 3, 4)).unflatten(1, (2, -1)).mean(2)
+        return Loss(halves.mean(), halves)
 
     monkeypatch.setattr(step_module, "multiview_loss", loss)
     networks = build_initial_networks(params).to("meta")
     batches = TrainingBatches(data, data.split("train"), params, encode_params)
-    GroupLoss(networks, params)(batches.read(3), 3).sum().backward()
+    GroupLoss(networks, params)(batches.read(3), 3).per_half.sum().backward()
     assert set(devices) == {"meta"}
     assert all(weight.grad is not None for weight in networks.unet.unet.conv_in.parameters())
 
@@ -317,9 +323,9 @@ def _spoiled_loss(steps: Container[int], monkeypatch: pytest.MonkeyPatch, spoil:
     """Change the losses of these steps, counted from 0, whenever they are computed."""
     original = GroupLoss.__call__
 
-    def loss(self: GroupLoss, groups: GroupBatch, step: int) -> Tensor:
+    def loss(self: GroupLoss, groups: GroupBatch, step: int) -> StepLosses:
         found = original(self, groups, step)
-        return spoil(found) if step in steps else found
+        return found._replace(per_half=spoil(found.per_half)) if step in steps else found
 
     monkeypatch.setattr(GroupLoss, "__call__", loss)
 
@@ -417,14 +423,30 @@ def test_a_second_row_ends_the_training(
 def test_a_training_that_diverges_is_no_result(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
-    """At an absurd learning rate every number stays finite, and the losses rise: an error, and nothing in the store."""
-    store = ArtifactStore(tmp_path / "store")
-    params = train_params(learning_rate=30.0, guard=GuardParams(spike=2.0))
-    with pytest.raises(
-        SpinMeRoundError, match=r"train: expected a loss that falls, found \S+ at first and \S+ at last"
-    ):
+    """At an absurd learning rate the training stops, and nothing is in the store."""
+    store, params = ArtifactStore(tmp_path / "store"), train_params(learning_rate=30.0, guard=GuardParams(spike=2.0))
+    with pytest.raises(SpinMeRoundError, match=r"expected a loss that falls|expected a finite loss.*the second time"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
     assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
+
+
+def test_losses_that_rise_are_no_result(
+    encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """The last tenth of the losses is more than five times the first: refused; so is a training of which no step was taken."""
+    losses = [1.0, *[2.0] * 8, 5.5]
+    history = LossHistory(steps=[*range(10)], losses=losses)
+    arguments: dict[str, Any] = {
+        "history": history,
+        "encode": encode_params,
+        "out": tmp_path,
+        "metrics": tmp_path / "m",
+    }
+    with pytest.raises(SpinMeRoundError, match="expected a loss that falls, found 1 at first and 5.5 at last"):
+        write_result(networks=cast(Networks, None), params=train_params(), **arguments)
+    with pytest.raises(SpinMeRoundError, match="expected a step that can be taken, found none of 12: NaN"):
+        nothing = {**arguments, "history": LossHistory(skipped={0: "NaN"})}
+        write_result(networks=cast(Networks, None), params=train_params(), **nothing)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3])
@@ -440,7 +462,7 @@ def test_accumulation_changes_no_numbers(
         run = object.__new__(TrainingRun)
         run.params, run.state = params, initial_state(params, Path())
         run.loss = GroupLoss(run.state.networks.double(), params)
-        losses.append(run._backward(batches.read(7), 7))
+        losses.append(float(run._backward(batches.read(7), 7).per_half.mean()))
         gradients.append(torch.cat([each.grad.flatten() for each in run.state.trained.values()]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert (gradients[1] - gradients[0]).norm() <= 1e-6 * gradients[0].norm()
