@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,23 @@ from spinmeround.tasks.evaluation.run import make_evaluation
 from spinmeround.tasks.heads.encode import publish_latents
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.training.artifact import make_training
+from spinmeround.tasks.training.loop import OnStep
+from spinmeround.tasks.training.metrics import FILE as METRICS
 from spinmeround.tasks.training.params import training_inputs, training_key
 from tests.e2e.conftest import TINY
 from tests.support.weights import write_autoencoder, write_recognition
 
 ARRAYS = ("rgb", "normals", "mask", "identity_views", "latents/rgb", "latents/normals")
 Values = dict[str, Any]
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill_in_the_last_step(done: int, steps: int, loss: float | None) -> None:
+    if done == steps:
+        raise _Killed
 
 
 class RunFolder:
@@ -85,7 +97,7 @@ class RunFolder:
             for head in session.heads:
                 self.make(session, stage.name, head.id)
         found = find_dataset(session)
-        self.train(session, self.add_latents(session))
+        self.train_leaving_checkpoints(session, self.add_latents(session))
         result = self.evaluate(session)
         session.results["training"] = {"key": self.training_key(session)}
         session.results["evaluation"] = {"key": self.evaluation_key(session), **result}
@@ -105,12 +117,23 @@ class RunFolder:
         publish_latents(found.path, folders, self.profile.encode)
         return found.path
 
-    def train(self, session: Session, dataset: Path) -> Values:
+    def train_leaving_checkpoints(self, session: Session, dataset: Path) -> None:
+        """Train, with the checkpoints of a training that was killed in its last step beside the result."""
+        with suppress(_Killed):
+            self.train(session, dataset, _kill_in_the_last_step)
+        kept = shutil.copytree(self.checkpoints, self.path.parent / "checkpoints")
+        self.train(session, dataset)
+        shutil.copytree(kept, self.checkpoints, dirs_exist_ok=True)
+        shutil.rmtree(kept)
+
+    def train(self, session: Session, dataset: Path, on_step: OnStep = lambda done, steps, loss: None) -> Values:
+        """The result of the training, and the checksums of its files but the measured times."""
         store = ArtifactStore(session.folder.store)
         arguments = (self.profile.train, self.profile.encode, session.folder.training)
-        _, key, result = make_training(store, dataset, *arguments)
+        _, key, result = make_training(store, dataset, *arguments, on_step)
         files = store.verify("train", key).manifest.files
-        return {**asdict(result), "pipeline": "", "files": {name: record.sha256 for name, record in files.items()}}
+        checksums = {name: record.sha256 for name, record in files.items() if name != METRICS}
+        return {**asdict(result), "pipeline": "", "files": checksums}
 
     def training_key(self, session: Session) -> str:
         return training_key(training_inputs(HeadDataset.open(self.dataset)), self.profile.train, self.profile.encode)
