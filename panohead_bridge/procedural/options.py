@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from spinmeround.storage.records import FrozenModel
 
-VERSION = 5
+VERSION = 6
 """Version of the heads. Increment when any head changes; the fingerprint and so every artifact key contain it."""
 
 DEFECT_KINDS = (
