@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float32, Int16, Int64
 
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.panohead_bridge.procedural.options import Defect, ProceduralOptions, draw_defect, random_of
-from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE
+from spinmeround.panohead_bridge.procedural.description import TraitValue, describe
+from spinmeround.panohead_bridge.procedural.options import Defect, ProceduralOptions, draw_defects, random_of
+from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
 from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
 from spinmeround.storage.records import Identity, Rendering
 
@@ -42,7 +43,7 @@ class ProceduralGenerator:
     def _heads(self) -> "spinmeround.panohead_bridge.procedural.heads.ProceduralHeads":
         from spinmeround.panohead_bridge.procedural.heads import ProceduralHeads
 
-        return ProceduralHeads(self.defect)
+        return ProceduralHeads(self.defects)
 
     def sample(self, seed: int) -> Identity:
         """The identity of a seed: truncation times LATENT_SIZE standard normal numbers.
@@ -54,9 +55,16 @@ class ProceduralGenerator:
         return Identity(seed=seed, latent=latent.astype(np.float32))
 
     def defect(self, identity: Identity) -> Defect | None:
-        """The defect of a head, from its seed; for measurement only, no stage of the dataset uses it."""
-        options, rng = self.options, random_of(identity.seed, "defect")
-        return draw_defect(rng, options.defect_share, options.defect_kinds, options.defect_strengths)
+        """The main defect of a head, from its seed; for measurement only, no stage of the dataset uses it."""
+        return next(iter(self.defects(identity)), None)
+
+    def defects(self, identity: Identity) -> tuple[Defect, ...]:
+        """All defects of a head, the main one first."""
+        return draw_defects(identity.seed, self.options)
+
+    def traits(self, identity: Identity) -> dict[str, TraitValue]:
+        """What a person would say about a head: see `procedural.description.describe`."""
+        return describe(decode(identity.latent))
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
         """Pictures from all cameras; five samples a pixel, depth at the pixel's centre."""

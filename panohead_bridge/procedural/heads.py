@@ -3,7 +3,7 @@
 Scenes and traced surfaces of the last two heads are cached, because stages request the same head many times.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int16, Int64, UInt8
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.panohead_bridge.procedural.lighting import soft_light
-from spinmeround.panohead_bridge.procedural.options import Defect, random_of
+from spinmeround.panohead_bridge.procedural.options import Defect
 from spinmeround.panohead_bridge.procedural.scene import Scene
 from spinmeround.panohead_bridge.procedural.tracing import (
     Samples,
@@ -28,10 +28,10 @@ from spinmeround.storage.records import Identity, Rendering
 
 
 class ProceduralHeads:
-    """Scenes of heads; `defect_of` gives a head's defect."""
+    """Scenes of heads; `defects_of` gives a head's defects."""
 
-    def __init__(self, defect_of: Callable[[Identity], Defect | None]) -> None:
-        self._defect_of = defect_of
+    def __init__(self, defects_of: Callable[[Identity], Sequence[Defect]]) -> None:
+        self._defects_of = defects_of
         self._scene = lru_cache(maxsize=2)(self._make_scene)
         self._surface = lru_cache(maxsize=2)(self._make_surface)
 
@@ -69,7 +69,7 @@ class ProceduralHeads:
 
     def _make_scene(self, seed: int, latent: bytes) -> Scene:
         identity = Identity(seed=seed, latent=np.frombuffer(latent, np.float32))
-        return Scene.of(decode(identity.latent), self._defect_of(identity), random_of(seed, "damage"))
+        return Scene.of(decode(identity.latent), self._defects_of(identity), seed)
 
     def _make_surface(self, seed: int, latent: bytes, cells: int) -> TracedSurface:
         return TracedSurface.of(self._scene(seed, latent).distance, soft_light, cells)

@@ -85,7 +85,7 @@ class Traits:
     mouth_width: float = _trait(0.028, 0.048)
     mouth_drop: float = _trait(0.027, 0.042)
     lip_fullness: float = _trait(0.0060, 0.0165, masculinity=-0.6, age=-0.4, pigment=0.4)
-    smile: float = _trait(-2.5, 9.0)
+    smile: float = _trait(-6.0, 9.5)
     lip_colour: float = _trait(0.0, 1.0, masculinity=-1.2)
     # ears and neck
     ear_size: float = _trait(0.033, 0.049, masculinity=0.3, age=0.4)

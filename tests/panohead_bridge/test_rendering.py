@@ -131,4 +131,4 @@ def test_heads_match_the_golden_values(generator, portraits, seed):
     distances, expected = GOLDEN[seed]
     np.testing.assert_allclose(generator.signed_distance(identity, GOLDEN_PLACES), distances, atol=2e-4)
     np.testing.assert_allclose(colours, expected, atol=1.5)
-    assert generator.fingerprint.startswith("procedural-5-")
+    assert generator.fingerprint.startswith("procedural-6-")
