@@ -23,17 +23,17 @@ def bald_sides(t: Traits) -> float:
 
 def hat(t: Traits) -> float:
     """How far a hat covers the head, from the crown down."""
-    return switch(t.headwear, 0.64, 0.90)
+    return switch(t.headwear, 0.48, 0.94) ** 0.6
 
 
 def scarf(t: Traits) -> float:
     """How far a headscarf covers the head, from the crown down to the shoulders; no further than a hat on beards."""
-    return switch(-t.headwear, 0.66, 0.92) * (1.0 - 0.74 * beard(t))
+    return switch(-t.headwear, 0.46, 0.92) ** 0.6 * (1.0 - 0.74 * beard(t))
 
 
 def pressed(t: Traits) -> float:
     """How flat headwear presses the hair; hair is flat before cloth covers it."""
-    return switch(abs(t.headwear), 0.46, 0.70)
+    return switch(abs(t.headwear), 0.30, 0.60)
 
 
 def visor(t: Traits) -> float:

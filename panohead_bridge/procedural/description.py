@@ -22,6 +22,9 @@ from spinmeround.panohead_bridge.procedural.amounts import (
 )
 from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
+HEADSCARF = 0.2
+"""Less of a scarf covers the crown alone."""
+
 TraitValue = str | bool | int | float
 
 
@@ -49,7 +52,7 @@ def describe(t: Traits) -> dict[str, TraitValue]:
         "glasses": glasses(t) > 0.5,
         "earrings": sum(size > 0.5 for size in earrings(t)),
         "hat": _hat(t),
-        "headscarf": scarf(t) > 0.36,
+        "headscarf": scarf(t) > HEADSCARF,
         "mouth_open": mouth_gap(t) > 0.005,
         "expression": "smile" if t.smile > 4.0 else "frown" if t.brow_raise < -0.5 or t.smile < -3.0 else "neutral",
         "raised_brows": t.brow_raise > 0.5,
@@ -84,8 +87,8 @@ def _hair_colour(t: Traits) -> str:
 
 
 def _hat(t: Traits) -> str:
-    if hat(t) < 0.3:
-        return "none" if hat(t) + scarf(t) < 0.06 or scarf(t) > 0.36 else "skullcap"
+    if hat(t) < 0.5:
+        return "skullcap" if hat(t) > 0.2 or 0.06 < scarf(t) <= HEADSCARF else "none"
     if visor(t) > 0.3:
         return "cap"
     return "brimmed" if brim(t) > 0.3 else "knitted"

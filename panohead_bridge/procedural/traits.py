@@ -15,6 +15,7 @@ unless stated.
 
 import math
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -138,12 +139,13 @@ class Traits:
     earring_side: float = _shared(-1.0, 1.0)
     earring_shape: float = _shared(0.0, 1.0)
     # headwear: a headscarf at one end, bare in the middle, a hat at the other
-    headwear: float = _shared(-1.0, 1.0, masculinity=0.7)
+    headwear: float = _shared(-1.0, 1.0, spread=0.68, masculinity=0.7)
     hat_style: float = _shared(0.0, 1.0, masculinity=0.3)
     headwear_hue: float = _shared(0.0, 1.0)
     headwear_lightness: float = _shared(0.08, 0.92)
 
 
+_FIELDS = {f.name: f.metadata for f in fields(Traits)}
 OWN = tuple(f.name for f in fields(Traits) if not f.metadata["shared"])
 """Traits with a number of their own, in the latent's order after the factors."""
 
@@ -159,20 +161,24 @@ def decode(latent: Float[np.ndarray, " latent"]) -> Traits:
     """
     if latent.shape != (LATENT_SIZE,) or not np.isfinite(latent).all():
         raise ValueError(f"latent: expected {LATENT_SIZE} finite numbers, got shape {latent.shape}; use sample(seed)")
-    factors, own = latent[: len(FACTORS)].astype(np.float64), latent[len(FACTORS) :].astype(np.float64)
-    numbers = dict(zip((*OWN, *SHARED), (*own, *(_cosines(len(SHARED), len(own)) @ own)), strict=True))
-    return Traits(**{f.name: _decode_one(f.metadata, numbers[f.name], factors) for f in fields(Traits)})
+    factors, own = latent[: len(FACTORS)].tolist(), latent[len(FACTORS) :].astype(np.float64)
+    numbers = [*own.tolist(), *(_cosines(len(SHARED), len(own)) @ own).tolist()]
+    decoded = {name: _decode_one(_FIELDS[name], z, factors) for name, z in zip((*OWN, *SHARED), numbers, strict=True)}
+    return Traits(**decoded)
 
 
+@cache
 def _cosines(rows: int, size: int) -> Float[np.ndarray, "row number"]:
     """The first rows after the constant one of the orthonormal cosine transform (DCT-II) of `size` numbers."""
     frequency, place = np.arange(1, rows + 1)[:, None], np.arange(size) + 0.5
-    return math.sqrt(2.0 / size) * np.cos(math.pi / size * frequency * place)
+    matrix: Float[np.ndarray, "row number"] = math.sqrt(2.0 / size) * np.cos(math.pi / size * frequency * place)
+    return matrix
 
 
-def _decode_one(metadata: Any, own: float, factors: Float[np.ndarray, " factor"]) -> float:
-    loadings = np.asarray(metadata["loadings"])
-    z = metadata["spread"] * (own + loadings @ factors) / math.sqrt(1.0 + loadings @ loadings)
+def _decode_one(metadata: Any, own: float, factors: list[float]) -> float:
+    loadings = metadata["loadings"]
+    mixed = own + sum(loading * factor for loading, factor in zip(loadings, factors, strict=True))
+    z = metadata["spread"] * mixed / math.sqrt(1.0 + sum(loading * loading for loading in loadings))
     low, high = metadata["range"]
     return float(low + (high - low) * 0.5 * math.erfc(-z / math.sqrt(2.0)))
 

@@ -23,15 +23,15 @@ def test_factors_and_traits_use_the_full_latent():
 
 
 def test_shared_traits_are_independent():
-    """Over 4,000 latents no two traits of pose, expression, hair and wear that have no factor in common correlate by
-    more than 0.08, and none of them correlates with a trait of the body by more than 0.24."""
-    heads = [decode(_seeded(seed)) for seed in range(4000)]
+    """Over 1,500 latents no two shared traits without factors correlate by more than 0.1, and none of them correlates
+    with a trait of the body by more than 0.26."""
+    heads = [decode(_seeded(seed)) for seed in range(1500)]
     names = [f.name for f in fields(Traits) if not any(f.metadata["loadings"])]
     table = np.corrcoef([[getattr(head, name) for head in heads] for name in names])
     shared = np.array([name in SHARED for name in names])
     np.fill_diagonal(table, 0.0)
-    assert np.abs(table[np.ix_(shared, shared)]).max() < 0.08
-    assert np.abs(table[np.ix_(shared, ~shared)]).max() < 0.24
+    assert np.abs(table[np.ix_(shared, shared)]).max() < 0.1
+    assert np.abs(table[np.ix_(shared, ~shared)]).max() < 0.26
 
 
 def test_tilt_is_bell_shaped():

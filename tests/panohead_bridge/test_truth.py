@@ -81,7 +81,7 @@ def test_named_landmarks_are_on_the_surface_in_anatomical_order(generator, seed)
 
 def test_landmarks_follow_a_shifted_head_and_are_nan_where_it_is_clipped():
     """A head that the cube clips keeps the landmarks inside the cube; the others are rows of NaN."""
-    options = ProceduralOptions(defect_share=1.0, defect_kinds=("clipped volume",))
+    options = ProceduralOptions(defect_share=1.0, defect_kinds=("clipped volume",), defect_softness=(0.0, 0.0))
     generator, clean = ProceduralGenerator(options), ProceduralGenerator(ProceduralOptions(defect_share=0.0))
     seen: dict[bool, int] = {True: 0, False: 0}
     for seed in range(5):
