@@ -46,7 +46,7 @@ class ProceduralOptions(FrozenModel):
         default=0.25,
         ge=0.0,
         le=1.0,
-        description="Share of defective heads with a second, weaker defect of another kind; of these, share with a third",
+        description="Share of defective heads with a second, weaker defect; the same share of these has a third",
     )
     truncation: float = Field(default=1.0, ge=0.0, le=2.0, description="Factor on the latent (psi); 0 is the mean head")
 
@@ -86,9 +86,7 @@ def draw_defects(seed: int, options: ProceduralOptions) -> tuple[Defect, ...]:
 
     Whether there are more affects nothing of the main one.
     """
-    main = draw_defect(
-        random_of(seed, "defect"), options.defect_share, options.defect_kinds, options.defect_strengths
-    )
+    main = draw_defect(random_of(seed, "defect"), options.defect_share, options.defect_kinds, options.defect_strengths)
     if main is None:
         return ()
     rng = random_of(seed, "more defects")

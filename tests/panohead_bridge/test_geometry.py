@@ -111,9 +111,9 @@ def test_bounding_boxes_do_not_change_the_surface(latent):
     assert ((boxed - everywhere)[near].abs() > 1e-6).float().mean() < 2e-3
 
 
-def test_labels_name_the_parts(generator, identity):
-    """The label is eye at the eye's landmark, skin at the nose's, and hair at the crown."""
-    eye, _, nose, *_ = generator.landmarks(identity)
-    crown = np.array([0.0, 0.30, -0.02], np.float32)
-    found = generator.labels(identity, np.stack([eye, nose, crown]))
-    assert [PARTS[label] for label in found] == ["eye", "skin", "hair"]
+@pytest.mark.parametrize(("seed", "covered"), [(7, "headwear"), (3, "hair")])
+def test_labels_name_the_parts(generator, seed, covered):
+    """The label is eye at the eye's landmark, skin at the nose's, and hair or headwear at the crown."""
+    marks = generator.named_landmarks(generator.sample(seed))
+    found = generator.labels(generator.sample(seed), np.stack([marks[n] for n in ("left eye", "nose tip", "crown")]))
+    assert [PARTS[label] for label in found] == ["eye", "skin", covered]

@@ -25,8 +25,8 @@ from spinmeround.panohead_bridge.procedural.amounts import (
 )
 from spinmeround.panohead_bridge.procedural.anatomy import features
 from spinmeround.panohead_bridge.procedural.anatomy.hair import part_x, sparseness
-from spinmeround.panohead_bridge.procedural.anatomy.headwear import band, below_edge
 from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.anatomy.headwear import band, below_edge
 from spinmeround.panohead_bridge.procedural.anatomy.pigments import Colour, Palette, palette
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, smoothstep
 from spinmeround.panohead_bridge.procedural.anatomy.regions import (
@@ -195,17 +195,16 @@ class Appearance:
         return mix(column(self.colours.skin), column(self.colours.frame), torch.tensor([tint])).expand(3, len(p.x))
 
     def _headwear(self, p: Points) -> Colours:
-        """Knitted, woven or plain cloth, with a ribbon on hats that have a brim."""
-        t = self.head.traits
+        """Knitted or plain cloth; hats with a brim have a ribbon, some scarves stripes."""
+        t, c = self.head.traits, self.colours
         knit = (1.0 - switch(t.hat_style, 0.30, 0.50)) * switch(hat(t), 0.0, 0.3)
-        angle = torch.atan2(p.x, p.z + 0.02)
-        ribs = torch.sin(64.0 * angle) * smoothstep(p.y, 0.20, 0.15)
-        cloth = 1.0 + 0.05 * noise(p, 120.0) + 0.10 * knit * ribs
+        ribs = torch.sin(64.0 * torch.atan2(p.x, p.z + 0.02)) * smoothstep(p.y, 0.20, 0.15)
+        cloth = (column(c.headwear) * (1.0 + 0.05 * noise(p, 120.0) + 0.10 * knit * ribs)).clamp(0.0, 1.0)
         if hat(t) > 0.0:
-            return mix((column(self.colours.headwear) * cloth).clamp(0.0, 1.0), column(self.colours.ribbon), band(t, p))
-        rows = smoothstep(torch.sin(110.0 * (below_edge(t, p) + 0.1 * p.z)), 0.55, 0.85)
-        patterned = 0.8 * switch(t.hat_style, 0.62, 0.85) * switch(scarf(t), 0.0, 0.3)
-        return mix((column(self.colours.headwear) * cloth).clamp(0.0, 1.0), column(self.colours.ribbon), patterned * rows)
+            return mix(cloth, column(c.ribbon), band(t, p))
+        striped = 0.8 * switch(t.hat_style, 0.62, 0.85) * switch(scarf(t), 0.0, 0.3)
+        stripes = smoothstep(torch.sin(110.0 * (below_edge(t, p) + 0.1 * p.z)), 0.55, 0.85)
+        return mix(cloth, column(c.ribbon), striped * stripes)
 
     def _earring(self, p: Points) -> Colours:
         return column(self.colours.earring).expand(3, len(p.x))
