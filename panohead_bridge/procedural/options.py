@@ -6,9 +6,10 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from spinmeround.storage.records import FrozenModel
 
@@ -27,6 +28,9 @@ DEFECT_KINDS = (
     "colour seam",
 )
 """Kinds of defects, in the order in which they are drawn; `defects.KINDS` implements them."""
+
+VOLUME_OPTIONS = frozenset({"softness", "grain"})
+"""Options that only `rendering = "volume"` uses."""
 
 
 class ProceduralOptions(FrozenModel):
@@ -49,6 +53,15 @@ class ProceduralOptions(FrozenModel):
         description="Share of defective heads with a second, weaker defect; the same share of these has a third",
     )
     truncation: float = Field(default=1.0, ge=0.0, le=2.0, description="Factor on the latent (psi); 0 is the mean head")
+    rendering: Literal["surface", "volume"] = Field(
+        default="surface", description="First hits of a surface, or means along rays through a soft volume"
+    )
+    softness: float = Field(
+        default=0.002, ge=1e-5, le=0.03, description="Width, in world units, over which a volume's density falls"
+    )
+    grain: float = Field(
+        default=0.006, ge=0.0, le=0.1, description="Standard deviation of a volume's noise in each view, of white"
+    )
 
     @field_validator("defect_kinds")
     @classmethod
@@ -65,9 +78,17 @@ class ProceduralOptions(FrozenModel):
             raise ValueError(f"expected 0 <= least <= largest <= 1, got {ends}")
         return ends
 
+    @model_validator(mode="after")
+    def _of_this_rendering(self) -> "ProceduralOptions":
+        unused = sorted(VOLUME_OPTIONS & self.model_fields_set)
+        if unused and self.rendering == "surface":
+            raise ValueError(f"{', '.join(unused)}: expected with rendering = 'volume' only, got 'surface'")
+        return self
+
     def fingerprint(self) -> str:
         """Changes whenever a head changes."""
-        content = f"procedural {VERSION} {self.model_dump_json()}"
+        unused = {"rendering", *VOLUME_OPTIONS} if self.rendering == "surface" else None
+        content = f"procedural {VERSION} {self.model_dump_json(exclude=unused)}"
         return f"procedural-{VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
