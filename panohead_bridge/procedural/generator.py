@@ -82,7 +82,7 @@ class ProceduralGenerator:
         """
         distance = self.signed_distance(identity, points)
         if self.options.rendering == "volume":
-            return soft_density(distance, self.options.softness)
+            return soft_density(distance, self.options.volume_softness)
         return density_of_distance(distance)
 
     def signed_distance(

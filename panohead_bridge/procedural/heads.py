@@ -53,7 +53,7 @@ class ProceduralHeads:
     def _render_volume(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
         volume, noise = self._volume(*_key(identity), cells_for(resolution)), Noise.of(identity, cameras, resolution)
         samples = volume.trace(cameras, resolution, noise.offsets)
-        return _develop(samples.radiance, samples.alpha, samples.depth, self._options.grain * noise.grain)
+        return _develop(samples.radiance, samples.alpha, samples.depth, self._options.volume_grain * noise.grain)
 
     def render_labels(
         self, identity: Identity, cameras: Cameras, resolution: int
@@ -89,10 +89,10 @@ class ProceduralHeads:
         return TracedSurface.of(distance, soft_light, narrow_band(distance, cells))
 
     def _make_volume(self, seed: int, latent: bytes, cells: int) -> Volume:
-        scene, reach = self._scene(seed, latent), reach_of(self._options.softness)
+        scene, reach = self._scene(seed, latent), reach_of(self._options.volume_softness)
         grid = narrow_band(scene.distance, cells, reach)
         surface = TracedSurface.of(scene.distance, soft_light, grid)
-        return Volume(scene, DistanceGrid.of(grid, reach), surface, self._options.softness)
+        return Volume(scene, DistanceGrid.of(grid, reach), surface, self._options.volume_softness)
 
 
 def _key(identity: Identity) -> tuple[int, bytes]:

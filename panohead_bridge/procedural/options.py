@@ -29,7 +29,7 @@ DEFECT_KINDS = (
 )
 """Kinds of defects, in the order in which they are drawn; `defects.KINDS` implements them."""
 
-VOLUME_OPTIONS = frozenset({"softness", "grain"})
+VOLUME_OPTIONS = frozenset({"volume_softness", "volume_grain"})
 """Options that only `rendering = "volume"` uses."""
 
 
@@ -56,10 +56,10 @@ class ProceduralOptions(FrozenModel):
     rendering: Literal["surface", "volume"] = Field(
         default="surface", description="First hits of a surface, or means along rays through a soft volume"
     )
-    softness: float = Field(
+    volume_softness: float = Field(
         default=0.002, ge=1e-5, le=0.03, description="Width, in world units, over which a volume's density falls"
     )
-    grain: float = Field(
+    volume_grain: float = Field(
         default=0.006, ge=0.0, le=0.1, description="Standard deviation of a volume's noise in each view, of white"
     )
 

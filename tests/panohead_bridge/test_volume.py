@@ -86,7 +86,7 @@ def test_depth_head_on_is_that_of_the_surface(ball):
 
 def test_sharp_volumes_are_the_surface(identity, cameras, rendering):
     """With almost no softness and no grain, pictures, masks and depth are those of the surface."""
-    sharp = volume(softness=1e-5, grain=0.0).render(identity, cameras, SIDE)
+    sharp = volume(volume_softness=1e-5, volume_grain=0.0).render(identity, cameras, SIDE)
     for name, least in (("rgb", 0.15), ("mask", 0.15)):
         change = np.abs(getattr(sharp, name).astype(int) - getattr(rendering, name))
         assert change.mean() < least
@@ -149,7 +149,7 @@ def test_volumes_implement_the_protocol(identity, cameras, pictures):
 @pytest.mark.parametrize("softness", [0.002, 0.006])
 def test_the_mesh_of_the_density_is_the_surface(identity, softness):
     """Vertices at the usual level lie within a fifth of a voxel (95%) of the true surface."""
-    generator, side = volume(softness=softness), 96
+    generator, side = volume(volume_softness=softness), 96
     grid = density_grid(lambda points: generator.density(identity, points), generator.box_warp, side)
     mesh = extract_mesh(grid, generator.box_warp, MeshParams(resolution=side))
     distance = np.abs(generator.signed_distance(identity, mesh.vertices))
@@ -182,8 +182,10 @@ def test_a_view_without_the_head_is_white(identity):
 
 def test_options_of_volumes_are_refused_for_surfaces():
     """Softness without rendering = "volume" is an error; the fingerprint of surfaces ignores both options."""
-    with pytest.raises(ValidationError, match="softness: expected with rendering = 'volume' only, got 'surface'"):
-        ProceduralOptions(softness=0.001)
+    with pytest.raises(
+        ValidationError, match="volume_softness: expected with rendering = 'volume' only, got 'surface'"
+    ):
+        ProceduralOptions(volume_softness=0.001)
     prints = {ProceduralOptions(**o).fingerprint() for o in ({}, {"rendering": "volume"})}
-    prints.add(ProceduralOptions(rendering="volume", softness=0.004).fingerprint())
+    prints.add(ProceduralOptions(rendering="volume", volume_softness=0.004).fingerprint())
     assert len(prints) == 3

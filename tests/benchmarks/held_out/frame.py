@@ -1,10 +1,11 @@
 """What the kinds of defects share: the head's own frame, and the three ways in which a kind changes a head.
 
-A kind is a `Damage` made from a strength of 0 (nothing) to 1 (gross), random numbers and the clean head. Places are in
+A kind is made from a strength of 0 (nothing) to 1 (gross), random numbers and the clean head. Places are in
 the head's frame and unit: y up, the face towards +z, eyes near y = 0, chin near y = -0.18, neck below.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,12 +15,24 @@ from spinmeround.panohead_bridge.procedural.anatomy.appearance import Appearance
 from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Head
 from spinmeround.panohead_bridge.procedural.anatomy.pose import PIVOT, SCALE
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, smoothstep
-from spinmeround.panohead_bridge.procedural.defects import Damage, Parts, Source
 
 SKIN, HAIR = PARTS.index("skin"), PARTS.index("hair")
 
 
-class Kind(Damage):
+Parts = Tensor
+"""Distances to the head's parts, (part, point)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where on the clean head a point lies, the factor that preserves distances, and a bound to the copy."""
+
+    points: Points
+    scale: float = 1.0
+    bound: Tensor | None = None
+
+
+class Kind:
     """A defect of one head; does nothing by itself."""
 
     def __init__(self, strength: float, rng: np.random.Generator, head: Head) -> None:
@@ -29,6 +42,18 @@ class Kind(Damage):
 
     def prepare(self) -> None:
         """Draw the places."""
+
+    def sources(self, p: Points) -> list[Source]:
+        """The points of the clean head that world points show."""
+        return [Source(p)]
+
+    def carve(self, p: Points, parts: Parts) -> Parts:
+        """The parts with what is added or cut, in world units."""
+        return parts
+
+    def tint(self, p: Points, colours: Tensor) -> Tensor:
+        """The colours, (3, point), with what is painted on them."""
+        return colours
 
     def world(self, q: Points) -> Points:
         """Points of the head's frame in the world: the inverse of `Head.local`."""

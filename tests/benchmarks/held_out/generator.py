@@ -11,9 +11,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
-from spinmeround.panohead_bridge.procedural.anatomy.appearance import Appearance
 from spinmeround.panohead_bridge.procedural.anatomy.head import Head
-from spinmeround.panohead_bridge.procedural.defects import Damage
 from spinmeround.panohead_bridge.procedural.heads import ProceduralHeads
 from spinmeround.panohead_bridge.procedural.options import Defect, random_of
 from spinmeround.panohead_bridge.procedural.scene import Scene
@@ -21,6 +19,7 @@ from spinmeround.panohead_bridge.procedural.traits import decode
 from spinmeround.storage.records import FrozenModel, Identity
 from tests.benchmarks.held_out import copies, paints, solids, warps
 from tests.benchmarks.held_out.frame import Kind
+from tests.benchmarks.held_out.scene import HeldOutScene
 
 VERSION = 1
 STRENGTHS = (0.33, 0.66, 1.0)
@@ -159,17 +158,21 @@ class HeldOutGenerator(ProceduralGenerator):
 
     @cached_property
     def _heads(self) -> ProceduralHeads:
-        return _HeldOutHeads(self.defect, self.options)
+        return _HeldOutHeads(self.defects, self.options)
 
     def defect(self, identity: Identity) -> Defect | None:
         """The defect of a head, from its seed; None for a clean head."""
-        rng = random_of(identity.seed, "held-out defect")
-        chance, kind, strength = rng.uniform(), rng.uniform(), rng.uniform()
+        chance, kind, strength = random_of(identity.seed, "held-out defect").uniform(size=3)
         if chance >= self.held_out.share:
             return None
         return Defect(
             kind=_pick(self.held_out.kinds or tuple(KINDS), kind), strength=_pick(self.held_out.strengths, strength)
         )
+
+    def defects(self, identity: Identity) -> tuple[Defect, ...]:
+        """The one defect of a head, or none."""
+        found = self.defect(identity)
+        return () if found is None else (found,)
 
 
 def _pick(choices: tuple[Any, ...], share: float) -> Any:
@@ -179,10 +182,10 @@ def _pick(choices: tuple[Any, ...], share: float) -> Any:
 class _HeldOutHeads(ProceduralHeads):
     def _make_scene(self, seed: int, latent: bytes) -> Scene:
         identity = Identity(seed=seed, latent=np.frombuffer(latent, np.float32))
-        head, defect = Head.of(decode(identity.latent)), self._defect_of(identity)
+        head, defects = Head.of(decode(identity.latent)), self._defects_of(identity)
         rng = random_of(seed, "held-out damage")
-        damage = Damage() if defect is None else KINDS[defect.kind](defect.strength, rng, head)
-        return Scene(head, Appearance.of(head), damage)
+        kinds = [KINDS[defect.kind](defect.strength, rng, head) for defect in defects]
+        return HeldOutScene.with_kind(head, *(kinds or [Kind(0.0, rng, head)]))
 
 
 def make(**options: Any) -> HeldOutGenerator:

@@ -15,8 +15,7 @@ from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     sphere,
 )
 from spinmeround.panohead_bridge.procedural.anatomy.skull import bare_head, skullcap
-from spinmeround.panohead_bridge.procedural.defects import Parts
-from tests.benchmarks.held_out.frame import HAIR, SKIN, Solid, with_part
+from tests.benchmarks.held_out.frame import HAIR, SKIN, Parts, Solid, with_part
 
 
 class MissingNeck(Solid):
