@@ -129,7 +129,7 @@ def test_noise_is_slight_and_differs_from_view_to_view(identity):
     """The same view from a camera a hair away differs by a few levels inside the head, and not outside of it."""
     first, second = (volume().render(identity, orbit([a], [0.0]), SIDE) for a in (20.0, 20.0001))
     change = np.abs(first.rgb.astype(int) - second.rgb)[first.mask == 255]
-    assert 0.5 < change.mean() < 4.0
+    assert 0.5 < change.mean() < 6.0
     assert (first.mask != second.mask).mean() < 0.01
 
 
