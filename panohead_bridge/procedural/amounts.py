@@ -3,6 +3,8 @@
 A feature grows from nothing: nothing appears at once along an interpolation. Imports no torch.
 """
 
+import math
+
 from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 
@@ -23,12 +25,12 @@ def bald_sides(t: Traits) -> float:
 
 def hat(t: Traits) -> float:
     """How far a hat covers the head, from the crown down."""
-    return switch(t.headwear, 0.48, 0.94) ** 0.6
+    return math.pow(switch(t.headwear, 0.48, 0.94), 0.6)
 
 
 def scarf(t: Traits) -> float:
     """How far a headscarf covers the head, from the crown down to the shoulders; no further than a hat on beards."""
-    return switch(-t.headwear, 0.46, 0.92) ** 0.6 * (1.0 - 0.74 * beard(t))
+    return math.pow(switch(-t.headwear, 0.46, 0.92), 0.6) * (1.0 - 0.74 * beard(t))
 
 
 def pressed(t: Traits) -> float:

@@ -41,7 +41,7 @@ def _trait(
 
 
 def _shared(low: float, high: float, **options: float) -> Any:
-    return _trait(low, high, shared=True, **options)  # type: ignore[arg-type]
+    return _trait(low, high, shared=True, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
