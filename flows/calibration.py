@@ -1,4 +1,4 @@
-"""The calibration flow: score a profile's heads, then fit the screen's limits to their labels."""
+"""The calibration flow: score a profile's heads, then fit the screen to their labels."""
 
 from pathlib import Path
 
@@ -12,19 +12,21 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, submit
+from spinmeround.storage.documents import read_bytes
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.heads.score import load_scores
-from spinmeround.tasks.screening.calibrate import Label, calibrate, limits_toml, true_labels
-from spinmeround.tasks.screening.decisions import generator_id, load_decisions
+from spinmeround.tasks.screening.calibrate import Label, calibrate, screen_toml, true_labels
+from spinmeround.tasks.screening.decisions import generator_id, parse_decisions
+from spinmeround.tasks.screening.labels import is_labels_file, parse_labels
 from spinmeround.tasks.screening.params import CalibrateParams
 from spinmeround.tasks.stage import Head
 
 
 @flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)
 def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
-    """Fit the screen's limits to labels of the profile's heads; returns the written files.
+    """Fit a verdict or limits to labels of the profile's heads; returns the written files.
 
     Raises ConfigError, before any head is scored, if the decisions file that `params.labels` names does not exist.
     """
@@ -36,7 +38,7 @@ def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = P
 
 @task(name="calibrate", task_run_name="calibrate", **TASK_OPTIONS)
 def calibrate_task(params: CalibrateParams) -> State[list[str]]:
-    """Fit the limits and write them, with their metrics, to the run's folder."""
+    """Fit the verdict or limits and write them, with their metrics, to the run's folder."""
     from spinmeround.tasks.screening.calibration_page import write_calibration  # loads Matplotlib
 
     session = current_session()
@@ -48,12 +50,21 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     lost = sum(not _scored(session, head) for head in session.heads)
     description = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
     description += f" (without {lost} that failed)" if lost else ""
-    found = calibrate(scores, chosen, params, generator=session.profile.generator.name, heads=description)
+    found = calibrate(
+        scores,
+        chosen,
+        params,
+        generator=session.profile.generator.name,
+        fingerprint=session.generator.fingerprint,
+        heads=description,
+    )
     with environment_errors(session.folder.root):
         files = write_calibration(found, scores, chosen, session.folder.root)
-    markdown = f"{found.origin}\n\n```toml\n{limits_toml(found)}```"
-    create_markdown_artifact(markdown, key="screening", description="Limits")
-    progress().say(f"limits: {found.origin}")
+    markdown = f"{found.origin}\n\n```toml\n{screen_toml(found, session.folder.verdict)}```"
+    create_markdown_artifact(markdown, key="screening", description="Screening")
+    progress().say(f"{'verdict' if found.verdict else 'limits'}: {found.origin}")
+    for line in found.advice:
+        progress().say(line)
     for path in files:
         progress().say(f"wrote {path}")
     return Completed(message=found.origin, data=[str(path) for path in files])
@@ -62,7 +73,8 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
 def _check_source(labels: str) -> None:
     if labels != "truth" and not Path(labels).is_file():
         raise ConfigError(
-            f"--labels {labels}: expected 'truth' or a decisions file of `spinmeround review`, found none"
+            f"--labels {labels}: expected 'truth', a labels file of 'spinmeround screen label' or a decisions file of "
+            "'spinmeround review', found none"
         )
 
 
@@ -71,9 +83,20 @@ def _scored(session: Session, head: Head) -> bool:
 
 
 def _labels(session: Session, source: str) -> dict[str, Label]:
-    """Labels by head id: of all heads from the generator's ground truth, or of the reviewed heads from a file."""
+    """Labels by head id: of all heads from the generator's ground truth, or of the heads that a file labels.
+
+    The heads that a person decided on in a review count as drawn at random, which is right if that is all heads.
+    """
     if source == "truth":
         found = true_labels(generator_of(session.profile.generator), [head.seed for head in session.heads])
         return {head.id: label for head, label in zip(session.heads, found, strict=True)}
-    decisions = load_decisions(Path(source), generator_id(session.profile.generator)).active()
-    return {name: Label(defective=decision == "drop") for name, decision in decisions.items()}
+    path, generator = Path(source), generator_id(session.profile.generator)
+    data = read_bytes(path, "a labels or decisions file")
+    if not is_labels_file(data):
+        decisions = parse_decisions(data, generator, path).active()
+        return {name: Label(defective=decision == "drop") for name, decision in decisions.items()}
+    file = parse_labels(data, generator, path)
+    return {
+        name: Label(defective=defective, at_random=file.drawn_at_random(name))
+        for name, defective in file.defective().items()
+    }

@@ -45,7 +45,7 @@ def heads(
     check_sheet_name(to)
     with as_config_error("generator: "):
         # nothing is screened, so the profile's limits may belong to another generator
-        generator = make_generator(load_profile(profile, [*(overrides or []), "screen.generator=''"]).generator)
+        generator = make_generator(load_profile(profile, [*(overrides or []), "screen={}"]).generator)
     params = gallery_params(azimuths, resolution, columns)
     chosen = parse_seeds(seeds)
     if strip is not None:

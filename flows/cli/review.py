@@ -1,16 +1,13 @@
 """`spinmeround review`: decisions on screened heads."""
 
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.output import print_values
-
-if TYPE_CHECKING:
-    from spinmeround.flows.review.server import ReviewBackend
+from spinmeround.flows.cli.shared.serve import PortOption, serve_pages
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -20,9 +17,7 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def review(
     options: RunOptions,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0 picks a free one.")
-    ] = 4280,
+    port: PortOption = 4280,
     to: Annotated[Path | None, typer.Option(help="Write the page to this .html file instead of serving it.")] = None,
     merge: Annotated[
         list[Path] | None, typer.Option(help="Merge a decisions file, as downloaded from a page; repeatable.")
@@ -51,18 +46,6 @@ def review(
             backend.write(to)
             print_values({"page": to, "then": f"{options.command('review')} --merge decisions.json"})
         elif not just_merged and not done:
-            _serve(backend, port)
+            backend.page(served=True)  # fails for a defective decisions file before anybody decides
+            serve_pages(backend, port, "review")
         print_values(backend.tally())
-
-
-def _serve(backend: "ReviewBackend", port: int) -> None:
-    from spinmeround.flows.review.server import review_server
-
-    backend.page(served=True)  # fails for a defective decisions file before anybody decides
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with review_server(backend, port) as server:
-        print_values({"review": f"http://127.0.0.1:{server.server_address[1]}   (press Ctrl-C to stop)"})
-        try:
-            server.serve_forever(poll_interval=0.2)
-        except KeyboardInterrupt:
-            typer.echo("")

@@ -1,13 +1,16 @@
-"""`spinmeround screen`: the limits by which heads are screened."""
+"""`spinmeround screen`: how heads are screened, from the generator's ground truth or from a person's labels."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.cli.shared.run_flow import run_flow
+from spinmeround.flows.cli.shared.serve import PortOption, serve_pages
 
-screen_app = typer.Typer(help="Choose the limits by which heads are screened.", no_args_is_help=True)
+screen_app = typer.Typer(help="Learn how heads are screened.", no_args_is_help=True)
 
 
 @run_command(screen_app)
@@ -18,11 +21,55 @@ def calibrate(
     ] = None,
     recall: Annotated[float | None, typer.Option(help="Share of defective heads to drop, at least.")] = None,
     labels: Annotated[
-        str, typer.Option(help="'truth' for the generator's ground truth, or a decisions file of a review.")
+        str, typer.Option(help="'truth' for the generator's ground truth, a labels file, or a decisions file.")
     ] = "truth",
+    method: Annotated[
+        str, typer.Option(help="'learned': a verdict on all scores together; 'limits': a limit for each score.")
+    ] = "learned",
+    width: Annotated[
+        float, typer.Option(help="Width of the error rates' intervals for which the missing labels are printed.")
+    ] = 0.05,
 ) -> None:
-    """Score the profile's heads and fit the screen's limits to labelled heads; writes them to the run's folder."""
+    """Score the profile's heads and fit the screen to labelled heads; writes the results to the run's folder."""
     from spinmeround.tasks.screening.params import calibrate_params
 
-    params = calibrate_params(labels, keep=0.95 if keep is None and recall is None else keep, recall=recall)
+    keep = 0.95 if keep is None and recall is None else keep
+    params = calibrate_params(labels, keep=keep, recall=recall, method=method, width=width)
     run_flow(options, "spinmeround.flows.calibration:calibration_flow", params=params)
+
+
+@run_command(screen_app)
+def label(
+    options: RunOptions,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="Largest number of heads to show.")] = 100,
+    uncertain: Annotated[
+        bool,
+        typer.Option("--uncertain", help="Show the heads first that the verdict is least sure about; default: random."),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random order.")] = 0,
+    verdict: Annotated[
+        Path | None,
+        typer.Option(help="Verdict file for --uncertain; default: the profile's, or that of the run's calibration."),
+    ] = None,
+    port: PortOption = 4281,
+) -> None:
+    """Keep or drop heads in the browser without seeing the screen's verdict; for 'screen calibrate --labels'.
+
+    Serves the page until interrupted. Labels change no dataset.
+    """
+    from spinmeround.flows.review.labelling import open_labelling
+    from spinmeround.flows.run.session import view_session
+
+    profile, place = options.load()
+    with view_session(profile, place) as session:
+        backend = open_labelling(
+            session,
+            f"{options.command('screen calibrate')} --labels {session.folder.labels}",
+            order="uncertain" if uncertain else "random",
+            seed=seed,
+            count=count,
+            verdict=str(verdict or profile.screen.verdict or session.folder.verdict),
+        )
+        backend.page()  # fails for a defective labels file before anybody labels
+        serve_pages(backend, port, "label")
+        print_values(backend.tally())

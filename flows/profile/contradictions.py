@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from spinmeround.flows.profile.sections import ProfileSections
 from spinmeround.models.geometry.params import MeshParams
+from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import latent_shape
 from spinmeround.tasks.heads.score import ScoreParams
+from spinmeround.tasks.heads.verdict_file import SHIPPED, verdict_file, verdict_path
 
 TRAINING_PHASES = ("adapt", "single_view", "multi_view")
 SURFACE_FIELDS = ("level", "trim_border", "trim_top")
@@ -112,8 +114,26 @@ def _screened_generator(profile: ProfileSections) -> str | None:
         return None
     return (
         f"screen.generator: the limits were calibrated for {expected!r}, the profile's generator is {found!r}; start "
-        "without limits (screen.generator='' and screen.limits={}) and calibrate new ones with "
-        "'spinmeround screen calibrate'"
+        "without limits (screen.generator='' and screen.limits={}), label some heads with 'spinmeround screen label' "
+        "and fit a verdict to them with 'spinmeround screen calibrate'"
+    )
+
+
+def _verdict_generator(profile: ProfileSections) -> str | None:
+    """The generator of the learned verdict. Checked if its file is on this machine; otherwise screening fails."""
+    name = profile.screen.verdict
+    if not name or (name not in SHIPPED and not verdict_path(name).is_file()):
+        return None
+    try:
+        expected = verdict_file(name)[0].generator
+    except ConfigError as error:
+        return f"screen.verdict: {error}"
+    if expected in ("", profile.generator.name):
+        return None
+    return (
+        f"screen.verdict: {name} was fitted to heads of {expected!r}, the profile's generator is "
+        f"{profile.generator.name!r}; label some of its heads with 'spinmeround screen label' and fit a verdict to "
+        "them with 'spinmeround screen calibrate'"
     )
 
 
@@ -125,5 +145,6 @@ CHECKS: tuple[Callable[[ProfileSections], str | None], ...] = (
     _text_width,
     _latent_size,
     _screened_generator,
+    _verdict_generator,
 )
 """All checks, in the order in which a profile reports them."""

@@ -1,27 +1,24 @@
-"""The review page of a run, written as one file or served to the browsers of this machine.
+"""The review page of a run, written as one file or served (`flows.review.http`).
 
-The server listens on 127.0.0.1 only. Pages of other sites cannot use it: the Host header must be the server's own (no
-DNS rebinding), and a request that changes something must come from its own page (Origin) as JSON, which no form can
-send. Each decision is written to the file, under its lock, before the request is answered.
+Each decision is written to the file, under its lock, before the request is answered.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
+from spinmeround.flows.review.http import Answer
 from spinmeround.flows.run.session import Session
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, validation_message
+from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.records import FrozenModel
 from spinmeround.tasks.heads.screen import Verdict
+from spinmeround.tasks.heads.verdict_file import verdict_file
 from spinmeround.tasks.pictures.webp import webp_uri
 from spinmeround.tasks.screening.decisions import (
     Choice,
@@ -31,16 +28,16 @@ from spinmeround.tasks.screening.decisions import (
     record_unless_newer,
     review_digest,
 )
+from spinmeround.tasks.screening.explanation import map_of, map_strip
 from spinmeround.tasks.screening.review_page import (
+    PROBABILITY,
+    Limit,
     ReviewPage,
     limits_of,
     preview_strip,
     preview_strip_size,
     render_review,
 )
-
-_LARGEST_BODY = 16_384
-_NEVER_CHANGES = "public, max-age=31536000, immutable"
 
 
 class DecisionMessage(FrozenModel):
@@ -66,6 +63,8 @@ class ReviewBackend:
     verdicts: dict[str, Verdict]
     sample_keys: Mapping[str, str]
     """Keys of the sample artifacts, which hold the previews, by head id."""
+    score_keys: Mapping[str, str]
+    """Keys of the score artifacts, which hold the maps of scores, by head id."""
     command: str
 
     @cached_property
@@ -88,8 +87,9 @@ class ReviewBackend:
             verdicts=self.verdicts,
             decisions=load_decisions(session.decisions_file, session.generator),
             strips={name: f"strips/{self.sample_keys[name][:16]}/{name}.webp" for name in names},
+            maps={name: self._maps(name) for name in names} if served else {},
             strip_size=preview_strip_size(self._sample(names[0])),
-            limits=limits_of(session.profile.screen.limits),
+            limits={**limits_of(session.profile.screen.limits), **self._threshold()},
             digest=self.digest,
             command=self.command,
             unscreened=len(session.heads) - len(names),
@@ -123,6 +123,29 @@ class ReviewBackend:
             raise ConfigError("this page shows other verdicts than its server; reload it")
         mark_reviewed(self.session.decisions_file, self.session.generator, self.digest)
 
+    def get(self, path: str) -> Answer | None:
+        """The page, the decisions in the file, or the previews of a head."""
+        if path == "/":
+            return Answer.page(render_review(self.page(served=True)))
+        if path == "/decisions":
+            return Answer.json(
+                load_decisions(self.session.decisions_file, self.session.generator).model_dump(mode="json")
+            )
+        if path.startswith("/strips/") and (name := Path(path).stem) in self.verdicts:
+            return Answer.picture(self.strip(name))
+        if path.startswith("/maps/"):
+            return self._map(Path(path))
+        return None
+
+    def post(self, path: str, body: bytes) -> Answer | None:
+        """Save a decision, or mark the verdicts as reviewed."""
+        if path == "/decisions":
+            return Answer.json(self.decide(DecisionMessage.model_validate_json(body)))
+        if path == "/reviewed":
+            self.reviewed(ReviewedMessage.model_validate_json(body))
+            return Answer.json({})
+        return None
+
     def tally(self) -> dict[str, str]:
         """Progress of the review and the command that continues the run, by label."""
         session = self.session
@@ -137,6 +160,23 @@ class ReviewBackend:
             "continue": self.command,
         }
 
+    def _maps(self, name: str) -> dict[str, str]:
+        """URLs of the maps of a head's reasons, by score."""
+        key = self.score_keys[name][:16]
+        return {score: f"maps/{key}/{score}/{name}.webp" for score in self.verdicts[name].reasons if map_of(score)}
+
+    def _map(self, path: Path) -> Answer | None:
+        name, kind = path.stem, map_of(path.parent.name)
+        if kind is None or name not in self.verdicts:
+            return None
+        scores = self.session.store.open("score", self.score_keys[name]).path
+        found = map_strip(self._sample(name), scores, kind)
+        return None if found is None else Answer.picture(found)
+
+    def _threshold(self) -> dict[str, Limit]:
+        learned = self.session.profile.screen.verdict
+        return {PROBABILITY: (None, verdict_file(learned)[0].threshold)} if learned else {}
+
     def _sample(self, name: str) -> Path:
         return self.session.store.verify("sample", self.sample_keys[name]).path
 
@@ -149,99 +189,7 @@ def open_review(session: Session, command: str, *, may_be_empty: bool = False) -
             f"run folder {session.folder.root}: expected heads screened with these parameters, found none; "
             "run 'spinmeround stage NAME' for sample, score and screen with the same options first"
         )
-    sample_keys = {name: session.keys[name]["sample"] for name in verdicts}
-    return ReviewBackend(session=session, verdicts=verdicts, sample_keys=sample_keys, command=command)
-
-
-def review_server(backend: ReviewBackend, port: int) -> ThreadingHTTPServer:
-    """A server of the review page on 127.0.0.1; port 0 picks a free one. Raises ConfigError if the port is taken."""
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"backend": backend}))
-    except OSError as error:
-        raise ConfigError(f"--port {port}: cannot listen there ({error.strerror}); choose another port") from error
-    server.daemon_threads = True
-    return server
-
-
-class _Handler(BaseHTTPRequestHandler):
-    backend: ReviewBackend
-
-    def do_GET(self) -> None:
-        self._guarded(self._get)
-
-    def do_POST(self) -> None:
-        self._guarded(self._post)
-
-    def _get(self) -> None:
-        if self.path == "/":
-            page = render_review(self.backend.page(served=True))
-            self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
-        elif self.path == "/decisions":
-            session = self.backend.session
-            self._json(load_decisions(session.decisions_file, session.generator).model_dump(mode="json"))
-        elif self.path.startswith("/strips/") and (name := Path(self.path).stem) in self.backend.verdicts:
-            self._answer(HTTPStatus.OK, "image/webp", self.backend.strip(name), cache=_NEVER_CHANGES)
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "not found")
-
-    def _post(self) -> None:
-        if self.path == "/decisions":
-            self._json(self.backend.decide(DecisionMessage.model_validate_json(self._body())))
-        elif self.path == "/reviewed":
-            self.backend.reviewed(ReviewedMessage.model_validate_json(self._body()))
-            self._json({})
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "not found")
-
-    def _guarded(self, act: Callable[[], None]) -> None:
-        try:
-            if reason := self._foreign():
-                self._refuse(HTTPStatus.FORBIDDEN, reason)
-            else:
-                act()
-        except ValidationError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, f"invalid message: {validation_message(error)}")
-        except SpinMeRoundError as error:
-            self._refuse(HTTPStatus.CONFLICT, str(error))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the tab was closed
-
-    def _foreign(self) -> str:
-        """Why a request does not come from this server's own page; empty if it does."""
-        port = self.connection.getsockname()[1]
-        hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
-        if self.headers.get("Host") not in hosts:
-            return f"Host: expected {hosts[0]}"
-        if self.command == "GET":
-            return ""
-        if self.headers.get("Origin", f"http://{hosts[0]}") not in [f"http://{host}" for host in hosts]:
-            return "Origin: expected this server's own page"
-        if self.headers.get_content_type() != "application/json":
-            return "Content-Type: expected application/json"
-        size = self.headers.get("Content-Length", "")
-        if size.isdigit() and int(size) <= _LARGEST_BODY:
-            return ""
-        return f"Content-Length: expected at most {_LARGEST_BODY} bytes"
-
-    def _body(self) -> bytes:
-        return self.rfile.read(int(self.headers["Content-Length"]))
-
-    def _json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._answer(status, "application/json", json.dumps(value, allow_nan=False).encode())
-
-    def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self._json({"error": reason}, status)
-
-    def _answer(self, status: HTTPStatus, kind: str, body: bytes, cache: str = "no-store") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", cache)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("X-Frame-Options", "DENY")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: a line per picture would hide the review's own output."""
+    sample_keys, score_keys = ({name: session.keys[name][stage] for name in verdicts} for stage in ("sample", "score"))
+    return ReviewBackend(
+        session=session, verdicts=verdicts, sample_keys=sample_keys, score_keys=score_keys, command=command
+    )

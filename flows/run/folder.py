@@ -5,6 +5,8 @@ store/              the artifact store, unless the place names another folder or
 datasets/           published datasets
 training/           checkpoints of a training in progress
 decisions.json      review decisions, unless the profile names another file
+labels.json         labels of heads by a person who did not see the verdicts
+verdict.json        the verdict that `screen calibrate` learned
 report.html, summary.json, summaries/
 """
 
@@ -60,6 +62,14 @@ class RunFolder:
     @property
     def decisions(self) -> Path:
         return self.root / "decisions.json"
+
+    @property
+    def labels(self) -> Path:
+        return self.root / "labels.json"
+
+    @property
+    def verdict(self) -> Path:
+        return self.root / "verdict.json"
 
     @property
     def report(self) -> Path:

@@ -93,14 +93,9 @@ def shares(heads: LabelledScores, limits: Mapping[str, float]) -> tuple[float, f
 
 def cross_validated(heads: LabelledScores, folds: int = 5, seed: int = 0) -> list[CurvePoint]:
     """The curve over LOSSES; limits for each head are chosen without its fold."""
-    order = np.random.default_rng(seed).permutation(len(heads.values))
-    fold = np.empty(len(order), int)
-    fold[order] = np.arange(len(order)) % folds
     curve = []
     for loss in LOSSES:
-        is_dropped = np.zeros(len(order), bool)
-        for each in range(folds):
-            is_dropped[fold == each] = dropped(heads[fold == each], choose_limits(heads[fold != each], loss))
+        is_dropped = held_out_drops(heads, loss, folds, seed)
         curve.append(
             CurvePoint(
                 allowed=loss,
@@ -109,6 +104,17 @@ def cross_validated(heads: LabelledScores, folds: int = 5, seed: int = 0) -> lis
             )
         )
     return curve
+
+
+def held_out_drops(heads: LabelledScores, loss: float, folds: int = 5, seed: int = 0) -> Bool[np.ndarray, " head"]:
+    """Which heads are dropped by limits for this loss that are chosen without their fold."""
+    order = np.random.default_rng(seed).permutation(len(heads.values))
+    fold = np.empty(len(order), int)
+    fold[order] = np.arange(len(order)) % folds
+    is_dropped = np.zeros(len(order), bool)
+    for each in range(folds):
+        is_dropped[fold == each] = dropped(heads[fold == each], choose_limits(heads[fold != each], loss))
+    return is_dropped
 
 
 def pick(curve: Sequence[CurvePoint], *, keep: float | None = None, recall: float | None = None) -> CurvePoint:

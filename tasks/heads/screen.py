@@ -1,22 +1,31 @@
-"""Screen: keep or drop a head, by comparing its scores with the limits of the profile.
+"""Screen: keep or drop a head by its scores, with a learned verdict, with limits, or with both.
 
-A head is dropped if a score exceeds its limit; the reasons are the names of these scores. `spinmeround screen
-calibrate` finds limits and records the heads that they were found on.
+A learned verdict drops a head whose probability of a defect exceeds the verdict's threshold; the reasons are the
+scores whose evidence weighs most. A limit drops a head whose score exceeds it. `spinmeround screen calibrate` fits
+both and records the heads that they were fitted to.
 
-Artifact: `verdict.json` {"keep": bool, "reasons": [score name], "scores": {score name: number or null}}.
+Artifact: `verdict.json` {"keep": bool, "reasons": [score name], "scores": {score name: number or null}}; with a
+learned verdict also {"probability": number, "evidence": {score name: log-odds}}.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.score import load_scores
+from spinmeround.tasks.heads.verdict_file import SHIPPED, verdict_file, verdict_fingerprint
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
+
+if TYPE_CHECKING:
+    from spinmeround.models.screening.verdict import LearnedVerdict
+
+NO_EVIDENCE = "no_evidence"
+"""The reason of a head that a learned verdict drops although no score speaks against it."""
 
 
 def _limit(about: str) -> Any:
@@ -47,8 +56,13 @@ class ScreenLimits(StageParams):
 
 
 class ScreenParams(StageParams):
-    """Limits of the scores; a score equal to its limit passes."""
+    """A learned verdict and limits of the scores; a score equal to its limit passes."""
 
+    verdict: str = Field(
+        "",
+        description=f"Learned verdict: a file of 'screen calibrate', or one that ships ({', '.join(SHIPPED)}); "
+        "default: limits only",
+    )
     limits: ScreenLimits = ScreenLimits()
     generator: str = Field(
         "", description="Generator that the limits were found for; profiles with another generator are rejected"
@@ -56,8 +70,8 @@ class ScreenParams(StageParams):
     origin: str = Field("", description="Source of the limits: heads, labels, date")
 
     def key_values(self) -> dict[str, Any]:
-        """What decides verdicts; the text about the limits' source does not."""
-        return self.model_dump(mode="json", exclude={"origin"})
+        """What decides verdicts, but the learned verdict, whose fingerprint is in the key; not the limits' source."""
+        return self.model_dump(mode="json", exclude={"origin", "verdict"})
 
 
 class ScreenSections(StageSections):
@@ -68,40 +82,79 @@ class ScreenSections(StageSections):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Keep or drop, with the reasons and the scores."""
+    """Keep or drop, with the reasons and the scores.
+
+    With a learned verdict also the probability of a defect, and the log-odds that each score adds to it.
+    """
 
     keep: bool
     reasons: tuple[str, ...]
     scores: dict[str, float | None]
+    probability: float | None = None
+    evidence: dict[str, float] = field(default_factory=dict)
 
 
-def screen(scores: Mapping[str, float | None], params: ScreenParams) -> Verdict:
-    """The verdict on a head with these scores; a score that could not be measured (None) passes."""
+def screen(
+    scores: Mapping[str, float | None], params: ScreenParams, learned: "LearnedVerdict | None" = None
+) -> Verdict:
+    """The verdict on a head with these scores; a score that could not be measured (None) passes its limit.
+
+    The heaviest evidence of the learned verdict comes first among the reasons, then the scores beyond their limits.
+    """
     from spinmeround.models.screening.scores import SCORES
 
     limits = params.limits.model_dump()
-    reasons = tuple(
+    beyond = [
         score.name
         for score in SCORES
         if limits[score.name] is not None and score.fails(scores.get(score.name), limits[score.name])
+    ]
+    if learned is None:
+        return Verdict(keep=not beyond, reasons=tuple(beyond), scores=dict(scores))
+    probability = learned.probability(scores)
+    found = (learned.reasons(scores) or (NO_EVIDENCE,)) if probability > learned.threshold else ()
+    reasons = tuple(dict.fromkeys([*found, *beyond]))
+    return Verdict(
+        keep=not reasons,
+        reasons=reasons,
+        scores=dict(scores),
+        probability=probability,
+        evidence=learned.evidence(scores),
     )
-    return Verdict(keep=not reasons, reasons=reasons, scores=dict(scores))
 
 
 def load_verdict(folder: Path) -> Verdict:
     """The verdict in a screen artifact."""
-    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-    return Verdict(keep=verdict["keep"], reasons=tuple(verdict["reasons"]), scores=verdict["scores"])
-
-
-def _make(job: StageJob[ScreenSections]) -> None:
-    verdict = screen(load_scores(job.inputs["score"]), job.sections.screen)
-    (job.out / "verdict.json").write_text(
-        json_text(
-            {"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}, f"screen {job.head.id}"
-        ),
-        encoding="utf-8",
+    found = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    return Verdict(
+        keep=found["keep"],
+        reasons=tuple(found["reasons"]),
+        scores=found["scores"],
+        probability=found.get("probability"),
+        evidence=found.get("evidence", {}),
     )
 
 
-SCREEN = Stage(name="screen", version=2, sections_type=ScreenSections, inputs=("score",), gated=False, make=_make)
+def _fingerprint(sections: ScreenSections) -> str:
+    return verdict_fingerprint(sections.screen.verdict)
+
+
+def _make(job: StageJob[ScreenSections]) -> None:
+    params = job.sections.screen
+    learned = verdict_file(params.verdict)[0] if params.verdict else None
+    verdict = screen(load_scores(job.inputs["score"]), params, learned)
+    content: dict[str, Any] = {"keep": verdict.keep, "reasons": verdict.reasons, "scores": verdict.scores}
+    if learned is not None:
+        content |= {"probability": verdict.probability, "evidence": verdict.evidence}
+    (job.out / "verdict.json").write_text(json_text(content, f"screen {job.head.id}"), encoding="utf-8")
+
+
+SCREEN = Stage(
+    name="screen",
+    version=2,
+    sections_type=ScreenSections,
+    inputs=("score",),
+    gated=False,
+    weights=_fingerprint,
+    make=_make,
+)

@@ -1,12 +1,13 @@
 """The files of a calibration.
 
-screening.toml      the limits, as the `[screen]` section of a profile
+verdict.json        the learned verdict, unless limits were fitted
+screening.toml      the path of the verdict, or the limits, as the `[screen]` section of a profile
 calibration.json    all figures
 calibration.html    a page with the curve of recall against loss, drop rates, and the histogram of each score
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from spinmeround.models.screening.calibration import CurvePoint
 from spinmeround.models.screening.scores import SCORES
+from spinmeround.models.screening.verdict import ScoreCurve
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
 from spinmeround.storage.provenance import code_version
 from spinmeround.tasks.html import template
-from spinmeround.tasks.screening.calibrate import Calibration, Label, limits_toml
+from spinmeround.tasks.screening.calibrate import Calibration, Label, screen_toml
 
 CLEAN_COLOUR, DEFECTIVE_COLOUR = "#3565a8", "#c2410c"
 
@@ -33,11 +36,12 @@ Scores = Sequence[Mapping[str, float | None]]
 
 
 def write_calibration(calibration: Calibration, scores: Scores, labels: Sequence[Label], folder: Path) -> list[Path]:
-    """Write the three files to `folder`, and return their paths."""
-    figures: dict[str, Any] = asdict(calibration) | {"code_version": code_version()}
-    files = {
-        folder / "screening.toml": limits_toml(calibration),
-        folder / "calibration.json": json_text(figures, "calibration"),
+    """Write the files to `folder`, and return their paths."""
+    verdict = folder / "verdict.json"
+    files = {} if calibration.verdict is None else {verdict: verdict_json(calibration)}
+    files |= {
+        folder / "screening.toml": screen_toml(calibration, verdict),
+        folder / "calibration.json": json_text(_figures(calibration), "calibration"),
         folder / "calibration.html": render_calibration(calibration, scores, labels),
     }
     for path, text in files.items():
@@ -45,12 +49,30 @@ def write_calibration(calibration: Calibration, scores: Scores, labels: Sequence
     return list(files)
 
 
+def verdict_json(calibration: Calibration) -> str:
+    """The content of the verdict file."""
+    if calibration.verdict is None:
+        raise ValueError("expected a learned verdict, got limits")
+    return json_text(calibration.verdict.model_dump(mode="json"), "verdict") + "\n"
+
+
+def _figures(calibration: Calibration) -> dict[str, Any]:
+    values: dict[str, Any] = asdict(replace(calibration, verdict=None))
+    del values["verdict"]
+    for name in ("lost", "caught"):
+        rate = getattr(calibration.errors, name)
+        values["errors"][name] |= {"share": rate.share, "interval": rate.interval}
+    return values | {"code_version": code_version()}
+
+
 def render_calibration(calibration: Calibration, scores: Scores, labels: Sequence[Label]) -> str:
     """The page as HTML, without external resources."""
+    learned = {} if calibration.verdict is None else {each.score: each for each in calibration.verdict.curves}
     histograms = []
     for score in SCORES:
-        limit = calibration.limits.get(score.name)
-        histograms.append((score, limit, _histogram(*_by_label(score.name, scores, labels), limit)))
+        limit, weight = calibration.limits.get(score.name), learned.get(score.name)
+        picture = _histogram(*_by_label(score.name, scores, labels), limit, weight)
+        histograms.append((score, limit, weight and max(weight.log_odds), picture))
     return template("calibration.html.j2").render(
         calibration=calibration, curve=_curve(calibration), histograms=histograms
     )
@@ -59,15 +81,27 @@ def render_calibration(calibration: Calibration, scores: Scores, labels: Sequenc
 def _curve(calibration: Calibration) -> str:
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
-    points = sorted(calibration.curve, key=lambda point: point.lost)
-    axes.plot([100 * p.lost for p in points], [100 * p.caught for p in points], "o-", color=CLEAN_COLOUR)
-    chosen = (100 * calibration.chosen.lost, 100 * calibration.chosen.caught)
-    axes.plot(*chosen, "o", color=DEFECTIVE_COLOUR, markersize=10)
+    _plot(axes, calibration.curve, "known kinds" if calibration.unseen else "labelled heads", "o-")
+    if calibration.unseen:
+        _plot(axes, calibration.unseen, "kinds that the fit has not seen", "s--")
+    lost, caught = calibration.errors.lost, calibration.errors.caught
+    chosen = (100 * lost.share, 100 * caught.share)
+    spread = [
+        [[100 * (rate.share - rate.interval[0])], [100 * (rate.interval[1] - rate.share)]] for rate in (lost, caught)
+    ]
+    axes.errorbar(*chosen, xerr=spread[0], yerr=spread[1], fmt="o", color=DEFECTIVE_COLOUR, markersize=9, capsize=3)
     axes.annotate("chosen", chosen, (6, -14), textcoords="offset points")
+    axes.legend(loc="lower right", fontsize=8)
     axes.set_xlabel("clean heads dropped, %")
     axes.set_ylabel("defective heads dropped, %")
     axes.grid(alpha=0.3)
     return _svg(figure)
+
+
+def _plot(axes: Axes, curve: Sequence[CurvePoint], label: str, style: str) -> None:
+    points = sorted(curve, key=lambda point: point.lost)
+    lost, caught = ([100 * getattr(point, name) for point in points] for name in ("lost", "caught"))
+    axes.plot(lost, caught, style, color=CLEAN_COLOUR, label=label, alpha=1.0 if style == "o-" else 0.55)
 
 
 def _by_label(name: str, scores: Scores, labels: Sequence[Label]) -> tuple[list[float], list[float]]:
@@ -79,8 +113,11 @@ def _by_label(name: str, scores: Scores, labels: Sequence[Label]) -> tuple[list[
     return values
 
 
-def _histogram(clean: list[float], defective: list[float], limit: float | None) -> str:
-    """Shares of both groups from the lower 1% quantile to the upper 95%; outer bins include the values beyond."""
+def _histogram(clean: list[float], defective: list[float], limit: float | None, weight: ScoreCurve | None) -> str:
+    """Shares of both groups from the lower 1% quantile to the upper 95%; outer bins include the values beyond.
+
+    The weight of the score in a learned verdict is drawn over them, on an axis of its own.
+    """
     figure = Figure(figsize=(3.4, 1.7), layout="constrained")
     axes = figure.subplots()
     groups = [
@@ -97,8 +134,18 @@ def _histogram(clean: list[float], defective: list[float], limit: float | None) 
             axes.hist(np.clip(values, edges[0], edges[-1]), bins=list(edges), weights=share, color=colour, alpha=0.55)
         if limit is not None:
             axes.axvline(float(np.clip(limit, edges[0], edges[-1])), color="black", linewidth=1, linestyle="--")
+        if weight is not None:
+            _draw_weight(axes, weight, edges)
     _style(axes)
     return _svg(figure)
+
+
+def _draw_weight(axes: Axes, weight: ScoreCurve, edges: np.ndarray) -> None:
+    inside = [knot for knot in weight.knots if edges[0] < knot < edges[-1]]
+    at = np.array([edges[0], *inside, edges[-1]])
+    own = axes.twinx()
+    own.plot(at, weight.at(at), color="black", linewidth=1)
+    own.tick_params(labelsize=7)
 
 
 def _style(axes: Axes) -> None:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
@@ -33,6 +33,7 @@ from spinmeround.tasks.stage import Decision, Head
 SCHEMA_VERSION = 1
 Choice = Decision | Literal["none"]
 _LOCK_TIMEOUT_S = 30.0
+Content = TypeVar("Content")
 
 
 class GeneratorId(FrozenModel):
@@ -128,8 +129,8 @@ def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decision
         ) from error
     if (found.generator.name, found.generator.fingerprint) != (generator.name, generator.fingerprint):
         raise ConfigError(
-            f"decisions {path}: expected decisions on heads of {_description(generator)}, found heads of "
-            f"{_description(found.generator)}; move the file away and review these heads"
+            f"decisions {path}: expected decisions on heads of {describe_generator(generator)}, found heads of "
+            f"{describe_generator(found.generator)}; move the file away and review these heads"
         )
     return found
 
@@ -149,13 +150,23 @@ def update_decisions(path: Path, generator: GeneratorId, change: Callable[[Decis
 
     Raises ConfigError as `load_decisions`, StorageUnavailable if the file is not writable.
     """
+    return update_file(path, lambda: load_decisions(path, generator), change, Decisions.to_json)
+
+
+def update_file(
+    path: Path, load: Callable[[], Content], change: Callable[[Content], Content], to_json: Callable[[Content], bytes]
+) -> Content:
+    """Apply `change` to what `load` reads, under the file's lock, write it if it changed, and return it.
+
+    Raises what `load` raises, StorageUnavailable if the file is not writable.
+    """
     with environment_errors(path):
         make_folder(path.parent)
         with flocked(path.with_name(f".{path.name}.lock"), timeout_s=_LOCK_TIMEOUT_S):
-            before = load_decisions(path, generator)
+            before = load()
             after = change(before)
             if after != before:
-                write_atomic(path, after.to_json())
+                write_atomic(path, to_json(after))
     return after
 
 
@@ -219,6 +230,7 @@ def unknown_ids(heads: Iterable[Head], decisions: Decisions) -> list[str]:
     return sorted(decisions.active().keys() - {head.id for head in heads})
 
 
-def _description(generator: GeneratorId) -> str:
+def describe_generator(generator: GeneratorId) -> str:
+    """Name, fingerprint and options of a generator in one line."""
     options = f" with {json.dumps(generator.options, sort_keys=True, allow_nan=False)}" if generator.options else ""
     return f"{generator.name} ({generator.fingerprint}{options})"

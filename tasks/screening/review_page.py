@@ -27,6 +27,9 @@ MAX_PREVIEW_SIDE = 128
 QUALITY = 82
 """WebP quality of the strips."""
 
+PROBABILITY = "probability"
+"""The name of the learned verdict's probability among the scores of the page."""
+
 Limit = tuple[float | None, float | None]
 """Minimum and maximum value of a score that passes; None for no limit."""
 
@@ -38,6 +41,7 @@ class ReviewPage:
     Attributes:
         storage_key: identifies the run in the browser's local storage.
         strips: URLs of the previews of each head, by id.
+        maps: URLs of the maps of a head's reasons, by id and score.
         strip_size: (width, height) of every strip, in pixels.
         digest: `decisions.review_digest` of the verdicts.
         command: the command that continues the run after the review.
@@ -50,6 +54,7 @@ class ReviewPage:
     verdicts: Mapping[str, Verdict]
     decisions: Decisions
     strips: Mapping[str, str]
+    maps: Mapping[str, Mapping[str, str]]
     strip_size: tuple[int, int]
     limits: Mapping[str, Limit]
     digest: str
@@ -91,8 +96,9 @@ def limits_of(limits: ScreenLimits) -> dict[str, Limit]:
 
 
 def score_names(verdicts: Mapping[str, Verdict]) -> list[str]:
-    """All scores that at least one head has, in order of first appearance."""
-    return list(dict.fromkeys(name for verdict in verdicts.values() for name in verdict.scores))
+    """All scores that at least one head has, in order of first appearance, after the learned verdict's probability."""
+    learned = [PROBABILITY] if any(verdict.probability is not None for verdict in verdicts.values()) else []
+    return [*learned, *dict.fromkeys(name for verdict in verdicts.values() for name in verdict.scores)]
 
 
 def render_review(page: ReviewPage) -> str:
@@ -104,6 +110,7 @@ def page_data(page: ReviewPage) -> dict[str, Any]:
     """The data that the page's script reads."""
     names = score_names(page.verdicts)
     descriptions = {score.name: f"{score.description} ({score.unit})" for score in SCORES}
+    descriptions[PROBABILITY] = "Probability of a defect, by the learned verdict."
     limits = {name: page.limits.get(name, (None, None)) for name in names}
     return {
         "run": page.run,
@@ -117,13 +124,19 @@ def page_data(page: ReviewPage) -> dict[str, Any]:
                 "id": name,
                 "keep": verdict.keep,
                 "reasons": list(verdict.reasons),
-                "scores": [_finite(verdict.scores.get(score)) for score in names],
+                "scores": [_finite(_values(verdict).get(score)) for score in names],
+                "evidence": [verdict.evidence.get(score) for score in names],
                 "strip": page.strips[name],
+                "maps": page.maps.get(name, {}),
             }
             for name, verdict in page.verdicts.items()
         ],
         "file": page.decisions.model_dump(mode="json"),
     }
+
+
+def _values(verdict: Verdict) -> dict[str, float | None]:
+    return {PROBABILITY: verdict.probability, **verdict.scores}
 
 
 def _finite(value: float | None) -> float | None:

@@ -127,9 +127,16 @@
     data.scores.forEach((score, at) => {
       const line = node("div", head.reasons.includes(score.name) ? "failing" : "");
       if (score.name === element("sort").value) line.classList.add("sorted");
-      const value = node("dd", "", number(head.scores[at]));
+      const value = node("dd", "", number(head.scores[at])), weight = head.evidence[at];
       value.append(node("i", "", limit(score.limit)));
-      line.title = `${label(score.name)} ${number(head.scores[at])}${limit(score.limit)}\n${score.description}`;
+      if (weight !== null && Math.abs(weight) >= 0.05) value.append(node("b", "", ` ${weight > 0 ? "+" : ""}${weight.toFixed(1)}`));
+      const map = head.maps[score.name];
+      if (map) {
+        line.classList.add("mapped");
+        line.addEventListener("mouseenter", () => { strip.src = map; });
+        line.addEventListener("mouseleave", () => { strip.src = head.strip; });
+      }
+      line.title = `${label(score.name)} ${number(head.scores[at])}${limit(score.limit)}\n${score.description}${weight === null ? "" : `\nEvidence: ${weight.toFixed(2)} log-odds`}${map ? "\nThe pictures show where it lies." : ""}`;
       line.append(node("dt", "", label(score.name)), value);
       scores.append(line);
     });

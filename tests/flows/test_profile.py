@@ -187,3 +187,16 @@ def test_configuration_imports_no_heavy_library(module):
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "spinmeround" in loaded
     assert HEAVY & set(loaded) == set()
+
+
+def test_a_verdict_of_another_generator_is_rejected(tmp_path):
+    """The shipped verdict is for procedural heads; an unreadable verdict file is named, a missing one waits."""
+    own = ["generator.name=tests.support.tiny:make", "screen.generator=''", "screen.limits={}"]
+    assert load_profile("demo", ["screen.verdict=procedural"]).screen.verdict == "procedural"
+    with pytest.raises(ConfigError, match=r"screen\.verdict: procedural was fitted to heads of 'procedural'"):
+        load_profile("demo", [*own, "screen.verdict=procedural"])
+    path = tmp_path / "verdict.json"
+    load_profile("demo", [f"screen.verdict={path}"])
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"screen\.verdict: verdict .*verdict\.json: expected a file written by"):
+        load_profile("demo", [f"screen.verdict={path}"])

@@ -1,4 +1,4 @@
-"""A screened run to review, shared by all tests of this folder, and the server of its page."""
+"""A screened run to review, shared by all tests of this folder, the server of its page, and a browser."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,8 @@ import pytest
 from spinmeround.flows.review.server import ReviewBackend, open_review
 from spinmeround.flows.run.folder import Place
 from tests.e2e.review.screened_run import PROFILE, run_of, screen_all, serving
+from tests.e2e.review.tab import LIMIT_MS
+from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,23 @@ def port(screened: ReviewBackend) -> Iterator[int]:
     """Port of the server of its page."""
     with serving(screened) as port:
         yield port
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (apt install chromium)")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=LIMIT_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser):
+    """A browser profile without history."""
+    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
+    context.set_default_timeout(LIMIT_MS)
+    yield context
+    context.close()

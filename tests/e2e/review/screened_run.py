@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from spinmeround.flows.profile import Profile, validate_profile
-from spinmeround.flows.review.server import ReviewBackend, review_server
+from spinmeround.flows.review.http import Pages, page_server
+from spinmeround.flows.review.server import ReviewBackend
 from spinmeround.flows.run.folder import Place, open_run
 from spinmeround.flows.run.session import Session, view_session
 from spinmeround.models.geometry.cameras import ViewGrid
@@ -68,14 +69,19 @@ def screen_all(session: Session) -> None:
         keep = head.seed % 4 != 3
         scores = {"clipped_volume": 1.0 - head.seed / HEADS, "depth_to_width": 1.0}
         reasons = [] if keep else ["clipped_volume"]
-        put(session, "score", head, {"scores.json": scores})
+        put(session, "score", head, {"scores.json": scores}, write_map)
         put(session, "screen", head, {"verdict.json": {"keep": keep, "reasons": reasons, "scores": scores}})
 
 
+def write_map(out: Path) -> None:
+    """A map of the score stage over four previews."""
+    np.savez(out / "evidence.npz", **{"map.corners": np.full((4, 16, 16), 128, np.uint8)})
+
+
 @contextmanager
-def serving(backend: ReviewBackend, port: int = 0) -> Iterator[int]:
+def serving(backend: Pages, port: int = 0) -> Iterator[int]:
     """Serve the review page, as the command does; yields the port."""
-    with review_server(backend, port) as server:
+    with page_server(backend, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -1,11 +1,8 @@
 """The review page in a browser, against its server or as a file: keys, reloads, several tabs, a lost server."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import pytest
 
 from spinmeround.flows.profile import validate_profile
 from spinmeround.flows.review.server import ReviewBackend, open_review
@@ -19,65 +16,7 @@ from spinmeround.tasks.screening.decisions import (
     record,
 )
 from tests.e2e.review.screened_run import VALUES, decisions, run_of, serving
-from tests.support.waiting import LIMIT_S
-from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
-
-LIMIT_MS = 1000 * LIMIT_S
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (apt install chromium)")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=LIMIT_MS)
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """An open page and the errors of its scripts."""
-
-    def __init__(self, context, address: str) -> None:
-        self.errors: list[str] = []
-        self.page = context.new_page()
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(address)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def wait(self, condition: str) -> None:
-        """Poll until the expression is true: the page's security policy forbids Playwright's own waiting."""
-        for _ in range(int(LIMIT_MS / 25)):
-            if self.page.evaluate(condition):
-                return
-            self.page.wait_for_timeout(25)
-        pytest.fail(f"still false after {LIMIT_S} s: {condition}; {self.page.locator('#saved').inner_text()}")
-
-    def saved(self) -> None:
-        """Wait until all decisions are saved."""
-        self.wait("localStorage.length === 0")
-
-    def current(self) -> str:
-        return self.page.locator('.row[aria-current="true"]').get_attribute("data-id").removeprefix("tiny-0000")
-
-    def shown(self) -> list[str]:
-        rows = self.page.evaluate(
-            "[...document.querySelectorAll('.row')].map((row) => [row.offsetTop, row.dataset.id])"
-        )
-        return [name.removeprefix("tiny-0000") for _, name in sorted(rows)]
-
-
-@pytest.fixture
-def context(browser):
-    """A browser profile without history."""
-    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
-    context.set_default_timeout(LIMIT_MS)
-    yield context
-    context.close()
+from tests.e2e.review.tab import Tab
 
 
 def test_keys(context, backend, port):
@@ -251,7 +190,10 @@ def test_a_thousand_heads_do_not_lag(context, backend):
     """The page creates only the rows in view, and handles a key within a few frames."""
     names = [f"tiny-{seed:06d}" for seed in range(1000)]
     verdicts = dict.fromkeys(names, backend.verdicts["tiny-000003"])
-    many = replace(backend, verdicts=verdicts, sample_keys=dict.fromkeys(names, backend.sample_keys["tiny-000003"]))
+    keys = {
+        stage: dict.fromkeys(names, getattr(backend, stage)["tiny-000003"]) for stage in ("sample_keys", "score_keys")
+    }
+    many = replace(backend, verdicts=verdicts, **keys)
     with serving(many) as port:
         tab = Tab(context, f"http://127.0.0.1:{port}")
         key_ms = tab.page.evaluate("""() => Math.min(...Array.from({ length: 10 }, () => {

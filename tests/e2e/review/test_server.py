@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from spinmeround.flows.review.server import open_review, review_server
+from spinmeround.flows.review.http import page_server
+from spinmeround.flows.review.server import open_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.storage.errors import ConfigError
 from tests.e2e.review.screened_run import PROFILE, decisions, run_of
@@ -52,10 +53,32 @@ def test_reading_needs_the_servers_name(port):
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "status"),
+    [
+        ("corners", "/maps/0/clipped_volume/tiny-000003.webp", 200),
+        ("corners", "/maps/0/clipped_volume/tiny-000999.webp", 404),
+        ("edges", "/maps/0/clipped_volume/tiny-000003.webp", 404),
+        (None, "/maps/0/clipped_volume/tiny-000003.webp", 404),
+    ],
+    ids=["map", "unknown head", "no such map", "score without a map"],
+)
+def test_maps_of_reasons(port, backend, monkeypatch, name, path, status):
+    """A reason whose score has a map links to it; the page names no other maps."""
+    monkeypatch.setattr("spinmeround.flows.review.server.map_of", lambda score: name)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()[:4] == b"RIFF") == (status, status == 200)
+    connection.close()
+    linked = {head for head, maps in backend.page(served=True).maps.items() if maps}
+    assert linked == (set() if name is None else {"tiny-000003", "tiny-000007", "tiny-000011"})
+
+
 def test_nothing_to_review_and_a_port_in_use(backend, port, tmp_path):
     """Both errors say what to do."""
     empty = Place(runs=str(tmp_path))
     with run_of(PROFILE, empty) as session, pytest.raises(ConfigError, match="run 'spinmeround stage NAME'"):
         open_review(session, "")
     with pytest.raises(ConfigError, match=f"--port {port}: cannot listen there"):
-        review_server(backend, port)
+        page_server(backend, port)

@@ -11,6 +11,7 @@ from spinmeround.tasks.heads.sample_files import Previews, write_previews
 from spinmeround.tasks.heads.screen import ScreenLimits, Verdict
 from spinmeround.tasks.pictures.webp import webp_uri
 from spinmeround.tasks.screening.decisions import Decisions, GeneratorId
+from spinmeround.tasks.screening.explanation import EVIDENCE, heated, map_strip
 from spinmeround.tasks.screening.review_page import (
     ReviewPage,
     limits_of,
@@ -35,6 +36,7 @@ def page(**changes) -> ReviewPage:
         "verdicts": VERDICTS,
         "decisions": Decisions(generator=GeneratorId(name="tiny", fingerprint="tiny-1")),
         "strips": dict.fromkeys(VERDICTS, webp_uri(b"RIFF")),
+        "maps": {},
         "strip_size": (64, 16),
         "limits": {"holes": (None, 0.1), "ratio": (1.0, 1.5)},
         "digest": "abc",
@@ -92,3 +94,29 @@ def test_limits_are_minima_or_maxima():
     """A score that is bad above its limit has a maximum, one that is bad below it has a minimum."""
     limits = limits_of(ScreenLimits(clipped_volume=0.1, crown_height=0.3))
     assert limits == {"clipped_volume": (None, 0.1), "crown_height": (0.3, None)}
+
+
+def test_a_learned_verdict_shows_its_evidence():
+    """The probability is the first score, with the threshold as its limit; each score has its log-odds."""
+    verdict = Verdict(keep=False, reasons=("holes",), scores={"holes": 0.3}, probability=0.9, evidence={"holes": 4.0})
+    maps = {"tiny-000000": {"holes": "maps/0/holes/tiny-000000.webp"}}
+    shown = page(verdicts={"tiny-000000": verdict}, limits={"probability": (None, 0.6)}, maps=maps)
+    data = page_data(shown)
+    assert [score["name"] for score in data["scores"]] == ["probability", "holes"]
+    assert data["scores"][0]["limit"] == (None, 0.6)
+    (head,) = data["heads"]
+    assert (head["scores"], head["evidence"], head["maps"]) == ([0.9, 0.3], [None, 4.0], maps["tiny-000000"])
+
+
+def test_a_map_turns_previews_red_where_the_evidence_lies(tmp_path):
+    """Full evidence has the heat's colour, none leaves a pale grey; a head without the map has no strip."""
+    write_preview(tmp_path, 16)
+    strengths = np.zeros((8, 16, 16), np.uint8)
+    strengths[:, :, 8:] = 255
+    rgb = heated(np.full((8, 16, 16, 3), (10, 200, 90), np.uint8), strengths)
+    assert np.unique(rgb[..., :8, :].reshape(-1, 3), axis=0).tolist() == [[201, 201, 201]]
+    assert np.unique(rgb[..., 8:, :].reshape(-1, 3), axis=0).tolist() == [[220, 30, 30]]
+    assert map_strip(tmp_path, tmp_path, "mirror") is None
+    np.savez(tmp_path / EVIDENCE, **{"map.mirror": strengths})
+    assert map_strip(tmp_path, tmp_path, "mirror")[:4] == b"RIFF"
+    assert map_strip(tmp_path, tmp_path, "bumps") is None
