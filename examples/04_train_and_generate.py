@@ -42,7 +42,7 @@ def main() -> None:
     )
     output = pipeline(
         ViewGrid(azimuths=arguments.views, elevations_deg=(0.0,)).cameras(),
-        identity=dataset.identities[head],
+        identity=dataset.read_views(head, [front], ("identity_views",))["identity_views"][0],
         conditioning_views=given,
         num_inference_steps=arguments.steps,
         generator=torch.Generator().manual_seed(0),

@@ -19,10 +19,10 @@ from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
-from spinmeround.storage.dataset import HeadDataset, latents_of
+from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Published, share_latents
-from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint, publish_latents
+from spinmeround.tasks.heads.encode import EncodeParams, publish_latents, published_latents
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head, Outcome
 from spinmeround.tasks.training.params import (
@@ -72,7 +72,7 @@ def latents_task(dataset: Path) -> State[str]:
     _require_encoded(session, heads)
     with session.ledger.timed("encode"):
         keys = {head.id: session.keys[head.id]["encode"] for head in heads}
-        digest = latents_of(dataset, autoencoder_fingerprint(session.profile.encode))
+        digest = published_latents(dataset, session.profile.encode)
         if digest is None:
             folders = {id: session.store.verify("encode", key).path for id, key in keys.items()}
             digest = publish_latents(dataset, folders, session.profile.encode)
@@ -150,9 +150,9 @@ def _train(
     checkpoints: Path,
     report: Callable[[tuple[int, str]], None],
 ) -> Outcome:
-    from spinmeround.tasks.training.loop import make_training
+    from spinmeround.tasks.training.artifact import make_training
 
-    def on_step(done: int, steps: int, loss: float) -> None:
-        report((done, f"loss {loss:.3f}"))
+    def on_step(done: int, steps: int, loss: float | None) -> None:
+        report((done, "step skipped" if loss is None else f"loss {loss:.3f}"))
 
     return make_training(ArtifactStore(store), dataset, params, encode, checkpoints, on_step)[0]

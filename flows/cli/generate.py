@@ -10,6 +10,7 @@ import typer
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.cli.shared.run_flow import run_flow
+from spinmeround.models.diffusion.params import NormalsGuidance
 from spinmeround.storage.errors import ConfigError, as_config_error, environment_errors
 
 generate_app = typer.Typer(
@@ -96,14 +97,17 @@ class StripOptions(OutputOptions):
 class NormalsOptions:
     """How the normals of given pictures are inferred (the paper's Algorithm 1)."""
 
+    normals_guidance: Annotated[
+        NormalsGuidance, _normals_option(help="The paper's own step, or one that projects on the picture.")
+    ] = "projected"
     corrections: Annotated[
-        int, _normals_option(min=1, help="Gradients per step; more fit the picture more closely.")
+        int, _normals_option(min=1, help="Gradients per step when projecting; more fit the picture more closely.")
     ] = 1
     draws: Annotated[int, _normals_option(min=1, help="Samples; the better half is averaged.")] = 1
 
-    def values(self) -> dict[str, int]:
+    def values(self) -> dict[str, Any]:
         """The fields of `PhotoNormalsParams`."""
-        return {"corrections": self.corrections, "draws": self.draws}
+        return {"guidance": self.normals_guidance, "corrections": self.corrections, "draws": self.draws}
 
 
 @run_command(generate_app)

@@ -45,10 +45,10 @@ class TrainingBatch:
 
 
 class Loss(NamedTuple):
-    """`mean`, which training minimises, is the mean of `per_sample`."""
+    """`mean`, which training minimises, is the mean of `per_half`: the losses of the image and of the normals."""
 
     mean: Float[Tensor, ""]
-    per_sample: Float[Tensor, " batch"]
+    per_half: Float[Tensor, "batch 2"]
 
 
 def sample_condition_dropout(
@@ -79,6 +79,7 @@ def multiview_loss(
         raise ValueError("is_conditioning: expected at least one target view in every sample, got a sample with none")
     noisy = batch.latents + rearrange(sigma, "b -> b 1 1 1 1") * noise
     denoised = denoise(unet, noisy, sigma, batch.conditions())
-    error = reduce((denoised - batch.latents).float().square(), "b p c h w -> b p", "mean")
-    per_sample = loss_weight(sigma) * (error * targets).sum(dim=1) / targets.sum(dim=1)
-    return Loss(per_sample.mean(), per_sample)
+    error = reduce((denoised - batch.latents).float().square(), "b p (k c) h w -> b p k", "mean", k=2)
+    per_half = (error * targets[..., None]).sum(dim=1) / targets.sum(dim=1, keepdim=True)
+    weighted = loss_weight(sigma)[:, None] * per_half
+    return Loss(weighted.mean(), weighted)

@@ -9,6 +9,12 @@ from spinmeround.storage.records import FrozenModel
 RayEncoding = Literal["spinmeround", "3dim", "plucker"]
 """Encodings of camera rays; `models.diffusion.rays` describes their channels."""
 
+NormalsFrame = Literal["camera", "reference", "world"]
+"""Frames of normals inside the model; `models.diffusion.normals_frame` describes them."""
+
+NormalsGuidance = Literal["projected", "paper"]
+"""Steps of Algorithm 1; `models.diffusion.sampling.photo_normals` describes them."""
+
 PAPER_SCALE = 1e4
 """Guidance scale of the paper's Algorithm 1."""
 
@@ -26,7 +32,7 @@ class UNetParams(FrozenModel):
         (True, True, True, False), description="Levels with transformer blocks; the middle block always has one"
     )
     multiview_factors: tuple[int, ...] = Field(
-        (1, 2, 4, 8), description="Downsampling factors at which transformer blocks attend across views"
+        (2, 4, 8), description="Downsampling factors at which transformer blocks attend across views"
     )
     attention_heads: int = Field(8, ge=1, description="Heads per attention layer")
     norm_groups: int = Field(32, ge=1, description="Groups per group normalisation")
@@ -100,14 +106,21 @@ class SolverParams(FrozenModel):
 
 
 class PhotoNormalsParams(FrozenModel):
-    """Inference of a photo's normals (`models.diffusion.sampling.photo_normals`). Defaults are the paper's."""
+    """Inference of a photo's normals (`models.diffusion.sampling.photo_normals`): the paper's Algorithm 1."""
 
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")
+    guidance: NormalsGuidance = Field(
+        "projected",
+        description="projected: towards the conditional denoiser; paper: the scaled gradient of the mean distance",
+    )
     scale: float = Field(
-        PAPER_SCALE, ge=0.0, description="Guidance strength; the paper's value matches the photo fully at each step"
+        PAPER_SCALE, ge=0.0, description="Guidance strength; projected guidance applies scale / 1e4 of its correction"
     )
     corrections: int = Field(
-        1, ge=1, description="Gradients per step; more bring the image half closer to the photo, at more cost"
+        1,
+        ge=1,
+        description="Gradients per step of projected guidance; more bring the image half closer to the photo, at more "
+        "cost",
     )
     draws: int = Field(
         1, ge=1, description="Samples to draw; the result is the mean of the half that matches the photo best"

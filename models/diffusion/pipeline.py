@@ -4,12 +4,13 @@ Conditions are an identity embedding, 1 or 3 posed views, both or neither. Norma
 Targets are generated in groups of the network's P views, of which M are conditioning views. If a request exceeds one
 group, a ring of anchors is generated first, and every view is conditioned on the given view (the front if there is
 none) and its two nearest anchors. A target at the camera of a conditioning view returns that view. Images are in
-[0, 1]; normals are encoded as in the dataset, (n + 1) / 2 in the world frame.
+[0, 1]; normals are encoded as in the dataset, (n + 1) / 2 in the world frame. Inside the model they are in the frame
+`normals_frame` of its configuration, into which and back the pipeline turns them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -28,9 +29,17 @@ from spinmeround.models.diffusion.latents import (
     encode_images,
     pair_latents,
 )
-from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams
+from spinmeround.models.diffusion.normals_frame import turn_normals
+from spinmeround.models.diffusion.params import NoiseSchedule, NormalsFrame, PhotoNormalsParams, SolverParams
 from spinmeround.models.diffusion.pipeline_inputs import checked_identity, in_unit_range
-from spinmeround.models.diffusion.sampling.group_sampler import BatchCallback, GroupSampler, Seeds, generate_views
+from spinmeround.models.diffusion.sampling.group_sampler import (
+    BatchCallback,
+    FramedLatents,
+    GroupSampler,
+    Seeds,
+    camera_rotations,
+    generate_views,
+)
 from spinmeround.models.diffusion.sampling.memory import halve_on_out_of_memory, max_image_batch
 from spinmeround.models.diffusion.sampling.view_normals import infer_view_normals
 from spinmeround.models.diffusion.sampling.view_plan import plan_views
@@ -71,7 +80,11 @@ class PosedViews:
 
 
 class SpinMeRoundPipeline(DiffusionPipeline):
-    """A multiview UNet, an autoencoder and an Arc2Face text encoder; `prompt` holds the fields of PromptTokens."""
+    """A multiview UNet, an autoencoder and an Arc2Face text encoder; `prompt` holds the fields of PromptTokens.
+
+    `normals_frame` is the frame of the normals that the UNet was trained on. A saved pipeline without it is of an
+    earlier version, whose normals were in the world frame.
+    """
 
     unet: MultiviewUNet
     vae: Autoencoder
@@ -84,11 +97,15 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         vae: Autoencoder,
         text_encoder: CLIPTextModel,
         prompt: dict[str, Any] | None = None,
+        normals_frame: str = "world",
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder)  # type: ignore[no-untyped-call]
         tokens = PromptTokens(**(prompt or {}))
-        self.register_to_config(prompt=tokens.model_dump(mode="json"))  # type: ignore[no-untyped-call]
+        if normals_frame not in get_args(NormalsFrame):
+            expected = ", ".join(get_args(NormalsFrame))
+            raise ValueError(f"normals_frame: expected one of {expected}, got {normals_frame!r}")
+        self.register_to_config(prompt=tokens.model_dump(mode="json"), normals_frame=normals_frame)  # type: ignore[no-untyped-call]
         self.image_processor = VaeImageProcessor(
             vae_scale_factor=downsampling(vae), vae_latent_channels=vae.config["latent_channels"], do_resize=False
         )
@@ -98,6 +115,12 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def prompt_encoder(self) -> IdentityPromptEncoder:
         """Encodes identity embeddings with this pipeline's text encoder."""
         return IdentityPromptEncoder(self.text_encoder, PromptTokens(**self.config["prompt"]))
+
+    @property
+    def normals_frame(self) -> NormalsFrame:
+        """Frame of the normals inside the model."""
+        frame: NormalsFrame = self.config["normals_frame"]
+        return frame
 
     @property
     def image_side(self) -> int:
@@ -132,7 +155,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         all views or three views are given. Cameras are relative to the given view nearest to the front, which should
         show part of the face. `photo_normals` configures the inference of missing normals. `batch_size` is the number
         of groups per batch, by default as many as fit into memory; it changes results by rounding alone. `output_type`
-        is "pil", "np", "pt" or "latent". `on_progress(done, total)` counts the steps of all groups.
+        is "pil", "np", "pt" or "latent", which leaves normals in `normals_frame`. `on_progress(done, total)` counts the
+        steps of all groups.
 
         Raises ValueError for other than 0, 1 or 3 conditioning views or two at the same camera; images of the wrong
         size or with values outside [0, 1]; cameras inside the head, that do not see it, not rigid or with invalid
@@ -170,11 +194,21 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 given_normals = infer_view_normals(
                     images, given_cameras, sampler(0), photo_normals, seeds(known), callback
                 )
-            clean = pair_latents(images, given_normals)
-            latents = generate_views(plan, (given_cameras, clean), sampler, seeds, callback)
-        output = self._decode(latents, output_type)
+            given = FramedLatents(
+                latents=pair_latents(images, given_normals), world2frame=self._rotations(given_cameras)
+            )
+            views = generate_views(
+                plan,
+                (given_cameras, given),
+                sampler,
+                seeds,
+                callback,
+                frame=self.normals_frame,
+                reframe=self._reframe,
+            )
+        output = self._decode(views, output_type)
         if conditioning_views is not None:
-            output.given_normals = self._decode(clean, output_type).normals
+            output.given_normals = self._decode(given, output_type).normals
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output
 
@@ -207,7 +241,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             callback = self._callback(steps, bar, None, None)
             seeds = Seeds(generator=generator)(len(images))
             normals = infer_view_normals(images, views.cameras, sampler, photo_normals, seeds, callback)
-        output = self._decode(pair_latents(images, normals), output_type)
+        inferred = FramedLatents(latents=pair_latents(images, normals), world2frame=self._rotations(views.cameras))
+        output = self._decode(inferred, output_type)
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output.normals
 
@@ -264,26 +299,42 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             return nothing, nothing
         check_cameras("conditioning_views", views.cameras)
         check_sees_head("conditioning_views", views.cameras)
-        images = self._encode_images("images", views.images, len(views.cameras))
+        images = encode_images(self.vae, self._prepared("images", views.images, len(views.cameras)))
         if views.normals is None:
             return images, None
-        return images, self._encode_images("normals", views.normals, len(views.cameras))
+        normals = self._prepared("normals", views.normals, len(views.cameras))
+        return images, encode_images(self.vae, turn_normals(normals, self._rotations(views.cameras)))
 
-    def _encode_images(
-        self, name: str, images: PipelineImageInput, views: int
-    ) -> Float[Tensor, "{views} channel height width"]:
+    def _rotations(self, cameras: Cameras | None) -> Float[Tensor, "view 3 3"]:
+        """Rotations from the world into the frame of given views' normals, each view a group of one."""
+        if cameras is None:
+            return torch.zeros(0, 3, 3, device=self._execution_device)
+        each = [camera_rotations(cameras[[view]], self.normals_frame) for view in range(len(cameras))]
+        return torch.cat(each).to(self._execution_device)
+
+    def _reframe(
+        self, views: FramedLatents, world2frame: Float[Tensor, "view 3 3"]
+    ) -> Float[Tensor, "view channel height width"]:
+        """Latents of the same views with their normals in other frames: decoded, turned and encoded again."""
+        images, normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
+        turned = turn_normals(self._decode_images(normals), world2frame @ views.world2frame.mT)
+        return pair_latents(images, encode_images(self.vae, turned))
+
+    def _prepared(self, name: str, images: PipelineImageInput, views: int) -> Float[Tensor, "{views} 3 side side"]:
+        """Checked conditioning images in [-1, 1], on the execution device."""
         bounded = in_unit_range(f"conditioning_views.{name}", images)
         prepared = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
         expected = (views, 3, self.image_side, self.image_side)
         if prepared.shape != expected:
             raise ValueError(f"conditioning_views.{name}: expected shape {expected}, got {tuple(prepared.shape)}")
-        return encode_images(self.vae, prepared)
+        return prepared
 
-    def _decode(self, latents: Float[Tensor, "view channel height width"], output_type: str) -> SpinMeRoundOutput:
-        halves = rearrange(latents, "v (k c) h w -> k v c h w", k=2)
+    def _decode(self, views: FramedLatents, output_type: str) -> SpinMeRoundOutput:
+        halves = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
         if output_type == "latent":
             return SpinMeRoundOutput(images=halves[0], normals=halves[1])
         decoded = [self._decode_images(half) for half in halves]
+        decoded[1] = turn_normals(decoded[1], views.world2frame.mT)
         images, normals = (self.image_processor.postprocess(half, output_type) for half in decoded)
         return SpinMeRoundOutput(images=images, normals=normals)
 

@@ -141,7 +141,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         base: dict[str, Any],
         views: int = 8,
         ray_encoding: RayEncoding = "spinmeround",
-        multiview_factors: tuple[int, ...] | list[int] = (1, 2, 4, 8),
+        multiview_factors: tuple[int, ...] | list[int] = (2, 4, 8),
         time_scale: float = TIME_SCALE,
         time_shift: float = TIME_SHIFT,
     ) -> None:
@@ -168,7 +168,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         *,
         views: int = 8,
         ray_encoding: RayEncoding = "spinmeround",
-        multiview_factors: tuple[int, ...] = (1, 2, 4, 8),
+        multiview_factors: tuple[int, ...] = (2, 4, 8),
         zero_pose: bool = False,
     ) -> "MultiviewUNet":
         """Extends a pretrained text-to-image UNet (Stable Diffusion 1.5, Arc2Face).

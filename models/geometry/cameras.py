@@ -58,6 +58,10 @@ def angles_between_deg(a: Cameras, b: Cameras) -> Float64[np.ndarray, "a b"]:
     return np.asarray(np.degrees(2 * halves))
 
 
+FACE_VISIBLE_DEG = 90.0
+"""Largest absolute azimuth of a view that shows part of the face."""
+
+
 def absolute_azimuth_deg(azimuth_deg: Float32[np.ndarray, " view"]) -> Float64[np.ndarray, " view"]:
     """Angles from the front to either side, 0 to 180 degrees, rounded to 0.001 so that mirrored azimuths are equal."""
     return np.abs(np.round((azimuth_deg.astype(np.float64) + 180) % 360 - 180, 3))

@@ -24,7 +24,10 @@ _NORMALISATION = {"Sub": "shift", "Add": "shift", "Mul": "scaling", "Div": "scal
 
 @dataclass(frozen=True, kw_only=True)
 class HeadIdentity:
-    """The identity of a head: one unit embedding, and those of its accepted views (NaN rows for other views)."""
+    """The identity of a head: the unit embedding of its accepted frontal views, and those of all embedded views.
+
+    Rows of other views are NaN.
+    """
 
     identity: Float32[np.ndarray, "512"]
     views: Float32[np.ndarray, "view 512"]
@@ -98,22 +101,26 @@ def embed_views(
     rgb: UInt8[np.ndarray, "view height width 3"],
     landmarks: Float32[np.ndarray, "view 5 2"],
     frontal: Bool[np.ndarray, " view"],
+    facing: Bool[np.ndarray, " view"] | None = None,
 ) -> HeadIdentity:
-    """The identity of a head from its images and their landmarks, in pixels; NaN for views that are not accepted.
+    """The identity of a head from its images and their landmarks, in pixels.
 
-    A view is accepted if it is frontal and all five landmarks are inside the image.
+    Embedded are the views that are `frontal` or `facing` and have all five landmarks inside the image; the identity is
+    the mean over the frontal ones of these.
 
     Raises:
-        ValueError: if no view is accepted.
+        ValueError: if no frontal view is embedded.
     """
-    accepted = frontal & landmarks_inside(landmarks, rgb.shape[1])
+    inside = landmarks_inside(landmarks, rgb.shape[1])
+    accepted = frontal & inside
     if not accepted.any():
         raise ValueError(
             f"identity: no frontal view shows a face ({int(frontal.sum())} examined); "
             "allow larger angles or exclude this head"
         )
     views = np.full((len(rgb), EMBEDDING_SIZE), np.nan, np.float32)
-    views[accepted] = embedder.embed(align_faces(rgb[accepted], landmarks[accepted]))
+    embedded = accepted if facing is None else (frontal | facing) & inside
+    views[embedded] = embedder.embed(align_faces(rgb[embedded], landmarks[embedded]))
     return HeadIdentity(identity=mean_identity(views, accepted), views=views, frontal=frontal, accepted=accepted)
 
 

@@ -29,14 +29,14 @@ class DetectionParams(FrozenModel):
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="Lowest score of a detected face")
 
 
-class FrontalViews(FrozenModel):
-    """Range of angles of frontal views; a head's identity is the mean over these."""
+class ViewRange(FrozenModel):
+    """The views within a range of angles about the front, by default the frontal ones."""
 
     max_azimuth_deg: float = Field(30.0, ge=0.0, le=180.0, description="Largest absolute azimuth, in degrees")
     max_elevation_deg: float = Field(15.0, ge=0.0, le=90.0, description="Largest absolute elevation, in degrees")
 
     def select(self, cameras: Cameras) -> Bool[np.ndarray, " view"]:
-        """Which views are frontal, with a tolerance of 0.001 degrees for float32 angles."""
+        """Which views are within the range, with a tolerance of 0.001 degrees for float32 angles."""
         azimuth = (cameras.azimuth_deg.astype(np.float64) + 180.0) % 360.0 - 180.0
         elevation = cameras.elevation_deg.astype(np.float64)
         near = np.abs(azimuth) <= self.max_azimuth_deg + 1e-3

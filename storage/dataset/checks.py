@@ -1,7 +1,8 @@
 """Checks the arrays of one head against the schema and each other. Each check yields (array, problem).
 
 Where the mask is 0, RGB is white and normals are (128, 128, 128); elsewhere normals have unit length within the
-precision of bytes. Cameras are rigid. Embeddings have unit length; the head's is the normalised mean of its views'.
+precision of bytes. Cameras are rigid. Embeddings have unit length; the head's is the normalised mean of its frontal
+views'.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ def camera_problems(dataset: HeadDataset, subject: int) -> Iterator[Finding]:
 
 
 def identity_problems(dataset: HeadDataset, subject: int) -> Iterator[Finding]:
-    """Embeddings without unit length, or whose normalised mean is not the embedding of the head."""
+    """Embeddings without unit length, or whose normalised mean over the frontal views is not the head's."""
     identity = dataset.identities[subject].astype(np.float64)
     unit = abs(np.linalg.norm(identity) - 1) < _LENGTH_TOLERANCE
     if not unit:
@@ -51,11 +52,21 @@ def identity_problems(dataset: HeadDataset, subject: int) -> Iterator[Finding]:
     absent = np.isnan(rows).all(axis=1)
     good = absent | (np.abs(np.linalg.norm(rows, axis=1) - 1) < _LENGTH_TOLERANCE)
     yield from _views("identity_views", ~good, "expected unit length, or all NaN")
-    if unit and good.all() and not absent.all():
-        mean = rows[~absent].mean(axis=0, dtype=np.float64)
+    frontal = ~absent & _frontal(dataset, subject)
+    if unit and good.all() and frontal.any():
+        mean = rows[frontal].mean(axis=0, dtype=np.float64)
         off = np.abs(identity - mean / max(float(np.linalg.norm(mean)), 1e-12)).max()
         if not off < _LENGTH_TOLERANCE:
             yield "identity", f"expected the normalised mean of identity_views, found a deviation of {off:.4f}"
+
+
+def _frontal(dataset: HeadDataset, subject: int) -> Bool[np.ndarray, " view"]:
+    """The views whose mean is the identity, by the dataset's parameters; all views if it states none."""
+    limits = dataset.attributes.get("parameters", {}).get("embed", {}).get("frontal", {})
+    cameras = dataset.cameras(subject)
+    azimuth = np.abs((cameras["azimuth_deg"].astype(np.float64) + 180.0) % 360.0 - 180.0)
+    near = azimuth <= limits.get("max_azimuth_deg", 180.0) + 1e-3
+    return np.asarray(near & (np.abs(cameras["elevation_deg"]) <= limits.get("max_elevation_deg", 90.0) + 1e-3))
 
 
 def status_problems(dataset: HeadDataset, subject: int) -> Iterator[Finding]:
@@ -101,9 +112,11 @@ def _views(array: str, wrong: Bool[np.ndarray, " view"], what: str) -> Iterator[
         yield array, f"{what} ({len(some)} views, the first is {some[0]})"
 
 
+_CAMERAS = ("cam2world", "intrinsics", "azimuth", "elevation")
+
 CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
-    (("cam2world", "intrinsics", "azimuth", "elevation"), camera_problems),
-    (("identity", "identity_views"), identity_problems),
+    (_CAMERAS, camera_problems),
+    (("identity", "identity_views", *_CAMERAS), identity_problems),
     (("status",), status_problems),
     (("rgb", "mask", "normals"), picture_problems),
 )

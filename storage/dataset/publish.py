@@ -86,14 +86,16 @@ def add_latents(
     return digest
 
 
-def latents_of(dataset: Path, autoencoder: str) -> str | None:
-    """Digest of a dataset's latents if they are of this autoencoder and every file has its size, else None."""
+def latents_of(dataset: Path, autoencoder: str, attributes: Mapping[str, Any] | None = None) -> str | None:
+    """Digest of a dataset's latents if they are of this autoencoder, with these attributes, and whole, else None."""
     folder = dataset / LATENTS
     try:
-        attributes, digest = read_metadata(folder).get("attributes") or {}, read_manifest(folder).digest
+        found, digest = read_metadata(folder).get("attributes") or {}, read_manifest(folder).digest
     except DatasetError:
         return None
-    return digest if attributes.get("autoencoder") == autoencoder and is_intact(folder, digest) else None
+    expected = {**(attributes or {}), "autoencoder": autoencoder}
+    same = all(found.get(name) == value for name, value in expected.items())
+    return digest if same and is_intact(folder, digest) else None
 
 
 def is_intact(folder: Path, digest: str) -> bool:

@@ -32,7 +32,7 @@ class Evaluator:
     def __init__(self, data: HeadDataset, embed: EmbedParams, lpips_weights: str | None) -> None:
         self.data = data
         self.missing: dict[str, str] = {}
-        self._frontal = embed.frontal
+        self._facing = embed.facing
         self._lpips = load_lpips(lpips_weights)
         if isinstance(self._lpips, Missing):
             self.missing["lpips"] = self._lpips.reason
@@ -46,12 +46,13 @@ class Evaluator:
             "l2": float(l2(predicted.rgb, truth.rgb).mean()),
             "psnr": float(psnr(predicted.rgb, truth.rgb).mean()),
             "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
-            "identity_similarity": self._identity(views, predicted),
+            "identity_similarity": self._identity(views, predicted, truth),
             "normal_angular_error_deg": normal_angular_error_deg(found, true, inside).mean,
             "lpips": None if isinstance(self._lpips, Missing) else float(self._lpips(predicted.rgb, truth.rgb).mean()),
         }
 
-    def _identity(self, views: EvaluationViews, predicted: ViewImages) -> float | None:
+    def _identity(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> float | None:
+        """Mean cosine between the embeddings of each predicted picture of the face and of its own true picture."""
         cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
         landmarks = self._landmarks(views.subject)
         if landmarks is None:
@@ -59,13 +60,14 @@ class Evaluator:
             return None
         side = predicted.rgb.shape[1]
         positions = project_landmarks(cameras, landmarks, side)
-        frontal = np.flatnonzero(self._frontal.select(cameras) & landmarks_inside(positions, side))
-        if not len(frontal):
-            self._note_missing(views.subject, "no target shows the face from the front")
+        facing = np.flatnonzero(self._facing.select(cameras) & landmarks_inside(positions, side))
+        if not len(facing):
+            self._note_missing(views.subject, "no target shows the face")
             return None
-        embeddings = self._embedder.embed(align_faces(predicted.rgb[frontal], positions[frontal]))
-        identity = np.broadcast_to(self.data.identities[views.subject], embeddings.shape)
-        return float(identity_similarity(embeddings, identity).mean())
+        found, true = (
+            self._embedder.embed(align_faces(images.rgb[facing], positions[facing])) for images in (predicted, truth)
+        )
+        return float(identity_similarity(found, true).mean())
 
     def _note_missing(self, subject: int, reason: str) -> None:
         self.missing["identity_similarity"] = f"{self.data.ids[subject]}: {reason}"

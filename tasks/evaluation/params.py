@@ -24,6 +24,9 @@ class EvaluateParams(StageParams):
     conditioning_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
     targets: int = Field(7, ge=1, description="Generated views of each head")
     frontal_targets: int = Field(2, ge=0, description="Number of targets that show the face from the front")
+    identity: Literal["view", "mean"] = Field(
+        "view", description="Embedding that conditions the model: of the first conditioning view, or of the head"
+    )
     guidance_scale: float = Field(3.0, ge=0.0)
     schedule: NoiseSchedule = NoiseSchedule()
     solver: SolverParams = SolverParams()

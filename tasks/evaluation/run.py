@@ -4,7 +4,7 @@ The heads are those of the split `test`, or of `validation` if `test` is empty; 
 `evaluation.json` (metrics of the model, the baselines and each head; missing metrics with the reason) and
 `pictures.npz`, both as `tasks.report.data` describes them. L2, PSNR and SSIM are means over the RGB of the target
 views; the normals' angular error is the mean over all pixels where the true mask is 255; identity similarity is the
-mean cosine between the embeddings of the frontal targets and the identity of the head.
+mean cosine between the embeddings of each predicted picture of the face and of its own true picture.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,7 @@ from spinmeround.tasks.evaluation.views import NOISE, EvaluationViews, choose_vi
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.loading.posed_views import read_posed_views
+from spinmeround.tasks.loading.reader import read_view_identity
 from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
@@ -51,7 +52,7 @@ def predict_views(
     seed = draw_rng(params.seed, int(data.seeds[views.subject]), NOISE).integers(2**62)
     output = pipeline(
         cameras[views.targets],
-        identity=data.identities[views.subject],
+        identity=read_view_identity(data, views.subject, known[0] if known and params.identity == "view" else None),
         conditioning_views=read_posed_views(data, views.subject, known) if known else None,
         guidance_scale=params.guidance_scale,
         schedule=params.schedule,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.models.identity.params import FrontalViews
+from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, Cameras
+from spinmeround.models.identity.params import ViewRange
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.evaluation.params import EvaluateParams
@@ -25,7 +25,7 @@ class EvaluationViews:
     targets: list[int]
 
 
-def choose_views(data: HeadDataset, params: EvaluateParams, frontal: FrontalViews) -> list[EvaluationViews]:
+def choose_views(data: HeadDataset, params: EvaluateParams, frontal: ViewRange) -> list[EvaluationViews]:
     """The heads and their views, a function of `params.seed` and the generator's seed of the head.
 
     Raises DatasetError if no head is held out or the heads have too few views.
@@ -53,7 +53,7 @@ def _choose(
 ) -> EvaluationViews:
     """Views in random order: first one that shows the face, if any, and among the targets the frontal ones first."""
     order = draw_rng(params.seed, head_seed, VIEWS).permutation(len(cameras))
-    facing = FrontalViews(max_azimuth_deg=90.0, max_elevation_deg=90.0).select(cameras)
+    facing = ViewRange(max_azimuth_deg=FACE_VISIBLE_DEG, max_elevation_deg=90.0).select(cameras)
     first = next((view for view in order if facing[view]), order[0])
     order = np.concatenate([[first], order[order != first]])
     conditioning, rest = order[: params.conditioning_views], order[params.conditioning_views :]

@@ -41,6 +41,7 @@ from spinmeround.tasks.generation.params import (
 )
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
 from spinmeround.tasks.loading.posed_views import read_posed_views
+from spinmeround.tasks.loading.reader import read_view_identity
 from spinmeround.tasks.pictures.matting import cut_out
 from spinmeround.tasks.pictures.photos import NO_NORMAL, WHITE, read_photo
 from spinmeround.tasks.weights.networks import AUTOENCODERS, load_network
@@ -162,7 +163,7 @@ def head_requests(params: GenerationParams, reader: "InputReader") -> Iterator[H
         case IdentityInput():
             yield HeadRequest(name=given.kind, seed=seed, identity=reader.identity(given.identity))
         case HeadInput():
-            identity, views = reader.identity(given.head), reader.views(given.head, given.views)
+            identity, views = reader.view_identity(given.head, given.views), reader.views(given.head, given.views)
             yield HeadRequest(name=given.head, seed=seed, identity=identity, conditioning_views=views)
         case PhotoInput():
             yield _photo_request(params, given, reader)
@@ -200,6 +201,14 @@ class InputReader:
             return self._of_photo(Path(name))
         data, subject = self._head(name)
         return np.asarray(data.identities[subject], np.float32)
+
+    def view_identity(self, head: str, views: tuple[str, ...]) -> Float32[np.ndarray, "512"]:
+        """The identity of a head as its given view nearest to the front shows it."""
+        data, subject = self._head(head)
+        cameras = Cameras(**data.cameras(subject))
+        found = find_views(cameras, views)
+        front = min(found, key=lambda view: float(absolute_azimuth_deg(cameras.azimuth_deg)[view]))
+        return read_view_identity(data, subject, front)
 
     def identity_or_face(self, name: str | None, pictures: list[Path]) -> Float32[np.ndarray, "512"] | None:
         """A named identity, or that of the largest face in the first picture with one; None without a detector.

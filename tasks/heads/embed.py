@@ -1,7 +1,7 @@
-"""Embed: the ArcFace identity of a head, from its frontal views.
+"""Embed: the ArcFace identity of a head, and of each of its views that shows part of the face.
 
-Artifact: `identity.npz` with identity (512,), the L2-normalised mean over the accepted views; identity_views
-(view, 512), NaN for views that are not accepted; frontal_views, the number of frontal views; views_without_face, the
+Artifact: `identity.npz` with identity (512,), the L2-normalised mean over the accepted frontal views; identity_views
+(view, 512), NaN for views without an embedding; frontal_views, the number of frontal views; views_without_face, the
 number of those skipped because they show no face; landmarks, "generator" or "detector".
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from pydantic import Field
 
-from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.identity.params import DetectionParams, FrontalViews
+from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, ViewGrid
+from spinmeround.models.identity.params import DetectionParams, ViewRange
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.weights import check_onnx, embedded_weights, fingerprint
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 class EmbedParams(StageParams):
     """Frontal views, recognition network and face detection."""
 
-    frontal: FrontalViews = Field(FrontalViews(), description="Views that are embedded")
+    frontal: ViewRange = Field(ViewRange(), description="Views whose mean embedding is the identity of the head")
+    facing: ViewRange = Field(
+        ViewRange(max_azimuth_deg=FACE_VISIBLE_DEG, max_elevation_deg=90.0),
+        description="Views that show part of the face; each has an embedding of its own",
+    )
     recognition: str = Field(
         "embedded", description="'embedded', or the path of an ArcFace ONNX file or of an InsightFace pack with one"
     )
@@ -111,12 +115,12 @@ def _make(job: StageJob[EmbedSections]) -> None:
     params, cameras = job.sections.embed, job.sections.views.cameras()
     known = None if params.landmarks == "detector" else load_landmarks(job.inputs["sample"])
     rgb = read_pictures(job.inputs["render"], "rgb")["rgb"]
-    frontal = params.frontal.select(cameras)
+    frontal, facing = params.frontal.select(cameras), params.facing.select(cameras)
     if known is not None:
         positions = project_landmarks(cameras, known, rgb.shape[1])
     else:
-        positions = _detected(job.head.id, params, rgb, frontal)
-    head = embed_views(cached_embedder(recognition_path(params.recognition)), rgb, positions, frontal)
+        positions = _detected(job.head.id, params, rgb, frontal | facing)
+    head = embed_views(cached_embedder(recognition_path(params.recognition)), rgb, positions, frontal, facing)
     np.savez(
         job.out / "identity.npz",
         identity=head.identity,
@@ -128,9 +132,9 @@ def _make(job: StageJob[EmbedSections]) -> None:
 
 
 def _detected(
-    head: str, params: EmbedParams, rgb: UInt8[np.ndarray, "view h w 3"], frontal: Bool[np.ndarray, " view"]
+    head: str, params: EmbedParams, rgb: UInt8[np.ndarray, "view h w 3"], facing: Bool[np.ndarray, " view"]
 ) -> Float32[np.ndarray, "view 5 2"]:
-    """Landmarks of the largest face of each frontal view; NaN for other views and views without a face."""
+    """Landmarks of the largest face of each facing view; NaN for other views and views without a face."""
     path = detector_path(params)
     if path is None:
         raise ConfigError(
@@ -139,7 +143,7 @@ def _detected(
         )
     detector = cached_detector(path, params.detection)
     positions = np.full((len(rgb), 5, 2), np.nan, np.float32)
-    for view in np.flatnonzero(frontal):
+    for view in np.flatnonzero(facing):
         if face := detector.largest(rgb[view]):
             positions[view] = face.landmarks
     return positions
@@ -171,7 +175,7 @@ def photo_identity(
 
 EMBED = Stage(
     name="embed",
-    version=2,
+    version=3,
     sections_type=EmbedSections,
     inputs=("sample", "render"),
     weights=_fingerprint,

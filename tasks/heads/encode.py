@@ -1,17 +1,20 @@
 """Encode: the latents of a head's views, RGB and normals, from the model's autoencoder.
 
 Artifact: a Zarr group of one subject with rgb and normals, float16 (1, view, channel, height, width): the mean of the
-posterior times the autoencoder's scaling factor, so about unit variance. The pictures are encoded as stored: RGB on
-white, normals (n + 1) / 2 in the world frame on (128, 128, 128).
+posterior times the autoencoder's scaling factor, so about unit variance. RGB is encoded as stored, on white. Normals
+are turned into the frame of `normals_frame` first; those of `reference`, which depends on the group, into the camera's,
+and the training encodes them again with their group.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
+from spinmeround.models.diffusion.params import NormalsFrame
+from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.dataset import HeadEntry, add_latents, latents_of, read_pictures, write_latents
 from spinmeround.storage.documents import read_json_object
 from spinmeround.storage.numbers import check_varied
@@ -23,17 +26,27 @@ _PICTURES = {"rgb": "render", "normals": "normals"}
 
 
 class EncodeParams(StageParams):
-    """The autoencoder and its batch size."""
+    """The autoencoder, the frame of the normals and the batch size."""
 
     autoencoder: str = Field(
         "embedded", description="'embedded', or the folder of a diffusers AutoencoderKL or AutoencoderDC"
     )
+    normals_frame: NormalsFrame = Field(
+        "camera",
+        description="Frame of the normals inside the model: of each view's camera, the group's first view or the world",
+    )
     batch: int = Field(25, ge=1, description="Views encoded at once")
+
+    @property
+    def stored_frame(self) -> Literal["camera", "world"]:
+        """Frame of the normals in the latents on disk."""
+        return "world" if self.normals_frame == "world" else "camera"
 
 
 class EncodeSections(StageSections):
     """Sections that the encode stage reads."""
 
+    views: ViewGrid
     encode: EncodeParams
 
 
@@ -67,12 +80,17 @@ def autoencoder_fingerprint(params: EncodeParams) -> str:
 def publish_latents(dataset: Path, latents: Mapping[str, Path], params: EncodeParams) -> str:
     """Put the `encode` artifacts of all heads (id to folder) into a dataset's group `latents`; returns its digest.
 
-    Existing latents of the same autoencoder are kept. Raises DatasetError if a head is missing.
+    Existing latents of the same autoencoder and frame are kept. Raises DatasetError if a head is missing.
     """
-    autoencoder = autoencoder_fingerprint(params)
-    if (digest := latents_of(dataset, autoencoder)) is not None:
+    if (digest := published_latents(dataset, params)) is not None:
         return digest
-    return add_latents(dataset, [HeadEntry(id=id, folder=folder) for id, folder in latents.items()], autoencoder)
+    entries = [HeadEntry(id=id, folder=folder) for id, folder in latents.items()]
+    return add_latents(dataset, entries, autoencoder_fingerprint(params), {"normals_frame": params.stored_frame})
+
+
+def published_latents(dataset: Path, params: EncodeParams) -> str | None:
+    """Digest of a dataset's latents if they are those of `params` and every file has its size, else None."""
+    return latents_of(dataset, autoencoder_fingerprint(params), {"normals_frame": params.stored_frame})
 
 
 def _fingerprint(sections: EncodeSections) -> str:
@@ -80,16 +98,19 @@ def _fingerprint(sections: EncodeSections) -> str:
 
 
 def _make(job: StageJob[EncodeSections]) -> None:
+    import torch
+
+    from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
     from spinmeround.tasks.heads.autoencoder import as_images, encode_batches, load_autoencoder
 
     params = job.sections.encode
     autoencoder = load_autoencoder(autoencoder_path(params))
+    images = {name: as_images(read_pictures(job.inputs[stage], name)[name]) for name, stage in _PICTURES.items()}
+    cam2world = torch.from_numpy(job.sections.views.cameras().cam2world)
+    images["normals"] = turn_normals(images["normals"], world2frame(params.stored_frame, cam2world))
     with np.errstate(over="ignore"):  # beyond float16 becomes infinite, which the check names
         rgb, normals = (
-            encode_batches(autoencoder, as_images(read_pictures(job.inputs[stage], name)[name]), params.batch)
-            .numpy()
-            .astype(np.float16)
-            for name, stage in _PICTURES.items()
+            encode_batches(autoencoder, images[name], params.batch).numpy().astype(np.float16) for name in _PICTURES
         )
     check_varied(f"encode {job.head.id}: latents", {"rgb": rgb, "normals": normals})
     write_latents(job.out, rgb, normals)
@@ -97,7 +118,7 @@ def _make(job: StageJob[EncodeSections]) -> None:
 
 ENCODE = Stage(
     name="encode",
-    version=2,
+    version=3,
     sections_type=EncodeSections,
     inputs=tuple(_PICTURES.values()),
     after=("embed",),

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int64
+from jaxtyping import Float16, Float32, Int64
 from torch import Tensor
 
 from spinmeround.storage.codec import reordered
@@ -138,6 +138,15 @@ def _convert(planes: np.ndarray, out: np.ndarray) -> None:
         out[...] = planes
     else:
         to_unit_range(torch.from_numpy(planes), torch.from_numpy(out))
+
+
+def read_view_identity(dataset: HeadDataset, subject: int, view: int | None = None) -> Float32[np.ndarray, " 512"]:
+    """The embedding of a view of a head; that of the head for no view, or one without an embedding of its own."""
+    if view is not None:
+        found = dataset.read_views(subject, [view], ["identity_views"])["identity_views"][0]
+        if np.isfinite(found).all():
+            return np.asarray(found)
+    return np.asarray(dataset.identities[subject])
 
 
 def read_latents(

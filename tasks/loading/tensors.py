@@ -1,15 +1,14 @@
 """Conversion of a dataset's bytes to network inputs on any device: images in [-1, 1], unit normals, backgrounds."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-NormalsFrame = Literal["world", "camera"]
-
+from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
+from spinmeround.models.diffusion.params import NormalsFrame
 
 _MINUS_ONE = torch.tensor(-1.0)
 _STEP = float(np.nextafter(np.float32(2 / 255), np.float32(0)))
@@ -41,20 +40,19 @@ def on_colour(
 def unit_normals(
     normals: UInt8[Tensor, "*batch view h w 3"] | Float32[Tensor, "*batch view 3 h w"],
     mask: UInt8[Tensor, "*batch view h w"],
-    cam2world: Float[Tensor, "*batch view 4 4"] | None = None,
+    world2frame: Float[Tensor, "*batch view 3 3"] | None = None,
 ) -> Float32[Tensor, "*batch view 3 h w"]:
-    """Decode unit normals, zero where the mask is 0. With cameras, in their axes (x right, y down, z forward)."""
+    """Decode unit normals, zero where the mask is 0; turned by `world2frame`, or in the world frame."""
     vectors = torch.nn.functional.normalize(planes(normals), dim=-3) * (mask[..., None, :, :] > 0)
-    if cam2world is not None:
-        vectors = torch.einsum("...ji,...jhw->...ihw", cam2world[..., :3, :3].float(), vectors)
-    return vectors
+    return vectors if world2frame is None else turn_normals(vectors, world2frame)
 
 
 def as_floats(batch: Mapping[str, Tensor], normals_frame: NormalsFrame = "world") -> dict[str, Tensor]:
     """A sample or batch of the loader with `rgb` and `normals` as float32 (..., 3, h, w), everything else unchanged.
 
-    RGB stays on white unless the batch has a `background`. Raises ValueError if the batch lacks an array that the
-    conversion reads (`mask`, `cam2world`).
+    RGB stays on white unless the batch has a `background`. `normals_frame` is one of
+    `models.diffusion.normals_frame`; the views of a sample are its group. Raises ValueError if the batch lacks an array
+    that the conversion reads (`mask`, `cam2world`).
     """
     if missing := [name for name in required(batch, normals_frame) if name not in batch]:
         raise ValueError(f"loader: expected {', '.join(missing)} in the batch; add it to the arrays that are read")
@@ -64,13 +62,13 @@ def as_floats(batch: Mapping[str, Tensor], normals_frame: NormalsFrame = "world"
     elif "rgb" in batch:
         floats["rgb"] = planes(batch["rgb"])
     if "normals" in batch:
-        cam2world = batch["cam2world"] if normals_frame == "camera" else None
-        floats["normals"] = unit_normals(batch["normals"], batch["mask"], cam2world)
+        turned = None if normals_frame == "world" else world2frame(normals_frame, batch["cam2world"])
+        floats["normals"] = unit_normals(batch["normals"], batch["mask"], turned)
     return floats
 
 
 def required(batch: Mapping[str, Tensor], normals_frame: NormalsFrame) -> set[str]:
     """The arrays that `as_floats` reads in addition to the images."""
     masked = "normals" in batch or ("rgb" in batch and "background" in batch)
-    turned = "normals" in batch and normals_frame == "camera"
+    turned = "normals" in batch and normals_frame != "world"
     return {name for name, needed in (("mask", masked), ("cam2world", turned)) if needed}

@@ -7,8 +7,7 @@ therefore independent of batch size, workers, ranks and order.
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from spinmeround.models.diffusion.sampling.groups import FACE_VISIBLE_DEG
-from spinmeround.models.geometry.cameras import Cameras, absolute_azimuth_deg, angles_between_deg
+from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, Cameras, absolute_azimuth_deg, angles_between_deg
 
 
 def draw_rng(seed: int, *position: int) -> np.random.Generator:

@@ -99,7 +99,7 @@ def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str
     dataset, ended = _dataset(profile, folder, keys, "train"), []
     (folder / "training").mkdir()
 
-    def note(step: int, steps: int, loss: float) -> None:
+    def note(step: int, steps: int, loss: float | None) -> None:
         ended.append(time.perf_counter())
 
     train = one_step(profile.train)

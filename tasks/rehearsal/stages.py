@@ -112,7 +112,7 @@ def _growth(stage: str, profile: Any, grid: ViewGrid) -> float:
     if stage in _BY_VIEWS:
         return float(profile.views.views / grid.views)
     if stage == "embed":
-        full, small = (profile.embed.frontal.select(each.cameras()).sum() for each in (profile.views, grid))
+        full, small = (profile.embed.facing.select(each.cameras()).sum() for each in (profile.views, grid))
         return float(full / small)
     return 1.0
 

@@ -6,7 +6,7 @@ first view, conditioning or not, is the reference of the cameras and shows part 
 or less by `facing_deg`). The other views are any views, or neighbours by `nearest`. All views of a group differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.autoencoder import encode_batches, load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
-from spinmeround.tasks.loading.reader import SampleReader
+from spinmeround.tasks.loading.reader import SampleReader, read_view_identity
 from spinmeround.tasks.loading.tensors import on_colour
 from spinmeround.tasks.loading.view_draws import draw_rng, draw_views, facing_views, nearest_views
 from spinmeround.tasks.training.params import GroupParams, TrainingPhase, TrainParams
@@ -38,9 +39,9 @@ class GroupDraw:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupBatch:
-    """The clean data of one step, on the CPU; the first `conditioning` views of each sample are given.
+    """The clean data of one step or a part of it, on the CPU; the first `conditioning` views of each sample are given.
 
-    `heads` are the ids of the samples' heads.
+    `heads` are the ids of the samples' heads, `views` their views, `indices` their positions in the batch of the step.
     """
 
     latents: Float32[Tensor, "sample view channel h w"]
@@ -51,6 +52,23 @@ class GroupBatch:
     identity: Float32[Tensor, "sample 512"]
     conditioning: int
     heads: tuple[str, ...]
+    views: Int64[np.ndarray, "sample view"]
+    indices: tuple[int, ...]
+
+    def parts(self, size: int) -> Iterator["GroupBatch"]:
+        """The batch in parts of at most `size` samples."""
+        for start in range(0, len(self.heads), size):
+            rows = slice(start, start + size)
+            yield GroupBatch(
+                latents=self.latents[rows],
+                cam2world=self.cam2world[rows],
+                intrinsics=self.intrinsics[rows],
+                identity=self.identity[rows],
+                conditioning=self.conditioning,
+                heads=self.heads[rows],
+                views=self.views[rows],
+                indices=self.indices[rows],
+            )
 
 
 def draw_groups(
@@ -84,12 +102,15 @@ class TrainingBatches:
     """The batches of a training on the heads `subjects`, by step."""
 
     def __init__(self, data: HeadDataset, subjects: Sequence[int], params: TrainParams, encode: EncodeParams) -> None:
-        self.subjects, self.params, self._ids = subjects, params, data.ids
+        self.subjects, self.params, self._data = subjects, params, data
         self.cameras = Cameras(**data.cameras(subjects[0]))
-        self._latents = SampleReader(data, ("latents",))
+        self._latents = SampleReader(data, ("latents",), identity=False)
         self._latents.hold_latents(subjects, params.memory_mb)
         self._images = SampleReader(data, ("rgb", "mask"), cameras=False, identity=False)
-        self._autoencoder = load_autoencoder(autoencoder_path(encode)) if params.random_background else None
+        self._normals = SampleReader(data, ("normals",), cameras=False, identity=False)
+        self._in_reference = encode.normals_frame == "reference"
+        encodes = self._in_reference or params.random_background
+        self._autoencoder = load_autoencoder(autoencoder_path(encode)) if encodes else None
 
     def draw(self, step: int) -> GroupDraw:
         """The heads and views of a step."""
@@ -98,22 +119,37 @@ class TrainingBatches:
 
     def read(self, step: int) -> GroupBatch:
         """The batch of a step. Raises DatasetError if a file of the dataset is missing or damaged."""
-        draw = self.draw(step)
+        return self.read_groups(self.draw(step), step)
+
+    def read_groups(self, draw: GroupDraw, step: int) -> GroupBatch:
+        """The batch of a draw of heads and views; `step` sets the backgrounds."""
         batch = self._latents.read(draw.subjects, draw.views)
+        latents = self._recoloured(batch["latents"].float(), draw, step)
+        if self._in_reference:
+            latents = self._with_reference_normals(latents, draw, batch["cam2world"])
         return GroupBatch(
-            latents=self._recoloured(batch["latents"].float(), draw, step),
+            latents=latents,
             cam2world=batch["cam2world"],
             intrinsics=batch["intrinsics"],
-            identity=batch["identity"],
+            identity=self._identities(draw),
             conditioning=draw.conditioning,
-            heads=tuple(self._ids[subject] for subject in draw.subjects),
+            heads=tuple(self._data.ids[subject] for subject in draw.subjects),
+            views=draw.views,
+            indices=tuple(range(len(draw.subjects))),
         )
+
+    def _identities(self, draw: GroupDraw) -> Float32[Tensor, "sample 512"]:
+        """The embedding that each sample is conditioned on."""
+        given = draw.views[:, 0].tolist() if self.params.identity == "view" and draw.conditioning else None
+        views = given or [None] * len(draw.subjects)
+        rows = [read_view_identity(self._data, *pair) for pair in zip(draw.subjects.tolist(), views, strict=True)]
+        return torch.from_numpy(np.stack(rows))
 
     def _recoloured(
         self, latents: Float[Tensor, "sample view channel h w"], draw: GroupDraw, step: int
     ) -> Float[Tensor, "sample view channel h w"]:
         """The latents with a share `random_background` of the samples encoded again, each on a random colour."""
-        if self._autoencoder is None:
+        if self._autoencoder is None or not self.params.random_background:
             return latents
         recoloured = latents.clone()
         for sample in range(len(latents)):
@@ -126,3 +162,19 @@ class TrainingBatches:
             encoded = encode_batches(self._autoencoder, images, batch=len(images))
             recoloured[sample, :, : encoded.shape[1]] = encoded
         return recoloured
+
+    def _with_reference_normals(
+        self,
+        latents: Float[Tensor, "sample view channel h w"],
+        draw: GroupDraw,
+        cam2world: Float[Tensor, "sample view 4 4"],
+    ) -> Float[Tensor, "sample view channel h w"]:
+        """The latents with the normals of each group encoded again, in the frame of its first view."""
+        assert self._autoencoder is not None
+        normals = self._normals.read(draw.subjects, draw.views)["normals"]
+        images = normals.movedim(-1, -3).float() / 127.5 - 1
+        turned = turn_normals(images, world2frame("reference", cam2world)).flatten(0, 1)
+        encoded = encode_batches(self._autoencoder, turned, batch=draw.views.shape[1])
+        halves = latents.clone()
+        halves[:, :, latents.shape[2] // 2 :] = encoded.unflatten(0, latents.shape[:2])
+        return halves

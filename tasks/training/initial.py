@@ -37,7 +37,7 @@ def build_initial_networks(params: TrainParams) -> Networks:
             networks.unet = grow_unet(folders["unet"], params.unet)
     if "text_encoder" in folders:
         networks.prompt_encoder.text_encoder = _load_text_encoder(folders["text_encoder"], params.text_encoder)
-    return networks
+    return networks if params.text_encoder.trained else networks.freeze_text_encoder()
 
 
 def check_external(params: TrainParams, encode: EncodeParams) -> None:

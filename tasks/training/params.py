@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.stage import StageParams
 
-VERSION = 2
+VERSION = 3
 
 
 class GroupParams(StageParams):
@@ -97,6 +97,7 @@ class MultiViewPhase(TrainingPhase):
 class TextEncoderParams(StageParams):
     """Sizes of the CLIP text encoder. The defaults are Arc2Face's; `layers` and the prompt make it small."""
 
+    trained: bool = Field(False, description="Train it with the UNet; the paper leaves Arc2Face's as it is")
     width: int = Field(768, ge=512, description="Width of its states: `unet.cross_attention_dim`")
     feed_forward: int = Field(3072, ge=1)
     layers: int = Field(12, ge=1)
@@ -122,6 +123,26 @@ class InitialParams(StageParams):
         return {field: Path(folder).expanduser() for field, folder in named.items() if folder != "random"}
 
 
+class GuardParams(StageParams):
+    """When a training goes wrong. It then returns to the last checkpoint once, and stops the second time."""
+
+    most_skipped: int = Field(
+        5, ge=1, description="Steps in a row whose loss or gradient is not finite; such steps are not taken"
+    )
+    spike: float = Field(
+        5.0, ge=0.0, description="Mean loss over a window, as a multiple of the median of earlier losses; 0: any"
+    )
+    window: int = Field(20, ge=1, description="Steps of that window")
+
+
+class ValidationParams(StageParams):
+    """The loss on held-out heads, measured while the training runs; it changes no weights."""
+
+    every: int = Field(0, ge=0, description="Steps between validations; 0: none")
+    heads: int = Field(8, ge=1, description="Held-out heads, one group of each kind from each")
+    sigmas: tuple[float, ...] = Field((0.2, 1.0, 5.0, 25.0), min_length=1, description="Noise levels")
+
+
 class TrainParams(StageParams):
     """Sizes of the model and how it is trained. The defaults are the paper's."""
 
@@ -138,6 +159,10 @@ class TrainParams(StageParams):
     weight_decay: float = Field(1e-2, ge=0.0, le=1.0, description="Weight decay of AdamW")
     gradient_limit: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm")
     ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Decay of the averaged weights; lower in early steps")
+    identity: Literal["view", "mean"] = Field(
+        "view",
+        description="Embedding of the first conditioning view, or of the head; without given views always the latter",
+    )
     condition_dropout: float = Field(
         0.15, ge=0.0, lt=1.0, description="Share of samples that lose identity and conditioning views"
     )
@@ -154,9 +179,15 @@ class TrainParams(StageParams):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the layers; bfloat16 uses torch's autocast and keeps weights in float32"
     )
+    guard: GuardParams = GuardParams()
+    validation: ValidationParams = ValidationParams()
     seed: int = Field(0, ge=0)
+    micro_batch: int = Field(
+        0, ge=0, description="Groups per forward pass, whose gradients are added up; 0: all groups of a step"
+    )
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints")
-    record_every: int = Field(100, ge=1, description="Steps averaged into one record of the loss history")
+    record_every: int = Field(100, ge=1, description="Steps averaged into one record of the history and the metrics")
+    tensorboard: bool = Field(False, description="Write TensorBoard's event files beside the checkpoints")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, a third slower"
     )
@@ -198,19 +229,25 @@ class TrainParams(StageParams):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """Result of a training; `history` holds {"step", "loss"} records in order."""
+    """Result of a training; `history` holds {"step", "loss"} records in order, `skipped` the reason of each step that
+    was not taken."""
 
     steps: int
     loss_first: float
     loss_last: float
     history: list[dict[str, Any]]
     pipeline: Path
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
-def training_content(params: TrainParams) -> dict[str, Any]:
+def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any]:
     """The parameters that determine the trained weights."""
-    execution_only = {"checkpoint_every", "gradient_checkpointing", "state_on_disk", "memory_mb", "threads"}
-    return params.model_dump(mode="json", exclude={*execution_only, "initial"})
+    execution = {
+        *("checkpoint_every", "record_every", "tensorboard", "validation", "micro_batch"),
+        *("gradient_checkpointing", "state_on_disk", "memory_mb", "threads"),
+    }
+    content = params.model_dump(mode="json", exclude={*execution, "initial"})
+    return {**content, "normals_frame": encode.normals_frame}
 
 
 def training_weights(params: TrainParams, encode: EncodeParams) -> str:
@@ -220,13 +257,13 @@ def training_weights(params: TrainParams, encode: EncodeParams) -> str:
     """
     autoencoder = autoencoder_fingerprint(encode)
     initial = {}
-    for field, folder in params.initial.folders.items():
+    for name, folder in params.initial.folders.items():
         if not (folder / "config.json").is_file():
             raise ConfigError(
-                f"train.initial.{field}: expected a model's folder with config.json at {folder}, found none; "
+                f"train.initial.{name}: expected a model's folder with config.json at {folder}, found none; "
                 "`spinmeround weights check` says where to get it, 'random' starts without it"
             )
-        initial[field] = fingerprint(folder)
+        initial[name] = fingerprint(folder)
     return sha256_json({"autoencoder": autoencoder, **initial}) if initial else autoencoder
 
 
@@ -237,7 +274,7 @@ def training_inputs(dataset: HeadDataset) -> dict[str, str]:
 
 def training_key(inputs: Mapping[str, str], params: TrainParams, encode: EncodeParams) -> str:
     """Content address of a training on these `training_inputs`."""
-    return artifact_key("train", VERSION, training_content(params), inputs, training_weights(params, encode))
+    return artifact_key("train", VERSION, training_content(params, encode), inputs, training_weights(params, encode))
 
 
 def load_training(folder: Path) -> TrainingResult:

@@ -1,14 +1,16 @@
 """The state of a training: the networks, their optimiser and their averaged weights.
 
-The networks are the multiview UNet and the text encoder that reads the identity. `TrainingState` converts to named
-tensors and back without loss, so a training that resumes from a checkpoint computes the same numbers as one that was
-not interrupted.
+The networks are the multiview UNet and the text encoder that reads the identity, which is frozen unless it is trained
+too. `TrainingState` converts to named tensors and back without loss, so a training that resumes from a checkpoint
+computes the same numbers as one that was not interrupted. Frozen weights are in no checkpoint: they are those that the
+training began with.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -42,8 +44,12 @@ def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
     )
 
 
+class NotFinite(SpinMeRoundError):
+    """A loss or gradient that is not finite; the step is not taken."""
+
+
 class Networks(nn.Module):
-    """All trained networks as one module."""
+    """The networks of a training as one module; a frozen one has weights that require no gradient."""
 
     unet: MultiviewUNet
     prompt_encoder: IdentityPromptEncoder
@@ -52,6 +58,15 @@ class Networks(nn.Module):
         super().__init__()
         self.unet = unet
         self.prompt_encoder = prompt_encoder
+
+    def freeze_text_encoder(self) -> Self:
+        """The same networks with a text encoder that is not trained."""
+        self.prompt_encoder.requires_grad_(False).eval()
+        return self
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The weights that are trained, by name."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
 
 def build_networks(unet: UNetParams, text_encoder: TextEncoderParams, seed: int) -> Networks:
@@ -93,9 +108,9 @@ class TrainingState:
     """
 
     def __init__(self, networks: Networks, weight_decay: float, ema_decay: float, disk: Path | None = None) -> None:
-        self.networks = networks
-        self.optimiser = torch.optim.AdamW(networks.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay)
-        parameters = list(networks.parameters())
+        self.networks, self.trained = networks, networks.trained()
+        parameters = list(self.trained.values())
+        self.optimiser = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay)
         if disk is None:
             self.average = EMAModel(parameters, decay=ema_decay)
             return
@@ -109,34 +124,48 @@ class TrainingState:
 
     def _initialise_moments(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
         """Use these tensors as the optimiser's state before the first step."""
-        for parameter, mean, square in zip(self.networks.parameters(), first, second, strict=True):
+        for parameter, mean, square in zip(self.trained.values(), first, second, strict=True):
             self.optimiser.state[parameter] = {"step": torch.tensor(0.0), "exp_avg": mean, "exp_avg_sq": square}
 
-    def update(self, learning_rate: float, gradient_limit: float) -> None:
-        """Take one optimiser step with the current gradients, then clear them.
+    def update(self, learning_rate: float, gradient_limit: float) -> float:
+        """Take one optimiser step with the current gradients, then clear them; returns their norm before clipping.
 
-        Raises SpinMeRoundError, and takes no step, if their norm is not finite.
+        Raises NotFinite, and takes no step, if their norm is not finite.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
-        gradients = [weight.grad for weight in self.networks.parameters() if weight.grad is not None]
+        gradients = [weight.grad for weight in self.trained.values() if weight.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if not bool(norm.isfinite()):
-            raise SpinMeRoundError(f"expected finite gradients, found {self._not_finite()}")
-        nn.utils.clip_grads_with_norm_(self.networks.parameters(), gradient_limit, norm)
+            raise NotFinite(f"expected finite gradients, found {self._not_finite()}")
+        nn.utils.clip_grads_with_norm_(self.trained.values(), gradient_limit, norm)
         self.optimiser.step()
+        self.clear_gradients()
+        self.average.step(self.trained.values())
+        return float(norm)
+
+    def clear_gradients(self) -> None:
+        """Forget the current gradients."""
         self.optimiser.zero_grad(set_to_none=True)
-        self.average.step(self.networks.parameters())
 
     def _not_finite(self) -> str:
         """The parameters whose gradients are not finite."""
-        graded = ((name, weight.grad) for name, weight in self.networks.named_parameters() if weight.grad is not None)
+        graded = ((name, weight.grad) for name, weight in self.trained.items() if weight.grad is not None)
         names = [name for name, gradient in graded if not bool(gradient.isfinite().all())]
         return f"{len(names)} that are not, the first of {names[0]}" if names else "a norm beyond the range of float32"
 
+    @contextmanager
+    def with_average(self) -> Iterator[Networks]:
+        """The networks with the averaged weights, inside the block."""
+        self.average.store(self.trained.values())
+        try:
+            yield self.averaged()
+        finally:
+            self.average.restore(self.trained.values())
+
     def averaged(self) -> Networks:
         """The networks after their weights are replaced by the average."""
-        self.average.copy_to(self.networks.parameters())
+        self.average.copy_to(self.trained.values())
         return self.networks
 
     def tensors(self) -> dict[str, Tensor]:
@@ -146,7 +175,7 @@ class TrainingState:
     def load(self, tensors: Mapping[str, Tensor], steps: int) -> None:
         """Restore the `tensors` of a training after `steps` steps. Raises ValueError if names or shapes differ."""
         if not self.optimiser.state:
-            first, second = ([torch.zeros_like(each) for each in self.networks.parameters()] for _ in range(2))
+            first, second = ([torch.zeros_like(each) for each in self.trained.values()] for _ in range(2))
             self._initialise_moments(first, second)
         current = dict(self._named())
         shapes = {name: tuple(tensor.shape) for name, tensor in current.items()}
@@ -161,9 +190,7 @@ class TrainingState:
         self.average.optimization_step = steps
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
-        names = [name for name, _ in self.networks.named_parameters()]
-        parameters = list(self.networks.parameters())
-        for name, parameter, averaged in zip(names, parameters, self.average.shadow_params, strict=True):
+        for (name, parameter), averaged in zip(self.trained.items(), self.average.shadow_params, strict=True):
             yield f"weights.{name}", parameter
             yield f"average.{name}", averaged
             for part, tensor in sorted(self.optimiser.state[parameter].items()):

@@ -18,9 +18,15 @@ from spinmeround.models.diffusion.edm import schedule_sigmas
 from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, edm_sampler, seeded_generators
-from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, Seeds, generate_views
+from spinmeround.models.diffusion.sampling.group_sampler import (
+    FramedLatents,
+    GroupSampler,
+    Seeds,
+    camera_rotations,
+    generate_views,
+)
 from spinmeround.models.diffusion.sampling.view_plan import plan_views
-from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
+from spinmeround.models.geometry.cameras import ViewGrid, orbit
 
 GUIDANCE = 3.0
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -121,8 +127,16 @@ def _work(model: SpinMeRoundPipeline, job: Job) -> Any:
             return torch.zeros(0)
         plan = plan_views(cameras, front, model.unet.config["views"], anchored=None)
         schedule, seeds = NoiseSchedule(steps=steps), Seeds(generator=torch.Generator().manual_seed(1))
-        known: tuple[Cameras, Tensor] = (front, photo)
-        return generate_views(plan, known, lambda m: sampler(schedule), seeds, lambda *step: None)
+        given = FramedLatents(latents=photo, world2frame=camera_rotations(front, "camera").to(photo.device))
+        return generate_views(
+            plan,
+            (front, given),
+            lambda m: sampler(schedule),
+            seeds,
+            lambda *step: None,
+            frame="camera",
+            reframe=lambda views, rotations: views.latents,
+        ).latents
 
     return work
 

@@ -81,7 +81,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, encode_params: EncodeParam
         latents[each.id] = root / f"{each.id}-latents"
         job = StageJob(
             head=Head(id=each.id, seed=each.seed),
-            sections=EncodeSections(encode=encode_params),
+            sections=EncodeSections(views=GRID, encode=encode_params),
             inputs={"render": root / each.id, "normals": root / each.id},
             out=latents[each.id],
         )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from spinmeround.models.diffusion.denoiser import Conditions
 from spinmeround.models.diffusion.edm import schedule_sigmas
-from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
+from spinmeround.models.diffusion.normals_frame import world2frame
+from spinmeround.models.diffusion.params import NoiseSchedule, NormalsFrame, SolverParams
 from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.models.diffusion.sampling.edm_sampler import draw_noise, edm_sampler, seeded_generators
 from spinmeround.models.diffusion.sampling.guidance import guided_denoiser
@@ -114,29 +115,58 @@ class Seeds:
         return drawn
 
 
+@dataclass(frozen=True, kw_only=True)
+class FramedLatents:
+    """Latents of views, image half first, and the rotation from the world into the frame of each view's normals."""
+
+    latents: Float[Tensor, "view channel height width"]
+    world2frame: Float[Tensor, "view 3 3"]
+
+    def __getitem__(self, views: list[int]) -> "FramedLatents":
+        return FramedLatents(latents=self.latents[views], world2frame=self.world2frame[views])
+
+
+Reframe = Callable[[FramedLatents, Float[Tensor, "view 3 3"]], Float[Tensor, "view channel height width"]]
+"""Latents with their normals turned into another frame, which takes the autoencoder."""
+
+
 def generate_views(
     plan: ViewPlan,
-    given: tuple[Cameras | None, Float[Tensor, "given channel height width"]],
+    given: tuple[Cameras | None, FramedLatents],
     sampler: Callable[[int], GroupSampler],
     seeds: Seeds,
     callback: BatchCallback,
-) -> Float[Tensor, "view channel height width"]:
+    *,
+    frame: NormalsFrame,
+    reframe: Reframe,
+) -> FramedLatents:
     """Latents of the requested views, in request order.
 
     `given` holds cameras and latents of the given views; `sampler(m)` samples groups with m conditioning views.
+    `reframe` is called for conditioning views whose normals are not in the `frame` of their group.
     """
     given_cameras, views = given
     cameras = [] if given_cameras is None else [given_cameras]
     for stage in plan.stages:
         if stage.groups:
-            groups = _view_groups(stage, cameras, views, seeds)
+            groups = _view_groups(stage, cameras, views, seeds, frame, reframe)
             sampled = sampler(len(stage.groups[0].conditioning_indices))(groups, callback)
-            views, cameras = torch.cat([views, _kept(sampled, stage)]), [*cameras, stage.cameras[: stage.count]]
+            rotations = torch.stack([_target_rotations(group, frame) for group in groups]).to(sampled.device)
+            views = FramedLatents(
+                latents=torch.cat([views.latents, _kept(sampled, stage)]),
+                world2frame=torch.cat([views.world2frame, _kept(rotations, stage)]),
+            )
+            cameras = [*cameras, stage.cameras[: stage.count]]
     return views[plan.sources]
 
 
 def _view_groups(
-    stage: GroupedViews, cameras: Sequence[Cameras], views: Float[Tensor, "view channel height width"], seeds: Seeds
+    stage: GroupedViews,
+    cameras: Sequence[Cameras],
+    views: FramedLatents,
+    seeds: Seeds,
+    frame: NormalsFrame,
+    reframe: Reframe,
 ) -> list[ViewGroup]:
     """The groups of a stage; `cameras` and `views` are those given or generated before."""
     groups = []
@@ -144,14 +174,25 @@ def _view_groups(
         indices = [*group.conditioning_indices]
         before = [concatenate(cameras)[indices]] if indices else []
         poses = concatenate([*before, stage.cameras[group.targets]])
-        groups.append(ViewGroup(cameras=poses, conditioning_latents=views[indices], seed=seed))
+        given = views[indices]
+        expected = camera_rotations(poses, frame)[: len(indices)].to(given.world2frame)
+        same = torch.allclose(given.world2frame, expected, rtol=0.0, atol=1e-6)
+        latents = given.latents if same else reframe(given, expected)
+        groups.append(ViewGroup(cameras=poses, conditioning_latents=latents, seed=seed))
     return groups
 
 
-def _kept(
-    sampled: Float[Tensor, "group target channel height width"], stage: GroupedViews
-) -> Float[Tensor, "view channel height width"]:
-    """The kept targets of all groups, by index."""
+def camera_rotations(cameras: Cameras, frame: NormalsFrame) -> Float[Tensor, "view 3 3"]:
+    """Rotations from the world into the frame of the normals of a group's views, in float32 on the CPU."""
+    return world2frame(frame, torch.from_numpy(cameras.cam2world).float())
+
+
+def _target_rotations(group: ViewGroup, frame: NormalsFrame) -> Float[Tensor, "target 3 3"]:
+    return camera_rotations(group.cameras, frame)[len(group.conditioning_latents) :]
+
+
+def _kept(sampled: Float[Tensor, "group target ..."], stage: GroupedViews) -> Float[Tensor, "..."]:
+    """The values of the kept targets of all groups, by index."""
     place = {
         target: (row, column)
         for row, group in enumerate(stage.groups)

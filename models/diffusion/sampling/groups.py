@@ -13,10 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinmeround.models.geometry.camera_checks import camera_parameters
-from spinmeround.models.geometry.cameras import Cameras, absolute_azimuth_deg, angles_between_deg
-
-FACE_VISIBLE_DEG = 90.0
-"""Largest absolute azimuth of a view that shows part of the face."""
+from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, Cameras, absolute_azimuth_deg, angles_between_deg
 
 
 class TargetGroup(NamedTuple):

@@ -5,15 +5,20 @@ step the denoised latents move down the gradient of the distance between their i
 mask of that distance leaves the normals free. Noise levels are those of Stable Diffusion's DDPM schedule at evenly
 spaced timesteps.
 
-The paper gives the scale, 1e4, but neither the reduction of the distance nor the weight of a step's gradient. This
-module derives both. With J the derivative of the denoised latents, the conditional denoiser is D - J_x z, where z
+`guidance` selects the step along the gradient:
+
+    paper      x - s grad |D(x) - photo|^2 with the scale s of 1e4 and the mean over the masked latent, in Stable
+               Diffusion's coordinates x / sqrt(1 + sigma^2). The paper prints +s, which ascends; this one descends.
+    projected  the conditional denoiser that the gradient approximates, by default
+
+For the second, with J the derivative of the denoised latents, the conditional denoiser is D - J_x z, where z
 solves J_xx z = D_x - photo over the image half x, if latents are normally distributed (Boys et al. 2023, "Tweedie
 Moment Projected Diffusions", with an exact observation). The gradient of the distance, J_x (D_x - photo), is the first
 step of an iterative solution, which also gives its length. The solver is the generalised conjugate residual method
 (Eisenstat, Elman and Schultz 1983) with `corrections` iterations of one gradient each: J is symmetric only for the
-ideal denoiser, and this method never increases the residual of the image half, whatever J is. A fixed weight diverges
-where latents vary much and is too short where they vary little. `scale` / 1e4 is the share of the correction that is
-applied.
+ideal denoiser, and this method never increases the residual of the image half, whatever J is. The length of the paper's
+step depends on the number of latent pixels and on how much each varies; that of this one does not. `scale` / 1e4 is the
+share of the correction that is applied.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,20 +78,38 @@ def infer_normal_latents(
     runs after each step with its number and the latents of both halves; a returned tensor replaces them.
     """
     sigmas, channels = ddpm_sigmas(params.steps).tolist(), images.shape[1]
-    strength = params.scale / PAPER_SCALE
     x: Tensor = noise * (1 + sigmas[0] ** 2) ** 0.5
     misfit = images.new_zeros(len(images))
     for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = denoise(x, x.new_full((len(x),), sigma))
-            correction = _correction(images, denoised[:, 0, :channels], x, params.corrections)
+            if params.guidance == "paper":
+                shift = _paper_shift(images, denoised[:, 0, :channels], x, (sigma, sigma_next), params.scale)
+            else:
+                correction = _correction(images, denoised[:, 0, :channels], x, params.corrections)
+                shift = (sigma_next - sigma) * params.scale / PAPER_SCALE * correction / sigma
         x, denoised = x.detach(), denoised.detach()  # frees the graph of this step
         misfit = misfit + (denoised[:, 0, :channels] - images).square().mean(dim=(1, 2, 3)) / params.steps
-        x = x + (sigma_next - sigma) * (x - denoised + strength * correction) / sigma
+        x = x + (sigma_next - sigma) * (x - denoised) / sigma + shift
         replaced = callback(step, x) if callback is not None else None
         x = x if replaced is None else replaced
     return NormalLatents(x[:, 0, channels:], misfit)
+
+
+def _paper_shift(
+    images: Float[Tensor, "batch channel height width"],
+    denoised: Float[Tensor, "batch channel height width"],
+    x: Float[Tensor, "batch 1 both height width"],
+    sigmas: tuple[float, float],
+    scale: float,
+) -> Float[Tensor, "batch 1 both height width"]:
+    """The paper's step, of Stable Diffusion's coordinates v = x / sqrt(1 + sigma^2), as a shift of x at the next level;
+    consumes the graph of `denoised`."""
+    distance = (denoised - images).square().mean(dim=(1, 2, 3)).sum()  # samples are independent
+    (gradient,) = torch.autograd.grad(distance, x)
+    to_v, from_v = ((1 + sigma**2) ** 0.5 for sigma in sigmas)
+    return -scale * from_v * to_v * gradient
 
 
 def _correction(

@@ -50,8 +50,8 @@ def test_loss_is_the_squared_error_of_the_network(given: int, offset: float) -> 
     unet = tiny_unet()
     make_ideal(unet, batch().latents, offset)
     loss = multiview_loss(unet, batch(given), SIGMA, noise())
-    torch.testing.assert_close(loss.per_sample, torch.full((2,), offset**2), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(loss.mean, loss.per_sample.mean())
+    torch.testing.assert_close(loss.per_half, torch.full((2, 2), offset**2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss.mean, loss.per_half.mean())
 
 
 def test_only_targets_contribute() -> None:
@@ -61,7 +61,7 @@ def test_only_targets_contribute() -> None:
     at_target[:, 3] += 1
     with torch.no_grad():
         loss, same, other = (
-            multiview_loss(unet, batch(), SIGMA, n).per_sample for n in (noise(), at_conditioning, at_target)
+            multiview_loss(unet, batch(), SIGMA, n).per_half for n in (noise(), at_conditioning, at_target)
         )
     assert torch.equal(loss, same)
     assert bool((loss != other).all())
@@ -71,9 +71,9 @@ def test_samples_may_differ_in_their_conditioning_views() -> None:
     """In a batch that mixes 1 and 3 conditioning views, each sample has the loss that it has in a uniform batch."""
     unet = tiny_unet()
     with torch.no_grad():
-        one, three = (multiview_loss(unet, batch(given), SIGMA, noise()).per_sample for given in (1, 3))
+        one, three = (multiview_loss(unet, batch(given), SIGMA, noise()).per_half for given in (1, 3))
         is_conditioning = torch.stack([batch(1).is_conditioning[0], batch(3).is_conditioning[1]])
-        mixed = multiview_loss(unet, replace(batch(), is_conditioning=is_conditioning), SIGMA, noise()).per_sample
+        mixed = multiview_loss(unet, replace(batch(), is_conditioning=is_conditioning), SIGMA, noise()).per_half
     torch.testing.assert_close(mixed, torch.stack([one[0], three[1]]))
 
 
@@ -87,7 +87,7 @@ def test_dropped_conditions_have_no_effect() -> None:
         for dropped in (True, False):
             flag = torch.full((2,), dropped)
             losses = [
-                multiview_loss(unet, replace(b, drop_identity=flag, drop_images=flag), SIGMA, noise()).per_sample
+                multiview_loss(unet, replace(b, drop_identity=flag, drop_images=flag), SIGMA, noise()).per_half
                 for b in (batch(), other)
             ]
             assert torch.equal(*losses) == dropped

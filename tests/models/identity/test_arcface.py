@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, orbit
 from spinmeround.models.identity.alignment import project_landmarks
 from spinmeround.models.identity.arcface import ArcFaceEmbedder, HeadIdentity, embed_views, mean_identity
-from spinmeround.models.identity.params import FrontalViews
+from spinmeround.models.identity.params import ViewRange
 from tests.models.identity.networks import write_network
 
 FACE = np.array([[-0.06, 0.05, 0.2], [0.06, 0.05, 0.2], [0, 0, 0.25], [-0.05, -0.06, 0.2], [0.05, -0.06, 0.2]])
@@ -53,7 +53,7 @@ def test_no_crops_give_no_embeddings(tmp_path, crops):
 def test_frontal_views_of_the_default_grid():
     """|azimuth| <= 30 and |elevation| <= 15 select 5 azimuths (0, 14.4, 28.8 to both sides) on 3 rings."""
     cameras = ViewGrid().cameras()
-    chosen = cameras[FrontalViews().select(cameras)]
+    chosen = cameras[ViewRange().select(cameras)]
     assert len(chosen) == 15
     np.testing.assert_allclose(np.unique(chosen.azimuth_deg), [0, 14.4, 28.8, 331.2, 345.6], atol=1e-4)
     np.testing.assert_array_equal(np.unique(chosen.elevation_deg), [-15, 0, 15])
@@ -62,7 +62,7 @@ def test_frontal_views_of_the_default_grid():
 def test_limits_of_frontal_views_are_inclusive():
     """Exactly 30 and 15 degrees are frontal, one degree more is not; azimuths wrap around."""
     cameras = orbit([30.0, -30.0, 330.0, 390.0, 31.0, 0.0, 0.0], [0.0, 0.0, 0.0, 15.0, 0.0, 16.0, -15.0])
-    assert FrontalViews().select(cameras).tolist() == [True, True, True, True, False, False, True]
+    assert ViewRange().select(cameras).tolist() == [True, True, True, True, False, False, True]
 
 
 def test_the_identity_is_the_unit_mean_of_the_accepted_views():
@@ -84,7 +84,7 @@ def test_a_head_without_accepted_views_is_refused():
 
 def identity_of(embedder: ArcFaceEmbedder, rgb: np.ndarray, cameras: Cameras) -> HeadIdentity:
     """The identity from world-frame landmarks."""
-    return embed_views(embedder, rgb, project_landmarks(cameras, FACE, rgb.shape[1]), FrontalViews().select(cameras))
+    return embed_views(embedder, rgb, project_landmarks(cameras, FACE, rgb.shape[1]), ViewRange().select(cameras))
 
 
 def test_the_identity_comes_from_frontal_views(tmp_path):
@@ -139,7 +139,7 @@ def test_a_zero_embedding_is_refused(tmp_path):
 def test_unknown_fields_are_refused():
     """The error names the unknown field."""
     with pytest.raises(ValidationError, match="azimuth"):
-        FrontalViews(azimuth=3)
+        ViewRange(azimuth=3)
 
 
 def rename_nodes(path, names):

@@ -9,7 +9,7 @@ import pytest
 from spinmeround.models.diffusion.params import NoiseSchedule
 from spinmeround.models.geometry.cameras import Cameras, orbit
 from spinmeround.models.geometry.normals import decode_normals
-from spinmeround.models.identity.params import FrontalViews
+from spinmeround.models.identity.params import ViewRange
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
@@ -26,9 +26,9 @@ QUICK = EvaluateParams(heads=2, targets=3, frontal_targets=1, schedule=NoiseSche
 def test_heads_are_held_out_and_their_views_differ(dataset: Path) -> None:
     """Only heads of the test split; conditioning and target views are disjoint; one target is frontal; reproducible."""
     data = HeadDataset.open(dataset)
-    heads = choose_views(data, QUICK, FrontalViews())
+    heads = choose_views(data, QUICK, ViewRange())
     azimuth = np.abs((data.cameras()["azimuth_deg"] + 180) % 360 - 180)
-    assert heads == choose_views(data, QUICK, FrontalViews())
+    assert heads == choose_views(data, QUICK, ViewRange())
     for views in heads:
         assert views.subject in data.split("test")
         assert len({*views.conditioning_indices, *views.targets}) == 4
@@ -39,14 +39,14 @@ def test_heads_are_held_out_and_their_views_differ(dataset: Path) -> None:
 def test_too_many_targets_are_refused(dataset: Path) -> None:
     """The error names the field and the number of views of the dataset."""
     with pytest.raises(DatasetError, match=r"evaluate\.targets"):
-        choose_views(HeadDataset.open(dataset), EvaluateParams(targets=12), FrontalViews())
+        choose_views(HeadDataset.open(dataset), EvaluateParams(targets=12), ViewRange())
 
 
 def test_the_profile_defines_frontal_targets(dataset: Path) -> None:
     """With a range of `embed.frontal` that holds one view, that view is the first target."""
     data = HeadDataset.open(dataset)
     azimuth, elevation = data.cameras()["azimuth_deg"], data.cameras()["elevation_deg"]
-    narrow = FrontalViews(max_azimuth_deg=1.0, max_elevation_deg=1.0)
+    narrow = ViewRange(max_azimuth_deg=1.0, max_elevation_deg=1.0)
     for views in choose_views(data, QUICK.model_copy(update={"conditioning_views": 0}), narrow):
         assert (azimuth[views.targets[0]], elevation[views.targets[0]]) == (0, 0)
 

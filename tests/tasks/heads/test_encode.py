@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError, SpinMeRoundError
 from spinmeround.tasks.embedded.autoencoder import (
@@ -30,6 +31,7 @@ from spinmeround.tasks.heads.encode import (
 )
 from spinmeround.tasks.stage import Head, StageJob
 from tests.support.weights import write_autoencoder
+from tests.tasks.conftest import GRID
 
 SMALL = AutoencoderParams(channels=(8, 8, 8, 8), latent_channels=4, steps=30, batch=4, learning_rate=4e-3)
 
@@ -46,16 +48,20 @@ def _pictures(count: int) -> np.ndarray:
 
 
 def test_stored_latents_are_those_of_the_pictures(dataset: Path, encode_params: EncodeParams) -> None:
-    """The latents equal the posterior means of the stored pictures for any batch size, and record the autoencoder."""
+    """The latents equal the posterior means of the stored pictures, with normals in the camera's frame, for any batch
+    size, and record the autoencoder and the frame."""
     data = HeadDataset.open(dataset)
     arrays = data.read_views(3, [1, 5], ("rgb", "normals", "latents/rgb", "latents/normals"))
     autoencoder = load_autoencoder(autoencoder_path(encode_params))
     for name in ("rgb", "normals"):
         images = as_images(arrays[name])
+        if name == "normals":
+            images = turn_normals(images, world2frame("camera", torch.from_numpy(data.cameras(3)["cam2world"][[1, 5]])))
         expected = autoencoder.encode(images).latent.numpy()
         np.testing.assert_allclose(arrays[f"latents/{name}"], expected, atol=2e-3, rtol=2e-3)
         assert torch.allclose(encode_batches(autoencoder, images, 1), encode_batches(autoencoder, images, 2), atol=1e-5)
     assert data.latents_attributes()["autoencoder"] == autoencoder_fingerprint(encode_params)
+    assert data.latents_attributes()["normals_frame"] == "camera"
 
 
 def test_intact_latents_are_kept(dataset: Path, encode_params: EncodeParams, tmp_path: Path) -> None:
@@ -140,6 +146,6 @@ def test_latents_that_are_not_finite_or_blank_are_refused(
     (folder / "config.json").write_text(json.dumps({**config, "scaling_factor": gain}))
     head = HeadDataset.open(dataset).ids[0]
     inputs = dict.fromkeys(("render", "normals"), dataset.parent / head)
-    sections = EncodeSections(encode=EncodeParams(autoencoder=str(folder)))
+    sections = EncodeSections(views=GRID, encode=EncodeParams(autoencoder=str(folder)))
     with pytest.raises(SpinMeRoundError, match=f"encode {head}: {message}"):
         ENCODE.make(StageJob(head=Head(id=head, seed=0), sections=sections, inputs=inputs, out=tmp_path / "out"))

@@ -2,10 +2,14 @@
 
 import errno
 import json
+import os
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,21 +22,30 @@ from spinmeround.models.diffusion.denoiser import denoise
 from spinmeround.models.diffusion.loss import Loss, TrainingBatch, multiview_loss
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.artifacts import ArtifactStore
+from spinmeround.storage.checkpoints import Checkpoints
 from spinmeround.storage.dataset import HeadDataset, add_latents
 from spinmeround.storage.errors import ConfigError, DatasetError, SpinMeRoundError, StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training import loop as module
-from spinmeround.tasks.training.batches import TrainingBatches
+from spinmeround.tasks.training import step as step_module
+from spinmeround.tasks.training.artifact import make_training
+from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
-from spinmeround.tasks.training.loop import loss_summary, make_training, run_training
+from spinmeround.tasks.training.loop import TrainingInterrupted, TrainingRun, initial_state, run_training
 from spinmeround.tasks.training.params import (
     AdaptPhase,
+    GuardParams,
     MultiViewPhase,
     SingleViewPhase,
+    TrainingResult,
     TrainParams,
     training_inputs,
     training_key,
 )
+from spinmeround.tasks.training.result import write_result
+from spinmeround.tasks.training.state import Networks
+from spinmeround.tasks.training.step import GroupLoss, StepLosses
 from tests.support.heads import flip_bit, write_all_latents
 
 diffusers_logging.disable_progress_bar()
@@ -43,8 +56,8 @@ class _Killed(Exception):
     pass
 
 
-def _kill_at(step: int) -> Callable[[int, int, float], None]:
-    def on_step(done: int, steps: int, loss: float) -> None:
+def _kill_at(step: int) -> Callable[[int, int, float | None], None]:
+    def on_step(done: int, steps: int, loss: float | None) -> None:
         if done == step:
             raise _Killed
 
@@ -99,7 +112,8 @@ def test_state_on_disk_changes_no_weights_and_is_removed(
     (tmp_path / "out").mkdir()
     run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
     assert _weights(tmp_path / "out") == _weights(uninterrupted[0])
-    assert all(path.name.startswith("step-") or path.name == "tmp" for path in (tmp_path / "checkpoints").iterdir())
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir() if not path.name.startswith("step-")}
+    assert left <= {"tmp", "metrics.jsonl"}
 
 
 def test_a_full_disk_fails_before_training(
@@ -127,15 +141,9 @@ def test_the_result_is_complete(uninterrupted) -> None:
         "steps": 12,
         "loss_first": result.loss_first,
         "loss_last": result.loss_last,
+        "skipped": {},
     }
     assert json.loads((out / "history.json").read_text())["runs"][0]["history"] == result.history
-
-
-def test_loss_summary() -> None:
-    """Known values: losses 0 to 19, records of 8 steps."""
-    history, first, last = loss_summary([float(loss) for loss in range(20)], 8)
-    assert history == [{"step": 8, "loss": 3.5}, {"step": 16, "loss": 11.5}, {"step": 20, "loss": 17.5}]
-    assert (first, last) == (0.5, 18.5)
 
 
 def test_held_out_heads_are_never_read(
@@ -241,12 +249,13 @@ def test_all_inputs_of_a_step_are_on_the_device_of_the_networks(
         parts = [*(getattr(batch, field.name) for field in fields(batch)), sigma, noise]
         devices.extend(part.device.type for part in parts)
         error = denoise(unet, batch.latents + noise, sigma, batch.conditions()) - batch.latents
-        return Loss(error.square().mean(), error.square().mean((1, 2, 3, 4)))
+        halves = error.square().mean((1, 3, 4)).unflatten(1, (2, -1)).mean(2)
+        return Loss(halves.mean(), halves)
 
-    monkeypatch.setattr(module, "multiview_loss", loss)
+    monkeypatch.setattr(step_module, "multiview_loss", loss)
     networks = build_initial_networks(params).to("meta")
     batches = TrainingBatches(data, data.split("train"), params, encode_params)
-    module._loss(networks, batches.read(3), params, 3).backward()
+    GroupLoss(networks, params)(batches.read(3), 3).per_half.sum().backward()
     assert set(devices) == {"meta"}
     assert all(weight.grad is not None for weight in networks.unet.unet.conv_in.parameters())
 
@@ -301,7 +310,7 @@ def test_identity_dropout_keeps_the_images(
         dropped.extend(zip(batch.drop_identity.tolist(), batch.drop_images.tolist(), strict=True))
         return multiview_loss(unet, batch, sigma, noise)
 
-    monkeypatch.setattr(module, "multiview_loss", watched)
+    monkeypatch.setattr(step_module, "multiview_loss", watched)
     params = train_params(condition_dropout=0.0, identity_dropout=0.5)
     run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path / "out")
     assert {lost for lost, _ in dropped} == {True, False}
@@ -310,28 +319,31 @@ def test_identity_dropout_keeps_the_images(
         TrainParams(condition_dropout=0.5, identity_dropout=0.6)
 
 
-def _spoiled_loss(step: int, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
-    """Change the loss of one step, counted from 0."""
-    calls = iter(range(100))
+def _spoiled_loss(steps: Container[int], monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
+    """Change the losses of these steps, counted from 0, whenever they are computed."""
+    original = GroupLoss.__call__
 
-    def loss(unet: MultiviewUNet, batch: TrainingBatch, sigma: Tensor, noise: Tensor) -> Loss:
-        found = multiview_loss(unet, batch, sigma, noise)
-        return Loss(spoil(found.mean), found.per_sample) if next(calls) == step else found
+    def loss(self: GroupLoss, groups: GroupBatch, step: int) -> StepLosses:
+        found = original(self, groups, step)
+        return found._replace(per_half=spoil(found.per_half)) if step in steps else found
 
-    monkeypatch.setattr(module, "multiview_loss", loss)
+    monkeypatch.setattr(GroupLoss, "__call__", loss)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda loss: loss * float("nan"), "expected a finite loss, found nan"),
-        (lambda loss: loss * float("inf"), "expected a finite loss, found inf"),
-        (lambda loss: loss + (loss - loss.detach()).sqrt(), r"expected finite gradients, found \d+ that are not"),
-        (lambda loss: loss + 1e38 * (loss - loss.detach()), "expected finite gradients"),
-    ],
-    ids=["NaN", "infinity", "NaN gradient", "overflow of the norm"],
-)
-def test_a_loss_or_gradient_that_is_not_finite_ends_the_training(
+NAN = float("nan")
+SPOILED = {
+    "NaN": (lambda loss: loss * NAN, "expected a finite loss, found nan"),
+    "infinity": (lambda loss: loss * float("inf"), "expected a finite loss, found inf"),
+    "NaN gradient": (
+        lambda loss: loss + (loss - loss.detach()).sqrt(),
+        r"expected finite gradients, found \d+ that are not",
+    ),
+    "overflow of the norm": (lambda loss: loss + 1e38 * (loss - loss.detach()), "expected finite gradients"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILED.values(), ids=SPOILED)
+def test_a_step_that_is_not_finite_is_not_taken(
     spoil: Callable[[Tensor], Tensor],
     message: str,
     dataset: Path,
@@ -340,17 +352,175 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_training(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The error names the step and its heads; the optimiser does not move, and the store has no result."""
-    _spoiled_loss(6, monkeypatch, spoil)
+    """The optimiser moves in all other steps; the result names the step, its heads and their views."""
+    _spoiled_loss({6}, monkeypatch, spoil)
     updates: list[int] = []
     step_of = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (updates.append(1), step_of(self))[1])
-    store, params = ArtifactStore(tmp_path / "store"), train_params()
-    heads = r"procedural-0000\d\d, procedural-0000\d\d"
-    with pytest.raises(SpinMeRoundError, match=f"train: step 7: {message}.*heads are {heads}"):
+    losses: list[float | None] = []
+    result = run_training(
+        dataset,
+        train_params(),
+        encode_params,
+        tmp_path / "checkpoints",
+        tmp_path,
+        lambda step, total, loss: losses.append(loss),
+    )
+    assert len(updates) == 11
+    assert [step for step, loss in enumerate(losses) if loss is None] == [6]
+    (reason,) = result.skipped.values()
+    assert list(result.skipped) == ["7"]
+    assert re.fullmatch(rf"{message}.*; heads and views: procedural-\d+( \d+)+, procedural-\d+( \d+)+", reason)
+
+
+def test_a_row_of_such_steps_returns_to_the_checkpoint_once(
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: MakeTrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps 7 and 8 are not finite: back to the checkpoint of step 5, then on without them. Killed on the second way
+    and resumed, the training ends with the same weights."""
+    _spoiled_loss({6, 7}, monkeypatch, lambda loss: loss * NAN)
+    params, steps = train_params(guard=GuardParams(most_skipped=2)), list[int]()
+
+    def run(name: str, on_step: Callable[[int, int, float | None], None]) -> TrainingResult:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return run_training(dataset, params, encode_params, tmp_path / name / "checkpoints", tmp_path / name, on_step)
+
+    result = run("straight", lambda step, total, loss: steps.append(step))
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 6, 7, 8, 9, 10, 11, 12]
+    assert list(result.skipped) == ["7", "8"]
+    with pytest.raises(_Killed):
+        run("killed", _kill_at(11))
+    assert run("killed", lambda *step: None).skipped == result.skipped
+    assert _weights(tmp_path / "killed") == _weights(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("steps", "guard"),
+    [(range(12), GuardParams(most_skipped=2)), ({2, 3, 8, 9}, GuardParams(most_skipped=2)), (range(12), GuardParams())],
+    ids=["from the start", "two rows", "more than the limit"],
+)
+def test_a_second_row_ends_the_training(
+    steps: Container[int],
+    guard: GuardParams,
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: MakeTrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the steps and the reason; the store has no result."""
+    _spoiled_loss(steps, monkeypatch, lambda loss: loss * NAN)
+    store, params = ArtifactStore(tmp_path / "store"), train_params(guard=guard)
+    with pytest.raises(SpinMeRoundError, match=r"train: steps \d+ to \d+: expected a finite loss, .*the second time"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
-    assert len(updates) == 6
     assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
+
+
+def test_a_training_that_diverges_is_no_result(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """At an absurd learning rate the training stops, and nothing is in the store."""
+    store, params = ArtifactStore(tmp_path / "store"), train_params(learning_rate=1.0, guard=GuardParams(spike=2.0))
+    with pytest.raises(SpinMeRoundError, match=r"expected a loss that falls|expected a finite loss.*the second time"):
+        make_training(store, dataset, params, encode_params, tmp_path / "training")
+    assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
+
+
+def test_losses_that_rise_are_no_result(
+    encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """The last tenth of the losses is above five times the first: refused, as is a training without a step taken."""
+    losses = [1.0, *[2.0] * 8, 5.5]
+    history = LossHistory(steps=[*range(10)], losses=losses)
+    arguments: dict[str, Any] = {
+        "history": history,
+        "encode": encode_params,
+        "out": tmp_path,
+        "metrics": tmp_path / "m",
+    }
+    with pytest.raises(SpinMeRoundError, match=r"expected a loss that falls, found 1 at first and 5\.5 at last"):
+        write_result(networks=cast(Networks, None), params=train_params(), **arguments)
+    nothing = {**arguments, "history": LossHistory(skipped={0: "NaN"})}
+    with pytest.raises(SpinMeRoundError, match="expected a step that can be taken, found none of 12: NaN"):
+        write_result(networks=cast(Networks, None), params=train_params(), **nothing)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_accumulation_changes_no_numbers(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, micro_batch: int
+) -> None:
+    """A batch of 8 in parts of 1 and of 3: losses and gradients equal those of the whole to 1e-6 relative."""
+    data = HeadDataset.open(dataset)
+    gradients, losses = [], []
+    for size in (0, micro_batch):
+        params = train_params(micro_batch=size, batch=8)
+        batches = TrainingBatches(data, data.split("train"), params, encode_params)
+        run = object.__new__(TrainingRun)
+        run.params, run.state = params, initial_state(params, Path())
+        run.loss = GroupLoss(run.state.networks.double(), params)
+        losses.append(float(run._backward(batches.read(7), 7).per_half.mean()))
+        gradients.append(torch.cat([each.grad.flatten() for each in run.state.trained.values()]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert (gradients[1] - gradients[0]).norm() <= 1e-6 * gradients[0].norm()
+
+
+def test_a_request_to_end_leaves_a_checkpoint(
+    uninterrupted, dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """SIGTERM in step 8: that step is completed and saved; the next run goes on with step 9 to the same weights."""
+
+    def terminate(step: int, total: int, loss: float | None) -> None:
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    arguments = (dataset, train_params(), encode_params, tmp_path / "checkpoints", tmp_path / "out")
+    with pytest.raises(TrainingInterrupted, match="was asked to end after step 8"):
+        run_training(*arguments, terminate)
+    (tmp_path / "out").mkdir()
+    steps: list[int] = []
+    run_training(*arguments, lambda step, total, loss: steps.append(step))
+    assert steps == [9, 10, 11, 12]
+    assert _weights(tmp_path / "out") == _weights(uninterrupted[0])
+
+
+def test_checkpoints_of_another_training_are_refused(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """Another learning rate, or fewer steps than the checkpoint has: an error, and the checkpoints stay."""
+    arguments = (encode_params, tmp_path / "checkpoints", tmp_path)
+    with pytest.raises(_Killed):
+        run_training(dataset, train_params(), *arguments, _kill_at(11))
+    for changes in ({"learning_rate": 1e-4}, {"multi_view": train_params().multi_view.model_copy(update={"steps": 4})}):
+        with pytest.raises(ConfigError, match=r"expected checkpoints of the training \w+, found those of"):
+            run_training(dataset, train_params(**changes), *arguments)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [5, 10]
+
+
+def test_damaged_checkpoints(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """One that is damaged is named and an earlier one taken; if all are, training does not start again in silence."""
+    arguments = (dataset, train_params(), encode_params, tmp_path / "checkpoints", tmp_path)
+    with pytest.raises(_Killed):
+        run_training(*arguments, _kill_at(11))
+    flip_bit(tmp_path / "checkpoints" / "step-000000010" / "tensors.safetensors")
+    with pytest.warns(UserWarning, match="step 10 are damaged; resuming from step 5"), pytest.raises(_Killed):
+        run_training(*arguments, _kill_at(6))
+    flip_bit(tmp_path / "checkpoints" / "step-000000005" / "tensors.safetensors")
+    with pytest.raises(SpinMeRoundError, match="expected an intact checkpoint, found 2 damaged ones"):
+        run_training(*arguments)
+
+
+def test_checkpoints_are_removed_after_success(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """A finished training leaves no checkpoints beside its artifact."""
+    make_training(ArtifactStore(tmp_path / "store"), dataset, train_params(), encode_params, tmp_path / "training")
+    assert list((tmp_path / "training").iterdir()) == []
 
 
 def test_weights_that_are_not_finite_after_the_last_step_are_no_result(

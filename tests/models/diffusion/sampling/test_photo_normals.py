@@ -99,6 +99,32 @@ def test_more_gradients_do_not_diverge_for_an_imperfect_network(corrections: int
     assert found.square().mean() < 7 * images.square().mean()
 
 
+def test_the_papers_step_descends_the_mean_distance() -> None:
+    """In Stable Diffusion's coordinates v the first step is Euler's minus 1e4 times the gradient of the mean distance
+    of the image half, by finite differences; at the size of its latents the image half ends at the photo."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 4, 64, 64, generator=generator, dtype=torch.float64)
+    noise = torch.randn(2, 1, 8, 64, 64, generator=generator, dtype=torch.float64)
+    denoise, steps = correlated(0.9), list[Tensor]()
+    infer_normal_latents(
+        denoise, images, noise, PhotoNormalsParams(guidance="paper", steps=50), lambda _, x: steps.append(x)
+    )
+    sigma, after = ddpm_sigmas(50)[:2]
+    scale, scale_after = (1 + sigma**2).sqrt(), (1 + after**2).sqrt()
+    start = noise * scale
+
+    def distance(v: Tensor) -> Tensor:
+        return (denoise(v * scale, sigma[None])[:, 0, :4] - images).square().mean((1, 2, 3))
+
+    bump = torch.zeros_like(noise)
+    bump[:, 0, 5, 3, 2] = 1e-3  # a pixel of the normals
+    slope = (distance(noise + bump) - distance(noise - bump)) / 2e-3
+    euler = start + (after - sigma) * (start - denoise(start, sigma[None])) / sigma
+    shift = (steps[0] - euler)[:, 0, 5, 3, 2] / scale_after
+    torch.testing.assert_close(shift, -1e4 * slope, rtol=1e-3, atol=1e-9)
+    assert (steps[-1][:, 0, :4] - images).square().mean() < 0.05
+
+
 def test_mean_of_the_best_half_of_the_draws() -> None:
     """The mean of the two best of three draws, selected per photo. The misfit of a draw is the mean over its steps of
     the squared distance between denoised image half and photo."""

@@ -1,0 +1,127 @@
+"""What a training measures while it runs: `metrics.jsonl`, one JSON object per line, and TensorBoard's event files.
+
+A record has the means over the steps since the last one:
+
+    step                 number of steps done
+    loss                 and loss_image, loss_normals of the halves, loss_sigma_LOW_HIGH by noise level
+    gradient_norm        before clipping
+    learning_rate        of the last step
+    samples_per_second   groups; data_wait is the share of the time that the step waited for its batch
+    memory_mb            peak of the device's allocator, or of this process on a CPU
+    skipped              steps that were not taken
+    validation_SIGMA     loss on held-out heads at fixed noise levels, in the records of validations
+
+Both files are only appended to. A training that resumes from a checkpoint first removes the records after it.
+"""
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from spinmeround.storage.files import write_atomic
+from spinmeround.storage.numbers import json_text
+from spinmeround.tasks.training.step import StepLosses
+
+SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl` in a folder and, if `tensorboard`, to event files beside it."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self.path, self._tensorboard, self._writer = folder / FILE, tensorboard, None
+
+    def resume(self, done: int) -> None:
+        """Remove the records of later steps than `done`, and a line that was not written to its end."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+            if kept != lines:
+                write_atomic(self.path, "".join(kept).encode())
+        if self._tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.path.parent), purge_step=done + 1)  # type: ignore[no-untyped-call]
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a record."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json_text(dict(record), "train: metrics", indent=None) + "\n")
+        if self._writer is not None:
+            for name, value in record.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+            self._writer.flush()  # type: ignore[no-untyped-call]
+
+
+class Meter:
+    """Accumulates the measures of steps into one record."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new record."""
+        self._losses: list[StepLosses] = []
+        self._norms: list[float] = []
+        self._waited, self._skipped, self._samples, self._began = 0.0, 0, 0, time.perf_counter()
+
+    def wait(self, seconds: float) -> None:
+        """Count time that a step waited for its batch."""
+        self._waited += seconds
+
+    def add(self, losses: StepLosses, gradient_norm: float) -> None:
+        """Count a step that was taken."""
+        self._losses.append(losses)
+        self._norms.append(gradient_norm)
+        self._samples += len(losses.sigma)
+
+    def skip(self) -> None:
+        """Count a step that was not taken."""
+        self._skipped += 1
+
+    def record(self, step: int, learning_rate: float) -> dict[str, Any]:
+        """The means since `reset`; no losses if no step was taken."""
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        found: dict[str, Any] = {
+            "step": step,
+            "learning_rate": learning_rate,
+            "samples_per_second": self._samples / seconds,
+            "data_wait": self._waited / seconds,
+            "memory_mb": self._memory_mb(),
+            "skipped": self._skipped,
+        }
+        if self._losses:
+            found["gradient_norm"] = float(np.mean(self._norms))
+            found |= self._means()
+        return found
+
+    def _means(self) -> dict[str, float]:
+        steps = [float(each.per_half.mean()) for each in self._losses]
+        image, normals = torch.cat([each.per_half for each in self._losses]).mean(0).tolist()
+        per_sample, sigma = (
+            torch.cat(parts)
+            for parts in zip(*[(each.per_half.mean(1), each.sigma) for each in self._losses], strict=True)
+        )
+        found = {"loss": float(np.mean(steps)), "loss_image": image, "loss_normals": normals}
+        for low, high in itertools.pairwise(SIGMA_EDGES):
+            inside = per_sample[(sigma >= low) & (sigma < high)]
+            if len(inside):
+                found[f"loss_sigma_{low:g}_{high:g}"] = float(inside.mean())
+        return found
+
+    def _memory_mb(self) -> float:
+        if self._device.type == "cuda":
+            return float(torch.cuda.max_memory_allocated(self._device)) / 2**20
+        return float(psutil.Process().memory_info().rss) / 2**20

@@ -1,0 +1,63 @@
+"""The result of a training, and its artifact.
+
+`pipeline/`, the averaged weights as a diffusers pipeline; `history.json`, the mean loss over every `record_every`
+steps; `metrics.jsonl`, as `tasks.training.metrics` describes it; `training.json` {steps, loss_first, loss_last,
+skipped}, where the losses are means over the first and the last tenth of the steps that were taken, and `skipped` has
+the reason of each step that was not, by its number from 1.
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
+from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.numbers import json_text
+from spinmeround.tasks.heads.autoencoder import load_autoencoder
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
+from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
+from spinmeround.tasks.training.params import TrainingResult, TrainParams
+from spinmeround.tasks.training.state import Networks
+
+
+def write_result(
+    networks: Networks, history: LossHistory, params: TrainParams, encode: EncodeParams, out: Path, *, metrics: Path
+) -> TrainingResult:
+    """Write the result of a training, with its file of metrics, to the folder `out`.
+
+    Raises SpinMeRoundError if no step was taken, or if the last losses are above the first by the guard's measure.
+    """
+    if not history.losses:
+        reason = next(iter(history.skipped.values()))
+        raise SpinMeRoundError(f"train: expected a step that can be taken, found none of {params.steps}: {reason}")
+    first, last = first_and_last(history.losses)
+    if params.guard.spike and last > params.guard.spike * first:
+        raise SpinMeRoundError(
+            f"train: expected a loss that falls, found {first:.3g} at first and {last:.3g} at last; lower "
+            "train.learning_rate, or set train.guard.spike to 0 to keep the result"
+        )
+    pipeline = SpinMeRoundPipeline(
+        unet=networks.unet,
+        vae=load_autoencoder(autoencoder_path(encode)),
+        text_encoder=networks.prompt_encoder.text_encoder,
+        prompt=params.text_encoder.prompt.model_dump(),
+        normals_frame=encode.normals_frame,
+    )
+    pipeline.save_pretrained(out / "pipeline")
+    if metrics.parent != out:
+        shutil.copyfile(metrics, out / metrics.name)
+    result = TrainingResult(
+        steps=params.steps,
+        loss_first=first,
+        loss_last=last,
+        history=loss_records(history.steps, history.losses, params.record_every, params.steps),
+        skipped={str(step + 1): reason for step, reason in sorted(history.skipped.items())},
+        pipeline=out / "pipeline",
+    )
+    summary: dict[str, Any] = asdict(result)
+    records = {"runs": [{"name": "training", "history": summary.pop("history")}]}
+    summary.pop("pipeline")
+    for name, content in (("history", records), ("training", summary)):
+        (out / f"{name}.json").write_text(json_text(content, f"train: {name}", indent=None), encoding="utf-8")
+    return result
