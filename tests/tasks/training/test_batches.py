@@ -1,7 +1,8 @@
 """Which heads and views a training step sees, what is read of them, and random backgrounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.tasks.heads.encode import EncodeParams
+from spinmeround.tasks.heads.autoencoder import as_images, encode_batches, load_autoencoder
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.loading.params import ViewParams
 from spinmeround.tasks.loading.samples import HeadViews
 from spinmeround.tasks.loading.tensors import on_colour
@@ -175,3 +177,51 @@ def test_random_backgrounds_are_encoded_again(
     white = lambda rgb, mask, colour: on_colour(rgb, mask, torch.ones(3))  # noqa: E731
     monkeypatch.setattr("spinmeround.tasks.training.batches.on_colour", white)
     torch.testing.assert_close(latents(1.0), stored, atol=5e-3, rtol=0)
+
+
+def test_reference_normals_are_encoded_with_their_group(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams
+) -> None:
+    """In the frame `reference` the first view has the stored normal latents, of its own camera's frame; the others are
+    those of its pictures turned by the first view's rotation."""
+    data = HeadDataset.open(dataset)
+    encode = encode_params.model_copy(update={"normals_frame": "reference"})
+    batches = TrainingBatches(data, data.split("train"), train_params(), encode)
+    draw, batch = batches.draw(9), batches.read(9)
+    stored = TrainingBatches(data, data.split("train"), train_params(), encode_params).read(9).latents
+    torch.testing.assert_close(batch.latents[:, :, :4], stored[:, :, :4])
+    torch.testing.assert_close(batch.latents[:, 0, 4:], stored[:, 0, 4:], atol=5e-3, rtol=5e-3)
+    assert (batch.latents[:, 1:, 4:] - stored[:, 1:, 4:]).abs().max() > 0.01
+    vae = load_autoencoder(autoencoder_path(encode))
+    for row, (subject, views) in enumerate(zip(draw.subjects.tolist(), draw.views.tolist(), strict=True)):
+        images = as_images(data.read_views(subject, views, ("normals",))["normals"])
+        first = torch.from_numpy(data.cameras(subject)["cam2world"][views[0], :3, :3])
+        turned = torch.einsum("ji,vjhw->vihw", first, images)
+        torch.testing.assert_close(batch.latents[row, :, 4:], encode_batches(vae, turned, 8), atol=1e-5, rtol=1e-5)
+
+
+def test_a_group_is_conditioned_on_its_first_view(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedding of the first conditioning view where it has one; the head's for groups without conditioning views,
+    for views without an embedding, and if asked for."""
+    data, row = HeadDataset.open(dataset), np.arange(512, dtype=np.float32)
+
+    def embeddings(self: HeadDataset, subject: int, views: Sequence[int], arrays: Sequence[str]) -> dict[str, Any]:
+        assert list(arrays) == ["identity_views"]
+        return {
+            "identity_views": np.stack([row + 1000 * subject + view if view % 2 else row * np.nan for view in views])
+        }
+
+    monkeypatch.setattr(HeadDataset, "read_views", embeddings)
+    seen = set()
+    for kind in ("view", "mean"):
+        batches = TrainingBatches(data, data.split("train"), train_params(identity=kind), encode_params)
+        for step in range(12):
+            drawn, batch = batches.draw(step), batches.read(step)
+            for subject, view, found in zip(drawn.subjects, drawn.views[:, 0], batch.identity.numpy(), strict=True):
+                own = kind == "view" and drawn.conditioning and view % 2
+                seen.add((kind, bool(drawn.conditioning), bool(own)))
+                expected = row + 1000 * subject + view if own else data.identities[subject]
+                np.testing.assert_array_equal(found, expected)
+    assert {("view", True, True), ("view", True, False), ("view", False, False), ("mean", True, False)} <= seen
