@@ -1,14 +1,17 @@
-"""Computation of all screening scores of a head."""
+"""Computation of all screening scores of a head, and of the maps that explain them."""
 
-from spinmeround.models.screening import image_scores, shape_scores
+from spinmeround.models.screening import image_scores, shape_scores, symmetry_scores
 from spinmeround.models.screening.evidence import Evidence, ScoreFunction
 from spinmeround.models.screening.scores import SCORES
+
+_MODULES = (shape_scores, symmetry_scores, image_scores)
 
 
 def score_functions() -> dict[str, ScoreFunction]:
     """The function of each score in `SCORES`, by name."""
     return {
-        score.name: getattr(shape_scores, score.name, None) or getattr(image_scores, score.name) for score in SCORES
+        score.name: next(getattr(module, score.name) for module in _MODULES if hasattr(module, score.name))
+        for score in SCORES
     }
 
 

@@ -40,18 +40,23 @@ SCORES: tuple[Score, ...] = (
         name="crown_height",
         unit="sides of the cube",
         bad="below",
-        description="Height of the top of the head above the cube's centre.",
+        description="Height of the top of the head above its eyes.",
     ),
     Score(
         name="back_depth",
         unit="sides of the cube",
         bad="below",
-        description="Distance of the back of the head behind the cube's centre, between ear height and crown.",
+        description="Distance of the back of the head behind the origin of its frame, above the eyes.",
     ),
     Score(
         name="asymmetry",
         unit="share of volume",
         description="Share of the head's volume that is farther than 0.016 sides of the cube from the mirrored head.",
+    ),
+    Score(
+        name="face_asymmetry",
+        unit="sides of the cube",
+        description="Distance from the mirrored surface that a twentieth of the face exceeds.",
     ),
     Score(
         name="one_sided_dents",
@@ -106,7 +111,12 @@ SCORES: tuple[Score, ...] = (
     Score(
         name="one_sided_colour",
         unit="share of surface",
-        description="Share of the visible surface whose hue and saturation are absent nearby in the mirrored view.",
+        description="Share of the visible surface whose hue and saturation are absent nearby on the mirrored side.",
+    ),
+    Score(
+        name="one_sided_face_colour",
+        unit="share of face",
+        description="Share of the visible face whose hue and saturation are absent nearby on the mirrored side.",
     ),
     Score(
         name="colour_seam",
