@@ -1,4 +1,4 @@
-"""`spinmeround screen`: the limits by which heads are screened."""
+"""`spinmeround screen`: the limits by which heads are screened, and the population that they are compared with."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.run_flow import run_flow
 
-screen_app = typer.Typer(help="Choose the limits by which heads are screened.", no_args_is_help=True)
+screen_app = typer.Typer(help="Choose what heads are screened by.", no_args_is_help=True)
 
 
 @run_command(screen_app)
@@ -26,3 +26,12 @@ def calibrate(
 
     params = calibrate_params(labels, keep=0.95 if keep is None and recall is None else keep, recall=recall)
     run_flow(options, "spinmeround.flows.calibration:calibration_flow", params=params)
+
+
+@run_command(screen_app)
+def population(options: RunOptions) -> None:
+    """Score the profile's heads and fit a population to them, without labels; writes it to the run's folder.
+
+    Heads that are far from it get high scores population*, once `score.population` names the file.
+    """
+    run_flow(options, "spinmeround.flows.calibration:population_flow")

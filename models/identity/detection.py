@@ -4,7 +4,6 @@ insightface's own classes run both. Images are RGB; positions are in pixels in O
 (0, 0) the centre of the first pixel), in the landmark order of `models.identity.alignment`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,9 @@ from insightface.model_zoo.landmark import Landmark
 from insightface.model_zoo.scrfd import SCRFD
 from jaxtyping import Float32, UInt8
 
+from spinmeround.models.identity.faces import DetectedFace
 from spinmeround.models.identity.onnx_sessions import open_session
 from spinmeround.models.identity.params import DetectionParams
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectedFace:
-    """A face: its box (left, top, right, bottom), score and five landmarks."""
-
-    box: Float32[np.ndarray, "4"]
-    score: float
-    landmarks: Float32[np.ndarray, "5 2"]
 
 
 class FaceDetector:
@@ -46,14 +37,20 @@ class FaceDetector:
 
     def largest(self, image: UInt8[np.ndarray, "height width 3"]) -> DetectedFace | None:
         """The face with the largest box, or None if no face is found."""
-        boxes, landmarks = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=1, metric="max")
-        if not len(boxes):
-            return None
-        return DetectedFace(
-            box=np.asarray(boxes[0, :4], np.float32),
-            score=float(boxes[0, 4]),
-            landmarks=np.asarray(landmarks[0], np.float32),
-        )
+        return next(iter(self._detect(image, most=1)), None)
+
+    def find(self, image: UInt8[np.ndarray, "height width 3"]) -> list[DetectedFace]:
+        """All faces, the one with the highest score first."""
+        return sorted(self._detect(image, most=0), key=lambda face: -face.score)
+
+    def _detect(self, image: UInt8[np.ndarray, "height width 3"], most: int) -> list[DetectedFace]:
+        boxes, landmarks = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=most, metric="max")
+        return [
+            DetectedFace(
+                box=np.asarray(box[:4], np.float32), score=float(box[4]), landmarks=np.asarray(places, np.float32)
+            )
+            for box, places in zip(boxes, landmarks, strict=True)
+        ]
 
 
 class Landmarks3D:

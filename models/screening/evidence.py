@@ -15,11 +15,12 @@ from scipy import ndimage
 
 from spinmeround.models.geometry.cameras import Cameras, pixel_rays, project
 from spinmeround.models.geometry.meshes import DensityField
+from spinmeround.models.screening.faces import SeenFaces
 from spinmeround.models.screening.frame import HeadFrame, Region, head_frame
 from spinmeround.models.screening.mirror import fit_mirror_plane
+from spinmeround.models.screening.population import Population
 from spinmeround.models.screening.solid import Solid
 from spinmeround.storage.records import Rendering
-
 
 Map = Float32[np.ndarray, "view height width"]
 """An image over each preview that shows where a score comes from."""
@@ -36,7 +37,8 @@ class Evidence:
     inside if its sample is above `level`. `kept` is the part of the grid that the mesh keeps, None for all of it;
     samples outside of it are empty. `previews` are images from `cameras`, all around. `landmarks` are the head's five
     in the world frame. `back_similarity` is the cosine between embeddings of the face and of the same place on the
-    back of the head, None without a network.
+    back of the head, None without a network. `faces` are what a detector found, None without one. `population` are the
+    heads that this one is compared with.
     """
 
     density: Float32[np.ndarray, "x y z"]
@@ -47,6 +49,8 @@ class Evidence:
     kept: Kept | None = None
     landmarks: Float32[np.ndarray, "5 3"] | None = None
     back_similarity: float | None = None
+    faces: SeenFaces | None = None
+    population: Population | None = None
 
     @cached_property
     def inside(self) -> Bool[np.ndarray, "x y z"]:

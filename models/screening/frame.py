@@ -75,9 +75,7 @@ class HeadFrame:
         return masks[name]
 
 
-def head_frame(
-    plane: MirrorPlane, landmarks: Float[np.ndarray, "5 3"] | None, crown: float, neck: float
-) -> HeadFrame:
+def head_frame(plane: MirrorPlane, landmarks: Float[np.ndarray, "5 3"] | None, crown: float, neck: float) -> HeadFrame:
     """The frame of a head.
 
     `landmarks` are those of `alignment`, relative to the cube's centre. Without landmarks that fit the plane, the eyes

@@ -1,4 +1,4 @@
-"""Scores of a head's preview images: silhouettes, similarity of back and front, colour seams. `SCORES` describes them."""
+"""Scores of a head's preview images: silhouettes, likeness of back and front, colour seams; see `SCORES`."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -71,11 +71,6 @@ def relief_at_back(evidence: Evidence) -> float:
     return _front_in_back(evidence, np.nan_to_num(evidence.previews.depth, nan=0.0))
 
 
-def recognition_at_back(evidence: Evidence) -> float | None:
-    """Cosine between recognition embeddings of the face and of the same place on the back; None without a network."""
-    return evidence.back_similarity
-
-
 def colour_seam(evidence: Evidence) -> float:
     """Jump of log brightness across an upright plane, shared by three quarters of the patches along it.
 
@@ -95,7 +90,9 @@ def _front_in_back(evidence: Evidence, pictures: Float[np.ndarray, "view height 
     inner = np.zeros(front.shape, bool)
     inner[reach.stop - 1 : reach.start, reach.stop - 1 : reach.start] = True
     return max(
-        _correlation(front, np.roll(back, (down, across), (0, 1)), inner & seen & np.roll(seen_back, (down, across), (0, 1)))
+        _correlation(
+            front, np.roll(back, (down, across), (0, 1)), inner & seen & np.roll(seen_back, (down, across), (0, 1))
+        )
         for down in reach
         for across in reach
     )
@@ -103,7 +100,7 @@ def _front_in_back(evidence: Evidence, pictures: Float[np.ndarray, "view height 
 
 def _patch(
     evidence: Evidence, pictures: Float[np.ndarray, "view height width"], turned: bool, margin: int
-) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+) -> tuple[Float32[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]:
     """Fine structure on an upright grid in front of the face, or `turned` behind the head, and where it is defined.
 
     The grid has the pitch of the preview's pixels and follows the head's frame.

@@ -34,7 +34,7 @@ class MirrorPlane:
 
     @staticmethod
     def of(roll_deg: float, yaw_deg: float, offset: float) -> "MirrorPlane":
-        """The plane of a head with this roll (about +z, counter-clockwise as seen from the front) and yaw (about +y)."""
+        """The plane of a head with this roll (about +z, anticlockwise from the front) and yaw (about +y)."""
         roll, yaw = np.radians([roll_deg, yaw_deg])
         normal = np.array([np.cos(yaw) * np.cos(roll), np.sin(roll), -np.sin(yaw) * np.cos(roll)])
         return MirrorPlane(normal=normal, offset=float(offset))
@@ -65,9 +65,7 @@ def fit_mirror_plane(density: Float32[np.ndarray, "x y z"], level: float) -> Mir
     start = min(starts, key=lambda each: float(np.log1p(residual(each) ** 2).sum()))
     most = 0.1 * MOST_TURN_DEG
     limits = ([-most, -most, -3.0], [most, most, 3.0])
-    found = least_squares(
-        residual, np.clip(start, *limits), bounds=limits, loss="cauchy", diff_step=0.01, max_nfev=30
-    )
+    found = least_squares(residual, np.clip(start, *limits), bounds=limits, loss="cauchy", diff_step=0.01, max_nfev=30)
     return MirrorPlane.of(*found.x * (10.0, 10.0, 0.1))
 
 
@@ -100,7 +98,7 @@ def _surface_points(
     return points[:: max(1, len(points) // POINTS)]
 
 
-def _signed_distance(inside: Bool[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
+def _signed_distance(inside: Bool[np.ndarray, "x y z"]) -> Float32[np.ndarray, "half_x half_y half_z"]:
     """Distance to the surface at every second node, negative inside, smoothed over a node."""
     coarse = inside[::2, ::2, ::2]
     distance = ndimage.distance_transform_edt(~coarse) - ndimage.distance_transform_edt(coarse)

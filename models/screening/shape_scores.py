@@ -40,7 +40,10 @@ def clipped_volume(evidence: Evidence) -> float:
     """
     nodes = len(evidence.inside)
     kept = evidence.kept or (slice(None),) * 3
-    starts, ends = ([max(1, part.indices(nodes)[0]) for part in kept], [min(nodes - 1, p.indices(nodes)[1]) for p in kept])
+    starts, ends = (
+        [max(1, part.indices(nodes)[0]) for part in kept],
+        [min(nodes - 1, p.indices(nodes)[1]) for p in kept],
+    )
     inside = evidence.inside[tuple(slice(start, end) for start, end in zip(starts, ends, strict=True))]
     faces = [inside[0], inside[-1], inside[:, -1], inside[:, :, 0], inside[:, :, -1]]
     return float(np.mean([face.mean() for face in faces]))
@@ -83,7 +86,9 @@ def crown_dents(evidence: Evidence) -> float:
 def one_sided_bumps(evidence: Evidence) -> float:
     """Height of the highest thin bump without a mirrored counterpart; thin means that a ball of 0.015 does not fit."""
     solid = evidence.solid
-    alone = (solid.bumps > 0.0) & ~_near(solid.bumps[::-1] > 0.0, solid.voxel) & (solid.axis(1) > 2.0 * evidence.frame.chin)
+    alone = (
+        (solid.bumps > 0.0) & ~_near(solid.bumps[::-1] > 0.0, solid.voxel) & (solid.axis(1) > 2.0 * evidence.frame.chin)
+    )
     return float(solid.bumps[alone].max(initial=0.0))
 
 
