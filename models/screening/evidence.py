@@ -60,9 +60,10 @@ class Evidence:
     @cached_property
     def frame(self) -> HeadFrame:
         """The head's frame: its mirror plane, the height of its eyes, and its regions."""
-        plane = fit_mirror_plane(self.density, self.level)
+        crown, neck = self._crown_and_neck()
+        plane = fit_mirror_plane(self.density, self.level, lowest=neck)
         landmarks = None if self.landmarks is None else self.landmarks / np.float32(self.box_warp)
-        return head_frame(plane, landmarks, *self._crown_and_neck())
+        return head_frame(plane, landmarks, crown, neck)
 
     def _crown_and_neck(self) -> tuple[float, float]:
         """Heights of the top of the head and of the narrowest cross-section below the widest one."""
@@ -74,7 +75,8 @@ class Evidence:
         top, bottom = int(filled[-1]), int(filled[0])
         widest = top - int(area[bottom : top + 1][::-1][: max(1, (top - bottom + 1) * 3 // 5)].argmax())
         below = area[bottom + (widest - bottom) // 8 : widest + 1]
-        neck = bottom + (widest - bottom) // 8 + int(below.argmin()) if len(below) else bottom
+        narrow = np.flatnonzero(below <= 1.05 * below.min()) if len(below) else np.zeros(1, int)
+        neck = bottom + (widest - bottom) // 8 + int(narrow[-1])
         return float(height[top]), float(height[neck])
 
     @cached_property

@@ -72,7 +72,7 @@ class HeadFrame:
             "back": between & (azimuth > 120.0),
             "sides": between & (azimuth >= 60.0) & (azimuth <= 120.0),
         }
-        return masks[name]
+        return np.asarray(masks[name])
 
 
 def head_frame(plane: MirrorPlane, landmarks: Float[np.ndarray, "5 3"] | None, crown: float, neck: float) -> HeadFrame:

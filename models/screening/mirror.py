@@ -44,13 +44,14 @@ CENTRAL = MirrorPlane.of(0.0, 0.0, 0.0)
 """The plane x = 0 of an upright, centred head."""
 
 
-def fit_mirror_plane(density: Float32[np.ndarray, "x y z"], level: float) -> MirrorPlane:
+def fit_mirror_plane(density: Float32[np.ndarray, "x y z"], level: float, lowest: float = -0.5) -> MirrorPlane:
     """The plane for which the mirrored surface lies closest to the surface; CENTRAL for an empty grid.
 
-    Minimises the soft-L1 loss of the distances of mirrored surface points from the surface, over roll, yaw and offset.
+    Minimises the Cauchy loss of the distances of mirrored surface points from the surface, over roll, yaw and offset.
+    Points below the height `lowest` do not count, since neck and shoulders do not turn with a head.
     """
     inside = _largest_piece(density > level)
-    points = _surface_points(density, level, inside)
+    points = _surface_points(density, level, inside, lowest)
     if len(points) < 100:
         return CENTRAL
     coarse = _signed_distance(inside)
@@ -78,7 +79,7 @@ def _largest_piece(inside: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z
 
 
 def _surface_points(
-    density: Float32[np.ndarray, "x y z"], level: float, inside: Bool[np.ndarray, "x y z"]
+    density: Float32[np.ndarray, "x y z"], level: float, inside: Bool[np.ndarray, "x y z"], lowest: float
 ) -> Float64[np.ndarray, "point 3"]:
     """At most POINTS places where grid lines cross the surface, evenly chosen; none in the lowest eighth, the cut."""
     found = []
@@ -93,8 +94,8 @@ def _surface_points(
         places[:, dimension] += share
         found.append(places)
     points = np.concatenate(found) / (len(density) - 1) - 0.5
-    lowest = np.ptp(points[:, 1]) / 8 + points[:, 1].min() if len(points) else 0.0
-    points = points[points[:, 1] > lowest]
+    if len(points):
+        points = points[points[:, 1] > max(lowest, np.ptp(points[:, 1]) / 8 + points[:, 1].min())]
     return points[:: max(1, len(points) // POINTS)]
 
 

@@ -11,6 +11,9 @@ from scipy import ndimage
 
 from spinmeround.models.screening.evidence import Evidence
 
+JAW = 0.4
+"""Length below the chin that is left out, where the jaw ends, in distances from eyes to mouth."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossSections:
@@ -87,10 +90,10 @@ def cross_sections(evidence: Evidence) -> CrossSections:
 
 
 def _neck(evidence: Evidence) -> CrossSections:
-    """Cross-sections of the head from its lower end, but for what tilts into the cut, to the chin."""
+    """Cross-sections of the head from its lower end, but for what tilts into the cut, to somewhat below the chin."""
     solid, frame = evidence.solid, evidence.frame
     lowest = float(frame.local(np.array([0.0, _bottom(evidence), 0.0]))[1])
-    return evidence.once(cross_sections).between(lowest + 3.0 * solid.voxel, frame.chin)
+    return evidence.once(cross_sections).between(lowest + 3.0 * solid.voxel, frame.chin - JAW * frame.face)
 
 
 def _bottom(evidence: Evidence) -> float:

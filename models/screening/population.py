@@ -16,10 +16,10 @@ from scipy import ndimage
 from spinmeround.models.screening.frame import REGIONS
 from spinmeround.models.screening.grid import AZIMUTHS, MODALITIES, ROWS, Unwrapped, cells_of
 
-DIRECTIONS = {"shape": 16, "solidity": 6, "colour": 16, "roughness": 6}
-"""Dimensions of the subspaces."""
+DIRECTIONS = {"shape": 30, "solidity": 10, "colour": 30, "roughness": 12}
+"""Dimensions of the subspaces, at most a quarter of the number of heads."""
 
-TRIMMED, ROUNDS = 0.35, 6
+TRIMMED, ROUNDS = 0.2, 6
 """Share of the heads that the fit leaves out, and the number of times that it chooses them."""
 
 FEWEST_HEADS = 60
@@ -157,7 +157,8 @@ def _smoothed(cells: Float64[np.ndarray, "channel row azimuth"]) -> Float64[np.n
     """Root mean square over each cell and its neighbours, around the head."""
     squares = np.minimum(cells, LARGEST) ** 2
     along = ndimage.uniform_filter1d(squares, 3, axis=2, mode="wrap")
-    return np.sqrt(ndimage.uniform_filter1d(along, 3, axis=1, mode="nearest"))
+    around = ndimage.uniform_filter1d(along, 3, axis=1, mode="nearest")
+    return np.sqrt(np.maximum(around, 0.0))  # its running sum may end just below zero
 
 
 def _tail(values: Float64[np.ndarray, " cell"]) -> float:

@@ -78,7 +78,7 @@ SCORES: tuple[Score, ...] = (
         name="asymmetry",
         unit="share of volume",
         map="mirror",
-        description="Share of the head's volume that is farther than 0.016 sides of the cube from the mirrored head.",
+        description="Share of the volume above the shoulders that is farther than 0.016 sides from the mirrored head.",
     ),
     Score(
         name="face_asymmetry",

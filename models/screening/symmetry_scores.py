@@ -24,10 +24,12 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
 def asymmetry(evidence: Evidence) -> float:
-    """Share of the head's volume that is farther than COUNTERPART from the mirrored head."""
+    """Share of the volume above the shoulders, which do not tilt with a head, that is farther than COUNTERPART from the
+    mirrored head."""
     solid = evidence.solid
-    alone = solid.inside & (solid.outside_distance[::-1] > COUNTERPART)
-    return float(alone.sum() / solid.volume)
+    counted = solid.inside & (solid.axis(1) > 1.35 * evidence.frame.chin)
+    alone = counted & (solid.outside_distance[::-1] > COUNTERPART)
+    return float(alone.sum() / max(counted.sum(), 1))
 
 
 def face_asymmetry(evidence: Evidence) -> float | None:

@@ -7,7 +7,7 @@ generator's defect label is never read here.
 
 Artifact: `scores.json` {score name: number, or null if it could not be measured}; `evidence.npz` with an image over the
 previews for each map of `models.screening.maps` that is not blank (`map.<name>`, uint8) and the head on the grid of
-`models.screening.grid` (`unwrapped`, float16), from which populations are fitted.
+`models.screening.grid` (`unwrapped`, float16, and which of it is `shown`), from which populations are fitted.
 """
 
 import json
@@ -89,7 +89,8 @@ def load_map(folder: Path, name: str) -> UInt8[np.ndarray, "view height width"] 
 def load_unwrapped(folder: Path) -> Float32[np.ndarray, "channel row azimuth"]:
     """The unwrapped head in a score artifact."""
     with np.load(folder / EVIDENCE, allow_pickle=False) as arrays:
-        return np.asarray(arrays["unwrapped"], np.float32)
+        cells, shown = np.asarray(arrays["unwrapped"], np.float32), arrays["shown"]
+    return np.where(shown, cells, np.nan).astype(np.float32)
 
 
 def back_similarity(
@@ -219,8 +220,10 @@ def _make(job: StageJob[ScoreSections]) -> None:
     evidence = _evidence(job)
     (job.out / "scores.json").write_text(json_text(all_scores(evidence), f"score {job.head.id}"), encoding="utf-8")
     maps = {f"map.{name}": values for name, values in all_maps(evidence).items() if values.any()}
-    unwrapped = evidence.once(unwrap).astype(np.float16)
-    np.savez_compressed(job.out / EVIDENCE, unwrapped=unwrapped, **maps)  # type: ignore[arg-type]  # as in sample_files
+    unwrapped = evidence.once(unwrap)
+    shown = np.isfinite(unwrapped)
+    cells = np.where(shown, unwrapped, 0.0).astype(np.float16)
+    np.savez_compressed(job.out / EVIDENCE, unwrapped=cells, shown=shown, **maps)  # type: ignore[arg-type]  # as in sample_files
 
 
 SCORE = Stage(

@@ -25,7 +25,7 @@ POSES = [(0.0, 0.0, 0.0), (6.0, 0.0, 0.01), (-10.0, 5.0, -0.02), (8.0, -9.0, 0.0
 def head(points, lumps=()):
     """A density with a skull, a nose and a neck, symmetric about x = 0, and lumps (centre, radius) on top of it."""
     parts = [((0.0, 0.05, -0.02), (0.15, 0.19, 0.19)), ((0.0, -0.05, 0.17), (0.03, 0.04, 0.05))]
-    parts += [((0.0, -0.3, -0.05), (0.08, 0.2, 0.08)), *((centre, (radius,) * 3) for centre, radius in lumps)]
+    parts += [((0.0, -0.6, -0.05), (0.14, 0.5, 0.12)), *((centre, (radius,) * 3) for centre, radius in lumps)]
     distances = [
         min(radii) * (np.sqrt((((points - np.array(centre)) / np.array(radii)) ** 2).sum(axis=-1)) - 1.0)
         for centre, radii in parts
@@ -79,7 +79,7 @@ def test_an_empty_grid_has_the_central_plane():
 def test_shape_scores_do_not_depend_on_the_pose(pose):
     """Tilted, turned and shifted, a symmetric head stays symmetric, and crown and back keep their places."""
     upright, turned = (evidence(*posed(each)[:2]) for each in (POSES[0], pose))
-    assert halves.asymmetry(turned) < 1e-3
+    assert halves.asymmetry(turned) < 1e-3, pose
     assert shapes.one_sided_dents(turned) < 0.01
     for score in (shapes.crown_height, shapes.back_depth):
         assert score(turned) == pytest.approx(score(upright), abs=2.0 / CELLS)
@@ -90,7 +90,7 @@ def test_a_one_sided_lump_is_seen_in_every_pose(pose):
     """A lump on one side keeps its share of the volume as asymmetry."""
     lump = [((0.14, 0.08, -0.02), 0.05)]
     expected = halves.asymmetry(evidence(*posed(POSES[0], lump)[:2]))
-    assert expected > 0.003
+    assert expected > 0.002
     assert halves.asymmetry(evidence(*posed(pose, lump)[:2])) == pytest.approx(expected, rel=0.4)
 
 
@@ -104,10 +104,10 @@ def test_reflecting_twice_is_the_identity():
 
 
 def test_the_frame_without_landmarks_comes_from_the_outline():
-    """From crown and neck alone the eyes are within 0.05 sides of where the landmarks have them."""
+    """From crown and neck alone the eyes are within 0.08 sides of where the landmarks have them."""
     density, landmarks, _ = posed(POSES[0])
     known, guessed = (evidence(density, each).frame for each in (landmarks, None))
-    assert guessed.origin[1] == pytest.approx(known.origin[1], abs=0.05)
+    assert guessed.origin[1] == pytest.approx(known.origin[1], abs=0.08)
     assert guessed.face == pytest.approx(known.face, rel=0.35)
 
 
@@ -134,5 +134,6 @@ def test_the_bottom_of_the_grid_is_no_end_of_the_neck():
     """A neck that the grid cuts continues below, so the cut is neither dent nor asymmetry of a tilted head."""
     density, landmarks, _ = posed(POSES[2])
     solid = evidence(density, landmarks).solid
-    assert solid.inside[:, 0].any()
+    lowest = int(np.argwhere(solid.inside)[:, 1].min())
+    assert lowest == 0
     assert ndimage.label(solid.inside)[1] == 1
