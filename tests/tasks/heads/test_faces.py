@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.identity.alignment import project_landmarks
 from spinmeround.models.identity.face_heatmap import HeatmapFaceFinder
 from spinmeround.models.identity.faces import DetectedFace, FaceFinder
 from spinmeround.models.identity.params import DetectionParams
@@ -14,6 +15,7 @@ from spinmeround.panohead_bridge.procedural import ProceduralGenerator, Procedur
 from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.heads.embed import recognition_path
 from spinmeround.tasks.heads.faces import cached_finder, frontal_landmarks, seen_faces
+from tests.support.packs import write_pack
 
 RING = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
 
@@ -59,8 +61,6 @@ def test_the_detector_places_a_face_at_any_resolution(resolution: int) -> None:
     """The centre of the found face lies within a fifth of the distance between the eyes from the true one."""
     rendering, landmarks = previews(7, resolution, defect_share=0.0)
     (face, *_) = HeatmapFaceFinder(embedded_weights("detector")).find(rendering.rgb[0])
-    from spinmeround.models.identity.alignment import project_landmarks
-
     true = project_landmarks(RING[[0]], landmarks, resolution)[0]
     centre = 0.5 * (true[:2].mean(axis=0) + true[3:].mean(axis=0))
     assert np.linalg.norm(face.landmarks[[0, 1, 3, 4]].mean(axis=0) - centre) < 0.3 * np.linalg.norm(true[0] - true[1])
@@ -77,8 +77,6 @@ def test_likeness_needs_a_frontal_face_and_a_network() -> None:
 
 def test_landmarks_in_the_picture_become_points_of_the_surface() -> None:
     """A pixel and its depth give the world point that projects back to the pixel; beside the head there is none."""
-    from spinmeround.models.identity.alignment import project_landmarks
-
     rendering, _ = previews(5, defect_share=0.0)
     found = frontal_landmarks(FixedFinder([1]), rendering, RING)
     assert found is not None
@@ -97,8 +95,6 @@ def test_another_network_is_refused() -> None:
 
 def test_the_detector_of_a_pack_finds_faces_by_the_same_interface(tmp_path: Path) -> None:
     """The detector of an InsightFace pack returns a list, sorted by score."""
-    from tests.support.packs import write_pack
-
     pack = write_pack(tmp_path / "pack")
     finder = cached_finder(pack / "scrfd_10g_bnkps.onnx", False, DetectionParams(side=64, threshold=0.01))
     found = finder.find(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spinmeround.models.screening.population import fit_population
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.weights import embedded_weights
@@ -18,8 +19,6 @@ def sections(**score: object) -> ScoreSections:
 
 
 def written(path: Path, generator: str = "procedural") -> Path:
-    from spinmeround.models.screening.population import fit_population
-
     file = PopulationFile(population=fit_population(population_heads(60)), generator=generator, origin="60 heads")
     write_population(path, file)
     return path
@@ -31,8 +30,6 @@ def test_a_written_population_is_read(tmp_path: Path) -> None:
     found = read_population(path)
     assert (found.generator, found.origin) == ("procedural", "60 heads")
     (one,) = population_heads(1, seed=4)
-    from spinmeround.models.screening.population import fit_population
-
     expected = fit_population(population_heads(60)).deviations(one)
     np.testing.assert_allclose(found.population.deviations(one), expected, atol=0.05)
 
