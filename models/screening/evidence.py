@@ -103,7 +103,7 @@ class Evidence:
 
     def region(self, name: Region) -> Bool[np.ndarray, "view height width"]:
         """Which visible pixels show a region."""
-        return self.visible & self.frame.region(name, self.surface)
+        return np.asarray(self.visible & self.frame.region(name, self.surface))
 
     def seen_from(
         self, view: int, local: Float[np.ndarray, "point 3"]

@@ -38,11 +38,11 @@ class HeadFrame:
 
     def local(self, points: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
         """Coordinates in the frame of points relative to the cube's centre."""
-        return (points - self.origin) @ self.axes
+        return np.asarray((points - self.origin) @ self.axes)
 
     def world(self, points: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
         """Points relative to the cube's centre, from coordinates in the frame."""
-        return points @ self.axes.T + self.origin
+        return np.asarray(points @ self.axes.T + self.origin)
 
     @property
     def chin(self) -> float:

@@ -30,7 +30,7 @@ class MirrorPlane:
 
     def reflect(self, points: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 3"]:
         """The mirror images of points."""
-        return points - 2.0 * (points @ self.normal - self.offset)[..., None] * self.normal
+        return np.asarray(points - 2.0 * (points @ self.normal - self.offset)[..., None] * self.normal)
 
     @staticmethod
     def of(roll_deg: float, yaw_deg: float, offset: float) -> "MirrorPlane":

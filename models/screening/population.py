@@ -158,7 +158,7 @@ def _smoothed(cells: Float64[np.ndarray, "channel row azimuth"]) -> Float64[np.n
     squares = np.minimum(cells, LARGEST) ** 2
     along = ndimage.uniform_filter1d(squares, 3, axis=2, mode="wrap")
     around = ndimage.uniform_filter1d(along, 3, axis=1, mode="nearest")
-    return np.sqrt(np.maximum(around, 0.0))  # its running sum may end just below zero
+    return np.asarray(np.sqrt(np.maximum(around, 0.0)))  # its running sum may end just below zero
 
 
 def _tail(values: Float64[np.ndarray, " cell"]) -> float:
