@@ -46,7 +46,7 @@ def faces_map(evidence: Evidence) -> Map | None:
     if evidence.faces is None:
         return None
     shown = np.zeros(evidence.visible.shape, np.float32)
-    rows, columns = np.indices(shown.shape[1:])
+    rows, columns = np.indices(shown[0].shape)
     for view in np.flatnonzero(_behind(evidence) & np.isfinite(evidence.faces.box).all(axis=1)):
         left, top, right, bottom = evidence.faces.box[view] * shown.shape[-1]
         inside = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)

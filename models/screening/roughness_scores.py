@@ -38,7 +38,8 @@ def coarse_relief(evidence: Evidence) -> Map:
 def fine_colour(evidence: Evidence) -> Map:
     """Difference of the colour from its blur over a pixel of 64, in percent, the largest over red, green and blue."""
     logs = 100.0 * np.log(evidence.previews.rgb.astype(np.float32) + np.float32(DARK))
-    return np.max([_detail(channel, evidence.visible, FINE) for channel in np.moveaxis(logs, -1, 0)], axis=0)
+    details = [_detail(channel, evidence.visible, FINE) for channel in np.moveaxis(logs, -1, 0)]
+    return np.asarray(np.max(details, axis=0))
 
 
 SCALES: dict[str, Callable[[Evidence], Map]] = {

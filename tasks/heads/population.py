@@ -47,7 +47,7 @@ def write_population(path: Path, file: PopulationFile) -> None:
 def read_population(path: Path) -> PopulationFile:
     """The population in a file, read once per process. Raises ConfigError for another kind of file."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
         about = json.loads(str(found.pop("about")[()]))
         if about["format"] != FORMAT:
