@@ -11,6 +11,9 @@ from scipy import ndimage
 
 from spinmeround.models.screening.evidence import Evidence
 
+SHOULDER = 0.25
+"""Distance from the middle up to which a tilted cut of the shoulders is left out, in sides of the cube."""
+
 JAW = 0.4
 """Length below the chin that is left out, where the jaw ends, in distances from eyes to mouth."""
 
@@ -92,7 +95,8 @@ def cross_sections(evidence: Evidence) -> CrossSections:
 def _neck(evidence: Evidence) -> CrossSections:
     """Cross-sections of the head from its lower end, but for what tilts into the cut, to somewhat below the chin."""
     solid, frame = evidence.solid, evidence.frame
-    lowest = float(frame.local(np.array([0.0, _bottom(evidence), 0.0]))[1])
+    bottom = [[x, _bottom(evidence), z] for x in (-SHOULDER, SHOULDER) for z in (-SHOULDER, SHOULDER)]
+    lowest = float(frame.local(np.array(bottom))[:, 1].max())
     return evidence.once(cross_sections).between(lowest + 3.0 * solid.voxel, frame.chin - JAW * frame.face)
 
 
