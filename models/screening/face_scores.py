@@ -46,9 +46,10 @@ def faces_map(evidence: Evidence) -> Map | None:
     if evidence.faces is None:
         return None
     shown = np.zeros(evidence.visible.shape, np.float32)
-    rows, columns = np.indices(shown[0].shape)
+    side = evidence.previews.rgb.shape[1]
+    rows, columns = np.indices((side, side))
     for view in np.flatnonzero(_behind(evidence) & np.isfinite(evidence.faces.box).all(axis=1)):
-        left, top, right, bottom = evidence.faces.box[view] * shown.shape[-1]
+        left, top, right, bottom = evidence.faces.box[view] * side
         inside = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
         shown[view][inside] = evidence.faces.confidence[view]
     return shown
