@@ -81,7 +81,7 @@ class SampleReader:
     def fill(self, out: Mapping[str, np.ndarray], row: int, subject: int, views: Int64[np.ndarray, " view"]) -> None:
         """Read one sample into row `row` of the arrays of a batch."""
         chosen = views.tolist()
-        images = {name: out[name][row] for name in self.arrays if name != "latents"}
+        images: dict[str, np.ndarray] = {name: out[name][row] for name in self.arrays if name != "latents"}
         if images:
             self._fill_images(images, subject, chosen)
         if "latents" in self.arrays and subject in self._held:
