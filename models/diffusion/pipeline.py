@@ -323,7 +323,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def _prepared(self, name: str, images: PipelineImageInput, views: int) -> Float[Tensor, "{views} 3 side side"]:
         """Checked conditioning images in [-1, 1], on the execution device."""
         bounded = in_unit_range(f"conditioning_views.{name}", images)
-        prepared = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
+        prepared: Tensor = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
         expected = (views, 3, self.image_side, self.image_side)
         if prepared.shape != expected:
             raise ValueError(f"conditioning_views.{name}: expected shape {expected}, got {tuple(prepared.shape)}")

@@ -17,6 +17,7 @@ Encodings and their channels:
 from typing import get_args
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
@@ -102,7 +103,7 @@ def _pixel_directions(
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)]).flatten(1)  # 3 height*width
     directions = torch.nn.functional.normalize(rotation @ torch.linalg.inv(intrinsics) @ pixels, dim=2)
-    return directions.unflatten(-1, (resolution, resolution))
+    return rearrange(directions, "b p c (h w) -> b p c h w", h=resolution)
 
 
 def _orbit_angles(

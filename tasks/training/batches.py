@@ -176,5 +176,5 @@ class TrainingBatches:
         turned = turn_normals(images, world2frame("reference", cam2world)).flatten(0, 1)
         encoded = encode_batches(self._autoencoder, turned, batch=draw.views.shape[1])
         halves = latents.clone()
-        halves[:, :, latents.shape[2] // 2 :] = encoded.unflatten(0, latents.shape[:2])
+        halves[:, :, latents.shape[2] // 2 :] = encoded.reshape(*latents.shape[:2], *encoded.shape[1:])
         return halves

@@ -20,7 +20,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -30,6 +30,9 @@ from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.training.step import StepLosses
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 FILE = "metrics.jsonl"
 
@@ -38,7 +41,8 @@ class MetricsLog:
     """Appends records to `metrics.jsonl` in a folder and, if `tensorboard`, to event files beside it."""
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        self.path, self._tensorboard, self._writer = folder / FILE, tensorboard, None
+        self.path, self._tensorboard = folder / FILE, tensorboard
+        self._writer: SummaryWriter | None = None
 
     def resume(self, done: int) -> None:
         """Remove the records of later steps than `done`, and a line that was not written to its end."""
@@ -50,7 +54,7 @@ class MetricsLog:
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.path.parent), purge_step=done + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self.path.parent), purge_step=done + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record."""
@@ -60,8 +64,8 @@ class MetricsLog:
         if self._writer is not None:
             for name, value in record.items():
                 if name != "step":
-                    self._writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
-            self._writer.flush()  # type: ignore[no-untyped-call]
+                    self._writer.add_scalar(name, value, record["step"])
+            self._writer.flush()
 
 
 class Meter:

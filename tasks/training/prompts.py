@@ -27,7 +27,8 @@ class PromptStates:
     def __call__(self, identities: Float[Tensor, "sample 512"]) -> Float[Tensor, "sample token channel"]:
         """Prompt embeddings of identities, on the encoder's device."""
         if not self.frozen:
-            return self.encoder(identities.to(self.encoder.text_encoder.device))
+            states: Tensor = self.encoder(identities.to(self.encoder.text_encoder.device))
+            return states
         device = self.encoder.text_encoder.device
         return torch.cat(
             [

@@ -109,7 +109,8 @@ def _paper_shift(
     distance = (denoised - images).square().mean(dim=(1, 2, 3)).sum()  # samples are independent
     (gradient,) = torch.autograd.grad(distance, x)
     to_v, from_v = ((1 + sigma**2) ** 0.5 for sigma in sigmas)
-    return -scale * from_v * to_v * gradient
+    shift: Tensor = -scale * from_v * to_v * gradient
+    return shift
 
 
 def _correction(
