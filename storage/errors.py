@@ -6,6 +6,7 @@ ends a build and never counts as a failure of a head.
 """
 
 import errno
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -109,6 +110,8 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: choose a writable folder",
     errno.EACCES: "permission denied: change the folder's permissions or choose another folder",
     errno.EPERM: "operation not permitted: change the folder's permissions or choose another folder",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.ELOOP: "symbolic links lead to each other: correct them",
     errno.EIO: "the disk reports input/output errors: check it, then run again",
 }
 _NEARLY_FULL_BYTES = 64 * 1024
@@ -128,8 +131,19 @@ def environment_errors(target: Path) -> Iterator[None]:
         code = _environment_errno(error, target)
         if code is None:
             raise
-        path = getattr(error, "filename", None) or target
-        raise StorageUnavailable(f"cannot use {path}: {_ADVICE[code]}") from error
+        raise _unavailable(getattr(error, "filename", None) or target, code) from error
+
+
+def file_failure(error: BaseException) -> StorageUnavailable | None:
+    """The failure of the file system that an OSError with the name of a file reports; None for any other error."""
+    if isinstance(error, OSError) and error.errno in _ADVICE and error.filename is not None:
+        return _unavailable(error.filename, error.errno)
+    return None
+
+
+def _unavailable(path: object, code: int) -> StorageUnavailable:
+    shown = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else str(path)
+    return StorageUnavailable(f"cannot use {shortened(shown, 200)}: {_ADVICE[code]}")
 
 
 def _environment_errno(error: BaseException, target: Path) -> int | None:

@@ -19,7 +19,15 @@ from pydantic_core import from_json
 from spinmeround.storage.hashing import sha256_file
 
 _LONGEST, _LONGEST_PART = 700, 255
-_LITTER = re.compile(r"\._.*|\.nfs.*|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+_LITTER = re.compile(
+    r"\._.*|\.DS_Store|\.AppleDouble|\.apdisk|\.localized|Icon\r|\.VolumeIcon\.icns"  # macOS, in any folder
+    r"|\.Spotlight-V\d+|\.DocumentRevisions-V\d+|\.fseventsd|\.TemporaryItems|\.Trashes"  # macOS, on any volume
+    r"|(eh)?thumbs(_vista)?\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information"  # Windows
+    r"|\.nfs.*|\.fuse_hidden.*|\.smbdelete.*|\.directory|\.Trash-\d+|lost\+found"  # Linux
+    r"|@eaDir|#recycle|\.snapshot",  # file servers
+    re.IGNORECASE,
+)
+"""Files and folders that operating systems, file servers and their clients put into any folder."""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -65,8 +73,8 @@ def stated_version(data: bytes) -> int:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file is none of ours: macOS, Windows and NFS clients put such files into any folder."""
-    return _LITTER.fullmatch(name.rpartition("/")[2]) is not None
+    """Whether a file or folder, or one that contains it, is none of ours but of an operating system or file server."""
+    return any(_LITTER.fullmatch(part) for part in name.split("/"))
 
 
 def walk_files(folder: Path, *, without: Collection[str] = ()) -> list[str]:
@@ -82,11 +90,13 @@ def each_file(folder: Path) -> Iterator[str]:
         with os.scandir(folder / prefix) as entries:
             for entry in entries:
                 name = prefix + entry.name
+                if is_litter(entry.name):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif not entry.is_file(follow_symlinks=False):
                     raise ValueError(f"{name} is a link or a special file: expected regular files and folders")
-                elif not is_litter(name):
+                else:
                     yield name
 
 

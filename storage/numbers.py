@@ -6,17 +6,21 @@ same for values in memory. All raise SpinMeRoundError, which names the file and 
 
 import json
 import math
+import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from spinmeround.storage.errors import SpinMeRoundError, one_line
+from spinmeround.storage.errors import SpinMeRoundError, one_line, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 MAY_BE_NAN = frozenset({"depth", "landmarks", "identity_views"})
 """Arrays in which NaN means absent: a ray without a hit, a landmark that a head lacks, a view without a face."""
@@ -134,17 +138,55 @@ def _numbers(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def read_tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
     """The tensors of a .safetensors file or of torch's pickle. Raises SpinMeRoundError for another kind of file."""
-    import torch
+    if file.suffix != ".safetensors":
+        yield from pickled_tensors(file).items()
+        return
     from safetensors import safe_open
 
+    refuse_lfs_pointer(file)
     try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (no mapping)
-                    yield name, tensors.get_tensor(name)
-            return
-        loaded = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251 (runs no code)
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                yield name, tensors.get_tensor(name)
+    except Exception as error:  # of safetensors, whatever is wrong
+        raise _no_tensors(file, error) from error
+
+
+def pickled_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor]":
+    """The tensors of torch's pickle, or of its `state_dict`; on the device "meta", none of their values are read.
+
+    The weights-only loader executes no code. Raises SpinMeRoundError for another kind of file.
+    """
+    import torch
+
+    refuse_lfs_pointer(file)
+    try:
+        loaded = torch.load(file, map_location=device, weights_only=True)  # noqa: TID251 (runs no code)
+    except pickle.UnpicklingError as error:
+        raise SpinMeRoundError(
+            f"{file}: expected a pickle with tensors only, found code or no pickle; "
+            "download it from its publisher again"
+        ) from error
+    except Exception as error:  # of torch, whatever is wrong
+        raise _no_tensors(file, error) from error
+    if isinstance(loaded, Mapping):
         loaded = loaded.get("state_dict", loaded)  # of a training script
-    except Exception as error:  # safetensors and torch raise unrelated errors
-        raise SpinMeRoundError(f"{file}: expected a complete file of tensors, found {one_line(error, 200)}") from error
-    yield from ((name, tensor) for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor))
+    if not isinstance(loaded, Mapping):
+        raise SpinMeRoundError(f"{file}: expected tensors by name, found a {type(loaded).__name__}")
+    if unnamed := [key for key in loaded if not isinstance(key, str)]:
+        raise SpinMeRoundError(f"{file}: expected tensors by name, found the key {shortened(repr(unnamed[0]), 40)}")
+    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Raises SpinMeRoundError if a file is git-lfs's pointer to the content; a missing file is left to its reader."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise SpinMeRoundError(
+                f"{path}: expected the content, found git-lfs's pointer to it; run 'git lfs pull' in {path.parent}, or "
+                "download the file"
+            )
+
+
+def _no_tensors(file: Path, error: Exception) -> SpinMeRoundError:
+    return SpinMeRoundError(f"{file}: expected a complete file of tensors, found {one_line(error, 200)}")

@@ -8,6 +8,7 @@ commands that only read stay fast.
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,13 +22,27 @@ from spinmeround.flows.cli.generate import generate_app
 from spinmeround.flows.cli.screen import screen_app
 from spinmeround.flows.cli.store import store_app
 from spinmeround.flows.cli.weights import weights_app
-from spinmeround.flows.server.network import bypass_proxies
-from spinmeround.storage.errors import SpinMeRoundError, device_failure, one_line, validation_message
+from spinmeround.flows.server.environment import bypass_proxies
+from spinmeround.storage.errors import (
+    SpinMeRoundError,
+    device_failure,
+    file_failure,
+    one_line,
+    shortened,
+    validation_message,
+)
 from spinmeround.storage.extras import missing_extra
+
+_WORDS = "spinmeround.words"
+"""Key of the command line in click's context."""
 
 
 class Commands(TyperGroup):
     """Prints user errors in one or two lines and exits with status 2."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -46,18 +61,31 @@ class Commands(TyperGroup):
             message = _environment_or_worker(error)
             if message is None:
                 raise
-            raise _failed(message) from error
+            raise _failed(f"{_place(error, ctx.meta[_WORDS])}{message}") from error
 
 
 def _environment_or_worker(error: Exception) -> str | None:
     """The line for an error that a user can act on although it is none of ours; None for a defect of the software."""
-    if (failure := device_failure(error)) is not None:
+    if (failure := device_failure(error) or file_failure(error)) is not None:
         return str(failure)
     if isinstance(error, ValidationError):
         return validation_message(error)
     if isinstance(error, EOFError):  # click would print "Aborted."
         return f"expected more data, found the end of a file ({one_line(error)}); the file is incomplete"
     return f"{error} (the run's log in the UI has the traceback)" if _is_worker_error(error) else None
+
+
+def _place(error: Exception, words: tuple[str, ...]) -> str:
+    """The option, overridden field or argument of the command line that leads to the file of an error, if one does."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, str):
+        return ""
+    found: dict[str, str] = {}
+    for before, word in zip(("", *words), words, strict=False):
+        label, _, value = word.rpartition("=")
+        found[value] = label or (before if before.startswith("-") else "argument")
+    led = [value for value in found if Path(value).name in Path(name).parts]
+    return f"{shortened(found[max(led, key=len)], 80)}: " if led else ""
 
 
 def _failed(message: str) -> SystemExit:

@@ -58,13 +58,15 @@ def verify(
             raise ConfigError("dataset verify: --digest: expected without --repair; run verify again afterwards")
         _repair(path, profile, overrides or [], store)
         return
-    from spinmeround.storage.dataset import verify
+    from spinmeround.storage.dataset import is_stated, verify
 
     with shown_progress():
         published = _published(path, store)
         problems = verify(path, digest=digest or "", published=published, on_progress=stage_progress("verify"))
     for problem in problems:
         typer.echo(str(problem), err=True)
+    if not (digest or published or is_stated(path)):
+        typer.echo(f"{path}: no versions.json, store or --digest states a digest to compare with", err=True)
     typer.echo(f"{path}: {f'{len(problems)} problems' if problems else f'intact, digest {_digest(path)}'}")
     if problems:
         raise SystemExit(1)
@@ -219,12 +221,18 @@ def _digest(path: Path) -> str:
 
 
 def _published(path: Path, store: Path | None) -> dict[str, str]:
-    """What the publish artifacts of the run's store state; empty if there is no local store."""
+    """What the publish artifacts of the run's store state for these heads; empty if there is no local store."""
     from spinmeround.storage.artifacts import ArtifactStore
+    from spinmeround.storage.dataset import HeadDataset
     from spinmeround.tasks.dataset.publish import published_digests
 
-    found = _run_store(path, store)
-    return published_digests(ArtifactStore(found)) if found is not None else {}
+    if (found := _run_store(path, store)) is None:
+        return {}
+    try:
+        heads = HeadDataset.open(path, checked=False).ids
+    except DatasetError:  # verify reports it
+        return {}
+    return published_digests(ArtifactStore(found), heads)
 
 
 def _run_store(path: Path, store: Path | None) -> Path | None:

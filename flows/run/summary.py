@@ -29,7 +29,7 @@ class RunResult:
 
 
 def run_summary(run: RunResult) -> dict[str, Any]:
-    """The summary of a run. Parts that the run did not compute are null.
+    """The summary of a run. Parts that the run did not compute are null; an earlier summary may have them.
 
     `heads` is `tasks.dataset.publish.Counts`: asked = dropped + quarantined + written + pending.
     `stages` is {name: {made, reused, seconds}}, with the seconds summed over all workers.

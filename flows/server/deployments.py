@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.server.network import check_proxies
+from spinmeround.flows.server.environment import check_environment
 from spinmeround.flows.server.process import ServerProcess, announce, configure, running_server, withdraw
 from spinmeround.storage.errors import ConfigError
 
@@ -35,7 +35,7 @@ def serve_all(runs: Path, port: int) -> None:
     # limits the task threads of flows started in the UI; the command line passes its own limit
     os.environ.setdefault("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS", str(os.cpu_count() or 1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Prefect's runner installs its own handler
-    check_proxies(None)
+    check_environment(None)
     with ExitStack() as cleanup:
         server = ServerProcess(home, port=port, ui=True)
         cleanup.callback(server.close)

@@ -20,7 +20,8 @@ from typing import IO
 
 from filelock import Timeout
 
-from spinmeround.flows.server.network import bypass_proxies, check_proxies, check_server
+from spinmeround.flows.server.environment import bypass_proxies, check_environment
+from spinmeround.flows.server.network import check_server
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 
@@ -105,10 +106,11 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
     """Point PREFECT_API_URL at a server for the duration of the block.
 
     Yields a server process that the caller has to wait for, or None if an existing server is used. Raises
-    ServerUnavailable if the user's PREFECT_API_URL names a server that does not answer.
+    ServerUnavailable if the user's PREFECT_API_URL names a server that does not answer, and ConfigError for another
+    variable of the environment that no client can use.
     """
     named = os.environ.get("PREFECT_API_URL")
-    check_proxies(named)
+    check_environment(named)
     if named:
         check_server(named, patience_s=BUSY_S)
         yield None

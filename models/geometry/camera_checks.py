@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64
 
-from spinmeround.models.geometry.cameras import Cameras, is_rotation
+from spinmeround.models.geometry.cameras import Cameras, ViewGrid, is_rotation
 
 SAME_CAMERA = 1e-4
 """Largest distance between the poses and intrinsics of two equal cameras; far above float32 rounding."""
@@ -29,7 +29,7 @@ def check_cameras(name: str, cameras: Cameras) -> None:
     if len(invalid):
         raise ValueError(
             f"{name}: expected cameras at a distance of {MIN_DISTANCE} or more from the head's centre, "
-            f"got {distance[invalid[0]]:.3g} for camera {invalid[0]}"
+            f"got {distance[invalid[0]]:.3g} for camera {invalid[0]}; {_unit(float(np.median(distance)))}"
         )
     focal = cameras.intrinsics[:, [0, 1], [0, 1]]
     invalid = np.flatnonzero(~(focal > 0).all(axis=1) | ~np.isfinite(cameras.intrinsics).all(axis=(1, 2)))
@@ -38,6 +38,16 @@ def check_cameras(name: str, cameras: Cameras) -> None:
             f"{name}: expected finite intrinsics with positive focal lengths (in image sides), "
             f"got focal {focal[invalid[0]].tolist()} for camera {invalid[0]}"
         )
+
+
+def _unit(distance: float) -> str:
+    """What the unit of positions is, and the factor to it if the distance is that of the training in another."""
+    usual = ViewGrid().radius
+    factor = f" (multiply them by about {usual / distance:.2g})" if distance > 0 else ""
+    return (
+        f"the unit is the side of the head's cube, and {usual:g} is usual: perhaps the positions are in a larger unit, "
+        f"as metres{factor}"
+    )
 
 
 def check_distinct(name: str, cameras: Cameras) -> None:

@@ -25,6 +25,8 @@ MIN_EXTENT = 0.02
 MAX_ROLL_DEG = 45.0
 STEEP_DEG = 75.0
 """Elevation beyond which z up is likelier than a view from there."""
+MAX_ASPECT = 1.02
+"""Ratio of the focal lengths, by which pixels are high or wide, from which a warning is due."""
 FAR = 1.25
 """Ratio to the trained distance or extent from which a warning is due."""
 
@@ -98,6 +100,13 @@ def camera_warnings(name: str, cameras: Cameras, radius: float) -> list[str]:
                 f"{name}: camera {far} is unlike the training: its {'position' if what == 'distance' else 'image'} is "
                 f"{values[far]:.3g} {meaning}, {trained:.3g} in training; expect poorer views"
             )
+    focal = cameras.intrinsics[:, [0, 1], [0, 1]].astype(np.float64)
+    aspect = int((focal.max(axis=1) / focal.min(axis=1)).argmax())
+    if focal[aspect].max() > MAX_ASPECT * focal[aspect].min():
+        found.append(
+            f"{name}: camera {aspect} has focal lengths of {focal[aspect, 0]:.4g} (x) and {focal[aspect, 1]:.4g} (y) "
+            "sides of the image; in training they are equal, so the head may be squeezed"
+        )
     places, depth = project(cameras, np.zeros((1, 3)))
     inside = ((places >= 0) & (places <= 1)).all(axis=(1, 2)) & (depth > 0).all(axis=1)
     outside = np.flatnonzero(~inside)
@@ -184,5 +193,9 @@ def _in_heads(cameras: Cameras) -> tuple[Cameras, list[str]]:
         return cameras, []
     cam2world = cameras.cam2world.copy()
     cam2world[:, :3, 3] /= ratio
+    if ratio < 1:
+        return replace(cameras, cam2world=cam2world), [
+            f"positions in a larger unit (about {1 / ratio:.0f} times too small)"
+        ]
     unit = "millimetres" if ratio >= 250 else "centimetres" if ratio >= 25 else "another unit"
     return replace(cameras, cam2world=cam2world), [f"positions in {unit} (about {ratio:.0f} times too large)"]

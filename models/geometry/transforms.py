@@ -20,6 +20,12 @@ FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 FOCAL_TOLERANCE = 0.01
 """Largest relative difference of two statements of one focal length."""
 
+MAX_PIXEL_ASPECT = 3.0
+"""Largest ratio of fl_x and fl_y, far above that of a picture that was squeezed to a square."""
+
+FOCAL_RANGE = 0.1, 1e6
+"""Focal lengths in image sides: a field of view of 157 degrees, and an image of a point."""
+
 MAX_COORDINATE = 1e6
 """Largest coordinate of a camera, far above heads in micrometres, and safe in float32."""
 
@@ -61,7 +67,8 @@ def cameras_of_transforms(
 ) -> Cameras:
     """The cameras of a document's frames, in order; intrinsics may be per frame or at the top level.
 
-    `picture_side` returns the side of a frame's picture in pixels, or None; it is asked where the file has no `w`.
+    `picture_side` returns the side of a frame's picture in pixels, or None; it is asked where the file has no `w` and
+    raises ValueError if the picture is not square.
     With `distorted_too` lenses may have a distortion: the cameras are those of the pictures after `undistorted`.
 
     Raises ValueError for fields that `TransformsDocument` refuses, missing intrinsics, images that are not square,
@@ -118,21 +125,50 @@ def _intrinsics(
     fx, angle_x, fy, angle_y = x_lens.fl_x, x_lens.camera_angle_x, y_lens.fl_y, y_lens.camera_angle_y
     cx, cy = (getattr(document if getattr(frame, c) is None else frame, c) for c in ("cx", "cy"))
     in_pixels = any(value is not None for value in (fx, fy, cx, cy))
-    side = next(iter(sizes), None) or (picture_side() if in_pixels else None)
+    side = next(iter(sizes), None) or picture_side()
     side = None if side is None else float(side)
     if (fx is None and angle_x is None) or (side is None and in_pixels):
         raise ValueError(f"{name}: expected w and fl_x (or camera_angle_x), in the frame or at the top level")
     focal_x = _focal(fx, angle_x, side, name)
     focal_y = focal_x if fy is None and angle_y is None else _focal(fy, angle_y, side, name)
+    _check_focal(focal_x, focal_y, (fx, fy, angle_x), side, name)
+    if side is not None and side > 4 and all(place is None or 0 <= place <= 1 for place in (cx, cy)) and (cx or cy):
+        raise ValueError(
+            f"{name}: expected cx and cy in pixels, got {cx} and {cy} in an image of {side:g}, which look like shares "
+            f"of its side: multiply them by {side:g}"
+        )
     centre = [0.5 if place is None or side is None else place / side for place in (cx, cy)]
     if not all(0 < place < 1 for place in centre):
         raise ValueError(f"{name}: expected cx and cy inside the image of {side:g} pixels, got {cx} and {cy}")
     return np.array([[focal_x, 0.0, centre[0]], [0.0, focal_y, centre[1]], [0.0, 0.0, 1.0]])
 
 
+def _check_focal(
+    focal_x: float,
+    focal_y: float,
+    given: tuple[float | None, float | None, float | None],
+    side: float | None,
+    name: str,
+) -> None:
+    """Raises ValueError for focal lengths, in image sides, that no lens has, or that differ: with what was `given`."""
+    fx, fy, angle_x = given
+    if not all(FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1] for focal in (focal_x, focal_y)):
+        lengths = [f"{field} {value:g}" for field, value in (("fl_x", fx), ("fl_y", fy)) if value is not None]
+        found = f"{' and '.join(lengths)} in an image of {side:g}" if lengths else f"camera_angle_x {angle_x:g}"
+        raise ValueError(
+            f"{name}: expected a focal length of {FOCAL_RANGE[0]:g} to {FOCAL_RANGE[1]:g} sides of the image, got "
+            f"{found}; w, h, fl_x and fl_y are in pixels, angles in radians"
+        )
+    if not 1 / MAX_PIXEL_ASPECT <= focal_y / focal_x <= MAX_PIXEL_ASPECT:
+        raise ValueError(
+            f"{name}: expected square pixels (fl_x and fl_y about equal), got focal lengths of {focal_x:.4g} and "
+            f"{focal_y:.4g} sides of the image"
+        )
+
+
 def _focal(pixels: float | None, angle: float | None, side: float | None, name: str) -> float:
     """Focal length in image sides from pixels or from the field of view in radians; where both are given they agree."""
-    by_angle = None if angle is None else 1 / (2 * math.tan(angle / 2))
+    by_angle = None if angle is None else 1 / (2 * max(math.tan(angle / 2), 1e-300))
     by_pixels = None if pixels is None or side is None else pixels / side
     if by_pixels is None or by_angle is None:
         found = by_angle if by_pixels is None else by_pixels

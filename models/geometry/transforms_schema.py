@@ -5,6 +5,7 @@ Fields that are not listed here are ignored.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -22,6 +23,16 @@ PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "FULL_OPENCV",
 
 DISTORTIONS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 _OPENCV_ORDER = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+
+OTHER_LENSES = ("latlong", "equirectangular", "orthographic")
+"""Flags of instant-ngp for lenses that are no pinhole, beside `is_fisheye` and the coefficients `ftheta_p0` and on."""
+
+_MODEL_NAMES = ("camera_type", "lens", "lens_type")
+"""Other programs' names of `camera_model`; the text may be that of an objective, too."""
+_NO_PINHOLE = re.compile("fish|equirect|spher|pano|ortho|omni|lat_?long|cylind|f_?theta|vr180", re.IGNORECASE)
+
+_OTHER_DISTORTIONS = ("distortion", "distortion_coefficients", "distortion_coeffs", "dist_coeffs", "b1", "b2", "skew")
+"""Other programs' fields of a distortion, in orders of their own."""
 
 _NUMBERS = {"cx", "cy", "distortion_params", *DISTORTIONS}
 _EXPECTED = {
@@ -66,10 +77,7 @@ class Lens(BaseModel):
         """
         lens = "a fisheye" if self.is_fisheye else self.camera_model
         if lens is not None and lens.upper() not in PINHOLES:
-            raise ValueError(
-                f"{name}camera_model: expected a pinhole ({', '.join(PINHOLES[:3])}, or OPENCV without distortion), "
-                f"got {shortened(lens, 80)}; render or resample the pictures with a pinhole camera"
-            )
+            raise _no_pinhole(f"{name}camera_model", lens)
         stated = {field: getattr(self, field) for field in DISTORTIONS}
         stated |= {f"distortion_params[{i}]": value for i, value in enumerate(self.distortion_params or [])}
         distorted = [f"{field} {value:g}" for field, value in stated.items() if value]
@@ -120,6 +128,11 @@ class TransformsDocument(Lens):
     @classmethod
     def of(cls, document: Mapping[str, Any], *, distorted_too: bool = False) -> "TransformsDocument":
         """The validated document; raises ValueError that names the first wrong field and what it is."""
+        frames = document.get("frames")
+        _check_other_fields("", document)
+        for number, frame in enumerate(frames if isinstance(frames, list) else ()):
+            if isinstance(frame, Mapping):
+                _check_other_fields(f"frames[{number}].", frame)
         try:
             found = cls.model_validate(dict(document))
         except ValidationError as error:
@@ -135,6 +148,29 @@ class TransformsDocument(Lens):
         shared = self.coefficients("")
         every = (shared if each is None else each for each in found)
         return [each if each is not None and any(each) else None for each in every]
+
+
+def _check_other_fields(name: str, lens: Mapping[str, Any]) -> None:
+    """Raises ValueError for fields of other programs that state a lens which `Lens` does not read."""
+    for field, value in lens.items():
+        if field.startswith("ftheta_") and value is not None:
+            raise _no_pinhole(f"{name}{field}", "an f-theta lens")
+        if field in OTHER_LENSES and value:
+            raise _no_pinhole(f"{name}{field}", field)
+        if field in _MODEL_NAMES and isinstance(value, str) and _NO_PINHOLE.search(value):
+            raise _no_pinhole(f"{name}{field}", value)
+        if field in _OTHER_DISTORTIONS and any(value if isinstance(value, list) else [value]):
+            raise ValueError(
+                f"{name}{field}: expected a lens without distortion, or the coefficients "
+                f"{', '.join(_OPENCV_ORDER[:5])} by name, got {shortened(repr(value), 80)}"
+            )
+
+
+def _no_pinhole(field: str, lens: str) -> ValueError:
+    return ValueError(
+        f"{field}: expected a pinhole ({', '.join(PINHOLES[:3])}, or OPENCV without distortion), got "
+        f"{shortened(lens, 80)}; render or resample the pictures with a pinhole camera"
+    )
 
 
 def _message(problem: ErrorDetails) -> str:

@@ -59,8 +59,8 @@ class LocalBlobs(Blobs):
         (self._root / name).unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
-        found = (path for path in (self._root / folder).rglob("*") if path.is_file() and not is_litter(path.name))
-        return sorted(path.relative_to(self._root).as_posix() for path in found)
+        files = (path for path in (self._root / folder).rglob("*") if path.is_file())
+        return sorted(name for path in files if not is_litter(name := path.relative_to(self._root).as_posix()))
 
 
 class LocalBackend(Backend):

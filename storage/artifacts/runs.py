@@ -7,15 +7,14 @@ hold the store's lock `gc` while they do. Requested artifacts may not exist yet.
 """
 
 import hashlib
-import json
 import platform
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from spinmeround.storage.artifacts.run_results import run_results
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.errors import StoreError, environment_errors, one_line, validation_message
 from spinmeround.storage.manifests import Sha256
@@ -44,8 +43,8 @@ class Roots:
     """What must be kept, together with everything it was made from.
 
     `digests` are those of the datasets in the folders of runs, and the first 12 digits that name their folders. If the
-    folder of a run cannot be read (it was deleted, is on another machine or on a disk that is not mounted),
-    `final_unknown` is set: all published datasets, trainings and evaluations then count as kept.
+    results of a run are unknown (its folder or a part of it was deleted, is on another machine or on a disk that is not
+    mounted), `final_unknown` is set: all published datasets, trainings and evaluations then count as kept.
     """
 
     keys: frozenset[str]
@@ -102,19 +101,24 @@ def find_roots(store: ArtifactStore) -> Roots:
     for run in runs:
         keys |= {key for found in run.keys.values() for key in found}
         try:
-            latest, published = _latest(store, Path(run.folder)), _digests(Path(run.folder))
+            results = run_results(store, Path(run.folder))
         except (OSError, ValueError, RecursionError) as error:
             unknown = True
-            notes.append(
-                f"run {run.id} ({run.profile}): its folder {run.folder} on {run.host} cannot be read "
-                f"({one_line(error, 120)}), so its artifacts and all datasets and trainings are kept; mount the disk, "
-                f"or if the run was deleted: spinmeround store gc --forget {run.id}"
-            )
+            notes.append(_unknown_results(run, error))
         else:
-            keys |= latest
-            digests |= published
+            keys |= results.keys
+            digests |= results.digests
     return Roots(
         keys=frozenset(keys), digests=frozenset(digests), final_unknown=unknown, notes=tuple(notes), runs=len(runs)
+    )
+
+
+def _unknown_results(run: RunRecord, error: Exception) -> str:
+    return (
+        f"run {run.id} ({run.profile}): its results are unknown, since its folder {run.folder} on {run.host} or a part "
+        f"of it cannot be read ({one_line(error, 160)}); its artifacts and all datasets and trainings are kept. Mount "
+        "the disk, or run 'spinmeround build' of that run again; if the run was deleted: "
+        f"spinmeround store gc --forget {run.id}"
     )
 
 
@@ -133,38 +137,3 @@ def _records(store: ArtifactStore) -> Iterator[tuple[str, RunRecord]]:
                 f"{store.root}/{name}: expected the record of a run, found {validation_message(error)}; "
                 "remove it and run 'spinmeround build' of that run again"
             ) from error
-
-
-def _latest(store: ArtifactStore, folder: Path) -> set[str]:
-    """Keys of the last training and evaluation of a run.
-
-    Raises OSError or ValueError if its folder cannot be read, or its summary names none of the store.
-    """
-    _json(folder / "run.json")
-    if not (folder / "summary.json").exists():
-        return set()
-    summary = _json(folder / "summary.json")
-    parts = {"train": summary.get("training"), "evaluate": summary.get("evaluation")}
-    found = {stage: str(part["key"]) for stage, part in parts.items() if isinstance(part, dict) and "key" in part}
-    for stage, key in found.items():
-        if not re.fullmatch(r"[0-9a-f]{64}", key) or not store.has(stage, key):
-            raise ValueError(f"summary.json names {stage}/{key[:12]}, which the store lacks")
-    return set(found.values())
-
-
-def _digests(folder: Path) -> set[str]:
-    """Digests of the datasets in a run's folder, and the first digits that name their folders, should one be damaged.
-
-    Raises OSError or ValueError if one cannot be read.
-    """
-    if (folder / "datasets").is_symlink():
-        (folder / "datasets").stat()  # raises for a target that is not mounted
-    found = list((folder / "datasets").glob("*/manifest.json"))
-    return {str(_json(path).get("digest")) for path in found} | {path.parent.stem for path in found}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_bytes())
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return found

@@ -25,6 +25,7 @@ from spinmeround.storage.dataset.head_group import (
     write_latents,
     write_pictures,
 )
+from spinmeround.storage.dataset.identity import is_stated
 from spinmeround.storage.dataset.manifest import MANIFEST, DatasetManifest, read_manifest
 from spinmeround.storage.dataset.publish import (
     LATENTS,
@@ -68,6 +69,7 @@ __all__ = [
     "find_version",
     "info",
     "is_intact",
+    "is_stated",
     "latents_of",
     "list_versions",
     "open_head",

@@ -60,8 +60,8 @@ def verify(
 
     Reads every byte. Checks the SHA-256 of each file and the digest, that no file is missing or extra, the metadata
     against the schema, and the arrays as in `storage.dataset.checks`. The digest is compared with the folder's name,
-    `versions.json`, `digest` and `published` (see `storage.dataset.identity`). `threads` 0 is one per core;
-    `on_progress` gets (heads done, heads).
+    `versions.json`, `digest` and `published`, each on its own (see `storage.dataset.identity`). `threads` 0 is one per
+    core; `on_progress` gets (heads done, heads).
     """
     try:
         dataset = HeadDataset.open(path, checked=False)

@@ -11,7 +11,15 @@ from spinmeround.storage.weights.fingerprints import (
     read_checksums,
     record_checksums,
 )
-from spinmeround.storage.weights.headers import Dimension, OnnxSignature, Shape, onnx_signature, tensor_shapes
+from spinmeround.storage.weights.headers import (
+    Dimension,
+    OnnxSignature,
+    Shape,
+    TensorHeader,
+    onnx_signature,
+    tensor_headers,
+    tensor_shapes,
+)
 from spinmeround.storage.weights.network_files import NetworkFiles, network_files
 from spinmeround.storage.weights.parts import PARTS, WEIGHTS_FOLDER, Hub, Page, Part, find_part, missing_files
 from spinmeround.storage.weights.shipped import EmbeddedWeights, embedded_weights, list_embedded, record_embedded
@@ -28,6 +36,7 @@ __all__ = [
     "Page",
     "Part",
     "Shape",
+    "TensorHeader",
     "check_files",
     "check_onnx",
     "check_values",
@@ -44,5 +53,6 @@ __all__ = [
     "read_checksums",
     "record_checksums",
     "record_embedded",
+    "tensor_headers",
     "tensor_shapes",
 ]

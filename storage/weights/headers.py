@@ -1,22 +1,39 @@
-"""Names and shapes of the tensors in a file of weights, without reading their values; signatures of ONNX networks.
+"""Names, shapes and dtypes of the tensors in a file of weights, without their values; signatures of ONNX networks."""
 
-Pickles are read only with torch's weights-only loader, which executes none of their code.
-"""
-
-import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
+from spinmeround.storage.numbers import pickled_tensors, refuse_lfs_pointer
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
 Shape = tuple[int, ...]
+_DTYPES = {
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "I8": "int8",
+    "I32": "int32",
+    "I64": "int64",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+"""Names of torch for those of safetensors; another one keeps its own."""
 Dimension = int | str
 """A dimension of a network's input or output: a fixed size, or the name of a variable one."""
+
+
+class TensorHeader(NamedTuple):
+    """What a file says about a tensor; `dtype` by the name that torch has for it."""
+
+    shape: Shape
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -27,39 +44,34 @@ class OnnxSignature:
     outputs: tuple[tuple[Dimension, ...], ...]
 
 
-def tensor_shapes(path: Path) -> dict[str, Shape]:
-    """Names and shapes of a .safetensors file or of torch's .bin or .pth.
+def tensor_headers(path: Path) -> dict[str, TensorHeader]:
+    """The tensors of a .safetensors file or of torch's .bin or .pth, by name.
 
     Raises SpinMeRoundError if the file is missing, truncated or of another kind.
     """
+    if path.suffix != ".safetensors":
+        found = pickled_tensors(path, "meta")
+        return {
+            name: TensorHeader(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in found.items()
+        }
+    from safetensors import safe_open
+
+    refuse_lfs_pointer(path)
     try:
-        return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
-    except SpinMeRoundError:
-        raise
-    except Exception as error:  # safetensors and torch raise unrelated errors
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return {
+                name: TensorHeader(tuple(each.get_shape()), _DTYPES.get(each.get_dtype(), each.get_dtype()))
+                for name, each in slices.items()
+            }
+    except Exception as error:  # of safetensors, whatever is wrong
         raise SpinMeRoundError(f"{path}: expected a complete file of tensors, found {one_line(error, 200)}") from error
 
 
-def _safetensors(path: Path) -> dict[str, Shape]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-
-
-def _torch(path: Path) -> dict[str, Shape]:
-    import torch
-
-    try:
-        # weights_only executes no code of the pickle; "meta" reads no values
-        tensors = torch.load(path, map_location="meta", weights_only=True)  # noqa: TID251
-    except pickle.UnpicklingError as error:
-        raise SpinMeRoundError(
-            f"{path}: expected a pickle with tensors only, found code or no pickle; "
-            "download it from its publisher again"
-        ) from error
-    tensors = tensors.get("state_dict", tensors)  # of a training script
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+def tensor_shapes(path: Path) -> dict[str, Shape]:
+    """Names and shapes of the tensors of a file, as `tensor_headers`."""
+    return {name: header.shape for name, header in tensor_headers(path).items()}
 
 
 def onnx_graph(path: Path) -> "GraphProto":
@@ -67,6 +79,7 @@ def onnx_graph(path: Path) -> "GraphProto":
     import onnx
     from google.protobuf.message import DecodeError
 
+    refuse_lfs_pointer(path)
     try:
         return onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError) as error:

@@ -5,15 +5,16 @@
     diffusion_pytorch_model.bin, pytorch_model.bin and their indices              pickles of tensors
     ….fp16.safetensors, ….safetensors.index.fp16.json, ….fp16.bin                 a variant: fp16, bf16 or fp32
 
-Without a variant goes before a variant, and .safetensors before .bin.
+Without a variant goes before a variant, and .safetensors before .bin. A folder with both one file and an index is
+refused: the libraries differ on which they load.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from spinmeround.storage.documents import read_json_object
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.storage.weights.headers import Shape, tensor_shapes
+from spinmeround.storage.weights.headers import TensorHeader, tensor_headers
 
 VARIANTS = (None, "fp16", "bf16", "fp32")
 SUFFIXES = ("safetensors", "bin")
@@ -30,19 +31,30 @@ class NetworkFiles:
     variant: str | None
     safetensors: bool
 
-    def shapes(self) -> dict[str, Shape]:
-        """Names and shapes of all tensors. Raises SpinMeRoundError for a truncated file or one of another kind."""
-        return {name: shape for file in self.files for name, shape in tensor_shapes(file).items()}
+    def headers(self) -> dict[str, TensorHeader]:
+        """All tensors by name. Raises SpinMeRoundError for a file of another kind, or a tensor in two."""
+        found: dict[str, TensorHeader] = {}
+        for file in self.files:
+            headers = tensor_headers(file)
+            if twice := sorted(found.keys() & headers.keys()):
+                raise SpinMeRoundError(f"{file}: tensor {twice[0]}: expected in one shard, found in another one, too")
+            found |= headers
+        return found
 
 
 def network_files(folder: Path, *, transformers: bool = False) -> NetworkFiles:
-    """The files that the libraries load from a folder. Raises SpinMeRoundError, which names what is there instead."""
+    """The files to check and to load. Raises SpinMeRoundError, which names what is there instead."""
     stems = _TRANSFORMERS if transformers else _DIFFUSERS
     for variant in VARIANTS:
         dotted = f".{variant}" if variant else ""
         for suffix in SUFFIXES:
             single = folder / f"{stems[suffix]}{dotted}.{suffix}"
             index = folder / f"{stems[suffix]}.{suffix}.index{dotted}.json"
+            if single.is_file() and index.is_file():
+                raise SpinMeRoundError(
+                    f"{folder}: expected one file or shards, found both {single.name} and {index.name}, which may hold "
+                    "different weights; remove the outdated ones"
+                )
             found = (single,) if single.is_file() else _shards(index) if index.is_file() else ()
             if found:
                 return NetworkFiles(files=found, variant=variant, safetensors=suffix == "safetensors")
@@ -51,13 +63,13 @@ def network_files(folder: Path, *, transformers: bool = False) -> NetworkFiles:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     """The files that an index names. Raises SpinMeRoundError if one is missing or outside of the folder."""
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SpinMeRoundError(f"{index}: expected an index with weight_map, found none that can be read") from error
+    stated = read_json_object(index, "an index with weight_map").get("weight_map")
+    if not isinstance(stated, dict):
+        raise SpinMeRoundError(f"{index}: expected an index with weight_map, found none that can be read")
+    names = list(stated.values())
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise SpinMeRoundError(f"{index}: expected plain names of files in weight_map, found others")
-    files = tuple(index.parent / name for name in sorted(names))
+    files = tuple(index.parent / name for name in sorted(set(names)))
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise SpinMeRoundError(

@@ -9,7 +9,7 @@ joined again from the artifacts.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -127,16 +127,18 @@ def publish(
     return Published(path=info.path, digest=info.digest, key=key, outcome="reused" if frozen else "made", url=url)
 
 
-def published_digests(store: ArtifactStore) -> dict[str, str]:
-    """The digests of the datasets that were published from this store, and the artifact that states each.
+def published_digests(store: ArtifactStore, heads: Iterable[str]) -> dict[str, str]:
+    """The digests of the datasets that were published of exactly these heads, and the artifact that states each.
 
     Artifacts that are damaged or of newer software are left out; `spinmeround store verify` reports them.
     """
-    found = {}
+    found, wanted = {}, set(heads)
     for entry in store.backend.entries("publish"):
         with suppress(StoreError, OSError, ValueError, KeyError, TypeError):
-            stated = json.loads((store.verify("publish", entry.key).path / "dataset.json").read_bytes())
-            found[str(stated["digest"])] = f"{store.root}/publish/{entry.key[:12]}"
+            artifact = store.verify("publish", entry.key)
+            if {name.partition("/")[0] for name in artifact.manifest.inputs} == wanted:
+                stated = json.loads((artifact.path / "dataset.json").read_bytes())
+                found[str(stated["digest"])] = f"{store.root}/publish/{entry.key[:12]}"
     return found
 
 

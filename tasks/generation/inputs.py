@@ -41,12 +41,12 @@ def check_inputs(params: GenerationParams) -> list[str]:
     Raises ConfigError for a defective file, a camera that doesn't see the head and two given views at one camera.
     """
     targets = target_cameras(params)
-    with as_config_error():
+    with as_config_error("" if params.cameras_file is None else f"{params.cameras_file}: "):
         check_cameras("cameras", targets)
+        if params.cameras_file is not None:
+            check_world("cameras", targets)
     notes = []
     if params.cameras_file is not None:
-        with as_config_error(f"{params.cameras_file}: "):
-            check_world("cameras", targets)
         notes += camera_warnings("cameras", targets, params.views.radius)
     for identity in _identities(params):
         if identity.endswith(".npy"):
@@ -174,17 +174,27 @@ def _cameras(path: Path, document: dict[str, Any], *, undistort: bool = False) -
     def side(number: int) -> int | None:
         frame = document["frames"][number]
         size = picture_size(_named_picture(path, frame["file_path"])) if frame.get("file_path") else None
+        if size is not None and size[0] != size[1]:
+            raise ValueError(
+                f"frames[{number}]: expected a square picture, or w and h of one, got {frame['file_path']} of "
+                f"{size[0]} x {size[1]}"
+            )
         return None if size is None else size[0]
 
     with as_config_error(f"{path}: "):
         return cameras_of_transforms(document, side, distorted_too=undistort)
 
 
-def _named_picture(document: Path, name: str) -> Path:
+def _named_picture(document: Path, name: str, key: str = "file_path") -> Path:
     """The picture that a frame names; files of Blender's scenes leave out the suffix."""
     named = document.parent / os.fsdecode(name.encode("utf-8", "surrogatepass"))  # in an ASCII locale too
     candidates = [named, *(named.with_name(named.name + suffix) for suffix in (".png", ".jpg"))] if named.name else []
-    return next((each for each in candidates if each.is_file()), named)
+    try:
+        return next((each for each in candidates if each.is_file()), named)
+    except OSError as error:  # of a name that no file can have
+        raise ConfigError(
+            f"{document}: {key}: expected a picture, found {shortened(repr(name), 40)} ({error.strerror})"
+        ) from error
 
 
 def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
@@ -255,7 +265,7 @@ class PosedFiles(NamedTuple):
             raise ConfigError(f"{path}: expected 1 or 3 frames as given views, got {len(cameras)}")
         frames, found = document["frames"], {}
         for key in ("file_path", "normals_file_path"):
-            found[key] = [_named_picture(path, frame[key]) for frame in frames if frame.get(key)]
+            found[key] = [_named_picture(path, frame[key], key) for frame in frames if frame.get(key)]
             if len(found[key]) not in (len(cameras), 0 if key == "normals_file_path" else len(cameras)):
                 raise ConfigError(
                     f"{path}: expected {key} in each frame, found it in {len(found[key])} of {len(cameras)}"

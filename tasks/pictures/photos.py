@@ -6,6 +6,7 @@ decoded. Only formats whose decoders run in this process are read (no PostScript
 """
 
 import io
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ WHITE, NO_NORMAL = (255, 255, 255), (128, 128, 128)
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 _NEARLY_EQUAL = 3
 """Largest difference of the pixels of a picture of one colour, which JPEG compresses to slightly different values."""
+_MIN_CONTENT = 0.002
+"""Smallest share of the pixels that differ from the commonest colour: a head fills a third of the trained pictures."""
+_TWELVE_BITS = 4095
 _NEAR_WHITE = 230
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 """Tags of TIFF."""
@@ -46,7 +50,7 @@ def read_photo(
     Raises ConfigError for a file that is no picture, damaged, too large, all transparent, or of one colour; with
     `square` also for one that is not square.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # raises nothing for a name that is too long
         raise ConfigError(f"{path}: expected a picture, found none that can be read (no such file)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about large pictures and defective metadata
@@ -80,11 +84,17 @@ def picture_size(path: Path) -> tuple[int, int] | None:
 
 
 def require_content(picture: Image.Image, name: str) -> None:
-    """Raises ConfigError for a picture of one colour."""
-    extremes = np.array([band.getextrema() for band in picture.split()])
-    if (extremes[:, 1] - extremes[:, 0]).max() <= _NEARLY_EQUAL:
-        colour = ", ".join(map(str, extremes[:, 1]))
-        raise ConfigError(f"{name}: expected a picture that shows a head, found one colour (RGB {colour}) everywhere")
+    """Raises ConfigError for a picture of one colour, but for a few pixels."""
+    commonest, differs = [], np.zeros((picture.height, picture.width), bool)
+    for band in picture.split():
+        level = int(np.argmax(band.histogram()))
+        values = np.asarray(band)
+        differs |= (values < max(level - _NEARLY_EQUAL, 0)) | (values > min(level + _NEARLY_EQUAL, 255))
+        commonest.append(str(level))
+    if (count := int(differs.sum())) < _MIN_CONTENT * differs.size:
+        where = f"in all but {count} of {differs.size} pixels" if count else "everywhere"
+        colour = ", ".join(commonest)
+        raise ConfigError(f"{name}: expected a picture that shows a head, found one colour (RGB {colour}) {where}")
 
 
 def has_background(picture: Image.Image) -> bool:
@@ -112,7 +122,15 @@ def _read(path: Path, square: bool, background: tuple[int, int, int], colours: b
         upright, problem = _upright(file)
         if problem:
             notes.append(f"{path}: its EXIF data can't be read, so it is taken as upright")
-        image = _eight_bits(upright, getattr(file, "tag_v2", {}), path)
+        tags = getattr(file, "tag_v2", {})
+        image = _eight_bits(upright, tags, path)
+        if upright.mode.startswith("I;16") and tags.get(_BITS_PER_SAMPLE, (16,))[0] == 16:
+            high = int(np.asarray(upright).max())
+            if high <= _TWELVE_BITS:
+                notes.append(
+                    f"{path}: its largest value is {high} of 65535, so it is read as very dark; if its values have 12 "
+                    "bits or fewer, scale them to 16"
+                )
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if alpha is not None and alpha.getextrema() == (0, 0):
         raise ConfigError(f"{path}: expected a picture that shows a head, found one that is transparent everywhere")

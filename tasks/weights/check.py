@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import SpinMeRoundError, file_failure
 from spinmeround.storage.weights import checksums_path, embedded_weights, find_part, record_checksums
 from spinmeround.tasks.weights.insightface_packs import nested_pack, unnest_command
 from spinmeround.tasks.weights.inspect import inspect
@@ -89,9 +89,9 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
         return Finding(use=use, state="shipped", seen="part of this package")
     known = find_part(use.name)
     command = known.command(use.place)
-    if not use.place.exists():
-        return Finding(use=use, state="missing", seen=f"nothing at {use.place}", command=command)
     try:
+        if not use.place.exists():
+            return Finding(use=use, state="missing", seen=f"nothing at {use.place}", command=command)
         say(f"checking {use.place}")
         seen = inspect(use.name, use.place)
         if use.name == "panohead-checkout":  # identified by its commit
@@ -102,6 +102,10 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
             raise SpinMeRoundError(
                 f"{use.place}: the profile requires SHA-256 {use.sha256}, the file has {fingerprint}"
             )
+    except OSError as error:
+        if (failure := file_failure(error)) is None:
+            raise
+        return Finding(use=use, state="invalid", seen=str(failure))
     except SpinMeRoundError as error:
         inner = nested_pack(use.place)
         fix = unnest_command(use.place, inner) if inner else command

@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.numbers import refuse_lfs_pointer
 from spinmeround.storage.weights import (
     PARTS,
+    TensorHeader,
     check_files,
     check_onnx,
     find_part,
     missing_files,
     onnx_signature,
-    tensor_shapes,
+    tensor_headers,
 )
 from spinmeround.tasks.weights.insightface_packs import kind_of, open_pack
 from spinmeround.tasks.weights.networks import AUTOENCODERS, NetworkClass, check_network
@@ -71,8 +73,8 @@ def _pack(place: Path) -> str:
 def _alexnet(place: Path) -> str:
     from spinmeround.models.metrics.perceptual import backbone_shapes
 
-    wanted = backbone_shapes("alex")
-    found = {name: shape for name, shape in tensor_shapes(place).items() if name.startswith("features.")}
+    wanted = {name: TensorHeader(shape) for name, shape in backbone_shapes("alex").items()}
+    found = {name: header for name, header in tensor_headers(place).items() if name.startswith("features.")}
     summary = compare(place, wanted, found)
     check_files(place, [place])
     return summary
@@ -90,6 +92,7 @@ def _checkout(place: Path) -> str:
 
 
 def _pickle(place: Path) -> str:
+    refuse_lfs_pointer(place)
     return f"{place.stat().st_size / 1e6:.0f} MB, not opened, since unpickling runs code"
 
 

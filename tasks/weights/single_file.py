@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinmeround.storage.errors import SpinMeRoundError, one_line
-from spinmeround.storage.weights import NetworkFiles, tensor_shapes
+from spinmeround.storage.weights import NetworkFiles, tensor_headers
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def single_file(folder: Path, kind: str) -> NetworkFiles | None:
         return None
     found = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".ckpt", ".bin", ".pth", ".pt")]
     files = [path for path in found if path.is_file() and not path.name.startswith(".")]
-    if len(files) != 1 or not is_single_file(kind, tensor_shapes(files[0])):
+    if len(files) != 1 or not is_single_file(kind, tensor_headers(files[0])):
         return None
     return NetworkFiles(files=tuple(files), variant=None, safetensors=files[0].suffix == ".safetensors")
 

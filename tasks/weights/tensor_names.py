@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.storage.weights import Shape
+from spinmeround.storage.weights import Shape, TensorHeader
 
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of the autoencoder's attention in files of 2022 and in current ones; diffusers reads both."""
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""Dtypes of weights; those of 8 bits are of use only with scales, which no network here has."""
 
 _KNOWN = (
     (
@@ -42,26 +45,48 @@ def clip_name(name: str) -> str:
 
 
 def compare(
-    place: Path, wanted: Mapping[str, Shape], found: Mapping[str, Shape], renamed: Callable[[str], str] = current_name
+    place: Path,
+    wanted: Mapping[str, TensorHeader],
+    found: Mapping[str, TensorHeader],
+    renamed: Callable[[str], str] = current_name,
 ) -> str:
-    """The number of tensors and parameters. Raises SpinMeRoundError, which names what is missing or differs.
+    """The number of tensors and parameters. Raises SpinMeRoundError, which names what is missing, differs or is twice.
 
     `renamed` maps published names to the network's; buffers that the libraries ignore are left out.
     """
-    wanted = {renamed(name): shape for name, shape in wanted.items() if not _ignored(name)}
-    actual = {renamed(name): shape for name, shape in found.items() if not _ignored(name)}
-    differing = sorted(name for name in {*wanted, *actual} if wanted.get(name) != actual.get(name))
+    needed = {renamed(name): header.shape for name, header in wanted.items() if not ignored(name)}
+    actual: dict[str, Shape] = {}
+    for name, header in found.items():
+        if ignored(name):
+            continue
+        if renamed(name) in actual:
+            raise SpinMeRoundError(f"{place}: tensor {renamed(name)}: expected once, found under its former name, too")
+        actual[renamed(name)] = header.shape
+    differing = sorted(name for name in {*needed, *actual} if needed.get(name) != actual.get(name))
     if differing:
-        raise SpinMeRoundError(f"{place}: {_difference(wanted, actual, found, differing)}")
-    return f"{len(found)} tensors, {sum(map(_size, found.values())) / 1e6:.1f}M parameters"
+        raise SpinMeRoundError(f"{place}: {_difference(needed, actual, found, differing)}")
+    _check_dtypes(place, {renamed(name) for name, header in wanted.items() if header.dtype in FLOATS}, found, renamed)
+    return f"{len(found)} tensors, {sum(_size(header.shape) for header in found.values()) / 1e6:.1f}M parameters"
 
 
-def _ignored(name: str) -> bool:
+def _check_dtypes(
+    place: Path, floats: set[str], found: Mapping[str, TensorHeader], renamed: Callable[[str], str]
+) -> None:
+    for name, header in found.items():
+        if renamed(name) in floats and header.dtype not in FLOATS:
+            raise SpinMeRoundError(
+                f"{place}: tensor {name}: expected {', '.join(FLOATS[:-1])} or {FLOATS[-1]}, found {header.dtype}; get "
+                "the weights before quantisation or conversion"
+            )
+
+
+def ignored(name: str) -> bool:
+    """Whether a tensor is a constant of older files, which the libraries compute."""
     return name.endswith("embeddings.position_ids")
 
 
 def _difference(
-    wanted: Mapping[str, Shape], actual: Mapping[str, Shape], found: Mapping[str, Shape], differing: list[str]
+    wanted: Mapping[str, Shape], actual: Mapping[str, Shape], found: Mapping[str, TensorHeader], differing: list[str]
 ) -> str:
     missing = [name for name in differing if name not in actual]
     unexpected = [name for name in differing if name not in wanted]

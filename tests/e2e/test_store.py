@@ -1,5 +1,6 @@
 """Builds and their store: on an S3 server, and during garbage collection."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -62,8 +63,9 @@ def test_garbage_collection_during_a_build(tiny, tmp_path: Path) -> None:
     """
     before = build(tiny(), tmp_path)
     build(tiny(mesh__level=9.0), tmp_path)
-    for dataset in (tmp_path / "tiny" / "datasets").glob("*.zarr"):
-        (dataset / "manifest.json").unlink()  # so that no dataset protects artifacts
+    shutil.rmtree(tmp_path / "tiny" / "datasets")  # so that no dataset protects artifacts
+    for summary in [tmp_path / "tiny" / "summary.json", *(tmp_path / "tiny" / "summaries").iterdir()]:
+        summary.write_text("{}")  # as of a run that never published
     store, ended, removed = ArtifactStore(tmp_path / "tiny" / "store"), threading.Event(), []
 
     def clean() -> None:

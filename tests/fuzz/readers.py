@@ -326,7 +326,8 @@ def _write_store(folder: Path) -> None:
     store = ArtifactStore(folder / "store")
     mesh = put(store, "mesh", 1, files={"mesh.json": b'{"level": 1.5}', "a.bin": b"0123"})
     key = put(store, "normals", 1, {"mesh": mesh})
-    put(store, "publish", 1, files={"dataset.json": b'{"digest": "' + b"0" * 64 + b'", "heads": 1}'})
+    stated = b'{"digest": "' + b"0" * 64 + b'", "heads": 1}'
+    put(store, "publish", 1, {"tiny-000001/normals": key}, {"dataset.json": stated})
     store.record_failure("embed", key, "tiny-000001", "no nose", "Traceback", 2)
     run = open_run(Place(out=str(folder / "run")), "tiny")
     run.summary.write_text(json.dumps({"training": {"key": key}, "evaluation": None, "stages": {}}))
@@ -340,7 +341,7 @@ def _use_store(folder: Path) -> None:
     uses: list[Callable[[], object]] = [
         lambda: check_store(store),
         store.failures,
-        lambda: published_digests(store),
+        lambda: published_digests(store, ["tiny-000001"]),
         lambda: find_garbage(store, 0.0),
     ]
     uses += [lambda entry=entry: store.open(entry.stage, entry.key) for entry in entries]  # type: ignore[misc]

@@ -119,6 +119,40 @@ def test_errors_print_one_line(error: BaseException, status: int, message: str) 
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["generate", "identity", f"{LONG}.npy"], "argument: "),
+        (["dataset", "verify", LONG], "argument: "),
+        (["store", "verify", f"--store={LONG}"], "--store: "),
+        (["plan", "--out", LONG], "--out: "),
+        (["plan", "--set", f"embed.pack={LONG}"], "embed.pack: "),
+    ],
+    ids=["identity", "dataset", "store", "out", "pack"],
+)
+def test_a_name_that_is_too_long_is_a_user_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], named: str
+) -> None:
+    """One line that names the argument, the option or the field."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith(f"error: {named}cannot use ")
+    assert "the name is too long: choose a shorter one" in result.stderr
+
+
+def test_weights_check_reports_a_long_name_among_the_parts() -> None:
+    """The other parts are checked, too."""
+    result = CliRunner().invoke(app, ["weights", "check", "demo", "--set", f"encode.autoencoder={LONG}"])
+    assert result.exit_code == 1
+    assert "encode.autoencoder: cannot use aaa" in result.output
+    assert "shipped" in result.output
+
+
 @pytest.mark.parametrize(
     "error", [ModuleNotFoundError("No module named 'spinmeround.x'", name="spinmeround.x"), RuntimeError("a bug")]
 )

@@ -1,6 +1,7 @@
 """The commands of `spinmeround dataset`: what they print, and their exit status."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
 from spinmeround.storage.artifacts import ArtifactStore
-from spinmeround.storage.dataset import publish, read_manifest, record_version
+from spinmeround.storage.dataset import HeadDataset, publish, read_manifest, record_version
 from tests.support.artifacts import put
 from tests.support.cases import CASES
 from tests.support.heads import flip_bit, write_heads
@@ -86,26 +87,60 @@ def test_a_manifest_that_was_edited_to_match_is_found(run_folder: Path) -> None:
     (renamed.parent / "versions.json").unlink()
     assert call("verify", renamed)[0] == 0
     assert call("verify", renamed, "--digest", digest)[0] == 1
-    put(
-        ArtifactStore(run_folder / "store"), "publish", 1, {}, {"dataset.json": json.dumps({"digest": digest}).encode()}
-    )
+    _put_published(run_folder / "store", digest, heads=1)
+    assert call("verify", renamed)[0] == 0
+    _put_published(run_folder / "store", digest, heads=len(HeadDataset.open(renamed)))
     code, output = call("verify", renamed)
     assert (code, "store/publish/" in output) == (1, True)
-    put(
-        ArtifactStore(run_folder / "store"),
-        "publish",
-        2,
-        {},
-        {"dataset.json": json.dumps({"digest": swapped}).encode()},
+
+
+def _put_published(store: Path, digest: str, heads: int = 2) -> None:
+    """The publish artifact of a dataset of the first heads."""
+    inputs = {f"procedural-{number:06}/render": "0" * 64 for number in range(heads)}
+    put(ArtifactStore(store), "publish", heads, inputs, {"dataset.json": json.dumps({"digest": digest}).encode()})
+
+
+@pytest.mark.parametrize("name", ["{digest}.zarr", "heads.zarr"])
+@pytest.mark.parametrize(
+    ("index", "artifact"), [("edited", "original"), ("none", "original"), ("original", "edited"), ("original", "none")]
+)
+def test_each_place_that_states_a_digest_is_compared(run_folder: Path, name: str, index: str, artifact: str) -> None:
+    """Swapped heads contradict the index of versions or the publish artifact, whatever the other and the name say."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"), key=lambda path: HeadDataset.open(path).ids)[0]
+    digest, store = read_manifest(dataset).digest, run_folder / "elsewhere"
+    swapped = _swap_heads(dataset)
+    renamed = dataset.rename(dataset.with_name(name.format(digest=swapped[:12])))
+    if index != "original":
+        (renamed.parent / "versions.json").unlink()
+    if index == "edited":
+        record_version(renamed.parent, swapped, 2)
+    if artifact != "none":
+        _put_published(store, swapped if artifact == "edited" else digest)
+    code, output = call("verify", renamed, *(["--store", store] if artifact != "none" else []))
+    assert (code, "1 problems" in output) == (1, True)
+    assert ("versions.json states" in output, "store/publish" in output or "elsewhere/publish" in output) == (
+        index == "original",
+        artifact == "original",
     )
-    assert call("verify", renamed)[0] == 0
+
+
+def test_a_copy_that_nothing_describes_is_intact(run_folder: Path, tmp_path: Path) -> None:
+    """Elsewhere and under another name there is nothing to compare with, which is said and no problem."""
+    dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
+    note = "states a digest to compare with"
+    code, output = call("verify", dataset)
+    assert (code, note in output) == (0, False)
+    copy = shutil.copytree(dataset, tmp_path / "copy" / "heads.zarr")
+    code, output = call("verify", copy)
+    assert (code, note in output, "intact" in output) == (0, True, True)
+    assert note not in call("verify", copy, "--digest", read_manifest(copy).digest)[1]
 
 
 def test_litter_is_no_damage(run_folder: Path) -> None:
-    """Files that macOS, Windows and NFS clients leave in folders are no problems, in any folder of a dataset."""
+    """Files and folders of operating systems and file servers are no problems, in any folder of a dataset."""
     dataset = sorted((run_folder / "datasets").glob("*.zarr"))[0]
-    for name in (CASES / "zarr_litter" / "names.txt").read_text(encoding="utf-8").split():
-        (dataset / name).parent.mkdir(exist_ok=True)
+    for name in (CASES / "zarr_litter" / "names.txt").read_text(encoding="utf-8").splitlines():
+        (dataset / name).parent.mkdir(parents=True, exist_ok=True)
         (dataset / name).write_bytes(b"litter")
     code, output = call("verify", dataset)
     assert (code, "intact" in output) == (0, True)

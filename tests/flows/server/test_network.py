@@ -14,14 +14,9 @@ import httpx
 import pytest
 
 from spinmeround.flows.cli import app as cli
-from spinmeround.flows.server import network
-from spinmeround.flows.server.network import (
-    ServerUnavailable,
-    bypass_proxies,
-    check_proxies,
-    check_server,
-    server_errors,
-)
+from spinmeround.flows.server import environment as client_environment
+from spinmeround.flows.server.environment import bypass_proxies, check_environment
+from spinmeround.flows.server.network import ServerUnavailable, check_server, server_errors
 from spinmeround.flows.server.process import configure, free_port, prefect_server
 from spinmeround.storage.errors import ConfigError, EnvironmentUnavailable
 from tests.support.http import serving
@@ -35,7 +30,7 @@ NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxies and no settings of Prefect but those of the test; whatever it sets is undone."""
     for name in [*os.environ, *NAMES, *map(str.upper, NAMES), "PREFECT_API_URL", "PREFECT_HOME"]:
-        if name.startswith("PREFECT_") or name.lower() in NAMES:
+        if name.startswith(("PREFECT_", "SSL_CERT")) or name.lower() in NAMES:
             monkeypatch.setenv(name, "")  # so that the test's own changes are undone, too
             monkeypatch.delenv(name)
 
@@ -66,16 +61,23 @@ def answering(status: int, body: bytes = b'"3.9.1"', kind: str = "application/js
         ({"no_proxy": "a.org, localhost"}, "a.org,localhost,127.0.0.1,::1"),
         ({"NO_PROXY": "a.org"}, "a.org,127.0.0.1,localhost,::1"),
         ({"NO_PROXY": "*"}, "*,127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "10.0.0.0/8,fe80::/10,fd00::/8, a.org:80"}, "10.0.0.0/8,a.org:80,127.0.0.1,localhost,::1"),
+        (
+            {"NO_PROXY": "[::1],[fd00::2],fd00::3/128,fe80::1%eth0"},
+            "::1,fd00::2,fd00::3,fe80::1%eth0,127.0.0.1,localhost",
+        ),
+        ({"NO_PROXY": "a.org:bad,ü.org,a..ü,[::1"}, "xn--tda.org,127.0.0.1,localhost,::1"),
     ],
-    ids=["none", "lower case", "upper case", "everything"],
+    ids=["none", "lower case", "upper case", "everything", "networks", "addresses", "unreadable"],
 )
 def test_loopback_is_excluded_from_proxies(given, expected, monkeypatch):
-    """The user's own exclusions stay, both spellings are set, and a second call changes nothing."""
-    for name, value in given.items():
+    """The user's own exclusions stay if httpx can read them, both spellings are set; a second call changes nothing."""
+    for name, value in {"http_proxy": "http://127.0.0.1:9", **given}.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
         bypass_proxies()
         assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == expected
+        httpx.Client().close()
 
 
 def test_every_command_excludes_loopback(monkeypatch):
@@ -103,17 +105,55 @@ def test_requests_to_loopback_arrive_behind_a_dead_proxy(host, tmp_path, monkeyp
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks4://127.0.0.1:9", "foo://127.0.0.1:9"])
 def test_a_proxy_that_cannot_be_used_is_an_error_only_where_it_is_needed(proxy, monkeypatch):
     """httpx refuses to make a client: for loopback the variable is removed, for another server it is named."""
-    monkeypatch.setattr(network, "find_spec", lambda name: None)
+    monkeypatch.setattr(client_environment, "find_spec", lambda name: None)
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ConfigError, match=rf"^ALL_PROXY={proxy}: .*unset ALL_PROXY$"):
-        check_proxies("http://prefect.example.org/api")
+        check_environment("http://prefect.example.org/api")
     with pytest.raises((ImportError, ValueError)):
         httpx.Client()
-    check_proxies("http://127.0.0.1:4200/api")
+    check_environment("http://127.0.0.1:4200/api")
     httpx.Client().close()
     monkeypatch.setenv("all_proxy", proxy)
-    check_proxies(None)
+    check_environment(None)
     httpx.Client().close()
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "All_Proxy"])
+@pytest.mark.parametrize(
+    "proxy", ["http://[::1", "127.0.0.1:notaport", "http://", "me:secret@a:port", "http://a:99999"]
+)
+def test_a_proxy_that_is_no_url_is_named_without_its_password(name, proxy, monkeypatch):
+    """For a server elsewhere; for one on loopback a client can be made without it."""
+    monkeypatch.setenv(name, proxy)
+    with pytest.raises(ConfigError, match=rf"^{name}=.*expected the URL of a proxy.*, or unset {name}$") as raised:
+        check_environment("http://prefect.example.org/api")
+    assert "secret" not in str(raised.value)
+    check_environment(None)
+    httpx.Client().close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SSL_CERT_FILE", "/nowhere.pem", r"=/nowhere.pem: expected a file of certificates \(PEM\), found none"),
+        ("PREFECT_API_SSL_CERT_FILE", "/nowhere.pem", "=/nowhere.pem: expected a file of certificates"),
+        ("PREFECT_API_SSL_CERT_FILE", str(CASES / "dead_api/README"), "=.*README: expected a file of certificates"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Name": "ä"}', ": X-Name: expected printable ASCII"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Name": "a\\nb"}', ": X-Name: expected printable ASCII"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"ä b": "a"}', ": expected names of headers, found '.xe4 b'"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Name": 3}', ": expected a JSON object of texts.*found int for 'X-Name'"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", "[]", ": expected a JSON object of texts.*found list"),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", "{", ": expected a JSON object of texts.*found none that can be read"),
+        ("PREFECT_API_KEY", "schlüssel", ": expected printable ASCII"),
+    ],
+)
+def test_the_variable_at_fault_is_named(name, value, message, tmp_path, monkeypatch):
+    """Before any server is asked or started, and not PREFECT_API_URL."""
+    monkeypatch.setenv(name, value)
+    for api in ("", f"http://127.0.0.1:{free_port()}/api"):
+        monkeypatch.setenv("PREFECT_API_URL", api)
+        with pytest.raises(ConfigError, match=f"^{name}{message}"), prefect_server(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,14 @@ def test_unusual_cameras_are_warned_of_with_both_numbers() -> None:
     far = camera_warnings("frames", orbit([0.0, 9.0], [0.0, 0.0], radius=5.4), 2.7)
     assert "its position is 5.4 from the head's centre, 2.7 in training" in far[0]
     assert "its image is 1.27 wide at the head's centre, 0.633 in training" in far[1]
+    oblong = orbit([0.0, 9.0], [0.0, 0.0])
+    intrinsics = oblong.intrinsics.copy()
+    intrinsics[1, 1, 1] *= 1.1
+    squeezed = camera_warnings("frames", replace(oblong, intrinsics=intrinsics), 2.7)
+    assert squeezed == [
+        "frames: camera 1 has focal lengths of 4.265 (x) and 4.691 (y) sides of the image; in training they are equal, "
+        "so the head may be squeezed"
+    ]
     rolled = read(orbit([0.0], [0.0]), lambda m: m @ QUARTER)
     check_world("frames", rolled)
     assert "camera 0 is rolled by more than 45 degrees" in camera_warnings("frames", rolled, 2.7)[0]

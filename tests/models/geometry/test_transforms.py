@@ -60,6 +60,14 @@ def test_an_angle_needs_no_width() -> None:
         cameras_of_transforms(pixels)
 
 
+def test_fields_that_state_a_pinhole_are_accepted() -> None:
+    """Flags that are off, coefficients that are zero, and the names of objectives."""
+    made = document()
+    more = {"latlong": False, "is_fisheye": False, "camera_type": "perspective", "lens": "50mm f/1.4", "b1": 0.0}
+    found = cameras_of_transforms({**made, **more, "distortion": [0, 0.0]})
+    np.testing.assert_array_equal(found.intrinsics, cameras_of_transforms(made).intrinsics)
+
+
 def test_a_frames_lens_replaces_the_documents() -> None:
     """Either form of the focal length in a frame replaces either form at the top level; zero distortion is none."""
     full = document()
@@ -70,6 +78,33 @@ def test_a_frames_lens_replaces_the_documents() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda d: d.update(latlong=True), "^latlong: expected a pinhole .* got latlong; render or resample"),
+        (lambda d: d.update(orthographic=True), "^orthographic: expected a pinhole .* got orthographic"),
+        (
+            lambda d: d["frames"][1].update(equirectangular=True),
+            r"^frames\[1\].equirectangular: expected a pinhole .* got equirectangular",
+        ),
+        (lambda d: d.update(ftheta_p0=0.0, ftheta_p1=0.2), "^ftheta_p0: expected a pinhole .* got an f-theta lens"),
+        (lambda d: d.update(camera_type="fisheye"), "^camera_type: expected a pinhole .* got fisheye"),
+        (lambda d: d.update(distortion=[0.0, 0.1]), r"^distortion: expected a lens without .* got \[0.0, 0.1\]"),
+        (
+            lambda d: d["frames"][1].update(cx=0.5, cy=0.5),
+            r"^frames\[1\]: expected cx and cy in pixels, got 0.5 and 0.5 in an image of 64, .* multiply them by 64",
+        ),
+        (
+            lambda d: d["frames"][1].update(fl_x=4.26, fl_y=4.26),
+            r"^frames\[1\]: expected a focal length of 0.1 to 1e\+06 sides .* fl_x 4.26 and .* in an image of 64",
+        ),
+        (
+            lambda d: d["frames"][1].update(fl_y=2729.0),
+            r"^frames\[1\]: expected square pixels .*, got focal lengths of 4.265 and 42.64 sides",
+        ),
+        (lambda d: d["frames"][0].update(fl_x=1e308, fl_y=1e308), r"^frames\[0\]: .* got fl_x 1e\+308 and"),
+        (lambda d: d["frames"][0].update(w=1e300, h=1e300), r"^frames\[0\]: .* in an image of 1e\+300"),
+        (
+            lambda d: d.update(camera_angle_x=1e-300, frames=[{"transform_matrix": np.eye(4).tolist()}]),
+            r"^frames\[0\]: expected a focal length .* got camera_angle_x 1e-300",
+        ),
         (lambda d: d.pop("frames"), "frames: expected a list of one or more frames, got none"),
         (lambda d: d["frames"][1].pop("transform_matrix"), r"frames\[1\].transform_matrix: expected 4 rows"),
         (lambda d: d["frames"][0].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist()), "got scale or reflection"),
@@ -104,6 +139,18 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         ),
     ],
     ids=[
+        "latitude and longitude",
+        "orthographic",
+        "equirectangular in a frame",
+        "f-theta",
+        "camera type",
+        "another program's distortion",
+        "normalised centre",
+        "normalised lens",
+        "oblong pixels",
+        "endless lens",
+        "endless width",
+        "tiny angle",
         "no frames",
         "no matrix",
         "scaled",

@@ -1,6 +1,7 @@
 """Garbage collection removes exactly what no run or dataset needs, whatever runs at the same time."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +28,32 @@ def chain(store: ArtifactStore, number: int) -> dict[str, str]:
 
 
 def run_folder(root: Path, name: str = "run") -> Path:
+    """The folder of a run that has no results."""
     folder = root / name
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps({"profile": name}))
+    summarize(folder)
     return folder
+
+
+def summarize(folder: Path, **results: object) -> None:
+    """Write the summary of a command with these results, as commands do: the others are null."""
+    data = json.dumps({"dataset": None, "training": None, "evaluation": None, **results})
+    (folder / "summaries").mkdir(exist_ok=True)
+    number = len(list((folder / "summaries").iterdir()))
+    (folder / "summaries" / f"20260101T00000{number}.000000Z.json").write_text(data)
+    (folder / "summary.json").write_text(data)
+
+
+def add_dataset(store: ArtifactStore, folder: Path, number: int, inputs: dict[str, str]) -> tuple[str, str]:
+    """Publish a dataset into the folder of a run; returns its digest and the key of its artifact."""
+    digest = f"{number:064x}"[::-1]
+    key = put(store, "publish", number, inputs, {"dataset.json": json.dumps({"digest": digest}).encode()})
+    dataset = folder / "datasets" / f"{digest[:12]}.zarr"
+    dataset.mkdir(parents=True)
+    (dataset / "manifest.json").write_text(json.dumps({"digest": digest}))
+    (folder / "datasets" / "versions.json").write_text("{}")
+    return digest, key
 
 
 def dead(store: ArtifactStore) -> set[str]:
@@ -68,10 +91,10 @@ def test_a_summary_with_an_unknown_key_keeps_everything(store: ArtifactStore, tm
     """It is damaged, or of another store: what the run needs is unknown."""
     folder, training = run_folder(tmp_path), put(store, "train", 1)
     register_run(store, folder, "tiny", {})
-    (folder / "summary.json").write_text(json.dumps({"training": {"key": f"{training[:-1]}x"}}))
+    summarize(folder, training={"key": f"{training[:-1]}x"})
     garbage = find_garbage(store, 0.0)
     assert garbage.dead == ()
-    assert f"summary.json names train/{training[:12]}, which the store lacks" in garbage.roots.notes[0]
+    assert f"summary names train/{training[:12]}, which the store lacks" in garbage.roots.notes[0]
 
 
 def test_a_dataset_is_kept_by_the_name_of_its_folder(store: ArtifactStore, tmp_path: Path) -> None:
@@ -86,18 +109,32 @@ def test_a_dataset_is_kept_by_the_name_of_its_folder(store: ArtifactStore, tmp_p
 
 
 def test_published_datasets_and_latest_trainings_are_roots(store: ArtifactStore, tmp_path: Path) -> None:
-    """A dataset in the folder of a run keeps its heads after the run has requested others."""
-    heads, folder = chain(store, 1), run_folder(tmp_path)
-    publish = put(store, "publish", 1, {"h-1": heads["write"]}, {"dataset.json": b'{"digest": "abc"}'})
+    """A dataset in the folder of a run keeps its heads after the run has requested others, until it is deleted."""
+    heads, later, folder = chain(store, 1), chain(store, 2), run_folder(tmp_path)
+    digest, publish = add_dataset(store, folder, 1, {"h-1": heads["write"]})
+    last, _ = add_dataset(store, folder, 2, {"h-2": later["write"]})
     training, older = put(store, "train", 1), put(store, "train", 2)
-    (folder / "summary.json").write_text(json.dumps({"training": {"key": training}, "evaluation": None}))
-    (folder / "datasets" / "abc.zarr").mkdir(parents=True)
-    manifest = folder / "datasets" / "abc.zarr" / "manifest.json"
-    manifest.write_text(json.dumps({"digest": "abc"}))
+    summarize(folder, dataset={"digest": digest}, training={"key": older})
+    summarize(folder, dataset={"digest": last}, training={"key": training})
     register_run(store, folder, "tiny", {})
     assert dead(store) == {older}
-    manifest.unlink()
+    shutil.rmtree(folder / "datasets" / f"{digest[:12]}.zarr")
     assert dead(store) == {older, publish, *heads.values()}
+
+
+def test_a_later_build_keeps_the_training(store: ArtifactStore, tmp_path: Path) -> None:
+    """The last training and evaluation stay after commands that compute neither, and so does a dataset."""
+    heads, folder = chain(store, 1), run_folder(tmp_path)
+    digest, _ = add_dataset(store, folder, 1, {"h-1": heads["write"]})
+    older, training, evaluation = put(store, "train", 2), put(store, "train", 1), put(store, "evaluate", 1)
+    summarize(folder, training={"key": older})
+    summarize(folder, dataset={"digest": digest}, training={"key": training})
+    summarize(folder, evaluation={"key": evaluation})
+    for _ in range(2):
+        summarize(folder, dataset={"digest": digest})
+    register_run(store, folder, "tiny", {})
+    assert dead(store) == {older}
+    assert find_garbage(store, 0.0).roots.notes == ()
 
 
 def _gone(folder: Path) -> None:
@@ -113,8 +150,35 @@ def _truncated_summary(folder: Path) -> None:
     (folder / "summary.json").write_text('{"training": {"ke')
 
 
+def _no_summary(folder: Path) -> None:
+    (folder / "summary.json").unlink()
+
+
+def _no_earlier_summaries(folder: Path) -> None:
+    shutil.rmtree(folder / "summaries")
+    (folder / "summaries").mkdir()
+    (folder / "summary.json").write_text(json.dumps({"training": None}))
+
+
 def _truncated_manifest(folder: Path) -> None:
-    (folder / "datasets" / "abc.zarr" / "manifest.json").write_text("")
+    next(folder.glob("datasets/*.zarr/manifest.json")).write_text("")
+
+
+def _no_datasets(folder: Path) -> None:
+    shutil.rmtree(folder / "datasets")
+
+
+def _empty_datasets(folder: Path) -> None:
+    _no_datasets(folder)
+    (folder / "datasets").mkdir()
+
+
+def _no_versions(folder: Path) -> None:
+    (folder / "datasets" / "versions.json").unlink()
+
+
+def _no_published_dataset(folder: Path) -> None:
+    shutil.rmtree(next(folder.glob("datasets/*.zarr")))
 
 
 def _datasets_on_another_disk(folder: Path) -> None:
@@ -124,7 +188,19 @@ def _datasets_on_another_disk(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [_gone, _empty_mount_point, _truncated_summary, _truncated_manifest, _datasets_on_another_disk],
+    [
+        _gone,
+        _empty_mount_point,
+        _truncated_summary,
+        _no_summary,
+        _no_earlier_summaries,
+        _truncated_manifest,
+        _no_datasets,
+        _empty_datasets,
+        _no_versions,
+        _no_published_dataset,
+        _datasets_on_another_disk,
+    ],
     ids=lambda spoil: spoil.__name__,
 )
 def test_a_run_that_cannot_be_read_keeps_its_artifacts(
@@ -132,11 +208,9 @@ def test_a_run_that_cannot_be_read_keeps_its_artifacts(
 ) -> None:
     """A folder on an unmounted disk looks like a deleted one: everything stays until the run is forgotten by name."""
     heads, folder = chain(store, 1), run_folder(tmp_path)
-    put(store, "publish", 1, {"h-1": heads["write"]}, {"dataset.json": b'{"digest": "abc"}'})
+    digest, _ = add_dataset(store, folder, 1, {"h-1": heads["write"]})
     training, other = put(store, "train", 1), chain(store, 2)
-    (folder / "summary.json").write_text(json.dumps({"training": {"key": training}}))
-    (folder / "datasets" / "abc.zarr").mkdir(parents=True)
-    (folder / "datasets" / "abc.zarr" / "manifest.json").write_text('{"digest": "abc"}')
+    summarize(folder, dataset={"digest": digest}, training={"key": training})
     register_run(store, folder, "tiny", {"h-1": {"render": heads["render"]}})
     assert dead(store) == set(other.values())
     spoil(folder)

@@ -68,6 +68,30 @@ def test_depths_are_scaled_to_eight_bits(tmp_path: Path) -> None:
     assert set(np.unique(pixels(tmp_path / "b.png"))) == {0, 255}
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_fewer_bits_in_sixteen_are_a_note(tmp_path: Path, name: str) -> None:
+    """Values of 12 bits in a picture of 16 are 16 times too dark, and the reader says so, but not of a bright one."""
+    for factor, noted in ((16, True), (257, False)):
+        Image.fromarray(ramp().astype(np.uint16) * np.uint16(factor)).save(tmp_path / name)
+        notes = read_photo(tmp_path / name).notes
+        assert bool(notes) == noted
+        assert all("its largest value is 4080 of 65535" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "transparent"])
+def test_a_picture_of_one_colour_but_for_a_pixel_is_refused(tmp_path: Path, kind: str) -> None:
+    """One pixel is no head, be it of another colour or the only one that is not transparent; a hundredth may be."""
+    colour = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255), "transparent": (9, 9, 9, 0)}[kind]
+    picture = Image.new("RGBA", (64, 64), colour)
+    picture.putpixel((5, 5), (120, 60, 30, 255))
+    picture.save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=r"found one colour \(RGB .*\) in all but 1 of 4096 pixels"):
+        read_photo(tmp_path / "a.png")
+    picture.paste((120, 60, 30, 255), (5, 5, 12, 12))
+    picture.save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png").picture.getpixel((6, 6)) == (120, 60, 30)
+
+
 def test_sixteen_bits_of_a_case() -> None:
     """The 16-bit case is no white picture: its levels span the range."""
     found = pixels(CASES / "gray16/gray16.png")

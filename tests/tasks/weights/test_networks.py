@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
+from spinmeround.storage.weights import onnx_signature, tensor_headers
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams
@@ -27,6 +28,7 @@ from tests.support.weights import write_autoencoder
 CASES = Path(__file__).parents[2] / "cases"
 UNET: NetworkClass = "UNet2DConditionModel"
 CLIP: NetworkClass = "CLIPTextModel"
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 3438167534\n"
 
 
 def make(kind: NetworkClass) -> torch.nn.Module:
@@ -54,6 +56,22 @@ def write_bin(folder: Path, network: torch.nn.Module, kind: NetworkClass) -> Non
     torch.save(network.state_dict(), folder / f"{stem}.bin")
 
 
+def write_training_bin(folder: Path, network: torch.nn.Module, kind: NetworkClass) -> None:
+    """As training scripts save it: the tensors below `state_dict`, beside other things."""
+    write_bin(folder, network, kind)
+    (file,) = folder.glob("*.bin")
+    torch.save({"state_dict": network.state_dict(), "step": 3}, file)
+
+
+def write_marked(folder: Path, network: torch.nn.Module, kind: NetworkClass) -> None:
+    """Shards with an index that lacks `metadata`, and byte order marks, as editors of Windows write them."""
+    network.save_pretrained(folder, max_shard_size="4KB")
+    (index,) = folder.glob("*.index.json")
+    index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}), encoding="utf-8-sig")
+    config = folder / "config.json"
+    config.write_text(config.read_text(), encoding="utf-8-sig")
+
+
 LAYOUTS: dict[str, Callable[[Path, torch.nn.Module, NetworkClass], object]] = {
     "one file": lambda folder, network, kind: network.save_pretrained(folder),
     "shards": lambda folder, network, kind: network.save_pretrained(folder, max_shard_size="4KB"),
@@ -62,6 +80,8 @@ LAYOUTS: dict[str, Callable[[Path, torch.nn.Module, NetworkClass], object]] = {
         folder, variant="fp16", max_shard_size="4KB"
     ),
     "bin": write_bin,
+    "bin of a training": write_training_bin,
+    "shards with marks": write_marked,
 }
 
 
@@ -109,6 +129,40 @@ def remove(pattern: str) -> Callable[[Path], None]:
     return lambda folder: next(folder.glob(pattern)).unlink()
 
 
+def beside_shards(folder: Path) -> None:
+    """One file of other values beside the shards, as is left of an earlier download."""
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    shards = {f"{file.stem}-0000{part}-of-00002.safetensors": sorted(tensors)[part - 1 :: 2] for part in (1, 2)}
+    for name, names in shards.items():
+        save_file({each: tensors[each] for each in names}, folder / name)
+    index = {each: name for name, names in shards.items() for each in names}
+    (folder / f"{file.name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, file)
+
+
+def one_in_two_shards(folder: Path) -> None:
+    beside_shards(folder)
+    (file,) = (path for path in folder.glob("*.safetensors") if "-of-" not in path.name)
+    file.unlink()
+    first, second = sorted(folder.glob("*-of-*"))
+    save_file(dict([*load_file(second).items(), *list(load_file(first).items())[:1]]), second)
+
+
+def pickled(value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (file,) = folder.glob("*.safetensors")
+        file.unlink()
+        torch.save(value, folder / "diffusion_pytorch_model.bin")
+
+    return change
+
+
+def pointer(folder: Path) -> None:
+    (file,) = folder.glob("*.safetensors")
+    file.write_text(POINTER)
+
+
 def variant_without_plain(folder: Path) -> None:
     (file,) = folder.glob("*.safetensors")
     file.rename(folder / "diffusion_pytorch_model.non_ema.safetensors")
@@ -130,6 +184,19 @@ REFUSED = {
     "no config": (CLIP, remove("config.json"), "config.json, found none"),
     "layers without end": (CLIP, reconfigured(num_hidden_layers=2**31), "num_hidden_layers: expected at most 1000"),
     "levels that differ": (UNET, reconfigured(block_out_channels=[8]), "does not fit"),
+    "one file and shards": (UNET, beside_shards, r"found both diffusion_.*\.safetensors and .*index\.json"),
+    "one file and shards of CLIP": (CLIP, beside_shards, r"found both model\.safetensors and .*index\.json"),
+    "a tensor in two shards": (UNET, one_in_two_shards, r"tensor conv_in\.bias: expected in one shard"),
+    "two names": (CLIP, lambda f: rewrite(f, lambda t: {**t, **{f"text_model.{n}": -x for n, x in t.items()}}), "once"),
+    "quantised": (UNET, reconfigured(quantization_config={"load_in_8bit": True}), "quantization_config: expected none"),
+    "int8": (UNET, changed("conv_in.weight", lambda x: (9 * x).to(torch.int8)), "conv_in.weight: .*float16.*int8"),
+    "bool": (CLIP, changed("final_layer_norm.bias", lambda x: x > 0), "final_layer_norm.bias: .*found bool"),
+    "fp8": (UNET, changed("conv_in.bias", lambda x: x.to(torch.float8_e4m3fn)), "conv_in.bias: .*found F8_E4M3"),
+    "complex": (UNET, changed("conv_in.bias", lambda x: x.to(torch.complex64)), "conv_in.bias: .*found complex64"),
+    "a pickled list": (UNET, pickled([1, 2]), r"model\.bin: expected tensors by name, found a list"),
+    "a list as state_dict": (UNET, pickled({"state_dict": [1]}), "expected tensors by name, found a list"),
+    "names that are numbers": (UNET, pickled({1: torch.zeros(1)}), "expected tensors by name, found the key 1"),
+    "pointer of git-lfs": (CLIP, pointer, r"model\.safetensors: .*git-lfs's pointer.*run 'git lfs pull' in"),
     "text for a number": (CLIP, reconfigured(hidden_size="16"), "does not fit"),
 }
 
@@ -145,6 +212,45 @@ def test_a_defective_folder_is_refused_by_check_and_loader(tmp_path: Path, fault
     with pytest.raises(ConfigError, match=message) as loaded:
         load_network(tmp_path, kind, field="a.field")
     assert "\n" not in str(checked.value) + str(loaded.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1.0, 1e30, "0.18215", None, True, [1.0]], ids=repr)
+def test_a_scaling_factor_is_a_number_of_sane_size(tmp_path: Path, value: object) -> None:
+    """Check and loader refuse another one, and name file and field."""
+    folder = write_autoencoder(tmp_path / "vae")
+    check_network(folder, "AutoencoderKL")
+    reconfigured(scaling_factor=value)(folder)
+    for read in (check_network, load_network):
+        with pytest.raises(ConfigError, match=r"^f: .*config\.json: scaling_factor: expected a number .*, found"):
+            read(folder, "AutoencoderKL", field="f")
+
+
+@pytest.mark.parametrize("kind", [UNET, CLIP])
+def test_loading_draws_no_random_numbers_and_keeps_no_file(tmp_path: Path, kind: NetworkClass) -> None:
+    """The state of torch's generator stays, buffers have values, and a later change of the file has no effect."""
+    network = make(kind)
+    network.save_pretrained(tmp_path)
+    before = torch.get_rng_state()
+    loaded = load_network(tmp_path, kind)
+    assert torch.equal(torch.get_rng_state(), before)
+    (file,) = tmp_path.glob("*.safetensors")
+    with file.open("r+b") as out:
+        out.seek(-64, 2)
+        out.write(bytes(64))
+    for name, buffer in network.named_buffers():
+        assert torch.equal(dict(loaded.named_buffers())[name], buffer), name
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert not loaded.training
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.bin", "a.onnx"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, name: str) -> None:
+    """Every reader of weights says what it is and what to do."""
+    (tmp_path / name).write_text(POINTER)
+    read = onnx_signature if name.endswith("onnx") else tensor_headers
+    with pytest.raises(SpinMeRoundError, match=f"{name}: .*git-lfs's pointer to it; run 'git lfs pull' in {tmp_path}"):
+        read(tmp_path / name)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
