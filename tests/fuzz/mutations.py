@@ -122,7 +122,8 @@ def changed_value(value: Any, rng: Random) -> Any:
 
 def _other(value: Any, rng: Random) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and rng.random() < 0.5:
-        return rng.choice((-value, value + 1, value * 2, value / 3, value * 10**6))
+        third = value // 3 if isinstance(value, int) and abs(value) > 2**53 else value / 3  # no float holds it
+        return rng.choice((-value, value + 1, value * 2, third, value * 10**6))
     return rng.choice(([value], str(value))) if rng.random() < 0.2 else rng.choice(JUNK)
 
 
