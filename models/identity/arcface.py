@@ -19,6 +19,7 @@ from spinmeround.models.identity.onnx_sessions import network_errors, open_sessi
 from spinmeround.models.identity.params import CROP_SIDE, EMBEDDING_SIZE
 from spinmeround.storage.errors import ConfigError
 
+_LARGEST_BATCH = 4096
 _NORMALISATION = {"Sub": "shift", "Add": "shift", "Mul": "scaling", "Div": "scaling"}
 
 
@@ -58,6 +59,10 @@ class ArcFaceEmbedder:
         self._network.input_mean, self._network.input_std = mean, std
         fixed = self._network.input_shape[0]
         self.batch_size = fixed if isinstance(fixed, int) else batch_size
+        if not 1 <= self.batch_size <= _LARGEST_BATCH:
+            raise ValueError(
+                f"ArcFace network: expected a batch of 1 to {_LARGEST_BATCH} crops, found {fixed} in {path}"
+            )
 
     def embed(self, crops: UInt8[np.ndarray, "crop 112 112 3"]) -> Float32[np.ndarray, "crop 512"]:
         """L2-normalised embeddings of RGB crops from `alignment.align_faces`.

@@ -106,6 +106,11 @@ def cut(
 ) -> UInt8[np.ndarray, "side side 3"]:
     """The crop of a square; pixels outside the photo are white, or a blurred reflection as in PanoHead."""
     shrink = max(1, int(square.side / side / 2))
+    if shrink > min(photo.shape[:2]):
+        raise ValueError(
+            f"crop: expected a square in proportion to the photo of {photo.shape[1]} x {photo.shape[0]} px, got one of "
+            f"{square.side:.3g} px; check the landmarks"
+        )
     small = cv2.resize(photo, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) if shrink > 1 else photo
     scale = np.array([photo.shape[1] / small.shape[1], photo.shape[0] / small.shape[0]])
     back = np.diag([*scale, 1.0])
