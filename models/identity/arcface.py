@@ -60,7 +60,7 @@ class ArcFaceEmbedder:
         fixed = self._network.input_shape[0]
         self.batch_size = fixed if isinstance(fixed, int) else batch_size
         if not 1 <= self.batch_size <= _LARGEST_BATCH:
-            raise ValueError(
+            raise ConfigError(
                 f"ArcFace network: expected a batch of 1 to {_LARGEST_BATCH} crops, found {fixed} in {path}"
             )
 
