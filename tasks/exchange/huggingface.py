@@ -124,9 +124,11 @@ def _heads(source: Path, about: Sidecar) -> Iterator[HeadArrays]:
                 for group in range(file.num_row_groups):
                     if file.metadata.row_group(group).total_byte_size > LARGEST_PART:
                         raise DatasetError(f"{path}: row group {group}: expected at most {LARGEST_PART} bytes")
-                    for row in file.read_row_group(group).to_pylist():
+                    table = file.read_row_group(group)
+                    table.validate(full=True)  # offsets and UTF-8, which reading does not check
+                    for row in table.to_pylist():
                         yield _head(row, about, path)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{path}: expected parquet, found {error}") from error
 
 

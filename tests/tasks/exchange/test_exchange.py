@@ -3,6 +3,8 @@
 import gc
 import io
 import json
+import re
+import shutil
 import tarfile
 import warnings
 from pathlib import Path
@@ -259,6 +261,18 @@ def test_hostile_parts_are_refused(exported, tmp_path, part, data, what):
     with pytest.raises(DatasetError, match=what):
         import_webdataset(hostile, tmp_path / "x.zarr", no_progress)
     assert not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize("column", ["id", "bytes"])
+def test_parquet_with_text_that_is_not_utf8_is_refused(exported, tmp_path, column):
+    """pyarrow reads text and column names without a check; Python's UnicodeDecodeError never reaches the user."""
+    source = tmp_path / "hub"
+    shutil.copytree(exported / "huggingface", source)
+    path = min((source / "data").glob("*.parquet"))
+    text = b"procedural-00000" if column == "id" else b"bytes"
+    path.write_bytes(path.read_bytes().replace(text, b"\xff" * len(text)))
+    with pytest.raises(DatasetError, match=re.escape(path.name)):
+        import_huggingface(source, tmp_path / "back.zarr", no_progress)
 
 
 @pytest.mark.parametrize("prefix", ["../../etc/", "/etc/", "a/"])
