@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.params import Border
+from spinmeround.storage.errors import ConfigError
 
 _CENTRE = np.array([0.0, -0.106, -0.16])
 """Centre of PanoHead's quad in the frame of the mean face (x right, y down, z towards the viewer)."""
@@ -104,10 +105,13 @@ def _camera(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4 4"]:
 def cut(
     photo: UInt8[np.ndarray, "height width 3"], square: HeadSquare, side: int, border: Border
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """The crop of a square; pixels outside the photo are white, or a blurred reflection as in PanoHead."""
+    """The crop of a square; pixels outside the photo are white, or a blurred reflection as in PanoHead.
+
+    Raises ConfigError for a square that is out of proportion to the photo, as of absurd landmarks.
+    """
     shrink = max(1, int(square.side / side / 2))
     if shrink > min(photo.shape[:2]):
-        raise ValueError(
+        raise ConfigError(
             f"crop: expected a square in proportion to the photo of {photo.shape[1]} x {photo.shape[0]} px, got one of "
             f"{square.side:.3g} px; check the landmarks"
         )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from spinmeround.storage.errors import SpinMeRoundError, environment_errors
+from spinmeround.storage.errors import SpinMeRoundError, environment_errors, shortened
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_file, sha256_listing
 
@@ -76,7 +76,7 @@ def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str])
     name = names[0]
     was, now = (by.get(name, "no such file")[:12] for by in (recorded, found))
     raise SpinMeRoundError(
-        f"{weights}: {name} has changed since its first use: expected SHA-256 {was}, found {now}; get it again, or, "
+        f"{weights}: {shortened(name, 200)} has changed since its first use: expected SHA-256 {was}, found {now}; get it again, or, "
         f"to use other weights, remove {checksums_path(weights)}"
     )
 

@@ -7,6 +7,7 @@ from insightface.data import get_object
 
 from spinmeround.models.geometry.cameras import orbit
 from spinmeround.models.identity.cropping import HeadSquare, cut, square_and_camera, square_of_five
+from spinmeround.storage.errors import ConfigError
 
 ASTRONAUT = np.array([[203, 101], [246.5, 103.5], [222, 125], [204.5, 139], [244.5, 140]])
 """Hand-labelled landmarks of skimage.data.astronaut()."""
@@ -103,5 +104,5 @@ def test_coinciding_landmarks_are_refused() -> None:
 def test_a_square_out_of_proportion_is_refused() -> None:
     """A square so large that the photo would shrink to nothing is an error, not one of OpenCV."""
     square = HeadSquare(centre=np.array([5.0, 5.0]), right=np.array([5e8, 0.0]))
-    with pytest.raises(ValueError, match="crop: expected a square in proportion to the photo of 8 x 6 px"):
+    with pytest.raises(ConfigError, match="crop: expected a square in proportion to the photo of 8 x 6 px"):
         cut(np.zeros((6, 8, 3), np.uint8), square, 64, "white")

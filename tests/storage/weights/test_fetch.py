@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
-from spinmeround.storage.weights import checksums_path, fetch_part, find_part, fingerprint, read_checksums
+from spinmeround.storage.weights import (
+    checksums_path,
+    fetch_part,
+    find_part,
+    fingerprint,
+    read_checksums,
+    record_checksums,
+)
 from tests.support.hub import FakeHub, fake_hub
 
 UNET = np.random.default_rng(0).bytes(300_000)
@@ -74,6 +81,17 @@ def test_a_transfer_that_was_cut_off_goes_on_where_it_ended(hub: FakeHub, tmp_pa
     got(hub, "arc2face-unet", tmp_path)
     assert hub.gets == [("arc2face/diffusion_pytorch_model.safetensors", "bytes=100000-")]
     assert (place / "diffusion_pytorch_model.safetensors").read_bytes() == UNET
+
+
+def test_a_damaged_record_of_checksums_gives_a_short_error(tmp_path: Path) -> None:
+    """A name of any length in the record does not fill the user's terminal."""
+    place = tmp_path / "arcface.onnx"
+    place.write_bytes(b"network")
+    record_checksums(place)
+    checksums_path(place).write_text(f"{'0' * 64}  {'[' * 5000}\n", encoding="utf-8")
+    with pytest.raises(SpinMeRoundError, match="has changed since its first use") as caught:
+        fingerprint(place)
+    assert len(str(caught.value)) < 1000
 
 
 def test_what_changes_after_its_first_use_is_refused(hub: FakeHub, tmp_path: Path) -> None:
