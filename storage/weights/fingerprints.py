@@ -76,8 +76,8 @@ def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str])
     name = names[0]
     was, now = (by.get(name, "no such file")[:12] for by in (recorded, found))
     raise SpinMeRoundError(
-        f"{weights}: {shortened(name, 200)} has changed since its first use: expected SHA-256 {was}, found {now}; get it again, or, "
-        f"to use other weights, remove {checksums_path(weights)}"
+        f"{weights}: {shortened(name, 200)} has changed since its first use: expected SHA-256 {was}, found {now}; "
+        f"get it again, or, to use other weights, remove {checksums_path(weights)}"
     )
 
 
