@@ -31,7 +31,7 @@ from spinmeround.storage.dataset import (
     verify,
     write_head,
 )
-from spinmeround.storage.errors import ConfigError, DatasetError, environment_errors, validation_message
+from spinmeround.storage.errors import ConfigError, DatasetError, environment_errors, one_line, validation_message
 from spinmeround.storage.files import owned_folder, rename_folder
 from spinmeround.storage.manifests import stated_version
 from spinmeround.storage.records import FrozenModel
@@ -174,10 +174,10 @@ def from_png(data: bytes, about: Sidecar, channels: int, name: str) -> UInt8[np.
             if image.size != (about.width, about.height) or image.mode != mode:
                 raise DatasetError(f"{expected}, found {image.width} x {image.height} {image.mode}")
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{name}: expected a PNG, found {error}") from error
+    except DatasetError:
+        raise
+    except Exception as error:  # Pillow raises what it meets: OSError, SyntaxError, IndexError, ...
+        raise DatasetError(f"{name}: expected a PNG, found {one_line(error)}") from error
 
 
 def _png_size(data: bytes) -> tuple[int, int]:

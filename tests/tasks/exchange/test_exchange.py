@@ -5,8 +5,10 @@ import io
 import json
 import re
 import shutil
+import struct
 import tarfile
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +222,15 @@ def _huge_npy() -> bytes:
     return stream.getvalue()
 
 
+def _png_with_chunk(kind: bytes, content: bytes) -> bytes:
+    """A grey 8 x 8 PNG with a chunk after its header."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "grey").save(stream, "PNG")
+    data, end = stream.getvalue(), 8 + 25  # signature and IHDR
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return data[:end] + chunk + data[end:]
+
+
 def _bomb() -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (12000, 9000), "white").save(stream, "PNG")
@@ -235,6 +246,7 @@ def _bomb() -> bytes:
         ("identity.npy", b"\x93NUMPY\x01\x00\x00\x20" + b"(" * 8192, "expected a NumPy file"),
         ("rgb_000.png", _bomb(), "expected 8 x 8 RGB"),
         ("mask_001.png", b"GIF89a", "expected a PNG"),
+        ("rgb_000.png", _png_with_chunk(b"iCCP", b""), "expected a PNG"),
         ("json", b"{" * 5000, "expected JSON"),
         ("json", b'{"seed": 1, "cam2world": "x"}', "cam2world"),
         ("json", b'{"seed": 1e999}', "seed"),
@@ -246,6 +258,7 @@ def _bomb() -> bytes:
         "nested header",
         "bomb",
         "other picture",
+        "colour profile that ends",
         "nested",
         "no camera",
         "no seed",
