@@ -27,6 +27,8 @@ STEEP_DEG = 75.0
 """Elevation beyond which z up is likelier than a view from there."""
 MAX_ASPECT = 1.02
 """Ratio of the focal lengths, by which pixels are high or wide, from which a warning is due."""
+MAX_SHIFT = 0.1
+"""Distance of the principal point from the image's middle, in its sides, from which a warning is due."""
 FAR = 1.25
 """Ratio to the trained distance or extent from which a warning is due."""
 
@@ -106,6 +108,13 @@ def camera_warnings(name: str, cameras: Cameras, radius: float) -> list[str]:
         found.append(
             f"{name}: camera {aspect} has focal lengths of {focal[aspect, 0]:.4g} (x) and {focal[aspect, 1]:.4g} (y) "
             "sides of the image; in training they are equal, so the head may be squeezed"
+        )
+    shift = np.abs(cameras.intrinsics[:, :2, 2].astype(np.float64) - 0.5).max(axis=1)
+    if shift.max() > MAX_SHIFT:
+        x, y = cameras.intrinsics[int(shift.argmax()), :2, 2]
+        found.append(
+            f"{name}: camera {shift.argmax()} has its principal point at {x:.3g}, {y:.3g} of the image; in training it "
+            "is in the middle (0.5, 0.5), so the head may be off centre"
         )
     places, depth = project(cameras, np.zeros((1, 3)))
     inside = ((places >= 0) & (places <= 1)).all(axis=(1, 2)) & (depth > 0).all(axis=1)

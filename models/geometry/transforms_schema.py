@@ -34,6 +34,12 @@ _NO_PINHOLE = re.compile("fish|equirect|spher|pano|ortho|omni|lat_?long|cylind|f
 _OTHER_DISTORTIONS = ("distortion", "distortion_coefficients", "distortion_coeffs", "dist_coeffs", "b1", "b2", "skew")
 """Other programs' fields of a distortion, in orders of their own."""
 
+_OTHER_ANGLES = ("x_fov", "y_fov", "fov", "fov_x", "fov_y", "hfov", "vfov")
+"""Other programs' fields of view, most of them in degrees."""
+
+_OTHER_FIELDS = (*OTHER_LENSES, *_MODEL_NAMES, *_OTHER_DISTORTIONS, *_OTHER_ANGLES, "rolling_shutter")
+"""Fields of a lens that `Lens` does not read."""
+
 _NUMBERS = {"cx", "cy", "distortion_params", *DISTORTIONS}
 _EXPECTED = {
     "transform_matrix": "4 rows of 4 finite numbers",
@@ -159,6 +165,21 @@ def _check_other_fields(name: str, lens: Mapping[str, Any]) -> None:
             raise _no_pinhole(f"{name}{field}", field)
         if field in _MODEL_NAMES and isinstance(value, str) and _NO_PINHOLE.search(value):
             raise _no_pinhole(f"{name}{field}", value)
+        if field in _OTHER_ANGLES and value:
+            raise ValueError(
+                f"{name}{field}: expected the lens as fl_x in pixels or camera_angle_x in radians, got {field} "
+                f"{shortened(repr(value), 80)}; write one of these and remove {field}"
+            )
+        if field == "rolling_shutter" and any(value if isinstance(value, list) else [value]):
+            raise ValueError(
+                f"{name}{field}: expected a camera that does not move during the exposure, got "
+                f"{shortened(repr(value), 80)}; use pictures of a global shutter, or remove the field"
+            )
+        if isinstance(value, Mapping) and (nested := sorted(set(value) & {*Lens.model_fields, *_OTHER_FIELDS})):
+            raise ValueError(
+                f"{name}{field}.{nested[0]}: expected the lens in the frame or at the top level, found it inside "
+                f"{field}; move its fields out"
+            )
         if field in _OTHER_DISTORTIONS and any(value if isinstance(value, list) else [value]):
             raise ValueError(
                 f"{name}{field}: expected a lens without distortion, or the coefficients "

@@ -112,6 +112,12 @@ def test_unusual_cameras_are_warned_of_with_both_numbers() -> None:
         "frames: camera 1 has focal lengths of 4.265 (x) and 4.691 (y) sides of the image; in training they are equal, "
         "so the head may be squeezed"
     ]
+    shifted = oblong.intrinsics.copy()
+    shifted[1, 0, 2] = 250 / 256
+    assert camera_warnings("frames", replace(oblong, intrinsics=shifted), 2.7)[0] == (
+        "frames: camera 1 has its principal point at 0.977, 0.5 of the image; in training it is in the middle "
+        "(0.5, 0.5), so the head may be off centre"
+    )
     rolled = read(orbit([0.0], [0.0]), lambda m: m @ QUARTER)
     check_world("frames", rolled)
     assert "camera 0 is rolled by more than 45 degrees" in camera_warnings("frames", rolled, 2.7)[0]

@@ -64,6 +64,7 @@ def test_fields_that_state_a_pinhole_are_accepted() -> None:
     """Flags that are off, coefficients that are zero, and the names of objectives."""
     made = document()
     more = {"latlong": False, "is_fisheye": False, "camera_type": "perspective", "lens": "50mm f/1.4", "b1": 0.0}
+    more |= {"rolling_shutter": [0.0] * 4, "camera": {"make": "Nikon"}}
     found = cameras_of_transforms({**made, **more, "distortion": [0, 0.0]})
     np.testing.assert_array_equal(found.intrinsics, cameras_of_transforms(made).intrinsics)
 
@@ -86,6 +87,13 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         ),
         (lambda d: d.update(ftheta_p0=0.0, ftheta_p1=0.2), "^ftheta_p0: expected a pinhole .* got an f-theta lens"),
         (lambda d: d.update(camera_type="fisheye"), "^camera_type: expected a pinhole .* got fisheye"),
+        (lambda d: d.update(rolling_shutter=[0, 0, 0.03, 0]), "^rolling_shutter: expected a camera that does not move"),
+        (
+            lambda d: d["frames"][1].update(x_fov=13.4),
+            r"^frames\[1\].x_fov: expected the lens as fl_x .* got x_fov 13.4",
+        ),
+        (lambda d: d.update(camera={"k1": 0.3}), "^camera.k1: expected the lens in the frame or at the top level"),
+        (lambda d: d["frames"][0].update(params={"fov": 30}), r"^frames\[0\].params.fov: expected the lens in the"),
         (lambda d: d.update(distortion=[0.0, 0.1]), r"^distortion: expected a lens without .* got \[0.0, 0.1\]"),
         (
             lambda d: d["frames"][1].update(cx=0.5, cy=0.5),
@@ -144,6 +152,10 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         "equirectangular in a frame",
         "f-theta",
         "camera type",
+        "rolling shutter",
+        "another program's field of view",
+        "nested distortion",
+        "nested field of view",
         "another program's distortion",
         "normalised centre",
         "normalised lens",
