@@ -6,6 +6,7 @@ what it gave before. A damaged dataset or store is found by `verify`, and a data
 """
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -78,9 +79,11 @@ def flips(run: RunFolder, count: int) -> Iterator[tuple[Path, int]]:
 
 
 def outcome(run: RunFolder, use: Use) -> Any:
-    """What a use gives, or the error of this package that it raises."""
+    """What a use gives, or the error of this package that it raises; it may warn of what it passes over."""
     try:
-        return use(run)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return use(run)
     except SpinMeRoundError as error:
         return error
 
