@@ -57,6 +57,8 @@ def _uses(profile: Any) -> Iterator[Use]:
         yield replace(network, sha256=options.get("sha256") or None)
     if profile.score.recognition != "none":
         yield _one("recognition", "arcface", "score.recognition", profile.score.recognition)
+    if profile.score.detector not in ("auto", "embedded", "none"):
+        yield _pack("score.detector", profile.score.detector)
     if profile.embed.landmarks != "generator" and profile.embed.pack:
         yield _pack("embed.pack", profile.embed.pack)
     yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)

@@ -101,7 +101,7 @@ def test_the_profile_of_the_stubs_refers_to_them(stubs: Path) -> None:
     findings = [check(use) for use in uses]
     states = {finding.use.name: finding.state for finding in findings}
     assert states.pop("panohead-checkout") == states.pop("panohead") == "missing"
-    assert set(states.values()) == {"shipped", "found"}
+    assert set(states.values()) == {"found"}
     again = [check(use).seen for use in uses if use.name == "sd15-vae"]
     assert again[0].endswith("matches the record")
 

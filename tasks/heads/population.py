@@ -1,0 +1,61 @@
+"""The file of a population: what clean heads of one generator have in common (`models.screening.population`).
+
+An .npz file with the arrays of the subspaces, and `about`, a JSON text: generator, origin, version of the format.
+`spinmeround screen population` writes it.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from spinmeround.models.screening.population import Population
+from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.storage.files import write_atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationFile:
+    """A population, the name of its generator, and where its heads come from, in words."""
+
+    population: Population
+    generator: str
+    origin: str
+
+
+def write_population(path: Path, file: PopulationFile) -> None:
+    """Write the file; arrays are rounded to float16 but for those that are divided by."""
+    import io
+
+    buffer = io.BytesIO()
+    about = json.dumps({"format": FORMAT, "generator": file.generator, "origin": file.origin}, allow_nan=False)
+    arrays = {
+        name: array.astype(np.float16) if name.endswith("directions") else array
+        for name, array in file.population.arrays().items()
+    }
+    np.savez_compressed(buffer, about=np.array(about), **arrays)  # type: ignore[arg-type]
+    with environment_errors(path):
+        write_atomic(path, buffer.getvalue())
+
+
+@lru_cache(maxsize=2)
+def read_population(path: Path) -> PopulationFile:
+    """The population in a file, read once per process. Raises ConfigError for another kind of file."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        about = json.loads(str(found.pop("about")[()]))
+        if about["format"] != FORMAT:
+            raise ValueError(f"format {about['format']!r}, this software reads {FORMAT}")
+        return PopulationFile(
+            population=Population.of_arrays(found), generator=str(about["generator"]), origin=str(about["origin"])
+        )
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile, EOFError, AttributeError) as error:
+        raise ConfigError(
+            f"score.population {path}: expected a file of 'spinmeround screen population', found {error}; fit it again"
+        ) from error
