@@ -154,19 +154,22 @@ def _ranks(
 ) -> list[int]:
     """For each score, the number of clean heads, worst first, that its limit drops."""
     worst_first = np.argsort(-good, axis=0, kind="stable")
+    values = np.take_along_axis(good, worst_first, axis=0)
     ranks = [0] * good.shape[1]
-    while len(_lost(worst_first, [rank + 1 for rank in ranks])) <= allowed // 2:
+    while _lost(worst_first, [rank + 1 for rank in ranks]).sum() <= allowed // 2:
         ranks = [rank + 1 for rank in ranks]
     while True:
-        lost, caught = _lost(worst_first, ranks), _caught(good, bad, worst_first, ranks, tail)
+        lost = _lost(worst_first, ranks)
+        limits = [_limit_over(values[rank:, column], tail) for column, rank in enumerate(ranks)]
+        missed = bad[(bad <= limits).all(axis=1)]
         best: tuple[float, int, int] | None = None
-        for column in range(good.shape[1]):
-            for step in range(1, LOOK_AHEAD + 1):
-                trial = [*ranks[:column], ranks[column] + step, *ranks[column + 1 :]]
-                if trial[column] >= len(good) or len(_lost(worst_first, trial)) > allowed:
+        for column, rank in enumerate(ranks):
+            for step in range(1, min(LOOK_AHEAD + 1, len(good) - rank)):
+                more = int((~lost[worst_first[rank : rank + step, column]]).sum())
+                if lost.sum() + more > allowed:
                     break
-                gain = int((_caught(good, bad, worst_first, trial, tail, column) & ~caught).sum())
-                rate = gain / (len(_lost(worst_first, trial)) - len(lost) + 0.1)
+                gain = int((missed[:, column] > _limit_over(values[rank + step :, column], tail)).sum())
+                rate = gain / (more + 0.1)
                 if gain and (best is None or rate > best[0]):
                     best = (rate, column, step)
         if best is None:
@@ -174,27 +177,12 @@ def _ranks(
         ranks[best[1]] += best[2]
 
 
-def _lost(worst_first: Int[np.ndarray, "g score"], ranks: Sequence[int]) -> set[int]:
+def _lost(worst_first: Int[np.ndarray, "g score"], ranks: Sequence[int]) -> Bool[np.ndarray, " g"]:
     """The clean heads that limits at these ranks drop."""
-    return {int(head) for column, rank in enumerate(ranks) for head in worst_first[:rank, column]}
-
-
-def _caught(
-    good: Float[np.ndarray, "g score"],
-    bad: Float[np.ndarray, "b score"],
-    worst_first: Int[np.ndarray, "g score"],
-    ranks: Sequence[int],
-    tail: float,
-    only: int | None = None,
-) -> Bool[np.ndarray, " b"]:
-    """The defective heads that limits at these ranks drop, by all scores or by one column."""
-    columns = range(good.shape[1]) if only is None else [only]
-    caught = np.zeros(len(bad), bool)
-    for column in columns:
-        kept = good[worst_first[ranks[column] :, column], column]
-        if len(kept):
-            caught |= bad[:, column] > _limit_over(kept, tail)
-    return caught
+    lost = np.zeros(len(worst_first), bool)
+    for column, rank in enumerate(ranks):
+        lost[worst_first[:rank, column]] = True
+    return lost
 
 
 def _limit_over(kept: Float[np.ndarray, " k"], tail: float) -> float:
