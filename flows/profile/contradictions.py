@@ -114,8 +114,8 @@ def _screened_generator(profile: ProfileSections) -> str | None:
         return None
     return (
         f"screen.generator: the limits were calibrated for {expected!r}, the profile's generator is {found!r}; start "
-        "without limits (screen.generator='' and screen.limits={}), label some heads with 'spinmeround screen label' "
-        "and fit a verdict to them with 'spinmeround screen calibrate'"
+        "without a screen (screen={}), label some heads with 'spinmeround screen label' and fit a verdict to them with "
+        "'spinmeround screen calibrate'"
     )
 
 
@@ -132,8 +132,8 @@ def _verdict_generator(profile: ProfileSections) -> str | None:
         return None
     return (
         f"screen.verdict: {name} was fitted to heads of {expected!r}, the profile's generator is "
-        f"{profile.generator.name!r}; label some of its heads with 'spinmeround screen label' and fit a verdict to "
-        "them with 'spinmeround screen calibrate'"
+        f"{profile.generator.name!r}; start without a screen (screen={{}}), label some heads with 'spinmeround screen "
+        "label' and fit a verdict to them with 'spinmeround screen calibrate'"
     )
 
 
