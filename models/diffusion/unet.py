@@ -192,6 +192,21 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
             raise ValueError(f"unet: expected all weights of its configuration, {missing[0]} is missing")
         return model
 
+    def to_unet(self) -> UNet2DConditionModel:
+        """The text-to-image UNet of single images, with copies of the weights: the inverse of `from_unet`.
+
+        Keeps the image channels of conv_in and conv_out, and drops those of normals, rays and mask and the attention
+        across views.
+        """
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(self.config["base"])
+        nn.Module.to(unet, device=self.device, dtype=self.dtype)
+        weights = {name: weight for name, weight in self.unet.state_dict().items() if "_3d." not in name}
+        weights["conv_in.weight"] = weights["conv_in.weight"][:, : self.latent_channels]
+        for name in ("conv_out.weight", "conv_out.bias"):
+            weights[name] = weights[name][: self.latent_channels]
+        unet.load_state_dict(weights)
+        return unet
+
     def forward(
         self,
         latents: Float[Tensor, "batch view channel height width"],
