@@ -4,7 +4,6 @@ The UNet is called as inside `MultiviewUNet`: on c_in x, with the same timestep 
 holds for each view of the network that is grown from it.
 """
 
-import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange, reduce
 from jaxtyping import Float

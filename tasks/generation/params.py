@@ -157,6 +157,22 @@ class GenerationParams(FrozenModel):
     seed: int = Field(0, ge=0, description="Seed of the noise")
 
     @property
+    def identities(self) -> list[str]:
+        """The identities that are named."""
+        given = self.given
+        if isinstance(given, InterpolationInput):
+            return [given.start, given.end]
+        if isinstance(given, IdentityInput | PhotoInput | ViewsInput) and given.identity is not None:
+            return [given.identity]
+        return []
+
+    @property
+    def names_head(self) -> bool:
+        """Whether a head of the dataset is among what the model is given."""
+        files = (name.endswith(".npy") or is_picture(name) for name in self.identities)
+        return isinstance(self.given, HeadInput) or not all(files)
+
+    @property
     def photo_normals(self) -> PhotoNormalsParams:
         """How normals of given pictures are inferred."""
         given = self.given

@@ -143,6 +143,11 @@ def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
         raise ConfigError(
             f"pipeline: {folder / INDEX}: expected that of a pipeline, found {one_line(error)}"
         ) from error
+    return ready_pipeline(model)
+
+
+def ready_pipeline(model: SpinMeRoundPipeline) -> SpinMeRoundPipeline:
+    """The pipeline on the best device, without progress bars."""
     model.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return model.to(best_device())
 

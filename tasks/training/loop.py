@@ -1,9 +1,10 @@
-"""Train: the multiview diffusion model on the latents of a published dataset.
+"""Train: one phase of the multiview diffusion model, on the latents of a published dataset.
 
-The paper's three phases: `adapt` (one view, identity alone), `single_view` (one conditioning view) and `multi_view`
-(0, 1 or 3 conditioning views). The batch, noise and dropouts of a step are functions of (seed, step), and a checkpoint
-holds everything that the next step depends on, so an interrupted training ends with the same weights as one that was
-not interrupted. Only heads of the split `train` are read.
+The paper's three phases are trainings of their own: `adapt` (single pictures, identity alone), `single-view` (one
+conditioning view) and `multi-view` (0, 1 or 3 conditioning views). The batch, noise and dropouts of a step are
+functions of (seed, phase, step), and a checkpoint holds everything that the next step depends on, so an interrupted
+training ends with the same weights as one that was not interrupted, and more steps continue a finished one. Only heads
+of the split `train` are read.
 
 A step whose loss or gradient is not finite is not taken. A training that goes wrong by the measures of `train.guard`
 returns to its last checkpoint and avoids the steps that led there; the second time it stops.
@@ -24,14 +25,17 @@ from spinmeround.storage.dataset import HeadDataset, check_content
 from spinmeround.storage.errors import ConfigError, DatasetError, EnvironmentUnavailable, SpinMeRoundError
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.beginning.averaged import model_record
+from spinmeround.tasks.training.by_phase import phase_batches, phase_loss
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.key import Beginning, lineage_key, training_inputs
 from spinmeround.tasks.training.metrics import Meter, MetricsLog
-from spinmeround.tasks.training.params import TrainingResult, TrainParams, training_inputs, training_key
+from spinmeround.tasks.training.params import TrainingResult, TrainParams
 from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.state import NotFinite, Schedule, TrainingState
-from spinmeround.tasks.training.step import GroupLoss, StepLosses
+from spinmeround.tasks.training.step import StepLosses
 from spinmeround.tasks.training.validation import Validation
 
 OnStep = Callable[[int, int, float | None], None]
@@ -49,8 +53,11 @@ def run_training(
     folder: Path,
     out: Path,
     on_step: OnStep = lambda done, steps, loss: None,
+    begins: Beginning | None = None,
 ) -> TrainingResult:
     """Train from the newest intact checkpoint in `folder`, or from the start, and write the result to `out`.
+
+    A training starts with the result of `begins`, or with the networks of `train.initial`.
 
     Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file;
     ConfigError for `state_on_disk` on an accelerator and for checkpoints of another training; TrainingInterrupted on
@@ -62,11 +69,12 @@ def run_training(
     data = HeadDataset.open(dataset)
     subjects = _training_subjects(data, params, encode)
     check_content(data)
-    key = training_key(training_inputs(data), params, encode)
-    batches = TrainingBatches(data, subjects, params, encode)
-    with TrainingCheckpoints(folder, key, background=not params.state_on_disk) as checkpoints:
+    key = lineage_key(training_inputs(data, begins and begins.inputs), params, encode)
+    model = model_record(params, encode.normals_frame)
+    batches = phase_batches(data, subjects, params, encode)
+    with TrainingCheckpoints(folder, key, background=not params.state_on_disk, model=model) as checkpoints:
         validation = Validation(data, params, encode) if params.validation.every else None
-        run = TrainingRun(params, batches, checkpoints, validation)
+        run = TrainingRun(params, batches, checkpoints, validation, begins and begins.folder)
         with _termination() as terminated:
             run.train(on_step, terminated)
     return write_result(run.state.averaged(), run.history, params, encode, out, metrics=run.log.path)
@@ -81,19 +89,28 @@ class TrainingRun:
         batches: TrainingBatches,
         checkpoints: TrainingCheckpoints,
         validation: Validation | None = None,
+        begins: Path | None = None,
     ) -> None:
         self.params, self.batches, self.checkpoints, self.validation = params, batches, checkpoints, validation
+        self.begins = begins
         self.log = MetricsLog(checkpoints.folder, tensorboard=params.tensorboard)
         self.meter = Meter(best_device())
-        self.schedule = Schedule(params.learning_rate, params.warm_up_steps, params.steps, params.final_rate)
+        self.schedule = Schedule(
+            params.learning_rate, params.warm_up_steps, params.phase.decay_steps, params.final_rate
+        )
         self._restore()
 
     def _restore(self) -> None:
         """Begin at the newest checkpoint, or at the start."""
-        self.state = initial_state(self.params, self.checkpoints.folder)
-        self.loss = GroupLoss(self.state.networks, self.params)
+        self.state = initial_state(self.params, self.checkpoints.folder, self.begins)
+        self.loss = phase_loss(self.state.networks, self.params)
         found = self.checkpoints.resume(self.state)
         self.done, self.history = found or Resumed(0, LossHistory())
+        if self.done > self.params.steps:
+            raise ConfigError(
+                f"{self.checkpoints.folder}: expected a checkpoint of step {self.params.steps} or earlier, found one "
+                f"of step {self.done}; train at least as many steps, or choose another folder"
+            )
         self.log.resume(self.done)
         self.meter.reset()
 
@@ -108,7 +125,7 @@ class TrainingRun:
             self._measure()
             on_step(self.done, self.params.steps, loss)
             ending = terminated()
-            due = self.done % self.params.checkpoint_every == 0 and self.done < self.params.steps
+            due = self.done % self.params.checkpoint_every == 0 or self.done == self.params.steps
             if ending or due:
                 self.checkpoints.save(self.done, self.state, self.history)
             if ending:
@@ -215,17 +232,15 @@ def _training_subjects(data: HeadDataset, params: TrainParams, encode: EncodePar
     subjects = data.split("train")
     if not subjects:
         raise DatasetError(f"{data.path}: expected a head in the split 'train', found none; build more heads")
-    if params.steps < 1:
-        raise ValueError("train: expected at least one step in adapt, single_view or multi_view, got none")
     return subjects
 
 
-def initial_state(params: TrainParams, folder: Path) -> TrainingState:
+def initial_state(params: TrainParams, folder: Path, begins: Path | None = None) -> TrainingState:
     """The state before the first step, on the best device."""
     device = best_device()
     if params.state_on_disk and device.type != "cpu":
         raise ConfigError(f"train.state_on_disk: expected false on {device}; a mapped file serves only the CPU")
-    networks = build_initial_networks(params).to(device)
+    networks = build_initial_networks(params, begins).to(device)
     if params.gradient_checkpointing:
         networks.unet.train().enable_gradient_checkpointing()
     return TrainingState(networks, params.weight_decay, params.ema_decay, folder if params.state_on_disk else None)

@@ -27,7 +27,7 @@ def test_an_image_is_denoised_as_a_view_of_the_grown_network() -> None:
 
 
 def test_the_loss_is_that_of_the_networks_own_output() -> None:
-    """Known values: the weighted error of D is the squared error of F, (n - s x)/sqrt(1 + s^2), at every noise level."""
+    """Known values: the weighted error of D is the squared error of F, whose target is (n - s x)/sqrt(1 + s^2)."""
     base = base_unet()
     draw = torch.Generator().manual_seed(2)
     images, noise = torch.randn(2, 3, 4, 4, 4, generator=draw)

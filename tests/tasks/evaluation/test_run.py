@@ -56,7 +56,9 @@ def test_the_key_depends_on_the_content_of_the_lpips_weights(tmp_path: Path) -> 
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
 
     def key(name: str) -> str:
-        return evaluation_key("digest", "training", QUICK.model_copy(update={"lpips_weights": name}), embed)
+        return evaluation_key(
+            "digest", {"multi-view": "training"}, QUICK.model_copy(update={"lpips_weights": name}), embed
+        )
 
     absent = key(str(tmp_path / "alex.pth"))
     assert absent == key(str(tmp_path / "elsewhere.pth"))
