@@ -14,14 +14,14 @@ from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
-from spinmeround.flows.training import make_in_worker, record_trainings
+from spinmeround.flows.training import make_in_worker, planned_trainings, record_trainings
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams, EvaluationResult, evaluation_key, load_evaluation
 from spinmeround.tasks.heads.embed import EmbedParams
-from spinmeround.tasks.training.chain.plan import PlannedTraining, plan_trainings
+from spinmeround.tasks.training.chain.plan import PlannedTraining
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
@@ -49,10 +49,9 @@ def evaluate_task(dataset: Published, stage: str, training: str) -> State[str]:
 
 def find_training(session: Session, dataset: Published) -> PlannedTraining | None:
     """The last training of this profile on the dataset and its latents; None if the store does not have it."""
-    data = HeadDataset.open(dataset.path)
-    if not data.has_latents:
+    if not HeadDataset.open(dataset.path).has_latents:
         return None
-    planned = plan_trainings(data, session.profile.train, session.profile.encode)
+    planned = planned_trainings(session, dataset.path)
     if not session.store.has(planned[-1].name, planned[-1].key):
         return None
     record_trainings(session, [each for each in planned if session.store.has(each.name, each.key)])

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from spinmeround.flows.dataset import find_dataset
@@ -27,6 +28,8 @@ from spinmeround.tasks.heads.encode import EncodeParams, publish_latents, publis
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head, Outcome
 from spinmeround.tasks.training.chain.plan import PlannedTraining, plan_trainings
+from spinmeround.tasks.training.faces.plan import STAGE as FACES
+from spinmeround.tasks.training.faces.plan import FaceShard, plan_faces
 from spinmeround.tasks.training.key import export_key
 from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
 from spinmeround.tasks.training.phases import PhaseName
@@ -42,13 +45,17 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
         check_networks(session)
         if not profile.train.trained:
             return str(submit(export_task).result())
-        dataset = find_dataset(session)
-        runs = run_stages(session, [STAGES_BY_NAME["encode"]])
-        before = submit(latents_task, dataset.path, after=runs)
+        dataset, before = None, list[PrefectFuture[Any]]()
+        if plan_faces(profile.train, profile.embed, profile.encode):
+            before = [submit(faces_task)]
+        if not before or profile.train.trained != ["adapt"]:
+            dataset = find_dataset(session)
+            runs = run_stages(session, [STAGES_BY_NAME["encode"]])
+            before = [*before, submit(latents_task, dataset.path, after=runs)]
         for number, name in enumerate(profile.train.trained):
             named = train_task.with_options(name=name, task_run_name=name)
-            before = submit(named, dataset, number, after=[before])
-        return str(before.result())
+            before = [submit(named, dataset, number, after=before)]
+        return str(before[0].result())
 
 
 def check_networks(session: Session) -> None:
@@ -100,13 +107,39 @@ def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
         )
 
 
-@task(name="train", task_run_name="train", **TASK_OPTIONS)
-def train_task(dataset: Published, number: int) -> State[str]:
-    """Train one phase in a dedicated process that uses all cores; resumes from the newest checkpoint."""
+@task(name="faces", task_run_name="faces", **TASK_OPTIONS)
+def faces_task() -> State[int]:
+    """Embed and encode the pictures of faces that `adapt` trains on, shard by shard in a dedicated process."""
     session, profile = current_session(), current_session().profile
-    planned = plan_trainings(HeadDataset.open(dataset.path), profile.train, profile.encode)[: number + 1]
-    found = planned[-1]
-    arguments = (session.store.root, dataset.path, found.params, profile.encode, session.folder.training, found.begins)
+    shards = plan_faces(profile.train, profile.embed, profile.encode)
+    missing = [shard for shard in shards if not session.store.has(FACES, shard.key)]
+    with session.ledger.timed(FACES):
+        if missing:
+            progress().stage(FACES, sum(len(shard.faces) for shard in missing))
+            with session.pool.dedicated(threads=worker_count(profile)) as worker:
+                worker.call(_make_faces, session.store.root, missing, report=_show_progress(FACES))
+    session.ledger.add(FACES, made=len(missing), reused=len(shards) - len(missing))
+    pictures = sum(len(shard.faces) for shard in shards)
+    name = state_name("made" if missing else "reused")
+    return Completed(name=name, message=f"{pictures} pictures in {len(shards)} shards", data=pictures)
+
+
+def planned_trainings(session: Session, dataset: Path | None) -> list[PlannedTraining]:
+    """The trainings of the session's profile on a dataset, which may be None if they read none."""
+    profile = session.profile
+    faces = [shard.key for shard in plan_faces(profile.train, profile.embed, profile.encode)]
+    data = None if dataset is None else HeadDataset.open(dataset)
+    return plan_trainings(data, profile.train, profile.encode, faces)
+
+
+@task(name="train", task_run_name="train", **TASK_OPTIONS)
+def train_task(dataset: Published | None, number: int) -> State[str]:
+    """Train one phase in a dedicated process that uses all cores; resumes from the newest checkpoint."""
+    session = current_session()
+    planned = planned_trainings(session, dataset and dataset.path)[: number + 1]
+    found, data = planned[-1], dataset.path if dataset and not planned[-1].faces else planned[-1].faces
+    encode, checkpoints = session.profile.encode, session.folder.training
+    arguments = (session.store.root, data, found.params, encode, checkpoints, found.begins)
     with session.ledger.timed(found.name):
         outcome = make_in_worker(session, found.name, found.key, found.params.steps, _train, *arguments)
         result = record_trainings(session, planned)[-1]
@@ -117,7 +150,7 @@ def train_task(dataset: Published, number: int) -> State[str]:
 def export_task() -> State[str]:
     """Export the networks of `train.initial` as a pipeline, in a dedicated process."""
     session, profile = current_session(), current_session().profile
-    (found,) = plan_trainings(None, profile.train, profile.encode)
+    (found,) = planned_trainings(session, None)
     arguments = (session.store.root, profile.train, profile.encode)
     with session.ledger.timed(found.name):
         outcome = make_in_worker(session, found.name, found.key, 1, _export, *arguments)
@@ -174,7 +207,7 @@ def _show_progress(stage: str) -> Callable[[tuple[int, str]], None]:
 
 def _train(
     store: Path | str,
-    dataset: Path,
+    data: Path | tuple[str, ...],
     params: TrainParams,
     encode: EncodeParams,
     checkpoints: Path,
@@ -186,7 +219,17 @@ def _train(
     def on_step(done: int, steps: int, loss: float | None) -> None:
         report((done, "step skipped" if loss is None else f"loss {loss:.3f}"))
 
-    return make_training(ArtifactStore(store), dataset, params, encode, checkpoints, on_step, begins=begins)[0]
+    return make_training(ArtifactStore(store), data, params, encode, checkpoints, on_step, begins=begins)[0]
+
+
+def _make_faces(store: Path | str, shards: Sequence[FaceShard], report: Callable[[tuple[int, str]], None]) -> None:
+    from spinmeround.tasks.training.faces.prepare import make_faces
+
+    done = 0
+    for shard in shards:
+        make_faces(ArtifactStore(store), shard)
+        done += len(shard.faces)
+        report((done, shard.container.name))
 
 
 def _export(

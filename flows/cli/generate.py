@@ -49,6 +49,10 @@ class SamplingOptions:
     ] = None
     solver: Annotated[Literal["euler", "heun", "dpmpp"], _sampling_option(help="ODE solver.")] = "euler"
     sampling_steps: Annotated[int, _sampling_option(min=1, help="Steps of the solver.")] = 50
+    shift: Annotated[
+        bool,
+        _sampling_option("--shift", help="Multiply the noise levels by the root of the number of targets of a group."),
+    ] = False
     guidance: Annotated[
         float | None, _sampling_option(min=0.0, help="Guidance scale; default: 3, or 3.5 without conditioning views.")
     ] = None
@@ -62,7 +66,7 @@ class SamplingOptions:
         return {
             "anchored": self.anchors,
             "solver": {"solver": self.solver},
-            "sampling_steps": self.sampling_steps,
+            "schedule": {"steps": self.sampling_steps, "shift": self.shift},
             "guidance_scale": self.guidance,
             "batch": self.batch,
             "seed": self.seed,
@@ -76,8 +80,7 @@ class ModelOptions:
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a pipeline, a MultiviewUNet or a checkpoint; default: the trained model of the run.",
-            rich_help_panel="Run options",
+            help="Folder of a pipeline, a MultiviewUNet or a checkpoint; default: the trained model of the run."
         ),
     ] = None
 

@@ -30,7 +30,13 @@ from spinmeround.models.diffusion.latents import (
     pair_latents,
 )
 from spinmeround.models.diffusion.normals_frame import turn_normals
-from spinmeround.models.diffusion.params import NoiseSchedule, NormalsFrame, PhotoNormalsParams, SolverParams
+from spinmeround.models.diffusion.params import (
+    NoiseSchedule,
+    NormalsFrame,
+    PhotoNormalsParams,
+    SolverParams,
+    default_guidance_scale,
+)
 from spinmeround.models.diffusion.pipeline_inputs import checked_identity, in_unit_range
 from spinmeround.models.diffusion.sampling.group_sampler import (
     BatchCallback,
@@ -150,8 +156,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         """Generates the views of `cameras`.
 
         `identity` is a unit-length ArcFace embedding. `guidance_scale` defaults to 3, or 3.5 without conditioning
-        views, where sampling also starts from sigma 700 instead of 80; a `schedule` replaces these sigmas and the
-        number of steps. `anchored` False makes groups independent of each other; this is the default if one group holds
+        views, where sampling also starts from sigma 700 instead of 80, unless a `schedule` states another sigma_max; it
+        replaces the number of steps, too. `anchored` False makes groups independent of each other; this is the default if one group holds
         all views or three views are given. Cameras are relative to the given view nearest to the front, which should
         show part of the face. `photo_normals` configures the inference of missing normals. `batch_size` is the number
         of groups per batch, by default as many as fit into memory; it changes results by rounding alone. `output_type`
@@ -176,8 +182,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 unet=self.unet,
                 prompt_embeds=prompt_embeds,
                 empty_prompt_embeds=empty_prompt_embeds,
-                guidance_scale=(3.0 if known else 3.5) if guidance_scale is None else guidance_scale,
-                schedule=schedule or NoiseSchedule(steps=num_inference_steps, sigma_max=80.0 if known else 700.0),
+                guidance_scale=default_guidance_scale(known) if guidance_scale is None else guidance_scale,
+                schedule=schedule or NoiseSchedule(steps=num_inference_steps),
                 solver=solver or SolverParams(),
                 batch_size=batch_size,
             )

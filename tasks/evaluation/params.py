@@ -28,7 +28,7 @@ class EvaluateParams(StageParams):
     identity: Literal["view", "mean"] = Field(
         "view", description="Embedding that conditions the model: of the first conditioning view, or of the head"
     )
-    guidance_scale: float = Field(3.0, ge=0.0)
+    guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without conditioning views")
     schedule: NoiseSchedule = NoiseSchedule()
     solver: SolverParams = SolverParams()
     seed: int = Field(0, ge=0, description="Seed of the choice of views and of the sampling")

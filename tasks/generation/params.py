@@ -148,8 +148,7 @@ class GenerationParams(FrozenModel):
         None, description="Keep views consistent by seven anchor views; default: on for requests of more than one group"
     )
     guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without conditioning views")
-    sampling_steps: int = Field(50, ge=1, description="Steps of the solver")
-    schedule: NoiseSchedule | None = Field(None, description="Replaces the paper's schedule and `sampling_steps`")
+    schedule: NoiseSchedule = Field(NoiseSchedule(), description="Noise levels of the solver's steps")
     solver: SolverParams = SolverParams()
     batch: int | None = Field(
         None, ge=1, description="Groups of views per batch; default: as memory allows. Does not change results"

@@ -113,7 +113,6 @@ def generate_head(
             conditioning_views=request.conditioning_views,
             anchored=params.anchored,
             guidance_scale=params.guidance_scale,
-            num_inference_steps=params.sampling_steps,
             schedule=params.schedule,
             solver=params.solver,
             photo_normals=params.photo_normals,

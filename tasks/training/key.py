@@ -47,10 +47,13 @@ class Beginning:
 
 
 def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any]:
-    """The parameters that determine the weights of a training of one phase, without those of the other phases."""
+    """The parameters that determine the weights of a training of one phase, without those of the other phases.
+
+    Pictures of faces are among its inputs.
+    """
     phases = {field_of(name) for name in PHASES}
     content = params.model_dump(mode="json", exclude={*EXECUTION, *phases, "initial"})
-    content["phase"] = params.phase.model_dump(mode="json")
+    content["phase"] = params.phase.model_dump(mode="json", exclude={"faces"})
     if params.name == "adapt":
         content["unet"] = {name: value for name, value in content["unet"].items() if name not in _OF_SEVERAL_VIEWS}
         return content
@@ -102,16 +105,16 @@ def export_key(params: TrainParams, encode: EncodeParams) -> str:
     return artifact_key("multi-view", VERSION, export_content(params, encode), {}, training_weights(params, encode))
 
 
-def training_inputs(dataset: HeadDataset, begins: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a training reads: the digests of the dataset and of its latents; `begins` is the training before, by phase.
+def training_inputs(dataset: HeadDataset) -> dict[str, str]:
+    """What a training reads of heads: the digests of the dataset and of its latents.
 
     Raises DatasetError for a dataset without latents.
     """
-    return {"dataset": dataset.digest, "latents": dataset.latents_digest, **(begins or {})}
+    return {"dataset": dataset.digest, "latents": dataset.latents_digest}
 
 
 def training_key(inputs: Mapping[str, str], params: TrainParams, encode: EncodeParams) -> str:
-    """Content address of a training on these `training_inputs`."""
+    """Content address of a training on these `training_inputs`, with the key of the training before it by its phase."""
     return _key(training_content(params, encode), inputs, params, encode)
 
 

@@ -21,17 +21,18 @@ from pathlib import Path
 import torch
 
 from spinmeround.models.device import best_device
-from spinmeround.storage.dataset import HeadDataset, check_content
-from spinmeround.storage.errors import ConfigError, DatasetError, EnvironmentUnavailable, SpinMeRoundError
-from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
+from spinmeround.storage.errors import ConfigError, EnvironmentUnavailable, SpinMeRoundError
+from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
 from spinmeround.tasks.training.beginning.averaged import model_record
-from spinmeround.tasks.training.by_phase import phase_batches, phase_loss
+from spinmeround.tasks.training.by_phase import phase_loss
+from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFaces
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
-from spinmeround.tasks.training.key import Beginning, lineage_key, training_inputs
+from spinmeround.tasks.training.key import Beginning, lineage_key
 from spinmeround.tasks.training.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
+from spinmeround.tasks.training.reads import read_faces, read_heads
 from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.state import NotFinite, Schedule, TrainingState
@@ -47,7 +48,7 @@ class TrainingInterrupted(EnvironmentUnavailable):
 
 
 def run_training(
-    dataset: Path,
+    data: Path | PreparedFaces,
     params: TrainParams,
     encode: EncodeParams,
     folder: Path,
@@ -57,7 +58,8 @@ def run_training(
 ) -> TrainingResult:
     """Train from the newest intact checkpoint in `folder`, or from the start, and write the result to `out`.
 
-    A training starts with the result of `begins`, or with the networks of `train.initial`.
+    `data` is a dataset, or, of `adapt`, pictures of faces. A training starts with the result of `begins`, or with the
+    networks of `train.initial`.
 
     Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file;
     ConfigError for `state_on_disk` on an accelerator and for checkpoints of another training; TrainingInterrupted on
@@ -66,15 +68,11 @@ def run_training(
     """
     if params.threads:
         torch.set_num_threads(params.threads)
-    data = HeadDataset.open(dataset)
-    subjects = _training_subjects(data, params, encode)
-    check_content(data)
-    key = lineage_key(training_inputs(data, begins and begins.inputs), params, encode)
+    reads = read_heads(data, params, encode) if isinstance(data, Path) else read_faces(data, params)
+    key = lineage_key({**reads.inputs, **(begins.inputs if begins else {})}, params, encode)
     model = model_record(params, encode.normals_frame)
-    batches = phase_batches(data, subjects, params, encode)
     with TrainingCheckpoints(folder, key, background=not params.state_on_disk, model=model) as checkpoints:
-        validation = Validation(data, params, encode) if params.validation.every else None
-        run = TrainingRun(params, batches, checkpoints, validation, begins and begins.folder)
+        run = TrainingRun(params, reads.batches, checkpoints, reads.validation, begins and begins.folder)
         with _termination() as terminated:
             run.train(on_step, terminated)
     return write_result(run.state.averaged(), run.history, params, encode, out, metrics=run.log.path)
@@ -86,7 +84,7 @@ class TrainingRun:
     def __init__(
         self,
         params: TrainParams,
-        batches: TrainingBatches,
+        batches: TrainingBatches | FacePictures,
         checkpoints: TrainingCheckpoints,
         validation: Validation | None = None,
         begins: Path | None = None,
@@ -213,26 +211,6 @@ def _termination() -> Iterator[Callable[[], bool]]:
         yield received.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _training_subjects(data: HeadDataset, params: TrainParams, encode: EncodeParams) -> list[int]:
-    """The heads to train on; raises if the training cannot start on this dataset."""
-    attributes = data.latents_attributes()
-    found, expected = str(attributes.get("autoencoder")), autoencoder_fingerprint(encode)
-    if found != expected:
-        raise DatasetError(
-            f"{data.path}: latents: expected those of the autoencoder {expected[:12]}, found {found[:12]}; "
-            "run the stage encode"
-        )
-    if (frame := attributes.get("normals_frame", "world")) != encode.stored_frame:
-        raise DatasetError(
-            f"{data.path}: latents: expected normals in the frame {encode.stored_frame!r}, found {frame!r}; run the "
-            "stage encode, or set encode.normals_frame"
-        )
-    subjects = data.split("train")
-    if not subjects:
-        raise DatasetError(f"{data.path}: expected a head in the split 'train', found none; build more heads")
-    return subjects
 
 
 def initial_state(params: TrainParams, folder: Path, begins: Path | None = None) -> TrainingState:

@@ -1,5 +1,6 @@
 """Configuration of the phases of the training: their steps and the kinds of view groups that they train on."""
 
+from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, model_validator
@@ -71,11 +72,35 @@ class TrainingPhase(StageParams):
         return max(group.views for group in self.groups)
 
 
+class FacesParams(StageParams):
+    """The pictures that `adapt` trains on, and how those from outside are prepared: embedded and encoded once."""
+
+    source: str = Field(
+        "heads",
+        description="'heads' of the dataset, or pictures of faces: a folder, a .zip or .tar file, or a folder of these",
+    )
+    most: int = Field(1_000_000, ge=1, description="Pictures to prepare, drawn at random if the source has more")
+    landmarks: Literal["detector", "aligned"] = Field(
+        "detector",
+        description="Landmarks for the embedding: of the detector in embed.pack, or none: the pictures are aligned as "
+        "ArcFace's crops are",
+    )
+    most_dropped: float = Field(
+        0.5, ge=0.0, le=1.0, description="Share of pictures that can't be used above which the training does not start"
+    )
+
+    @property
+    def folder(self) -> Path | None:
+        """The source outside of the dataset, if there is one."""
+        return None if self.source == "heads" else Path(self.source).expanduser()
+
+
 class AdaptPhase(TrainingPhase):
     """Single pictures of faces, conditioned on their identity alone; trains the UNet before it is extended to views."""
 
     steps: int = Field(31_000, ge=0, description="Steps of this phase; 0 omits it")
     groups: tuple[GroupParams, ...] = (GroupParams(conditioning=0, targets=1),)
+    faces: FacesParams = FacesParams()
 
     @model_validator(mode="after")
     def _single_views(self) -> "AdaptPhase":

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinmeround.storage.artifacts import ArtifactStore, Manifest, Outcome
@@ -10,6 +10,9 @@ from spinmeround.storage.checkpoints import find_checkpoint
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.chain.finished import find_finished
+from spinmeround.tasks.training.faces.pictures import PreparedFaces
+from spinmeround.tasks.training.faces.plan import STAGE as FACES
+from spinmeround.tasks.training.faces.plan import face_inputs
 from spinmeround.tasks.training.key import (
     VERSION,
     Beginning,
@@ -28,7 +31,7 @@ _STATE = "state"
 
 def make_training(
     store: ArtifactStore,
-    dataset: Path,
+    data: Path | Sequence[str],
     params: TrainParams,
     encode: EncodeParams,
     checkpoints: Path,
@@ -38,12 +41,14 @@ def make_training(
 ) -> tuple[Outcome, str, TrainingResult]:
     """Train one phase unless the store has the result; returns the outcome, the artifact's key and the result.
 
-    `begins` is the phase and the key of the training that it begins with, by default `train.initial`. A finished
-    training of fewer steps is continued. Checkpoints are in `checkpoints / key[:12]`; the next call resumes an
-    interrupted training from them. They are removed once the store has the result, which keeps the last one.
+    `data` is a dataset, or the keys of the pictures of faces that `adapt` trains on. `begins` is the phase and the key
+    of the training that it begins with, by default `train.initial`. A finished training of fewer steps is continued.
+    Checkpoints are in `checkpoints / key[:12]`; the next call resumes an interrupted training from them. They are
+    removed once the store has the result, which keeps the last one.
     """
     begins = begins or {}
-    read = training_inputs(HeadDataset.open(dataset), begins)
+    reads = training_inputs(HeadDataset.open(data)) if isinstance(data, Path) else face_inputs(data)
+    read = {**reads, **begins}
     content, weights = training_content(params, encode), training_weights(params, encode, first=not begins)
     key = training_key(read, params, encode)
     folder = checkpoints / key[:12]
@@ -54,7 +59,8 @@ def make_training(
         ]
         if find_checkpoint(folder) is None:
             _continue(store, find_finished(store, params.name, content, read, weights), folder)
-        run_training(dataset, params, encode, folder, out, on_step, *before)
+        opened = data if isinstance(data, Path) else _prepared(store, data)
+        run_training(opened, params, encode, folder, out, on_step, *before)
         if params.keep_state and (last := find_checkpoint(folder)) is not None:
             _copy_folder(last.path, out / _STATE / last.path.name)
 
@@ -63,6 +69,10 @@ def make_training(
     )
     shutil.rmtree(folder, ignore_errors=True)
     return outcome, key, load_training(store.verify(params.name, key).path)
+
+
+def _prepared(store: ArtifactStore, keys: Sequence[str]) -> PreparedFaces:
+    return PreparedFaces(keys=tuple(keys), folders=tuple(store.verify(FACES, key).path for key in keys))
 
 
 def _continue(store: ArtifactStore, finished: Manifest | None, folder: Path) -> None:
