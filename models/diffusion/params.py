@@ -37,6 +37,11 @@ class UNetParams(FrozenModel):
     attention_heads: int = Field(8, ge=1, description="Heads per attention layer")
     norm_groups: int = Field(32, ge=1, description="Groups per group normalisation")
     cross_attention_dim: int = Field(768, ge=1, description="Width of the text encoder's hidden states")
+    latent_statistics: bool = Field(
+        False,
+        description="Normalise latents by their mean and standard deviation at each channel and position, which are "
+        "stored with the model",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "UNetParams":

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ from spinmeround.tasks.training.params import TrainingResult, TrainParams
 from spinmeround.tasks.training.reads import read_faces, read_heads
 from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
-from spinmeround.tasks.training.state import NotFinite, Schedule, TrainingState
+from spinmeround.tasks.training.state import Networks, NotFinite, Schedule, TrainingState
 from spinmeround.tasks.training.step import StepLosses
 from spinmeround.tasks.training.validation import Validation
 
@@ -66,13 +67,19 @@ def run_training(
     SIGTERM; and SpinMeRoundError, without a result, for a training that goes wrong again after it returned to its last
     checkpoint, or whose losses rose.
     """
+    if params.state_on_disk and (device := best_device()).type != "cpu":
+        raise ConfigError(f"train.state_on_disk: expected false on {device}; a mapped file serves only the CPU")
     if params.threads:
         torch.set_num_threads(params.threads)
     reads = read_heads(data, params, encode) if isinstance(data, Path) else read_faces(data, params)
     key = lineage_key({**reads.inputs, **(begins.inputs if begins else {})}, params, encode)
     model = model_record(params, encode.normals_frame)
+
+    def build() -> Networks:
+        return reads.normalising(build_initial_networks(params, begins and begins.folder))
+
     with TrainingCheckpoints(folder, key, background=not params.state_on_disk, model=model) as checkpoints:
-        run = TrainingRun(params, reads.batches, checkpoints, reads.validation, begins and begins.folder)
+        run = TrainingRun(params, reads.batches, checkpoints, reads.validation, build)
         with _termination() as terminated:
             run.train(on_step, terminated)
     return write_result(run.state.averaged(), run.history, params, encode, out, metrics=run.log.path)
@@ -87,10 +94,10 @@ class TrainingRun:
         batches: TrainingBatches | FacePictures,
         checkpoints: TrainingCheckpoints,
         validation: Validation | None = None,
-        begins: Path | None = None,
+        build: Callable[[], Networks] | None = None,
     ) -> None:
         self.params, self.batches, self.checkpoints, self.validation = params, batches, checkpoints, validation
-        self.begins = begins
+        self.build = build or partial(build_initial_networks, params)
         self.log = MetricsLog(checkpoints.folder, tensorboard=params.tensorboard)
         self.meter = Meter(best_device())
         self.schedule = Schedule(
@@ -100,7 +107,7 @@ class TrainingRun:
 
     def _restore(self) -> None:
         """Begin at the newest checkpoint, or at the start."""
-        self.state = initial_state(self.params, self.checkpoints.folder, self.begins)
+        self.state = initial_state(self.build(), self.params, self.checkpoints.folder)
         self.loss = phase_loss(self.state.networks, self.params)
         found = self.checkpoints.resume(self.state)
         self.done, self.history = found or Resumed(0, LossHistory())
@@ -213,12 +220,9 @@ def _termination() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def initial_state(params: TrainParams, folder: Path, begins: Path | None = None) -> TrainingState:
-    """The state before the first step, on the best device."""
-    device = best_device()
-    if params.state_on_disk and device.type != "cpu":
-        raise ConfigError(f"train.state_on_disk: expected false on {device}; a mapped file serves only the CPU")
-    networks = build_initial_networks(params, begins).to(device)
+def initial_state(networks: Networks, params: TrainParams, folder: Path) -> TrainingState:
+    """The state of these networks before the first step, on the best device."""
+    networks = networks.to(best_device())
     if params.gradient_checkpointing:
         networks.unet.train().enable_gradient_checkpointing()
     return TrainingState(networks, params.weight_decay, params.ema_decay, folder if params.state_on_disk else None)

@@ -1,8 +1,11 @@
 """What a training reads: heads of a dataset, or prepared pictures of faces."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.dataset import HeadDataset, check_content
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
@@ -12,17 +15,27 @@ from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFace
 from spinmeround.tasks.training.faces.plan import face_inputs
 from spinmeround.tasks.training.key import training_inputs
 from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.state import Networks
+from spinmeround.tasks.training.statistics import Statistics, head_statistics
 from spinmeround.tasks.training.validation import Validation
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReads:
     """The batches of a training, and its validation, which pictures of faces have none of; `inputs` name what they
-    read."""
+    read. `statistics` are those of its latents."""
 
     inputs: dict[str, str]
     batches: TrainingBatches | FacePictures
     validation: Validation | None = None
+    statistics: Callable[[], Statistics] | None = None
+
+    def normalising(self, networks: Networks) -> Networks:
+        """The networks with the statistics of these latents, unless they have none or have brought their own."""
+        found = isinstance(networks.unet, MultiviewUNet) and networks.unet.latent_statistics
+        if found and found.is_identity and self.statistics is not None:
+            found.set(*self.statistics())
+        return networks
 
 
 def read_heads(dataset: Path, params: TrainParams, encode: EncodeParams) -> TrainingReads:
@@ -37,6 +50,7 @@ def read_heads(dataset: Path, params: TrainParams, encode: EncodeParams) -> Trai
         inputs=training_inputs(data),
         batches=phase_batches(data, subjects, params, encode),
         validation=Validation(data, params, encode) if params.validation.every else None,
+        statistics=cache(lambda: head_statistics(data, subjects, params, encode)),
     )
 
 

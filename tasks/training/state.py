@@ -51,6 +51,9 @@ def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
 AVERAGE = "average."
 """Prefix of the averaged weights, which are the result of a training, in its checkpoints."""
 
+STATISTICS = "statistics."
+"""Prefix of the statistics of the latents, if the model has any."""
+
 
 class NotFinite(SpinMeRoundError):
     """A loss or gradient that is not finite; the step is not taken."""
@@ -84,6 +87,11 @@ class Networks(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """The weights that are trained, by name."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The statistics of the latents by name, if the UNet has any."""
+        found = isinstance(self.unet, MultiviewUNet) and self.unet.latent_statistics
+        return dict(found.named_buffers()) if found else {}
 
     def frozen_digest(self) -> str:
         """SHA-256 of the weights that are not trained, by which a checkpoint names those that it lacks."""
@@ -223,6 +231,8 @@ class TrainingState:
         self.average.optimization_step = steps
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for name, buffer in self.networks.statistics().items():
+            yield f"{STATISTICS}{name}", buffer
         for (name, parameter), averaged in zip(self.trained.items(), self.average.shadow_params, strict=True):
             yield f"weights.{name}", parameter
             yield f"{AVERAGE}{name}", averaged

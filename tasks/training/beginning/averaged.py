@@ -13,7 +13,7 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.training.beginning.checks import check_checkpoint
 from spinmeround.tasks.training.beginning.unets import random_unet
 from spinmeround.tasks.training.params import UNET, TrainParams
-from spinmeround.tasks.training.state import AVERAGE, Networks
+from spinmeround.tasks.training.state import AVERAGE, STATISTICS, Networks
 
 
 def averaged_networks(checkpoint: Checkpoint, encoder: IdentityPromptEncoder, params: TrainParams) -> Networks:
@@ -31,7 +31,8 @@ def averaged_networks(checkpoint: Checkpoint, encoder: IdentityPromptEncoder, pa
             "version; finish that training with the version that began it, and begin with its pipeline"
         )
     check_checkpoint(checkpoint.path, model, params)
-    networks = Networks(random_unet(model["phase"], params.unet, params.seed), encoder)
+    sizes = params.unet.model_copy(update={"latent_statistics": model["unet"]["latent_statistics"]})
+    networks = Networks(random_unet(model["phase"], sizes, params.seed), encoder)
     if not model["text_encoder"]["trained"]:
         networks.freeze_text_encoder()
     if networks.frozen_digest() != about["frozen"]:
@@ -65,3 +66,6 @@ def _fill(networks: Networks, checkpoint: Checkpoint) -> None:
         )
     for name, weight in weights.items():
         weight.copy_(found[name])
+    statistics = checkpoint.tensors(STATISTICS)
+    for name, buffer in networks.statistics().items():
+        buffer.copy_(statistics[name])

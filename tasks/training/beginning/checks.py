@@ -21,7 +21,7 @@ def check_unet(folder: Path, config: Mapping[str, Any], phase: PhaseName, params
     """Check the configuration of either UNet; what concerns several views, where the phase has them."""
     base = config.get("base", config)
     for name, value in base_config(params.unet).items():
-        if name != "sample_size":  # no weight depends on it
+        if name != "sample_size" or config.get("latent_statistics"):  # nothing else depends on it
             _compare(folder, name, value, base[name])
     if "base" in config and phase != "adapt":
         for name in _ACROSS_VIEWS:
@@ -30,7 +30,7 @@ def check_unet(folder: Path, config: Mapping[str, Any], phase: PhaseName, params
 
 def check_checkpoint(folder: Path, model: Mapping[str, Any], params: TrainParams) -> None:
     """Check the sizes that a checkpoint states of its networks."""
-    for name, value in params.unet.model_dump(mode="json").items():
+    for name, value in params.unet.model_dump(mode="json", exclude={"views", "latent_statistics"}).items():
         _compare(folder, name, value, model["unet"].get(name))
     for name, value in params.text_encoder.model_dump(mode="json", exclude={"trained"}).items():
         if (found := model["text_encoder"].get(name)) != value:

@@ -44,11 +44,16 @@ def load_unet(folder: Path, phase: PhaseName, params: TrainParams) -> UNet:
 
 
 def as_phase(unet: UNet, phase: PhaseName, params: TrainParams, where: str) -> UNet:
-    """Either UNet as the phase has it; `where` begins the message of the ConfigError for one that can't be grown."""
+    """Either UNet as the phase has it; `where` begins the message of the ConfigError for one that can't be grown.
+
+    A multiview UNet keeps the statistics of its latents.
+    """
     if isinstance(unet, MultiviewUNet):
         if phase == "adapt":
             return unet.to_unet()
         unet.register_to_config(views=params.unet.views)
+        if params.unet.latent_statistics and unet.latent_statistics is None:
+            unet.add_latent_statistics()
         return unet
     unet.register_to_config(sample_size=params.unet.sample_size)
     return unet if phase == "adapt" else _grown(unet, params, where)
@@ -63,5 +68,6 @@ def _grown(unet: UNet2DConditionModel, params: TrainParams, where: str) -> Multi
             ray_encoding=params.unet.ray_encoding,
             multiview_factors=params.unet.multiview_factors,
             zero_pose=params.initial.zero_pose,
+            latent_statistics=params.unet.latent_statistics,
         )
         return grown

@@ -18,6 +18,7 @@ from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.training.batches import VIEWS, GroupBatch
 from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.statistics import Moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,10 @@ class FacePictures:
         self.params, self.shards = params, [FaceArrays.open(folder) for folder in folders]
         self._ends = [*accumulate(len(shard.identities) for shard in self.shards)]
         _check_dropped(self.shards, params.adapt.faces.most_dropped)
+        latents = (
+            torch.from_numpy(np.array(part)) for shard in self.shards for part in np.array_split(shard.latents, 16)
+        )
+        self._statistics = Moments.of(latents, halves=1).statistics() if params.unet.latent_statistics else None
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -69,9 +74,10 @@ class FacePictures:
             int(draw_rng(self.params.draws_seed, step, index, VIEWS).integers(len(self))) for index in range(samples)
         ]
         places = [self._place(index) for index in drawn]
-        latents = np.stack([self.shards[shard].latents[row] for shard, row in places])
+        stored = np.stack([self.shards[shard].latents[row] for shard, row in places])
+        latents = torch.from_numpy(stored)[:, None].float()
         return GroupBatch(
-            latents=torch.from_numpy(latents)[:, None].float(),
+            latents=self._statistics.normalised_images(latents) if self._statistics else latents,
             cam2world=torch.zeros(samples, 1, 4, 4),
             intrinsics=torch.zeros(samples, 1, 3, 3),
             identity=torch.from_numpy(np.stack([self.shards[shard].identities[row] for shard, row in places])),

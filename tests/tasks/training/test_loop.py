@@ -452,7 +452,7 @@ def test_accumulation_changes_no_numbers(
         params = train_params(micro_batch=size, batch=8)
         batches = TrainingBatches(data, data.split("train"), params, encode_params)
         run = object.__new__(TrainingRun)
-        run.params, run.state = params, initial_state(params, Path())
+        run.params, run.state = params, initial_state(build_initial_networks(params), params, Path())
         run.loss = GroupLoss(run.state.networks.double(), params)
         losses.append(float(run._backward(batches.read(7), 7).per_half.mean()))
         gradients.append(torch.cat([each.grad.flatten() for each in run.state.trained.values()]))
@@ -524,7 +524,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_no_result(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every loss and gradient is finite, a weight is not: the store refuses the result by the tensor's name."""
+    """Every loss and gradient is finite, a weight is not: the last checkpoint is refused by the tensor's name."""
     step_of, store, params = torch.optim.AdamW.step, ArtifactStore(tmp_path / "store"), train_params()
     params = params.model_copy(update={"multi_view": params.multi_view.model_copy(update={"steps": 1})})
 
@@ -533,6 +533,6 @@ def test_weights_that_are_not_finite_after_the_last_step_are_no_result(
         self.param_groups[0]["params"][0].data.flatten()[0] = float("nan")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    with pytest.raises(SpinMeRoundError, match=r"multi-view model: pipeline/unet/.*: tensor .*expected finite numbers"):
+    with pytest.raises(SpinMeRoundError, match=r"checkpoint of step 1: tensor .*expected finite numbers"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
     assert not store.has("multi-view", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
