@@ -137,9 +137,9 @@ def train_task(dataset: Published | None, number: int) -> State[str]:
     """Train one phase in a dedicated process that uses all cores; resumes from the newest checkpoint."""
     session = current_session()
     planned = planned_trainings(session, dataset and dataset.path)[: number + 1]
-    found, data = planned[-1], dataset.path if dataset and not planned[-1].faces else planned[-1].faces
-    encode, checkpoints = session.profile.encode, session.folder.training
-    arguments = (session.store.root, data, found.params, encode, checkpoints, found.begins)
+    found, encode = planned[-1], session.profile.encode
+    data = found.faces or (dataset and dataset.path)
+    arguments = (session.store.root, data, found.params, encode, session.folder.training, found.begins)
     with session.ledger.timed(found.name):
         outcome = make_in_worker(session, found.name, found.key, found.params.steps, _train, *arguments)
         result = record_trainings(session, planned)[-1]

@@ -163,27 +163,27 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         self.unet = UNet2DConditionModel.from_config({**base, **grown})
         check_factors(multiview_factors, len(self.unet.down_blocks))
         _install_multiview_blocks(self.unet, set(multiview_factors))
-        self.latent_statistics: LatentStatistics | None = None
+        self.statistics: LatentStatistics | None = None
         if latent_statistics:
             self.add_latent_statistics()
 
     def add_latent_statistics(self) -> None:
         """Give the model statistics of its latents, the identity until they are set; they are saved with it."""
         statistics = LatentStatistics(self.latent_channels, self.unet.config["sample_size"])
-        self.latent_statistics = statistics.to(self.unet.conv_in.weight.device)
+        self.statistics = statistics.to(self.unet.conv_in.weight.device)
         self.register_to_config(latent_statistics=True)
 
     def normalised(
         self, latents: Float[Tensor, "*batch channels height width"], half: Half = "both"
     ) -> Float[Tensor, "*batch channels height width"]:
         """Latents as the model sees them; those of the autoencoder, unless it has statistics."""
-        return latents if self.latent_statistics is None else self.latent_statistics.normalised(latents, half)
+        return latents if self.statistics is None else self.statistics.normalised(latents, half)
 
     def restored(
         self, latents: Float[Tensor, "*batch channels height width"], half: Half = "both"
     ) -> Float[Tensor, "*batch channels height width"]:
         """The inverse of `normalised`."""
-        return latents if self.latent_statistics is None else self.latent_statistics.restored(latents, half)
+        return latents if self.statistics is None else self.statistics.restored(latents, half)
 
     @classmethod
     def from_unet(

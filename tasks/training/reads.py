@@ -32,7 +32,7 @@ class TrainingReads:
 
     def normalising(self, networks: Networks) -> Networks:
         """The networks with the statistics of these latents, unless they have none or have brought their own."""
-        found = isinstance(networks.unet, MultiviewUNet) and networks.unet.latent_statistics
+        found = isinstance(networks.unet, MultiviewUNet) and networks.unet.statistics
         if found and found.is_identity and self.statistics is not None:
             found.set(*self.statistics())
         return networks

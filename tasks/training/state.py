@@ -90,7 +90,7 @@ class Networks(nn.Module):
 
     def statistics(self) -> dict[str, Tensor]:
         """The statistics of the latents by name, if the UNet has any."""
-        found = isinstance(self.unet, MultiviewUNet) and self.unet.latent_statistics
+        found = isinstance(self.unet, MultiviewUNet) and self.unet.statistics
         return dict(found.named_buffers()) if found else {}
 
     def frozen_digest(self) -> str:

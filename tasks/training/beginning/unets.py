@@ -52,7 +52,7 @@ def as_phase(unet: UNet, phase: PhaseName, params: TrainParams, where: str) -> U
         if phase == "adapt":
             return unet.to_unet()
         unet.register_to_config(views=params.unet.views)
-        if params.unet.latent_statistics and unet.latent_statistics is None:
+        if params.unet.latent_statistics and unet.statistics is None:
             unet.add_latent_statistics()
         return unet
     unet.register_to_config(sample_size=params.unet.sample_size)

@@ -29,8 +29,8 @@ def _statistics(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def _with(mean: torch.Tensor, std: torch.Tensor) -> MultiviewUNet:
     unet = tiny_unet()
     unet.add_latent_statistics()
-    assert unet.latent_statistics is not None
-    unet.latent_statistics.set(mean, std)
+    assert unet.statistics is not None
+    unet.statistics.set(mean, std)
     return unet
 
 
@@ -98,21 +98,21 @@ def test_statistics_are_saved_with_the_model(tmp_path: Path) -> None:
     unet = _with(*_statistics())
     unet.save_pretrained(tmp_path)
     loaded = MultiviewUNet.from_pretrained(tmp_path)
-    assert loaded.latent_statistics is not None
-    assert torch.equal(loaded.latent_statistics.mean, unet.latent_statistics.mean)
-    assert torch.equal(loaded.latent_statistics.std, unet.latent_statistics.std)
-    assert not any("latent_statistics" in name for name in tiny_unet().state_dict())
+    assert loaded.statistics is not None
+    assert torch.equal(loaded.statistics.mean, unet.statistics.mean)
+    assert torch.equal(loaded.statistics.std, unet.statistics.std)
+    assert not any("statistics" in name for name in tiny_unet().state_dict())
     grown = MultiviewUNet.from_unet(base_unet(), multiview_factors=(1,), latent_statistics=True)
-    assert grown.latent_statistics is not None
-    assert grown.latent_statistics.is_identity
+    assert grown.statistics is not None
+    assert grown.statistics.is_identity
 
 
 def test_statistics_that_are_not_finite_are_refused() -> None:
     """NaN means and deviations of zero raise an error, and change nothing."""
     mean, std = _statistics()
     unet = _with(mean, std)
-    assert unet.latent_statistics is not None
+    assert unet.statistics is not None
     for wrong in ((mean * float("nan"), std), (mean, std * 0)):
         with pytest.raises(ValueError, match="expected finite means and positive deviations"):
-            unet.latent_statistics.set(*wrong)
-    assert torch.equal(unet.latent_statistics.mean, mean)
+            unet.statistics.set(*wrong)
+    assert torch.equal(unet.statistics.mean, mean)

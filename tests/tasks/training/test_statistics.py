@@ -44,13 +44,13 @@ def _latents(data: HeadDataset) -> np.ndarray:
 def test_they_are_the_moments_of_all_views_of_the_training_heads(
     dataset: Path, encode_params: EncodeParams, params: TrainParams
 ) -> None:
-    """Equal to numpy's over the whole array; held-out heads do not count."""
+    """Equal to numpy's over the whole array; held-out heads do not count. All heads have the same normals."""
     data = HeadDataset.open(dataset)
     every = _latents(data)
     found = head_statistics(data, data.split("train"), params.only("multi-view"), encode_params)
     np.testing.assert_allclose(found.mean.flatten(0, 1), every.mean(0), rtol=1e-5, atol=1e-6)
-    expected = every.std(0)
-    np.testing.assert_allclose(found.std.flatten(0, 1), expected, rtol=1e-4, atol=1e-4 * expected.max())
+    np.testing.assert_allclose(found.std[0], every.std(0)[:4], rtol=1e-4)
+    assert float(found.std[1].min()) > every.std(0)[4:].max()
 
 
 def test_a_position_that_never_changes_has_the_least_deviation() -> None:
@@ -94,14 +94,14 @@ def test_they_are_stored_with_every_model_of_the_chain(
         make_training(store, dataset, each.params, encode_params, tmp_path / "training", begins=each.begins)
         folder = store.verify(each.name, each.key).path
         if each.name != "adapt":
-            found = MultiviewUNet.from_pretrained(folder / "pipeline" / "unet").latent_statistics
+            found = MultiviewUNet.from_pretrained(folder / "pipeline" / "unet").statistics
             assert found is not None
             torch.testing.assert_close(found.mean, expected.mean)
             torch.testing.assert_close(found.std, expected.std)
     initial = InitialParams(unet=str(folder / "state"))
     exported = export_pipeline(store, params.only().model_copy(update={"initial": initial}), encode_params)[2]
     assert exported.pipeline is not None
-    found = MultiviewUNet.from_pretrained(exported.pipeline / "unet").latent_statistics
+    found = MultiviewUNet.from_pretrained(exported.pipeline / "unet").statistics
     assert found is not None
     torch.testing.assert_close(found.mean, expected.mean)
     adapt = params.only("adapt")
