@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32
+from torch import Tensor
 
 from spinmeround.models.identity.params import EMBEDDING_SIZE
 from spinmeround.storage.errors import SpinMeRoundError
@@ -19,6 +20,8 @@ from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.training.batches import VIEWS, GroupBatch
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.statistics import Moments
+
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +62,8 @@ class FacePictures:
         self.params, self.shards = params, [FaceArrays.open(folder) for folder in folders]
         self._ends = [*accumulate(len(shard.identities) for shard in self.shards)]
         _check_dropped(self.shards, params.adapt.faces.most_dropped)
-        latents = (
-            torch.from_numpy(np.array(part)) for shard in self.shards for part in np.array_split(shard.latents, 16)
-        )
-        self._statistics = Moments.of(latents, halves=1).statistics() if params.unet.latent_statistics else None
+        normalises = params.unet.latent_statistics
+        self._statistics = Moments.of(self._latents(), halves=1).statistics() if normalises else None
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -86,6 +87,12 @@ class FacePictures:
             views=np.zeros((samples, 1), np.int64),
             indices=tuple(range(samples)),
         )
+
+    def _latents(self) -> Iterator[Tensor]:
+        """The latents of all pictures, in parts."""
+        for shard in self.shards:
+            for start in range(0, len(shard.latents), _AT_ONCE):
+                yield torch.from_numpy(np.array(shard.latents[start : start + _AT_ONCE]))
 
     def _place(self, index: int) -> tuple[int, int]:
         """Shard and row of a picture."""

@@ -1,15 +1,16 @@
 """The pictures from outside that `adapt` trains on, in shards, and the key of each. Imports no networks.
 
-Of a source with more pictures than wanted, each container gives the same share of its own, drawn at random. A shard is
-an artifact of the stage `faces`; its key holds the checksums of its pictures, not their place.
+Of a source with more pictures than wanted, those with the smallest hashes are taken: a random choice that depends
+neither on their order nor on how they are distributed over files. A shard is an artifact of the stage `faces`; its key
+holds the checksums of its pictures, not their place.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from spinmeround.storage.artifacts import artifact_key
 from spinmeround.storage.errors import ConfigError
@@ -17,7 +18,6 @@ from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint, latent_shape
-from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.training.faces.sources import FIELD, Face, containers, list_faces
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.phases import FacesParams
@@ -26,6 +26,8 @@ from spinmeround.tasks.weights.insightface_packs import open_pack
 STAGE, VERSION = "faces", 1
 SHARD = 5000
 """Pictures of a shard."""
+
+Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class FaceShard:
     @property
     def detector(self) -> Path | None:
         """The face detector, if landmarks are detected for pictures without an embedding."""
-        needed = self.landmarks == "detector" and any(face.embedding is None for face in self.faces)
+        needed = self.landmarks == "detector" and not all(face.embedding for face in self.faces)
         return open_pack(Path(self.embed.pack)).detector if needed else None
 
     @property
@@ -82,10 +84,11 @@ def plan_faces(train: TrainParams, embed: EmbedParams, encode: EncodeParams) -> 
         raise ConfigError(f"encode.autoencoder: expected an autoencoder in {encode.autoencoder}, found none")
     found = []
     for container, chosen in _chosen(faces).items():
-        if faces.landmarks == "detector" and not embed.pack and any(face.embedding is None for face in chosen):
+        alone = next((face for face in chosen if not face.embedding), None)
+        if alone is not None and faces.landmarks == "detector" and not embed.pack:
             raise ConfigError(
                 f"{FIELD}: expected a face detector in embed.pack, or an embedding beside each picture, found none for "
-                f"{chosen[0].name} in {container}; for pictures that are aligned as ArcFace's crops are, set "
+                f"{alone.name} in {container}; for pictures that are aligned as ArcFace's crops are, set "
                 "train.adapt.faces.landmarks=aligned"
             )
         for start in range(0, len(chosen), SHARD):
@@ -107,14 +110,28 @@ def face_inputs(shards: Sequence[str]) -> dict[str, str]:
     return {f"{STAGE} {number}": key for number, key in enumerate(shards)}
 
 
-def _chosen(faces: FacesParams) -> Mapping[Path, list[Face]]:
-    """The pictures of each container: all of them, or its share of `faces.most`."""
+def _chosen(faces: FacesParams) -> dict[Path, list[Face]]:
+    """The pictures to prepare by container, in order."""
     assert faces.folder is not None
-    listed = {container: list_faces(container) for container in containers(faces.folder)}
-    share = min(1.0, faces.most / sum(map(len, listed.values())))
-    found = {}
-    for number, (container, each) in enumerate(listed.items()):
-        count = max(1, round(share * len(each)))
-        order = draw_rng(0, number).permutation(len(each))[:count]
-        found[container] = [each[index] for index in np.sort(order)]
-    return found
+    found = containers(faces.folder)
+    return _smallest(tuple(found), faces.most, tuple(map(_stamp, found)))
+
+
+@lru_cache(maxsize=2)
+def _smallest(found: tuple[Path, ...], most: int, stamps: tuple[Stamp, ...]) -> dict[Path, list[Face]]:
+    """At most `most` pictures of these containers, of which one is held at a time; `stamps` change with their files."""
+    kept: list[tuple[str, int, Face]] = []
+    for number, container in enumerate(found):
+        kept += [(sha256_json(face.content), number, face) for face in list_faces(container)]
+        if len(kept) > most:
+            kept = nsmallest(most, kept, key=lambda each: each[:2])
+    chosen: dict[Path, list[Face]] = {}
+    for _, number, face in sorted(kept, key=lambda each: (each[1], each[2].name)):
+        chosen.setdefault(found[number], []).append(face)
+    return chosen
+
+
+def _stamp(container: Path) -> Stamp:
+    """Number, total size and newest time of the files of a container."""
+    files = [path.stat() for path in container.rglob("*")] if container.is_dir() else [container.stat()]
+    return len(files), sum(each.st_size for each in files), max((each.st_mtime_ns for each in files), default=0)

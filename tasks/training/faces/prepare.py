@@ -93,7 +93,7 @@ def _read_block(shard: FaceShard, faces: tuple[Face, ...], read: Read, dropped: 
 def _read_face(shard: FaceShard, face: Face, read: Read) -> _Prepared:
     photo = read_photo(Path(face.name), square=True, data=read(face.name)).picture
     sized = photo.resize((shard.side, shard.side), Image.Resampling.LANCZOS) if photo.width != shard.side else photo
-    identity = None if face.embedding is None else _given_identity(face.embedding, read(face.embedding))
+    identity = _given_identity(face.embedding, read(face.embedding)) if face.embedding else None
     crop = None if identity is not None else _crop(shard, face.name, photo)
     return _Prepared(name=face.name, picture=np.asarray(sized), identity=identity, crop=crop)
 

@@ -130,15 +130,28 @@ def test_keys_hold_the_pictures_and_not_their_place(
     assert key(here, other) != key(here)
 
 
-def test_a_source_with_more_pictures_gives_a_share_of_each_container(
+def test_of_a_larger_source_the_choice_does_not_depend_on_its_files(
     make_params: Callable[..., TrainParams], embed: EmbedParams, encode_params: EncodeParams, tmp_path: Path
 ) -> None:
-    """Half of six pictures in two files; the same ones each time."""
-    source = _write("tars", tmp_path / "tars", _files())
-    planned = [plan_faces(make_params(source, most=3), embed, encode_params) for _ in range(2)]
-    names = [[face.name for shard in shards for face in shard.faces] for shards in planned]
-    assert names[0] == names[1]
-    assert len(names[0]) == 3
+    """Three of six pictures: the same ones from one zip file and from a zip file for each person; two of them are those
+    of a smaller choice."""
+    files = _files()
+    together, apart = _write("zip", tmp_path / "together", files), tmp_path / "apart"
+    for person in ("person2", "person0", "person1"):
+        part = {name: data for name, data in files.items() if name.startswith(person)}
+        _write("zip", tmp_path / person, part)
+    apart.mkdir()
+    for number, person in enumerate(("person2", "person0", "person1")):
+        (tmp_path / person / "faces.zip").rename(apart / f"{number}.zip")
+
+    def chosen(source: Path, most: int) -> set[str]:
+        shards = plan_faces(make_params(source, most=most), embed, encode_params)
+        return {face.name for shard in shards for face in shard.faces}
+
+    assert len(chosen(together, 3)) == 3
+    assert chosen(apart, 3) == chosen(together, 3)
+    assert chosen(together, 2) < chosen(together, 3)
+    assert len(chosen(together, 100)) == 6
 
 
 def test_pictures_that_cannot_be_used_are_dropped_with_their_reasons(
