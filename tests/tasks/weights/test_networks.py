@@ -326,4 +326,4 @@ def test_networks_that_only_a_training_reads_are_left_to_it(pipeline: Path, tmp_
     """A pipeline and a multiview UNet in `train.initial.unet` are no published part; a missing folder is."""
     for folder, expected in ((pipeline, False), (pipeline / "unet", False), (tmp_path / "nowhere", True)):
         profile = load_profile("demo", [f"train.initial.unet={folder}"])
-        assert ("train.initial.unet" in [use.field for use in parts_of(profile)]) is expected
+        assert ("train.initial.unet" in [field for use in parts_of(profile) for field in use.fields]) is expected
