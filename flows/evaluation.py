@@ -78,7 +78,7 @@ def require_training(session: Session, dataset: Published) -> PlannedTraining:
 
 def find_evaluation(session: Session, dataset: Published, training: PlannedTraining) -> str | None:
     """Key of the evaluation of this training; None if the store has none."""
-    trained = {training.name: training.key}
+    trained: dict[str, str] = {training.name: training.key}
     key = evaluation_key(dataset.digest, trained, session.profile.evaluate, session.profile.embed)
     return key if session.store.has("evaluate", key) else None
 

@@ -32,7 +32,6 @@ from spinmeround.tasks.training.faces.plan import STAGE as FACES
 from spinmeround.tasks.training.faces.plan import FaceShard, plan_faces
 from spinmeround.tasks.training.key import export_key
 from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
-from spinmeround.tasks.training.phases import PhaseName
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
@@ -136,7 +135,7 @@ def planned_trainings(session: Session, dataset: Path | None) -> list[PlannedTra
 def train_task(dataset: Published | None, number: int) -> State[str]:
     """Train one phase in a dedicated process that uses all cores; resumes from the newest checkpoint."""
     session = current_session()
-    planned = planned_trainings(session, dataset and dataset.path)[: number + 1]
+    planned = planned_trainings(session, dataset.path if dataset else None)[: number + 1]
     found, encode = planned[-1], session.profile.encode
     data = found.faces or (dataset and dataset.path)
     arguments = (session.store.root, data, found.params, encode, session.folder.training, found.begins)
@@ -211,7 +210,7 @@ def _train(
     params: TrainParams,
     encode: EncodeParams,
     checkpoints: Path,
-    begins: Mapping[PhaseName, str],
+    begins: Mapping[str, str],
     report: Callable[[tuple[int, str]], None],
 ) -> Outcome:
     from spinmeround.tasks.training.chain.artifact import make_training

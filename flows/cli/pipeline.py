@@ -72,7 +72,7 @@ def train(
 def phase_overrides(options: RunOptions, name: PhaseName | None, begins: Path | None, steps: int | None) -> list[str]:
     """The overrides of the profile that select a phase, what it begins with and its steps. Raises ConfigError."""
     trained = options.load()[0].train.trained
-    last = name or next(reversed(trained), "multi-view")
+    last: PhaseName = name if name is not None else next(reversed(trained), "multi-view")
     over = []
     if begins is not None:
         if not begins.is_dir():

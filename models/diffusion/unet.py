@@ -171,7 +171,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         """Give the model statistics of its latents, the identity until they are set; they are saved with it."""
         statistics = LatentStatistics(self.latent_channels, self.unet.config["sample_size"])
         self.statistics = statistics.to(self.unet.conv_in.weight.device)
-        self.register_to_config(latent_statistics=True)
+        self.register_to_config(latent_statistics=True)  # type: ignore[no-untyped-call]
 
     def normalised(
         self, latents: Float[Tensor, "*batch channels height width"], half: Half = "both"

@@ -62,7 +62,8 @@ def check_external(params: TrainParams, encode: EncodeParams) -> None:
     """
     if encode.autoencoder != "embedded":
         check_network(autoencoder_path(encode), *AUTOENCODERS, field="encode.autoencoder")
-    source, first = initial_source(params.initial), next(iter(params.trained), "multi-view")
+    source = initial_source(params.initial)
+    first: PhaseName = next(iter(params.trained), "multi-view")
     if source is not None and source.unet is not None:
         check_unet_folder(source.unet, first, params)
     folder = params.initial.folders.get("text_encoder") or (source and source.text_encoder)

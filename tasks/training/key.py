@@ -16,7 +16,7 @@ from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.training.beginning.source import check_stated, initial_source
 from spinmeround.tasks.training.params import ENCODER, TrainParams
-from spinmeround.tasks.training.phases import PHASES, PhaseName, field_of
+from spinmeround.tasks.training.phases import PHASES, field_of
 
 VERSION = 4
 
@@ -36,7 +36,7 @@ _OF_SEVERAL_VIEWS = {"views", "ray_encoding", "multiview_factors"}
 class Beginning:
     """The finished training that another one begins with: its phase and key, and the folder of its artifact."""
 
-    phase: PhaseName
+    phase: str
     key: str
     folder: Path
 

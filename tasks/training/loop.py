@@ -76,7 +76,7 @@ def run_training(
     model = model_record(params, encode.normals_frame)
 
     def build() -> Networks:
-        return reads.normalising(build_initial_networks(params, begins and begins.folder))
+        return reads.normalising(build_initial_networks(params, begins.folder if begins else None))
 
     with TrainingCheckpoints(folder, key, background=not params.state_on_disk, model=model) as checkpoints:
         run = TrainingRun(params, reads.batches, checkpoints, reads.validation, build)

@@ -89,5 +89,5 @@ def _write_records(result: TrainingResult, name: PhaseName, out: Path) -> None:
     summary: dict[str, Any] = asdict(result)
     records = {"runs": [{"name": name, "history": summary.pop("history")}]}
     summary.pop("pipeline")
-    for name, content in (("history", records), ("training", summary)):
-        (out / f"{name}.json").write_text(json_text(content, f"train: {name}", indent=None), encoding="utf-8")
+    for file, content in (("history", records), ("training", summary)):
+        (out / f"{file}.json").write_text(json_text(content, f"train: {file}", indent=None), encoding="utf-8")

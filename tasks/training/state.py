@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -76,8 +76,9 @@ class Networks(nn.Module):
     @property
     def multiview(self) -> MultiviewUNet:
         """The UNet of a phase of several views."""
-        assert isinstance(self.unet, MultiviewUNet)
-        return self.unet
+        found: MultiviewUNet | UNet2DConditionModel = self.unet
+        assert isinstance(found, MultiviewUNet)
+        return cast(MultiviewUNet, found)
 
     def freeze_text_encoder(self) -> Self:
         """The same networks with a text encoder that is not trained."""

@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -49,14 +50,18 @@ def as_phase(unet: UNet, phase: PhaseName, params: TrainParams, where: str) -> U
     A multiview UNet keeps the statistics of its latents.
     """
     if isinstance(unet, MultiviewUNet):
-        if phase == "adapt":
-            return unet.to_unet()
-        unet.register_to_config(views=params.unet.views)
-        if params.unet.latent_statistics and unet.statistics is None:
-            unet.add_latent_statistics()
-        return unet
-    unet.register_to_config(sample_size=params.unet.sample_size)
-    return unet if phase == "adapt" else _grown(unet, params, where)
+        return unet.to_unet() if phase == "adapt" else _configured(unet, params)
+    single = cast(UNet2DConditionModel, unet)
+    single.register_to_config(sample_size=params.unet.sample_size)  # type: ignore[no-untyped-call]
+    return single if phase == "adapt" else _grown(single, params, where)
+
+
+def _configured(unet: MultiviewUNet, params: TrainParams) -> MultiviewUNet:
+    """A multiview UNet with what its weights do not depend on as in `params`."""
+    unet.register_to_config(views=params.unet.views)  # type: ignore[no-untyped-call]
+    if params.unet.latent_statistics and unet.statistics is None:
+        unet.add_latent_statistics()
+    return unet
 
 
 def _grown(unet: UNet2DConditionModel, params: TrainParams, where: str) -> MultiviewUNet:

@@ -24,7 +24,6 @@ from spinmeround.tasks.training.key import (
 from spinmeround.tasks.training.loop import OnStep, run_training
 from spinmeround.tasks.training.metrics import FILE
 from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
-from spinmeround.tasks.training.phases import PhaseName
 
 _STATE = "state"
 
@@ -37,7 +36,7 @@ def make_training(
     checkpoints: Path,
     on_step: OnStep = lambda done, steps, loss: None,
     *,
-    begins: Mapping[PhaseName, str] | None = None,
+    begins: Mapping[str, str] | None = None,
 ) -> tuple[Outcome, str, TrainingResult]:
     """Train one phase unless the store has the result; returns the outcome, the artifact's key and the result.
 

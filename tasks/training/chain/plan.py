@@ -22,7 +22,7 @@ class PlannedTraining:
     name: PhaseName
     params: TrainParams
     key: str
-    begins: dict[PhaseName, str]
+    begins: dict[str, str]
     faces: tuple[str, ...] = ()
 
 
@@ -41,10 +41,15 @@ def plan_trainings(
     found: list[PlannedTraining] = []
     for name in params.trained:
         alone = params.only(name)
-        begins: dict[PhaseName, str] = {found[-1].name: found[-1].key} if found else {}
+        begins: dict[str, str] = {found[-1].name: found[-1].key} if found else {}
         pictures = tuple(faces) if name == "adapt" else ()
-        assert pictures or data is not None
-        reads = face_inputs(pictures) if pictures else training_inputs(data)
-        key = training_key({**reads, **begins}, alone, encode)
+        key = training_key({**_reads(data, pictures), **begins}, alone, encode)
         found.append(PlannedTraining(name=name, params=alone, key=key, begins=begins, faces=pictures))
     return found
+
+
+def _reads(data: HeadDataset | None, pictures: Sequence[str]) -> dict[str, str]:
+    if pictures:
+        return face_inputs(pictures)
+    assert data is not None
+    return training_inputs(data)

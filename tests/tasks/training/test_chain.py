@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from spinmeround.models.diffusion.unet import MultiviewUNet
@@ -111,15 +112,15 @@ def test_what_logs_paces_or_places_is_in_no_key(train_params: MakeTrainParams, e
     assert set(TrainParams.model_fields) >= EXECUTION
     key = training_key({"dataset": "d"}, train_params(), encode_params)
     for name in EXECUTION:
-        value = getattr(train_params(), name)
-        other = (
-            not value
-            if isinstance(value, bool)
-            else 7
-            if isinstance(value, int)
-            else value.model_copy(update={"every": 7})
-        )
-        assert training_key({"dataset": "d"}, train_params(**{name: other}), encode_params) == key, name
+        changed = train_params(**{name: _another(getattr(train_params(), name))})
+        assert training_key({"dataset": "d"}, changed, encode_params) == key, name
+
+
+def _another(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={next(iter(type(value).model_fields)): "another"})
+    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else f"another {value}"
 
 
 def _longer(profile: TrainParams, steps: int, **changes: Any) -> TrainParams:
