@@ -251,4 +251,16 @@ SCORES: tuple[Score, ...] = (
         )
         for modality, what in MODALITIES.items()
     ),
+    Score(
+        name="inspection",
+        unit="log-odds",
+        map="inspection",
+        description="Log-odds of an inspector network that something in the previews is wrong.",
+    ),
+    Score(
+        name="inspection_peak",
+        unit="log-odds",
+        map="inspection",
+        description="Mean log-odds of the cells of the previews that an inspector network finds most suspicious.",
+    ),
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Sight
@@ -69,6 +69,10 @@ class Damage:
     def gain(self, p: Points) -> Float[Tensor, "3 #point"]:
         return torch.ones(3, 1)
 
+    def coloured(self, p: Points) -> list[tuple[Bool[Tensor, " point"], Points]]:
+        """Where the colour is that of other points of the head without the damage, and of which."""
+        return []
+
 
 class FloatingPieces(Damage):
     def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
@@ -77,7 +81,7 @@ class FloatingPieces(Damage):
         for _ in range(1 + rng.integers(0, 2 + round(4 * strength))):
             radius = (0.012 + 0.024 * strength) * rng.uniform(0.7, 1.2)
             outward, surface = _place(rng, distance, lowest=-0.3)
-            centre = _along(surface, outward, radius * 1.6 + 0.012 + 0.05 * rng.uniform())
+            centre = along(surface, outward, radius * 1.6 + 0.012 + 0.05 * rng.uniform())
             sx, sy, sz = (radius * rng.uniform(0.5, 1.0, 3)).tolist()
             self.pieces.append((_inside(centre, radius), (sx, sy, sz)))
 
@@ -92,7 +96,7 @@ class CutHair(Damage):
     def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
         strength, self.soft = defect.strength, defect.softness
         outward, surface = _place(rng, distance, lowest=0.1, furthest=0.35)
-        self.centre = _along(surface, outward, -0.004)
+        self.centre = along(surface, outward, -0.004)
         wide, long = 0.010 + 0.020 * strength, 0.05 + 0.09 * strength
         turn = rng.integers(0, 2)
         self.radii: Triple = (wide, long, long) if turn else (long, long, wide)
@@ -130,7 +134,7 @@ class ClippedVolume(Damage):
         return [Source(p.shifted(self.offset), bound=wall, rounding=0.05 * self.soft)]
 
     def moved(self, sight: Sight) -> Sight:
-        return Sight(_along(sight.place, self.offset, 1.0), sight.outward)
+        return Sight(along(sight.place, self.offset, 1.0), sight.outward)
 
 
 class FlattenedSkull(Damage):
@@ -172,7 +176,7 @@ class Spikes(Damage):
             outward, surface = _place(rng, distance, lowest=-0.2)
             length, radius = (0.035 + 0.085 * strength) * rng.uniform(0.7, 1.2), 0.006 + 0.005 * strength
             self.spikes.append(
-                (_along(surface, outward, -0.02), _inside(_along(surface, outward, length), 0.004), radius)
+                (along(surface, outward, -0.02), _inside(along(surface, outward, length), 0.004), radius)
             )
 
     def carve(self, p: Points, parts: Parts) -> Parts:
@@ -247,10 +251,21 @@ def _place(rng: np.random.Generator, distance: Distance, lowest: float, furthest
         outward = (x / length, y / length, z / length)
         if outward[1] > lowest and outward[2] < furthest:
             inward = (-outward[0], -outward[1], -outward[2])
-            return outward, first_hit(distance, _along(CENTRE, outward, 0.45), inward)
+            return outward, first_hit(distance, along(CENTRE, outward, 0.45), inward)
 
 
-def _along(start: Triple, direction: Triple, length: float) -> Triple:
+def on_surface(rng: np.random.Generator, distance: Distance, face: bool = False) -> tuple[Triple, Triple]:
+    """A random place on the head, neck or shoulders, or in the face, and the direction out of the head there."""
+    height = float(rng.uniform(-0.13, 0.05) if face else rng.uniform(-0.42, 0.22))
+    angle = float(rng.normal(0.0, 0.35) if face else rng.uniform(-math.pi, math.pi))
+    tilt = 0.0 if face or height < 0.05 else float(rng.uniform(0.0, 1.2))
+    outward = (math.sin(angle) * math.cos(tilt), math.sin(tilt), math.cos(angle) * math.cos(tilt))
+    x, y, z = outward
+    found = first_hit(distance, _inside(along((0.0, height, -0.03), outward, 0.44), 0.0), (-x, -y, -z))
+    return (outward, found) if math.isfinite(found[0]) else on_surface(rng, distance, face)
+
+
+def along(start: Triple, direction: Triple, length: float) -> Triple:
     x, y, z = (s + length * d for s, d in zip(start, direction, strict=True))
     return x, y, z
 

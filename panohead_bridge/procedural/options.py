@@ -29,6 +29,9 @@ DEFECT_KINDS = (
 )
 """Kinds of defects, in the order in which they are drawn; `defects.KINDS` implements them."""
 
+ANOMALY = "anomaly"
+"""The kind of random defects (`anomalies`), which are of no kind that a person named."""
+
 VOLUME_OPTIONS = frozenset({"volume_softness", "volume_grain"})
 """Options that only `rendering = "volume"` uses."""
 
@@ -51,6 +54,9 @@ class ProceduralOptions(FrozenModel):
         ge=0.0,
         le=1.0,
         description="Share of defective heads with a second, weaker defect; the same share of these has a third",
+    )
+    anomaly_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Share of heads that get a random defect of no particular kind"
     )
     truncation: float = Field(default=1.0, ge=0.0, le=2.0, description="Factor on the latent (psi); 0 is the mean head")
     rendering: Literal["surface", "volume"] = Field(
@@ -87,7 +93,8 @@ class ProceduralOptions(FrozenModel):
 
     def fingerprint(self) -> str:
         """Changes whenever a head changes."""
-        unused = {"rendering", *VOLUME_OPTIONS} if self.rendering == "surface" else None
+        unused = {"rendering", *VOLUME_OPTIONS} if self.rendering == "surface" else set()
+        unused |= set() if self.anomaly_share else {"anomaly_share"}
         content = f"procedural {VERSION} {self.model_dump_json(exclude=unused)}"
         return f"procedural-{VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
@@ -107,6 +114,16 @@ def draw_defects(seed: int, options: ProceduralOptions) -> tuple[Defect, ...]:
 
     Whether there are more affects nothing of the main one.
     """
+    return (*_draw_kinds(seed, options), *_draw_anomaly(seed, options))
+
+
+def _draw_anomaly(seed: int, options: ProceduralOptions) -> tuple[Defect, ...]:
+    rng = random_of(seed, ANOMALY)
+    drawn, strength = rng.uniform(), rng.uniform(*options.defect_strengths)
+    return (Defect(kind=ANOMALY, strength=float(strength)),) if drawn < options.anomaly_share else ()
+
+
+def _draw_kinds(seed: int, options: ProceduralOptions) -> tuple[Defect, ...]:
     main = draw_defect(random_of(seed, "defect"), options.defect_share, options.defect_kinds, options.defect_strengths)
     if main is None:
         return ()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from spinmeround.panohead_bridge.procedural.anomalies import Anomaly
 from spinmeround.panohead_bridge.procedural.anatomy.appearance import Appearance
 from spinmeround.panohead_bridge.procedural.anatomy.head import Head, join
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
@@ -22,15 +23,16 @@ from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
 )
 from spinmeround.panohead_bridge.procedural.anatomy.skull import first_hits
 from spinmeround.panohead_bridge.procedural.defects import KINDS, LAYERS, Damage, Source
-from spinmeround.panohead_bridge.procedural.options import Defect, random_of
+from spinmeround.panohead_bridge.procedural.options import ANOMALY, Defect, random_of
 from spinmeround.panohead_bridge.procedural.traits import Traits
 
 
 class Shown(NamedTuple):
-    """Distances to the parts, the points of the clean head that are shown, and the factor on their colour."""
+    """Distances to the parts, and the colour: points of the clean head, distances to parts there, and a factor."""
 
     parts: Float[Tensor, "part point"]
     points: Points
+    materials: Float[Tensor, "part point"]
     gain: Float[Tensor, "3 #point"]
 
 
@@ -48,8 +50,8 @@ class Scene:
         """The head of these traits with these defects; where a defect lies is drawn from the seed and its kind."""
         head = Head.of(traits)
         scene = Scene(head, Appearance.of(head), ())
-        for defect in sorted(defects, key=lambda each: LAYERS.index(each.kind)):
-            damage = KINDS[defect.kind](defect, random_of(seed, f"damage: {defect.kind}"), scene.distance)
+        for defect in sorted(defects, key=lambda each: LAYERS.index(each.kind) if each.kind != ANOMALY else len(LAYERS)):
+            damage = (Anomaly if defect.kind == ANOMALY else KINDS[defect.kind])(defect, random_of(seed, f"damage: {defect.kind}"), scene.distance)
             scene = Scene(head, scene.appearance, (*scene.damages, damage))
         return scene
 
@@ -61,7 +63,8 @@ class Scene:
         return layer(p)
 
     def _clean(self, p: Points) -> Shown:
-        return Shown(self.head.parts(p), p, torch.ones(3, 1))
+        parts = self.head.parts(p)
+        return Shown(parts, p, parts, torch.ones(3, 1))
 
     def parts(self, p: Points) -> Float[Tensor, "part point"]:
         """Distance to each of head.PARTS, in world units."""
@@ -78,7 +81,7 @@ class Scene:
     def shade(self, p: Points) -> Float[Tensor, "4 point"]:
         """Signed distance, then unlit red, green and blue."""
         shown = self.shown(p)
-        colours = (self.appearance.albedo(shown.points, shown.parts) * shown.gain).clamp(0.0, 1.0)
+        colours = (self.appearance.albedo(shown.points, shown.materials) * shown.gain).clamp(0.0, 1.0)
         return torch.cat([join(shown.parts)[None], colours])
 
     def places(self, names: Iterable[str] | None = None) -> dict[str, Triple]:
@@ -98,9 +101,18 @@ def _damaged(damage: Damage, below: Layer) -> Layer:
         first, *others = (_copy(source, below) for source in damage.sources(p))
         for other in others:
             first = _joined(first, other, damage.blend)
-        return Shown(damage.carve(p, first.parts), first.points, first.gain * damage.gain(p))
+        parts = damage.carve(p, first.parts)
+        shown = Shown(parts, first.points, parts, first.gain * damage.gain(p))
+        for where, points in damage.coloured(p):
+            shown = _coloured(shown, where, below(points))
+        return shown
 
     return layer
+
+
+def _coloured(shown: Shown, where: Bool[Tensor, " point"], other: Shown) -> Shown:
+    points = Points(*(torch.where(where, y, x) for x, y in zip(shown.points, other.points, strict=True)))
+    return shown._replace(points=points, materials=torch.where(where, other.materials, shown.materials))
 
 
 def _copy(source: Source, below: Layer) -> Shown:
@@ -120,4 +132,4 @@ def _joined(a: Shown, b: Shown, blend: float) -> Shown:
     nearer = join(b.parts) < join(a.parts)
     parts = smooth_union(a.parts, b.parts, blend) if blend > 0.0 else torch.minimum(a.parts, b.parts)
     points = Points(*(torch.where(nearer, y, x) for x, y in zip(a.points, b.points, strict=True)))
-    return Shown(parts, points, torch.where(nearer, b.gain, a.gain))
+    return Shown(parts, points, parts, torch.where(nearer, b.gain, a.gain))
