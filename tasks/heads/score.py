@@ -27,13 +27,13 @@ from spinmeround.storage.records import Rendering
 from spinmeround.storage.weights import embedded_weights, fingerprint
 from spinmeround.tasks.heads.embed import cached_embedder, recognition_path
 from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.population import population_generator, read_population
 from spinmeround.tasks.heads.sample_files import load_identity, load_landmarks, load_previews
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 from spinmeround.tasks.weights.insightface_packs import open_pack
 
 if TYPE_CHECKING:
     from spinmeround.models.screening.evidence import Evidence
-    from spinmeround.tasks.heads.population import PopulationFile
 
 EVIDENCE = "evidence.npz"
 
@@ -140,6 +140,7 @@ def _detector_path(sections: ScoreSections) -> Path | None:
 
 
 def _population_path(sections: ScoreSections) -> Path | None:
+    """The population of the profile. Raises ConfigError if it is missing or one of another generator's heads."""
     chosen = _chosen(sections.score.population, sections.generator.name)
     if chosen == "none":
         return None
@@ -149,21 +150,12 @@ def _population_path(sections: ScoreSections) -> Path | None:
             f"score.population {path}: expected a file of 'spinmeround screen population', found none; fit one, or set "
             "score.population='none'"
         )
-    return path
-
-
-def _population(sections: ScoreSections) -> "PopulationFile | None":
-    """The population of the profile. Raises ConfigError if it is one of another generator's heads."""
-    from spinmeround.tasks.heads.population import read_population
-
-    path = _population_path(sections)
-    file = None if path is None else read_population(path)
-    if file is not None and file.generator != sections.generator.name:
+    if (of := population_generator(path)) != sections.generator.name:
         raise ConfigError(
             f"score.population {path}: expected heads of the generator {sections.generator.name!r}, found those of "
-            f"{file.generator!r}; fit one with 'spinmeround screen population', or set score.population='none'"
+            f"{of!r}; fit one with 'spinmeround screen population', or set score.population='none'"
         )
-    return file
+    return path
 
 
 def _fingerprints(sections: ScoreSections) -> str:
@@ -174,7 +166,6 @@ def _fingerprints(sections: ScoreSections) -> str:
         "detector": _detector_path(sections),
         "population": _population_path(sections),
     }
-    _population(sections)
     return " ".join(f"{name} {fingerprint(path)}" for name, path in paths.items() if path is not None)
 
 
@@ -197,7 +188,7 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
     density = refined_density_grid(
         lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
     )
-    population = _population(job.sections)
+    population = _population_path(job.sections)
     return Evidence(
         density=trimmed(density, params),
         level=params.level,
@@ -208,7 +199,7 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
         landmarks=landmarks,
         back_similarity=similarity,
         faces=faces,
-        population=None if population is None else population.population,
+        population=None if population is None else read_population(population).population,
     )
 
 
