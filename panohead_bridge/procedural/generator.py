@@ -97,6 +97,11 @@ class ProceduralGenerator:
         """Unit gradients of the signed distance, outwards."""
         return self._heads.surface_normal(identity, points)
 
+    def shade(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, "4 point"]:
+        """Signed distance, then red, green and blue without light (display-referred, 0 to 1), of points near the
+        surface."""
+        return self._heads.shade(identity, points)
+
     def labels(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Int64[np.ndarray, " point"]:
         """Region of each point near the surface, as its index in `procedural.anatomy.regions.LABELS`."""
         return self._heads.labels(identity, points)

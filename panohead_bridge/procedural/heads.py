@@ -70,6 +70,10 @@ class ProceduralHeads:
         """Distance to the surface in world units, negative inside."""
         return in_chunks(self.scene(identity).distance, points)
 
+    def shade(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, "4 point"]:
+        """Signed distance, then unlit colour."""
+        return in_chunks(self.scene(identity).shade, points)
+
     def surface_normal(
         self, identity: Identity, points: Float32[np.ndarray, "point 3"]
     ) -> Float32[np.ndarray, "point 3"]:

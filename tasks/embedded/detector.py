@@ -39,7 +39,7 @@ def run_detector(params: DetectorParams, folder: Path, report: Callable[[str], N
     network = train_detector(*_joined(seen), params, report)
     folder.mkdir(parents=True, exist_ok=True)
     side = params.views.resolution
-    (folder / "detector.onnx").write_bytes(onnx_file(network, torch.zeros(2, 3, side, side), "faces"))
+    (folder / "detector.onnx").write_bytes(onnx_file(network, torch.zeros(2, 3, side, side), ["faces"]))
     return measure_detector(network, *_joined(unseen), params)
 
 

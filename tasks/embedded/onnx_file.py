@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 
-def onnx_file(network: nn.Module, example: Tensor, output: str) -> bytes:
-    """The network as an ONNX file with one input, `input`, for any number of pictures of the example's size.
+def onnx_file(network: nn.Module, example: Tensor, outputs: list[str], any_number: bool = True) -> bytes:
+    """The network as an ONNX file with one input, `input`, of the example's size, for any number of pictures or its own.
 
     Raises ValueError if a weight is not finite.
     """
@@ -17,8 +17,8 @@ def onnx_file(network: nn.Module, example: Tensor, output: str) -> bytes:
         network.eval(),
         (example,),
         input_names=["input"],
-        output_names=[output],
-        dynamic_shapes=({0: torch.export.Dim("picture", min=1)},),
+        output_names=outputs,
+        dynamic_shapes=({0: torch.export.Dim("picture", min=1)},) if any_number else None,
         dynamo=True,
         optimize=True,
         external_data=False,
@@ -28,7 +28,7 @@ def onnx_file(network: nn.Module, example: Tensor, output: str) -> bytes:
         raise RuntimeError("torch.onnx.export: expected a program, got None")
     model = program.model_proto
     if not math.isfinite(sum(float(onnx.numpy_helper.to_array(w).sum()) for w in model.graph.initializer)):
-        raise ValueError(f"{output}: expected finite trained weights, found NaN or infinity; lower learning_rate")
+        raise ValueError(f"{', '.join(outputs)}: expected finite trained weights, found NaN or infinity; lower learning_rate")
     buffer = io.BytesIO()
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
         part.ClearField("metadata_props")  # stack traces of the exporter, which contain local paths

@@ -70,6 +70,23 @@ class DetectorParams(StageParams):
     workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
 
 
+class InspectorParams(StageParams):
+    """Training and measurement of the embedded inspector."""
+
+    heads: int = Field(1500, ge=2, description="Clean heads for training, and as many with a random change")
+    first_seed: int = Field(5 * FIRST_SEED, ge=0, description="Generator's seed of the first clean head")
+    unseen_heads: int = Field(200, ge=2, description="Held-out heads of both, with the seeds after those for training")
+    least_changed: int = Field(6, ge=1, description="Pixels that a defect must change, in all views, to count")
+    steps: int = Field(3000, ge=2)
+    batch: int = Field(16, ge=2, multiple_of=2)
+    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
+    weight_decay: float = Field(0.02, ge=0.0, le=1.0)
+    average: float = Field(0.995, ge=0.0, lt=1.0, description="Decay of the average of the weights")
+    seed: int = Field(0, ge=0, description="Seed of the weights, the batches and the augmentation")
+    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
+
+
 class AutoencoderParams(StageParams):
     """Training and measurement of the embedded autoencoder."""
 

@@ -121,4 +121,4 @@ def export_recognition(network: RecognitionNetwork) -> bytes:
     ArcFaceONNX normalises its input only if none of the first nodes is named Sub or Mul, so none may be. Raises
     ValueError if a weight is not finite.
     """
-    return onnx_file(network, torch.zeros(2, 3, 112, 112), "embedding")
+    return onnx_file(network, torch.zeros(2, 3, 112, 112), ["embedding"])

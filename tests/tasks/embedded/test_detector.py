@@ -81,6 +81,6 @@ def test_training_is_reproducible_and_its_export_is_read(tmp_path: Path) -> None
     network, again = (train_detector(pictures, faces, PARAMS) for _ in range(2))
     pairs = zip(network.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
-    (tmp_path / "detector.onnx").write_bytes(onnx_file(FaceNetwork(), torch.zeros(2, 3, 64, 64), "faces"))
+    (tmp_path / "detector.onnx").write_bytes(onnx_file(FaceNetwork(), torch.zeros(2, 3, 64, 64), ["faces"]))
     found = HeatmapFaceFinder(tmp_path / "detector.onnx").find(pictures[0])
     assert all(face.score >= 0.2 for face in found)
