@@ -30,7 +30,7 @@ _FEATURES = 13
 class InspectorNetwork(nn.Module):
     """Convolutions at a half to an eighth of the previews' side; views are joined by their mean and maximum."""
 
-    def __init__(self, channels: tuple[int, int, int] = (24, 48, 80)) -> None:
+    def __init__(self, channels: tuple[int, int, int] = (16, 32, 64)) -> None:
         super().__init__()
         fine, middle, coarse = channels
         self.stem = nn.Sequential(nn.Conv2d(4 * _FEATURES, fine, 3, padding=1), Residual(fine))

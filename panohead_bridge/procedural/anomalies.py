@@ -8,13 +8,13 @@ from elsewhere, take the colour of elsewhere, recolour. `strength` scales how mu
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Sight
+from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Triple,
@@ -156,12 +156,7 @@ class Scale(Change):
         w = self.place.weight(p)
         x0, y0, z0 = self.place.centre
         middle = (0.0 if self.inside else x0, y0, -0.02 if self.inside else z0)
-        return Points(
-            *(
-                value + w * (f - 1.0) * (value - m)
-                for value, f, m in zip(p, self.factors, middle, strict=True)
-            )
-        )
+        return Points(*(v + w * (f - 1.0) * (v - m) for v, f, m in zip(p, self.factors, middle, strict=True)))
 
 
 class Twist(Change):
@@ -303,18 +298,19 @@ CHANGES: tuple[type[Change], ...] = (Shift, Scale, Twist, Wave, Solids, Roughen,
 SHARES = (0.1, 0.14, 0.06, 0.08, 0.18, 0.12, 0.1, 0.08, 0.14)
 
 
-@dataclass
 class Anomaly(Damage):
     """One to three random changes of a head."""
-
-    changes: list[Change] = field(default_factory=list)
 
     def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
         count = 1 + int(rng.uniform() < 0.35) + int(rng.uniform() < 0.15)
         kinds = [CHANGES[index] for index in rng.choice(len(CHANGES), count, p=np.array(SHARES))]
-        self.changes = [kind(rng, defect.strength, distance) for kind in kinds]
-        self.blend = max((each.blend for each in self.changes if isinstance(each, Copy)), default=0.0)
-        self.warps = any(type(each).warped is not Change.warped for each in self.changes)
+        self.adopt([kind(rng, defect.strength, distance) for kind in kinds])
+
+    def adopt(self, changes: list[Change]) -> None:
+        """Make these the changes."""
+        self.changes = changes
+        self.blend = max((each.blend for each in changes if isinstance(each, Copy)), default=0.0)
+        self.warps = any(type(each).warped is not Change.warped for each in changes)
 
     def sources(self, p: Points) -> list[Source]:
         q = p
@@ -322,9 +318,6 @@ class Anomaly(Damage):
             q = change.warped(q)
         copies = (change.copied(p) for change in self.changes)
         return [Source(q, 1.0 / LOOSEST if self.warps else 1.0), *(copy for copy in copies if copy is not None)]
-
-    def moved(self, sight: Sight) -> Sight:
-        return sight
 
     def carve(self, p: Points, parts: Parts) -> Parts:
         for change in self.changes:

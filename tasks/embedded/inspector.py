@@ -140,8 +140,8 @@ def train_inspector(
         for mean, weight in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(weight.detach(), 1.0 - decay)
         total += loss.item()
-        if step % 250 == 0:
-            report(f"inspector: step {step}, loss {total / 250:.4f}")
+        if step % 100 == 0:
+            report(f"inspector: step {step}, loss {total / 100:.4f}")
             total = 0.0
     return averaged.eval()
 

@@ -77,7 +77,7 @@ class InspectorParams(StageParams):
     first_seed: int = Field(5 * FIRST_SEED, ge=0, description="Generator's seed of the first clean head")
     unseen_heads: int = Field(200, ge=2, description="Held-out heads of both, with the seeds after those for training")
     least_changed: int = Field(6, ge=1, description="Pixels that a defect must change, in all views, to count")
-    steps: int = Field(3000, ge=2)
+    steps: int = Field(2000, ge=2)
     batch: int = Field(16, ge=2, multiple_of=2)
     learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     weight_decay: float = Field(0.02, ge=0.0, le=1.0)
