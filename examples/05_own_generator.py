@@ -16,8 +16,7 @@ from spinmeround.flows.cli.shared.run_flow import run_flow
 OVERRIDES = [
     'generator.name="own_heads:make"',
     "generator.options={size=0.22}",
-    'screen.generator=""',  # the limits of the profile were calibrated for procedural heads
-    "screen.limits={}",
+    "screen={}",  # the verdict of the profile was fitted to procedural heads
 ]
 
 

@@ -1,4 +1,4 @@
-"""The calibration flow: score a profile's heads, then fit the screen to their labels."""
+"""Flows that score a profile's heads and fit to them: the screen to labels, a population without labels."""
 
 from pathlib import Path
 
@@ -68,6 +68,31 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     for path in files:
         progress().say(f"wrote {path}")
     return Completed(message=found.origin, data=[str(path) for path in files])
+
+
+@flow(name="population", flow_run_name="population {profile.name}", persist_result=False)
+def population_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+    """Fit a population to the profile's heads; returns the written file, which `score.population` names."""
+    with join_session(profile, place) as session:
+        runs = run_stages(session, [STAGES_BY_NAME["sample"], STAGES_BY_NAME["score"]])
+        return str(submit(population_task, after=runs).result())
+
+
+@task(name="population", task_run_name="population", **TASK_OPTIONS)
+def population_task() -> State[str]:
+    """Fit the population and write it to the run's folder."""
+    from spinmeround.tasks.screening.population import fit_to_scored
+
+    session = current_session()
+    session.quarantine.check()
+    heads = [head for head in session.heads if _scored(session, head)]
+    folders = [session.store.verify("score", session.keys[head.id]["score"]).path for head in heads]
+    path = session.folder.root / "population.npz"
+    description = f"{len(heads)} heads of {session.heads[0].id} to {session.heads[-1].id}"
+    file = fit_to_scored(folders, path, generator=session.profile.generator.name, heads=description)
+    progress().say(f"population: {file.origin}")
+    progress().say(f"wrote {path}; set score.population={path} to score heads against it")
+    return Completed(message=file.origin, data=str(path))
 
 
 def _check_source(labels: str) -> None:

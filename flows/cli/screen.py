@@ -1,4 +1,4 @@
-"""`spinmeround screen`: how heads are screened, from the generator's ground truth or from a person's labels."""
+"""`spinmeround screen`: how heads are screened, and the population that they are compared with."""
 
 from pathlib import Path
 from typing import Annotated
@@ -73,3 +73,12 @@ def label(
         backend.page()  # fails for a defective labels file before anybody labels
         serve_pages(backend, port, "label")
         print_values(backend.tally())
+
+
+@run_command(screen_app)
+def population(options: RunOptions) -> None:
+    """Score the profile's heads and fit a population to them, without labels; writes it to the run's folder.
+
+    Heads that are far from it get high scores population*, once `score.population` names the file.
+    """
+    run_flow(options, "spinmeround.flows.calibration:population_flow")

@@ -95,7 +95,7 @@ def _description(each: Part) -> str:
 
 def _finding_rows(finding: "Finding") -> list[tuple[str, str, str]]:
     use = finding.use
-    rows: list[tuple[str, str, str]] = [(finding.state, use.name, f"{use.field}: {finding.seen}")]
+    rows: list[tuple[str, str, str]] = [(finding.state, use.name, f"{', '.join(use.fields)}: {finding.seen}")]
     if finding.command:
         rows.append(("", "", f"get it: {finding.command}"))
     return rows

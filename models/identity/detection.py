@@ -4,7 +4,6 @@ insightface's own classes run both. Images are RGB; positions are in pixels in O
 (0, 0) the centre of the first pixel), in the landmark order of `models.identity.alignment`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,10 @@ from insightface.model_zoo.landmark import Landmark
 from insightface.model_zoo.scrfd import SCRFD
 from jaxtyping import Float32, UInt8
 
+from spinmeround.models.identity.faces import DetectedFace
 from spinmeround.models.identity.onnx_sessions import network_errors, open_session
 from spinmeround.models.identity.params import DetectionParams
 from spinmeround.storage.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectedFace:
-    """A face: its box (left, top, right, bottom), score and five landmarks."""
-
-    box: Float32[np.ndarray, "4"]
-    score: float
-    landmarks: Float32[np.ndarray, "5 2"]
 
 
 class FaceDetector:
@@ -49,14 +40,22 @@ class FaceDetector:
 
     def largest(self, image: UInt8[np.ndarray, "height width 3"]) -> DetectedFace | None:
         """The face with the largest box, or None if no face is found. Raises ConfigError if the network fails."""
+        return next(iter(self._detect(image, most=1)), None)
+
+    def find(self, image: UInt8[np.ndarray, "height width 3"]) -> list[DetectedFace]:
+        """All faces, the one with the highest score first. Raises ConfigError if the network fails."""
+        return sorted(self._detect(image, most=0), key=lambda face: -face.score)
+
+    def _detect(self, image: UInt8[np.ndarray, "height width 3"], most: int) -> list[DetectedFace]:
         with network_errors(self._failed):
-            boxes, landmarks = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=1, metric="max")
-            if not len(boxes):
-                return None
-            found = np.asarray(boxes[0, :5], np.float32), np.asarray(landmarks[0], np.float32).reshape(5, 2)
-        if not all(np.isfinite(each).all() for each in found):
+            found = self._detector.detect(np.ascontiguousarray(image[..., ::-1]), max_num=most, metric="max")
+        boxes, landmarks = (np.asarray(each, np.float32) for each in found)
+        if not (np.isfinite(boxes).all() and np.isfinite(landmarks).all()):
             raise ConfigError(f"{self._failed} (it returns positions that are not finite)")
-        return DetectedFace(box=found[0][:4], score=float(found[0][4]), landmarks=found[1])
+        return [
+            DetectedFace(box=box[:4], score=float(box[4]), landmarks=places.reshape(5, 2))
+            for box, places in zip(boxes, landmarks, strict=True)
+        ]
 
 
 class Landmarks3D:

@@ -2,7 +2,8 @@
 
 `choose_limits` first spends half of the loss on all scores equally, which also catches unlabelled kinds of defects with
 outlying scores. It spends the other half greedily where it drops the most labelled defective heads per clean head lost.
-Only the limits are fitted. `cross_validated` estimates the result on unseen heads.
+A limit lies beyond the clean heads that it keeps, where their tail falls to the score's part of the loss: the fewer
+heads, the farther. Only the limits are fitted. `cross_validated` estimates the result on unseen heads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ LOSSES = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.07,
 
 LOOK_AHEAD = 6
 """Largest number of clean heads that one greedy step may lose."""
+
+MARGIN = 0.25
+"""Least distance of a limit from the worst clean head that it keeps, in distances of that head from the median."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,10 @@ def choose_limits(heads: LabelledScores, loss: float) -> dict[str, float]:
     good, bad = badness[~heads.defective], badness[heads.defective]
     if not len(good):
         raise ValueError("labels: expected at least one clean head, found none; label some heads as clean")
-    ranks = _ranks(good, bad, allowed=int(loss * len(good)))
-    limits = [_limit(good[:, column], bad[:, column], rank) for column, rank in enumerate(ranks)]
+    measured = int(np.isfinite(good).any(axis=0).sum())
+    tail = float(np.log(0.5 * max(measured, 1) / max(loss, LOSSES[0])))
+    ranks = _ranks(good, bad, tail, allowed=int(loss * len(good)))
+    limits = [_limit_over(np.sort(column)[::-1][rank:], tail) for column, rank in zip(good.T, ranks, strict=True)]
     return {
         score.name: limit if score.bad == "above" else -limit
         for score, limit in zip(SCORES, limits, strict=True)
@@ -143,22 +149,27 @@ def _beyond(score: Score, values: Float[np.ndarray, " head"], limit: float) -> B
     return known > limit if score.bad == "above" else known < limit
 
 
-def _ranks(good: Float[np.ndarray, "g score"], bad: Float[np.ndarray, "b score"], allowed: int) -> list[int]:
+def _ranks(
+    good: Float[np.ndarray, "g score"], bad: Float[np.ndarray, "b score"], tail: float, allowed: int
+) -> list[int]:
     """For each score, the number of clean heads, worst first, that its limit drops."""
     worst_first = np.argsort(-good, axis=0, kind="stable")
+    values = np.take_along_axis(good, worst_first, axis=0)
     ranks = [0] * good.shape[1]
-    while len(_lost(worst_first, [rank + 1 for rank in ranks])) <= allowed // 2:
+    while _lost(worst_first, [rank + 1 for rank in ranks]).sum() <= allowed // 2:
         ranks = [rank + 1 for rank in ranks]
     while True:
-        lost, caught = _lost(worst_first, ranks), _caught(good, bad, worst_first, ranks)
+        lost = _lost(worst_first, ranks)
+        limits = [_limit_over(values[rank:, column], tail) for column, rank in enumerate(ranks)]
+        missed = bad[(bad <= limits).all(axis=1)]
         best: tuple[float, int, int] | None = None
-        for column in range(good.shape[1]):
-            for step in range(1, LOOK_AHEAD + 1):
-                trial = [*ranks[:column], ranks[column] + step, *ranks[column + 1 :]]
-                if trial[column] >= len(good) or len(_lost(worst_first, trial)) > allowed:
+        for column, rank in enumerate(ranks):
+            for step in range(1, min(LOOK_AHEAD + 1, len(good) - rank)):
+                more = int((~lost[worst_first[rank : rank + step, column]]).sum())
+                if lost.sum() + more > allowed:
                     break
-                gain = int((_caught(good, bad, worst_first, trial, column) & ~caught).sum())
-                rate = gain / (len(_lost(worst_first, trial)) - len(lost) + 0.1)
+                gain = int((missed[:, column] > _limit_over(values[rank + step :, column], tail)).sum())
+                rate = gain / (more + 0.1)
                 if gain and (best is None or rate > best[0]):
                     best = (rate, column, step)
         if best is None:
@@ -166,42 +177,22 @@ def _ranks(good: Float[np.ndarray, "g score"], bad: Float[np.ndarray, "b score"]
         ranks[best[1]] += best[2]
 
 
-def _lost(worst_first: Int[np.ndarray, "g score"], ranks: Sequence[int]) -> set[int]:
+def _lost(worst_first: Int[np.ndarray, "g score"], ranks: Sequence[int]) -> Bool[np.ndarray, " g"]:
     """The clean heads that limits at these ranks drop."""
-    return {int(head) for column, rank in enumerate(ranks) for head in worst_first[:rank, column]}
+    lost = np.zeros(len(worst_first), bool)
+    for column, rank in enumerate(ranks):
+        lost[worst_first[:rank, column]] = True
+    return lost
 
 
-def _caught(
-    good: Float[np.ndarray, "g score"],
-    bad: Float[np.ndarray, "b score"],
-    worst_first: Int[np.ndarray, "g score"],
-    ranks: Sequence[int],
-    only: int | None = None,
-) -> Bool[np.ndarray, " b"]:
-    """The defective heads that limits at these ranks drop, by all scores or by one column."""
-    columns = range(good.shape[1]) if only is None else [only]
-    caught = np.zeros(len(bad), bool)
-    for column in columns:
-        kept = good[worst_first[ranks[column] :, column], column]
-        if len(kept):
-            caught |= bad[:, column] > _limit_over(kept, bad[:, column])
-    return caught
+def _limit_over(kept: Float[np.ndarray, " k"], tail: float) -> float:
+    """A limit above all kept values, which are sorted, worst first.
 
-
-def _limit(good: Float[np.ndarray, " g"], bad: Float[np.ndarray, " b"], rank: int) -> float:
-    return _limit_over(np.sort(good)[::-1][rank:], bad)
-
-
-def _limit_over(kept: Float[np.ndarray, " k"], bad: Float[np.ndarray, " b"]) -> float:
-    """A limit above all kept values (sorted, worst first), with a margin of a quarter of the range of their upper half.
-
-    If the next defective head is closer, the limit is half way to it.
+    It is where an exponential tail through their median, which half of them exceed, and the worst of them falls to
+    exp(-`tail`) of that half.
     """
-    worst = float(kept[0])
+    worst, median = float(kept[0]), max(float(kept[len(kept) // 2]), -1e300)
     if not np.isfinite(worst):
         return np.inf
-    margin = 0.25 * (worst - max(float(kept[len(kept) // 2]), -1e300))
-    above = bad[bad > worst]
-    if len(above):
-        margin = min(margin, 0.5 * (float(above.min()) - worst))
-    return worst + margin
+    reached = float(np.log(0.5 * max(len(kept), 3)))
+    return worst + max(MARGIN, tail / reached - 1.0) * (worst - median)

@@ -5,7 +5,9 @@
 2. *Invented defects.* Labels know only the kinds of defects that somebody has seen. Clean heads in which one score is
    moved beyond the range of clean heads join the training set as defective ones, so every score keeps some weight.
 3. *Weights.* A logistic regression with an L2 penalty weighs the surprise of each score, and its part above
-   `RARE`. A score never speaks for a head the worse it is: negative weights are removed and the rest is fitted again.
+   `RARE`. Each weight is one that all scores share plus one of its own, so few labels settle how much any evidence
+   weighs, and more labels which. A score never speaks for a head the worse it is: negative weights are removed and the
+   rest is fitted again.
 4. *Probabilities.* Platt's scaling of out-of-fold log-odds, on the labelled heads that were drawn at random.
 
 `choose` compares a few strengths of 2 and 3 out of fold. Where the kinds of defects are known, it compares the recall
@@ -250,18 +252,20 @@ def _weights(
     usable: Bool[np.ndarray, " feature"],
     inverse_penalty: float,
 ) -> tuple[float, Float[np.ndarray, " feature"]]:
-    """Intercept and weights of a logistic regression whose weights are not negative."""
-    weights, usable = np.zeros(features.shape[1]), usable.copy()
-    while usable.any():
+    """Intercept and weights of a logistic regression whose shared and own weights are not negative."""
+    sharing = np.repeat(np.eye(2), len(usable) // 2, axis=1) * usable  # the surprises, and their parts above RARE
+    both = np.concatenate([features, features @ sharing.T], axis=1)
+    weights, used = np.zeros(both.shape[1]), np.concatenate([usable, [True, True]])
+    while used.any():
         model = LogisticRegression(C=inverse_penalty, solver="newton-cholesky")
-        model.fit(features[:, usable], labels)
+        model.fit(both[:, used], labels)
         found = model.coef_[0]
         if (found >= 0).all():
-            weights[usable] = found
-            return float(model.intercept_[0]), weights
-        usable[np.flatnonzero(usable)[found < 0]] = False
+            weights[used] = found
+            return float(model.intercept_[0]), weights[:-2] + weights[-2:] @ sharing
+        used[np.flatnonzero(used)[found < 0]] = False
     share = float(labels.mean())
-    return float(np.log(share / (1.0 - share))), weights
+    return float(np.log(share / (1.0 - share))), np.zeros(len(usable))
 
 
 def _curve(score: Score, function: Surprise, weight: float, weight_rare: float) -> tuple[ScoreCurve, float]:

@@ -1,28 +1,22 @@
-"""Scores of a head's preview images: silhouettes, similarity of back and front, colour jumps. `SCORES` describes
-them."""
+"""Scores of a head's preview images: silhouettes, likeness of back and front, colour seams; see `SCORES`."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from scipy import ndimage
 from skimage import morphology
 
-from spinmeround.models.geometry.cameras import pixel_rays
 from spinmeround.models.screening.evidence import Evidence
+from spinmeround.models.screening.frame import FACE_DEPTH
+from spinmeround.models.screening.symmetry_scores import DARK
 
-FACE_ROWS, FACE_COLUMNS = (0.34, 0.78), (0.28, 0.72)
-"""Extent of the face in a frontal image, in sides of the image."""
+FACE_UP, FACE_DOWN, FACE_ACROSS = 1.1, 1.7, 1.4
+"""Extent of the face above and below the eyes and to each side, in distances from eyes to mouth."""
 
 SEAM_BIN, SEAM_BINS, SEAM_CELL, SEAM_TURN_DEG = 0.008, 24, 0.03, 6.0
 """Width of the slabs along a plane, their number, side of the patches (both in sides of the cube), and angle step."""
 
 BRIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
 """Weights of red, green and blue for brightness."""
-
-ODD_CHROMA = 0.08
-"""Difference of log chroma above which two colours differ."""
-
-DARK = 12.0
-"""Added to bytes before taking the logarithm, to reduce the weight of noise in dark regions."""
 
 
 def silhouette_holes(evidence: Evidence) -> float:
@@ -77,35 +71,6 @@ def relief_at_back(evidence: Evidence) -> float:
     return _front_in_back(evidence, np.nan_to_num(evidence.previews.depth, nan=0.0))
 
 
-def recognition_at_back(evidence: Evidence) -> float | None:
-    """Cosine between recognition embeddings of the face and of the same place on the back; None without a network."""
-    return evidence.back_similarity
-
-
-def one_sided_colour(evidence: Evidence) -> float:
-    """Share of the visible surface whose hue and saturation are absent nearby in the mirrored view.
-
-    Ignores brightness, because light does not always come from the front.
-    """
-    logs = np.log(evidence.previews.rgb.astype(np.float32) + np.float32(DARK))
-    chroma = logs - logs.mean(axis=-1, keepdims=True)
-    solid = ndimage.minimum_filter(evidence.previews.mask, (1, 3, 3)) > 250
-    reach = max(1, solid.shape[-1] // 21)
-    odd = known = 0
-    for view, azimuth in enumerate(evidence.cameras.azimuth_deg):
-        twin = evidence.view(-float(azimuth))
-        other, there = chroma[twin, :, ::-1], solid[twin, :, ::-1]
-        nearest = np.full(solid.shape[1:], np.inf, np.float32)
-        for down in range(-reach, reach + 1):
-            for across in range(-reach, reach + 1):
-                shift = (down, across)
-                apart = np.abs(chroma[view] - np.roll(other, shift, (0, 1))).max(axis=-1)
-                nearest = np.minimum(nearest, np.where(np.roll(there, shift, (0, 1)), apart, np.inf))
-        seen = solid[view] & np.isfinite(nearest)
-        odd, known = odd + int((nearest[seen] > ODD_CHROMA).sum()), known + int(seen.sum())
-    return odd / max(known, 1)
-
-
 def colour_seam(evidence: Evidence) -> float:
     """Jump of log brightness across an upright plane, shared by three quarters of the patches along it.
 
@@ -120,16 +85,44 @@ def colour_seam(evidence: Evidence) -> float:
 def _front_in_back(evidence: Evidence, pictures: Float[np.ndarray, "view height width"]) -> float:
     """Largest correlation of the face's fine structure with that of the back, over small shifts."""
     side = pictures.shape[-1]
-    (front, seen), (back, seen_back) = (_fine_structure(evidence, pictures, azimuth) for azimuth in (0.0, 180.0))
-    face = np.zeros((side, side), bool)
-    rows, columns = (slice(*(round(share * side) for share in part)) for part in (FACE_ROWS, FACE_COLUMNS))
-    face[rows, columns] = True
     reach = range(-max(1, side // 32), max(1, side // 32) + 1)
-    shifts = [(down, across) for down in reach for across in reach]
+    (front, seen), (back, seen_back) = (_patch(evidence, pictures, turned, reach.stop - 1) for turned in (False, True))
+    inner = np.zeros(front.shape, bool)
+    inner[reach.stop - 1 : reach.start, reach.stop - 1 : reach.start] = True
     return max(
-        _correlation(front, np.roll(back, shift, (0, 1)), face & seen & np.roll(seen_back, shift, (0, 1)))
-        for shift in shifts
+        _correlation(
+            front, np.roll(back, (down, across), (0, 1)), inner & seen & np.roll(seen_back, (down, across), (0, 1))
+        )
+        for down in reach
+        for across in reach
     )
+
+
+def _patch(
+    evidence: Evidence, pictures: Float[np.ndarray, "view height width"], turned: bool, margin: int
+) -> tuple[Float32[np.ndarray, "row column"], Bool[np.ndarray, "row column"]]:
+    """Fine structure on an upright grid in front of the face, or `turned` behind the head, and where it is defined.
+
+    The grid has the pitch of the preview's pixels and follows the head's frame.
+    """
+    frame, camera = evidence.frame, evidence.cameras[[0]]
+    distance = np.linalg.norm(camera.cam2world[0, :3, 3]) / evidence.box_warp
+    pitch = float(distance / camera.intrinsics[0, 0, 0] / pictures.shape[-1])
+    up, down, across = (int(np.ceil(share * frame.face / pitch)) for share in (FACE_UP, FACE_DOWN, FACE_ACROSS))
+    y, x = np.meshgrid(
+        pitch * np.arange(up + margin, -down - margin - 1, -1),
+        pitch * np.arange(-across - margin, across + margin + 1),
+        indexing="ij",
+    )
+    grid = np.stack([x, y, np.full(x.shape, FACE_DEPTH * frame.face)], axis=-1)
+    if turned:
+        grid *= np.array([-1.0, 1.0, -1.0])
+    azimuth = frame.yaw_deg + 180.0 * turned
+    pixels, _ = evidence.seen_from(evidence.view(azimuth), grid.reshape(-1, 3))
+    detail, seen = _fine_structure(evidence, pictures, azimuth)
+    sampled = ndimage.map_coordinates(detail, pixels.T, order=1).reshape(x.shape)
+    known = ndimage.map_coordinates(seen.astype(np.float32), pixels.T, order=1).reshape(x.shape) > 0.99
+    return sampled, known
 
 
 def _fine_structure(
@@ -157,15 +150,9 @@ def _correlation(
 
 
 def _visible_surface(evidence: Evidence) -> tuple[Float32[np.ndarray, "point 3"], Float32[np.ndarray, "point 3"]]:
-    """Surface points that the previews show away from outlines, in sides of the cube, and their log colours."""
-    previews, cameras = evidence.previews, evidence.cameras
-    origins, directions = pixel_rays(cameras, previews.depth.shape[-1])
-    along = np.einsum("vhwi,vi->vhw", directions, cameras.cam2world[:, :3, 2])
-    points = origins + (previews.depth / along)[..., None] * directions
-    solid = np.isfinite(previews.depth) & (ndimage.minimum_filter(previews.mask, (1, 3, 3)) > 250)
-    return (points[solid] / evidence.box_warp).astype(np.float32), np.log(
-        previews.rgb[solid].astype(np.float32) + np.float32(DARK)
-    )
+    """Points of the head's frame that the previews show away from outlines, and their log colours."""
+    seen = evidence.visible
+    return evidence.surface[seen], np.log(evidence.previews.rgb[seen].astype(np.float32) + np.float32(DARK))
 
 
 def _jump_across(

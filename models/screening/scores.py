@@ -12,6 +12,8 @@ class Score:
     description: str
     unit: str
     bad: Literal["above", "below"] = "above"
+    map: str | None = None
+    """Name of the map in `models.screening.maps` that shows where the score comes from."""
 
     def fails(self, value: float | None, limit: float) -> bool:
         """Whether a value is beyond the limit; a missing value does not fail."""
@@ -19,6 +21,30 @@ class Score:
             return False
         return value > limit if self.bad == "above" else value < limit
 
+
+REGIONS = {
+    "face": "face",
+    "top": "top of the head",
+    "back": "back of the head",
+    "sides": "sides of the head",
+    "neck": "neck and shoulders",
+}
+"""The regions of `models.screening.frame` in words."""
+
+ROUGHNESS_SCALES = (
+    ("fine_relief", "thousandths of the cube", "Distance from the surface's blur over 1/64 of the image"),
+    ("coarse_relief", "thousandths of the cube", "Distance from the surface's blur over 1/16 of the image"),
+    ("fine_colour", "percent", "Difference from the colour's blur over 1/64 of the image"),
+)
+"""Scales of roughness: name, unit, description."""
+
+MODALITIES = {
+    "shape": "shape",
+    "solidity": "gaps and folds",
+    "colour": "colour",
+    "roughness": "roughness",
+}
+"""The modalities of `models.screening.grid` in words."""
 
 SCORES: tuple[Score, ...] = (
     Score(
@@ -40,32 +66,42 @@ SCORES: tuple[Score, ...] = (
         name="crown_height",
         unit="sides of the cube",
         bad="below",
-        description="Height of the top of the head above the cube's centre.",
+        description="Height of the top of the head above its eyes.",
     ),
     Score(
         name="back_depth",
         unit="sides of the cube",
         bad="below",
-        description="Distance of the back of the head behind the cube's centre, between ear height and crown.",
+        description="Distance of the back of the head behind the origin of its frame, above the eyes.",
     ),
     Score(
         name="asymmetry",
         unit="share of volume",
-        description="Share of the head's volume that is farther than 0.016 sides of the cube from the mirrored head.",
+        map="mirror",
+        description="Share of the volume above the shoulders that is farther than 0.016 sides from the mirrored head.",
+    ),
+    Score(
+        name="face_asymmetry",
+        unit="sides of the cube",
+        map="mirror",
+        description="Distance from the mirrored surface that a twentieth of the face exceeds.",
     ),
     Score(
         name="one_sided_dents",
         unit="thousandths of volume",
+        map="dents",
         description="Volume of dents without a mirrored counterpart, outside the face.",
     ),
     Score(
         name="crown_dents",
         unit="sides of the cube",
+        map="dents",
         description="Depth of the deepest dent in the upper half of the head, mirrored or not.",
     ),
     Score(
         name="one_sided_bumps",
         unit="sides of the cube",
+        map="bumps",
         description="Height of the highest thin bump without a mirrored counterpart.",
     ),
     Score(
@@ -106,11 +142,113 @@ SCORES: tuple[Score, ...] = (
     Score(
         name="one_sided_colour",
         unit="share of surface",
-        description="Share of the visible surface whose hue and saturation are absent nearby in the mirrored view.",
+        map="odd_colours",
+        description="Share of the visible surface whose hue and saturation are absent nearby on the mirrored side.",
+    ),
+    Score(
+        name="one_sided_face_colour",
+        unit="share of face",
+        map="odd_colours",
+        description="Share of the visible face whose hue and saturation are absent nearby on the mirrored side.",
     ),
     Score(
         name="colour_seam",
         unit="log ratio",
         description="Jump of log brightness across an upright plane, shared by three quarters of the patches along it.",
+    ),
+    Score(
+        name="neck_area",
+        unit="share of area",
+        bad="below",
+        description="Least cross-section below the chin divided by the largest one above it.",
+    ),
+    Score(
+        name="neck_elongation",
+        unit="ratio",
+        description="Ratio of the longest to the shortest axis of the neck's least cross-section.",
+    ),
+    Score(
+        name="neck_offset",
+        unit="sides of the cube",
+        description="Distance of the neck from the middle plane, plus the largest jump of its centre between heights.",
+    ),
+    Score(
+        name="neck_step",
+        unit="log ratio",
+        description="Largest log ratio of cross-sections 0.04 sides of the cube apart, below the chin.",
+    ),
+    Score(
+        name="shoulder_spread",
+        unit="ratio",
+        bad="below",
+        description="Lowest cross-section divided by the neck's least one.",
+    ),
+    *(
+        Score(
+            name=f"{scale}_{region}",
+            unit=unit,
+            map=scale,
+            description=f"{what} that a quarter of the visible {where} exceeds.",
+        )
+        for scale, unit, what in ROUGHNESS_SCALES
+        for region, where in REGIONS.items()
+    ),
+    Score(
+        name="view_disagreement",
+        unit="log ratio",
+        map="disagreement",
+        description="Difference of log colour between neighbouring previews that a tenth of the surface exceeds.",
+    ),
+    Score(
+        name="depth_disagreement",
+        unit="share of surface",
+        description="Share of the visible points in front of what the next preview shows, where it sees further.",
+    ),
+    Score(
+        name="face_behind",
+        unit="confidence",
+        map="faces",
+        description="Confidence of the best face that a detector finds in the previews from behind.",
+    ),
+    Score(
+        name="likeness_behind",
+        unit="cosine",
+        map="faces",
+        description="Largest cosine between the embeddings of a face seen from behind and of the frontal face.",
+    ),
+    Score(
+        name="faces_in_front",
+        unit="faces",
+        description="Largest number of faces in one preview within 60 degrees of the face.",
+    ),
+    Score(
+        name="face_in_front",
+        unit="confidence",
+        bad="below",
+        description="Confidence of the best face that a detector finds in the frontal preview.",
+    ),
+    Score(
+        name="population",
+        unit="spreads",
+        map="population",
+        description="Distance from the population: mean of the tenth of the unwrapped head that deviates most.",
+    ),
+    *(
+        Score(
+            name=f"population_{region}",
+            unit="spreads",
+            map="population",
+            description=f"Distance of the {where} from the population.",
+        )
+        for region, where in REGIONS.items()
+    ),
+    *(
+        Score(
+            name=f"population_{modality}",
+            unit="spreads",
+            map="population",
+            description=f"Distance of the head's {what} from the population.",
+        )
+        for modality, what in MODALITIES.items()
     ),
 )

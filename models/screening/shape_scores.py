@@ -1,7 +1,7 @@
 """Scores of a head's shape, from the voxels of a coarse grid; `SCORES` describes them.
 
-Lengths are in sides of the cube. Heads are upright in the canonical frame, facing +z, so left and right are x and -x.
-Generator artifacts are rarely symmetric, facial features are; the one-sided scores rely on this.
+Lengths are in sides of the cube. Voxels are those of the head's own frame, so a tilted or turned head scores as an
+upright one. Generator artifacts are rarely symmetric, facial features are; the one-sided scores rely on this.
 """
 
 import numpy as np
@@ -10,9 +10,7 @@ from scipy import ndimage
 
 from spinmeround.models.screening.evidence import Evidence
 from spinmeround.models.screening.solid import DENT_RADIUS, Solid
-
-COUNTERPART = 0.016
-"""Largest distance of a counterpart from the mirrored position, in sides of the cube."""
+from spinmeround.models.screening.symmetry_scores import COUNTERPART
 
 _FACES = tuple((*(slice(None),) * dimension, end) for dimension in range(3) for end in (0, -1))
 
@@ -35,33 +33,35 @@ def cavity_volume(evidence: Evidence) -> float:
 
 
 def clipped_volume(evidence: Evidence) -> float:
-    """Share of the cube's faces that the head intersects, over all faces but the bottom, where the neck ends.
+    """Share of the faces of the kept box that the head intersects, over all faces but the bottom, where the neck ends.
 
-    A face is the second outermost layer of samples, because some generators close their surface in the outermost layer.
+    Without a trim, a face is the second outermost layer of samples, because some generators close their surface in the
+    outermost layer.
     """
-    inside = evidence.inside
-    faces = [inside[1], inside[-2], inside[:, -2], inside[:, :, 1], inside[:, :, -2]]
+    nodes = len(evidence.inside)
+    kept = evidence.kept or (slice(None),) * 3
+    starts, ends = (
+        [max(1, part.indices(nodes)[0]) for part in kept],
+        [min(nodes - 1, p.indices(nodes)[1]) for p in kept],
+    )
+    inside = evidence.inside[tuple(slice(start, end) for start, end in zip(starts, ends, strict=True))]
+    faces = [inside[0], inside[-1], inside[:, -1], inside[:, :, 0], inside[:, :, -1]]
     return float(np.mean([face.mean() for face in faces]))
 
 
 def crown_height(evidence: Evidence) -> float:
-    """Height of the top of the head above the cube's centre."""
+    """Height of the top of the head above its eyes."""
     solid = evidence.solid
     return _reach(solid, solid.axis(1), np.abs(solid.axis(0)) < 0.04, np.abs(solid.axis(2)) < 0.04)
 
 
 def back_depth(evidence: Evidence) -> float:
-    """Distance of the back of the head behind the cube's centre, between ear height and crown."""
+    """Distance of the back of the head behind the frame's origin, from the height of the eyes to the forehead's."""
     solid = evidence.solid
     height = solid.axis(1)
-    return _reach(solid, -solid.axis(2), np.abs(solid.axis(0)) < 0.04, (height > -0.02) & (height < 0.10))
-
-
-def asymmetry(evidence: Evidence) -> float:
-    """Share of the head's volume that is farther than COUNTERPART from the mirrored head."""
-    solid = evidence.solid
-    alone = solid.inside & (solid.outside_distance[::-1] > COUNTERPART)
-    return float(alone.sum() / solid.volume)
+    return _reach(
+        solid, -solid.axis(2), np.abs(solid.axis(0)) < 0.04, (height > 0.0) & (height < evidence.frame.forehead)
+    )
 
 
 def one_sided_dents(evidence: Evidence) -> float:
@@ -72,21 +72,23 @@ def one_sided_dents(evidence: Evidence) -> float:
     """
     solid = evidence.solid
     deeper = _one_sided(solid, solid.dents)
-    counted = (solid.axis(1) > -0.25) & ~_face(solid) & (deeper > solid.voxel)
+    counted = (solid.axis(1) > 1.35 * evidence.frame.chin) & ~_face(evidence) & (deeper > solid.voxel)
     return float(1e3 * deeper[counted].sum() / DENT_RADIUS / solid.volume)
 
 
 def crown_dents(evidence: Evidence) -> float:
     """Depth of the deepest dent in the upper half of the head, mirrored or not."""
     solid = evidence.solid
-    upper = (solid.axis(1) > 0.08) & ~_face(solid)
+    upper = (solid.axis(1) > 0.9 * evidence.frame.forehead) & ~_face(evidence)
     return float(np.where(upper, solid.dents, 0.0).max())
 
 
 def one_sided_bumps(evidence: Evidence) -> float:
     """Height of the highest thin bump without a mirrored counterpart; thin means that a ball of 0.015 does not fit."""
     solid = evidence.solid
-    alone = (solid.bumps > 0.0) & ~_near(solid.bumps[::-1] > 0.0, solid.voxel) & (solid.axis(1) > -0.35)
+    alone = (
+        (solid.bumps > 0.0) & ~_near(solid.bumps[::-1] > 0.0, solid.voxel) & (solid.axis(1) > 2.0 * evidence.frame.chin)
+    )
     return float(solid.bumps[alone].max(initial=0.0))
 
 
@@ -98,9 +100,10 @@ def _reach(solid: Solid, along: np.ndarray, *where: np.ndarray) -> float:
     return float(np.broadcast_to(along, chosen.shape)[chosen].max(initial=-0.5))
 
 
-def _face(solid: Solid) -> Bool[np.ndarray, "x y z"]:
+def _face(evidence: Evidence) -> Bool[np.ndarray, "x y z"]:
     """The region in front of and below the hairline, where hair, glasses and facial features overhang."""
-    return (solid.axis(2) > 0.06) & (solid.axis(1) < 0.16)
+    solid, face = evidence.solid, evidence.frame.face
+    return (solid.axis(2) > 0.7 * face) & (solid.axis(1) < 1.7 * face)
 
 
 def _one_sided(solid: Solid, values: Float32[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:

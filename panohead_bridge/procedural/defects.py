@@ -1,8 +1,9 @@
 """Labelled defects of heads, like those of real generators, to measure screening against.
 
-A defect is a kind and a strength (0 barely visible, 1 gross). It is drawn from the head's seed alone, not from
-its latent, so it can't be read off the latent. `Damage` is what a kind does to a head: which points of the clean
-head a point shows (`sources`), what is added or cut (`carve`), and the colour (`tint`).
+A defect is a kind, a strength (0 barely visible, 1 gross) and a softness of its edges (0 sharp, 1 gradual). It is
+drawn from the head's seed alone, not from its latent, so it can't be read off the latent. `Damage` is what a kind does
+to a head: which points of the head without it a point shows (`sources`), what is added or cut (`carve`), and the
+factor on the colour (`gain`).
 """
 
 import math
@@ -21,6 +22,8 @@ from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     capsule,
     ellipsoid,
     smooth_intersection,
+    smooth_union,
+    smoothstep,
     sphere,
 )
 from spinmeround.panohead_bridge.procedural.anatomy.skull import first_hit
@@ -36,15 +39,22 @@ Distance = Callable[[Points], Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """Where on the clean head a point lies, the factor that preserves distances, and a bound to the copy."""
+    """Where on the head without the damage a point lies, the factor that preserves distances, and a bound to the copy.
+
+    `rounding` is the width over which the bound's edges are round.
+    """
 
     points: Points
     scale: Tensor | float = 1.0
     bound: Tensor | None = None
+    rounding: float = 0.0
 
 
 class Damage:
     """No damage; each kind overrides what it needs."""
+
+    blend = 0.0
+    """Width over which copies of the head grow into each other."""
 
     def sources(self, p: Points) -> list[Source]:
         return [Source(p)]
@@ -56,12 +66,13 @@ class Damage:
     def carve(self, p: Points, parts: Parts) -> Parts:
         return parts
 
-    def tint(self, p: Points, colours: Float[Tensor, "3 point"]) -> Float[Tensor, "3 point"]:
-        return colours
+    def gain(self, p: Points) -> Float[Tensor, "3 #point"]:
+        return torch.ones(3, 1)
 
 
 class FloatingPieces(Damage):
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         self.pieces: list[tuple[Triple, Triple]] = []
         for _ in range(1 + rng.integers(0, 2 + round(4 * strength))):
             radius = (0.012 + 0.024 * strength) * rng.uniform(0.7, 1.2)
@@ -72,13 +83,14 @@ class FloatingPieces(Damage):
 
     def carve(self, p: Points, parts: Parts) -> Parts:
         pieces = torch.stack([ellipsoid(p, centre, radii) for centre, radii in self.pieces]).amin(dim=0)
-        return _with(parts, HAIR, torch.minimum(parts[HAIR], pieces))
+        return _with(parts, HAIR, smooth_union(parts[HAIR], pieces, 0.001 + 0.045 * self.soft))
 
 
 class CutHair(Damage):
     """A wedge through hair and scalp, from the crown or the back."""
 
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         outward, surface = _place(rng, distance, lowest=0.1, furthest=0.35)
         self.centre = _along(surface, outward, -0.004)
         wide, long = 0.010 + 0.020 * strength, 0.05 + 0.09 * strength
@@ -86,11 +98,12 @@ class CutHair(Damage):
         self.radii: Triple = (wide, long, long) if turn else (long, long, wide)
 
     def carve(self, p: Points, parts: Parts) -> Parts:
-        return smooth_intersection(parts, -ellipsoid(p, self.centre, self.radii), 0.004)
+        return smooth_intersection(parts, -ellipsoid(p, self.centre, self.radii), 0.004 + 0.024 * self.soft)
 
 
 class Holes(Damage):
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         count = 1 + int(rng.integers(0, 2 + round(5 * strength)))
         self.holes = [
             (_place(rng, distance, lowest=-0.3)[1], 0.022 + 0.026 * strength * rng.uniform(0.6, 1.0))
@@ -99,21 +112,22 @@ class Holes(Damage):
 
     def carve(self, p: Points, parts: Parts) -> Parts:
         for centre, radius in self.holes:
-            parts = smooth_intersection(parts, -sphere(p, centre, radius), 0.004)
+            parts = smooth_intersection(parts, -sphere(p, centre, radius), 0.004 + 0.024 * self.soft)
         return parts
 
 
 class ClippedVolume(Damage):
     """The head is off centre, so that the cube cuts it."""
 
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         push = 0.26 + 0.15 * strength
         sides: list[Triple] = [(push + 0.06, 0.0, 0.0), (-push - 0.06, 0.0, 0.0), (0.0, push, 0.0), (0.0, 0.0, -push)]
         self.offset = sides[rng.integers(0, len(sides))]
 
     def sources(self, p: Points) -> list[Source]:
         wall = torch.stack([p.x.abs(), p.y.abs(), p.z.abs()]).amax(dim=0) - EDGE
-        return [Source(p.shifted(self.offset), bound=wall)]
+        return [Source(p.shifted(self.offset), bound=wall, rounding=0.05 * self.soft)]
 
     def moved(self, sight: Sight) -> Sight:
         return Sight(_along(sight.place, self.offset, 1.0), sight.outward)
@@ -122,13 +136,14 @@ class ClippedVolume(Damage):
 class FlattenedSkull(Damage):
     """The crown, or the back of the head, pressed towards the middle."""
 
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         self.stretch = 0.55 + 1.6 * strength
         self.crown = bool(rng.integers(0, 2))
 
     def sources(self, p: Points) -> list[Source]:
         depth = (p.y - 0.070) if self.crown else (-0.060 - p.z)
-        bent = torch.sqrt(depth * depth + 4e-4)
+        bent = torch.sqrt(depth * depth + 4e-4 * (1.0 + 12.0 * self.soft))
         more = self.stretch * 0.5 * (depth + bent)
         scale = 1.0 / (1.0 + self.stretch * 0.5 * (1.0 + depth / bent))
         return [Source(Points(p.x, p.y + more, p.z) if self.crown else Points(p.x, p.y, p.z - more), scale)]
@@ -137,9 +152,11 @@ class FlattenedSkull(Damage):
 class MirroredFace(Damage):
     """A second face at the back of the head, sunk into the hair or fully out by strength."""
 
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         back = first_hit(distance, (0.0, 0.0, -0.49), (0.0, 0.0, 1.0))[2]
         front = first_hit(distance, (0.05, -0.05, 0.49), (0.0, 0.0, -1.0))[2]
+        self.blend = 0.03 * self.soft
         self.middle = 0.5 * (back - (0.004 + 0.022 * strength) + front)
 
     def sources(self, p: Points) -> list[Source]:
@@ -148,7 +165,8 @@ class MirroredFace(Damage):
 
 
 class Spikes(Damage):
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         self.spikes: list[tuple[Triple, Triple, float]] = []
         for _ in range(2 + round(7 * strength)):
             outward, surface = _place(rng, distance, lowest=-0.2)
@@ -159,15 +177,17 @@ class Spikes(Damage):
 
     def carve(self, p: Points, parts: Parts) -> Parts:
         spikes = torch.stack([capsule(p, start, end, radius, 0.0025) for start, end, radius in self.spikes])
-        return _with(parts, HAIR, torch.minimum(parts[HAIR], spikes.amin(dim=0)))
+        return _with(parts, HAIR, smooth_union(parts[HAIR], spikes.amin(dim=0), 0.001 + 0.035 * self.soft))
 
 
 class DoubledSkull(Damage):
     """The same head again, shifted, grown into the first."""
 
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         side = 1.0 if rng.integers(0, 2) else -1.0
         shift = 0.035 + 0.075 * strength
+        self.blend = 0.04 * self.soft
         self.offset: Triple = (side * shift, 0.35 * shift * rng.uniform(-1, 1), -0.5 * shift * rng.uniform())
 
     def sources(self, p: Points) -> list[Source]:
@@ -175,23 +195,24 @@ class DoubledSkull(Damage):
 
 
 class ColourSeam(Damage):
-    """A sharp edge, through the whole head, where the colour jumps."""
+    """An edge through the whole head where the colour jumps, or soon changes if soft."""
 
-    def __init__(self, strength: float, rng: np.random.Generator, distance: Distance) -> None:
+    def __init__(self, defect: Defect, rng: np.random.Generator, distance: Distance) -> None:
+        strength, self.soft = defect.strength, defect.softness
         angle = rng.uniform(0.0, 2.0 * math.pi)
         self.normal = (math.cos(angle), math.sin(angle))
         self.offset = rng.uniform(-0.06, 0.06)
         sign = 1.0 if rng.integers(0, 2) else -1.0
         shares = rng.uniform(-0.2, 1.0, 3)
-        self.change = (1.0 + (0.10 + 0.50 * strength) * sign * shares / np.abs(shares).max()).tolist()
+        self.change = ((0.10 + 0.50 * strength) * sign * shares / np.abs(shares).max()).tolist()
 
-    def tint(self, p: Points, colours: Float[Tensor, "3 point"]) -> Float[Tensor, "3 point"]:
-        beyond = p.x * self.normal[0] + p.z * self.normal[1] > self.offset
-        changed = (colours * torch.tensor(self.change, dtype=torch.float32)[:, None]).clamp(0.0, 1.0)
-        return torch.where(beyond, changed, colours)
+    def gain(self, p: Points) -> Float[Tensor, "3 #point"]:
+        half = 0.0002 + 0.03 * self.soft
+        beyond = smoothstep(p.x * self.normal[0] + p.z * self.normal[1] - self.offset, -half, half)
+        return 1.0 + torch.tensor(self.change, dtype=torch.float32)[:, None] * beyond
 
 
-KINDS: dict[str, Callable[[float, np.random.Generator, Distance], Damage]] = {
+KINDS: dict[str, Callable[[Defect, np.random.Generator, Distance], Damage]] = {
     "floating pieces": FloatingPieces,
     "hair cut open": CutHair,
     "holes": Holes,
@@ -204,9 +225,18 @@ KINDS: dict[str, Callable[[float, np.random.Generator, Distance], Damage]] = {
 }
 
 
-def damage_of(defect: Defect | None, rng: np.random.Generator, distance: Distance) -> Damage:
-    """The damage of a defect to the head with this distance function; its places come from `rng`."""
-    return Damage() if defect is None else KINDS[defect.kind](defect.strength, rng, distance)
+LAYERS = (
+    "flattened skull",
+    "mirrored face",
+    "doubled skull",
+    "hair cut open",
+    "holes",
+    "floating pieces",
+    "spikes",
+    "colour seam",
+    "clipped volume",
+)
+"""Order of the kinds on one head, the innermost first: nothing hides a hole, and the cube cuts everything."""
 
 
 def _place(rng: np.random.Generator, distance: Distance, lowest: float, furthest: float = 1.0) -> tuple[Triple, Triple]:

@@ -1,9 +1,10 @@
 """The embedded generator: analytic heads that need no weights and whose ground truth is known.
 
 A head is a signed distance and a colour, both functions of 64 standard normal numbers (`traits`). Its
-density is a linear function of the signed distance near the surface, so marching cubes at SURFACE_LEVEL
-finds the surface exactly, on the same path as a neural generator's. Pictures are identical bit for bit
-on one machine, independent of earlier renderings and of the number of threads.
+density is a function of the signed distance that is SURFACE_LEVEL on the surface, so marching cubes finds
+the surface on the same path as a neural generator's. The option `rendering` chooses pictures of that
+surface (`tracing`) or of the soft volume that the density describes (`volume`). Pictures are identical bit
+for bit on one machine, independent of earlier renderings and of the number of threads.
 
 Importing this module loads no torch; the first head that is computed does (`heads`).
 """
@@ -15,8 +16,9 @@ import numpy as np
 from jaxtyping import Float32, Int16, Int64
 
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.panohead_bridge.procedural.options import Defect, ProceduralOptions, draw_defect, random_of
-from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE
+from spinmeround.panohead_bridge.procedural.description import TraitValue, describe
+from spinmeround.panohead_bridge.procedural.options import Defect, ProceduralOptions, draw_defects, random_of
+from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
 from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
 from spinmeround.storage.records import Identity, Rendering
 
@@ -42,7 +44,7 @@ class ProceduralGenerator:
     def _heads(self) -> "spinmeround.panohead_bridge.procedural.heads.ProceduralHeads":
         from spinmeround.panohead_bridge.procedural.heads import ProceduralHeads
 
-        return ProceduralHeads(self.defect)
+        return ProceduralHeads(self.defects, self.options)
 
     def sample(self, seed: int) -> Identity:
         """The identity of a seed: truncation times LATENT_SIZE standard normal numbers.
@@ -54,17 +56,34 @@ class ProceduralGenerator:
         return Identity(seed=seed, latent=latent.astype(np.float32))
 
     def defect(self, identity: Identity) -> Defect | None:
-        """The defect of a head, from its seed; for measurement only, no stage of the dataset uses it."""
-        options, rng = self.options, random_of(identity.seed, "defect")
-        return draw_defect(rng, options.defect_share, options.defect_kinds, options.defect_strengths)
+        """The main defect of a head, from its seed; for measurement only, no stage of the dataset uses it."""
+        return next(iter(self.defects(identity)), None)
+
+    def defects(self, identity: Identity) -> tuple[Defect, ...]:
+        """All defects of a head, the main one first."""
+        return draw_defects(identity.seed, self.options)
+
+    def traits(self, identity: Identity) -> dict[str, TraitValue]:
+        """What a person would say about a head: see `procedural.description.describe`."""
+        return describe(decode(identity.latent))
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
-        """Pictures from all cameras; five samples a pixel, depth at the pixel's centre."""
+        """Pictures from all cameras; five rays a pixel, depth at the pixel's centre.
+
+        A volume's depth is the mean along the central ray, NaN where that ray's alpha is below 0.5.
+        """
         return self._heads.render(identity, cameras, resolution)
 
     def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
-        """10 * (1 - signed distance / THICKNESS), clipped to 0 and 20."""
-        return density_of_distance(self.signed_distance(identity, points))
+        """SURFACE_LEVEL on the surface, twice that inside, 0 outside.
+
+        Linear within THICKNESS of the surface; a volume's is 20 * sigmoid(-signed distance / softness), the same
+        density that its pictures show.
+        """
+        distance = self.signed_distance(identity, points)
+        if self.options.rendering == "volume":
+            return soft_density(distance, self.options.volume_softness)
+        return density_of_distance(distance)
 
     def signed_distance(
         self, identity: Identity, points: Float32[np.ndarray, "point 3"]
@@ -113,6 +132,12 @@ def density_of_distance(distance: Float32[np.ndarray, " point"]) -> Float32[np.n
     """SURFACE_LEVEL on the surface, linear within THICKNESS of it."""
     scaled = SURFACE_LEVEL * (1.0 - distance / np.float32(THICKNESS))
     return np.clip(scaled, 0.0, 2.0 * SURFACE_LEVEL).astype(np.float32)
+
+
+def soft_density(distance: Float32[np.ndarray, " point"], softness: float) -> Float32[np.ndarray, " point"]:
+    """SURFACE_LEVEL on the surface; falls off as a logistic function of this width."""
+    density: np.ndarray = 2.0 * SURFACE_LEVEL * np.exp(-np.logaddexp(0.0, distance.astype(np.float64) / softness))
+    return density.astype(np.float32)
 
 
 def interpolate(start: Identity, end: Identity, share: float) -> Identity:

@@ -91,11 +91,11 @@ def cells_for(resolution: int) -> int:
     return next((cells for side, cells in ((64, 128), (128, 192), (384, 256)) if resolution <= side), 384)
 
 
-def narrow_band(distance: Distance, cells: int) -> Float32[np.ndarray, "x y z"]:
+def narrow_band(distance: Distance, cells: int, reach: float = 0.0) -> Float32[np.ndarray, "x y z"]:
     """The distance at the centres of `cells`^3 cells of the cube.
 
-    Blocks near the surface are exact. Elsewhere all cells of a block have the value at its centre; blocks grow with
-    the distance from the surface.
+    Blocks near the surface are exact, and all that lie within `reach` of it, in world units. Elsewhere all cells of a
+    block have the value at its centre; blocks grow with the distance from the surface.
     """
     block = BLOCK
     values = np.empty((cells // block,) * 3, np.float32)
@@ -105,7 +105,7 @@ def narrow_band(distance: Distance, cells: int) -> Float32[np.ndarray, "x y z"]:
         values[tuple(near.T)] = in_chunks(distance, places)
         if block == 1:
             return values
-        near = near[np.abs(values[tuple(near.T)]) < NEAR * block / cells]
+        near = near[np.abs(values[tuple(near.T)]) < NEAR * block / cells + reach]
         block //= 2
         values = repeat(values, "x y z -> (x a) (y b) (z c)", a=2, b=2, c=2).copy()
         near = rearrange(2 * near[:, None] + _OCTANTS, "block octant xyz -> (block octant) xyz")
@@ -114,9 +114,11 @@ def narrow_band(distance: Distance, cells: int) -> Float32[np.ndarray, "x y z"]:
 _OCTANTS = np.argwhere(np.ones((2, 2, 2), bool))
 
 
-def _around_head(grid: Float32[np.ndarray, "x y z"]) -> tuple[Float32[np.ndarray, "u v w"], Int64[np.ndarray, "3"]]:
-    """The grid cut to two points round its negative values, and the cut's first corner."""
-    inside = grid < 0.0
+def around_head(
+    grid: Float32[np.ndarray, "x y z"], reach: float = 0.0
+) -> tuple[Float32[np.ndarray, "u v w"], Int64[np.ndarray, "3"]]:
+    """The grid cut to two points round its values below `reach`, and the cut's first corner."""
+    inside = grid < reach
     spans = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     low = np.array([max(span[0] - 2, 0) for span in spans])
     crop = grid[tuple(slice(first, span[-1] + 3) for first, span in zip(low, spans, strict=True))]
@@ -133,8 +135,11 @@ class TracedSurface:
     scene: Any
 
     @staticmethod
-    def of(distance: Distance, light: Callable[..., Float32[np.ndarray, "vertex 3"]], cells: int) -> "TracedSurface":
-        crop, low = _around_head(narrow_band(distance, cells))
+    def of(
+        distance: Distance, light: Callable[..., Float32[np.ndarray, "vertex 3"]], grid: Float32[np.ndarray, "x y z"]
+    ) -> "TracedSurface":
+        """The surface of a head from its distance on a grid, as `narrow_band` gives it."""
+        cells, (crop, low) = len(grid), around_head(grid)
         vertices, faces, _, _ = marching_cubes(crop, 0.0, gradient_direction="ascent")  # type: ignore[no-untyped-call]
         vertices = ((vertices + low + 0.5) / cells - 0.5).astype(np.float32)
         normals = unit(gradient(distance, vertices))
@@ -165,18 +170,22 @@ def first_hits(surface: TracedSurface, origins: np.ndarray, directions: np.ndarr
 
 
 def rays(
-    cameras: Cameras, resolution: int, subpixels: tuple[tuple[float, float], ...] = SUBPIXELS
+    cameras: Cameras,
+    resolution: int,
+    subpixels: tuple[tuple[float, float], ...] = SUBPIXELS,
+    chunk: int = RAYS,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Chunks of (flat sample index, origins, directions); a direction's camera z is 1, so its length is depth.
 
-    The flat index counts (view, row, column, subpixel).
+    The flat index counts (view, row, column, subpixel); no chunk splits a pixel.
     """
     inverse = np.linalg.inv(cameras.intrinsics.astype(np.float64))
     to_world = np.einsum("vij,vjk->vik", cameras.cam2world[:, :3, :3].astype(np.float64), inverse)
     offsets = np.asarray(subpixels)
     shape = (len(cameras), resolution, resolution, len(subpixels))
-    for start in range(0, int(np.prod(shape)), RAYS):
-        index = np.arange(start, min(start + RAYS, int(np.prod(shape))))
+    chunk = chunk // len(subpixels) * len(subpixels)
+    for start in range(0, int(np.prod(shape)), chunk):
+        index = np.arange(start, min(start + chunk, int(np.prod(shape))))
         view, row, column, sub = np.unravel_index(index, shape)
         x, y = (column + 0.5 + offsets[sub, 0]) / resolution, (row + 0.5 + offsets[sub, 1]) / resolution
         m = to_world[view]

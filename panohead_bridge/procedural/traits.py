@@ -1,14 +1,21 @@
 """The named traits of one head, decoded from a latent of 64 standard normal numbers.
 
 Each trait is a smooth bounded function of the latent, so identities interpolate and truncate as in
-a GAN: trait = low + (high - low) * Phi(z), Phi the normal distribution function and z the trait's own
+a GAN: trait = low + (high - low) * Phi(spread * z), Phi the normal distribution function and z the trait's
 number mixed with three shared factors (masculinity, age, pigment), which correlate traits as they go
-together in people. z stays standard normal. Lengths are in world units, angles in radians, the
-others run over 0 to 1 unless stated.
+together in people. z stays standard normal.
+
+Traits of the body have a number of their own. Pose, expression and what a person wears or does with the hair
+share these numbers: their z are coefficients of the numbers' cosine transform, which is orthonormal. They are
+independent of each other, and the correlation with any trait of the body is at most 0.18.
+
+Lengths are in the head's unit, angles in radians unless the name says degrees, the others run over 0 to 1
+unless stated.
 """
 
 import math
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,13 +25,28 @@ LATENT_SIZE = 64
 FACTORS = ("masculinity", "age", "pigment")
 
 
-def _trait(low: float, high: float, *, masculinity: float = 0.0, age: float = 0.0, pigment: float = 0.0) -> Any:
-    return field(metadata={"range": (low, high), "loadings": (masculinity, age, pigment)})
+def _trait(
+    low: float,
+    high: float,
+    *,
+    spread: float = 1.0,
+    shared: bool = False,
+    masculinity: float = 0.0,
+    age: float = 0.0,
+    pigment: float = 0.0,
+) -> Any:
+    """A trait's range; a `spread` of 1 fills it evenly, a smaller one favours its middle."""
+    loadings = (masculinity, age, pigment)
+    return field(metadata={"range": (low, high), "spread": spread, "shared": shared, "loadings": loadings})
+
+
+def _shared(low: float, high: float, **options: float) -> Any:
+    return _trait(low, high, shared=True, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """One head's traits; the order of the fields is the order of the latent after the factors."""
+    """One head's traits; own numbers and coefficients follow the order of the fields."""
 
     # skull and soft parts
     cranium_width: float = _trait(0.116, 0.134, masculinity=0.3)
@@ -64,7 +86,7 @@ class Traits:
     mouth_width: float = _trait(0.028, 0.048)
     mouth_drop: float = _trait(0.027, 0.042)
     lip_fullness: float = _trait(0.0060, 0.0165, masculinity=-0.6, age=-0.4, pigment=0.4)
-    smile: float = _trait(-2.5, 9.0)
+    smile: float = _trait(-6.0, 9.5)
     lip_colour: float = _trait(0.0, 1.0, masculinity=-1.2)
     # ears and neck
     ear_size: float = _trait(0.033, 0.049, masculinity=0.3, age=0.4)
@@ -96,6 +118,39 @@ class Traits:
     glasses_shape: float = _trait(0.0, 1.0)
     garment_hue: float = _trait(0.0, 1.0)
     garment_lightness: float = _trait(0.10, 0.92)
+    # pose in the frame; offsets are in world units
+    tilt_deg: float = _shared(-10.0, 10.0, spread=0.6)
+    yaw_deg: float = _shared(-8.0, 8.0, spread=0.6)
+    pitch_deg: float = _shared(-6.0, 6.0, spread=0.6)
+    offset_x: float = _shared(-0.012, 0.012, spread=0.7)
+    offset_y: float = _shared(-0.010, 0.010, spread=0.7)
+    # expression: open mouth, and -1 to 1 for one corner up, brows lowered or raised, one brow raised
+    mouth_open: float = _shared(0.0, 1.0)
+    smirk: float = _shared(-1.0, 1.0, spread=0.7)
+    brow_raise: float = _shared(-1.0, 1.0, spread=0.8)
+    brow_side: float = _shared(-1.0, 1.0, spread=0.7)
+    # hair and ears: -1 to 1 is left to right
+    fringe_sweep: float = _shared(-1.0, 1.0)
+    tie_side: float = _shared(-1.0, 1.0, spread=0.7)
+    streak: float = _shared(0.0, 1.0, masculinity=-0.5)
+    streak_place: float = _shared(-1.0, 1.0)
+    streak_hue: float = _shared(0.0, 1.0)
+    earrings: float = _shared(0.0, 1.0, masculinity=-0.9)
+    earring_side: float = _shared(-1.0, 1.0)
+    earring_shape: float = _shared(0.0, 1.0)
+    # headwear: a headscarf at one end, bare in the middle, a hat at the other
+    headwear: float = _shared(-1.0, 1.0, spread=0.68, masculinity=0.7)
+    hat_style: float = _shared(0.0, 1.0, masculinity=0.3)
+    headwear_hue: float = _shared(0.0, 1.0)
+    headwear_lightness: float = _shared(0.08, 0.92)
+
+
+_FIELDS = {f.name: f.metadata for f in fields(Traits)}
+OWN = tuple(f.name for f in fields(Traits) if not f.metadata["shared"])
+"""Traits with a number of their own, in the latent's order after the factors."""
+
+SHARED = tuple(f.name for f in fields(Traits) if f.metadata["shared"])
+"""Traits whose numbers are coefficients of the cosine transform of the others'."""
 
 
 def decode(latent: Float[np.ndarray, " latent"]) -> Traits:
@@ -106,15 +161,24 @@ def decode(latent: Float[np.ndarray, " latent"]) -> Traits:
     """
     if latent.shape != (LATENT_SIZE,) or not np.isfinite(latent).all():
         raise ValueError(f"latent: expected {LATENT_SIZE} finite numbers, got shape {latent.shape}; use sample(seed)")
-    values = [float(value) for value in latent]
-    factors, own = values[: len(FACTORS)], values[len(FACTORS) :]
-    return Traits(**{f.name: _decode_one(f.metadata, z, factors) for f, z in zip(fields(Traits), own, strict=True)})
+    factors, own = latent[: len(FACTORS)].tolist(), latent[len(FACTORS) :].astype(np.float64)
+    numbers = [*own.tolist(), *(_cosines(len(SHARED), len(own)) @ own).tolist()]
+    decoded = {name: _decode_one(_FIELDS[name], z, factors) for name, z in zip((*OWN, *SHARED), numbers, strict=True)}
+    return Traits(**decoded)
+
+
+@cache
+def _cosines(rows: int, size: int) -> Float[np.ndarray, "row number"]:
+    """The first rows after the constant one of the orthonormal cosine transform (DCT-II) of `size` numbers."""
+    frequency, place = np.arange(1, rows + 1)[:, None], np.arange(size) + 0.5
+    matrix: Float[np.ndarray, "row number"] = math.sqrt(2.0 / size) * np.cos(math.pi / size * frequency * place)
+    return matrix
 
 
 def _decode_one(metadata: Any, own: float, factors: list[float]) -> float:
     loadings = metadata["loadings"]
     mixed = own + sum(loading * factor for loading, factor in zip(loadings, factors, strict=True))
-    z = mixed / math.sqrt(1.0 + sum(loading * loading for loading in loadings))
+    z = metadata["spread"] * mixed / math.sqrt(1.0 + sum(loading * loading for loading in loadings))
     low, high = metadata["range"]
     return float(low + (high - low) * 0.5 * math.erfc(-z / math.sqrt(2.0)))
 

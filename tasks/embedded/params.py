@@ -51,6 +51,25 @@ class RecognitionParams(StageParams):
     workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
 
 
+class DetectorParams(StageParams):
+    """Training and measurement of the embedded face detector."""
+
+    views: OrbitViews = OrbitViews(views=12, max_elevation_deg=15.0)
+    heads: int = Field(96, ge=2, description="Heads for training")
+    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
+    unseen_heads: int = Field(24, ge=1, description="Held-out heads, with the seeds after those for training")
+    face_deg: float = Field(70.0, gt=0.0, le=90.0, description="Largest angle between camera and face of a face")
+    no_face_deg: float = Field(100.0, gt=90.0, le=180.0, description="Least angle at which there is no face")
+    pasted: float = Field(0.5, ge=0.0, le=1.0, description="Share of pictures that get a face pasted in anywhere")
+    steps: int = Field(1000, ge=2)
+    batch: int = Field(48, ge=2)
+    learning_rate: float = Field(3e-3, gt=0.0)
+    weight_decay: float = Field(1e-3, ge=0.0)
+    seed: int = Field(0, ge=0, description="Seed of the weights, the batches and the augmentation")
+    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
+
+
 class AutoencoderParams(StageParams):
     """Training and measurement of the embedded autoencoder."""
 

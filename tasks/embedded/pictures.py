@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from pydantic import BaseModel
 
 from spinmeround.models.geometry.cameras import orbit, pixel_rays
@@ -52,6 +52,33 @@ def face_crops(seed: int, views: FaceViews) -> UInt8[np.ndarray, "crop 112 112 3
         rgb = generator.render(identity, cameras, resolution).rgb
         crops.append(align_faces(rgb, (landmarks + jitter).astype(np.float32)))
     return np.concatenate(crops)
+
+
+def posed_pictures(
+    seed: int, views: OrbitViews
+) -> tuple[UInt8[np.ndarray, "view h w 3"], Float32[np.ndarray, "view 4"]]:
+    """RGB of one head from random cameras, and the face in each.
+
+    A face is its centre (column, row) in pixels, its size (both as `models.identity.face_network` has them) and the
+    angle between the camera and the direction that the face looks in, in degrees.
+    """
+    generator, rng = _generator(), np.random.default_rng([seed, 3])
+    identity = generator.sample(seed)
+    azimuth = rng.uniform(-180.0, 180.0, views.views)
+    cameras = orbit(azimuth, rng.uniform(-views.max_elevation_deg, views.max_elevation_deg, views.views))
+    landmarks = generator.landmarks(identity).astype(np.float64)
+    eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
+    right = landmarks[1] - landmarks[0]
+    forward = np.cross(right, eyes - mouth)
+    towards = cameras.cam2world[:, :3, 3] - 0.5 * (eyes + mouth)
+    cosine = towards @ forward / np.linalg.norm(towards, axis=-1) / np.linalg.norm(forward)
+    places = project_landmarks(cameras, np.stack([eyes, mouth]), views.resolution)
+    faces = [
+        *places.mean(axis=1).T,
+        np.linalg.norm(places[:, 0] - places[:, 1], axis=-1),
+        np.degrees(np.arccos(cosine)),
+    ]
+    return generator.render(identity, cameras, views.resolution).rgb, np.stack(faces, axis=-1).astype(np.float32)
 
 
 def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view height width 7"]:

@@ -4,13 +4,10 @@ insightface's `ArcFaceONNX` reads the exported file: one input (n, 3, 112, 112),
 one output (n, 512), for any n.
 """
 
-import io
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -23,6 +20,7 @@ from spinmeround.models.identity.recognition import (
     reduce_crops,
     verification,
 )
+from spinmeround.tasks.embedded.onnx_file import onnx_file
 from spinmeround.tasks.embedded.params import RecognitionParams
 from spinmeround.tasks.embedded.pictures import face_crops, render_split
 
@@ -123,25 +121,4 @@ def export_recognition(network: RecognitionNetwork) -> bytes:
     ArcFaceONNX normalises its input only if none of the first nodes is named Sub or Mul, so none may be. Raises
     ValueError if a weight is not finite.
     """
-    example = torch.zeros(2, 3, 112, 112)
-    program = torch.onnx.export(
-        network.eval(),
-        (example,),
-        input_names=["input"],
-        output_names=["embedding"],
-        dynamic_shapes=({0: torch.export.Dim("crop", min=1)},),
-        dynamo=True,
-        optimize=True,
-        external_data=False,
-        verbose=False,
-    )
-    if program is None:
-        raise RuntimeError("torch.onnx.export: expected a program, got None")
-    model = program.model_proto
-    if not math.isfinite(sum(float(onnx.numpy_helper.to_array(w).sum()) for w in model.graph.initializer)):
-        raise ValueError("recognition: expected finite trained weights, found NaN or infinity; lower learning_rate")
-    buffer = io.BytesIO()
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        part.ClearField("metadata_props")  # stack traces of the exporter, which contain local paths
-    onnx.save_model(model, buffer)
-    return buffer.getvalue()
+    return onnx_file(network, torch.zeros(2, 3, 112, 112), "embedding")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.score import load_scores
 from spinmeround.tasks.heads.verdict_file import SHIPPED, verdict_file, verdict_fingerprint
@@ -28,31 +29,72 @@ NO_EVIDENCE = "no_evidence"
 """The reason of a head that a learned verdict drops although no score speaks against it."""
 
 
-def _limit(about: str) -> Any:
-    return Field(None, allow_inf_nan=False, description=about)
+def _limit(name: str) -> Any:
+    """The field of the limit of a score."""
+    score = next(each for each in SCORES if each.name == name)
+    kind = "Maximum" if score.bad == "above" else "Minimum"
+    return Field(None, allow_inf_nan=False, description=f"{kind}. {score.description} Unit: {score.unit}")
 
 
 class ScreenLimits(StageParams):
     """Limits of the scores in `models.screening.scores`; null disables a limit."""
 
-    stray_volume: float | None = _limit("Maximum share of volume outside the largest piece")
-    cavity_volume: float | None = _limit("Maximum share of volume in closed cavities")
-    clipped_volume: float | None = _limit("Maximum share of the cube's faces that the head touches")
-    crown_height: float | None = _limit("Minimum height of the crown above the cube's centre, in sides of the cube")
-    back_depth: float | None = _limit("Minimum depth of the back of the head behind the centre, in sides of the cube")
-    asymmetry: float | None = _limit("Maximum share of volume that is far from the mirrored head")
-    one_sided_dents: float | None = _limit("Maximum volume of one-sided dents, in thousandths of the head's volume")
-    crown_dents: float | None = _limit("Maximum depth of dents in the upper half of the head, in sides of the cube")
-    one_sided_bumps: float | None = _limit("Maximum height of thin one-sided bumps, in sides of the cube")
-    silhouette_holes: float | None = _limit("Maximum share of holes in a silhouette")
-    silhouette_pieces: float | None = _limit("Maximum share of a silhouette outside its largest piece")
-    silhouette_spikes: float | None = _limit("Maximum share of thin parts of a silhouette")
-    depth_to_width: float | None = _limit("Maximum ratio of the side silhouette's width to the front silhouette's")
-    face_at_back: float | None = _limit("Maximum correlation of brightness between back and face")
-    relief_at_back: float | None = _limit("Maximum correlation of relief between back and face")
-    recognition_at_back: float | None = _limit("Maximum cosine similarity of the embeddings of back and face")
-    one_sided_colour: float | None = _limit("Maximum share of the surface with a hue that the mirrored view lacks")
-    colour_seam: float | None = _limit("Maximum step of log brightness across the head")
+    stray_volume: float | None = _limit("stray_volume")
+    cavity_volume: float | None = _limit("cavity_volume")
+    clipped_volume: float | None = _limit("clipped_volume")
+    crown_height: float | None = _limit("crown_height")
+    back_depth: float | None = _limit("back_depth")
+    asymmetry: float | None = _limit("asymmetry")
+    face_asymmetry: float | None = _limit("face_asymmetry")
+    one_sided_dents: float | None = _limit("one_sided_dents")
+    crown_dents: float | None = _limit("crown_dents")
+    one_sided_bumps: float | None = _limit("one_sided_bumps")
+    silhouette_holes: float | None = _limit("silhouette_holes")
+    silhouette_pieces: float | None = _limit("silhouette_pieces")
+    silhouette_spikes: float | None = _limit("silhouette_spikes")
+    depth_to_width: float | None = _limit("depth_to_width")
+    face_at_back: float | None = _limit("face_at_back")
+    relief_at_back: float | None = _limit("relief_at_back")
+    recognition_at_back: float | None = _limit("recognition_at_back")
+    one_sided_colour: float | None = _limit("one_sided_colour")
+    one_sided_face_colour: float | None = _limit("one_sided_face_colour")
+    colour_seam: float | None = _limit("colour_seam")
+    neck_area: float | None = _limit("neck_area")
+    neck_elongation: float | None = _limit("neck_elongation")
+    neck_offset: float | None = _limit("neck_offset")
+    neck_step: float | None = _limit("neck_step")
+    shoulder_spread: float | None = _limit("shoulder_spread")
+    fine_relief_face: float | None = _limit("fine_relief_face")
+    fine_relief_top: float | None = _limit("fine_relief_top")
+    fine_relief_back: float | None = _limit("fine_relief_back")
+    fine_relief_sides: float | None = _limit("fine_relief_sides")
+    fine_relief_neck: float | None = _limit("fine_relief_neck")
+    coarse_relief_face: float | None = _limit("coarse_relief_face")
+    coarse_relief_top: float | None = _limit("coarse_relief_top")
+    coarse_relief_back: float | None = _limit("coarse_relief_back")
+    coarse_relief_sides: float | None = _limit("coarse_relief_sides")
+    coarse_relief_neck: float | None = _limit("coarse_relief_neck")
+    fine_colour_face: float | None = _limit("fine_colour_face")
+    fine_colour_top: float | None = _limit("fine_colour_top")
+    fine_colour_back: float | None = _limit("fine_colour_back")
+    fine_colour_sides: float | None = _limit("fine_colour_sides")
+    fine_colour_neck: float | None = _limit("fine_colour_neck")
+    view_disagreement: float | None = _limit("view_disagreement")
+    depth_disagreement: float | None = _limit("depth_disagreement")
+    face_behind: float | None = _limit("face_behind")
+    likeness_behind: float | None = _limit("likeness_behind")
+    faces_in_front: float | None = _limit("faces_in_front")
+    face_in_front: float | None = _limit("face_in_front")
+    population: float | None = _limit("population")
+    population_face: float | None = _limit("population_face")
+    population_top: float | None = _limit("population_top")
+    population_back: float | None = _limit("population_back")
+    population_sides: float | None = _limit("population_sides")
+    population_neck: float | None = _limit("population_neck")
+    population_shape: float | None = _limit("population_shape")
+    population_solidity: float | None = _limit("population_solidity")
+    population_colour: float | None = _limit("population_colour")
+    population_roughness: float | None = _limit("population_roughness")
 
 
 class ScreenParams(StageParams):
@@ -101,8 +143,6 @@ def screen(
 
     The heaviest evidence of the learned verdict comes first among the reasons, then the scores beyond their limits.
     """
-    from spinmeround.models.screening.scores import SCORES
-
     limits = params.limits.model_dump()
     beyond = [
         score.name

@@ -20,10 +20,10 @@ State = Literal["shipped", "found", "missing", "invalid"]
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """A part that a profile uses: its name, the field with its path, and the path (None: shipped with the package)."""
+    """A part that a profile uses: its name, the fields with its path, and the path (None: shipped with the package)."""
 
     name: str
-    field: str
+    fields: tuple[str, ...]
     place: Path | None
     sha256: str | None = None
     """SHA-256 that the profile requires; PanoHead's pickle is not opened without it."""
@@ -44,8 +44,12 @@ class Finding:
 
 
 def parts_of(profile: BaseModel) -> tuple[Use, ...]:
-    """The parts that a profile uses, in the order of the stages."""
-    return tuple(_uses(profile))
+    """The parts that a profile uses, in the order of the stages, each once with all fields that name it."""
+    found: dict[tuple[str, Path | None], Use] = {}
+    for use in _uses(profile):
+        earlier = found.get(part := (use.name, use.place))
+        found[part] = use if earlier is None else replace(earlier, fields=earlier.fields + use.fields)
+    return tuple(found.values())
 
 
 def _uses(profile: Any) -> Iterator[Use]:
@@ -57,6 +61,8 @@ def _uses(profile: Any) -> Iterator[Use]:
         yield replace(network, sha256=options.get("sha256") or None)
     if profile.score.recognition != "none":
         yield _one("recognition", "arcface", "score.recognition", profile.score.recognition)
+    if profile.score.detector not in ("auto", "embedded", "none"):
+        yield _pack("score.detector", profile.score.detector)
     if profile.embed.landmarks != "generator" and profile.embed.pack:
         yield _pack("embed.pack", profile.embed.pack)
     yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)
@@ -69,7 +75,7 @@ def _uses(profile: Any) -> Iterator[Use]:
 
 
 def _one(shipped: str, name: str, field: str, value: str) -> Use:
-    return Use(name=shipped, field=field, place=None) if value == "embedded" else _at(name, field, value)
+    return Use(name=shipped, fields=(field,), place=None) if value == "embedded" else _at(name, field, value)
 
 
 def _pack(field: str, value: str) -> Use:
@@ -77,7 +83,7 @@ def _pack(field: str, value: str) -> Use:
 
 
 def _at(name: str, field: str, value: Any) -> Use:
-    return Use(name=name, field=field, place=Path(str(value)))
+    return Use(name=name, fields=(field,), place=Path(str(value)))
 
 
 def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:

@@ -130,6 +130,7 @@ def _profile(folder: Path, base: str, *, small: bool, checkout: Path | None) -> 
     """
     recognition, pack = folder / "arc2face/arcface.onnx", folder / "antelopev2"
     tables: dict[str, dict[str, object]] = {
+        "score": {"recognition": recognition, "detector": pack},
         "screen": {"generator": ""},
         "screen.limits": {},
         "embed": {"recognition": recognition, "pack": pack, "landmarks": "detector"},

@@ -42,6 +42,7 @@ _SERVER = "spinmeround.flows.server.process"
 
 PROFILE = """
 extends = "demo"
+screen = {{}}
 [generator]
 name = "tests.benchmarks.scale:Ellipsoids"
 [plan]
@@ -55,9 +56,6 @@ previews = {{ azimuths = 2, elevations_deg = [0.0] }}
 [score]
 cells = 32
 recognition = "none"
-[screen]
-generator = ""
-limits = {{}}
 [render]
 resolution = 8
 [mesh]

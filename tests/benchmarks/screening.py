@@ -61,6 +61,9 @@ def main(
     ] = None,
     held_out_heads: Annotated[int, typer.Option(min=1, help="Number of its heads.")] = 1000,
     held_out_seed: Annotated[int, typer.Option(min=0, help="Seed of the first of its heads.")] = 0,
+    held_out_overrides: Annotated[
+        list[str] | None, typer.Option("--held-out-set", help="Override a field for its heads only; repeatable.")
+    ] = None,
     labels: Annotated[int, typer.Option(min=20, help="Number of labels of a person to simulate.")] = 100,
     profile: Annotated[str, typer.Option(help="Profile with the screen to compare.")] = "demo",
     overrides: Annotated[
@@ -79,7 +82,7 @@ def main(
     known = scored(given, calibration_seed, calibration_heads)
     families = {"known kinds": scored(given, first_seed, heads)}
     if held_out is not None:
-        other = [*given, f"generator.name={held_out}", "generator.options={}", "screen={}"]
+        other = [*given, f"generator.name={held_out}", "generator.options={}", "screen={}", *(held_out_overrides or [])]
         families["held-out generator"] = scored(other, held_out_seed, held_out_heads)
     seconds, scored_heads = (
         perf_counter() - began,

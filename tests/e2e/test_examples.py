@@ -18,7 +18,7 @@ SMALL = [
     *FEW,
     "plan.heads=3",
     "generator.options.defect_share=0.0",
-    "screen.limits={}",
+    "screen.verdict=''",
     "train.unet.block_out_channels=[32, 32]",
     "train.batch=1",
     "train.adapt.steps=1",

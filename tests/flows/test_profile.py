@@ -156,14 +156,14 @@ def test_limits_of_another_generator_are_rejected():
     own = "generator.name=tests.support.tiny:make"
     with pytest.raises(ConfigError, match=r"screen\.generator: the limits were calibrated for 'procedural'"):
         load_profile("demo", [own])
-    profile = load_profile("demo", [own, "screen.generator=''", "screen.limits={}"])
+    profile = load_profile("demo", [own, "screen={}"])
     assert not any(limit is not None for _, limit in profile.screen.limits)
 
 
 def test_an_empty_table_replaces_the_inherited_one(tmp_path):
     """An empty table removes all inherited limits; sections that the profile does not set stay."""
     path = tmp_path / "mine.toml"
-    path.write_text('extends = "demo"\n[screen]\ngenerator = ""\nlimits = {}\n')
+    path.write_text('extends = "demo"\nscreen = {}\n')
     profile = load_profile(str(path))
     assert not any(limit is not None for _, limit in profile.screen.limits)
     assert profile.render.resolution == 64
@@ -191,7 +191,7 @@ def test_configuration_imports_no_heavy_library(module):
 
 def test_a_verdict_of_another_generator_is_rejected(tmp_path):
     """The shipped verdict is for procedural heads; an unreadable verdict file is named, a missing one waits."""
-    own = ["generator.name=tests.support.tiny:make", "screen.generator=''", "screen.limits={}"]
+    own = ["generator.name=tests.support.tiny:make", "screen={}"]
     assert load_profile("demo", ["screen.verdict=procedural"]).screen.verdict == "procedural"
     with pytest.raises(ConfigError, match=r"screen\.verdict: procedural was fitted to heads of 'procedural'"):
         load_profile("demo", [*own, "screen.verdict=procedural"])

@@ -34,14 +34,14 @@ def test_nine_step_strip_is_smooth(generator, lattice):
     assert moved.max() < 0.08
 
 
-@pytest.mark.parametrize("ends", [(14, 1), (10, 27), (26, 1), (14, 13), (31, 36)])
+@pytest.mark.parametrize("ends", [(14, 7), (31, 30), (14, 13), (23, 22), (10, 27)])
 def test_discrete_features_appear_gradually(generator, ends):
-    """Each of nine steps changes the picture by 3% to 60% of the ends' difference.
+    """Each of eight steps changes the picture by 3% to 70% of the ends' difference.
 
-    The first pair adds or removes glasses, the second hair; the others are the worst of `spinmeround bench strips`.
+    The first four pairs are the worst of `spinmeround bench strips --pairs 62`; the last one loses hair.
     """
     steps = strip_changes(generator, ends, 9, 32)
-    assert steps.max() < 0.6
+    assert steps.max() < 0.7
     assert steps.min() > 0.03
 
 

@@ -70,5 +70,5 @@ def test_documented_example_runs_through_the_stages(own_heads, tmp_path):
 def test_pictures_of_the_page_exist():
     """Every picture of the page is in its folder and smaller than 300 kB."""
     pictures = [PAGE.parent / name for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE.read_text())]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert all(picture.stat().st_size < 300_000 for picture in pictures)

@@ -11,12 +11,12 @@ from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
 GOLDEN_PLACES = np.array([[0.0, 0.05, 0.2], [0.15, 0.1, 0.0], [0.0, 0.26, 0.0], [0.05, -0.2, 0.1]], np.float32)
 GOLDEN = {
     0: (
-        [0.0203, 0.0146, 0.0564, -0.0115],
-        [[182.6, 167.1, 157.8], [145.5, 139.3, 136.5], [216.1, 177.1, 161.2], [166.1, 145.0, 136.4]],
+        [0.0237, 0.0100, 0.0583, -0.0020],
+        [[200.6, 183.1, 172.9], [130.7, 134.6, 149.5], [215.1, 174.1, 157.5], [148.8, 142.2, 153.2]],
     ),
     7: (
-        [0.0152, -0.0044, 0.0388, -0.0073],
-        [[194.3, 163.7, 129.4], [171.1, 151.6, 121.6], [172.8, 125.6, 101.2], [156.3, 129.8, 104.6]],
+        [0.0184, 0.0136, 0.0577, -0.0116],
+        [[219.4, 179.1, 132.2], [214.9, 181.6, 136.4], [174.0, 126.1, 100.8], [161.6, 131.6, 106.2]],
     ),
 }
 """Signed distances at GOLDEN_PLACES, and mean colours of the middle four of the picture's 16 tiles, by seed."""
@@ -131,4 +131,4 @@ def test_heads_match_the_golden_values(generator, portraits, seed):
     distances, expected = GOLDEN[seed]
     np.testing.assert_allclose(generator.signed_distance(identity, GOLDEN_PLACES), distances, atol=2e-4)
     np.testing.assert_allclose(colours, expected, atol=1.5)
-    assert generator.fingerprint.startswith("procedural-5-")
+    assert generator.fingerprint.startswith("procedural-6-")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.panohead_bridge.procedural.generator import interpolate
-from spinmeround.panohead_bridge.procedural.traits import FACTORS, LATENT_SIZE, Traits, decode
+from spinmeround.panohead_bridge.procedural.traits import FACTORS, LATENT_SIZE, OWN, SHARED, Traits, decode
 
 pytestmark = pytest.mark.fast
 
@@ -17,8 +17,28 @@ def _seeded(seed: int) -> np.ndarray:
 
 
 def test_factors_and_traits_use_the_full_latent():
-    """Factors and traits together have the size of the latent."""
-    assert len(FACTORS) + len(fields(Traits)) == LATENT_SIZE
+    """Factors and the traits with a number of their own together have the size of the latent."""
+    assert len(FACTORS) + len(OWN) == LATENT_SIZE
+    assert (*OWN, *SHARED) == tuple(f.name for f in fields(Traits))
+
+
+def test_shared_traits_are_independent():
+    """Over 1,500 latents no two shared traits without factors correlate by more than 0.1, and none of them correlates
+    with a trait of the body by more than 0.26."""
+    heads = [decode(_seeded(seed)) for seed in range(1500)]
+    names = [f.name for f in fields(Traits) if not any(f.metadata["loadings"])]
+    table = np.corrcoef([[getattr(head, name) for head in heads] for name in names])
+    shared = np.array([name in SHARED for name in names])
+    np.fill_diagonal(table, 0.0)
+    assert np.abs(table[np.ix_(shared, shared)]).max() < 0.1
+    assert np.abs(table[np.ix_(shared, ~shared)]).max() < 0.26
+
+
+def test_tilt_is_bell_shaped():
+    """Tilts have a standard deviation of about 4 degrees and stay below 10."""
+    tilts = np.array([decode(_seeded(seed)).tilt_deg for seed in range(1000)])
+    assert 3.7 < tilts.std() < 4.7
+    assert np.abs(tilts).max() < 10.0
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 50.0))

@@ -4,25 +4,39 @@ Fine structure (pores, freckles, strands, brows) lives here and not in the geome
 elementwise in the point and smooth in the traits.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from spinmeround.panohead_bridge.procedural.amounts import (
+    bald_sides,
+    baldness,
+    beard,
+    curl,
+    glasses_tint,
+    hat,
+    mouth_gap,
+    scarf,
+    streak,
+    thinning,
+)
 from spinmeround.panohead_bridge.procedural.anatomy import features
-from spinmeround.panohead_bridge.procedural.anatomy.hair import bald_sides, baldness, curl, sparseness, thinning
+from spinmeround.panohead_bridge.procedural.anatomy.hair import part_x, sparseness
 from spinmeround.panohead_bridge.procedural.anatomy.head import PARTS, Head
+from spinmeround.panohead_bridge.procedural.anatomy.headwear import band, below_edge
 from spinmeround.panohead_bridge.procedural.anatomy.pigments import Colour, Palette, palette
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, smoothstep
 from spinmeround.panohead_bridge.procedural.anatomy.regions import (
     LABELS,
-    beard_amount,
     beard_cover,
     brow_cover,
     lip_cover,
+    mouth_cover,
 )
-from spinmeround.panohead_bridge.procedural.traits import switch
+from spinmeround.panohead_bridge.procedural.traits import Traits, switch
 
 Colours = Float[Tensor, "3 point"]
 
@@ -44,18 +58,11 @@ class Appearance:
     def albedo(self, p: Points, parts: Float[Tensor, "part point"]) -> Colours:
         """Colours of points, from their distances to the head's parts."""
         p = self.head.local(p)
-        skin, hair, eye, garment, frame = parts.unbind(0)
-        nearest = skin
-        colours = torch.zeros(3, len(skin))
-        layers = (
-            (skin, self._skin),
-            (hair, self._hair),
-            (eye, self._eye),
-            (garment, self._garment),
-            (frame, self._frame),
-        )
-        for distance, paint in layers:
-            weight = smoothstep(nearest - distance, -EDGE, EDGE) if distance is not skin else torch.ones_like(skin)
+        nearest = parts[0]
+        colours = self._skin(p)
+        paints = (self._hair, self._eye, self._garment, self._frame, self._headwear, self._earring)
+        for distance, paint in zip(parts[1:], paints, strict=True):
+            weight = smoothstep(nearest - distance, -EDGE, EDGE)
             seen = (weight > 0.0).nonzero()[:, 0]
             w = weight[seen]
             colours[:, seen] = colours[:, seen] * (1.0 - w) + paint(p.take(seen)) * w
@@ -67,10 +74,12 @@ class Appearance:
         labels = parts.argmin(dim=0)
         p = self.head.local(p)
         face = ((labels == PARTS.index("skin")) & (p.z > -0.03)).nonzero()[:, 0]
-        right = p.take(face).mirrored()
+        right = self.head.face(p.take(face))
         found = labels[face]
-        covers = {"beard": beard_amount(self.head) * beard_cover(self.head, right)}
+        covers = {"beard": beard(self.head.traits) * beard_cover(self.head, right)}
         covers |= {"lips": lip_cover(self.head, right), "brows": brow_cover(self.head, right)}
+        if mouth_gap(self.head.traits) > 0.0:
+            covers["mouth"] = mouth_cover(self.head, right)
         for name, cover in covers.items():
             found = torch.where(cover > 0.5, LABELS.index(name), found)
         return labels.index_copy(0, face, found)
@@ -85,7 +94,7 @@ class Appearance:
 
     def _face(self, p: Points, skin: Colours) -> Colours:
         t, a, c = self.head.traits, self.head.anatomy, self.colours
-        right = p.mirrored()
+        right = self.head.face(p)
         flush = gaussian(right, (t.face_width * 0.58, -0.050), 0.030) + 0.8 * gaussian(right, a.nose_tip[:2], 0.018)
         skin = mix(skin, column(c.blush), (0.55 + 0.35 * t.skin_redness) * flush.clamp(max=1.0))
         spots = smoothstep(noise(p, 430.0) + noise(Points(p.y, p.z, p.x), 590.0), 0.90, 1.30)
@@ -98,7 +107,7 @@ class Appearance:
         return self._brows(p, right, skin)
 
     def _beard(self, p: Points, right: Points, skin: Colours) -> Colours:
-        amount = beard_amount(self.head)
+        amount = beard(self.head.traits)
         if amount == 0.0:
             return skin
         cover = beard_cover(self.head, right)
@@ -110,8 +119,14 @@ class Appearance:
         line = features.mouth_line(t, a, right)
         along = right.x / (t.mouth_width * 1.02)
         skin = mix(skin, column(self.colours.lips), 0.92 * lip_cover(self.head, right))
-        seam = smoothstep(line.abs(), 0.0022, 0.0004) * smoothstep(along, 1.02, 0.9)
-        return mix(skin, column(self.colours.lips) * 0.35, 0.75 * seam)
+        gap = features.lip_gap(t, right)
+        seam = smoothstep((line + 0.5 * gap).abs() - 0.5 * gap, 0.0022, 0.0004) * smoothstep(along, 1.02, 0.9)
+        skin = mix(skin, column(self.colours.lips) * 0.35, 0.75 * seam)
+        if mouth_gap(t) == 0.0:
+            return skin
+        teeth = smoothstep(line, -0.0105, -0.0085) * smoothstep(right.x / t.mouth_width, 0.80, 0.62)
+        inside = mix(column((0.26, 0.075, 0.075)).expand(3, len(line)), column((0.92, 0.89, 0.83)), teeth)
+        return mix(skin, inside, mouth_cover(self.head, right))
 
     def _lids(self, right: Points, skin: Colours) -> Colours:
         t, a = self.head.traits, self.head.anatomy
@@ -140,9 +155,11 @@ class Appearance:
         )
         grown = smoothstep(p.y, 0.20, -0.30)
         colour = mix(column(self.colours.hair_root).expand(3, len(p.x)), column(self.colours.hair_tip), grown)
-        line = smoothstep((p.x - 0.055 * t.parting).abs(), 0.0035, 0.0010) * smoothstep(p.y, 0.165, 0.185)
+        line = smoothstep((p.x - part_x(t)).abs(), 0.0035, 0.0010) * smoothstep(p.y, 0.140, 0.165)
         parted = 0.35 * line * smoothstep(p.z, -0.09, -0.03) * (1.0 - switch(t.hair_curl, 0.4, 0.85))
         colour = mix(colour, column(self.colours.skin) * 0.72, parted)
+        if streak(t) > 0.0:
+            colour = mix(colour, column(self.colours.streak), streak(t) * _lock(t, around, strands))
         sheen = smoothstep((p.y - 0.150 - 0.012 * strands).abs(), 0.050, 0.0)
         light = 1.0 + 0.20 * strands + 0.22 * sheen * (1.0 - 0.7 * curls)
         colour = (colour * light + 0.030 * sheen).clamp(0.0, 1.0)
@@ -153,7 +170,7 @@ class Appearance:
 
     def _eye(self, p: Points) -> Colours:
         t, a = self.head.traits, self.head.anatomy
-        right = p.mirrored()
+        right = self.head.face(p)
         x, y, _ = features.eye_centre(a)
         offset = torch.sqrt((right.x - x + 0.0012) ** 2 + (right.y - y - 0.0008) ** 2 + 1e-12)
         rays = noise(Points((right.x - x) / (offset + 1e-3), (right.y - y) / (offset + 1e-3), p.z * 0.0), 7.0)
@@ -174,8 +191,30 @@ class Appearance:
         return (column(self.colours.garment) * weave).clamp(0.0, 1.0)
 
     def _frame(self, p: Points) -> Colours:
-        tint = features.glasses_tint(self.head.traits)
+        tint = glasses_tint(self.head.traits)
         return mix(column(self.colours.skin), column(self.colours.frame), torch.tensor([tint])).expand(3, len(p.x))
+
+    def _headwear(self, p: Points) -> Colours:
+        """Knitted or plain cloth; hats with a brim have a ribbon, some scarves stripes."""
+        t, c = self.head.traits, self.colours
+        knit = (1.0 - switch(t.hat_style, 0.30, 0.50)) * switch(hat(t), 0.0, 0.3)
+        ribs = torch.sin(64.0 * torch.atan2(p.x, p.z + 0.02)) * smoothstep(p.y, 0.20, 0.15)
+        cloth = (column(c.headwear) * (1.0 + 0.05 * noise(p, 120.0) + 0.10 * knit * ribs)).clamp(0.0, 1.0)
+        if hat(t) > 0.0:
+            return mix(cloth, column(c.ribbon), band(t, p))
+        striped = 0.8 * switch(t.hat_style, 0.62, 0.85) * switch(scarf(t), 0.0, 0.3)
+        stripes = smoothstep(torch.sin(110.0 * (below_edge(t, p) + 0.1 * p.z)), 0.55, 0.85)
+        return mix(cloth, column(c.ribbon), striped * stripes)
+
+    def _earring(self, p: Points) -> Colours:
+        return column(self.colours.earring).expand(3, len(p.x))
+
+
+def _lock(t: Traits, around: Points, strands: Scalars) -> Scalars:
+    """Cover of the streak: a lock of hair from the crown to the ends, on one side of the head."""
+    angle = 2.3 * t.streak_place
+    towards = around.x * math.sin(angle) + around.z * math.cos(angle)
+    return smoothstep(towards + 0.02 * strands, 0.90, 0.96)
 
 
 def column(colour: Colour) -> Float[Tensor, "3 1"]:

@@ -28,6 +28,11 @@ def torso(t: Traits, right: Points) -> Scalars:
     return smooth_union(chest, slope, 0.06)
 
 
+def above_floor(solid: Scalars, upright: Points) -> Scalars:
+    """A solid without what hangs below the floor."""
+    return smooth_intersection(solid, FLOOR + 0.003 - upright.y, 0.012)
+
+
 def skin_body(t: Traits, right: Points) -> Scalars:
     body = smooth_union(neck(t, right), torso(t, right), 0.055)
     return smooth_intersection(body, FLOOR + 0.006 - right.y, 0.012)

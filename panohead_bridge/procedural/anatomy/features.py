@@ -1,4 +1,4 @@
-"""Features of the face: nose, eyes with lids, lips, ears; and glasses.
+"""Features of the face: nose, eyes with lids, lips, ears.
 
 Functions take mirrored points (x > 0 represents both sides). Features of the face change the surface only inside
 `in_face`, the ears only inside `near_ears`; callers may skip the points outside.
@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.anatomy.hair import loose_length
+from spinmeround.panohead_bridge.procedural.amounts import loose_length, mouth_gap, scarf
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Scalars,
+    Triple,
     capsule,
     ellipsoid,
     smooth_difference,
@@ -33,7 +34,7 @@ def in_face(p: Points) -> Bool[Tensor, " point"]:
 
 
 def near_ears(p: Points) -> Bool[Tensor, " point"]:
-    return (p.x.abs() > 0.085) & (p.y.abs() < 0.095) & (p.z.abs() < 0.095)
+    return (p.x.abs() > 0.085) & (p.y < 0.095) & (p.y > -0.140) & (p.z.abs() < 0.095)
 
 
 def eye_centre(a: Anatomy) -> tuple[float, float, float]:
@@ -72,12 +73,12 @@ def add_lids(t: Traits, a: Anatomy, right: Points, skin: Scalars) -> Scalars:
 
 def add_nose(t: Traits, a: Anatomy, right: Points, skin: Scalars) -> Scalars:
     _, y, z = a.nose_tip
-    bridge_radius = _bridge_radius(t)
+    thin = bridge_radius(t)
     depth = 0.5 * t.nose_projection
     wall = capsule(
-        right, (0.0, a.nose_root[1], a.nose_root[2] - 0.010), (0.0, y + 0.006, z - depth - 0.012), bridge_radius, 0.017
+        right, (0.0, a.nose_root[1], a.nose_root[2] - 0.010), (0.0, y + 0.006, z - depth - 0.012), thin, 0.017
     )
-    bridge = capsule(right, a.nose_root, (0.0, y + 0.010, z - 0.012), bridge_radius, t.nose_tip * 0.85)
+    bridge = capsule(right, a.nose_root, (0.0, y + 0.010, z - 0.012), thin, t.nose_tip * 0.85)
     tip = sphere(right, (0.0, y, z - t.nose_tip), t.nose_tip)
     wing = ellipsoid(right, (t.nose_width, y - 0.007, z - 0.030), (0.0115, 0.0115, 0.0170))
     nose = smooth_union(smooth_union(smooth_union(bridge, wall, 0.012), tip, 0.012), wing, 0.014)
@@ -86,42 +87,50 @@ def add_nose(t: Traits, a: Anatomy, right: Points, skin: Scalars) -> Scalars:
     return smooth_difference(skin, nostril, 0.006)
 
 
-def _bridge_radius(t: Traits) -> float:
+def bridge_radius(t: Traits) -> float:
     return 0.009 + 0.12 * t.nose_width
 
 
 def mouth_line(t: Traits, a: Anatomy, right: Points) -> Scalars:
-    """Height above the line between the lips."""
+    """Height above the line between the lips, which is the upper lip's edge where the mouth is open."""
     x2 = right.x * right.x
     return right.y - (a.mouth[1] + t.smile * x2)
 
 
-def lips(t: Traits, a: Anatomy, right: Points) -> tuple[Scalars, Scalars]:
+def lip_gap(t: Traits, right: Points) -> Scalars:
+    """How far the lips stand apart: most in the middle, nothing at the corners."""
+    along = right.x * (1.0 / (t.mouth_width * 0.97))
+    return mouth_gap(t) * (1.0 - along * along).clamp(min=0.0)
+
+
+def lips(t: Traits, a: Anatomy, right: Points, line: Scalars, gap: Scalars) -> tuple[Scalars, Scalars]:
     """Upper and lower lip as solids, bent with the smile."""
-    bent = Points(right.x, mouth_line(t, a, right), right.z)
     z, full, half = a.mouth[2], t.lip_fullness, t.mouth_width
-    upper = ellipsoid(bent, (half * 0.30, full * 0.50, z - 0.003), (half * 0.66, full * 0.72, 0.0065 + full * 0.45))
-    lower = ellipsoid(bent, (0.0, -full * 0.62, z - 0.004), (half * 0.84, full * 0.80, 0.0080 + full * 0.50))
+    above, below = Points(right.x, line, right.z), Points(right.x, line + gap, right.z)
+    upper = ellipsoid(above, (half * 0.30, full * 0.50, z - 0.003), (half * 0.66, full * 0.72, 0.0065 + full * 0.45))
+    lower = ellipsoid(below, (0.0, -full * 0.62, z - 0.004), (half * 0.84, full * 0.80, 0.0080 + full * 0.50))
     return upper, lower
 
 
 def add_mouth(t: Traits, a: Anatomy, right: Points, skin: Scalars) -> Scalars:
-    upper, lower = lips(t, a, right)
+    """Lips, and the groove between them, which an open mouth widens and deepens."""
+    line, gap = mouth_line(t, a, right), lip_gap(t, right)
+    upper, lower = lips(t, a, right, line, gap)
     skin = smooth_union(skin, smooth_union(upper, lower, 0.004), 0.010)
-    line = mouth_line(t, a, right)
     depth = (right.z - (a.mouth[2] + a.mouth_corner[2]) / 2.0).abs() - 0.030
-    groove = torch.sqrt(line * line + 1e-8) - 0.0016
+    middle = line + 0.5 * gap
+    groove = torch.sqrt(middle * middle + 1e-8) - 0.0016 - 0.5 * gap
     groove = smooth_intersection(groove, right.x - t.mouth_width, 0.006)
     groove = smooth_intersection(groove, depth, 0.004)
-    return smooth_difference(skin, smooth_intersection(groove, -(skin + 0.006), 0.004), 0.004)
+    floor = -(skin + 0.006 + 0.35 * mouth_gap(t))
+    return smooth_difference(skin, smooth_intersection(groove, floor, 0.004), 0.004)
 
 
 def ear(t: Traits, a: Anatomy, right: Points) -> Scalars:
-    """An ear that leans out by `ear_flare`, with its hollow and lobe; pressed flat under long hair."""
-    loose = switch(loose_length(t), 0.0, 0.2)
-    flare, covered = t.ear_flare * (1.0 - 0.9 * loose), 0.030 * loose
+    """An ear that leans out by `ear_flare`, with its hollow and lobe; pressed flat under long hair and scarves."""
+    x0, flare = _ear_fold(t, a)
     cos, sin = math.cos(flare), math.sin(flare)
-    x, y, z = right.x - (a.ear[0] - 0.004 - covered), right.y - a.ear[1], right.z - a.ear[2]
+    x, y, z = right.x - x0, right.y - a.ear[1], right.z - a.ear[2]
     local = Points(cos * x + sin * z, y, cos * z - sin * x)
     size = t.ear_size
     shell = ellipsoid(local, (0.006, 0.004, -size * 0.50), (0.0135, size, size * 0.66))
@@ -130,32 +139,14 @@ def ear(t: Traits, a: Anatomy, right: Points) -> Scalars:
     return smooth_union(smooth_difference(shell, hollow, 0.010), lobe, 0.014)
 
 
-def glasses_amount(t: Traits) -> float:
-    """Thickness of the frames, from 0 (none) to 1 (full)."""
-    return 0.7 * switch(t.glasses, 0.58, 0.62) + 0.3 * switch(t.glasses, 0.60, 0.95)
+def ear_place(t: Traits, a: Anatomy, place: Triple) -> Triple:
+    """A place of the right ear's own frame (x out of the ear, z along it) in the head's."""
+    x0, flare = _ear_fold(t, a)
+    cos, sin = math.cos(flare), math.sin(flare)
+    return x0 + cos * place[0] - sin * place[2], a.ear[1] + place[1], a.ear[2] + sin * place[0] + cos * place[2]
 
 
-def glasses_tint(t: Traits) -> float:
-    """Share of the frames' own colour, from 0 (clear) to 1."""
-    return switch(t.glasses, 0.58, 0.95)
-
-
-def glasses(t: Traits, a: Anatomy, right: Points) -> Scalars:
-    """Frames: a rim round each eye (round to square by `glasses_shape`), bridge and temples."""
-    rim = 0.0062 * glasses_amount(t) - 0.001 * (1.0 - glasses_amount(t))
-    half_width, half_height = 0.036 + 0.004 * t.glasses_shape, 0.034 - 0.010 * t.glasses_shape
-    round_off = half_height * (0.98 - 0.55 * t.glasses_shape)
-    front = max(a.eye[2] + 0.019, a.nose_root[2] + _bridge_radius(t) + 0.006)
-    centre = max(a.eye[0], half_width + 0.013)
-    swept = right.z - (front - 1.6 * (right.x - 0.02).clamp(min=0.0) ** 2)
-    dx = (right.x - centre).abs() - (half_width - round_off)
-    dy = (right.y - a.eye[1] + 0.004).abs() - (half_height - round_off)
-    outside = torch.sqrt(dx.clamp(min=0.0) ** 2 + dy.clamp(min=0.0) ** 2 + 1e-12)
-    outline = outside + torch.maximum(dx, dy).clamp(max=0.0) - round_off
-    ring = torch.sqrt(outline * outline + swept * swept + 1e-12) - rim
-    bridge_x = centre - half_width
-    bridge = capsule(right, (0.0, a.eye[1] + 0.010, front), (bridge_x, a.eye[1] + 0.005, front), rim, rim)
-    hinge_x = centre + half_width
-    hinge = (hinge_x, a.eye[1] + 0.004, front - 1.6 * (hinge_x - 0.02) ** 2)
-    temple = capsule(right, hinge, (a.ear[0] + 0.008, a.ear[1] + 0.022, a.ear[2] - 0.012), rim, rim)
-    return smooth_union(smooth_union(ring, bridge, 0.004), temple, 0.004)
+def _ear_fold(t: Traits, a: Anatomy) -> tuple[float, float]:
+    """Where the ear is fixed (x) and the angle by which it leans out."""
+    flat = max(switch(loose_length(t), 0.0, 0.2), switch(scarf(t), 0.0, 0.4))
+    return a.ear[0] - 0.004 - 0.030 * flat, t.ear_flare * (1.0 - 0.9 * flat)

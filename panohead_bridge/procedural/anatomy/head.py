@@ -1,33 +1,34 @@
 """One head as a signed distance: the parts, how they join, and which part a point belongs to."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from spinmeround.panohead_bridge.procedural.anatomy.body import garment, skin_body
+from spinmeround.panohead_bridge.procedural.amounts import earrings, glasses, loose_length, mouth_gap
+from spinmeround.panohead_bridge.procedural.anatomy.accessories import earring, frames
+from spinmeround.panohead_bridge.procedural.anatomy.body import above_floor, garment, skin_body
+from spinmeround.panohead_bridge.procedural.anatomy.expression import neutral, raised
 from spinmeround.panohead_bridge.procedural.anatomy.features import (
     add_lids,
     add_mouth,
     add_nose,
     ear,
     eyeball,
-    glasses,
-    glasses_amount,
     in_face,
     near_ears,
 )
 from spinmeround.panohead_bridge.procedural.anatomy.hair import hair
+from spinmeround.panohead_bridge.procedural.anatomy.headwear import covers, headwear
+from spinmeround.panohead_bridge.procedural.anatomy.pose import SCALE, Pose
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import Points, Scalars, Triple, smooth_union
 from spinmeround.panohead_bridge.procedural.anatomy.skull import Anatomy, anatomy, bare_head, skullcap
 from spinmeround.panohead_bridge.procedural.traits import Traits
 
-PARTS = ("skin", "hair", "eye", "garment", "glasses")
+PARTS = ("skin", "hair", "eye", "garment", "glasses", "headwear", "earring")
 """Materials of a head; a point's label is the index of its nearest part."""
-
-SCALE, OFFSET = 1.12, (0.0, -0.022, 0.016)
-"""Size and position of the head in the world: it fills the picture, and no hair style leaves it."""
 
 FAR = 1.0
 REACH = 0.49
@@ -36,15 +37,19 @@ REACH = 0.49
 
 @dataclass(frozen=True)
 class Sight:
-    """A point on the head and the axis along which it is seen from outside the cube, in the world frame."""
+    """A point on the head and the direction from which it is seen from outside, in the world frame."""
 
     place: Triple
     outward: Triple
 
     @property
     def start(self) -> Triple:
-        """The point on the side of the cube from which it is seen."""
-        x, y, z = (axis * REACH if axis else value for value, axis in zip(self.place, self.outward, strict=True))
+        """Where the line of sight leaves the cube of half side REACH."""
+        sides = (
+            (math.copysign(REACH, d) - p) / d for p, d in zip(self.place, self.outward, strict=True) if abs(d) > 1e-9
+        )
+        length = min(sides)
+        x, y, z = (p + length * d for p, d in zip(self.place, self.outward, strict=True))
         return x, y, z
 
     @property
@@ -59,44 +64,62 @@ class Head:
 
     traits: Traits
     anatomy: Anatomy
+    pose: Pose
 
     @staticmethod
     def of(traits: Traits) -> "Head":
-        return Head(traits, anatomy(traits))
+        return Head(traits, anatomy(traits), Pose.of(traits))
 
     def local(self, p: Points) -> Points:
         """World points in the head's own frame and unit, in which traits and anatomy are given."""
-        return Points(*((value - offset) * (1.0 / SCALE) for value, offset in zip(p, OFFSET, strict=True)))
+        return self.pose.head(self.pose.body(p))
+
+    def face(self, local: Points) -> Points:
+        """Mirrored points of the face, without what the expression moves on one side."""
+        return neutral(self.traits, self.anatomy, local).mirrored()
 
     def parts(self, p: Points) -> Float[Tensor, "part point"]:
         """Distance to each of PARTS, in world units, at world points."""
-        return self._local_parts(self.local(p)) * SCALE
+        upright = self.pose.body(p)
+        return self._local_parts(self.pose.head(upright), upright.mirrored()) * SCALE
 
-    def _local_parts(self, p: Points) -> Float[Tensor, "part point"]:
+    def _local_parts(self, p: Points, upright: Points) -> Float[Tensor, "part point"]:
+        """Parts at points in the head's frame, and mirrored ones in the body's."""
         t, a = self.traits, self.anatomy
         right = p.mirrored()
         cap = skullcap(t, p)
-        body = skin_body(t, right)
-        skin = smooth_union(bare_head(t, right, cap), body, 0.030)
+        bare, body = bare_head(t, right, cap), skin_body(t, upright)
+        skin = smooth_union(bare, body, 0.030)
         far = torch.full_like(skin, FAR)
-        face = in_face(p).nonzero()[:, 0]
-        near = right.take(face)
-        skin = skin.index_copy(0, face, self._face(near, skin[face]))
+        shown = in_face(p).nonzero()[:, 0]
+        near = self.face(p.take(shown))
+        skin = skin.index_copy(0, shown, self._face(near, skin[shown]))
         side = near_ears(p).nonzero()[:, 0]
-        skin = skin.index_copy(0, side, smooth_union(skin[side], ear(t, a, right.take(side)), 0.012))
-        eye = far.index_copy(0, face, eyeball(a, near))
-        frame = far
-        if glasses_amount(t) > 0.0:
+        beside = right.take(side)
+        skin = skin.index_copy(0, side, smooth_union(skin[side], ear(t, a, beside), 0.012))
+        eye = far.index_copy(0, shown, eyeball(a, near))
+        frame = ring = cloth = far
+        if glasses(t) > 0.0:
             both = (p.z > -0.08).nonzero()[:, 0]
-            frame = far.index_copy(0, both, glasses(t, a, right.take(both)))
-        return torch.stack([skin, hair(t, a, p, right, cap), eye, garment(t, right, body), frame])
+            frame = far.index_copy(0, both, frames(t, a, right.take(both)))
+        if max(earrings(t)) > 0.0:
+            ring = far.index_copy(0, side, earring(t, a, p.take(side), beside))
+        if covers(t):
+            cloth = above_floor(headwear(t, a, p, right, cap, bare), upright)
+        hairs = hair(t, a, p, right, cap)
+        if loose_length(t) > 0.5:
+            hairs = above_floor(hairs, upright)
+        return torch.stack([skin, hairs, eye, garment(t, upright, body), frame, cloth, ring])
 
     def _face(self, right: Points, skin: Scalars) -> Scalars:
         t, a = self.traits, self.anatomy
         return add_mouth(t, a, right, add_nose(t, a, right, add_lids(t, a, right, skin)))
 
     def sights(self) -> dict[str, Sight]:
-        """The line of sight to each landmark, in the world frame; left and right as in the frontal picture."""
+        """The line of sight to each landmark, in the world frame; left and right as in the frontal picture.
+
+        A landmark is seen along an axis of the head's own frame.
+        """
         t, a = self.traits, self.anatomy
         middle: Triple = (0.0, 0.070, -0.022)
         front, back, up = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)
@@ -105,7 +128,7 @@ class Head:
             "nose tip": (a.nose_tip, front),
             "nose root": (a.nose_root, front),
             "upper lip": ((0.0, mouth + lip, 0.0), front),
-            "lower lip": ((0.0, mouth - lip, 0.0), front),
+            "lower lip": ((0.0, mouth - lip - mouth_gap(t), 0.0), front),
             "chin": ((0.0, a.chin + 0.027, 0.0), front),
             "forehead": ((0.0, 0.5 * (a.brow_height + t.hairline), 0.0), front),
             "crown": (middle, up),
@@ -121,7 +144,17 @@ class Head:
         }
         for name, ((x, y, z), (ox, oy, oz)) in paired.items():
             single |= {f"left {name}": ((-x, y, z), (-ox, oy, oz)), f"right {name}": ((x, y, z), (ox, oy, oz))}
-        return {name: Sight(_world(place), outward) for name, (place, outward) in single.items()}
+        return {
+            name: Sight(self.pose.world(self._expressed(name, place)), self.pose.direction(outward))
+            for name, (place, outward) in single.items()
+        }
+
+    def _expressed(self, name: str, place: Triple) -> Triple:
+        """The place of a landmark of the face with the expression."""
+        if not name.endswith(("brow", "mouth corner")):
+            return place
+        x, y, z = place
+        return x, y + float(raised(self.traits, self.anatomy, Points(*torch.tensor(place)[:, None]))), z
 
     def distance(self, p: Points) -> Scalars:
         return join(self.parts(p))
@@ -132,11 +165,4 @@ class Head:
 
 def join(parts: Float[Tensor, "part point"]) -> Scalars:
     """The distance to the head from those of its PARTS; hair and skin meet softly."""
-    skin, hair_, eye, garment_, frame = parts.unbind(0)
-    solid = smooth_union(skin, hair_, 0.006)
-    return torch.minimum(torch.minimum(solid, eye), torch.minimum(garment_, frame))
-
-
-def _world(place: Triple) -> Triple:
-    x, y, z = (SCALE * value + offset for value, offset in zip(place, OFFSET, strict=True))
-    return x, y, z
+    return torch.minimum(smooth_union(parts[0], parts[1], 0.006), parts[2:].amin(dim=0))

@@ -32,6 +32,15 @@ _IRIS = (
     (0.300, 0.480, 0.700),
     (0.520, 0.620, 0.680),
 )
+_STREAK = (
+    (0.930, 0.900, 0.820),
+    (0.930, 0.800, 0.500),
+    (0.800, 0.250, 0.150),
+    (0.850, 0.300, 0.550),
+    (0.450, 0.250, 0.700),
+    (0.150, 0.400, 0.750),
+    (0.150, 0.600, 0.450),
+)
 _GARMENT = (
     (0.55, 0.16, 0.17),
     (0.78, 0.42, 0.20),
@@ -55,6 +64,10 @@ class Palette:
     iris: Colour
     garment: Colour
     frame: Colour
+    streak: Colour
+    headwear: Colour
+    ribbon: Colour
+    earring: Colour
 
 
 def palette(t: Traits) -> Palette:
@@ -77,11 +90,17 @@ def palette(t: Traits) -> Palette:
         hair_tip=tip,
         brow=_mix(_scale(hair, 0.60), _scale(skin, 0.45), 0.35),
         iris=_scale(_along(_IRIS, t.iris_hue), t.iris_lightness),
-        garment=_mix(
-            _scale(_along(_GARMENT, t.garment_hue), 0.5 + t.garment_lightness), (t.garment_lightness,) * 3, 0.35
-        ),
+        garment=_cloth(t.garment_hue, t.garment_lightness),
         frame=(dark, 0.05 + 0.4 * dark, 0.06 + 0.25 * dark),
+        streak=_along(_STREAK, t.streak_hue),
+        headwear=_cloth(t.headwear_hue, t.headwear_lightness),
+        ribbon=_cloth(1.0 - t.headwear_hue, 0.85 - 0.75 * t.headwear_lightness),
+        earring=_mix((0.85, 0.66, 0.28), (0.80, 0.81, 0.84), switch(t.earring_shape, 0.2, 0.8)),
     )
+
+
+def _cloth(hue: float, lightness: float) -> Colour:
+    return _mix(_scale(_along(_GARMENT, hue), 0.5 + lightness), (lightness,) * 3, 0.35)
 
 
 def _hair(t: Traits) -> Colour:

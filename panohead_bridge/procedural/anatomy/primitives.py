@@ -69,7 +69,9 @@ def capsule(p: Points, start: Triple, end: Triple, start_radius: float, end_radi
     return torch.sqrt(x * x + y * y + z * z + 1e-12) - (start_radius + (end_radius - start_radius) * along)
 
 
-def smooth_union(a: Scalars, b: Scalars, width: float) -> Scalars:
+def smooth_union(
+    a: Float[Tensor, "*part point"], b: Float[Tensor, "*part point"], width: float
+) -> Float[Tensor, "*part point"]:
     overlap = (width - (a - b).abs()).clamp(min=0.0)
     return torch.minimum(a, b) - overlap * overlap * (0.25 / width)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from spinmeround.panohead_bridge.procedural.amounts import mouth_gap
 from spinmeround.panohead_bridge.procedural.anatomy.primitives import (
     Points,
     Scalars,
@@ -62,7 +63,8 @@ def bare_head(t: Traits, right: Points, cap: Scalars) -> Scalars:
 
 
 def chin_height(t: Traits) -> float:
-    return -0.180 - t.face_length
+    """Height of the chin; an open mouth lowers it."""
+    return -0.180 - t.face_length - 0.75 * mouth_gap(t)
 
 
 def first_hits(
@@ -125,5 +127,5 @@ def anatomy(t: Traits) -> Anatomy:
         mouth_corner=corner,
         ear=first_hit(skin, (0.45, t.eye_height - 0.020, -0.012), (-1.0, 0.0, 0.0)),
         chin=chin_height(t),
-        brow_height=t.eye_height + t.brow_height,
+        brow_height=t.eye_height + t.brow_height + 0.006 * t.brow_raise,
     )

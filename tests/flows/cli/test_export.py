@@ -28,9 +28,7 @@ plan = { heads = 3 }
 views = { azimuths = 8, elevations_deg = [-40.0, 0.0, 40.0] }
 render = { resolution = 64 }
 mesh = { resolution = 40 }
-[screen]
-generator = ""
-limits = {}
+screen = {}
 """
 
 

@@ -24,9 +24,7 @@ sample = { resolution = 16, previews = { azimuths = 4, elevations_deg = [0.0] } 
 score = { cells = 32, recognition = "none" }
 mesh = { resolution = 24 }
 execution = { workers = 2 }
-[screen]
-generator = ""
-limits = {}
+screen = {}
 """
 PROFILE = """
 extends = "BASE"

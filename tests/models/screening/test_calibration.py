@@ -39,6 +39,16 @@ def test_loss_of_clean_heads_stays_within_the_allowance(clean, defective, loss, 
     assert shares(heads, choose_limits(heads, loss))[0] <= loss
 
 
+@pytest.mark.parametrize("clean", [24, 60, 400])
+def test_unseen_clean_heads_pass(clean):
+    """From few clean heads as from many, the limits lose no more unseen heads than allowed, and catch clear defects."""
+    heads, _ = population(clean, clean // 3)
+    unseen, _ = population(1000, 1000, seed=1)
+    lost, caught = shares(unseen, choose_limits(heads, 0.1))
+    assert lost < 0.1
+    assert caught > 0.9
+
+
 def test_clear_defects_are_caught_without_loss():
     """Defects far outside the range of clean heads are all dropped, and no clean head is."""
     heads, _ = population(200, 100, shift=20.0)

@@ -7,7 +7,7 @@ from spinmeround.models.geometry.meshes import extract_mesh
 from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator, ProceduralOptions
 from spinmeround.tasks.heads.embed import recognition_path
-from spinmeround.tasks.heads.score import ScoreParams, back_similarity, trimmed
+from spinmeround.tasks.heads.score import ScoreParams, back_similarity, kept_box, trimmed
 
 RING = ViewGrid(azimuths=8, elevations_deg=(0.0,)).cameras()
 
@@ -44,3 +44,13 @@ def test_the_trimmed_grid_is_the_meshed_one():
     np.testing.assert_allclose(mesh.vertices.min(axis=0), places.min(axis=0), atol=1e-3)
     np.testing.assert_allclose(mesh.vertices.max(axis=0), places.max(axis=0), atol=1e-3)
     assert (trimmed(grid, ScoreParams()) == grid).all()
+
+
+def test_the_kept_box_is_what_the_trim_leaves():
+    """The box holds exactly the samples that are not emptied; without a trim it is the whole grid."""
+    grid = np.full((33, 33, 33), 20.0, np.float32)
+    params = ScoreParams(trim_border=0.1, trim_top=0.2)
+    inside = np.zeros(grid.shape, bool)
+    inside[kept_box(33, params)] = True
+    np.testing.assert_array_equal(trimmed(grid, params) > 10.0, inside)
+    assert kept_box(33, ScoreParams()) == (slice(0, 33),) * 3

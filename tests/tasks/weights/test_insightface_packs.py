@@ -45,12 +45,12 @@ def test_a_nested_pack_is_explained(tmp_path: Path) -> None:
 def test_the_check_gives_the_command_for_a_nested_pack(tmp_path: Path) -> None:
     """The advice and the command are the mv, not another download; after it, the check passes."""
     pack = write_pack(tmp_path / "antelopev2" / "antelopev2").parent
-    found = check(Use(name="antelopev2", field="embed.pack", place=pack))
+    found = check(Use(name="antelopev2", fields=("embed.pack",), place=pack))
     command = f"mv {pack}/antelopev2/*.onnx {pack}/"
     assert (found.state, found.command) == ("invalid", command)
     assert command in found.seen
     subprocess.run(command, shell=True, check=True)
-    assert check(Use(name="antelopev2", field="embed.pack", place=pack)).state == "found"
+    assert check(Use(name="antelopev2", fields=("embed.pack",), place=pack)).state == "found"
 
 
 @pytest.mark.parametrize("inner", [".", "__MACOSX/antelopev2"])
@@ -60,7 +60,7 @@ def test_metadata_of_macos_is_no_network(tmp_path: Path, inner: str) -> None:
     (pack / inner).mkdir(parents=True, exist_ok=True)
     (pack / inner / "._scrfd_10g_bnkps.onnx").write_bytes(b"\0\5\x16\7metadata")
     assert open_pack(pack).detector.name == "scrfd_10g_bnkps.onnx"
-    assert check(Use(name="antelopev2", field="embed.pack", place=pack)).state == "found"
+    assert check(Use(name="antelopev2", fields=("embed.pack",), place=pack)).state == "found"
     (tmp_path / "empty" / "__MACOSX").mkdir(parents=True)
     (tmp_path / "empty" / "__MACOSX" / "._a.onnx").write_bytes(b"\0\5\x16\7")
     with pytest.raises(ConfigError, match=r"found none"):
@@ -78,7 +78,7 @@ def test_a_network_with_nan_is_refused(tmp_path: Path) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         onnx.save(model, pack / f"{name}.onnx")
     for part in ("antelopev2", "arcface"):
-        found = check(Use(name=part, field="embed.pack", place=pack))
+        found = check(Use(name=part, fields=("embed.pack",), place=pack))
         assert (found.state, "expected finite numbers, found 1 of" in found.seen) == ("invalid", True)
     with pytest.raises(ConfigError, match=r"arcface\.onnx: tensor .*expected finite numbers"):
         cached_embedder(pack / "arcface.onnx")

@@ -93,7 +93,7 @@ def test_all_layouts_of_the_libraries_load(tmp_path: Path, layout: str, kind: Ne
     LAYOUTS[layout](tmp_path, network, kind)
     assert (len(list(tmp_path.glob("*-of-*"))) > 1) == ("shards" in layout)
     part = "arc2face-encoder" if kind == CLIP else "arc2face-unet"
-    found = check(Use(name=part, field="", place=tmp_path))
+    found = check(Use(name=part, fields=(), place=tmp_path))
     assert found.state == "found", found.seen
     loaded = load_network(tmp_path, kind).state_dict()
     for name, tensor in network.state_dict().items():

@@ -101,7 +101,7 @@ def test_the_profile_of_the_stubs_refers_to_them(stubs: Path) -> None:
     findings = [check(use) for use in uses]
     states = {finding.use.name: finding.state for finding in findings}
     assert states.pop("panohead-checkout") == states.pop("panohead") == "missing"
-    assert set(states.values()) == {"shipped", "found"}
+    assert set(states.values()) == {"found"}
     again = [check(use).seen for use in uses if use.name == "sd15-vae"]
     assert again[0].endswith("matches the record")
 
@@ -136,7 +136,7 @@ def broken(tmp_path: Path, kind: str) -> Path:
 def test_wrong_tensors_are_found_from_the_header(tmp_path: Path, kind: str, message: str) -> None:
     """The error names the tensor and both shapes; the finding has the command that fetches the part."""
     place = broken(tmp_path / "stable-diffusion-v1-5" / "vae", kind)
-    found = check(Use(name="sd15-vae", field="encode.autoencoder", place=place))
+    found = check(Use(name="sd15-vae", fields=("encode.autoencoder",), place=place))
     assert found.state == "invalid"
     assert found.command == f"spinmeround weights fetch sd15-vae --to {tmp_path}"
     with pytest.raises(SpinMeRoundError, match=message):
@@ -151,7 +151,7 @@ def test_insightface_network_is_not_arc2face_network(stubs: Path, tmp_path: Path
         inspect("arcface", tmp_path / "glintr100.onnx")
     pack = shutil.copytree(stubs / "antelopev2", tmp_path / "antelopev2")
     (pack / "glintr100.onnx").write_bytes(data)
-    found = check(Use(name="arcface", field="embed.recognition", place=pack))
+    found = check(Use(name="arcface", fields=("embed.recognition",), place=pack))
     assert found.state == "invalid"
     assert "glintr100.onnx: this is InsightFace's own" in found.seen
     (tmp_path / "arcface.onnx").write_bytes((stubs / "antelopev2/scrfd_10g_bnkps.onnx").read_bytes())
@@ -197,7 +197,7 @@ def test_panohead_pickle_is_hashed_and_not_opened(tmp_path: Path) -> None:
     pickled = tmp_path / "network.pkl"
     pickled.write_bytes(b"\x80\x04cos\nabort\n)R.")
     sha256 = hashlib.sha256(pickled.read_bytes()).hexdigest()
-    use = Use(name="panohead", field="generator.options.network", place=pickled)
+    use = Use(name="panohead", fields=("generator.options.network",), place=pickled)
     assert f"to trust it: --set generator.options.sha256={sha256}" in check(use).seen
     assert check(replace(use, sha256=sha256)).state == "found"
     found = check(replace(use, sha256="0" * 64))
