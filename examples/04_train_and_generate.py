@@ -28,7 +28,9 @@ def main() -> None:
     options = RunOptions(profile=arguments.profile, overrides=arguments.overrides, runs=arguments.runs)
     built = run_flow(options, "spinmeround.flows.dataset:dataset_flow")  # reuses an existing dataset
     trained = run_flow(options, "spinmeround.flows.training:training_flow")["training"]
-    print(f"{trained['steps']} steps, loss {trained['loss_first']:.3f} to {trained['loss_last']:.3f}")
+    for phase in trained["phases"]:  # each begins with the result of the one before
+        losses = f"loss {phase['loss_first']:.3f} to {phase['loss_last']:.3f}"
+        print(f"{phase['stage']}: {phase['steps']} steps, {losses}")
 
     pipeline = SpinMeRoundPipeline.from_pretrained(trained["pipeline"])
     dataset = HeadDataset.open(built["dataset"]["path"])

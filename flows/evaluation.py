@@ -1,6 +1,6 @@
 """The evaluation flow: the trained model and its baselines against the truth, on held-out heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
-from spinmeround.flows.training import make_in_worker, record_training
+from spinmeround.flows.training import make_in_worker, planned_trainings, record_trainings
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams, EvaluationResult, evaluation_key, load_evaluation
 from spinmeround.tasks.heads.embed import EmbedParams
-from spinmeround.tasks.training.params import training_inputs, training_key
+from spinmeround.tasks.training.chain.plan import PlannedTraining
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
@@ -30,15 +30,15 @@ def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B
     with join_session(profile, place) as session:
         dataset = find_dataset(session)
         training = require_training(session, dataset)
-        return str(submit(evaluate_task, dataset, training).result())
+        return str(submit(evaluate_task, dataset, training.name, training.key).result())
 
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)
-def evaluate_task(dataset: Published, training: str) -> State[str]:
-    """Generate and measure, in a dedicated process that uses all cores."""
+def evaluate_task(dataset: Published, stage: str, training: str) -> State[str]:
+    """Generate and measure, in a dedicated process that uses all cores; `training` is a key of the stage."""
     session, profile = current_session(), current_session().profile
-    key = evaluation_key(dataset.digest, training, profile.evaluate, profile.embed)
-    arguments = (session.store.root, dataset.path, training, profile.evaluate, profile.embed)
+    key = evaluation_key(dataset.digest, {stage: training}, profile.evaluate, profile.embed)
+    arguments = (session.store.root, dataset.path, {stage: training}, profile.evaluate, profile.embed)
     with session.ledger.timed("evaluate"):
         outcome = make_in_worker(session, "evaluate", key, profile.evaluate.heads, _evaluate, *arguments)
         result = load_evaluation(session.store.verify("evaluate", key).path)
@@ -47,32 +47,39 @@ def evaluate_task(dataset: Published, training: str) -> State[str]:
     return Completed(name=state_name(outcome), message=f"{len(result.heads)} held-out heads", data=key)
 
 
-def find_training(session: Session, dataset: Published) -> str | None:
-    """Key of the training of this profile on the dataset and its latents; None if the store has none."""
-    data = HeadDataset.open(dataset.path)
-    if not data.has_latents:
+def find_training(session: Session, dataset: Published) -> PlannedTraining | None:
+    """The last training of this profile on the dataset and its latents; None if the store does not have it."""
+    if not HeadDataset.open(dataset.path).has_latents:
         return None
-    key = training_key(training_inputs(data), session.profile.train, session.profile.encode)
-    if not session.store.has("train", key):
+    planned = planned_trainings(session, dataset.path)
+    if not session.store.has(planned[-1].name, planned[-1].key):
         return None
-    record_training(session, key)
-    return key
+    record_trainings(session, [each for each in planned if session.store.has(each.name, each.key)])
+    return planned[-1]
 
 
-def require_training(session: Session, dataset: Published) -> str:
-    """Key of the training of this profile on the dataset; raises ConfigError if the store has none."""
+def require_training(session: Session, dataset: Published) -> PlannedTraining:
+    """The last training of this profile on the dataset, a model of several views.
+
+    Raises ConfigError if the store does not have it, or the profile trains single pictures alone.
+    """
     training = find_training(session, dataset)
     if training is None:
         raise ConfigError(
             f"run folder {session.folder.root}: expected a training with these parameters, found none; "
             "run 'spinmeround train' with the same options first"
         )
+    if training.name == "adapt":
+        raise ConfigError(
+            "train: expected steps in single_view or multi_view, whose model generates views, got them in adapt alone"
+        )
     return training
 
 
-def find_evaluation(session: Session, dataset: Published, training: str) -> str | None:
+def find_evaluation(session: Session, dataset: Published, training: PlannedTraining) -> str | None:
     """Key of the evaluation of this training; None if the store has none."""
-    key = evaluation_key(dataset.digest, training, session.profile.evaluate, session.profile.embed)
+    trained = {training.name: training.key}
+    key = evaluation_key(dataset.digest, trained, session.profile.evaluate, session.profile.embed)
     return key if session.store.has("evaluate", key) else None
 
 
@@ -89,7 +96,7 @@ def _rounded(value: float | None) -> float | str:
 def _evaluate(
     store: Path | str,
     dataset: Path,
-    training: str,
+    training: Mapping[str, str],
     params: EvaluateParams,
     embed: EmbedParams,
     report: Callable[[tuple[int, str]], None],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
@@ -14,16 +15,27 @@ from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress, stage_progress
 from spinmeround.flows.run.session import current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, submit
-from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.generation.params import GenerationParams, PhotoInput, ViewsInput
-from spinmeround.tasks.heads.embed import EmbedParams, detector_path
-from spinmeround.tasks.training.params import load_training
+from spinmeround.tasks.heads.embed import detector_path
+
+if TYPE_CHECKING:
+    from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 
 
 @flow(name="generation", flow_run_name="generation {profile.name}", persist_result=False)
-def generation_flow(profile: Profile, params: GenerationParams, folder: str, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
-    """Generate views with the trained model of a profile and write them to `folder`; returns the files."""
+def generation_flow(
+    profile: Profile,
+    params: GenerationParams,
+    folder: str,
+    place: Place = Place(),  # noqa: B008 (frozen)
+    model: str | None = None,
+) -> list[str]:
+    """Generate views with the trained model of a profile and write them to `folder`; returns the files.
+
+    `model` is another model: the folder of a pipeline, of a MultiviewUNet or of a checkpoint. It needs a dataset only
+    for heads that `params` names.
+    """
     from spinmeround.tasks.generation.inputs import check_inputs
 
     with join_session(profile, place) as session:
@@ -33,9 +45,12 @@ def generation_flow(profile: Profile, params: GenerationParams, folder: str, pla
         for warning in warnings:
             get_run_logger().warning(warning)
             progress().say(warning)
-        dataset = find_dataset(session)
-        training = require_training(session, dataset)
-        return list(submit(generate_task, dataset, training, params, folder).result())
+        dataset = find_dataset(session) if model is None or params.names_head else None
+        if model is None:
+            assert dataset is not None
+            training = require_training(session, dataset)
+            model = str(session.store.verify(training.name, training.key).path / "pipeline")
+        return list(submit(generate_task, dataset, model, params, folder).result())
 
 
 def _identity_is_unknown(profile: Profile, params: GenerationParams) -> bool:
@@ -54,23 +69,23 @@ def unknown_identity_warning(profile: Profile) -> str:
 
 
 @task(name="generate", task_run_name="generate", **TASK_OPTIONS)
-def generate_task(dataset: Published, training: str, params: GenerationParams, folder: str) -> State[list[str]]:
+def generate_task(dataset: Published | None, model: str, params: GenerationParams, folder: str) -> State[list[str]]:
     """Generate and write, in one worker process that uses all cores."""
     session = current_session()
     with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
-        arguments = (session.store.root, dataset.path, training, params, Path(folder), session.profile.embed)
+        path = None if dataset is None else dataset.path
+        arguments = (Path(model), session.profile, path, params, Path(folder))
         on_progress = stage_progress("generate")
         files = worker.call(_generate, *arguments, report=lambda report: on_progress(*report))
     return Completed(message=f"{len(files)} files in {folder}", data=files)
 
 
 def _generate(
-    store: Path | str,
-    dataset: Path,
-    training: str,
+    model: Path,
+    profile: Profile,
+    dataset: Path | None,
     params: GenerationParams,
     folder: Path,
-    embed: EmbedParams,
     report: Callable[[tuple[int, int]], None],
 ) -> list[str]:
     from spinmeround.tasks.generation.run import run_generation  # only the worker loads networks
@@ -78,6 +93,17 @@ def _generate(
     def on_progress(done: int, total: int) -> None:
         report((done, total))
 
-    pipeline = load_training(ArtifactStore(store).verify("train", training).path).pipeline
-    files = run_generation(pipeline, dataset, params, folder, embed=embed, on_progress=on_progress)
+    pipeline = _pipeline(model, profile)
+    files = run_generation(pipeline, dataset, params, folder, embed=profile.embed, on_progress=on_progress)
     return [str(path) for path in files]
+
+
+def _pipeline(model: Path, profile: Profile) -> "Path | SpinMeRoundPipeline":
+    """A pipeline's folder, or one made of the networks in a folder with the other parts of the profile."""
+    from spinmeround.tasks.generation.run import ready_pipeline
+    from spinmeround.tasks.training.chain.export import initial_pipeline
+
+    if (model / "model_index.json").is_file():
+        return model
+    initial = profile.train.initial.model_copy(update={"unet": str(model)})
+    return ready_pipeline(initial_pipeline(profile.train.model_copy(update={"initial": initial}), profile.encode))

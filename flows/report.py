@@ -35,7 +35,7 @@ def report_task() -> State[str]:
             heads=session.heads,
             keys=session.keys,
             dataset=dataset.path,
-            training=("train", training) if training else None,
+            training=(training.name, training.key) if training else None,
             evaluation=("evaluate", evaluation) if evaluation else None,
             stages=session.ledger.stages(),
             parameters=session.profile.model_dump(mode="json"),

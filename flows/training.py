@@ -1,14 +1,16 @@
-"""The training flow: encode the views of the dataset, then train the multiview model on their latents.
+"""The training flow: encode the views of the dataset, then train the phases of the model on their latents.
 
+Each phase is a task run and an artifact, and begins with the result of the one before.
 Only the worker that trains imports the networks, so an existing training is found without them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from spinmeround.flows.dataset import find_dataset
@@ -25,32 +27,45 @@ from spinmeround.tasks.dataset.publish import Published, share_latents
 from spinmeround.tasks.heads.encode import EncodeParams, publish_latents, published_latents
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head, Outcome
-from spinmeround.tasks.training.params import (
-    TrainingResult,
-    TrainParams,
-    load_training,
-    training_inputs,
-    training_key,
-)
+from spinmeround.tasks.training.chain.plan import PlannedTraining, plan_trainings
+from spinmeround.tasks.training.faces.plan import STAGE as FACES
+from spinmeround.tasks.training.faces.plan import FaceShard, plan_faces
+from spinmeround.tasks.training.key import export_key
+from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.phases import PhaseName
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
 def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
-    """Train on the published dataset of a profile; returns the key of the training's artifact."""
+    """Train the phases of a profile on its published dataset; returns the key of the last one's artifact.
+
+    Without steps in any phase it exports the networks of `train.initial` as a pipeline, which needs no dataset.
+    """
     with join_session(profile, place) as session:
         check_networks(session)
-        dataset = find_dataset(session)
-        runs = run_stages(session, [STAGES_BY_NAME["encode"]])
-        latents = submit(latents_task, dataset.path, after=runs)
-        return str(submit(train_task, dataset, after=[latents]).result())
+        if not profile.train.trained:
+            return str(submit(export_task).result())
+        dataset, before = None, list[PrefectFuture[Any]]()
+        if plan_faces(profile.train, profile.embed, profile.encode):
+            before = [submit(faces_task)]
+        if not before or profile.train.trained != ["adapt"]:
+            dataset = find_dataset(session)
+            runs = run_stages(session, [STAGES_BY_NAME["encode"]])
+            before = [*before, submit(latents_task, dataset.path, after=runs)]
+        for number, name in enumerate(profile.train.trained):
+            named = train_task.with_options(name=name, task_run_name=name)
+            before = [submit(named, dataset, number, after=before)]
+        return str(before[0].result())
 
 
 def check_networks(session: Session) -> None:
     """Check, once a run and in a worker, the networks from outside that the training loads.
 
-    Raises ConfigError for one that it would refuse, before anything is computed.
+    Raises ConfigError for one that it would refuse, and without steps for none at all, before anything is computed.
     """
     train, encode = session.profile.train, session.profile.encode
+    if not train.trained:
+        export_key(train, encode)
     external = encode.autoencoder != "embedded" or train.initial.folders
     if external and not session.networks_checked:
         with session.pool.dedicated(threads=1) as worker:
@@ -92,25 +107,73 @@ def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
         )
 
 
-@task(name="train", task_run_name="train", **TASK_OPTIONS)
-def train_task(dataset: Published) -> State[str]:
-    """Train in a dedicated process that uses all cores; resumes from the newest checkpoint."""
+@task(name="faces", task_run_name="faces", **TASK_OPTIONS)
+def faces_task() -> State[int]:
+    """Embed and encode the pictures of faces that `adapt` trains on, shard by shard in a dedicated process."""
     session, profile = current_session(), current_session().profile
-    key = training_key(training_inputs(HeadDataset.open(dataset.path)), profile.train, profile.encode)
-    arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
-    with session.ledger.timed("train"):
-        outcome = make_in_worker(session, "train", key, profile.train.steps, _train, *arguments)
-        result = record_training(session, key)
-    message = f"{result.steps} steps, loss {result.loss_first:.3f} to {result.loss_last:.3f}"
-    return Completed(name=state_name(outcome), message=message, data=key)
+    shards = plan_faces(profile.train, profile.embed, profile.encode)
+    missing = [shard for shard in shards if not session.store.has(FACES, shard.key)]
+    with session.ledger.timed(FACES):
+        if missing:
+            progress().stage(FACES, sum(len(shard.faces) for shard in missing))
+            with session.pool.dedicated(threads=worker_count(profile)) as worker:
+                worker.call(_make_faces, session.store.root, missing, report=_show_progress(FACES))
+    session.ledger.add(FACES, made=len(missing), reused=len(shards) - len(missing))
+    pictures = sum(len(shard.faces) for shard in shards)
+    name = state_name("made" if missing else "reused")
+    return Completed(name=name, message=f"{pictures} pictures in {len(shards)} shards", data=pictures)
 
 
-def record_training(session: Session, key: str) -> TrainingResult:
-    """The result of a training in the store, added to the results of the run."""
-    result = load_training(session.store.verify("train", key).path)
-    losses = {"loss_first": result.loss_first, "loss_last": result.loss_last}
-    session.results["training"] = {"key": key, "steps": result.steps, **losses, "pipeline": str(result.pipeline)}
-    return result
+def planned_trainings(session: Session, dataset: Path | None) -> list[PlannedTraining]:
+    """The trainings of the session's profile on a dataset, which may be None if they read none."""
+    profile = session.profile
+    faces = [shard.key for shard in plan_faces(profile.train, profile.embed, profile.encode)]
+    data = None if dataset is None else HeadDataset.open(dataset)
+    return plan_trainings(data, profile.train, profile.encode, faces)
+
+
+@task(name="train", task_run_name="train", **TASK_OPTIONS)
+def train_task(dataset: Published | None, number: int) -> State[str]:
+    """Train one phase in a dedicated process that uses all cores; resumes from the newest checkpoint."""
+    session = current_session()
+    planned = planned_trainings(session, dataset and dataset.path)[: number + 1]
+    found, encode = planned[-1], session.profile.encode
+    data = found.faces or (dataset and dataset.path)
+    arguments = (session.store.root, data, found.params, encode, session.folder.training, found.begins)
+    with session.ledger.timed(found.name):
+        outcome = make_in_worker(session, found.name, found.key, found.params.steps, _train, *arguments)
+        result = record_trainings(session, planned)[-1]
+    return Completed(name=state_name(outcome), message=result.described, data=found.key)
+
+
+@task(name="export", task_run_name="export", **TASK_OPTIONS)
+def export_task() -> State[str]:
+    """Export the networks of `train.initial` as a pipeline, in a dedicated process."""
+    session, profile = current_session(), current_session().profile
+    (found,) = planned_trainings(session, None)
+    arguments = (session.store.root, profile.train, profile.encode)
+    with session.ledger.timed(found.name):
+        outcome = make_in_worker(session, found.name, found.key, 1, _export, *arguments)
+        record_trainings(session, [found])
+    return Completed(name=state_name(outcome), message="a pipeline of the initial networks", data=found.key)
+
+
+def record_trainings(session: Session, planned: Sequence[PlannedTraining]) -> list[TrainingResult]:
+    """The results of finished trainings in the store, added to the results of the run."""
+    results = [load_training(session.store.verify(each.name, each.key).path) for each in planned]
+    phases = [
+        {
+            "stage": each.name,
+            "key": each.key,
+            "steps": result.steps,
+            "loss_first": result.loss_first,
+            "loss_last": result.loss_last,
+            "pipeline": result.pipeline and str(result.pipeline),
+        }
+        for each, result in zip(planned, results, strict=True)
+    ]
+    session.results["training"] = {**phases[-1], "phases": phases}
+    return results
 
 
 def make_in_worker(
@@ -144,15 +207,36 @@ def _show_progress(stage: str) -> Callable[[tuple[int, str]], None]:
 
 def _train(
     store: Path | str,
-    dataset: Path,
+    data: Path | tuple[str, ...],
     params: TrainParams,
     encode: EncodeParams,
     checkpoints: Path,
+    begins: Mapping[PhaseName, str],
     report: Callable[[tuple[int, str]], None],
 ) -> Outcome:
-    from spinmeround.tasks.training.artifact import make_training
+    from spinmeround.tasks.training.chain.artifact import make_training
 
     def on_step(done: int, steps: int, loss: float | None) -> None:
         report((done, "step skipped" if loss is None else f"loss {loss:.3f}"))
 
-    return make_training(ArtifactStore(store), dataset, params, encode, checkpoints, on_step)[0]
+    return make_training(ArtifactStore(store), data, params, encode, checkpoints, on_step, begins=begins)[0]
+
+
+def _make_faces(store: Path | str, shards: Sequence[FaceShard], report: Callable[[tuple[int, str]], None]) -> None:
+    from spinmeround.tasks.training.faces.prepare import make_faces
+
+    done = 0
+    for shard in shards:
+        make_faces(ArtifactStore(store), shard)
+        done += len(shard.faces)
+        report((done, shard.container.name))
+
+
+def _export(
+    store: Path | str, params: TrainParams, encode: EncodeParams, report: Callable[[tuple[int, str]], None]
+) -> Outcome:
+    from spinmeround.tasks.training.chain.export import export_pipeline
+
+    outcome = export_pipeline(ArtifactStore(store), params, encode)[0]
+    report((1, ""))
+    return outcome

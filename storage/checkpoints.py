@@ -17,7 +17,7 @@ from pydantic import Field
 
 from spinmeround.storage.errors import StoreError, environment_errors
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
-from spinmeround.storage.hashing import canonical_json
+from spinmeround.storage.hashing import canonical_json, sha256_listing
 from spinmeround.storage.manifests import FileRecord, RelativeName, content_problem, record_files
 from spinmeround.storage.numbers import check_tensors
 from spinmeround.storage.records import FrozenModel
@@ -46,15 +46,32 @@ class Checkpoint:
     step: int
     path: Path
 
-    def tensors(self, device: str = "cpu") -> "dict[str, torch.Tensor]":
-        """All tensors by name."""
-        from safetensors.torch import load_file
+    def tensors(self, prefix: str = "") -> "dict[str, torch.Tensor]":
+        """The tensors whose names begin with `prefix`, on the CPU, by the rest of their names. Reads no others."""
+        from safetensors import safe_open
 
-        return load_file(self.path / _TENSORS, device=device)
+        with safe_open(self.path / _TENSORS, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
     def state(self) -> Any:
         """The JSON state."""
         return json.loads((self.path / _STATE).read_bytes())
+
+    def fingerprint(self) -> str:
+        """Checksum of its content, as its manifest states it; reads no tensor. Raises StoreError for a damaged one."""
+        manifest = _manifest(self.path)
+        if manifest is None:
+            raise StoreError(f"{self.path}: expected a checkpoint's {_MANIFEST}, found a damaged one; use another")
+        return sha256_listing({name: record.sha256 for name, record in manifest.files.items()})
+
+    def problem(self) -> str | None:
+        """What is wrong with it, None if every byte is as its manifest states."""
+        manifest = _manifest(self.path)
+        if manifest is None or set(manifest.files) != {_TENSORS, _STATE} or manifest.step != _step(self.path):
+            return f"{_MANIFEST} is damaged"
+        problems = (content_problem(self.path, name, record) for name, record in manifest.files.items())
+        return next((problem for problem in problems if problem), None)
 
 
 class Checkpoints:
@@ -111,14 +128,23 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def _checked(self, path: Path) -> Checkpoint | None:
-        try:
-            manifest = CheckpointManifest.model_validate(unsealed((path / _MANIFEST).read_bytes()))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-            return None
-        expected = set(manifest.files) == {_TENSORS, _STATE} and manifest.step == _step(path)
-        if not expected or any(content_problem(path, name, record) for name, record in manifest.files.items()):
-            return None
-        return Checkpoint(step=manifest.step, path=path)
+        found = Checkpoint(step=_step(path), path=path)
+        return None if found.problem() else found
+
+
+def find_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint in this folder of a step, or the newest of a folder of checkpoints; its content is not checked."""
+    if _step(folder) >= 0 and (folder / _MANIFEST).is_file():
+        return Checkpoint(step=_step(folder), path=folder)
+    paths = sorted(path for path in folder.glob("step-*") if _step(path) >= 0 and (path / _MANIFEST).is_file())
+    return Checkpoint(step=_step(paths[-1]), path=paths[-1]) if paths else None
+
+
+def _manifest(path: Path) -> CheckpointManifest | None:
+    try:
+        return CheckpointManifest.model_validate(unsealed((path / _MANIFEST).read_bytes()))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return None
 
 
 def _step(path: Path) -> int:

@@ -110,7 +110,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids = list(HeadDataset.open(published.path).ids)
     add_latents(published.path, write_all_latents(root / "latents", ids, views=125), "autoencoder")
     pipeline = SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(), TINY_PROMPT.model_dump())
-    pipeline.save_pretrained(run / "store" / "train" / "00" / "0000" / "pipeline")
+    pipeline.save_pretrained(run / "store" / "multi-view" / "00" / "0000" / "pipeline")
     return root
 
 

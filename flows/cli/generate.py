@@ -49,6 +49,10 @@ class SamplingOptions:
     ] = None
     solver: Annotated[Literal["euler", "heun", "dpmpp"], _sampling_option(help="ODE solver.")] = "euler"
     sampling_steps: Annotated[int, _sampling_option(min=1, help="Steps of the solver.")] = 50
+    shift: Annotated[
+        bool,
+        _sampling_option("--shift", help="Multiply the noise levels by the root of the number of targets of a group."),
+    ] = False
     guidance: Annotated[
         float | None, _sampling_option(min=0.0, help="Guidance scale; default: 3, or 3.5 without conditioning views.")
     ] = None
@@ -62,11 +66,23 @@ class SamplingOptions:
         return {
             "anchored": self.anchors,
             "solver": {"solver": self.solver},
-            "sampling_steps": self.sampling_steps,
+            "schedule": {"steps": self.sampling_steps, "shift": self.shift},
             "guidance_scale": self.guidance,
             "batch": self.batch,
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model generates."""
+
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a pipeline, a MultiviewUNet or a checkpoint; default: the trained model of the run."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +135,7 @@ def photo(
     normals: NormalsOptions,
     sampling: SamplingOptions,
     options: RunOptions,
+    model: ModelOptions,
     azimuth: Annotated[
         float | None, typer.Option(help="Azimuth of the photo's camera in degrees; default: its label's, or 0.")
     ] = None,
@@ -138,7 +155,7 @@ def photo(
         "matting": matting and _existing(matting),
         "normals": normals.values(),
     }
-    _generate(given, options, sampling, output)
+    _generate(given, options, model, sampling, output)
 
 
 @run_command(generate_app)
@@ -148,6 +165,7 @@ def views(
     normals: NormalsOptions,
     sampling: SamplingOptions,
     options: RunOptions,
+    model: ModelOptions,
     identity: IdentityOption = None,
     matting: MattingOption = None,
     undistort: Annotated[
@@ -167,7 +185,7 @@ def views(
         "matting": matting and _existing(matting),
         "normals": normals.values(),
     }
-    _generate(given, options, sampling, output)
+    _generate(given, options, model, sampling, output)
 
 
 @run_command(generate_app)
@@ -176,6 +194,7 @@ def head(
     output: OutputOptions,
     sampling: SamplingOptions,
     options: RunOptions,
+    model: ModelOptions,
     view: Annotated[
         list[str] | None,
         typer.Option(
@@ -185,7 +204,7 @@ def head(
     ] = None,
 ) -> None:
     """Generate views of a head of the dataset from 1 or 3 of its views and its identity."""
-    _generate({"kind": "head", "head": id, "views": view or ["front"]}, options, sampling, output)
+    _generate({"kind": "head", "head": id, "views": view or ["front"]}, options, model, sampling, output)
 
 
 @run_command(generate_app)
@@ -196,9 +215,10 @@ def identity(
     output: OutputOptions,
     sampling: SamplingOptions,
     options: RunOptions,
+    model: ModelOptions,
 ) -> None:
     """Generate views of a head from an identity alone."""
-    _generate({"kind": "identity", "identity": _identity(whose)}, options, sampling, output)
+    _generate({"kind": "identity", "identity": _identity(whose)}, options, model, sampling, output)
 
 
 @run_command(generate_app)
@@ -210,6 +230,7 @@ def interpolate(
     output: StripOptions,
     sampling: SamplingOptions,
     options: RunOptions,
+    model: ModelOptions,
     heads: Annotated[int, typer.Option(min=2, help="Number of heads, both ends included.")] = 7,
     linear: Annotated[
         bool, typer.Option("--linear", help="Interpolate along the chord; default: along the sphere.")
@@ -218,7 +239,7 @@ def interpolate(
     """Generate the heads between two identities."""
     method = "linear" if linear else "spherical"
     ends = {"start": _identity(start), "end": _identity(end)}
-    _generate({"kind": "interpolation", **ends, "heads": heads, "method": method}, options, sampling, output)
+    _generate({"kind": "interpolation", **ends, "heads": heads, "method": method}, options, model, sampling, output)
 
 
 @run_command(generate_app)
@@ -226,13 +247,20 @@ def unconditional(
     output: OutputOptions,
     sampling: SamplingOptions,
     options: RunOptions,
+    model: ModelOptions,
     heads: Annotated[int, typer.Option(min=1, help="Number of heads, from consecutive seeds.")] = 1,
 ) -> None:
     """Generate heads from noise alone."""
-    _generate({"kind": "nothing", "heads": heads}, options, sampling, output)
+    _generate({"kind": "nothing", "heads": heads}, options, model, sampling, output)
 
 
-def _generate(given: dict[str, Any], options: RunOptions, sampling: SamplingOptions, output: OutputOptions) -> None:
+def _generate(
+    given: dict[str, Any],
+    options: RunOptions,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+    output: OutputOptions,
+) -> None:
     """Validate everything that needs no model, then run the generation flow."""
     from spinmeround.flows.run.folder import refuse_file
     from spinmeround.storage.files import make_folder
@@ -248,7 +276,8 @@ def _generate(given: dict[str, Any], options: RunOptions, sampling: SamplingOpti
     with environment_errors(output.to):
         make_folder(output.to.absolute())
     entry = "spinmeround.flows.generation:generation_flow"
-    run_flow(options, entry, params=params, folder=str(output.to.absolute()))
+    named = None if model.model is None else str(_existing_folder(model.model))
+    run_flow(options, entry, params=params, folder=str(output.to.absolute()), model=named)
     print_values({"generated": output.to})
 
 
@@ -256,6 +285,12 @@ def _existing(path: Path) -> str:
     if not path.is_file():
         raise ConfigError(f"{path}: expected a file, found none")
     return str(path.absolute())
+
+
+def _existing_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ConfigError(f"--model {path}: expected a folder, found none")
+    return path.absolute()
 
 
 def _identity(name: str) -> str:

@@ -1,11 +1,15 @@
 """The commands that run the pipeline or a part of it: demo, build, stage, train, evaluate, report."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
+from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.training.phases import PHASES, PhaseName, field_of
 
 RetryOption = Annotated[
     bool, typer.Option("--retry-quarantined", help="Retry heads that failed for good in an earlier run.")
@@ -38,9 +42,51 @@ def stage(
     print_summary(run_flow(options, "spinmeround.flows.stages:stage_flow", stage=name), options, "heads")
 
 
-def train(options: RunOptions) -> None:
-    """Train on the published dataset of a profile; resumes an interrupted training."""
-    print_summary(run_flow(options, "spinmeround.flows.training:training_flow"), options, "dataset", "training")
+def train(
+    options: RunOptions,
+    name: Annotated[
+        PhaseName | None,
+        typer.Argument(help="The phase to end with; default: the last one of the profile that has steps."),
+    ] = None,
+    begins: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Train this phase alone, beginning with a folder: a pipeline, a MultiviewUNet, a diffusers or "
+            "Arc2Face UNet, a checkpoint, or the artifact of another training.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of this phase; more continue a finished training. 0 exports --from."),
+    ] = None,
+) -> None:
+    """Train the phases of a profile on its published dataset; resumes an interrupted training.
+
+    Each phase begins with the result of the one before. With --from and --steps 0, writes a pipeline of that folder.
+    """
+    chosen = replace(options, overrides=[*(options.overrides or []), *phase_overrides(options, name, begins, steps)])
+    print_summary(run_flow(chosen, "spinmeround.flows.training:training_flow"), chosen, "dataset", "training")
+
+
+def phase_overrides(options: RunOptions, name: PhaseName | None, begins: Path | None, steps: int | None) -> list[str]:
+    """The overrides of the profile that select a phase, what it begins with and its steps. Raises ConfigError."""
+    trained = options.load()[0].train.trained
+    last = name or next(reversed(trained), "multi-view")
+    over = []
+    if begins is not None:
+        if not begins.is_dir():
+            raise ConfigError(f"--from {begins}: expected a folder, found none")
+        over.append(f"train.initial.unet={begins.absolute()}")
+    if steps is not None:
+        if steps == 0 and begins is None:
+            raise ConfigError("--steps 0: expected --from, whose networks it exports as a pipeline")
+        over.append(f"train.{field_of(last)}.steps={steps}")
+    elif last not in trained:
+        raise ConfigError(f"train.{field_of(last)}.steps: expected steps of {last}, got 0; give --steps")
+    alone = begins is not None or steps == 0
+    omitted = [each for each in PHASES if each != last and (alone or PHASES.index(each) > PHASES.index(last))]
+    return [*over, *(f"train.{field_of(each)}.steps=0" for each in omitted)] if over or name else []
 
 
 def evaluate(options: RunOptions) -> None:

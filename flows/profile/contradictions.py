@@ -11,8 +11,10 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import latent_shape
 from spinmeround.tasks.heads.score import ScoreParams
 from spinmeround.tasks.heads.verdict_file import SHIPPED, verdict_file, verdict_path
+from spinmeround.tasks.training.phases import PHASES, field_of
 
-TRAINING_PHASES = ("adapt", "single_view", "multi_view")
+TRAINING_PHASES = tuple(map(field_of, PHASES))
+"""Fields of the phases in `train`."""
 SURFACE_FIELDS = ("level", "trim_border", "trim_top")
 """Fields of `score` and `mesh` that select the surface of a head."""
 

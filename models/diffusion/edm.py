@@ -71,9 +71,15 @@ def sample_sigmas(
     return shift_sigma((distribution.mean + distribution.std * normal).exp(), targets)
 
 
-def schedule_sigmas(schedule: NoiseSchedule) -> Float[Tensor, " level"]:
-    """The `schedule.steps` + 1 sampling noise levels (EDM, Equation 5) in float64, descending to 0."""
+def schedule_sigmas(
+    schedule: NoiseSchedule, *, conditioning_views: int = 1, targets: int = 1
+) -> Float[Tensor, " level"]:
+    """The `schedule.steps` + 1 sampling noise levels (EDM, Equation 5) in float64, descending to 0.
+
+    They are those of groups with so many conditioning views and targets: a schedule with `shift` is multiplied by the
+    factor that training multiplies its noise levels by. Raises ValueError for less than one target.
+    """
     ramp = torch.linspace(0, 1, schedule.steps, dtype=torch.float64)
-    start, end = schedule.sigma_max ** (1 / schedule.rho), schedule.sigma_min ** (1 / schedule.rho)
+    start, end = schedule.highest(conditioning_views) ** (1 / schedule.rho), schedule.sigma_min ** (1 / schedule.rho)
     levels = (start + ramp * (end - start)) ** schedule.rho
-    return torch.cat([levels, levels.new_zeros(1)])
+    return torch.cat([shift_sigma(levels, targets) if schedule.shift else levels, levels.new_zeros(1)])

@@ -4,7 +4,7 @@ Noise is on targets only; conditioning views are clean. The loss is (1 + s^2)/s^
 which equals the squared error of the network's own output F.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ class TrainingBatch:
     """Clean groups of views with their conditions; samples may differ in their conditioning views."""
 
     latents: Float[Tensor, "batch view channel height width"]
-    """Image latents, then normal latents, scaled to unit variance."""
+    """Image latents, then normal latents, as the autoencoder scales them."""
 
     is_conditioning: Bool[Tensor, "batch view"]
     rays: Float[Tensor, "batch view ray height width"]
@@ -72,11 +72,12 @@ def multiview_loss(
 ) -> Loss:
     """Weighted squared error of the denoised targets; `noise` is unit normal, ignored at conditioning views.
 
-    Raises ValueError for a sample without a target.
+    Latents are normalised by the model's statistics, if it has any. Raises ValueError for a sample without a target.
     """
     targets = ~batch.is_conditioning
     if not bool(targets.any(dim=1).all()):
         raise ValueError("is_conditioning: expected at least one target view in every sample, got a sample with none")
+    batch = replace(batch, latents=unet.normalised(batch.latents))
     noisy = batch.latents + rearrange(sigma, "b -> b 1 1 1 1") * noise
     denoised = denoise(unet, noisy, sigma, batch.conditions())
     error = reduce((denoised - batch.latents).float().square(), "b p (k c) h w -> b p k", "mean", k=2)

@@ -37,6 +37,11 @@ class UNetParams(FrozenModel):
     attention_heads: int = Field(8, ge=1, description="Heads per attention layer")
     norm_groups: int = Field(32, ge=1, description="Groups per group normalisation")
     cross_attention_dim: int = Field(768, ge=1, description="Width of the text encoder's hidden states")
+    latent_statistics: bool = Field(
+        False,
+        description="Normalise latents by their mean and standard deviation at each channel and position, which are "
+        "stored with the model",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "UNetParams":
@@ -70,19 +75,43 @@ class NoiseDistribution(FrozenModel):
     std: float = Field(1.6, gt=0, description="Standard deviation of ln(sigma)")
 
 
+SIGMA_MAX, SIGMA_MAX_WITHOUT_VIEWS = 80.0, 700.0
+"""Largest sampling noise level with conditioning views, and from an identity alone or nothing."""
+
+GUIDANCE_SCALE, GUIDANCE_SCALE_WITHOUT_VIEWS = 3.0, 3.5
+"""Scale of classifier-free guidance, likewise."""
+
+
+def default_guidance_scale(conditioning_views: int) -> float:
+    """The paper's guidance scale for groups with so many conditioning views."""
+    return GUIDANCE_SCALE if conditioning_views else GUIDANCE_SCALE_WITHOUT_VIEWS
+
+
 class NoiseSchedule(FrozenModel):
     """Sampling noise levels (EDM, Equation 5): `steps` levels from sigma_max to sigma_min, then 0."""
 
     steps: int = Field(50, ge=1, description="Number of sampling steps")
     sigma_min: float = Field(0.002, gt=0, description="Noise level of the last step")
-    sigma_max: float = Field(80.0, gt=0, description="Noise level of the first step; 700 from an identity alone")
+    sigma_max: float | None = Field(
+        None, gt=0, description="Noise level of the first step; default: 80, or 700 without conditioning views"
+    )
     rho: float = Field(7.0, gt=0, description="Exponent of the schedule; larger values place more steps at low noise")
+    shift: bool = Field(
+        False, description="Multiply the levels by the root of the number of targets of a group, as training does"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "NoiseSchedule":
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_min: expected less than sigma_max {self.sigma_max}, got {self.sigma_min}")
+        highest = SIGMA_MAX if self.sigma_max is None else self.sigma_max
+        if self.sigma_min >= highest:
+            raise ValueError(f"sigma_min: expected less than sigma_max {highest}, got {self.sigma_min}")
         return self
+
+    def highest(self, conditioning_views: int) -> float:
+        """The noise level of the first step for groups with so many conditioning views."""
+        if self.sigma_max is not None:
+            return self.sigma_max
+        return SIGMA_MAX if conditioning_views else SIGMA_MAX_WITHOUT_VIEWS
 
 
 class SolverParams(FrozenModel):

@@ -30,7 +30,13 @@ from spinmeround.models.diffusion.latents import (
     pair_latents,
 )
 from spinmeround.models.diffusion.normals_frame import turn_normals
-from spinmeround.models.diffusion.params import NoiseSchedule, NormalsFrame, PhotoNormalsParams, SolverParams
+from spinmeround.models.diffusion.params import (
+    NoiseSchedule,
+    NormalsFrame,
+    PhotoNormalsParams,
+    SolverParams,
+    default_guidance_scale,
+)
 from spinmeround.models.diffusion.pipeline_inputs import checked_identity, in_unit_range
 from spinmeround.models.diffusion.sampling.group_sampler import (
     BatchCallback,
@@ -43,6 +49,7 @@ from spinmeround.models.diffusion.sampling.group_sampler import (
 from spinmeround.models.diffusion.sampling.memory import halve_on_out_of_memory, max_image_batch
 from spinmeround.models.diffusion.sampling.view_normals import infer_view_normals
 from spinmeround.models.diffusion.sampling.view_plan import plan_views
+from spinmeround.models.diffusion.statistics import Half
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.models.geometry.camera_checks import check_cameras
 from spinmeround.models.geometry.camera_world import check_sees_head
@@ -150,13 +157,13 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         """Generates the views of `cameras`.
 
         `identity` is a unit-length ArcFace embedding. `guidance_scale` defaults to 3, or 3.5 without conditioning
-        views, where sampling also starts from sigma 700 instead of 80; a `schedule` replaces these sigmas and the
-        number of steps. `anchored` False makes groups independent of each other; this is the default if one group holds
-        all views or three views are given. Cameras are relative to the given view nearest to the front, which should
-        show part of the face. `photo_normals` configures the inference of missing normals. `batch_size` is the number
-        of groups per batch, by default as many as fit into memory; it changes results by rounding alone. `output_type`
-        is "pil", "np", "pt" or "latent", which leaves normals in `normals_frame`. `on_progress(done, total)` counts the
-        steps of all groups.
+        views, where sampling also starts from sigma 700 instead of 80, unless a `schedule` states its sigma_max. A
+        `schedule` replaces `num_inference_steps`. `anchored` False makes groups independent of each other; this is the
+        default if one group holds all views or three views are given. Cameras are relative to the given view nearest to
+        the front, which should show part of the face. `photo_normals` configures the inference of missing normals.
+        `batch_size` is the number of groups per batch, by default as many as fit into memory; it changes results by
+        rounding alone. `output_type` is "pil", "np", "pt" or "latent", which leaves normals in `normals_frame`.
+        `on_progress(done, total)` counts the steps of all groups.
 
         Raises ValueError for other than 0, 1 or 3 conditioning views or two at the same camera; images of the wrong
         size or with values outside [0, 1]; cameras inside the head, that do not see it, not rigid or with invalid
@@ -176,8 +183,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 unet=self.unet,
                 prompt_embeds=prompt_embeds,
                 empty_prompt_embeds=empty_prompt_embeds,
-                guidance_scale=(3.0 if known else 3.5) if guidance_scale is None else guidance_scale,
-                schedule=schedule or NoiseSchedule(steps=num_inference_steps, sigma_max=80.0 if known else 700.0),
+                guidance_scale=default_guidance_scale(known) if guidance_scale is None else guidance_scale,
+                schedule=schedule or NoiseSchedule(steps=num_inference_steps),
                 solver=solver or SolverParams(),
                 batch_size=batch_size,
             )
@@ -299,11 +306,11 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             return nothing, nothing
         check_cameras("conditioning_views", views.cameras)
         check_sees_head("conditioning_views", views.cameras)
-        images = encode_images(self.vae, self._prepared("images", views.images, len(views.cameras)))
+        images = self._latents(self._prepared("images", views.images, len(views.cameras)), "image")
         if views.normals is None:
             return images, None
         normals = self._prepared("normals", views.normals, len(views.cameras))
-        return images, encode_images(self.vae, turn_normals(normals, self._rotations(views.cameras)))
+        return images, self._latents(turn_normals(normals, self._rotations(views.cameras)), "normals")
 
     def _rotations(self, cameras: Cameras | None) -> Float[Tensor, "view 3 3"]:
         """Rotations from the world into the frame of given views' normals, each view a group of one."""
@@ -317,8 +324,14 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     ) -> Float[Tensor, "view channel height width"]:
         """Latents of the same views with their normals in other frames: decoded, turned and encoded again."""
         images, normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
-        turned = turn_normals(self._decode_images(normals), world2frame @ views.world2frame.mT)
-        return pair_latents(images, encode_images(self.vae, turned))
+        turned = turn_normals(self._decode_images(normals, "normals"), world2frame @ views.world2frame.mT)
+        return pair_latents(images, self._latents(turned, "normals"))
+
+    def _latents(
+        self, images: Float[Tensor, "view 3 side side"], half: Half
+    ) -> Float[Tensor, "view channel height width"]:
+        """Latents as the model sees them."""
+        return self.unet.normalised(encode_images(self.vae, images), half)
 
     def _prepared(self, name: str, images: PipelineImageInput, views: int) -> Float[Tensor, "{views} 3 side side"]:
         """Checked conditioning images in [-1, 1], on the execution device."""
@@ -330,16 +343,20 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         return prepared
 
     def _decode(self, views: FramedLatents, output_type: str) -> SpinMeRoundOutput:
-        halves = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
         if output_type == "latent":
-            return SpinMeRoundOutput(images=halves[0], normals=halves[1])
-        decoded = [self._decode_images(half) for half in halves]
+            restored = rearrange(self.unet.restored(views.latents), "v (k c) h w -> k v c h w", k=2)
+            return SpinMeRoundOutput(images=restored[0], normals=restored[1])
+        images, normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
+        decoded = [self._decode_images(images, "image"), self._decode_images(normals, "normals")]
         decoded[1] = turn_normals(decoded[1], views.world2frame.mT)
         images, normals = (self.image_processor.postprocess(half, output_type) for half in decoded)
         return SpinMeRoundOutput(images=images, normals=normals)
 
-    def _decode_images(self, latents: Float[Tensor, "view channel height width"]) -> Float[Tensor, "view 3 side side"]:
-        """Decodes in batches that fit into memory."""
+    def _decode_images(
+        self, latents: Float[Tensor, "view channel height width"], half: Half
+    ) -> Float[Tensor, "view 3 side side"]:
+        """Decodes latents of the model in batches that fit into memory."""
+        latents = self.unet.restored(latents, half)
         size = max_image_batch(self.vae, self.image_side, len(latents))
         parts = [latents[start : start + size] for start in range(0, len(latents), size)]
         return torch.cat([halve_on_out_of_memory(lambda part: decode_images(self.vae, part), part) for part in parts])

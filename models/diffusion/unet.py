@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from spinmeround.models.diffusion.params import RayEncoding, UNetParams, check_factors
 from spinmeround.models.diffusion.rays import ray_channels
+from spinmeround.models.diffusion.statistics import Half, LatentStatistics
 
 TIME_SCALE, TIME_SHIFT = 640.0, 440.0
 """timestep = 640 c_noise + 440. Within 170 of Stable Diffusion's own timestep at each of its noise levels (0.03 to
@@ -58,6 +59,7 @@ def build_unet(params: UNetParams) -> "MultiviewUNet":
         views=params.views,
         ray_encoding=params.ray_encoding,
         multiview_factors=params.multiview_factors,
+        latent_statistics=params.latent_statistics,
     )
     return model
 
@@ -144,6 +146,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         multiview_factors: tuple[int, ...] | list[int] = (2, 4, 8),
         time_scale: float = TIME_SCALE,
         time_shift: float = TIME_SHIFT,
+        latent_statistics: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if base.get("in_channels", 4) != base.get("out_channels", 4):
@@ -160,6 +163,27 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         self.unet = UNet2DConditionModel.from_config({**base, **grown})
         check_factors(multiview_factors, len(self.unet.down_blocks))
         _install_multiview_blocks(self.unet, set(multiview_factors))
+        self.statistics: LatentStatistics | None = None
+        if latent_statistics:
+            self.add_latent_statistics()
+
+    def add_latent_statistics(self) -> None:
+        """Give the model statistics of its latents, the identity until they are set; they are saved with it."""
+        statistics = LatentStatistics(self.latent_channels, self.unet.config["sample_size"])
+        self.statistics = statistics.to(self.unet.conv_in.weight.device)
+        self.register_to_config(latent_statistics=True)
+
+    def normalised(
+        self, latents: Float[Tensor, "*batch channels height width"], half: Half = "both"
+    ) -> Float[Tensor, "*batch channels height width"]:
+        """Latents as the model sees them; those of the autoencoder, unless it has statistics."""
+        return latents if self.statistics is None else self.statistics.normalised(latents, half)
+
+    def restored(
+        self, latents: Float[Tensor, "*batch channels height width"], half: Half = "both"
+    ) -> Float[Tensor, "*batch channels height width"]:
+        """The inverse of `normalised`."""
+        return latents if self.statistics is None else self.statistics.restored(latents, half)
 
     @classmethod
     def from_unet(
@@ -170,6 +194,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         ray_encoding: RayEncoding = "spinmeround",
         multiview_factors: tuple[int, ...] = (2, 4, 8),
         zero_pose: bool = False,
+        latent_statistics: bool = False,
     ) -> "MultiviewUNet":
         """Extends a pretrained text-to-image UNet (Stable Diffusion 1.5, Arc2Face).
 
@@ -178,7 +203,11 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         """
         base = {name: value for name, value in unet.config.items() if not name.startswith("_")}
         model: MultiviewUNet = cls(
-            base=base, views=views, ray_encoding=ray_encoding, multiview_factors=multiview_factors
+            base=base,
+            views=views,
+            ray_encoding=ray_encoding,
+            multiview_factors=multiview_factors,
+            latent_statistics=latent_statistics,
         )
         nn.Module.to(model, device=unet.device, dtype=unet.dtype)  # ModelMixin.to warns if given a dtype
         weights = dict(unet.state_dict())
@@ -191,6 +220,21 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         if any("_3d." not in name for name in missing):
             raise ValueError(f"unet: expected all weights of its configuration, {missing[0]} is missing")
         return model
+
+    def to_unet(self) -> UNet2DConditionModel:
+        """The text-to-image UNet of single images, with copies of the weights: the inverse of `from_unet`.
+
+        Keeps the image channels of conv_in and conv_out, and drops those of normals, rays and mask, the attention
+        across views and the statistics of the latents.
+        """
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(self.config["base"])
+        nn.Module.to(unet, device=self.device, dtype=self.dtype)
+        weights = {name: weight for name, weight in self.unet.state_dict().items() if "_3d." not in name}
+        weights["conv_in.weight"] = weights["conv_in.weight"][:, : self.latent_channels]
+        for name in ("conv_out.weight", "conv_out.bias"):
+            weights[name] = weights[name][: self.latent_channels]
+        unet.load_state_dict(weights)
+        return unet
 
     def forward(
         self,

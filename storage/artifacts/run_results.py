@@ -19,6 +19,7 @@ from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.manifests import is_litter
 
 _STAGES = {"training": "train", "evaluation": "evaluate"}
+"""The stages of results; those of trainings since version 0.1.0 state theirs, the phase."""
 _PARTS = ("dataset", *_STAGES)
 
 
@@ -67,7 +68,7 @@ def _summaries(folder: Path) -> Iterator[Path]:
 
 def _check_stored(store: ArtifactStore, name: str, part: Mapping[str, Any]) -> None:
     if name in _STAGES and "key" in part:
-        stage, key = _STAGES[name], str(part["key"])
+        stage, key = str(part.get("stage", _STAGES[name])), str(part["key"])
         if not re.fullmatch(r"[0-9a-f]{64}", key) or not store.has(stage, key):
             raise ValueError(f"its summary names {stage}/{key[:12]}, which the store lacks")
 

@@ -1,6 +1,7 @@
 """Configuration, key and result of an evaluation. Imports no networks, so a cached result is found without torch."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ class EvaluateParams(StageParams):
     identity: Literal["view", "mean"] = Field(
         "view", description="Embedding that conditions the model: of the first conditioning view, or of the head"
     )
-    guidance_scale: float = Field(3.0, ge=0.0)
+    guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without conditioning views")
     schedule: NoiseSchedule = NoiseSchedule()
     solver: SolverParams = SolverParams()
     seed: int = Field(0, ge=0, description="Seed of the choice of views and of the sampling")
@@ -45,22 +46,23 @@ class EvaluationResult:
 
 
 def key_parts(
-    digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams
+    digest: str, training: Mapping[str, str], params: EvaluateParams, embed: EmbedParams
 ) -> tuple[dict[str, Any], dict[str, str], str]:
     """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation.
 
-    The content of the LPIPS weights enters the key, not their path, so a file that is added later changes the key.
+    `training` is the key of the training by its stage. The content of the LPIPS weights enters the key, not their path,
+    so a file that is added later changes the key.
     """
-    inputs = {"dataset": digest, "train": training_key}
+    inputs = {"dataset": digest, **training}
     lpips = Path(params.lpips_weights) if params.lpips_weights else None
     found = fingerprint(lpips) if lpips and lpips.is_file() else "absent"
     weights = f"recognition {fingerprint(recognition_path(embed.recognition))}, lpips {found}"
     return params.model_dump(mode="json", exclude={"lpips_weights"}), inputs, weights
 
 
-def evaluation_key(digest: str, training_key: str, params: EvaluateParams, embed: EmbedParams) -> str:
-    """Content address of the evaluation of a training on the dataset with this digest."""
-    return artifact_key("evaluate", VERSION, *key_parts(digest, training_key, params, embed))
+def evaluation_key(digest: str, training: Mapping[str, str], params: EvaluateParams, embed: EmbedParams) -> str:
+    """Content address of the evaluation of a training (stage -> key) on the dataset with this digest."""
+    return artifact_key("evaluate", VERSION, *key_parts(digest, training, params, embed))
 
 
 def load_evaluation(folder: Path) -> EvaluationResult:

@@ -151,18 +151,22 @@ def _report_images(
 def make_evaluation(
     store: ArtifactStore,
     dataset: Path,
-    training_key: str,
+    training: Mapping[str, str],
     params: EvaluateParams,
     embed: EmbedParams,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Outcome, str, EvaluationResult]:
-    """Evaluate unless the store has the result; returns the outcome, the artifact's key and the result."""
+    """Evaluate unless the store has the result; returns the outcome, the artifact's key and the result.
+
+    `training` is the key of the training by its stage.
+    """
     digest = HeadDataset.open(dataset).digest
-    key = evaluation_key(digest, training_key, params, embed)
-    content, inputs, weights = key_parts(digest, training_key, params, embed)
+    key = evaluation_key(digest, training, params, embed)
+    content, inputs, weights = key_parts(digest, training, params, embed)
 
     def evaluate(out: Path) -> None:
-        run_evaluation(dataset, store.verify("train", training_key).path / "pipeline", params, embed, out, on_progress)
+        ((stage, trained),) = training.items()
+        run_evaluation(dataset, store.verify(stage, trained).path / "pipeline", params, embed, out, on_progress)
 
     outcome = store.make_once(
         "evaluate", key, evaluate, version=VERSION, params=content, inputs=inputs, weights=weights, subject="model"

@@ -19,8 +19,6 @@ from spinmeround.storage.documents import read_bytes
 from spinmeround.storage.errors import ConfigError, as_config_error, one_line, shortened
 from spinmeround.tasks.generation.params import (
     GenerationParams,
-    IdentityInput,
-    InterpolationInput,
     PhotoInput,
     ViewsInput,
     is_picture,
@@ -48,7 +46,7 @@ def check_inputs(params: GenerationParams) -> list[str]:
     notes = []
     if params.cameras_file is not None:
         notes += camera_warnings("cameras", targets, params.views.radius)
-    for identity in _identities(params):
+    for identity in params.identities:
         if identity.endswith(".npy"):
             read_identity(Path(identity))
         elif is_picture(identity):
@@ -91,15 +89,6 @@ def background_note(path: Path) -> str:
         f"{path}: the background stays in the picture, and the model was trained without any; remove it with --matting "
         "FILE (a network of rembg), or give a cut-out PNG"
     )
-
-
-def _identities(params: GenerationParams) -> list[str]:
-    given = params.given
-    if isinstance(given, InterpolationInput):
-        return [given.start, given.end]
-    if isinstance(given, IdentityInput | PhotoInput | ViewsInput) and given.identity is not None:
-        return [given.identity]
-    return []
 
 
 def target_cameras(params: GenerationParams) -> Cameras:

@@ -148,13 +148,28 @@ class GenerationParams(FrozenModel):
         None, description="Keep views consistent by seven anchor views; default: on for requests of more than one group"
     )
     guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without conditioning views")
-    sampling_steps: int = Field(50, ge=1, description="Steps of the solver")
-    schedule: NoiseSchedule | None = Field(None, description="Replaces the paper's schedule and `sampling_steps`")
+    schedule: NoiseSchedule = Field(NoiseSchedule(), description="Noise levels of the solver's steps")
     solver: SolverParams = SolverParams()
     batch: int | None = Field(
         None, ge=1, description="Groups of views per batch; default: as memory allows. Does not change results"
     )
     seed: int = Field(0, ge=0, description="Seed of the noise")
+
+    @property
+    def identities(self) -> list[str]:
+        """The identities that are named."""
+        given = self.given
+        if isinstance(given, InterpolationInput):
+            return [given.start, given.end]
+        if isinstance(given, IdentityInput | PhotoInput | ViewsInput) and given.identity is not None:
+            return [given.identity]
+        return []
+
+    @property
+    def names_head(self) -> bool:
+        """Whether a head of the dataset is among what the model is given."""
+        files = (name.endswith(".npy") or is_picture(name) for name in self.identities)
+        return isinstance(self.given, HeadInput) or not all(files)
 
     @property
     def photo_normals(self) -> PhotoNormalsParams:

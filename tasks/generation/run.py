@@ -113,7 +113,6 @@ def generate_head(
             conditioning_views=request.conditioning_views,
             anchored=params.anchored,
             guidance_scale=params.guidance_scale,
-            num_inference_steps=params.sampling_steps,
             schedule=params.schedule,
             solver=params.solver,
             photo_normals=params.photo_normals,
@@ -143,6 +142,11 @@ def load_pipeline(folder: Path) -> SpinMeRoundPipeline:
         raise ConfigError(
             f"pipeline: {folder / INDEX}: expected that of a pipeline, found {one_line(error)}"
         ) from error
+    return ready_pipeline(model)
+
+
+def ready_pipeline(model: SpinMeRoundPipeline) -> SpinMeRoundPipeline:
+    """The pipeline on the best device, without progress bars."""
     model.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return model.to(best_device())
 

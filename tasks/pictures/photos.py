@@ -43,19 +43,26 @@ class Photo(NamedTuple):
 
 
 def read_photo(
-    path: Path, *, square: bool = False, background: tuple[int, int, int] = WHITE, colours: bool = True
+    path: Path,
+    *,
+    square: bool = False,
+    background: tuple[int, int, int] = WHITE,
+    colours: bool = True,
+    data: bytes | None = None,
 ) -> Photo:
     """Read a picture; `colours` is False for normal maps, whose numbers no colour profile may change.
+
+    `data` is the content of a picture that is in no file of its own; `path` then only names it in messages.
 
     Raises ConfigError for a file that is no picture, damaged, too large, all transparent, or of one colour; with
     `square` also for one that is not square.
     """
-    if not os.path.isfile(path):  # raises nothing for a name that is too long
+    if data is None and not os.path.isfile(path):  # raises nothing for a name that is too long
         raise ConfigError(f"{path}: expected a picture, found none that can be read (no such file)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about large pictures and defective metadata
         try:
-            flat = _read(path, square, background, colours)
+            flat = _read(path, data, square, background, colours)
         except ConfigError:
             raise
         except Image.DecompressionBombError as error:
@@ -108,8 +115,8 @@ def has_background(picture: Image.Image) -> bool:
     return float((border.min(axis=1) < _NEAR_WHITE).mean()) > 0.25
 
 
-def _read(path: Path, square: bool, background: tuple[int, int, int], colours: bool) -> Photo:
-    with Image.open(path, formats=_formats()) as file:
+def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, int, int], colours: bool) -> Photo:
+    with Image.open(path if data is None else io.BytesIO(data), formats=_formats()) as file:
         if file.width * file.height > MAX_PIXELS:
             raise _too_large(path, f"{file.width} x {file.height}")
         if square and file.width != file.height:

@@ -34,6 +34,7 @@ from spinmeround.tasks.report.data import (
 )
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.stage import GATE, Head
+from spinmeround.tasks.training.phases import PHASES, field_of
 
 FRONT, BACK = (0.0, 0.0), (180.0, 0.0)
 """Azimuth and elevation of the two views on a contact sheet, in degrees."""
@@ -46,9 +47,6 @@ LICENCES = {
 
 PICTURES = tuple(each.name for each in fields(NovelViews) if each.name not in ("id", "metrics"))
 """Arrays of `pictures.npz`."""
-
-PHASES = ("adapt", "single_view", "multi_view")
-"""Sections of the training parameters that give the number of steps of each phase, in order."""
 
 Item = TypeVar("Item")
 
@@ -93,7 +91,7 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         kept_by_review=_kept_by_review(run, reviews, params),
         quarantined=_quarantined(run),
         orbit=_orbit(dataset, params),
-        curves=read_curves(training) if training else (),
+        curves=tuple(curve for each in training_chain(run.store, training) for curve in read_curves(each)),
         novel_views=read_novel_views(evaluation.path)[: params.novel_heads] if evaluation else (),
         evaluation=read_evaluation(evaluation.path / "evaluation.json") if evaluation else None,
         stages=stage_rows(run.stages, run.parameters),
@@ -109,8 +107,16 @@ def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
     return [items[index * len(items) // most] for index in range(most)]
 
 
+def training_chain(store: ArtifactStore, training: Artifact | None) -> list[Artifact]:
+    """A training after those that it begins with, directly or not."""
+    if training is None:
+        return []
+    before = [store.verify(name, key) for name, key in training.manifest.inputs.items() if name in PHASES]
+    return [*(each for first in before for each in training_chain(store, first)), training]
+
+
 def read_curves(training: Artifact) -> tuple[LossCurve, ...]:
-    """The loss curves of a training run, with its phases if its parameters define any."""
+    """The loss curves of a training, of version 0.1.0 with the phases that it has in one."""
     phases = training_phases(training.manifest.params)
     found = json.loads((training.path / "history.json").read_text(encoding="utf-8"))
     runs: list[dict[str, Any]] = [{"name": "training", "history": found}] if isinstance(found, list) else found["runs"]
@@ -129,9 +135,9 @@ def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     """Names and last steps of the phases that have at least one step."""
     phases, end = [], 0
     for name in PHASES:
-        if steps := params.get(name, {}).get("steps", 0):
+        if steps := params.get(field_of(name), {}).get("steps", 0):
             end += steps
-            phases.append((name.replace("_", " "), end))
+            phases.append((name.replace("-", " "), end))
     return tuple(phases)
 
 
@@ -165,7 +171,7 @@ def stage_rows(counts: Mapping[str, Mapping[str, float]], parameters: Mapping[st
     rows = []
     for name, count in counts.items():
         stage = known.get(name)
-        reads = stage.reads if stage else (name,)
+        reads = stage.reads if stage else ("train",) if name in PHASES else (name,)
         rows.append(
             StageRow(
                 name=name,

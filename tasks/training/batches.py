@@ -22,7 +22,8 @@ from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.loading.reader import SampleReader, read_view_identity
 from spinmeround.tasks.loading.tensors import on_colour
 from spinmeround.tasks.loading.view_draws import draw_rng, draw_views, facing_views, nearest_views
-from spinmeround.tasks.training.params import GroupParams, TrainingPhase, TrainParams
+from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.phases import GroupParams, TrainingPhase
 
 GROUP, VIEWS, COLOURS, DROPS, NOISE = range(5)
 """Purposes of random numbers: the group and the dropouts and noise of a step, the views and background of a sample."""
@@ -114,7 +115,7 @@ class TrainingBatches:
 
     def draw(self, step: int) -> GroupDraw:
         """The heads and views of a step."""
-        phase, batch, seed = self.params.phase_at(step), self.params.batch, self.params.seed
+        phase, batch, seed = self.params.phase, self.params.batch, self.params.draws_seed
         return draw_groups(phase, self.subjects, self.cameras, batch=batch, seed=seed, step=step)
 
     def read(self, step: int) -> GroupBatch:
@@ -153,7 +154,7 @@ class TrainingBatches:
             return latents
         recoloured = latents.clone()
         for sample in range(len(latents)):
-            rng = draw_rng(self.params.seed, step, sample, COLOURS)
+            rng = draw_rng(self.params.draws_seed, step, sample, COLOURS)
             if rng.random() >= self.params.random_background:
                 continue
             colour = torch.from_numpy(rng.uniform(-1.0, 1.0, 3).astype(np.float32))

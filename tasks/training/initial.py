@@ -1,4 +1,6 @@
-"""The networks before training: random, or initialised from Stable Diffusion 1.5 and Arc2Face as published.
+"""The networks before training: random, those that `train.initial` names, or the result of the training before.
+
+Of published networks, a training takes:
 
 stable-diffusion-v1-5/vae     the autoencoder
 arc2face/arc2face             the UNet that the multiview UNet is grown from
@@ -11,33 +13,46 @@ from typing import Any
 import torch
 from transformers import CLIPTextModel
 
-from spinmeround.models.diffusion.params import UNetParams
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
-from spinmeround.models.diffusion.unet import MultiviewUNet, base_config
+from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.models.identity.prompt import PromptTokens
-from spinmeround.storage.errors import ConfigError, as_config_error
+from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
+from spinmeround.storage.errors import as_config_error
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
-from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
-from spinmeround.tasks.training.state import Networks, build_networks, text_encoder_config
+from spinmeround.tasks.training.beginning.averaged import averaged_networks
+from spinmeround.tasks.training.beginning.checks import check_encoder, check_widths
+from spinmeround.tasks.training.beginning.source import Source, initial_source
+from spinmeround.tasks.training.beginning.unets import as_phase, check_unet_folder, load_unet, random_unet
+from spinmeround.tasks.training.params import ENCODER, UNET, InitialParams, TextEncoderParams, TrainParams
+from spinmeround.tasks.training.phases import PhaseName
+from spinmeround.tasks.training.state import Networks, build_text_encoder
 from spinmeround.tasks.weights.networks import AUTOENCODERS, check_network, load_network
 
-_UNET, _ENCODER = "train.initial.unet", "train.initial.text_encoder"
 
-
-def build_initial_networks(params: TrainParams) -> Networks:
+def build_initial_networks(params: TrainParams, begins: Path | None = None) -> Networks:
     """The networks at the first step of a training; their random weights are a function of its seed.
 
-    Raises ConfigError if a folder of `train.initial` is missing or its sizes differ from the profile's.
+    `begins` is the result of the training before, which takes the place of `train.initial`. Raises ConfigError if a
+    folder is missing, defective or of other sizes than the profile's.
     """
-    folders = params.initial.folders
-    networks = build_networks(params.unet, params.text_encoder, params.seed)
-    if "unet" in folders:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(params.seed)
-            networks.unet = grow_unet(folders["unet"], params.unet)
-    if "text_encoder" in folders:
-        networks.prompt_encoder.text_encoder = _load_text_encoder(folders["text_encoder"], params.text_encoder)
+    networks = phase_networks(params.name, params, begins)
     return networks if params.text_encoder.trained else networks.freeze_text_encoder()
+
+
+def phase_networks(phase: PhaseName, params: TrainParams, begins: Path | None = None) -> Networks:
+    """As `build_initial_networks`, for a phase with or without steps; nothing is frozen."""
+    check_widths(params)
+    initial = params.initial if begins is None else InitialParams(unet=str(begins), zero_pose=params.initial.zero_pose)
+    source = initial_source(initial)
+    text_encoder = _text_encoder(initial, source, params)
+    encoder = IdentityPromptEncoder(text_encoder, params.text_encoder.prompt)
+    if source is None:
+        return Networks(random_unet(phase, params.unet, params.seed), encoder)
+    if source.checkpoint is not None:
+        found = averaged_networks(source.checkpoint, encoder, params)
+        return Networks(as_phase(found.unet, phase, params, f"{UNET}: {source.folder}: "), found.prompt_encoder)
+    assert source.unet is not None
+    return Networks(load_unet(source.unet, phase, params), encoder)
 
 
 def check_external(params: TrainParams, encode: EncodeParams) -> None:
@@ -47,51 +62,27 @@ def check_external(params: TrainParams, encode: EncodeParams) -> None:
     """
     if encode.autoencoder != "embedded":
         check_network(autoencoder_path(encode), *AUTOENCODERS, field="encode.autoencoder")
-    folders = params.initial.folders
-    if "unet" in folders:
-        unet = check_network(folders["unet"], "UNet2DConditionModel", field=_UNET)
-        _check_unet_sizes(folders["unet"], unet.config, params.unet)
-    if "text_encoder" in folders:
-        encoder = check_network(folders["text_encoder"], "CLIPTextModel", field=_ENCODER)
-        _check_encoder_sizes(folders["text_encoder"], encoder.config, params.text_encoder)
+    source, first = initial_source(params.initial), next(iter(params.trained), "multi-view")
+    if source is not None and source.unet is not None:
+        check_unet_folder(source.unet, first, params)
+    folder = params.initial.folders.get("text_encoder") or (source and source.text_encoder)
+    if folder:
+        encoder = check_network(folder, "CLIPTextModel", field=ENCODER)
+        check_encoder(folder, encoder.config, params.text_encoder)
 
 
-def grow_unet(folder: Path, params: UNetParams) -> MultiviewUNet:
-    """Grow the multiview UNet from a text-to-image UNet. Raises ConfigError if its sizes differ from `params`."""
-    unet = load_network(folder, "UNet2DConditionModel", field=_UNET)
-    _check_unet_sizes(folder, unet.config, params)
-    unet.register_to_config(sample_size=params.sample_size)
-    with as_config_error(f"{_UNET}: {folder}: "):
-        grown: MultiviewUNet = MultiviewUNet.from_unet(
-            unet, views=params.views, ray_encoding=params.ray_encoding, multiview_factors=params.multiview_factors
-        )
-    return grown
+def _text_encoder(initial: InitialParams, source: Source | None, params: TrainParams) -> CLIPTextModel:
+    """That of `initial.text_encoder`, else the one that came with the UNet, else a random one."""
+    folder = initial.folders.get("text_encoder") or (source and source.text_encoder)
+    if folder:
+        return _load_text_encoder(folder, params.text_encoder)
+    return build_text_encoder(params.text_encoder, params.seed)
 
 
 def _load_text_encoder(folder: Path, params: TextEncoderParams) -> CLIPTextModel:
-    encoder: CLIPTextModel = load_network(folder, "CLIPTextModel", field=_ENCODER)
-    _check_encoder_sizes(folder, encoder.config, params)
+    encoder: CLIPTextModel = load_network(folder, "CLIPTextModel", field=ENCODER)
+    check_encoder(folder, encoder.config, params)
     return encoder
-
-
-def _check_unet_sizes(folder: Path, config: Any, params: UNetParams) -> None:
-    for name, value in base_config(params).items():
-        found = list(config[name]) if isinstance(value, list) and isinstance(config[name], tuple) else config[name]
-        if found != value and name != "sample_size":  # no weight depends on it
-            raise ConfigError(f"{_UNET}: {folder}: expected {name} {value}, by train.unet, found {found}")
-
-
-def _check_encoder_sizes(folder: Path, config: Any, params: TextEncoderParams) -> None:
-    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    for name in sizes:
-        expected, found = getattr(text_encoder_config(params), name), getattr(config, name)
-        if found != expected:
-            raise ConfigError(f"{_ENCODER}: {folder}: expected {name} {expected}, by train.text_encoder, found {found}")
-    if config.max_position_embeddings < params.prompt.length:
-        raise ConfigError(
-            f"{_ENCODER}: {folder}: expected at least the prompt's {params.prompt.length} positions, "
-            f"found {config.max_position_embeddings}"
-        )
 
 
 def grow_pipeline(

@@ -1,9 +1,10 @@
-"""Train: the multiview diffusion model on the latents of a published dataset.
+"""Train: one phase of the multiview diffusion model, on the latents of a published dataset.
 
-The paper's three phases: `adapt` (one view, identity alone), `single_view` (one conditioning view) and `multi_view`
-(0, 1 or 3 conditioning views). The batch, noise and dropouts of a step are functions of (seed, step), and a checkpoint
-holds everything that the next step depends on, so an interrupted training ends with the same weights as one that was
-not interrupted. Only heads of the split `train` are read.
+The paper's three phases are trainings of their own: `adapt` (single pictures, identity alone), `single-view` (one
+conditioning view) and `multi-view` (0, 1 or 3 conditioning views). The batch, noise and dropouts of a step are
+functions of (seed, phase, step), and a checkpoint holds everything that the next step depends on, so an interrupted
+training ends with the same weights as one that was not interrupted, and more steps continue a finished one. Only heads
+of the split `train` are read.
 
 A step whose loss or gradient is not finite is not taken. A training that goes wrong by the measures of `train.guard`
 returns to its last checkpoint and avoids the steps that led there; the second time it stops.
@@ -15,23 +16,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from spinmeround.models.device import best_device
-from spinmeround.storage.dataset import HeadDataset, check_content
-from spinmeround.storage.errors import ConfigError, DatasetError, EnvironmentUnavailable, SpinMeRoundError
-from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
+from spinmeround.storage.errors import ConfigError, EnvironmentUnavailable, SpinMeRoundError
+from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.beginning.averaged import model_record
+from spinmeround.tasks.training.by_phase import phase_loss
+from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFaces
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.key import Beginning, lineage_key
 from spinmeround.tasks.training.metrics import Meter, MetricsLog
-from spinmeround.tasks.training.params import TrainingResult, TrainParams, training_inputs, training_key
+from spinmeround.tasks.training.params import TrainingResult, TrainParams
+from spinmeround.tasks.training.reads import read_faces, read_heads
 from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
-from spinmeround.tasks.training.state import NotFinite, Schedule, TrainingState
-from spinmeround.tasks.training.step import GroupLoss, StepLosses
+from spinmeround.tasks.training.state import Networks, NotFinite, Schedule, TrainingState
+from spinmeround.tasks.training.step import StepLosses
 from spinmeround.tasks.training.validation import Validation
 
 OnStep = Callable[[int, int, float | None], None]
@@ -43,30 +49,37 @@ class TrainingInterrupted(EnvironmentUnavailable):
 
 
 def run_training(
-    dataset: Path,
+    data: Path | PreparedFaces,
     params: TrainParams,
     encode: EncodeParams,
     folder: Path,
     out: Path,
     on_step: OnStep = lambda done, steps, loss: None,
+    begins: Beginning | None = None,
 ) -> TrainingResult:
     """Train from the newest intact checkpoint in `folder`, or from the start, and write the result to `out`.
+
+    `data` is a dataset, or, of `adapt`, pictures of faces. A training starts with the result of `begins`, or with the
+    networks of `train.initial`.
 
     Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file;
     ConfigError for `state_on_disk` on an accelerator and for checkpoints of another training; TrainingInterrupted on
     SIGTERM; and SpinMeRoundError, without a result, for a training that goes wrong again after it returned to its last
     checkpoint, or whose losses rose.
     """
+    if params.state_on_disk and (device := best_device()).type != "cpu":
+        raise ConfigError(f"train.state_on_disk: expected false on {device}; a mapped file serves only the CPU")
     if params.threads:
         torch.set_num_threads(params.threads)
-    data = HeadDataset.open(dataset)
-    subjects = _training_subjects(data, params, encode)
-    check_content(data)
-    key = training_key(training_inputs(data), params, encode)
-    batches = TrainingBatches(data, subjects, params, encode)
-    with TrainingCheckpoints(folder, key, background=not params.state_on_disk) as checkpoints:
-        validation = Validation(data, params, encode) if params.validation.every else None
-        run = TrainingRun(params, batches, checkpoints, validation)
+    reads = read_heads(data, params, encode) if isinstance(data, Path) else read_faces(data, params)
+    key = lineage_key({**reads.inputs, **(begins.inputs if begins else {})}, params, encode)
+    model = model_record(params, encode.normals_frame)
+
+    def build() -> Networks:
+        return reads.normalising(build_initial_networks(params, begins and begins.folder))
+
+    with TrainingCheckpoints(folder, key, background=not params.state_on_disk, model=model) as checkpoints:
+        run = TrainingRun(params, reads.batches, checkpoints, reads.validation, build)
         with _termination() as terminated:
             run.train(on_step, terminated)
     return write_result(run.state.averaged(), run.history, params, encode, out, metrics=run.log.path)
@@ -78,22 +91,31 @@ class TrainingRun:
     def __init__(
         self,
         params: TrainParams,
-        batches: TrainingBatches,
+        batches: TrainingBatches | FacePictures,
         checkpoints: TrainingCheckpoints,
         validation: Validation | None = None,
+        build: Callable[[], Networks] | None = None,
     ) -> None:
         self.params, self.batches, self.checkpoints, self.validation = params, batches, checkpoints, validation
+        self.build = build or partial(build_initial_networks, params)
         self.log = MetricsLog(checkpoints.folder, tensorboard=params.tensorboard)
         self.meter = Meter(best_device())
-        self.schedule = Schedule(params.learning_rate, params.warm_up_steps, params.steps, params.final_rate)
+        self.schedule = Schedule(
+            params.learning_rate, params.warm_up_steps, params.phase.decay_steps, params.final_rate
+        )
         self._restore()
 
     def _restore(self) -> None:
         """Begin at the newest checkpoint, or at the start."""
-        self.state = initial_state(self.params, self.checkpoints.folder)
-        self.loss = GroupLoss(self.state.networks, self.params)
+        self.state = initial_state(self.build(), self.params, self.checkpoints.folder)
+        self.loss = phase_loss(self.state.networks, self.params)
         found = self.checkpoints.resume(self.state)
         self.done, self.history = found or Resumed(0, LossHistory())
+        if self.done > self.params.steps:
+            raise ConfigError(
+                f"{self.checkpoints.folder}: expected a checkpoint of step {self.params.steps} or earlier, found one "
+                f"of step {self.done}; train at least as many steps, or choose another folder"
+            )
         self.log.resume(self.done)
         self.meter.reset()
 
@@ -108,7 +130,7 @@ class TrainingRun:
             self._measure()
             on_step(self.done, self.params.steps, loss)
             ending = terminated()
-            due = self.done % self.params.checkpoint_every == 0 and self.done < self.params.steps
+            due = self.done % self.params.checkpoint_every == 0 or self.done == self.params.steps
             if ending or due:
                 self.checkpoints.save(self.done, self.state, self.history)
             if ending:
@@ -198,34 +220,9 @@ def _termination() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _training_subjects(data: HeadDataset, params: TrainParams, encode: EncodeParams) -> list[int]:
-    """The heads to train on; raises if the training cannot start on this dataset."""
-    attributes = data.latents_attributes()
-    found, expected = str(attributes.get("autoencoder")), autoencoder_fingerprint(encode)
-    if found != expected:
-        raise DatasetError(
-            f"{data.path}: latents: expected those of the autoencoder {expected[:12]}, found {found[:12]}; "
-            "run the stage encode"
-        )
-    if (frame := attributes.get("normals_frame", "world")) != encode.stored_frame:
-        raise DatasetError(
-            f"{data.path}: latents: expected normals in the frame {encode.stored_frame!r}, found {frame!r}; run the "
-            "stage encode, or set encode.normals_frame"
-        )
-    subjects = data.split("train")
-    if not subjects:
-        raise DatasetError(f"{data.path}: expected a head in the split 'train', found none; build more heads")
-    if params.steps < 1:
-        raise ValueError("train: expected at least one step in adapt, single_view or multi_view, got none")
-    return subjects
-
-
-def initial_state(params: TrainParams, folder: Path) -> TrainingState:
-    """The state before the first step, on the best device."""
-    device = best_device()
-    if params.state_on_disk and device.type != "cpu":
-        raise ConfigError(f"train.state_on_disk: expected false on {device}; a mapped file serves only the CPU")
-    networks = build_initial_networks(params).to(device)
+def initial_state(networks: Networks, params: TrainParams, folder: Path) -> TrainingState:
+    """The state of these networks before the first step, on the best device."""
+    networks = networks.to(best_device())
     if params.gradient_checkpointing:
         networks.unet.train().enable_gradient_checkpointing()
     return TrainingState(networks, params.weight_decay, params.ema_decay, folder if params.state_on_disk else None)

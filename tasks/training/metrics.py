@@ -3,7 +3,8 @@
 A record has the means over the steps since the last one:
 
     step                 number of steps done
-    loss                 and loss_image, loss_normals of the halves, loss_sigma_LOW_HIGH by noise level
+    loss                 and loss_image, loss_normals of the halves (`adapt` has the first alone), loss_sigma_LOW_HIGH
+                         by noise level
     gradient_norm        before clipping
     learning_rate        of the last step
     samples_per_second   groups; data_wait is the share of the time that the step waited for its batch
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 FILE = "metrics.jsonl"
+_HALVES = ("loss_image", "loss_normals")
 
 
 class MetricsLog:
@@ -113,12 +115,12 @@ class Meter:
 
     def _means(self) -> dict[str, float]:
         steps = [float(each.per_half.mean()) for each in self._losses]
-        image, normals = torch.cat([each.per_half for each in self._losses]).mean(0).tolist()
+        halves = torch.cat([each.per_half for each in self._losses]).mean(0).tolist()
         per_sample, sigma = (
             torch.cat(parts)
             for parts in zip(*[(each.per_half.mean(1), each.sigma) for each in self._losses], strict=True)
         )
-        found = {"loss": float(np.mean(steps)), "loss_image": image, "loss_normals": normals}
+        found = {"loss": float(np.mean(steps)), **dict(zip(_HALVES, halves, strict=False))}
         for low, high in itertools.pairwise(SIGMA_EDGES):
             inside = per_sample[(sigma >= low) & (sigma < high)]
             if len(inside):

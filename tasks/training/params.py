@@ -1,7 +1,6 @@
-"""Configuration, key and result of a training. Imports no networks, so a cached result is found without torch."""
+"""Configuration and result of a training. Imports no networks, so a cached result is found without torch."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,88 +9,19 @@ from pydantic import Field, model_validator
 
 from spinmeround.models.diffusion.params import NoiseDistribution, UNetParams
 from spinmeround.models.identity.prompt import PromptTokens
-from spinmeround.storage.artifacts import artifact_key
-from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.hashing import sha256_json
-from spinmeround.storage.weights import fingerprint
-from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.stage import StageParams
+from spinmeround.tasks.training.phases import (
+    PHASES,
+    AdaptPhase,
+    MultiViewPhase,
+    PhaseName,
+    SingleViewPhase,
+    TrainingPhase,
+    field_of,
+)
 
-VERSION = 3
-
-
-class GroupParams(StageParams):
-    """One kind of view group that a phase trains on: `[[train.<phase>.groups]]` in a profile."""
-
-    conditioning: int = Field(ge=0, description="Conditioning views of a group")
-    targets: int = Field(ge=1, description="Target views of a group")
-    weight: float = Field(1.0, gt=0.0, description="Relative frequency of this kind among the groups of the phase")
-    batch: int = Field(0, ge=0, description="Groups per step; 0: `train.batch`")
-    facing_deg: float = Field(
-        90.0, ge=0.0, le=90.0, description="Largest |azimuth| of the first view; at 90 it shows part of the face"
-    )
-    nearest: int = Field(
-        0,
-        ge=0,
-        description="Draw all views but the first from this many neighbours of a random view; 0: from all views",
-    )
-
-    @model_validator(mode="after")
-    def _neighbourhood_holds_the_group(self) -> "GroupParams":
-        if self.nearest and (self.views == 1 or self.nearest < self.views):
-            expected = "0 for a single view" if self.views == 1 else f"0, or at least the group's {self.views} views"
-            raise ValueError(f"nearest: expected {expected}, got {self.nearest}")
-        return self
-
-    @property
-    def views(self) -> int:
-        """Conditioning and target views together."""
-        return self.conditioning + self.targets
-
-
-class TrainingPhase(StageParams):
-    """One phase of the training. Each step draws one kind of group, by weight."""
-
-    steps: int = Field(ge=0, description="Steps of this phase; 0 omits it")
-    groups: tuple[GroupParams, ...] = Field(description="Kinds of groups; at least one")
-
-    @model_validator(mode="after")
-    def _has_groups(self) -> "TrainingPhase":
-        if not self.groups:
-            raise ValueError("groups: expected at least one kind of group, got none; steps = 0 omits a phase")
-        return self
-
-    def views_per_step(self, batch: int) -> float:
-        """Expected number of views per step; `batch` is the number of groups of kinds that set none."""
-        views = sum(group.weight * group.views * (group.batch or batch) for group in self.groups)
-        return views / sum(group.weight for group in self.groups)
-
-    @property
-    def largest(self) -> int:
-        """Views of the largest group."""
-        return max(group.views for group in self.groups)
-
-
-class AdaptPhase(TrainingPhase):
-    """Single views, conditioned on the identity alone."""
-
-    steps: int = Field(31_000, ge=0, description="Steps of this phase; 0 omits it")
-    groups: tuple[GroupParams, ...] = (GroupParams(conditioning=0, targets=1),)
-
-
-class SingleViewPhase(TrainingPhase):
-    """Groups with one conditioning view."""
-
-    steps: int = Field(600_000, ge=0, description="Steps of this phase; 0 omits it")
-    groups: tuple[GroupParams, ...] = (GroupParams(conditioning=1, targets=7),)
-
-
-class MultiViewPhase(TrainingPhase):
-    """Groups with 0, 1 or 3 conditioning views."""
-
-    steps: int = Field(1_000_000, ge=0, description="Steps of this phase; 0 omits it")
-    groups: tuple[GroupParams, ...] = tuple(GroupParams(conditioning=m, targets=n) for m, n in ((0, 8), (1, 7), (3, 5)))
+UNET, ENCODER = "train.initial.unet", "train.initial.text_encoder"
+"""Names of the fields in messages."""
 
 
 class TextEncoderParams(StageParams):
@@ -110,10 +40,18 @@ class InitialParams(StageParams):
     """Initial weights of a training. Their fingerprints enter its key, their location does not."""
 
     unet: str = Field(
-        "random", description="'random', or the folder of a diffusers UNet2DConditionModel: Arc2Face or SD 1.5"
+        "random",
+        description="'random', or a folder: a pipeline, a MultiviewUNet, a diffusers UNet2DConditionModel (Arc2Face, "
+        "SD 1.5), a checkpoint or the result of another training",
     )
     text_encoder: str = Field(
-        "random", description="'random', or the folder of a transformers CLIPTextModel: Arc2Face's encoder"
+        "random",
+        description="'random', or the folder of a transformers CLIPTextModel: Arc2Face's encoder. A pipeline brings "
+        "its own",
+    )
+    zero_pose: bool = Field(
+        False,
+        description="Begin with zero in place of random weights of the rays and the mask, in a UNet that has none",
     )
 
     @property
@@ -155,7 +93,9 @@ class TrainParams(StageParams):
     batch: int = Field(32, ge=1, description="Groups of views per step")
     learning_rate: float = Field(1e-5, gt=0.0, le=1.0, description="Peak of the learning rate")
     warm_up_steps: int = Field(1000, ge=1, description="Steps over which the learning rate rises")
-    final_rate: float = Field(1.0, gt=0.0, le=1.0, description="Final learning rate as a share of the peak")
+    final_rate: float = Field(
+        1.0, gt=0.0, le=1.0, description="Final learning rate as a share of the peak, after a phase's `decay_steps`"
+    )
     weight_decay: float = Field(1e-2, ge=0.0, le=1.0, description="Weight decay of AdamW")
     gradient_limit: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm")
     ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Decay of the averaged weights; lower in early steps")
@@ -186,6 +126,9 @@ class TrainParams(StageParams):
         0, ge=0, description="Groups per forward pass, whose gradients are added up; 0: all groups of a step"
     )
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints")
+    keep_state: bool = Field(
+        True, description="Keep the last checkpoint with the result, so that more steps continue the training"
+    )
     record_every: int = Field(100, ge=1, description="Steps averaged into one record of the history and the metrics")
     tensorboard: bool = Field(False, description="Write TensorBoard's event files beside the checkpoints")
     gradient_checkpointing: bool = Field(
@@ -207,78 +150,84 @@ class TrainParams(StageParams):
             )
         return self
 
+    @model_validator(mode="after")
+    def _learning_rate_falls_over_some_steps(self) -> "TrainParams":
+        if self.final_rate < 1 and not any(phase.decay_steps for phase in self.phases):
+            raise ValueError(
+                "final_rate: expected decay_steps in a phase, over which the learning rate falls to "
+                f"{self.final_rate:g} of its peak, got none"
+            )
+        return self
+
     @property
     def phases(self) -> tuple[TrainingPhase, TrainingPhase, TrainingPhase]:
         """The phases in order."""
         return self.adapt, self.single_view, self.multi_view
 
     @property
+    def trained(self) -> list[PhaseName]:
+        """The phases with at least one step, in order."""
+        return [name for name, phase in zip(PHASES, self.phases, strict=True) if phase.steps]
+
+    def only(self, *names: PhaseName) -> "TrainParams":
+        """The same parameters without the steps of all other phases."""
+        omitted = {
+            field_of(name): phase.model_copy(update={"steps": 0})
+            for name, phase in zip(PHASES, self.phases, strict=True)
+            if name not in names
+        }
+        return self.model_copy(update=omitted)
+
+    @property
+    def name(self) -> PhaseName:
+        """The phase that a training with these parameters takes. Raises ValueError if they have several or none."""
+        if len(self.trained) != 1:
+            found = ", ".join(self.trained) or "none"
+            raise ValueError(f"train: expected steps in one phase, each is a training of its own, got {found}")
+        return self.trained[0]
+
+    @property
+    def phase(self) -> TrainingPhase:
+        """The phase `name`."""
+        phase: TrainingPhase = getattr(self, field_of(self.name))
+        return phase
+
+    @property
     def steps(self) -> int:
         """Steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
-    def phase_at(self, step: int) -> TrainingPhase:
-        """The phase that this step, counted from 0, belongs to. Raises ValueError past the last step."""
-        remaining = step
-        for phase in self.phases:
-            if remaining < phase.steps:
-                return phase
-            remaining -= phase.steps
-        raise ValueError(f"step: expected less than {self.steps}, got {step}")
+    @property
+    def draws_seed(self) -> int:
+        """Seed of the random numbers of the steps; it differs between phases, so that their draws are unrelated."""
+        return self.seed * len(PHASES) + PHASES.index(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """Result of a training; `history` holds {"step", "loss"} records in order, `skipped` the reason of each step that
-    was not taken."""
+    was not taken. Without steps there are no losses.
+
+    `pipeline` is the folder of the trained pipeline; `adapt` has none, but a UNet and a text encoder.
+    """
 
     steps: int
-    loss_first: float
-    loss_last: float
+    loss_first: float | None
+    loss_last: float | None
     history: list[dict[str, Any]]
-    pipeline: Path
+    pipeline: Path | None
     skipped: dict[str, str] = field(default_factory=dict)
 
-
-def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any]:
-    """The parameters that determine the trained weights."""
-    execution = {
-        *("checkpoint_every", "record_every", "tensorboard", "validation", "micro_batch"),
-        *("gradient_checkpointing", "state_on_disk", "memory_mb", "threads"),
-    }
-    content = params.model_dump(mode="json", exclude={*execution, "initial"})
-    return {**content, "normals_frame": encode.normals_frame}
-
-
-def training_weights(params: TrainParams, encode: EncodeParams) -> str:
-    """Fingerprint of the autoencoder and of the initial weights.
-
-    Raises ConfigError if a folder of `initial` is missing.
-    """
-    autoencoder = autoencoder_fingerprint(encode)
-    initial = {}
-    for name, folder in params.initial.folders.items():
-        if not (folder / "config.json").is_file():
-            raise ConfigError(
-                f"train.initial.{name}: expected a model's folder with config.json at {folder}, found none; "
-                "`spinmeround weights check` says where to get it, 'random' starts without it"
-            )
-        initial[name] = fingerprint(folder)
-    return sha256_json({"autoencoder": autoencoder, **initial}) if initial else autoencoder
-
-
-def training_inputs(dataset: HeadDataset) -> dict[str, str]:
-    """What a training reads: the digests of the dataset and of its latents. Raises DatasetError without latents."""
-    return {"dataset": dataset.digest, "latents": dataset.latents_digest}
-
-
-def training_key(inputs: Mapping[str, str], params: TrainParams, encode: EncodeParams) -> str:
-    """Content address of a training on these `training_inputs`."""
-    return artifact_key("train", VERSION, training_content(params, encode), inputs, training_weights(params, encode))
+    @property
+    def described(self) -> str:
+        """Steps and losses in words."""
+        losses = "" if self.loss_first is None else f", loss {self.loss_first:.4f} to {self.loss_last:.4f}"
+        return f"{self.steps} steps{losses}"
 
 
 def load_training(folder: Path) -> TrainingResult:
     """Reads the result of a training from its artifact's folder."""
     summary = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))["runs"][0]["history"]
-    return TrainingResult(**summary, history=history, pipeline=folder / "pipeline")
+    pipeline = folder / "pipeline"
+    return TrainingResult(**summary, history=history, pipeline=pipeline if pipeline.is_dir() else None)

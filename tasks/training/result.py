@@ -1,9 +1,10 @@
 """The result of a training, and its artifact.
 
-`pipeline/`, the averaged weights as a diffusers pipeline; `history.json`, the mean loss over every `record_every`
-steps; `metrics.jsonl`, as `tasks.training.metrics` describes it; `training.json` {steps, loss_first, loss_last,
-skipped}, where the losses are means over the first and the last tenth of the steps that were taken, and `skipped` has
-the reason of each step that was not, by its number from 1.
+`pipeline/`, the averaged weights as a diffusers pipeline, or, of `adapt`, `networks/unet` and `networks/text_encoder`;
+`history.json`, the mean loss over every `record_every` steps; `metrics.jsonl`, as `tasks.training.metrics` describes
+it; `training.json` {steps, loss_first, loss_last, skipped}, where the losses are means over the first and the last
+tenth of the steps that were taken, and `skipped` has the reason of each step that was not, by its number from 1;
+`state/step-…`, the last checkpoint, from which more steps continue.
 """
 
 import shutil
@@ -12,13 +13,37 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
+from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
+from spinmeround.tasks.training.phases import PhaseName
 from spinmeround.tasks.training.state import Networks
+
+
+def write_networks(networks: Networks, params: TrainParams, encode: EncodeParams, out: Path) -> Path | None:
+    """Write networks to the folder `out`, as a pipeline if their UNet has several views; returns its folder."""
+    if not isinstance(networks.unet, MultiviewUNet):
+        networks.unet.save_pretrained(out / "networks" / "unet")
+        networks.prompt_encoder.text_encoder.save_pretrained(out / "networks" / "text_encoder")
+        return None
+    as_pipeline(networks, params, encode).save_pretrained(out / "pipeline")
+    return out / "pipeline"
+
+
+def as_pipeline(networks: Networks, params: TrainParams, encode: EncodeParams) -> SpinMeRoundPipeline:
+    """Networks of several views as a pipeline, with the autoencoder of the latents."""
+    assert isinstance(networks.unet, MultiviewUNet)
+    return SpinMeRoundPipeline(
+        unet=networks.unet,
+        vae=load_autoencoder(autoencoder_path(encode)),
+        text_encoder=networks.prompt_encoder.text_encoder,
+        prompt=params.text_encoder.prompt.model_dump(),
+        normals_frame=encode.normals_frame,
+    )
 
 
 def write_result(
@@ -37,14 +62,7 @@ def write_result(
             f"train: expected a loss that falls, found {first:.3g} at first and {last:.3g} at last; lower "
             "train.learning_rate, or set train.guard.spike to 0 to keep the result"
         )
-    pipeline = SpinMeRoundPipeline(
-        unet=networks.unet,
-        vae=load_autoencoder(autoencoder_path(encode)),
-        text_encoder=networks.prompt_encoder.text_encoder,
-        prompt=params.text_encoder.prompt.model_dump(),
-        normals_frame=encode.normals_frame,
-    )
-    pipeline.save_pretrained(out / "pipeline")
+    pipeline = write_networks(networks, params, encode, out)
     if metrics.parent != out:
         shutil.copyfile(metrics, out / metrics.name)
     result = TrainingResult(
@@ -53,11 +71,23 @@ def write_result(
         loss_last=last,
         history=loss_records(history.steps, history.losses, params.record_every, params.steps),
         skipped={str(step + 1): reason for step, reason in sorted(history.skipped.items())},
-        pipeline=out / "pipeline",
+        pipeline=pipeline,
     )
+    _write_records(result, params.name, out)
+    return result
+
+
+def write_untrained(networks: Networks, params: TrainParams, encode: EncodeParams, out: Path) -> TrainingResult:
+    """Write the result of no step: a pipeline of these networks."""
+    pipeline = write_networks(networks, params, encode, out)
+    result = TrainingResult(steps=0, loss_first=None, loss_last=None, history=[], pipeline=pipeline)
+    _write_records(result, "multi-view", out)
+    return result
+
+
+def _write_records(result: TrainingResult, name: PhaseName, out: Path) -> None:
     summary: dict[str, Any] = asdict(result)
-    records = {"runs": [{"name": "training", "history": summary.pop("history")}]}
+    records = {"runs": [{"name": name, "history": summary.pop("history")}]}
     summary.pop("pipeline")
     for name, content in (("history", records), ("training", summary)):
         (out / f"{name}.json").write_text(json_text(content, f"train: {name}", indent=None), encoding="utf-8")
-    return result

@@ -1,6 +1,7 @@
 """Checkpoints of a training in progress: written in the background, resumed from, removed after success.
 
-A checkpoint names the training that it belongs to by its key, so a folder of another training is refused.
+A checkpoint names the training that it belongs to by its key, so a folder of another training is refused. It states
+the sizes of its networks in `model`, so that another training can begin with it.
 """
 
 import warnings
@@ -32,8 +33,10 @@ class TrainingCheckpoints:
     writing is raised by the next call.
     """
 
-    def __init__(self, folder: Path, key: str, *, background: bool = True) -> None:
-        self.folder, self.key, self.background = folder, key, background
+    def __init__(
+        self, folder: Path, key: str, *, background: bool = True, model: Mapping[str, Any] | None = None
+    ) -> None:
+        self.folder, self.key, self.background, self.model = folder, key, background, model
         self._files = Checkpoints(folder)
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Checkpoint] | None = None
@@ -55,7 +58,9 @@ class TrainingCheckpoints:
     def save(self, done: int, state: TrainingState, history: LossHistory) -> None:
         """Save the state after `done` steps."""
         self.finish()
-        tensors, about = {**state.tensors(), **history.tensors()}, {"training": self.key, **history.state()}
+        tensors = {**state.tensors(), **history.tensors()}
+        frozen = {"model": self.model, "frozen": state.networks.frozen_digest()} if self.model else {}
+        about = {"training": self.key, **frozen, **history.state()}
         if not self.background:
             self._files.save(done, tensors, about)
             return

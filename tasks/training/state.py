@@ -6,6 +6,7 @@ computes the same numbers as one that was not interrupted. Frozen weights are in
 training began with.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -24,9 +26,11 @@ from spinmeround.storage.errors import SpinMeRoundError, environment_errors
 from spinmeround.tasks.training.params import TextEncoderParams
 
 
-def build_text_encoder(params: TextEncoderParams) -> CLIPTextModel:
-    """A text encoder with random weights."""
-    return CLIPTextModel(text_encoder_config(params))
+def build_text_encoder(params: TextEncoderParams, seed: int) -> CLIPTextModel:
+    """A text encoder with random weights, a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIPTextModel(text_encoder_config(params))
 
 
 def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
@@ -44,20 +48,36 @@ def text_encoder_config(params: TextEncoderParams) -> CLIPTextConfig:
     )
 
 
+AVERAGE = "average."
+"""Prefix of the averaged weights, which are the result of a training, in its checkpoints."""
+
+STATISTICS = "statistics."
+"""Prefix of the statistics of the latents, if the model has any."""
+
+
 class NotFinite(SpinMeRoundError):
     """A loss or gradient that is not finite; the step is not taken."""
 
 
 class Networks(nn.Module):
-    """The networks of a training as one module; a frozen one has weights that require no gradient."""
+    """The networks of a training as one module; a frozen one has weights that require no gradient.
 
-    unet: MultiviewUNet
+    The UNet of `adapt` is that of single pictures, before it is extended to several views.
+    """
+
+    unet: MultiviewUNet | UNet2DConditionModel
     prompt_encoder: IdentityPromptEncoder
 
-    def __init__(self, unet: MultiviewUNet, prompt_encoder: IdentityPromptEncoder) -> None:
+    def __init__(self, unet: MultiviewUNet | UNet2DConditionModel, prompt_encoder: IdentityPromptEncoder) -> None:
         super().__init__()
         self.unet = unet
         self.prompt_encoder = prompt_encoder
+
+    @property
+    def multiview(self) -> MultiviewUNet:
+        """The UNet of a phase of several views."""
+        assert isinstance(self.unet, MultiviewUNet)
+        return self.unet
 
     def freeze_text_encoder(self) -> Self:
         """The same networks with a text encoder that is not trained."""
@@ -67,6 +87,20 @@ class Networks(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """The weights that are trained, by name."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The statistics of the latents by name, if the UNet has any."""
+        found = isinstance(self.unet, MultiviewUNet) and self.unet.statistics
+        return dict(found.named_buffers()) if found else {}
+
+    def frozen_digest(self) -> str:
+        """SHA-256 of the weights that are not trained, by which a checkpoint names those that it lacks."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.named_parameters()):
+            if not weight.requires_grad:
+                digest.update(name.encode())
+                digest.update(weight.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def build_networks(unet: UNetParams, text_encoder: TextEncoderParams, seed: int) -> Networks:
@@ -79,24 +113,31 @@ def build_networks(unet: UNetParams, text_encoder: TextEncoderParams, seed: int)
             f"train.unet.cross_attention_dim: expected the text encoder's width {text_encoder.width}, "
             f"got {unet.cross_attention_dim}"
         )
+    prompt_encoder = IdentityPromptEncoder(build_text_encoder(text_encoder, seed), text_encoder.prompt)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Networks(build_unet(unet), IdentityPromptEncoder(build_text_encoder(text_encoder), text_encoder.prompt))
+        return Networks(build_unet(unet), prompt_encoder)
 
 
 class Schedule(NamedTuple):
-    """Learning rate: a linear rise over `warm_up` steps, then half a cosine down to `floor` of the peak."""
+    """Learning rate: a linear rise over `warm_up` steps, then half a cosine to `floor` of the peak at step `decay`.
+
+    With `decay` 0 it does not fall. It is independent of the number of steps, so that more of them continue a training.
+    """
 
     peak: float
     warm_up: int
-    steps: int
+    decay: int
     floor: float
 
     def at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         if step < self.warm_up:
             return self.peak * (step + 1) / self.warm_up
-        share = torch.tensor((step - self.warm_up) / max(1, self.steps - self.warm_up), dtype=torch.float64)
+        if not self.decay:
+            return self.peak
+        done = min(1.0, (step - self.warm_up) / max(1, self.decay - self.warm_up))
+        share = torch.tensor(done, dtype=torch.float64)
         return self.peak * float(self.floor + (1 - self.floor) * (1 + torch.cos(torch.pi * share)) / 2)
 
 
@@ -190,9 +231,11 @@ class TrainingState:
         self.average.optimization_step = steps
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for name, buffer in self.networks.statistics().items():
+            yield f"{STATISTICS}{name}", buffer
         for (name, parameter), averaged in zip(self.trained.items(), self.average.shadow_params, strict=True):
             yield f"weights.{name}", parameter
-            yield f"average.{name}", averaged
+            yield f"{AVERAGE}{name}", averaged
             for part, tensor in sorted(self.optimiser.state[parameter].items()):
                 yield f"optimiser.{part}.{name}", tensor
 

@@ -22,9 +22,9 @@ from spinmeround.tasks.training.state import Networks
 
 
 class StepLosses(NamedTuple):
-    """The losses of the image and of the normals of each group, and its noise level."""
+    """The losses of the image and of the normals of each group, of `adapt` of the image alone, and its noise level."""
 
-    per_half: Float[Tensor, "sample 2"]
+    per_half: Float[Tensor, "sample half"]
     sigma: Float[Tensor, " sample"]
 
 
@@ -69,7 +69,7 @@ class GroupLoss:
                 drop_identity=drop_identity.to(device),
                 drop_images=drop_images.to(device),
             )
-            loss = multiview_loss(self.networks.unet, batch, sigma.to(device), noise.to(device))
+            loss = multiview_loss(self.networks.multiview, batch, sigma.to(device), noise.to(device))
         return StepLosses(loss.per_half, sigma)
 
     def _dropouts(self, groups: GroupBatch, step: int) -> tuple[Tensor, Tensor]:
@@ -93,5 +93,5 @@ class GroupLoss:
         return torch.cat(sigmas), torch.stack(noises)
 
     def _generator(self, step: int, index: int, purpose: int) -> torch.Generator:
-        rng = draw_rng(self.params.seed, step, index, purpose)
+        rng = draw_rng(self.params.draws_seed, step, index, purpose)
         return torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))

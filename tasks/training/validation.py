@@ -1,4 +1,4 @@
-"""The loss on held-out heads at fixed noise levels, for each kind of group of the last phase.
+"""The loss on held-out heads at fixed noise levels, for each kind of group of the phase.
 
 Heads, views and noise are the same at every validation, so that two of them differ by the weights alone.
 """
@@ -9,7 +9,8 @@ import torch
 
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches, draw_groups
+from spinmeround.tasks.training.batches import GroupBatch, draw_groups
+from spinmeround.tasks.training.by_phase import phase_batches
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.step import GroupLoss
 
@@ -44,13 +45,10 @@ def _fixed_groups(
 ) -> list[GroupBatch]:
     """One batch of each kind of group, as many groups as held-out heads."""
     white = params.model_copy(update={"random_background": 0.0})
-    batches = TrainingBatches(data, held_out, white, encode)
-    phase = next(phase for phase in reversed(params.phases) if phase.steps)
+    batches = phase_batches(data, held_out, white, encode)
     found = []
-    for number, kind in enumerate(phase.groups):
-        alone = phase.model_copy(update={"groups": (kind.model_copy(update={"batch": 0}),)})
-        draw = draw_groups(
-            alone, held_out, batches.cameras, batch=len(held_out), seed=params.seed, step=params.steps + number
-        )
-        found.append(batches.read_groups(draw, params.steps + number))
+    for number, kind in enumerate(params.phase.groups):
+        alone = params.phase.model_copy(update={"groups": (kind.model_copy(update={"batch": 0}),)})
+        draw = draw_groups(alone, held_out, batches.cameras, batch=len(held_out), seed=params.draws_seed, step=number)
+        found.append(batches.read_groups(draw, number))
     return found

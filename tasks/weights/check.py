@@ -14,8 +14,11 @@ from spinmeround.storage.errors import SpinMeRoundError, file_failure
 from spinmeround.storage.weights import checksums_path, embedded_weights, find_part, record_checksums
 from spinmeround.tasks.weights.insightface_packs import nested_pack, unnest_command
 from spinmeround.tasks.weights.inspect import inspect
+from spinmeround.tasks.weights.networks import read_config
 
 State = Literal["shipped", "found", "missing", "invalid"]
+_OWN = ("unet", "arc2face", "pipeline", "networks", "state.json", "step-*")
+"""In a folder of networks to begin with, what tells that it is more than a published network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +71,20 @@ def _uses(profile: Any) -> Iterator[Use]:
     yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)
     yield _one("autoencoder", "sd15-vae", "encode.autoencoder", profile.encode.autoencoder)
     for name, field in (("arc2face-unet", "unet"), ("arc2face-encoder", "text_encoder")):
-        if field in (folders := profile.train.initial.folders):
+        if field in (folders := profile.train.initial.folders) and _is_published(folders[field]):
             yield _at(name, f"train.initial.{field}", folders[field])
     if profile.evaluate.lpips_weights:
         yield _at("lpips-alexnet", "evaluate.lpips_weights", profile.evaluate.lpips_weights)
+
+
+def _is_published(folder: Path) -> bool:
+    """Whether a folder is none of those that only a training reads: pipelines, checkpoints and multiview UNets."""
+    if any(next(folder.glob(name), None) for name in _OWN):
+        return False
+    try:
+        return read_config(folder).get("_class_name") != "MultiviewUNet"
+    except SpinMeRoundError:  # the check says what is wrong
+        return True
 
 
 def _one(shipped: str, name: str, field: str, value: str) -> Use:

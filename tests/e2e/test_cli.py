@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
 from spinmeround.flows.run.workers import CallFailed, WorkerDied
-from spinmeround.models.diffusion.params import PhotoNormalsParams, SolverParams
+from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParams, SolverParams
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.renderers import pytorch3d_problem
 from spinmeround.models.geometry.transforms import transforms_json
@@ -101,7 +101,7 @@ GENERATED = {
         ["y", "--sampling-steps", "9", "--guidance", "2.5", "--batch", "3", "--seed", "8", "--anchors"],
         {
             "given": IdentityInput(identity="y"),
-            "sampling_steps": 9,
+            "schedule": NoiseSchedule(steps=9),
             "guidance_scale": 2.5,
             "batch": 3,
             "seed": 8,
@@ -111,7 +111,7 @@ GENERATED = {
     ),
     "interpolate": (
         ["a", "b", "--heads", "4", "--linear"],
-        {"given": InterpolationInput(start="a", end="b", heads=4, method="linear"), "sampling_steps": 50},
+        {"given": InterpolationInput(start="a", end="b", heads=4, method="linear"), "schedule": NoiseSchedule()},
         1,
     ),
     "unconditional": (["--heads", "6", "--cameras", "grid"], {"anchored": None, "guidance_scale": None}, 25),

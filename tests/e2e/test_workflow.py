@@ -22,7 +22,8 @@ def test_from_seeds_to_a_report_and_again(tiny, tmp_path):
     profile = tiny(plan={"heads": 8})
     sized(workflow_flow, profile)(profile, Place(runs=str(tmp_path)))
     first = summary(tmp_path / "tiny")
-    assert first["training"]["steps"] == 4
+    assert [phase["steps"] for phase in first["training"]["phases"]] == [1, 1, 2]
+    assert first["training"]["stage"] == "multi-view"
     assert {"nearest_input_view", "mean_training_image"} <= set(first["evaluation"]["baselines"])
     assert (tmp_path / "tiny" / "report.html").stat().st_size > 10_000
     assert first["report"] == str(tmp_path / "tiny" / "report.html")

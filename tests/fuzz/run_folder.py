@@ -22,14 +22,16 @@ from spinmeround.tasks.evaluation.params import evaluation_key
 from spinmeround.tasks.evaluation.run import make_evaluation
 from spinmeround.tasks.heads.encode import publish_latents
 from spinmeround.tasks.heads.registry import HEAD_STAGES
-from spinmeround.tasks.training.artifact import make_training
+from spinmeround.tasks.training.chain.artifact import make_training
+from spinmeround.tasks.training.key import training_inputs, training_key
 from spinmeround.tasks.training.loop import OnStep
 from spinmeround.tasks.training.metrics import FILE as METRICS
-from spinmeround.tasks.training.params import training_inputs, training_key
 from tests.e2e.conftest import TINY
 from tests.support.weights import write_autoencoder, write_recognition
 
 ARRAYS = ("rgb", "normals", "mask", "identity_views", "latents/rgb", "latents/normals")
+TRAINING = "multi-view"
+"""The only phase of the run."""
 Values = dict[str, Any]
 
 
@@ -50,7 +52,8 @@ class RunFolder:
             "embed": {"recognition": str(write_recognition(root / "recognition.onnx"))},
             "encode": {"autoencoder": str(write_autoencoder(root / "autoencoder"))},
         }
-        train = {**TINY["train"], "threads": 1, "checkpoint_every": 1}
+        alone = {name: {**TINY["train"][name], "steps": 0} for name in ("adapt", "single_view")}
+        train = {**TINY["train"], **alone, "threads": 1, "checkpoint_every": 1}
         self.profile: Profile = validate_profile({**TINY, **weights, "train": train}, source="test")
         self.place = Place(runs=str(root / "runs"))
         self.path, self.valid = root / "runs" / "tiny", root / "valid"
@@ -99,7 +102,7 @@ class RunFolder:
         found = find_dataset(session)
         self.train_leaving_checkpoints(session, self.add_latents(session))
         result = self.evaluate(session)
-        session.results["training"] = {"key": self.training_key(session)}
+        session.results["training"] = {"stage": TRAINING, "key": self.training_key(session)}
         session.results["evaluation"] = {"key": self.evaluation_key(session), **result}
         assert verify(found.path) == []
         write_summary(session.result())
@@ -131,7 +134,7 @@ class RunFolder:
         store = ArtifactStore(session.folder.store)
         arguments = (self.profile.train, self.profile.encode, session.folder.training)
         _, key, result = make_training(store, dataset, *arguments, on_step)
-        files = store.verify("train", key).manifest.files
+        files = store.verify(TRAINING, key).manifest.files
         checksums = {name: record.sha256 for name, record in files.items() if name != METRICS}
         return {**asdict(result), "pipeline": "", "files": checksums}
 
@@ -140,11 +143,12 @@ class RunFolder:
 
     def evaluation_key(self, session: Session) -> str:
         digest = HeadDataset.open(self.dataset).digest
-        return evaluation_key(digest, self.training_key(session), self.profile.evaluate, self.profile.embed)
+        trained = {TRAINING: self.training_key(session)}
+        return evaluation_key(digest, trained, self.profile.evaluate, self.profile.embed)
 
     def evaluate(self, session: Session) -> Values:
-        store, key = ArtifactStore(session.folder.store), self.training_key(session)
-        return asdict(make_evaluation(store, self.dataset, key, self.profile.evaluate, self.profile.embed)[2])
+        store, trained = ArtifactStore(session.folder.store), {TRAINING: self.training_key(session)}
+        return asdict(make_evaluation(store, self.dataset, trained, self.profile.evaluate, self.profile.embed)[2])
 
 
 def loaded(run: RunFolder) -> Values:
@@ -163,7 +167,7 @@ def loaded(run: RunFolder) -> Values:
 def resumed(run: RunFolder) -> Values:
     """The result of a training that resumes from the newest checkpoint, since the store has none."""
     session = run.session()
-    _discard(session, "train", run.training_key(session))
+    _discard(session, TRAINING, run.training_key(session))
     return run.train(session, run.dataset)
 
 

@@ -39,9 +39,9 @@ def uses_of(run: RunFolder, name: Path) -> dict[str, Use]:
     match name.parts:
         case ("store", "runs", *_) | ("run.json",) | ("summary.json",):
             return {"gc": run_folder.kept}
-        case ("store", ("train" | "evaluate" | "publish") as stage, *_):
+        case ("store", ("multi-view" | "evaluate" | "publish") as stage, *_):
             uses: dict[str, Use] = {"next run": run_folder.reused}
-            return uses | ({"evaluation": run_folder.evaluated_again} if stage == "train" else {})
+            return uses | ({"evaluation": run_folder.evaluated_again} if stage == "multi-view" else {})
         case ("store", _, *_):
             stage, head = run_folder.head_and_stage(run, name)
             again: dict[str, Use] = {"later stages": partial(run_folder.remade, stage=stage, head=head)}

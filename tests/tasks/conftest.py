@@ -16,14 +16,8 @@ from spinmeround.tasks.embedded.params import AutoencoderParams
 from spinmeround.tasks.heads.encode import ENCODE, EncodeParams, EncodeSections, publish_latents
 from spinmeround.tasks.stage import Head, StageJob
 from spinmeround.tasks.training.loop import run_training
-from spinmeround.tasks.training.params import (
-    AdaptPhase,
-    GroupParams,
-    MultiViewPhase,
-    SingleViewPhase,
-    TextEncoderParams,
-    TrainParams,
-)
+from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
+from spinmeround.tasks.training.phases import AdaptPhase, GroupParams, MultiViewPhase, SingleViewPhase
 
 SIDE = 16
 GRID = ViewGrid(azimuths=6, elevations_deg=(-15.0, 0.0))
@@ -111,10 +105,12 @@ def train_params() -> Callable[..., TrainParams]:
     defaults = TrainParams(
         unet=unet,
         text_encoder=TextEncoderParams(width=512, feed_forward=16, layers=1, heads=8, vocabulary=7, prompt=prompt),
-        adapt=AdaptPhase(steps=2),
-        single_view=SingleViewPhase(steps=2, groups=(GroupParams(conditioning=1, targets=3),)),
+        adapt=AdaptPhase(steps=0),
+        single_view=SingleViewPhase(steps=0, groups=(GroupParams(conditioning=1, targets=3),)),
         multi_view=MultiViewPhase(
-            steps=8, groups=tuple(GroupParams(conditioning=m, targets=n) for m, n in ((0, 4), (1, 3), (3, 1)))
+            steps=12,
+            decay_steps=12,
+            groups=tuple(GroupParams(conditioning=m, targets=n) for m, n in ((0, 4), (1, 3), (3, 1))),
         ),
         batch=2,
         learning_rate=1e-2,

@@ -79,11 +79,14 @@ def _dataset(dataset: dict[str, Any]) -> dict[str, object]:
 
 
 def _training(training: dict[str, Any]) -> dict[str, object]:
-    first, last = training["loss_first"], training["loss_last"]
-    return {
-        "training": f"{training['steps']} steps, loss {first:.4f} to {last:.4f}",
-        "pipeline": training["pipeline"],
-    }
+    """A line for each phase; without steps, the pipeline alone."""
+    lines = [
+        f"{phase['stage']}: {phase['steps']} steps, loss {phase['loss_first']:.4f} to {phase['loss_last']:.4f}"
+        for phase in training["phases"]
+        if phase["steps"]
+    ]
+    shown = {"training": lines, "pipeline": training["pipeline"]}
+    return {name: value for name, value in shown.items() if value}
 
 
 def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:

@@ -67,7 +67,10 @@ class GroupSampler:
         )
 
     def _sample(self, batch: Sequence[ViewGroup], callback: BatchCallback) -> Tensor:
-        conditions, sigmas = self.conditions(batch), schedule_sigmas(self.schedule)
+        known = len(batch[0].conditioning_latents)
+        targets = len(batch[0].cameras) - known
+        conditions = self.conditions(batch)
+        sigmas = schedule_sigmas(self.schedule, conditioning_views=known, targets=targets)
         empty = self.empty_prompt_embeds.expand(len(batch), -1, -1)
         denoise = guided_denoiser(self.unet, conditions, empty, self.guidance_scale)
         generators = seeded_generators([group.seed for group in batch])
@@ -76,7 +79,7 @@ class GroupSampler:
         latents = edm_sampler(
             denoise, noise, sigmas, generators, self.solver, lambda step, x: callback(step, float(sigmas[step]), x)
         )
-        return latents[:, len(batch[0].conditioning_latents) :]
+        return latents[:, known:]
 
     def conditions(self, batch: Sequence[ViewGroup]) -> Conditions:
         """The network's conditions for a batch of groups."""

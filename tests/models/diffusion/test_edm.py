@@ -1,4 +1,5 @@
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -105,6 +106,24 @@ def test_schedule_equals_edm_euler_scheduler(steps: int) -> None:
     assert sigmas[0].item() == pytest.approx(80.0)
     assert sigmas[-1] == 0
     assert bool((sigmas.diff() < 0).all())
+
+
+def test_the_highest_level_depends_on_the_conditioning_views() -> None:
+    """80, or 700 without conditioning views, unless a schedule states it."""
+    assert schedule_sigmas(NoiseSchedule(), conditioning_views=3)[0].item() == pytest.approx(80.0)
+    assert schedule_sigmas(NoiseSchedule(), conditioning_views=0)[0].item() == pytest.approx(700.0)
+    assert schedule_sigmas(NoiseSchedule(sigma_max=5.0), conditioning_views=0)[0].item() == pytest.approx(5.0)
+
+
+def test_a_shifted_schedule_follows_the_training_distribution() -> None:
+    """Known numbers: of 50 levels for 7 targets, 12 are below the first percentile of training, with the shift 8; every
+    level is that of one target times the root of 7."""
+    plain, shifted = (schedule_sigmas(NoiseSchedule(shift=shift), targets=7) for shift in (False, True))
+    torch.testing.assert_close(shifted, shift_sigma(plain, 7))
+    torch.testing.assert_close(schedule_sigmas(NoiseSchedule(shift=True), targets=1), plain)
+    distribution = NoiseDistribution()
+    percentile = math.exp(distribution.mean + distribution.std * NormalDist().inv_cdf(0.01)) * math.sqrt(7)
+    assert [int((levels[:-1] < percentile).sum()) for levels in (plain, shifted)] == [12, 8]
 
 
 def test_noise_label_keeps_shape() -> None:

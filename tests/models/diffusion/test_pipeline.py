@@ -250,27 +250,24 @@ def test_decoding_is_split_to_fit_into_memory(pipeline: SpinMeRoundPipeline, mon
 def test_defaults_are_the_papers(pipeline: SpinMeRoundPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """50 steps from sigma 80 at guidance 3; from sigma 700 at 3.5 for groups without conditioning views, such as
     anchors without a photo."""
-    seen: list[GroupSampler] = []
+    seen: list[tuple[GroupSampler, int]] = []
 
     def recorded(self: GroupSampler, groups: Sequence[ViewGroup], callback: Any) -> torch.Tensor:
-        seen.append(self)
-        views, side = (
-            len(groups[0].cameras) - len(groups[0].conditioning_latents),
-            groups[0].conditioning_latents.shape[-1],
-        )
-        return torch.zeros(len(groups), views, 8, side, side)
+        given = groups[0].conditioning_latents
+        seen.append((self, len(given)))
+        return torch.zeros(len(groups), len(groups[0].cameras) - len(given), 8, *given.shape[-2:])
 
     monkeypatch.setattr(GroupSampler, "__call__", recorded)
 
     def settings(**changes: Any) -> list[tuple[float, float, int]]:
         seen.clear()
         sample(pipeline, schedule=None, anchored=True, **changes)
-        return [(each.guidance_scale, each.schedule.sigma_max, each.schedule.steps) for each in seen]
+        return [(each.guidance_scale, each.schedule.highest(known), each.schedule.steps) for each, known in seen]
 
     assert settings() == [(3.0, 80.0, 50), (3.0, 80.0, 50)]
     assert settings(conditioning_views=None) == [(3.5, 700.0, 50), (3.0, 80.0, 50)]
     assert settings(guidance_scale=1.5, num_inference_steps=7) == [(1.5, 80.0, 7), (1.5, 80.0, 7)]
-    assert all(each.solver == SolverParams(solver="euler", s_churn=0, s_tmin=0.05, s_tmax=50) for each in seen)
+    assert all(each.solver == SolverParams(solver="euler", s_churn=0, s_tmin=0.05, s_tmax=50) for each, _ in seen)
 
 
 def test_anchored_groups_are_conditioned_on_photo_and_anchors(

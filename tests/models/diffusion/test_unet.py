@@ -70,6 +70,24 @@ def test_parameter_names() -> None:
     assert all("norm_3d" in name or "attn_3d" in name for name in grown.keys() - original.keys())
 
 
+def test_the_original_network_is_recovered_exactly() -> None:
+    """`to_unet` after `from_unet` gives the configuration and every weight of the original, with or without training of
+    what was added."""
+    base = base_unet()
+    grown = MultiviewUNet.from_unet(base, multiview_factors=(1, 2))
+    randomise_3d(grown)
+    with torch.no_grad():
+        grown.unet.conv_in.weight[:, 4:] += 1
+        grown.unet.conv_out.weight[4:] += 1
+    found = grown.to_unet()
+    expected, weights = base.state_dict(), found.state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
+    assert {name: value for name, value in found.config.items() if name != "_use_default_values"} == {
+        name: value for name, value in base.config.items() if name != "_use_default_values"
+    }
+
+
 def test_permuting_views_permutes_the_output() -> None:
     """With active 3D layers, the network is equivariant to permutations of the views."""
     model = tiny_unet()

@@ -1,12 +1,16 @@
 """Evaluation: the choice of views, the baselines, and the files it writes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from spinmeround.models.diffusion.params import NoiseSchedule
+from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, ViewGroup
 from spinmeround.models.geometry.cameras import Cameras, orbit
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.models.identity.params import ViewRange
@@ -14,8 +18,9 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.params import EvaluateParams, evaluation_key
-from spinmeround.tasks.evaluation.run import run_evaluation
+from spinmeround.tasks.evaluation.run import predict_views, run_evaluation
 from spinmeround.tasks.evaluation.views import choose_views
+from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.loading.view_images import ViewImages, read_views
 from tests.support.weights import write_recognition
@@ -56,7 +61,9 @@ def test_the_key_depends_on_the_content_of_the_lpips_weights(tmp_path: Path) -> 
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
 
     def key(name: str) -> str:
-        return evaluation_key("digest", "training", QUICK.model_copy(update={"lpips_weights": name}), embed)
+        return evaluation_key(
+            "digest", {"multi-view": "training"}, QUICK.model_copy(update={"lpips_weights": name}), embed
+        )
 
     absent = key(str(tmp_path / "alex.pth"))
     assert absent == key(str(tmp_path / "elsewhere.pth"))
@@ -110,3 +117,25 @@ def test_evaluation_writes_what_the_report_reads(dataset: Path, pipeline: Path, 
 def test_cameras_of_a_dataset_are_cameras(dataset: Path) -> None:
     """The dataset's camera arrays carry the names that Cameras takes."""
     assert len(Cameras(**HeadDataset.open(dataset).cameras())) == 12
+
+
+@pytest.mark.parametrize(("given", "expected"), [(1, (3.0, 80.0)), (0, (3.5, 700.0))])
+def test_the_model_is_sampled_as_the_pipeline_does(
+    given: int,
+    expected: tuple[float, float],
+    dataset: Path,
+    pipeline: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a conditioning view, guidance 3 from sigma 80; with none, 3.5 from 700."""
+    seen: list[tuple[float, float]] = []
+
+    def recorded(self: GroupSampler, groups: Sequence[ViewGroup], callback: Any) -> torch.Tensor:
+        latents = groups[0].conditioning_latents
+        seen.append((self.guidance_scale, self.schedule.highest(len(latents))))
+        return torch.randn(len(groups), len(groups[0].cameras) - len(latents), *latents.shape[1:])
+
+    monkeypatch.setattr(GroupSampler, "__call__", recorded)
+    params, data = QUICK.model_copy(update={"conditioning_views": given}), HeadDataset.open(dataset)
+    predict_views(load_pipeline(pipeline), data, choose_views(data, params, ViewRange())[0], params)
+    assert seen == [expected]

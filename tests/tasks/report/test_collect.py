@@ -1,7 +1,7 @@
 """Collecting report data from a small run on disk, built with the real store and dataset."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from spinmeround.tasks.report.collect import (
     collect_report,
     evenly_spaced,
     read_curves,
+    training_chain,
     training_phases,
 )
 from spinmeround.tasks.report.params import ReportParams
@@ -36,11 +37,17 @@ WRITTEN, DROPPED, QUARANTINED = HEADS[:3], HEADS[3], HEADS[4]
 KEPT_BY_REVIEW = WRITTEN[2]
 
 
-def put(store: ArtifactStore, stage: str, subject: str, fill: Callable[[Path], Any]) -> str:
+def put(
+    store: ArtifactStore,
+    stage: str,
+    subject: str,
+    fill: Callable[[Path], Any],
+    inputs: Mapping[str, str] | None = None,
+) -> str:
     """Commit one artifact, and return its key."""
-    params = {"subject": subject}
-    key = artifact_key(stage, 1, params, {})
-    with store.commit(stage, key, version=1, params=params, inputs={}, weights="", subject=subject) as out:
+    params, inputs = {"subject": subject}, inputs or {}
+    key = artifact_key(stage, 1, params, inputs)
+    with store.commit(stage, key, version=1, params=params, inputs=inputs, weights="", subject=subject) as out:
         fill(out)
     return key
 
@@ -216,6 +223,17 @@ def test_missing_training_is_named(run: FinishedRun):
     """A missing artifact raises an error that names the stage."""
     with pytest.raises(StoreError, match="train"):
         collect_report(replace(run, training=("train", "0" * 64)), ReportParams())
+
+
+def test_the_trainings_that_one_begins_with_come_first(tmp_path):
+    """The curves of a chain are in the order of its phases."""
+    store, inputs = ArtifactStore(tmp_path), {}
+    for number, name in enumerate(("adapt", "single-view", "multi-view")):
+        history = {"runs": [{"name": name, "history": [{"step": 1, "loss": float(number)}]}]}
+        inputs = {name: put(store, name, "model", lambda out, h=history: _dump(out / "history.json", h), inputs=inputs)}
+    curves = [read_curves(each)[0] for each in training_chain(store, store.open("multi-view", inputs["multi-view"]))]
+    assert [curve.name for curve in curves] == ["adapt", "single-view", "multi-view"]
+    assert [curve.loss.tolist() for curve in curves] == [[0.0], [1.0], [2.0]]
 
 
 def test_phases_without_steps_are_left_out():

@@ -19,7 +19,8 @@ from spinmeround.tasks.loading.samples import HeadViews
 from spinmeround.tasks.loading.tensors import on_colour
 from spinmeround.tasks.loading.view_draws import nearest_views
 from spinmeround.tasks.training.batches import GroupDraw, TrainingBatches, draw_groups
-from spinmeround.tasks.training.params import GroupParams, MultiViewPhase, TrainingPhase, TrainParams
+from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.phases import GroupParams, MultiViewPhase, TrainingPhase
 
 MakeTrainParams = Callable[..., TrainParams]
 CAMERAS = ViewGrid().cameras()

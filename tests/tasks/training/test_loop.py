@@ -28,21 +28,13 @@ from spinmeround.storage.errors import ConfigError, DatasetError, SpinMeRoundErr
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training import loop as module
 from spinmeround.tasks.training import step as step_module
-from spinmeround.tasks.training.artifact import make_training
 from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.key import training_inputs, training_key
 from spinmeround.tasks.training.loop import TrainingInterrupted, TrainingRun, initial_state, run_training
-from spinmeround.tasks.training.params import (
-    AdaptPhase,
-    GuardParams,
-    MultiViewPhase,
-    SingleViewPhase,
-    TrainingResult,
-    TrainParams,
-    training_inputs,
-    training_key,
-)
+from spinmeround.tasks.training.params import GuardParams, TrainingResult, TrainParams
 from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.state import Networks
 from spinmeround.tasks.training.step import GroupLoss, StepLosses
@@ -417,7 +409,7 @@ def test_a_second_row_ends_the_training(
     store, params = ArtifactStore(tmp_path / "store"), train_params(guard=guard)
     with pytest.raises(SpinMeRoundError, match=r"train: steps \d+ to \d+: expected a finite loss, .*the second time"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
-    assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
+    assert not store.has("multi-view", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
 
 
 def test_a_training_that_diverges_is_no_result(
@@ -427,7 +419,7 @@ def test_a_training_that_diverges_is_no_result(
     store, params = ArtifactStore(tmp_path / "store"), train_params(learning_rate=30.0, guard=GuardParams(spike=2.0))
     with pytest.raises(SpinMeRoundError, match=r"expected a loss that falls|expected a finite loss.*the second time"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
-    assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
+    assert not store.has("multi-view", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
 
 
 def test_losses_that_rise_are_no_result(
@@ -460,7 +452,7 @@ def test_accumulation_changes_no_numbers(
         params = train_params(micro_batch=size, batch=8)
         batches = TrainingBatches(data, data.split("train"), params, encode_params)
         run = object.__new__(TrainingRun)
-        run.params, run.state = params, initial_state(params, Path())
+        run.params, run.state = params, initial_state(build_initial_networks(params), params, Path())
         run.loss = GroupLoss(run.state.networks.double(), params)
         losses.append(float(run._backward(batches.read(7), 7).per_half.mean()))
         gradients.append(torch.cat([each.grad.flatten() for each in run.state.trained.values()]))
@@ -491,12 +483,14 @@ def test_checkpoints_of_another_training_are_refused(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
     """Another learning rate, or fewer steps than the checkpoint has: an error, and the checkpoints stay."""
+    shorter = train_params().multi_view.model_copy(update={"steps": 4})
     arguments = (encode_params, tmp_path / "checkpoints", tmp_path)
     with pytest.raises(_Killed):
         run_training(dataset, train_params(), *arguments, _kill_at(11))
-    for changes in ({"learning_rate": 1e-4}, {"multi_view": train_params().multi_view.model_copy(update={"steps": 4})}):
-        with pytest.raises(ConfigError, match=r"expected checkpoints of the training \w+, found those of"):
-            run_training(dataset, train_params(**changes), *arguments)
+    with pytest.raises(ConfigError, match=r"expected checkpoints of the training \w+, found those of"):
+        run_training(dataset, train_params(learning_rate=1e-4), *arguments)
+    with pytest.raises(ConfigError, match="expected a checkpoint of step 4 or earlier, found one of step 10"):
+        run_training(dataset, train_params(multi_view=shorter), *arguments)
     assert Checkpoints(tmp_path / "checkpoints").steps() == [5, 10]
 
 
@@ -530,16 +524,15 @@ def test_weights_that_are_not_finite_after_the_last_step_are_no_result(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every loss and gradient is finite, a weight is not: the store refuses the result by the tensor's name."""
+    """Every loss and gradient is finite, a weight is not: the last checkpoint is refused by the tensor's name."""
     step_of, store, params = torch.optim.AdamW.step, ArtifactStore(tmp_path / "store"), train_params()
-    phases = {"single_view": SingleViewPhase(steps=0), "multi_view": MultiViewPhase(steps=0)}
-    params = params.model_copy(update={"adapt": AdaptPhase(steps=1), **phases})
+    params = params.model_copy(update={"multi_view": params.multi_view.model_copy(update={"steps": 1})})
 
     def step(self: torch.optim.AdamW) -> None:
         step_of(self)
         self.param_groups[0]["params"][0].data.flatten()[0] = float("nan")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    with pytest.raises(SpinMeRoundError, match=r"train model: pipeline/unet/.*: tensor .*expected finite numbers"):
+    with pytest.raises(SpinMeRoundError, match=r"checkpoint of step 1: tensor .*expected finite numbers"):
         make_training(store, dataset, params, encode_params, tmp_path / "training")
-    assert not store.has("train", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))
+    assert not store.has("multi-view", training_key(training_inputs(HeadDataset.open(dataset)), params, encode_params))

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
+from spinmeround.flows.profile import load_profile
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.storage.weights import onnx_signature, tensor_headers
 from spinmeround.tasks.generation.run import load_pipeline
@@ -21,7 +22,7 @@ from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.initial import check_external
 from spinmeround.tasks.training.params import InitialParams, TrainParams
-from spinmeround.tasks.weights.check import Use, check
+from spinmeround.tasks.weights.check import Use, check, parts_of
 from spinmeround.tasks.weights.networks import NetworkClass, check_network, load_network
 from tests.support.weights import write_autoencoder
 
@@ -319,3 +320,10 @@ def test_a_trained_pipeline_is_loaded_whole_or_refused(pipeline: Path, tmp_path:
     renamed(lambda name: f"module.{name}")(copy / part)
     with pytest.raises(ConfigError, match=rf"pipeline: .*{part}: .*prefix 'module\.'"):
         load_pipeline(copy)
+
+
+def test_networks_that_only_a_training_reads_are_left_to_it(pipeline: Path, tmp_path: Path) -> None:
+    """A pipeline and a multiview UNet in `train.initial.unet` are no published part; a missing folder is."""
+    for folder, expected in ((pipeline, False), (pipeline / "unet", False), (tmp_path / "nowhere", True)):
+        profile = load_profile("demo", [f"train.initial.unet={folder}"])
+        assert ("train.initial.unet" in [use.field for use in parts_of(profile)]) is expected

@@ -1,0 +1,1 @@
+"""What a training begins with: networks in a folder, or a checkpoint."""

@@ -1,0 +1,79 @@
+"""What a training reads: heads of a dataset, or prepared pictures of faces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from spinmeround.models.diffusion.unet import MultiviewUNet
+from spinmeround.storage.dataset import HeadDataset, check_content
+from spinmeround.storage.errors import DatasetError
+from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
+from spinmeround.tasks.training.batches import TrainingBatches
+from spinmeround.tasks.training.by_phase import phase_batches
+from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFaces
+from spinmeround.tasks.training.faces.plan import face_inputs
+from spinmeround.tasks.training.key import training_inputs
+from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.state import Networks
+from spinmeround.tasks.training.statistics import Statistics, head_statistics
+from spinmeround.tasks.training.validation import Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReads:
+    """The batches of a training, and its validation, which pictures of faces have none of; `inputs` name what they
+    read. `statistics` are those of its latents."""
+
+    inputs: dict[str, str]
+    batches: TrainingBatches | FacePictures
+    validation: Validation | None = None
+    statistics: Callable[[], Statistics] | None = None
+
+    def normalising(self, networks: Networks) -> Networks:
+        """The networks with the statistics of these latents, unless they have none or have brought their own."""
+        found = isinstance(networks.unet, MultiviewUNet) and networks.unet.statistics
+        if found and found.is_identity and self.statistics is not None:
+            found.set(*self.statistics())
+        return networks
+
+
+def read_heads(dataset: Path, params: TrainParams, encode: EncodeParams) -> TrainingReads:
+    """The heads of the split `train`.
+
+    Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file.
+    """
+    data = HeadDataset.open(dataset)
+    subjects = _training_subjects(data, encode)
+    check_content(data)
+    return TrainingReads(
+        inputs=training_inputs(data),
+        batches=phase_batches(data, subjects, params, encode),
+        validation=Validation(data, params, encode) if params.validation.every else None,
+        statistics=cache(lambda: head_statistics(data, subjects, params, encode)),
+    )
+
+
+def read_faces(faces: PreparedFaces, params: TrainParams) -> TrainingReads:
+    """Prepared pictures. Raises SpinMeRoundError if too many of their source can't be used."""
+    return TrainingReads(inputs=face_inputs(faces.keys), batches=FacePictures(faces.folders, params))
+
+
+def _training_subjects(data: HeadDataset, encode: EncodeParams) -> list[int]:
+    """The heads to train on; raises if the training cannot start on this dataset."""
+    attributes = data.latents_attributes()
+    found, expected = str(attributes.get("autoencoder")), autoencoder_fingerprint(encode)
+    if found != expected:
+        raise DatasetError(
+            f"{data.path}: latents: expected those of the autoencoder {expected[:12]}, found {found[:12]}; "
+            "run the stage encode"
+        )
+    if (frame := attributes.get("normals_frame", "world")) != encode.stored_frame:
+        raise DatasetError(
+            f"{data.path}: latents: expected normals in the frame {encode.stored_frame!r}, found {frame!r}; run the "
+            "stage encode, or set encode.normals_frame"
+        )
+    subjects = data.split("train")
+    if not subjects:
+        raise DatasetError(f"{data.path}: expected a head in the split 'train', found none; build more heads")
+    return subjects
