@@ -47,12 +47,12 @@ class MetricsLog:
         self._writer: SummaryWriter | None = None
 
     def resume(self, done: int) -> None:
-        """Remove the records of later steps than `done`, and a line that was not written to its end."""
+        """Remove the records of later steps than `done`, and lines that are damaged or not written to their end."""
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= done]
             if kept != lines:
-                write_atomic(self.path, "".join(kept).encode())
+                write_atomic(self.path, b"".join(kept))
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -68,6 +68,15 @@ class MetricsLog:
                 if name != "step":
                     self._writer.add_scalar(name, value, record["step"])
             self._writer.flush()
+
+
+def _step(line: bytes) -> float:
+    """The step of a record; infinite for a line that is none."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+    return float(step) if isinstance(step, int) else math.inf
 
 
 class Meter:

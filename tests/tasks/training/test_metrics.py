@@ -59,6 +59,20 @@ def test_a_resume_removes_later_records(tmp_path: Path) -> None:
     assert [record["step"] for record in records(tmp_path)] == [5, 10, 12]
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"step": 7, "loss": 0.4w2}', b"\xff\xfe", b'{"loss": 1.0}', b'{"step": "7"}', b"[7]", b"7"]
+)
+def test_a_resume_removes_damaged_records(tmp_path: Path, line: bytes) -> None:
+    """A flipped bit in the log of a training never keeps it from continuing; all other records stay."""
+    log = MetricsLog(tmp_path)
+    log.write({"step": 5, "loss": 0.2})
+    with log.path.open("ab") as file:
+        file.write(line + b"\n")
+    log.write({"step": 10, "loss": 0.1})
+    log.resume(10)
+    assert [record["step"] for record in records(tmp_path)] == [5, 10]
+
+
 def test_training_records_and_validates(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
