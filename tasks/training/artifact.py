@@ -6,7 +6,7 @@ from pathlib import Path
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.loop import OnStep, run_training
+from spinmeround.tasks.training.loop import OnStep
 from spinmeround.tasks.training.params import (
     VERSION,
     TrainingResult,
@@ -17,6 +17,7 @@ from spinmeround.tasks.training.params import (
     training_key,
     training_weights,
 )
+from spinmeround.tasks.training.run import run_training
 
 
 def make_training(

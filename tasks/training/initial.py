@@ -17,8 +17,8 @@ from spinmeround.models.diffusion.unet import MultiviewUNet, base_config
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.storage.errors import ConfigError, as_config_error
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
+from spinmeround.tasks.training.networks import Networks, build_networks, text_encoder_config
 from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
-from spinmeround.tasks.training.state import Networks, build_networks, text_encoder_config
 from spinmeround.tasks.weights.networks import AUTOENCODERS, check_network, load_network
 
 _UNET, _ENCODER = "train.initial.unet", "train.initial.text_encoder"

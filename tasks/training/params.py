@@ -17,8 +17,16 @@ from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.stage import StageParams
+from spinmeround.tasks.training.optimisation.params import AverageParams
+from spinmeround.tasks.training.parallel.params import LaunchParams
 
-VERSION = 3
+VERSION = 4
+
+METRICS = "metrics.jsonl"
+"""File with the metrics of a training, beside its checkpoints and in its result."""
+
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""As described in `tasks.training.precision`."""
 
 
 class GroupParams(StageParams):
@@ -158,7 +166,13 @@ class TrainParams(StageParams):
     final_rate: float = Field(1.0, gt=0.0, le=1.0, description="Final learning rate as a share of the peak")
     weight_decay: float = Field(1e-2, ge=0.0, le=1.0, description="Weight decay of AdamW")
     gradient_limit: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm")
-    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Decay of the averaged weights; lower in early steps")
+    optimiser: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="AdamW; adamw_8bit needs bitsandbytes and keeps its moments in 8 bits"
+    )
+    new_layers_rate: float = Field(
+        1.0, gt=0.0, description="Learning rate of the layers that the initial UNet lacks, as a multiple of the others'"
+    )
+    average: AverageParams = AverageParams()
     identity: Literal["view", "mean"] = Field(
         "view",
         description="Embedding of the first conditioning view, or of the head; without given views always the latter",
@@ -176,8 +190,8 @@ class TrainParams(StageParams):
         0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded again at each step"
     )
     noise: NoiseDistribution = NoiseDistribution()
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Precision of the layers; bfloat16 uses torch's autocast and keeps weights in float32"
+    precision: Precision = Field(
+        "float32", description="Precision of the layers; weights and moments are always in float32"
     )
     guard: GuardParams = GuardParams()
     validation: ValidationParams = ValidationParams()
@@ -185,9 +199,18 @@ class TrainParams(StageParams):
     micro_batch: int = Field(
         0, ge=0, description="Groups per forward pass, whose gradients are added up; 0: all groups of a step"
     )
+    launch: LaunchParams = LaunchParams()
+    sharding: Literal["none", "fsdp2"] = Field(
+        "none", description="Of several processes, each holds everything (DDP), or a part of the weights (FSDP2)"
+    )
+    compile: bool = Field(False, description="Compile the repeated blocks of the UNet (torch.compile)")
+    channels_last: bool = Field(False, description="Keep the weights of convolutions with the channels last")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints that are kept")
+    keep_best: int = Field(1, ge=0, description="Checkpoints of the lowest validation losses that are kept beside them")
     record_every: int = Field(100, ge=1, description="Steps averaged into one record of the history and the metrics")
     tensorboard: bool = Field(False, description="Write TensorBoard's event files beside the checkpoints")
+    wandb: str = Field("", description="Project in Weights & Biases to record the training in; empty: none")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, a third slower"
     )
@@ -195,7 +218,11 @@ class TrainParams(StageParams):
         False,
         description="Keep moments and average in a mapped file next to the checkpoints: less memory, slower; CPU only",
     )
-    memory_mb: int = Field(4096, ge=0, description="Keep the latents in memory if they fit into this many MiB")
+    memory_mb: int = Field(
+        4096, ge=0, description="Keep the latents in memory if they fit into this many MiB; otherwise map their files"
+    )
+    prefetch: int = Field(2, ge=0, description="Batches that are read and encoded ahead of their step")
+    workers: int = Field(0, ge=0, description="Processes that read the files of batches; 0: a thread does")
     threads: int = Field(0, ge=0, description="Threads of torch; 0: torch's default")
 
     @model_validator(mode="after")
@@ -243,8 +270,17 @@ class TrainingResult:
 def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any]:
     """The parameters that determine the trained weights."""
     execution = {
-        *("checkpoint_every", "record_every", "tensorboard", "validation", "micro_batch"),
+        *(
+            "checkpoint_every",
+            "keep_checkpoints",
+            "keep_best",
+            "record_every",
+            "tensorboard",
+            "validation",
+            "micro_batch",
+        ),
         *("gradient_checkpointing", "state_on_disk", "memory_mb", "threads"),
+        *("launch", "sharding", "compile", "channels_last", "prefetch", "workers"),
     }
     content = params.model_dump(mode="json", exclude={*execution, "initial"})
     return {**content, "normals_frame": encode.normals_frame}

@@ -17,8 +17,8 @@ from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
+from spinmeround.tasks.training.networks import Networks
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
-from spinmeround.tasks.training.state import Networks
 
 
 def write_result(

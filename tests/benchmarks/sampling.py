@@ -31,8 +31,8 @@ from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.loading.posed_views import read_posed_views
 from spinmeround.tasks.loading.view_images import read_views
+from spinmeround.tasks.training.networks import build_networks
 from spinmeround.tasks.training.params import TextEncoderParams
-from spinmeround.tasks.training.state import build_networks
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 
 HELD_OUT = ("test", "validation")

@@ -13,9 +13,9 @@ from spinmeround.models.diffusion.unet import base_config
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.initial import build_initial_networks
-from spinmeround.tasks.training.loop import run_training
+from spinmeround.tasks.training.networks import text_encoder_config
 from spinmeround.tasks.training.params import InitialParams, TrainParams, training_key
-from spinmeround.tasks.training.state import text_encoder_config
+from spinmeround.tasks.training.run import run_training
 
 MakeTrainParams = Callable[..., TrainParams]
 

@@ -1,0 +1,169 @@
+"""The loop of a training: the steps that remain, their measures and checkpoints.
+
+A step whose loss or gradient is not finite is not taken. A training that goes wrong by the measures of `train.guard`
+returns to its last checkpoint and avoids the steps that led there; the second time it stops. Losses and norms are those
+of the whole batch, so that all processes take the same decisions.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from spinmeround.storage.errors import Interrupted, SpinMeRoundError
+from spinmeround.tasks.training.data.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.data.feed import BatchFeed
+from spinmeround.tasks.training.history import LossHistory
+from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.metrics import Meter, MetricsLog
+from spinmeround.tasks.training.optimisation.optimiser import Schedule
+from spinmeround.tasks.training.parallel.processes import Processes
+from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
+from spinmeround.tasks.training.state import NotFinite, TrainingState
+from spinmeround.tasks.training.step import StepLosses, StepNoise
+from spinmeround.tasks.training.trackers import start_trackers
+from spinmeround.tasks.training.validation import Validation
+
+OnStep = Callable[[int, int, float | None], None]
+"""Called after each step with the number of steps done, their total and the loss, None for a step not taken."""
+
+
+class Training:
+    """A training in progress: its state, the number of steps `done` and their history."""
+
+    def __init__(
+        self,
+        params: TrainParams,
+        processes: Processes,
+        batches: TrainingBatches,
+        checkpoints: TrainingCheckpoints,
+        validation: Validation | None = None,
+    ) -> None:
+        self.params, self.processes, self.batches = params, processes, batches
+        self.checkpoints, self.validation = checkpoints, validation
+        start = partial(start_trackers, params, checkpoints.folder, checkpoints.key)
+        self.log = MetricsLog(checkpoints.folder, start) if processes.is_first else None
+        self.meter = Meter(processes.device)
+        self.schedule = Schedule(params.learning_rate, params.warm_up_steps, params.steps, params.final_rate)
+        self._restore()
+
+    def run(self, on_step: OnStep, terminated: Callable[[], bool]) -> None:
+        """Take all steps that remain. Raises Interrupted, after a checkpoint, once a process is terminated."""
+        params = self.params
+        self.feed = BatchFeed(
+            self.batches, steps=params.steps, ahead=params.prefetch, workers=params.workers, threads=params.threads
+        )
+        try:
+            with self.feed:
+                self._take_steps(on_step, terminated)
+        finally:
+            if self.log is not None:
+                self.log.finish()
+
+    def _take_steps(self, on_step: OnStep, terminated: Callable[[], bool]) -> None:
+        while self.done < self.params.steps:
+            loss = self.take_step(self.done)
+            if (failed := self.history.failure(self.done, self.params.guard)) is not None:
+                self._return_to_checkpoint(failed)
+                continue
+            self.done += 1
+            validation = self.measure()
+            on_step(self.done, self.params.steps, loss)
+            ending = self.processes.any(terminated())
+            due = self.done % self.params.checkpoint_every == 0 and self.done < self.params.steps
+            if ending or due:
+                self.checkpoints.save(self.done, self.state, self.history, validation=validation)
+            if ending:
+                raise Interrupted(
+                    f"train: expected to reach step {self.params.steps}, was asked to end after step {self.done}, of "
+                    "which there is a checkpoint; run it again to continue"
+                )
+
+    def take_step(self, step: int) -> float | None:
+        """Take one step; returns its loss, None if it was not taken."""
+        if step in self.history.avoided:
+            return None
+        began = time.perf_counter()
+        groups = self.feed.batch(step)
+        self.meter.wait(time.perf_counter() - began)
+        try:
+            losses, norm = self._gradients(groups, step)
+            self.state.update(self.schedule.at(step), norm)
+        except NotFinite as problem:
+            self.state.clear_gradients()
+            self.meter.skip()
+            self.history.skip(step, f"{problem}; {self.batches.described(step)}")
+            return None
+        self.meter.add(losses, float(norm))
+        self.history.take(step, float(losses.per_half.mean()))
+        return self.history.losses[-1]
+
+    def _gradients(self, groups: GroupBatch, step: int) -> tuple[StepLosses, Tensor]:
+        """Collective: the losses of the whole batch and the norm of its gradients, which are left in the weights.
+
+        In float16, gradients that overflow are computed again at a smaller scale. Raises NotFinite for a loss.
+        """
+        while True:
+            losses = self.backward(groups, step)
+            if not math.isfinite(value := float(losses.per_half.mean())):
+                raise NotFinite(f"expected a finite loss, found {value}")
+            norm = self.state.gradient_norm()
+            if bool(norm.isfinite()) or not self.state.lower_scale():
+                return losses, norm
+
+    def backward(self, groups: GroupBatch, step: int) -> StepLosses:
+        """Collective: add up the gradients of the mean loss over the batch, part by part; returns all losses."""
+        parts, found = list(groups.parts(self.params.micro_batch or len(groups.heads))), []
+        for number, part in enumerate(parts, 1):
+            noise = StepNoise.drawn(part, step, self.params)
+            with self.processes.accumulating(self.state.model, last=number == len(parts)):
+                per_half = self.state.model(part, noise)
+                self.processes.backward(per_half.mean(1).sum() / groups.batch)
+            found.append(torch.cat([per_half.detach(), noise.sigma.to(per_half)[:, None]], dim=1))
+        losses = self.processes.gather(torch.cat(found))
+        return StepLosses(per_half=losses[:, :2], sigma=losses[:, 2])
+
+    def measure(self) -> float | None:
+        """Write a record where one is due, with a validation where that is due; returns the validation loss."""
+        every, validate_every = self.params.record_every, self.params.validation.every
+        last = self.done == self.params.steps
+        validates = bool(self.validation) and validate_every and (self.done % validate_every == 0 or last)
+        if not (self.done % every == 0 or last or validates):
+            return None
+        record = self.meter.record(self.done, self.schedule.at(self.done - 1))
+        if validates and self.validation is not None:
+            record |= self.validation(self.state)
+        if self.log is not None:
+            self.log.write(record)
+        self.meter.reset()
+        return record.get("validation")
+
+    def _restore(self) -> None:
+        """Begin at the newest checkpoint, or at the start."""
+        self.processes.release()
+        folder = self.checkpoints.folder if self.params.state_on_disk else None
+        networks = build_initial_networks(self.params)
+        self.state = TrainingState(networks, self.params, self.processes, disk=folder)
+        self.done, self.history = self.checkpoints.resume(self.state) or Resumed(0, LossHistory())
+        if self.log is not None:
+            self.log.resume(self.done)
+        self.meter.reset()
+
+    def _return_to_checkpoint(self, failed: range) -> None:
+        """Resume from the newest checkpoint without the failed steps. Raises SpinMeRoundError the second time."""
+        history = self.history
+        reason = history.skipped.get(
+            failed[-1], f"the mean loss rose above {self.params.guard.spike:g} times the median"
+        )
+        if history.rollbacks:
+            raise SpinMeRoundError(
+                f"train: steps {failed[0] + 1} to {failed[-1] + 1}: {reason}. It is the second time, after a return to "
+                "the last checkpoint: check the weights (spinmeround weights check) and the dataset (spinmeround "
+                "dataset verify), or lower train.learning_rate"
+            )
+        self._restore()
+        self.history = self.history.avoiding(failed)
