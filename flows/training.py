@@ -7,31 +7,38 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.live_training import LiveTraining
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
+from spinmeround.flows.run.workers import Worker
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import Interrupted, SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Published, share_latents
 from spinmeround.tasks.heads.encode import EncodeParams, publish_latents, published_latents
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import Head, Outcome
+from spinmeround.tasks.training.parallel.params import JOB
 from spinmeround.tasks.training.params import (
+    METRICS,
     TrainingResult,
     TrainParams,
     load_training,
     training_inputs,
     training_key,
 )
+
+GRACE_S = 600.0
+"""Time that a training gets to complete its step and write a checkpoint, when the run is asked to end."""
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
@@ -92,14 +99,48 @@ def _require_encoded(session: Session, heads: Sequence[Head]) -> None:
         )
 
 
-@task(name="train", task_run_name="train", **TASK_OPTIONS)
+def was_interrupted(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether a training was asked to end while its run goes on: its task run is then started again, and resumes."""
+    try:
+        state.result()
+    except Interrupted:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+RETRY_INTERRUPTED: dict[str, Any] = {
+    **TASK_OPTIONS,
+    "retries": 20,
+    "retry_delay_seconds": 5,
+    "retry_condition_fn": was_interrupted,
+}
+"""Options of a task that trains."""
+
+
+@task(name="train", task_run_name="train", **RETRY_INTERRUPTED)
 def train_task(dataset: Published) -> State[str]:
-    """Train in a dedicated process that uses all cores; resumes from the newest checkpoint."""
+    """Train in a dedicated process that uses all cores, or in those of a launcher; resumes from the newest checkpoint.
+
+    SIGTERM to the process makes it leave a checkpoint, and this task resume from it.
+    """
     session, profile = current_session(), current_session().profile
+    session.raise_if_stopped()
     key = training_key(training_inputs(HeadDataset.open(dataset.path)), profile.train, profile.encode)
     arguments = (session.store.root, dataset.path, profile.train, profile.encode, session.folder.training)
     with session.ledger.timed("train"):
-        outcome = make_in_worker(session, "train", key, profile.train.steps, _train, *arguments)
+        live = LiveTraining(session.folder.training / key[:12] / METRICS, profile.train.steps)
+        outcome = make_in_worker(
+            session,
+            "train",
+            key,
+            profile.train.steps,
+            _train,
+            *arguments,
+            before=_announce_launch(profile.train, key),
+            on_done=live.show,
+        )
         result = record_training(session, key)
     message = f"{result.steps} steps, loss {result.loss_first:.3f} to {result.loss_last:.3f}"
     return Completed(name=state_name(outcome), message=message, data=key)
@@ -114,30 +155,65 @@ def record_training(session: Session, key: str) -> TrainingResult:
 
 
 def make_in_worker(
-    session: Session, stage: str, key: str, total: int, make: Callable[..., Outcome], *arguments: Any
+    session: Session,
+    stage: str,
+    key: str,
+    total: int,
+    make: Callable[..., Outcome],
+    *arguments: Any,
+    before: Callable[[Worker], None] = lambda worker: None,
+    on_done: Callable[[int], None] = lambda done: None,
 ) -> Outcome:
     """Call `make(*arguments, report)` in a dedicated worker with all cores, unless the store has the artifact.
 
-    `make` passes (done, note) to `report`, where `done` of `total` steps or heads are complete.
+    `make` passes (done, note) to `report`, where `done` of `total` steps or heads are complete. `before` is called with
+    the worker first, `on_done` with each number that is complete. A worker that is still busy when the run ends gets
+    time to leave a checkpoint.
     """
     outcome: Outcome = "reused"
     if not session.store.has(stage, key):
         progress().stage(stage, total)
-        with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
-            outcome = worker.call(make, *arguments, report=_show_progress(stage))
+        with session.pool.dedicated(threads=worker_count(session.profile), grace_s=GRACE_S) as worker:
+            before(worker)
+            outcome = worker.call(make, *arguments, report=_show_progress(stage, total, on_done))
     session.ledger.add(stage, made=outcome == "made", reused=outcome == "reused")
     return outcome
 
 
-def _show_progress(stage: str) -> Callable[[tuple[int, str]], None]:
+def _announce_launch(train: TrainParams, key: str) -> Callable[[Worker], None]:
+    """Shows the commands that a worker will run to start the processes of a training."""
+
+    def announce(worker: Worker) -> None:
+        if train.launch.launcher == "none":
+            return
+        job = current_session().folder.training / key[:12] / JOB
+        here, *elsewhere = worker.call(_launch_commands, train, job)
+        for line in (f"train: {here}", *(f"train: on machine {n}: {line}" for n, line in enumerate(elsewhere, 2))):
+            progress().say(line)
+            get_run_logger().info(line)
+
+    return announce
+
+
+def _launch_commands(train: TrainParams, job: Path) -> list[str]:
+    from spinmeround.tasks.training.parallel.launch import shown_commands
+
+    return shown_commands(train.launch, job)
+
+
+def _show_progress(stage: str, total: int, on_done: Callable[[int], None]) -> Callable[[tuple[int, str]], None]:
     """Shows the (done, note) reports of a stage; the first report of a resumed training is not 1."""
-    shown = 0
+    shown: int | None = None
 
     def show(report: tuple[int, str]) -> None:
         nonlocal shown
         done, note = report
+        if shown is None or done < shown:  # begins, or returned to a checkpoint
+            shown = done - 1
+            progress().stage(stage, total, shown)
         progress().advance(stage, by=done - shown, note=note)
         shown = done
+        on_done(done)
 
     return show
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.options import LaunchOptions, RunOptions, run_command
 from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
 
 RetryOption = Annotated[
@@ -38,9 +38,10 @@ def stage(
     print_summary(run_flow(options, "spinmeround.flows.stages:stage_flow", stage=name), options, "heads")
 
 
-def train(options: RunOptions) -> None:
+def train(options: RunOptions, launch: LaunchOptions) -> None:
     """Train on the published dataset of a profile; resumes an interrupted training."""
-    print_summary(run_flow(options, "spinmeround.flows.training:training_flow"), options, "dataset", "training")
+    chosen = launch.applied(options)
+    print_summary(run_flow(chosen, "spinmeround.flows.training:training_flow"), chosen, "dataset", "training")
 
 
 def evaluate(options: RunOptions) -> None:
