@@ -20,7 +20,14 @@ from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.optimisation.optimiser import Schedule
+from spinmeround.tasks.training.optimisation.snapshots import (
+    AVERAGES,
+    remove_later,
+    snapshot_due,
+    write_snapshot,
+)
 from spinmeround.tasks.training.parallel.processes import Processes
+from spinmeround.tasks.training.parallel.sharding import whole
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.state import NotFinite, TrainingState
@@ -74,9 +81,7 @@ class Training:
             validation = self.measure()
             on_step(self.done, self.params.steps, loss)
             ending = self.processes.any(terminated())
-            due = self.done % self.params.checkpoint_every == 0 and self.done < self.params.steps
-            if ending or due:
-                self.checkpoints.save(self.done, self.state, self.history, validation=validation)
+            self._keep(validation, ending=ending)
             if ending:
                 raise Interrupted(
                     f"train: expected to reach step {self.params.steps}, was asked to end after step {self.done}, of "
@@ -142,6 +147,16 @@ class Training:
         self.meter.reset()
         return record.get("validation")
 
+    def _keep(self, validation: float | None, *, ending: bool) -> None:
+        """Collective: write the checkpoint and the snapshot of the averages that are due."""
+        params, done = self.params, self.done
+        if snapshot_due(done, params.steps, params.average.snapshots):
+            averages = {name: whole(tensor) for name, tensor in self.state.averages.named()}
+            if self.processes.is_first:
+                write_snapshot(self.checkpoints.folder / AVERAGES, done, averages, self.state.averages.steps)
+        if ending or (done % params.checkpoint_every == 0 and done < params.steps):
+            self.checkpoints.save(done, self.state, self.history, validation=validation)
+
     def _restore(self) -> None:
         """Begin at the newest checkpoint, or at the start."""
         self.processes.release()
@@ -151,6 +166,7 @@ class Training:
         self.done, self.history = self.checkpoints.resume(self.state) or Resumed(0, LossHistory())
         if self.log is not None:
             self.log.resume(self.done)
+            remove_later(self.checkpoints.folder / AVERAGES, self.done)
         self.meter.reset()
 
     def _return_to_checkpoint(self, failed: range) -> None:

@@ -1,7 +1,8 @@
 """The result of a training, and its artifact.
 
 `pipeline/`, the averaged weights as a diffusers pipeline; `history.json`, the mean loss over every `record_every`
-steps; `metrics.jsonl`, as `tasks.training.metrics` describes it; `training.json` {steps, loss_first, loss_last,
+steps; `metrics.jsonl`, as `tasks.training.metrics` describes it; `averages/`, as
+`tasks.training.optimisation.snapshots` does; `training.json` {steps, loss_first, loss_last,
 skipped}, where the losses are means over the first and the last tenth of the steps that were taken, and `skipped` has
 the reason of each step that was not, by its number from 1.
 """
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import SpinMeRoundError, as_config_error
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
 from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.optimisation.params import AverageParams
+from spinmeround.tasks.training.optimisation.snapshots import AVERAGES, average_of_length
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
 
 
@@ -47,6 +50,8 @@ def write_result(
     pipeline.save_pretrained(out / "pipeline")
     if metrics.parent != out:
         shutil.copyfile(metrics, out / metrics.name)
+    if (snapshots := metrics.parent / AVERAGES).is_dir() and metrics.parent != out:
+        shutil.copytree(snapshots, out / AVERAGES)
     result = TrainingResult(
         steps=params.steps,
         loss_first=first,
@@ -61,3 +66,20 @@ def write_result(
     for name, content in (("history", records), ("training", summary)):
         (out / f"{name}.json").write_text(json_text(content, f"train: {name}", indent=None), encoding="utf-8")
     return result
+
+
+def rewrite_average(training: Path, length: float, out: Path) -> Path:
+    """Write the pipeline of a training's result to `out`, with the average of another length as its weights.
+
+    Raises SpinMeRoundError if the result has no snapshots of its averages, ConfigError for a length out of range.
+    """
+    with as_config_error("length: "):
+        AverageParams(length=length, tracked=(length,))
+    average = average_of_length(training / AVERAGES, length)
+    pipeline = SpinMeRoundPipeline.from_pretrained(training / "pipeline", local_files_only=True)
+    parts = {"unet": pipeline.unet, "prompt_encoder.text_encoder": pipeline.text_encoder}
+    for prefix, network in parts.items():
+        weights = {name.removeprefix(f"{prefix}."): each for name, each in average.items() if name.startswith(prefix)}
+        network.load_state_dict({**network.state_dict(), **weights})
+    pipeline.save_pretrained(out)
+    return out
