@@ -67,11 +67,13 @@ class Raised:
 class Worker:
     """One worker process, started by the first call and again after it was lost.
 
-    `threads` limits the threads of BLAS, OpenMP and torch. Only one thread may call at a time.
+    `threads` limits the threads of BLAS, OpenMP and torch. A busy worker that is closed is sent SIGTERM and has
+    `grace_s` to answer before it is killed. Only one thread may call at a time.
     """
 
-    def __init__(self, *, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, *, threads: int = 1, grace_s: float = 0.0) -> None:
+        self._threads, self._grace_s = threads, grace_s
+        self._answered = threading.Event()
         self._closed = self._busy = False
         self._killing = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -96,6 +98,7 @@ class Worker:
             CallFailed: the function raised any other exception.
         """
         process, pipe = self._start()
+        self._answered.clear()
         self._busy = True
         try:
             pipe.send((function, args, report is not None))
@@ -107,6 +110,7 @@ class Worker:
             raise
         finally:
             self._busy = False
+            self._answered.set()
         if isinstance(answer, Raised):
             raise answer.exception()
         return answer
@@ -166,8 +170,11 @@ class Worker:
             self._process = self._pipe = None
 
     def close(self) -> None:
-        """End the process for good: an idle one exits normally, a busy one is killed."""
+        """End the process for good: an idle one exits normally, a busy one is killed, after its time to answer."""
         self._closed = True
+        if self._busy and self._grace_s and self._process is not None:
+            self._process.terminate()
+            self._answered.wait(self._grace_s)
         if self._process is not None and self._pipe is not None and not self._busy:
             self._pipe.close()
             self._process.join(_EXIT_TIMEOUT_S)
@@ -193,9 +200,9 @@ class WorkerPool:
             self._idle.put(worker)
 
     @contextmanager
-    def dedicated(self, *, threads: int) -> Iterator[Worker]:
-        """An additional worker with this number of threads, for the duration of the block."""
-        worker = Worker(threads=threads)
+    def dedicated(self, *, threads: int, grace_s: float = 0.0) -> Iterator[Worker]:
+        """An additional worker with these threads and this time to end, for the duration of the block."""
+        worker = Worker(threads=threads, grace_s=grace_s)
         self._workers.append(worker)
         try:
             yield worker

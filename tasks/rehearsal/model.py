@@ -94,7 +94,7 @@ def one_step(train: TrainParams) -> TrainParams:
 
 def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
     """Seconds of a step after the warm-up; writes the pipeline to `folder / "training"`."""
-    from spinmeround.tasks.training.loop import run_training
+    from spinmeround.tasks.training.run import run_training
 
     dataset, ended = _dataset(profile, folder, keys, "train"), []
     (folder / "training").mkdir()

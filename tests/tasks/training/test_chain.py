@@ -23,7 +23,7 @@ from spinmeround.tasks.training.chain.plan import plan_trainings
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.key import EXECUTION, training_key
 from spinmeround.tasks.training.params import InitialParams, TrainParams
-from spinmeround.tasks.training.phases import AdaptPhase, PhaseName, SingleViewPhase
+from spinmeround.tasks.training.params.phases import AdaptPhase, PhaseName, SingleViewPhase
 
 diffusers_logging.disable_progress_bar()
 MakeTrainParams = Callable[..., TrainParams]

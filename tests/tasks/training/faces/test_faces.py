@@ -22,7 +22,7 @@ from spinmeround.tasks.training.faces.pictures import FaceArrays, FacePictures
 from spinmeround.tasks.training.faces.plan import STAGE, FaceShard, plan_faces
 from spinmeround.tasks.training.faces.prepare import make_faces
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.phases import AdaptPhase, FacesParams
+from spinmeround.tasks.training.params.phases import AdaptPhase, FacesParams
 from tests.support.packs import write_pack
 from tests.support.weights import write_recognition
 
