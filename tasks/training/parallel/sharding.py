@@ -6,7 +6,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-_UNITS = ("MultiviewTransformerBlock", "ResnetBlock2D")
+_UNITS = ("MultiviewTransformerBlock", "BasicTransformerBlock", "ResnetBlock2D")
 """The classes of layers whose weights are gathered together, when they compute."""
 
 

@@ -10,12 +10,13 @@ import torch
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.data.batches import TrainingBatches
+from spinmeround.tasks.training.by_phase import phase_batches
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.loop import Training
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.parallel.sharding import whole
 from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.params.phases import AdaptPhase
 from spinmeround.tasks.training.state import TrainingState
 from tests.support.processes import together
 
@@ -27,7 +28,7 @@ def one_step(dataset: Path, params: TrainParams, encode: EncodeParams) -> dict[s
     """The losses and gradients of a step of the whole batch, in this process or with others; in float64, because this
     small network amplifies the rounding of float32 to some 1e-6."""
     data, processes = HeadDataset.open(dataset), Processes(params)
-    batches = TrainingBatches(data, data.split("train"), params, encode, processes.share)
+    batches = phase_batches(data, data.split("train"), params, encode, processes.share)
     training = object.__new__(Training)
     training.params, training.processes = params, processes
     training.state = TrainingState(build_initial_networks(params).double(), params, processes)
@@ -89,3 +90,17 @@ def test_a_batch_that_cannot_be_divided_is_refused(train_params: MakeTrainParams
         == ["train.batch: expected a multiple of the 2 processes, got 3; change the batch or the number of processes"]
         * 2
     )
+
+
+def test_single_pictures_are_divided_alike(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """`adapt` in two processes and two parts each: the numbers of one process, of the image alone."""
+    nothing = train_params().multi_view.model_copy(update={"steps": 0})
+    params = train_params(adapt=AdaptPhase(steps=9), multi_view=nothing, final_rate=1.0, batch=4, random_background=0.5)
+    expected = one_step(dataset, params, encode_params)
+    assert expected["losses"].shape == (4, 1)
+    parts = params.model_copy(update={"micro_batch": 1})
+    for each in together(2, lambda rank: one_step(dataset, parts, encode_params), tmp_path):
+        assert each["losses"] == pytest.approx(expected["losses"], rel=1e-6)
+        assert each["gradients"] == pytest.approx(expected["gradients"], rel=1e-6, abs=1e-9)
