@@ -26,6 +26,7 @@ def weights(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_fifty_kills_while_checkpoints_are_written(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
