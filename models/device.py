@@ -1,11 +1,12 @@
 """The device of all networks, the same rule for every stage, so that profiles do not depend on the machine."""
 
+import warnings
 from typing import Any
 
 import torch
 
 _X86_UNITS = ("amx_bf16", "avx512_bf16")
-_ARM_UNITS = ("arm_bf16", "sve_bf16", "bf16")
+_ARM_UNITS = ("bf16", "sve_bf16")
 _INSTRUCTION_SETS = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 with bfloat16"), ("avx512_f", "AVX-512"))
 
 
@@ -22,6 +23,16 @@ def computes_bfloat16(device: torch.device) -> bool:
         found = _capabilities()
         return any(found.get(name, False) for name in (*_X86_UNITS, *_ARM_UNITS))
     return True
+
+
+def warn_of_emulation(dtype: torch.dtype, device: torch.device, remedy: str) -> None:
+    """Warn if networks compute in bfloat16 on a device without units for it; `remedy` says what to do."""
+    if dtype == torch.bfloat16 and not computes_bfloat16(device):
+        warnings.warn(
+            f"bfloat16 is slower than float32 on this device ({instruction_set(device)}), which has no units for it: "
+            f"{remedy}",
+            stacklevel=3,
+        )
 
 
 def instruction_set(device: torch.device) -> str:

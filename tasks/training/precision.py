@@ -6,12 +6,11 @@ bfloat16   torch's autocast; weights, gradients and moments stay in float32
 float16    as bfloat16, with a scale on the loss that keeps small gradients from underflow; not on a CPU
 """
 
-import warnings
 from typing import Literal
 
 import torch
 
-from spinmeround.models.device import computes_bfloat16, instruction_set
+from spinmeround.models.device import warn_of_emulation
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.training.params import Precision
 
@@ -36,12 +35,7 @@ def set_precision(precision: Precision, device: torch.device) -> None:
     """
     if precision == "float16" and device.type == "cpu":
         raise ConfigError("train.precision: expected float32 or bfloat16 on a CPU, got float16")
-    if precision == "bfloat16" and not computes_bfloat16(device):
-        warnings.warn(
-            f"train.precision: bfloat16 is slower than float32 on this device ({instruction_set(device)}), which has "
-            "no units for it; set train.precision to float32",
-            stacklevel=2,
-        )
+    warn_of_emulation(autocast_dtype(precision) or torch.float32, device, "set train.precision to float32")
     rounding = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = rounding
     torch.backends.cudnn.conv.fp32_precision = rounding  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
 """Programs that show the metrics of a training while it runs: TensorBoard and Weights & Biases, by accelerate."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinmeround.storage.errors import MissingDependency
+from spinmeround.storage.extras import optional_dependency
 from spinmeround.tasks.training.params import TrainParams
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ def start_trackers(params: TrainParams, folder: Path, key: str, done: int) -> "l
     if params.tensorboard:
         found.append(TensorBoardTracker("", str(folder), purge_step=done + 1))
     if params.wandb:
-        if importlib.util.find_spec("wandb") is None:
-            raise MissingDependency(
-                "train.wandb: needs wandb, which is not installed: pip install wandb, or leave train.wandb empty"
-            )
+        with optional_dependency("train.wandb"):
+            importlib.import_module("wandb")
         config = params.model_dump(mode="json")
         found.append(WandBTracker(params.wandb, id=key[:12], resume="allow", dir=str(folder), config=config))
     for tracker in found:

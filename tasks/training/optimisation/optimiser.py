@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from spinmeround.storage.errors import MissingDependency
+from spinmeround.storage.extras import optional_dependency
 from spinmeround.tasks.training.parallel.sharding import divided_like
 from spinmeround.tasks.training.params import TrainParams
 
@@ -55,13 +55,8 @@ def build_optimiser(trained: Mapping[str, nn.Parameter], params: TrainParams) ->
     options: dict[str, Any] = {"lr": 0.0, "betas": _BETAS, "weight_decay": params.weight_decay}
     if params.optimiser == "adamw":
         return torch.optim.AdamW(groups, fused=True, **options)
-    try:
+    with optional_dependency("train.optimiser: adamw_8bit"):
         from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise MissingDependency(
-            "train.optimiser: adamw_8bit needs bitsandbytes, which is not installed: pip install bitsandbytes, or set "
-            "train.optimiser to adamw"
-        ) from error
     found: torch.optim.Optimizer = AdamW8bit(groups, **options)
     return found
 

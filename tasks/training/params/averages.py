@@ -16,7 +16,9 @@ class AverageParams(StageParams):
     """
 
     length: float = Field(0.05, gt=0.0, le=LONGEST, description="Length of the average that is the training's result")
-    tracked: tuple[float, ...] = Field((0.05, 0.1), min_length=1, description="Lengths that the training keeps")
+    tracked: tuple[float, ...] = Field(
+        (0.05,), min_length=1, description="Lengths that the training keeps; two for snapshots"
+    )
     snapshots: int = Field(
         0, ge=0, description="Snapshots in the result, from which an average of another length is made; 0: none"
     )
@@ -27,6 +29,8 @@ class AverageParams(StageParams):
             raise ValueError(f"tracked: expected lengths above 0 and up to {LONGEST:g}, got {wrong[0]:g}")
         if len(set(self.tracked)) < len(self.tracked):
             raise ValueError(f"tracked: expected different lengths, got {self.tracked}")
+        if self.snapshots and len(self.tracked) < 2:
+            raise ValueError(f"tracked: expected two lengths or more for snapshots, got {self.tracked}")
         if self.length not in self.tracked:
             known = ", ".join(f"{length:g}" for length in self.tracked)
             raise ValueError(

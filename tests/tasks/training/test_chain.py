@@ -135,7 +135,7 @@ def test_more_steps_continue_a_finished_training(
     """Three steps after two begin with the third, and end with the weights, losses and metrics of three at once; the
     snapshots of the averages go along."""
 
-    average = AverageParams(snapshots=1)
+    average = AverageParams(tracked=(0.05, 0.1), snapshots=1)
 
     def make(name: str, steps: int, **changes: Any) -> tuple[Path, list[int]]:
         taken: list[int] = []

@@ -52,6 +52,8 @@ def test_applied_averages_are_taken_back() -> None:
 def test_a_length_that_is_not_tracked_is_refused() -> None:
     """The result's average must be one of those that are kept."""
     with pytest.raises(ValueError, match=r"length: expected one of average\.tracked \(0\.05, 0\.1\), got 0\.2"):
-        AverageParams(length=0.2)
+        AverageParams(length=0.2, tracked=(0.05, 0.1))
     with pytest.raises(ValueError, match=r"tracked: expected lengths above 0 and up to 0\.28, got 0\.5"):
         AverageParams(tracked=(0.05, 0.5))
+    with pytest.raises(ValueError, match=r"tracked: expected two lengths or more for snapshots, got \(0\.05,\)"):
+        AverageParams(snapshots=4)

@@ -1,11 +1,13 @@
 """AdamW's groups of weights and its state in checkpoints."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from spinmeround.storage import extras
 from spinmeround.storage.errors import MissingDependency
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.optimisation.optimiser import (
@@ -44,13 +46,15 @@ def test_one_group_without_a_rate_of_their_own(train_params: MakeTrainParams) ->
     assert group["params"] == list(trained.values())
 
 
-@pytest.mark.parametrize("rate", [1.0, 3.0])
-def test_the_state_goes_on_from_a_checkpoint(train_params: MakeTrainParams, rate: float) -> None:
+@pytest.mark.parametrize(("kind", "rate"), [("adamw", 1.0), ("adamw", 3.0), ("adamw_8bit", 1.0)])
+def test_the_state_goes_on_from_a_checkpoint(train_params: MakeTrainParams, kind: str, rate: float) -> None:
     """Steps after a round trip through named tensors equal those without, bit by bit."""
-    params = train_params(new_layers_rate=rate)
+    if kind == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    params = train_params(new_layers_rate=rate, optimiser=kind)
     ways = []
     for interrupted in (False, True):
-        weights = {name: nn.Parameter(torch.linspace(-1, 1, 6)) for name in ("unet.unet.conv_in.w", "a.w", "b.w")}
+        weights = {name: nn.Parameter(torch.linspace(-1, 1, 5000)) for name in ("unet.unet.conv_in.w", "a.w", "b.w")}
         optimiser = build_optimiser(weights, params)
         for step in range(6):
             if interrupted and step == 3:
@@ -69,8 +73,10 @@ def test_bitsandbytes_is_named_where_it_is_missing(
     train_params: MakeTrainParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error says what to install."""
-    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
-    with pytest.raises(MissingDependency, match=r"adamw_8bit needs bitsandbytes, .*pip install bitsandbytes"):
+    for module in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(extras, "requires", lambda name: ["bitsandbytes>=0.48; extra == 'eight-bit'"])
+    with pytest.raises(MissingDependency, match=r"adamw_8bit needs 'bitsandbytes', .*spinmeround\[eight-bit\]"):
         build_optimiser({"a": nn.Parameter(torch.zeros(1))}, train_params(optimiser="adamw_8bit"))
 
 
