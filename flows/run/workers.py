@@ -68,11 +68,12 @@ class Worker:
     """One worker process, started by the first call and again after it was lost.
 
     `threads` limits the threads of BLAS, OpenMP and torch. A busy worker that is closed is sent SIGTERM and has
-    `grace_s` to answer before it is killed. Only one thread may call at a time.
+    `grace_s` to answer before it is killed. `forks` lets it start processes of its own, such as those that read the
+    batches of a training. Only one thread may call at a time.
     """
 
-    def __init__(self, *, threads: int = 1, grace_s: float = 0.0) -> None:
-        self._threads, self._grace_s = threads, grace_s
+    def __init__(self, *, threads: int = 1, grace_s: float = 0.0, forks: bool = False) -> None:
+        self._threads, self._grace_s, self._forks = threads, grace_s, forks
         self._answered = threading.Event()
         self._closed = self._busy = False
         self._killing = threading.Lock()
@@ -153,7 +154,9 @@ class Worker:
             raise WorkerDied("worker died: the run has ended")
         self.kill()
         ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=True)
+        process = _SPAWN.Process(
+            target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=not self._forks
+        )
         process.start()
         theirs.close()
         self._process, self._pipe = process, ours
@@ -202,7 +205,7 @@ class WorkerPool:
     @contextmanager
     def dedicated(self, *, threads: int, grace_s: float = 0.0) -> Iterator[Worker]:
         """An additional worker with these threads and this time to end, for the duration of the block."""
-        worker = Worker(threads=threads, grace_s=grace_s)
+        worker = Worker(threads=threads, grace_s=grace_s, forks=True)
         self._workers.append(worker)
         try:
             yield worker
@@ -230,7 +233,7 @@ def _serve(pipe: Connection, threads: int) -> None:
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     silence_libraries()
-    # a worker starts no processes: with fork, tqdm's semaphore has no name that would outlive a killed worker
+    # its own processes are forked, and with fork tqdm's semaphore has no name that would outlive a killed worker
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
