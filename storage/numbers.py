@@ -164,14 +164,14 @@ def pickled_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor]":
     refuse_lfs_pointer(file)
     try:
         loaded = _unpickled(file, device)
-    except NotImplementedError:  # a sparse tensor has no place on the device "meta"
-        return pickled_tensors(file)
     except pickle.UnpicklingError as error:
         raise SpinMeRoundError(
             f"{file}: expected a pickle with tensors only, found code or no pickle; "
             "download it from its publisher again"
         ) from error
     except Exception as error:  # of torch, whatever is wrong
+        if device == "meta":  # where a sparse tensor cannot be: the values say what is wrong
+            return pickled_tensors(file)
         raise _no_tensors(file, error) from error
     if isinstance(loaded, Mapping):
         loaded = loaded.get("state_dict", loaded)  # of a training script
