@@ -111,6 +111,8 @@ _ADVICE = {
     errno.EACCES: "permission denied: change the folder's permissions or choose another folder",
     errno.EPERM: "operation not permitted: change the folder's permissions or choose another folder",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.ENOTDIR: "a file is where a folder is expected: move the file away or choose another folder",
+    errno.EISDIR: "a folder is where a file is expected: move the folder away or choose another file",
     errno.ELOOP: "symbolic links lead to each other: correct them",
     errno.EIO: "the disk reports input/output errors: check it, then run again",
 }

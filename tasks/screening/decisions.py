@@ -102,13 +102,13 @@ def load_decisions(path: Path, generator: GeneratorId) -> Decisions:
 
     Raises ConfigError for a file that is invalid, of a newer schema, or about the heads of another generator.
     """
-    try:
-        with environment_errors(path):
+    with environment_errors(path):
+        try:
             data = path.read_bytes()
-    except FileNotFoundError:
-        return Decisions(generator=generator)
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise ConfigError(f"decisions {path}: expected a file, found {error.strerror}; name another path") from error
+        except FileNotFoundError:
+            return Decisions(generator=generator)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise ConfigError(f"decisions {path}: expected a file, found {error.strerror}; name another path") from error
     return parse_decisions(data, generator, path)
 
 
