@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, field_validator
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 VERSION = 5
 """Version of the heads. Increment when any head changes; the fingerprint and so every artifact key contain it."""
@@ -29,7 +29,7 @@ DEFECT_KINDS = (
 """Kinds of defects, in the order in which they are drawn; `defects.KINDS` implements them."""
 
 
-class ProceduralOptions(FrozenModel):
+class ProceduralOptions(FrozenParams):
     """Options of the procedural generator."""
 
     defect_share: float = Field(default=0.3, ge=0.0, le=1.0, description="Share of heads that get a labelled defect")

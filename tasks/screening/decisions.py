@@ -108,7 +108,9 @@ def load_decisions(path: Path, generator: GeneratorId) -> Decisions:
         except FileNotFoundError:
             return Decisions(generator=generator)
         except (IsADirectoryError, NotADirectoryError) as error:
-            raise ConfigError(f"decisions {path}: expected a file, found {error.strerror}; name another path") from error
+            raise ConfigError(
+                f"decisions {path}: expected a file, found {error.strerror}; name another path"
+            ) from error
     return parse_decisions(data, generator, path)
 
 
