@@ -44,21 +44,21 @@ def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, below: str) -> None:
     """The error of a folder at or below a file names the file, and is one that a user can act on."""
     (tmp_path / "file").write_bytes(b"a")
-    with pytest.raises(StorageUnavailable, match="file: a file is where a folder is expected: move the file away"):
-        with environment_errors(tmp_path):
-            make_folder(tmp_path / "file" / below)
+    named = pytest.raises(StorageUnavailable, match="file: a file is where a folder is expected: move the file away")
+    with named, environment_errors(tmp_path):
+        make_folder(tmp_path / "file" / below)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(StorageUnavailable, match="folder: a folder is where a file is expected"):
-        with environment_errors(tmp_path):
-            write_atomic(tmp_path / "folder", b"a")
+    named = pytest.raises(StorageUnavailable, match="folder: a folder is where a file is expected")
+    with named, environment_errors(tmp_path):
+        write_atomic(tmp_path / "folder", b"a")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
 def test_a_folder_that_nobody_can_make_is_named() -> None:
     """The kernel calls it missing, which would blame a parent that exists."""
-    with pytest.raises(StorageUnavailable, match="cannot use /proc/nope: the file system is read-only"):
-        with environment_errors(Path("/proc")):
-            make_folder(Path("/proc/nope/a"))
+    named = pytest.raises(StorageUnavailable, match="cannot use /proc/nope: the file system is read-only")
+    with named, environment_errors(Path("/proc")):
+        make_folder(Path("/proc/nope/a"))
 
 
 @pytest.mark.parametrize("clean", ["write", "lock", "link"])
