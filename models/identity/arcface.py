@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 from jaxtyping import Bool, Float, Float32, UInt8
 
@@ -17,7 +18,6 @@ from spinmeround.models.identity.alignment import align_faces, landmarks_inside
 from spinmeround.models.identity.onnx_sessions import network_errors, open_session
 from spinmeround.models.identity.params import CROP_SIDE, EMBEDDING_SIZE
 from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.weights import onnx_model
 
 _LARGEST_BATCH = 4096
 _NORMALISATION = {"Sub": "shift", "Add": "shift", "Mul": "scaling", "Div": "scaling"}
@@ -137,7 +137,7 @@ def _normalises_input(path: Path) -> bool:
     Raises:
         ConfigError: if it does only one of the two, which leaves its pixel range unknown.
     """
-    graph = onnx_model(path).graph
+    graph = onnx.load(path).graph
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     inputs = [value.name for value in graph.input if value.name not in constants]

@@ -7,7 +7,6 @@ from pathlib import Path
 import onnxruntime
 
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, device_failure, one_line
-from spinmeround.storage.weights import check_onnx
 
 
 def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None) -> onnxruntime.InferenceSession:
@@ -16,12 +15,10 @@ def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None
     `providers` are onnxruntime's, by default CUDA if available, then the CPU. `what` names the network in errors.
 
     Raises:
-        ConfigError: if the file is missing, not an ONNX network, or has constants that are not finite or in other
-            files.
+        ConfigError: if the file is missing or not an ONNX network.
     """
     if not path.is_file():
         raise ConfigError(f"{what}: expected an ONNX file, found nothing at {path}")
-    check_onnx(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -18,7 +18,6 @@ from torch import Tensor
 from torchvision import models as backbones
 
 from spinmeround.models.metrics.images import Images, unit_range
-from spinmeround.storage.weights import check_values
 
 LpipsNet = Literal["alex", "vgg"]
 
@@ -46,12 +45,13 @@ class Lpips:
         """`backbone` holds the tensors of torchvision's classifier; only `features.*` are used.
 
         Raises:
-            ValueError: if the tensors do not match this backbone, are not finite, or all zero.
+            ValueError: if the tensors do not match this backbone, or are not finite.
         """
         used = {name: tensor for name, tensor in backbone.items() if name.startswith("features.")}
         if {name: tuple(tensor.shape) for name, tensor in used.items()} != backbone_shapes(net):
             raise ValueError(f"lpips.{net}: expected the tensors features.* of torchvision's {net}, got different ones")
-        check_values(f"lpips.{net}", used.items())
+        if wrong := [name for name, tensor in used.items() if not bool(tensor.isfinite().all())]:
+            raise ValueError(f"lpips.{net}: {wrong[0]}: expected finite numbers; get the weights again")
         with warnings.catch_warnings():
             # lpips passes deprecated arguments to torchvision
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
@@ -79,7 +79,7 @@ def backbone_shapes(net: LpipsNet) -> dict[str, tuple[int, ...]]:
 
 def file_name(net: LpipsNet) -> str:
     """The name of torchvision's file of the backbone."""
-    return _FILES[net].rsplit("/", 1)[-1]
+    return str(_FILES[net]).rsplit("/", 1)[-1]
 
 
 def _as_tensor(images: Float64[np.ndarray, "*batch h w 3"]) -> Float32[Tensor, "n 3 h w"]:

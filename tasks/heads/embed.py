@@ -18,7 +18,7 @@ from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, ViewGrid
 from spinmeround.models.identity.params import DetectionParams, ViewRange
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.weights import embedded_weights, fingerprint
+from spinmeround.storage.weights import check_onnx, embedded_weights, fingerprint
 from spinmeround.tasks.heads.sample_files import load_landmarks
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 from spinmeround.tasks.weights.insightface_packs import open_pack
@@ -80,6 +80,7 @@ def cached_embedder(path: Path) -> "ArcFaceEmbedder":
     """The recognition network in a file, loaded once per process."""
     from spinmeround.models.identity.arcface import ArcFaceEmbedder
 
+    check_onnx(path)
     return ArcFaceEmbedder(path)
 
 
@@ -88,6 +89,7 @@ def cached_detector(path: Path, params: DetectionParams) -> "FaceDetector":
     """The detector in a file, loaded once per process."""
     from spinmeround.models.identity.detection import FaceDetector
 
+    check_onnx(path)
     return FaceDetector(path, params)
 
 

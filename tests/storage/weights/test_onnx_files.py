@@ -9,7 +9,7 @@ import pytest
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from spinmeround.models.identity.arcface import ArcFaceEmbedder
-from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
+from spinmeround.models.identity.params import DetectionParams
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.weights import (
     check_onnx,
@@ -18,9 +18,13 @@ from spinmeround.storage.weights import (
     onnx_signature,
     record_checksums,
 )
+from spinmeround.tasks.generation.align import align_photo
+from spinmeround.tasks.heads.embed import cached_detector, cached_embedder
 from spinmeround.tasks.pictures.matting import check_matting
 from spinmeround.tasks.weights.check import Use, check
+from spinmeround.tasks.weights.insightface_packs import open_pack
 from tests.models.identity.networks import write_network
+from tests.support.packs import write_pack
 
 NAN, INF = float("nan"), float("inf")
 READERS: dict[str, Callable[[Path], object]] = {
@@ -28,17 +32,17 @@ READERS: dict[str, Callable[[Path], object]] = {
     "record": record_checksums,
     "signature": onnx_signature,
     "values": check_onnx,
-    "recognition": ArcFaceEmbedder,
-    "detector": FaceDetector,
-    "landmarks": Landmarks3D,
+    "recognition": cached_embedder,
+    "detector": lambda path: cached_detector(path, DetectionParams()),
+    "pack": lambda path: open_pack(path.parent),
     "matting": check_matting,
 }
 
 
 def write_split(path: Path) -> Path:
     """A recognition network whose constants are in a file beside it."""
-    whole, _ = write_network(path.with_name("whole.onnx"))
-    onnx.save(onnx.load(whole), path, save_as_external_data=True, location="beside.bin", size_threshold=0)
+    model = onnx.load(write_network(path)[0])
+    onnx.save(model, path, save_as_external_data=True, location="beside.bin", size_threshold=0)
     return path
 
 
@@ -141,8 +145,23 @@ def test_constants_of_a_branch_in_another_file_are_refused(tmp_path: Path) -> No
     inner = constant(value=numpy_helper.from_array(np.ones(2, np.float32)))
     held: AttributeProto = inner.node[0].attribute[0]
     onnx.external_data_helper.set_external_data(held.t, "../other.bin")
+    path = tmp_path / "a.onnx"
+    path.write_bytes(helper.make_model(in_branch(inner)).SerializeToString())  # onnx.save writes no such reference
     with pytest.raises(ConfigError, match=r"tensor w: .*\.\./other\.bin"):
-        fingerprint(save(in_branch(inner), tmp_path / "a.onnx"))
+        fingerprint(path)
+
+
+@pytest.mark.parametrize("name", ["scrfd_10g_bnkps.onnx", "1k3d68.onnx"])
+def test_the_alignment_of_a_photo_checks_its_networks(tmp_path: Path, name: str) -> None:
+    """Both the detector and the network of landmarks."""
+    file = write_pack(tmp_path / "pack") / name
+    model = onnx.load(file)
+    weights = next(each for each in model.graph.initializer if numpy_helper.to_array(each).size > 100)
+    weights.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(weights), NAN), weights.name))
+    onnx.save(model, file)
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    with pytest.raises(ConfigError, match=rf"{name}: tensor {weights.name}: expected finite numbers"):
+        align_photo(photo, landmarks=None, pack=tmp_path / "pack", side=64, border="white")
 
 
 def test_an_embedding_that_is_zero_names_the_file(tmp_path: Path) -> None:
