@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from spinmeround.panohead_bridge.protocol import HeadGenerator
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenModel, Options
 
 BUILT_IN = {
     "procedural": "spinmeround.panohead_bridge.procedural:make",
@@ -29,7 +29,7 @@ class GeneratorConfig(FrozenModel):
     name: str = Field(
         default="procedural", description=f"One of {', '.join(BUILT_IN)}, or 'package.module:factory' for your own"
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Options that the generator takes")
+    options: Options = Field(default_factory=dict, description="Options that the generator takes")
 
     def key_values(self) -> dict[str, Any]:
         """The part of the configuration that enters artifact keys: all options except those that change no head.

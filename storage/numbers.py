@@ -7,6 +7,7 @@ same for values in memory. All raise SpinMeRoundError, which names the file and 
 import json
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -155,19 +156,22 @@ def read_tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
 def pickled_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor]":
     """The tensors of torch's pickle, or of its `state_dict`; on the device "meta", none of their values are read.
 
-    The weights-only loader executes no code. Raises SpinMeRoundError for another kind of file.
+    The weights-only loader executes no code. Raises SpinMeRoundError for another kind of file, and for a tensor that is
+    sparse or quantised or was saved without values.
     """
     import torch
 
     refuse_lfs_pointer(file)
     try:
-        loaded = torch.load(file, map_location=device, weights_only=True)  # noqa: TID251 (runs no code)
+        loaded = _unpickled(file, device)
     except pickle.UnpicklingError as error:
         raise SpinMeRoundError(
             f"{file}: expected a pickle with tensors only, found code or no pickle; "
             "download it from its publisher again"
         ) from error
     except Exception as error:  # of torch, whatever is wrong
+        if device == "meta":  # where a sparse tensor cannot be: the values say what is wrong
+            return pickled_tensors(file)
         raise _no_tensors(file, error) from error
     if isinstance(loaded, Mapping):
         loaded = loaded.get("state_dict", loaded)  # of a training script
@@ -175,7 +179,34 @@ def pickled_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor]":
         raise SpinMeRoundError(f"{file}: expected tensors by name, found a {type(loaded).__name__}")
     if unnamed := [key for key in loaded if not isinstance(key, str)]:
         raise SpinMeRoundError(f"{file}: expected tensors by name, found the key {shortened(repr(unnamed[0]), 40)}")
-    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}
+    tensors = {name: tensor for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}
+    if loaded and not tensors:
+        shown = shortened(", ".join(map(repr, loaded)), 80)
+        raise SpinMeRoundError(f"{file}: expected tensors by name, found none under {shown}; save the state_dict alone")
+    for name, tensor in tensors.items():
+        _check_stored(file, name, tensor, device)
+    return tensors
+
+
+def _unpickled(file: Path, device: str) -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Validating sparse tensor invariants")
+        return torch.load(file, map_location=device, weights_only=True)  # noqa: TID251 (runs no code)
+
+
+def _check_stored(file: Path, name: str, tensor: "Tensor", device: str) -> None:
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        found = "a quantised one" if tensor.is_quantized else f"a sparse one ({tensor.layout})"
+        raise SpinMeRoundError(f"{file}: tensor {name}: expected a dense tensor, found {found}; save it dense")
+    if tensor.device.type != device:
+        raise SpinMeRoundError(
+            f"{file}: tensor {name}: expected values, found a tensor on the device {tensor.device.type!r}, which has "
+            "none; load the network with its weights, then save it again"
+        )
 
 
 def refuse_lfs_pointer(path: Path) -> None:

@@ -4,17 +4,31 @@ Shapes and units are the same everywhere: `view` is the index of a camera, image
 units of the world frame (the head's cube has the side `box_warp` = 1).
 """
 
+import json
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class FrozenModel(BaseModel):
     """Base of configuration and file contents: immutable; unknown fields, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False, default=str, skipkeys=True)
+    except ValueError as error:
+        raise ValueError("expected finite numbers, found NaN or infinity") from error
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+"""Options by name, of any kind; NaN and infinity are errors at any depth, as in the other fields of a `FrozenModel`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,9 @@ class ArcFaceEmbedder:
         embeddings = np.concatenate([np.zeros((0, EMBEDDING_SIZE)), *batches])
         length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
         if not (np.isfinite(length) & (length > 0)).all():
-            raise ConfigError("ArcFace: the network returns an embedding that is zero or not finite; check its weights")
+            raise ConfigError(
+                f"{self._failed} (it returns an embedding that is zero or not finite); get the network again"
+            )
         return np.asarray(embeddings / length, np.float32)
 
     def _embed_batch(self, crops: UInt8[np.ndarray, "crop 112 112 3"]) -> Float32[np.ndarray, "crop 512"]:

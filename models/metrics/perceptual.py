@@ -1,13 +1,12 @@
-"""LPIPS (Zhang et al. 2018), if the weights of its backbone are on disk; never downloads them.
+"""LPIPS (Zhang et al. 2018) with given weights of its backbone; never downloads them.
 
-The lpips package includes its linear layers; the backbone is torchvision's ImageNet classifier, from a user's file:
-.safetensors, or torchvision's own .pth, read by torch's weights-only reader.
+The lpips package includes its linear layers; the backbone is torchvision's ImageNet classifier, which
+`tasks.weights.lpips_backbone` reads from a user's file.
 """
 
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import lpips
@@ -15,12 +14,10 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float32, Float64
-from safetensors.torch import load_file
 from torch import Tensor
 from torchvision import models as backbones
 
 from spinmeround.models.metrics.images import Images, unit_range
-from spinmeround.storage.errors import one_line
 
 LpipsNet = Literal["alex", "vgg"]
 
@@ -80,33 +77,9 @@ def backbone_shapes(net: LpipsNet) -> dict[str, tuple[int, ...]]:
     return {f"features.{name}": tuple(tensor.shape) for name, tensor in features.items()}
 
 
-def make_lpips(weights: Path | None, net: LpipsNet = "alex") -> Lpips | Missing:
-    """LPIPS with the backbone in the file `weights`, or Missing if the file does not exist.
-
-    Raises:
-        ValueError: if the file exists but does not contain this backbone.
-    """
-    file_name = _FILES[net].rsplit("/", 1)[-1]
-    advice = f"(torchvision's {file_name}; `spinmeround weights list` shows how to get it)"
-    if weights is None:
-        return Missing(f"no weights configured for the {net} backbone {advice}")
-    if not weights.is_file():
-        return Missing(f"no weights for the {net} backbone at {weights} {advice}")
-    try:
-        tensors = _tensors(weights, net)
-    except Exception as error:  # safetensors and torch raise unrelated errors
-        raise ValueError(f"{weights}: expected a complete file of tensors, found {one_line(error, 200)}") from error
-    return Lpips(net, tensors)
-
-
-def _tensors(weights: Path, net: LpipsNet) -> dict[str, Tensor]:
-    if weights.suffix == ".safetensors":
-        return load_file(weights)
-    # the file exists, so torch.hub only reads it, without executing code from the pickle
-    found = torch.hub.load_state_dict_from_url(
-        _FILES[net], model_dir=str(weights.parent), file_name=weights.name, map_location="cpu", weights_only=True
-    )
-    return {name: tensor for name, tensor in dict(found).items() if isinstance(tensor, Tensor)}
+def file_name(net: LpipsNet) -> str:
+    """The name of torchvision's file of the backbone."""
+    return str(_FILES[net]).rsplit("/", 1)[-1]
 
 
 def _as_tensor(images: Float64[np.ndarray, "*batch h w 3"]) -> Float32[Tensor, "n 3 h w"]:

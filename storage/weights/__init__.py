@@ -11,16 +11,15 @@ from spinmeround.storage.weights.fingerprints import (
     read_checksums,
     record_checksums,
 )
-from spinmeround.storage.weights.headers import (
+from spinmeround.storage.weights.headers import Shape, TensorHeader, tensor_headers, tensor_shapes
+from spinmeround.storage.weights.network_files import NetworkFiles, network_files
+from spinmeround.storage.weights.onnx_files import (
     Dimension,
     OnnxSignature,
-    Shape,
-    TensorHeader,
+    onnx_model,
     onnx_signature,
-    tensor_headers,
-    tensor_shapes,
+    refuse_external_data,
 )
-from spinmeround.storage.weights.network_files import NetworkFiles, network_files
 from spinmeround.storage.weights.parts import PARTS, WEIGHTS_FOLDER, Hub, Page, Part, find_part, missing_files
 from spinmeround.storage.weights.shipped import EmbeddedWeights, embedded_weights, list_embedded, record_embedded
 from spinmeround.storage.weights.values import check_files, check_onnx, check_values
@@ -49,10 +48,12 @@ __all__ = [
     "list_embedded",
     "missing_files",
     "network_files",
+    "onnx_model",
     "onnx_signature",
     "read_checksums",
     "record_checksums",
     "record_embedded",
+    "refuse_external_data",
     "tensor_headers",
     "tensor_shapes",
 ]

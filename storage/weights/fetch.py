@@ -44,7 +44,7 @@ def fetch_part(
 
 def _as_recorded(part: Part, place: Path) -> bool:
     """Whether all files exist and match their record; newer commits of the hub do not matter then."""
-    if any(missing_files(part, place)) or not checksums_path(place).is_file():
+    if any(missing_files(part, place)) or not checksums_path(place).exists():
         return False
     return checksums(place) == read_checksums(place)
 

@@ -4,13 +4,19 @@ The checksums of `x` are in the file `x.sha256` in the format of `sha256sum`, so
 too. `weights fetch` and `weights check` write the file; loading weights that have changed since raises an error.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from spinmeround.storage.documents import read_text
 from spinmeround.storage.errors import SpinMeRoundError, environment_errors, shortened
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_file, sha256_listing
+from spinmeround.storage.weights.onnx_files import refuse_external_data
+
+_ENTRY = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<name>.+)")
+"""A line of `sha256sum`; the asterisk marks a file read in binary mode."""
 
 
 def checksums_path(weights: Path) -> Path:
@@ -21,9 +27,12 @@ def checksums_path(weights: Path) -> Path:
 def checksums(weights: Path) -> dict[str, str]:
     """SHA-256 of each file, by its path relative to the parent of `weights`; ignores hidden files.
 
-    A process reads a file with the same size and time only once. Raises SpinMeRoundError if `weights` does not exist.
+    A process reads a file with the same size and time only once. Raises SpinMeRoundError if `weights` does not exist,
+    or is an ONNX file with constants in other files, which its hash does not cover.
     """
     if weights.is_file():
+        if weights.suffix == ".onnx":
+            _refuse_external_data(weights, *_state(weights))
         files = [weights]
     elif weights.is_dir():
         files = sorted(path for path in weights.rglob("*") if path.is_file() and not _is_ignored(path, weights))
@@ -41,7 +50,7 @@ def fingerprint(weights: Path) -> str:
     Raises SpinMeRoundError if `weights` does not exist or has changed since its first use.
     """
     found = checksums(weights)
-    if checksums_path(weights).is_file():
+    if checksums_path(weights).exists():
         _agree(weights, found, read_checksums(weights))
     if weights.is_file():
         return found[weights.name]
@@ -52,7 +61,7 @@ def record_checksums(weights: Path) -> str:
     """Record the checksums at first use, check them later; returns the fingerprint."""
     value = fingerprint(weights)
     path = checksums_path(weights)
-    if not path.is_file():
+    if not path.exists():
         lines = "".join(f"{sha256}  {name}\n" for name, sha256 in checksums(weights).items())
         with environment_errors(path):
             write_atomic(path, lines.encode())
@@ -60,13 +69,21 @@ def record_checksums(weights: Path) -> str:
 
 
 def read_checksums(weights: Path) -> dict[str, str]:
-    """The recorded SHA-256 of each file. Raises SpinMeRoundError if the record is unreadable."""
+    """The recorded SHA-256 of each file, as `sha256sum` writes them in text or binary mode, in either case.
+
+    Raises SpinMeRoundError if the record is unreadable.
+    """
     path = checksums_path(weights)
-    try:
-        lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        return {name: sha256 for sha256, name in lines}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise SpinMeRoundError(f"{path}: expected lines with a SHA-256 and a name, found {error}; remove it") from error
+    found = {}
+    for line in filter(str.strip, read_text(path, "lines with a SHA-256 and a name").splitlines()):
+        if (entry := _ENTRY.fullmatch(line)) is None:
+            raise SpinMeRoundError(
+                f"{path}: expected lines with a SHA-256 and a name, found {shortened(repr(line), 80)}; remove it"
+            )
+        found[entry["name"].removeprefix("./")] = entry["sha256"].lower()
+    if not found:
+        raise SpinMeRoundError(f"{path}: expected lines with a SHA-256 and a name, found none; remove it")
+    return found
 
 
 def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str]) -> None:
@@ -87,10 +104,20 @@ def _is_ignored(path: Path, folder: Path) -> bool:
 
 
 def _sha256(path: Path) -> str:
+    return _sha256_of(path.resolve(), *_state(path))
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Size, time and inode of a file, which change with its content."""
     state = path.stat()
-    return _sha256_of(path.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
+    return state.st_size, state.st_mtime_ns, state.st_ino
 
 
 @lru_cache(maxsize=4096)
 def _sha256_of(path: Path, size: int, modified_ns: int, inode: int) -> str:
     return sha256_file(path)
+
+
+@lru_cache(maxsize=4096)
+def _refuse_external_data(path: Path, size: int, modified_ns: int, inode: int) -> None:
+    refuse_external_data(path)

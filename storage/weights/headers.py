@@ -1,15 +1,10 @@
-"""Names, shapes and dtypes of the tensors in a file of weights, without their values; signatures of ONNX networks."""
+"""Names, shapes and dtypes of the tensors in a file of weights, without their values."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
+from spinmeround.storage.errors import SpinMeRoundError, one_line
 from spinmeround.storage.numbers import pickled_tensors, refuse_lfs_pointer
-
-if TYPE_CHECKING:
-    from onnx import GraphProto
 
 Shape = tuple[int, ...]
 _DTYPES = {
@@ -25,8 +20,6 @@ _DTYPES = {
     "C64": "complex64",
 }
 """Names of torch for those of safetensors; another one keeps its own."""
-Dimension = int | str
-"""A dimension of a network's input or output: a fixed size, or the name of a variable one."""
 
 
 class TensorHeader(NamedTuple):
@@ -34,14 +27,6 @@ class TensorHeader(NamedTuple):
 
     shape: Shape
     dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class OnnxSignature:
-    """Shapes of a network's inputs and outputs, in order."""
-
-    inputs: tuple[tuple[Dimension, ...], ...]
-    outputs: tuple[tuple[Dimension, ...], ...]
 
 
 def tensor_headers(path: Path) -> dict[str, TensorHeader]:
@@ -72,32 +57,3 @@ def tensor_headers(path: Path) -> dict[str, TensorHeader]:
 def tensor_shapes(path: Path) -> dict[str, Shape]:
     """Names and shapes of the tensors of a file, as `tensor_headers`."""
     return {name: header.shape for name, header in tensor_headers(path).items()}
-
-
-def onnx_graph(path: Path) -> "GraphProto":
-    """The graph of an ONNX network, without external data. Raises ConfigError if the file is not an ONNX network."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    refuse_lfs_pointer(path)
-    try:
-        return onnx.load(path, load_external_data=False).graph
-    except (OSError, DecodeError) as error:
-        raise ConfigError(f"{path}: expected an ONNX network, found {one_line(error)}") from error
-
-
-def onnx_signature(path: Path) -> OnnxSignature:
-    """The signature of an ONNX network. Raises SpinMeRoundError if the file is not an ONNX network."""
-    graph = onnx_graph(path)
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = _shapes(value for value in graph.input if value.name not in constants)
-    if not inputs or not graph.output:
-        raise SpinMeRoundError(f"{path}: expected an ONNX network, found a file without inputs or outputs")
-    return OnnxSignature(inputs, _shapes(graph.output))
-
-
-def _shapes(values: Iterable[object]) -> tuple[tuple[Dimension, ...], ...]:
-    return tuple(
-        tuple(size.dim_value or size.dim_param for size in value.type.tensor_type.shape.dim)  # type: ignore[attr-defined]
-        for value in values
-    )

@@ -1,14 +1,16 @@
 """Checks the values of weights: one NaN in a network makes all that it returns NaN."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line
 from spinmeround.storage.numbers import check_tensor_files, check_tensors
-from spinmeround.storage.weights.headers import onnx_graph
+from spinmeround.storage.weights.onnx_files import onnx_model, onnx_tensors
 
 if TYPE_CHECKING:
+    from onnx import TensorProto
     from torch import Tensor
 
 _ADVICE = "get the weights again from their publisher"
@@ -33,21 +35,33 @@ def check_values(place: Path | str, tensors: "Iterable[tuple[str, Tensor]]") -> 
 
 
 def check_onnx(path: Path) -> None:
-    """Check the constants of an ONNX network. Raises ConfigError as `check_files`."""
-    import onnx
+    """Check the constants of an ONNX network, those of its nodes too. Raises ConfigError as `check_files`.
+
+    A single number may be infinite (the bound of a Clip) and says nothing on whether all weights are zero.
+    """
+    found = [(name, tensor) for name, tensor in onnx_tensors(onnx_model(path)) if _is_float(tensor)]
+    for name, tensor in found:
+        if math.prod(tensor.dims) == 1 and bool((number := _numbers(path, name, tensor)).isnan().any()):
+            raise ConfigError(f"{path}: tensor {name}: expected a number, found {number.item()}; {_ADVICE}")
+    arrays = [(name, tensor) for name, tensor in found if math.prod(tensor.dims) != 1]
+    check_values(path, ((name, _numbers(path, name, tensor)) for name, tensor in arrays))
+
+
+def _is_float(tensor: "TensorProto") -> bool:
+    from onnx import TensorProto
+
+    return tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+
+def _numbers(path: Path, name: str, tensor: "TensorProto") -> "Tensor":
     import torch
-    from onnx.external_data_helper import uses_external_data
+    from onnx import TensorProto, numpy_helper
 
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-    held = [each for each in onnx_graph(path).initializer if each.data_type in floats and not uses_external_data(each)]
-
-    def values(constant: "onnx.TensorProto") -> "Tensor":
-        try:
-            return torch.from_numpy(onnx.numpy_helper.to_array(constant).copy())
-        except Exception as error:  # of numpy, about sizes and shapes that contradict each other
-            raise ConfigError(
-                f"{path}: constant {constant.name}: expected the numbers of its shape, found {one_line(error, 120)}; "
-                f"{_ADVICE}"
-            ) from error
-
-    check_values(path, ((each.name, values(each)) for each in held))
+    try:
+        values = numpy_helper.to_array(tensor)
+        # torch reads no bfloat16 of numpy
+        return torch.from_numpy(values.astype("float32") if tensor.data_type == TensorProto.BFLOAT16 else values.copy())
+    except Exception as error:  # of numpy, about sizes and shapes that contradict each other
+        raise ConfigError(
+            f"{path}: constant {name}: expected the numbers of its shape, found {one_line(error, 120)}; {_ADVICE}"
+        ) from error

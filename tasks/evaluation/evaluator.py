@@ -9,21 +9,15 @@ from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
 from spinmeround.models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
-from spinmeround.models.metrics.perceptual import Lpips, Missing, make_lpips
+from spinmeround.models.metrics.perceptual import Missing
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.errors import as_config_error
 from spinmeround.tasks.evaluation.params import Metrics
 from spinmeround.tasks.evaluation.views import EvaluationViews
 from spinmeround.tasks.heads.embed import EmbedParams, cached_embedder, recognition_path
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.loading.view_images import ViewImages
-
-
-def load_lpips(weights: str | None) -> Lpips | Missing:
-    """LPIPS with the backbone in a file, if it is there. Raises ConfigError for a file of anything else."""
-    with as_config_error("evaluate.lpips_weights: "):
-        return make_lpips(Path(weights) if weights else None)
+from spinmeround.tasks.weights.lpips_backbone import load_lpips
 
 
 class Evaluator:
@@ -33,7 +27,8 @@ class Evaluator:
         self.data = data
         self.missing: dict[str, str] = {}
         self._facing = embed.facing
-        self._lpips = load_lpips(lpips_weights)
+        weights = Path(lpips_weights) if lpips_weights else None
+        self._lpips = load_lpips(weights, field="evaluate.lpips_weights")
         if isinstance(self._lpips, Missing):
             self.missing["lpips"] = self._lpips.reason
         self._embedder = cached_embedder(recognition_path(embed.recognition))

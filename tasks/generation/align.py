@@ -19,6 +19,7 @@ from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
 from spinmeround.models.identity.params import Border
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic
+from spinmeround.storage.weights import check_onnx
 from spinmeround.tasks.weights.insightface_packs import open_pack
 
 MIN_HEAD_SIDE = 256
@@ -93,6 +94,8 @@ def _found(
     photo: UInt8[np.ndarray, "height width 3"], folder: Path
 ) -> tuple[Float[np.ndarray, "5 2"], HeadSquare, Float[np.ndarray, "4 4"] | None]:
     pack = open_pack(folder)
+    for network in filter(None, (pack.detector, pack.landmarks_3d)):
+        check_onnx(network)
     face = FaceDetector(pack.detector).largest(photo)
     if face is None:
         raise ConfigError("expected a face, the pack detects none; give its --landmarks, or choose another photo")

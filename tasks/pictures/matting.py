@@ -11,6 +11,8 @@ from PIL import Image
 
 from spinmeround.storage.errors import ConfigError, one_line
 from spinmeround.storage.extras import optional_dependency
+from spinmeround.storage.numbers import refuse_lfs_pointer
+from spinmeround.storage.weights import refuse_external_data
 
 NETWORKS = (
     "birefnet-general",
@@ -29,12 +31,17 @@ _EMPTY = 0.005
 
 
 def check_matting(file: Path) -> None:
-    """Raises ConfigError for a file that is not there or names no network, MissingDependency without rembg."""
+    """Raises ConfigError for a file that is not there, is not all of a network, or whose name rembg does not know.
+
+    Raises MissingDependency without rembg.
+    """
     if file.suffix != ".onnx" or file.stem not in NETWORKS:
         names = ", ".join(f"{name}.onnx" for name in NETWORKS)
         raise ConfigError(f"--matting: expected the file of a network of rembg ({names}), got {file.name}")
     if not file.is_file():
         raise ConfigError(f"--matting: expected the file of a network of rembg, found none at {file}")
+    refuse_lfs_pointer(file)
+    refuse_external_data(file)
     with optional_dependency("--matting"):
         import rembg  # noqa: F401
 

@@ -15,17 +15,23 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.documents import without_mark
-from spinmeround.storage.errors import ConfigError, environment_errors, one_line, validation_message
+from spinmeround.storage.errors import (
+    ConfigError,
+    SpinMeRoundError,
+    environment_errors,
+    one_line,
+    validation_message,
+)
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 from spinmeround.storage.hashing import sha256_json
 from spinmeround.storage.manifests import stated_version
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenModel, Options
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.screen import Verdict
 from spinmeround.tasks.stage import Decision, Head
@@ -34,13 +40,15 @@ SCHEMA_VERSION = 1
 Choice = Decision | Literal["none"]
 _LOCK_TIMEOUT_S = 30.0
 Content = TypeVar("Content")
+Time = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""A time that has a later one in every time zone."""
 
 
 class GeneratorId(FrozenModel):
     """The generator of the heads. The fingerprint identifies it; the options are for information."""
 
     name: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     fingerprint: str
 
 
@@ -49,7 +57,7 @@ class DecisionEntry(FrozenModel):
 
     decision: Choice
     note: str = Field("", max_length=2000)
-    time: AwareDatetime
+    time: Time
 
 
 class Decisions(FrozenModel):
@@ -58,7 +66,7 @@ class Decisions(FrozenModel):
     schema_version: Literal[1] = 1
     generator: GeneratorId
     decisions: dict[str, DecisionEntry] = Field(default_factory=dict)
-    reviewed: dict[str, AwareDatetime] = Field(default_factory=dict)
+    reviewed: dict[str, Time] = Field(default_factory=dict)
 
     def active(self) -> dict[str, Decision]:
         """Decisions that are not retracted, by id."""
@@ -102,14 +110,26 @@ def load_decisions(path: Path, generator: GeneratorId) -> Decisions:
 
     Raises ConfigError for a file that is invalid, of a newer schema, or about the heads of another generator.
     """
+    data = read_existing(path, "decisions")
+    return Decisions(generator=generator) if data is None else parse_decisions(data, generator, path)
+
+
+def read_existing(path: Path, what: str) -> bytes | None:
+    """The content of a file; None if it does not exist.
+
+    Raises ConfigError, which begins with `what`, for a path that can't be a file's, StorageUnavailable if it is not
+    readable.
+    """
     try:
         with environment_errors(path):
-            data = path.read_bytes()
+            return path.read_bytes()
     except FileNotFoundError:
-        return Decisions(generator=generator)
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise ConfigError(f"decisions {path}: expected a file, found {error.strerror}; name another path") from error
-    return parse_decisions(data, generator, path)
+        return None
+    except SpinMeRoundError:
+        raise
+    except (IsADirectoryError, NotADirectoryError, ValueError) as error:  # ValueError: a name with a null byte
+        found = getattr(error, "strerror", None) or one_line(error)
+        raise ConfigError(f"{what} {path}: expected a file, found {found}; name another path") from error
 
 
 def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decisions:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from spinmeround.storage.documents import read_bytes, without_mark
+from spinmeround.storage.documents import without_mark
 from spinmeround.storage.errors import ConfigError, validation_message
 from spinmeround.storage.manifests import stated_version
 from spinmeround.storage.records import FrozenModel
-from spinmeround.tasks.screening.decisions import GeneratorId, describe_generator, update_file
+from spinmeround.tasks.screening.decisions import GeneratorId, Time, describe_generator, read_existing, update_file
 
 SCHEMA_VERSION = 1
 Order = Literal["random", "uncertain"]
@@ -37,7 +37,7 @@ class Round(FrozenModel):
     order: Order
     seed: int = Field(ge=0)
     heads: int = Field(ge=1)
-    began: AwareDatetime
+    began: Time
     verdict: str = Field("", description="Fingerprint of the verdict that an uncertain round is ordered by")
 
     def same_draw(self, other: "Round") -> bool:
@@ -51,7 +51,7 @@ class HeadLabel(FrozenModel):
     label: Mark
     marked: bool
     round: int = Field(ge=0)
-    time: AwareDatetime
+    time: Time
 
 
 class Labels(FrozenModel):
@@ -132,10 +132,9 @@ def is_labels_file(data: bytes) -> bool:
 
 
 def load_labels(path: Path, generator: GeneratorId) -> Labels:
-    """The labels in a file; no labels if it does not exist. Raises ConfigError as `parse_labels`."""
-    if not path.exists():
-        return Labels(generator=generator)
-    return parse_labels(read_bytes(path, "a labels file"), generator, path)
+    """The labels in a file; no labels if it does not exist. Raises as `parse_labels` and `decisions.read_existing`."""
+    data = read_existing(path, "labels")
+    return Labels(generator=generator) if data is None else parse_labels(data, generator, path)
 
 
 def parse_labels(data: bytes, generator: GeneratorId, path: Path) -> Labels:

@@ -113,7 +113,7 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
         seen = inspect(use.name, use.place)
         if use.name == "panohead-checkout":  # identified by its commit
             return Finding(use=use, state="found", seen=seen)
-        first = not checksums_path(use.place).is_file()
+        first = not checksums_path(use.place).exists()
         fingerprint = record_checksums(use.place)
         if use.sha256 not in (None, fingerprint):
             raise SpinMeRoundError(

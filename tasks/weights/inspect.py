@@ -13,17 +13,13 @@ from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.numbers import refuse_lfs_pointer
 from spinmeround.storage.weights import (
     PARTS,
-    TensorHeader,
-    check_files,
     check_onnx,
     find_part,
     missing_files,
     onnx_signature,
-    tensor_headers,
 )
 from spinmeround.tasks.weights.insightface_packs import kind_of, open_pack
 from spinmeround.tasks.weights.networks import AUTOENCODERS, NetworkClass, check_network
-from spinmeround.tasks.weights.tensor_names import compare
 
 
 def inspect(name: str, place: Path) -> str:
@@ -71,13 +67,9 @@ def _pack(place: Path) -> str:
 
 
 def _alexnet(place: Path) -> str:
-    from spinmeround.models.metrics.perceptual import backbone_shapes
+    from spinmeround.tasks.weights.lpips_backbone import check_backbone
 
-    wanted = {name: TensorHeader(shape) for name, shape in backbone_shapes("alex").items()}
-    found = {name: header for name, header in tensor_headers(place).items() if name.startswith("features.")}
-    summary = compare(place, wanted, found)
-    check_files(place, [place])
-    return summary
+    return check_backbone(place)
 
 
 def _checkout(place: Path) -> str:

@@ -27,6 +27,8 @@ MOST_LAYERS = 1000
 _LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
 SCALING_FACTORS = (1e-3, 1e3)
 """Least and greatest factor of latents; published ones lie between 0.1 and 1.6."""
+NEUTRAL_SHIFTS = {"shift_factor": 0.0, "latents_mean": 0.0, "latents_std": 1.0}
+"""Values of an autoencoder's configuration that change no latent."""
 AUTOENCODERS: tuple[NetworkClass, ...] = ("AutoencoderKL", "AutoencoderDC")
 
 
@@ -133,6 +135,7 @@ def _compared(folder: Path, kinds: tuple[NetworkClass, ...]) -> CheckedNetwork:
     network = _without_values(folder, kind, config)
     if kind in AUTOENCODERS:
         _check_scaling_factor(folder / "config.json", network.config["scaling_factor"])
+        _check_shift(folder / "config.json", config)
     files = single_file(folder, kind) or network_files(folder, transformers=kind == "CLIPTextModel")
     found = files.headers()
     if is_ldm := is_single_file(kind, found):
@@ -172,6 +175,18 @@ def _check_scaling_factor(path: Path, value: Any) -> None:
             f"{path}: scaling_factor: expected a number from {least:g} to {greatest:g}, found "
             f"{shortened(repr(value), 40)}; get the config.json that belongs to these weights"
         )
+
+
+def _check_shift(path: Path, stated: Mapping[str, Any]) -> None:
+    """Raises SpinMeRoundError if latents are shifted, or scaled by channel, which `models.diffusion.latents` is not."""
+    for name, neutral in NEUTRAL_SHIFTS.items():
+        value = stated.get(name)
+        numbers = [] if value is None else value if isinstance(value, list) else [value]
+        if any(type(number) not in (int, float) or number != neutral for number in numbers):
+            raise SpinMeRoundError(
+                f"{path}: {name}: expected none or {neutral:g}, since scaling_factor alone scales latents here, found "
+                f"{shortened(repr(value), 40)}; use an autoencoder without it, such as Stable Diffusion 1.5's"
+            )
 
 
 def _renaming(kind: NetworkClass) -> Callable[[str], str]:

@@ -49,10 +49,12 @@ def compare(
     wanted: Mapping[str, TensorHeader],
     found: Mapping[str, TensorHeader],
     renamed: Callable[[str], str] = current_name,
+    stated_by: str = "its config.json",
 ) -> str:
     """The number of tensors and parameters. Raises SpinMeRoundError, which names what is missing, differs or is twice.
 
-    `renamed` maps published names to the network's; buffers that the libraries ignore are left out.
+    `stated_by` says where the wanted shapes come from. `renamed` maps published names to the network's; buffers that
+    the libraries ignore are left out.
     """
     needed = {renamed(name): header.shape for name, header in wanted.items() if not ignored(name)}
     actual: dict[str, Shape] = {}
@@ -64,7 +66,7 @@ def compare(
         actual[renamed(name)] = header.shape
     differing = sorted(name for name in {*needed, *actual} if needed.get(name) != actual.get(name))
     if differing:
-        raise SpinMeRoundError(f"{place}: {_difference(needed, actual, found, differing)}")
+        raise SpinMeRoundError(f"{place}: {_difference(needed, actual, found, differing, stated_by)}")
     _check_dtypes(place, {renamed(name) for name, header in wanted.items() if header.dtype in FLOATS}, found, renamed)
     return f"{len(found)} tensors, {sum(_size(header.shape) for header in found.values()) / 1e6:.1f}M parameters"
 
@@ -86,7 +88,11 @@ def ignored(name: str) -> bool:
 
 
 def _difference(
-    wanted: Mapping[str, Shape], actual: Mapping[str, Shape], found: Mapping[str, TensorHeader], differing: list[str]
+    wanted: Mapping[str, Shape],
+    actual: Mapping[str, Shape],
+    found: Mapping[str, TensorHeader],
+    differing: list[str],
+    stated_by: str,
 ) -> str:
     missing = [name for name in differing if name not in actual]
     unexpected = [name for name in differing if name not in wanted]
@@ -96,13 +102,13 @@ def _difference(
             f"found {sorted(found)[0]}: the names are {known}"
         )
     name = next((each for each in differing if each in actual and each in wanted), differing[0])
-    first = f"tensor {name}: expected {_shape(wanted.get(name))} by its config.json, found {_shape(actual.get(name))}"
+    first = f"tensor {name}: expected {_shape(wanted.get(name))} by {stated_by}, found {_shape(actual.get(name))}"
     if len(differing) == 1:
         return first
     reshaped = len(differing) - len(missing) - len(unexpected)
     return (
         f"{first} ({len(missing)} missing, {len(unexpected)} unexpected, {reshaped} of another shape, "
-        f"of {len(wanted)} tensors); get the folder again, or the config.json that belongs to these weights"
+        f"of {len(wanted)} tensors); get the weights again, or those that belong to {stated_by}"
     )
 
 

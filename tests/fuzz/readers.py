@@ -40,7 +40,6 @@ from spinmeround.storage.dataset import (
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.weights import fingerprint, record_checksums
 from spinmeround.tasks.dataset.publish import published_digests
-from spinmeround.tasks.evaluation.evaluator import load_lpips
 from spinmeround.tasks.exchange.huggingface import export_huggingface, import_huggingface
 from spinmeround.tasks.exchange.webdataset import export_webdataset, import_webdataset
 from spinmeround.tasks.generation.align import align_photo
@@ -52,6 +51,7 @@ from spinmeround.tasks.pictures.photos import picture_size, read_photo
 from spinmeround.tasks.screening.decisions import Decisions, GeneratorId, read_decisions
 from spinmeround.tasks.weights.insightface_packs import open_pack
 from spinmeround.tasks.weights.inspect import inspect
+from spinmeround.tasks.weights.lpips_backbone import load_lpips
 from spinmeround.tasks.weights.networks import NetworkClass, check_network, load_network
 from tests.models.diffusion.networks import TINY_PROMPT, base_unet, tiny_autoencoder, tiny_text_encoder, tiny_unet
 from tests.support.artifacts import put
@@ -263,7 +263,7 @@ def _write_lpips(folder: Path) -> None:
 def _use_lpips(folder: Path) -> None:
     with suppress(SpinMeRoundError):
         inspect("lpips-alexnet", folder / "alexnet-owt-7be5be79.pth")
-    load_lpips(str(folder / "alexnet-owt-7be5be79.pth"))
+    load_lpips(folder / "alexnet-owt-7be5be79.pth")
 
 
 # ------------------------------------------------------------------ datasets, exports, stores

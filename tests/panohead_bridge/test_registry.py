@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -68,6 +70,14 @@ def test_options_that_a_factory_does_not_take_are_named(options: dict, named: st
     """An unknown or missing option is a ValueError that names it, not a TypeError of the call."""
     with pytest.raises(ValueError, match=rf"generator\.options: .*{named}.*; it takes side"):
         make_generator(GeneratorConfig(name=f"{__name__}:strict_factory", options=options))
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1.0, float("inf")], {"a": {"b": float("-inf")}}], ids=repr)
+def test_options_are_finite_at_any_depth(value: object):
+    """They enter keys and files; values that JSON does not know are left to the factory."""
+    with pytest.raises(ValidationError, match="options"):
+        GeneratorConfig(options={"psi": value})
+    GeneratorConfig(options={"psi": [0.5], "place": Path("a")})
 
 
 def test_fingerprint_covers_options():

@@ -160,9 +160,25 @@ def test_missing_file(tmp_path):
         ({"schema_version": 2}, "schema version 2, this software reads up to 1"),
         ({"decisions": {"a": {"decision": "maybe", "time": "2026-11-22T00:00:00Z"}}}, r"decisions\.a\.decision"),
         ({"decisions": {"a": {"decision": "keep", "time": "2026-11-22T00:00:00"}}}, r"decisions\.a\.time"),
+        (
+            {"decisions": {"a": {"decision": "keep", "time": "9999-12-31T23:59:59.9999Z"}}},
+            r"decisions\.a\.time: .*less",
+        ),
+        (
+            {"decisions": {"a": {"decision": "keep", "time": "0001-01-01T00:00:00+14:00"}}},
+            r"decisions\.a\.time: .*great",
+        ),
+        ({"reviewed": {"abc": "9999-12-31T23:59:59.9999Z"}}, r"reviewed\.abc: .*less than"),
+        (
+            {"generator": {"name": "tiny", "fingerprint": "tiny-1", "options": {"psi": [float("nan")]}}},
+            r"generator\.options: expected finite numbers",
+        ),
         ({"verdicts": {}}, "verdicts"),
     ],
-    ids=["fingerprint", "options", "name", "version", "choice", "no time zone", "unknown field"],
+    ids=[
+        *("fingerprint", "options", "name", "version", "choice", "no time zone", "last day", "first day"),
+        *("review on the last day", "NaN", "unknown field"),
+    ],
 )
 def test_invalid_files_are_refused(tmp_path, change, message):
     """The error names the file and the problem; neither loading nor recording changes the file."""
@@ -189,6 +205,14 @@ def test_a_folder_is_refused(tmp_path):
     """A path that is a folder raises an error that names it."""
     with pytest.raises((ConfigError, StorageUnavailable), match=str(tmp_path)):
         load_decisions(tmp_path, GENERATOR)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "file/x.json"], ids=["null byte", "below a file"])
+def test_a_path_that_is_no_file_s_is_refused(tmp_path, name):
+    """It does not count as a file that does not exist."""
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(ConfigError, match=r"^decisions .*: expected a file, found .*; name another path"):
+        load_decisions(tmp_path / name, GENERATOR)
 
 
 def test_heads_get_their_decisions_and_unknown_ids_are_listed(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.screening.decisions import Decisions, GeneratorId
 from spinmeround.tasks.screening.labels import (
     Labels,
@@ -114,6 +114,14 @@ def test_an_unusable_file_is_refused(content, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as caught:
         load_labels(path, TINY)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "file/x.json", ""], ids=["null", "long", "below a file", "folder"])
+def test_a_path_that_is_no_file_s_is_refused(tmp_path, name):
+    """It does not count as a file that does not exist."""
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(SpinMeRoundError, match=r"expected a file, found|the name is too long"):
+        load_labels(tmp_path / name, TINY)
 
 
 def test_labels_and_decisions_are_told_apart():

@@ -159,6 +159,18 @@ def pickled(value: object) -> Callable[[Path], None]:
     return change
 
 
+def pickled_with(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    """A pickle in place of .safetensors, in which one tensor, or without a name all, are changed."""
+
+    def damage(folder: Path) -> None:
+        (file,) = folder.glob("*.safetensors")
+        tensors = {each: change(x) if name in ("", each) else x for each, x in load_file(file).items()}
+        file.unlink()
+        torch.save(tensors, folder / f"{'pytorch_model' if file.stem == 'model' else file.stem}.bin")
+
+    return damage
+
+
 def pointer(folder: Path) -> None:
     (file,) = folder.glob("*.safetensors")
     file.write_text(POINTER)
@@ -197,6 +209,14 @@ REFUSED = {
     "a pickled list": (UNET, pickled([1, 2]), r"model\.bin: expected tensors by name, found a list"),
     "a list as state_dict": (UNET, pickled({"state_dict": [1]}), "expected tensors by name, found a list"),
     "names that are numbers": (UNET, pickled({1: torch.zeros(1)}), "expected tensors by name, found the key 1"),
+    "tensors under another key": (UNET, pickled({"model": {"a": torch.ones(1)}}), "found none under 'model'"),
+    "sparse": (UNET, pickled_with("conv_in.bias", lambda x: x.to_sparse()), r"conv_in\.bias: .*a sparse one"),
+    "a tensor without values": (UNET, pickled_with("conv_in.bias", lambda x: x.to("meta")), r"conv_in\.bias: .*'meta'"),
+    "no values at all": (
+        CLIP,
+        pickled_with("", lambda x: x.to("meta")),
+        "expected values, found a tensor on the device",
+    ),
     "pointer of git-lfs": (CLIP, pointer, r"model\.safetensors: .*git-lfs's pointer.*run 'git lfs pull' in"),
     "text for a number": (CLIP, reconfigured(hidden_size="16"), "does not fit"),
 }
@@ -224,6 +244,35 @@ def test_a_scaling_factor_is_a_number_of_sane_size(tmp_path: Path, value: object
     for read in (check_network, load_network):
         with pytest.raises(ConfigError, match=r"^f: .*config\.json: scaling_factor: expected a number .*, found"):
             read(folder, "AutoencoderKL", field="f")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shift_factor", 0.1159),
+        ("shift_factor", float("nan")),
+        ("shift_factor", "0"),
+        ("latents_mean", [0, 0, 0, 0.5]),
+        ("latents_std", [1.0, 2.0, 1.0, 1.0]),
+        ("latents_std", [[1.0], 1.0]),
+    ],
+)
+def test_an_autoencoder_that_shifts_its_latents_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    """Check and loader name file and field."""
+    folder = write_autoencoder(tmp_path / "vae")
+    reconfigured(**{name: value})(folder)
+    for read in (check_network, load_network):
+        with pytest.raises(ConfigError, match=rf"^f: .*config\.json: {name}: expected none or [01], .*found"):
+            read(folder, "AutoencoderKL", field="f")
+
+
+def test_a_shift_without_effect_is_accepted(tmp_path: Path) -> None:
+    """diffusers writes null for the fields that an autoencoder does not use."""
+    folder = write_autoencoder(tmp_path / "vae")
+    reconfigured(shift_factor=None, latents_mean=None, latents_std=None)(folder)
+    check_network(folder, "AutoencoderKL")
+    reconfigured(shift_factor=0, latents_mean=[0.0] * 4, latents_std=[1, 1, 1, 1])(folder)
+    check_network(folder, "AutoencoderKL")
 
 
 @pytest.mark.parametrize("kind", [UNET, CLIP])

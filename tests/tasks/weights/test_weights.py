@@ -16,13 +16,14 @@ from spinmeround.flows.profile import load_profile
 from spinmeround.models.identity.arcface import ArcFaceEmbedder
 from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
 from spinmeround.models.identity.prompt import PromptTokens
-from spinmeround.models.metrics.perceptual import Lpips, Missing, make_lpips
+from spinmeround.models.metrics.perceptual import Lpips, Missing
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.storage.weights import PARTS, tensor_shapes
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.weights.check import Use, check, parts_of
 from spinmeround.tasks.weights.insightface_packs import open_pack
 from spinmeround.tasks.weights.inspect import inspect
+from spinmeround.tasks.weights.lpips_backbone import load_lpips
 from spinmeround.tasks.weights.stub import write_stubs
 from spinmeround.tasks.weights.stub_diffusion import prompt_tokens, write_autoencoder, write_tokenizer
 
@@ -82,7 +83,7 @@ def test_the_libraries_read_the_published_formats(stubs: Path) -> None:
     assert torch.equal(attention.to_q.weight, query)
     pipeline = StableDiffusionPipeline.from_pretrained(stubs / SD, local_files_only=True)
     assert pipeline.vae.config.scaling_factor == pytest.approx(0.18215)
-    assert isinstance(make_lpips(stubs / "alexnet-owt-7be5be79.pth"), Lpips)
+    assert isinstance(load_lpips(stubs / "alexnet-owt-7be5be79.pth"), Lpips)
 
 
 def test_the_prompt_has_clip_ids_at_full_size(stubs: Path, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_loaders_of_missing_parts_use_no_network(tmp_path: Path, monkeypatch: py
     for load in loaders:
         with pytest.raises(ValueError, match="absent"):
             load(absent)
-    assert isinstance(make_lpips(absent), Missing)
+    assert isinstance(load_lpips(absent), Missing)
     (absent / "vae").mkdir(parents=True)
     (absent / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     with pytest.raises(ConfigError, match=r"absent.*found no file of weights"):
