@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from spinmeround.panohead_bridge.protocol import HeadGenerator
-from spinmeround.storage.records import FrozenModel, Options
+from spinmeround.storage.records import FrozenParams, Options
 
 BUILT_IN = {
     "procedural": "spinmeround.panohead_bridge.procedural:make",
@@ -23,7 +23,7 @@ BUILT_IN = {
 """Factories of the generators that have a short name; imported when first used."""
 
 
-class GeneratorConfig(FrozenModel):
+class GeneratorConfig(FrozenParams):
     """A generator of heads and its options."""
 
     name: str = Field(

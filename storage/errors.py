@@ -111,6 +111,8 @@ _ADVICE = {
     errno.EACCES: "permission denied: change the folder's permissions or choose another folder",
     errno.EPERM: "operation not permitted: change the folder's permissions or choose another folder",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.ENOTDIR: "a file is where a folder is expected: move the file away or choose another folder",
+    errno.EISDIR: "a folder is where a file is expected: move the folder away or choose another file",
     errno.ELOOP: "symbolic links lead to each other: correct them",
     errno.EIO: "the disk reports input/output errors: check it, then run again",
 }
@@ -131,14 +133,19 @@ def environment_errors(target: Path) -> Iterator[None]:
         code = _environment_errno(error, target)
         if code is None:
             raise
-        raise _unavailable(getattr(error, "filename", None) or target, code) from error
+        raise _unavailable(_place_of(error) or target, code) from error
 
 
 def file_failure(error: BaseException) -> StorageUnavailable | None:
     """The failure of the file system that an OSError with the name of a file reports; None for any other error."""
-    if isinstance(error, OSError) and error.errno in _ADVICE and error.filename is not None:
-        return _unavailable(error.filename, error.errno)
+    if isinstance(error, OSError) and error.errno in _ADVICE and _place_of(error) is not None:
+        return _unavailable(_place_of(error), error.errno)
     return None
+
+
+def _place_of(error: BaseException) -> object:
+    """The file that a failure names, the target of a rename rather than its temporary source; None for none."""
+    return getattr(error, "filename2", None) or getattr(error, "filename", None)
 
 
 def _unavailable(path: object, code: int) -> StorageUnavailable:

@@ -76,11 +76,21 @@ def _sweep_one(lock: Path) -> bool:
 
 
 def make_folder(path: Path, *, flush: bool = True) -> None:
-    """Make a folder and its parents; with `flush`, their names survive a power cut."""
+    """Make a folder and its parents; with `flush`, their names survive a power cut.
+
+    Raises NotADirectoryError if it or one of its parents is a file, OSError that names it if it cannot be made.
+    """
     if path.is_dir():
         return
     make_folder(path.parent, flush=flush)
-    path.mkdir(exist_ok=True)
+    try:
+        path.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+    except FileNotFoundError as error:  # of a file system in which nobody makes folders, as /proc
+        if not path.parent.is_dir():
+            raise
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path)) from error
     if flush:
         fsync(path.parent)
 

@@ -20,14 +20,21 @@ from spinmeround.storage.hashing import sha256_file
 
 _LONGEST, _LONGEST_PART = 700, 255
 _LITTER = re.compile(
-    r"\._.*|\.DS_Store|\.AppleDouble|\.apdisk|\.localized|Icon\r|\.VolumeIcon\.icns"  # macOS, in any folder
+    r"\._.*|\.DS_Store|\.AppleDouble|\.apdisk|\.localized|Icon\r|\.VolumeIcon\.icns|__MACOSX"  # macOS, in any folder
     r"|\.Spotlight-V\d+|\.DocumentRevisions-V\d+|\.fseventsd|\.TemporaryItems|\.Trashes"  # macOS, on any volume
+    r"|\.com\.apple\.timemachine\..*|\.AppleDB|\.AppleDesktop|Network Trash Folder|Temporary Items"
     r"|(eh)?thumbs(_vista)?\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information"  # Windows
-    r"|\.nfs.*|\.fuse_hidden.*|\.smbdelete.*|\.directory|\.Trash-\d+|lost\+found"  # Linux
-    r"|@eaDir|#recycle|\.snapshot",  # file servers
+    r"|\.nfs.*|\.fuse_hidden.*|\.smbdelete.*|\.directory|\.hidden|\.Trash-\d+|lost\+found"  # Linux
+    r"|@eaDir|@Recycle|#recycle|#snapshot|\.snapshot|\.glusterfs"  # file servers
+    r"|\.stfolder|\.stversions|\.stignore|\.syncthing\..*|\.sync|\.dropbox(\.attr|\.cache)?|\..+\.icloud"
+    r"|\.~tmp~|\.rsync-partial|\..+\.[A-Za-z0-9]{6}"  # of rsync, the last an unfinished copy
+    r"|.*~|\..*\.sw[a-p]|\.~lock\..*#|\.#.*|\.ipynb_checkpoints|\.git(keep|ignore|attributes)",  # editors and git
     re.IGNORECASE,
 )
-"""Files and folders that operating systems, file servers and their clients put into any folder."""
+"""Files and folders that systems, file servers, synchronising programs and editors put into any folder.
+
+Files of ours never begin with a dot, but for temporary ones, which end in 16 digits and so stay visible.
+"""
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -73,7 +80,7 @@ def stated_version(data: bytes) -> int:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder, or one that contains it, is none of ours but of an operating system or file server."""
+    """Whether a file or folder, or one that contains it, is none of ours but of another program."""
     return any(_LITTER.fullmatch(part) for part in name.split("/"))
 
 

@@ -5,18 +5,42 @@ units of the world frame (the head's cube has the side `box_warp` = 1).
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class FrozenModel(BaseModel):
-    """Base of configuration and file contents: immutable; unknown fields, NaN and infinity are errors."""
+    """Base of file contents and configuration: immutable; unknown fields, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FrozenParams(FrozenModel):
+    """Base of configuration: a number is not true or false, which pydantic reads as 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        given = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(each, bool) for each in given) and info.field_name is not None:
+            kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and not kinds & {bool, Any}:
+                raise ValueError(f"expected a number, got {value}")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The plain types in an annotation; a literal true or false is a bool."""
+    inner = get_args(annotation)
+    if not inner:
+        yield bool if isinstance(annotation, bool) else annotation
+    for each in inner:
+        yield from _kinds(each)
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from spinmeround.storage.artifacts import ArtifactStore, Outcome, artifact_key
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 __all__ = ["GATE", "BoundStage", "Decision", "Head", "NoSections", "Outcome", "Stage", "StageJob", "StageParams"]
 __all__ += ["StageSections", "bound_keys", "head_keys", "key_values", "make_head"]
@@ -31,11 +31,11 @@ GATE = "review"
 """The stage whose verdict decides whether the gated stages process a head."""
 
 
-class StageParams(FrozenModel):
+class StageParams(FrozenParams):
     """Base of every section of a profile: immutable, rejects unknown fields."""
 
 
-class StageSections(FrozenModel):
+class StageSections(FrozenParams):
     """Base of the records of sections that a stage reads: one field per section, named as in the profile."""
 
 

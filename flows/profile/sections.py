@@ -5,7 +5,7 @@ from pydantic import Field
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 from spinmeround.tasks.dataset.publish import PublishParams
 from spinmeround.tasks.evaluation.params import EvaluateParams
 from spinmeround.tasks.heads.embed import EmbedParams
@@ -24,7 +24,7 @@ SMALLEST_SHARD, MOST_SHARDS = 8, 100
 """Bounds on the task runs of a stage: the server loses records of thousands at once, large shards hide progress."""
 
 
-class ExecutionParams(FrozenModel):
+class ExecutionParams(FrozenParams):
     """Parallelism and failure tolerance of a run. Never changes what a run makes."""
 
     shard_size: int = Field(
@@ -48,7 +48,7 @@ class ExecutionParams(FrozenModel):
         return self.shard_size or max(SMALLEST_SHARD, -(-heads // MOST_SHARDS))
 
 
-class ProfileSections(FrozenModel):
+class ProfileSections(FrozenParams):
     """All sections of a profile. `Profile` adds the checks between sections."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the run and of its folder")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 RayEncoding = Literal["spinmeround", "3dim", "plucker"]
 """Encodings of camera rays; `models.diffusion.rays` describes their channels."""
@@ -19,7 +19,7 @@ PAPER_SCALE = 1e4
 """Guidance scale of the paper's Algorithm 1."""
 
 
-class UNetParams(FrozenModel):
+class UNetParams(FrozenParams):
     """Sizes of a MultiviewUNet. Defaults are the paper's: Stable Diffusion 1.5 on 512 px images, 8 views."""
 
     sample_size: int = Field(64, ge=1, description="Side of the latents")
@@ -68,7 +68,7 @@ def check_factors(factors: tuple[int, ...] | list[int], levels: int) -> None:
         raise ValueError(f"multiview_factors: expected some of {allowed} for {levels} levels, got {unknown[0]}")
 
 
-class NoiseDistribution(FrozenModel):
+class NoiseDistribution(FrozenParams):
     """Training noise levels, ln s ~ N(mean, std^2), before the shift for the number of targets."""
 
     mean: float = Field(0.7, description="Mean of ln(sigma)")
@@ -87,7 +87,7 @@ def default_guidance_scale(conditioning_views: int) -> float:
     return GUIDANCE_SCALE if conditioning_views else GUIDANCE_SCALE_WITHOUT_VIEWS
 
 
-class NoiseSchedule(FrozenModel):
+class NoiseSchedule(FrozenParams):
     """Sampling noise levels (EDM, Equation 5): `steps` levels from sigma_max to sigma_min, then 0."""
 
     steps: int = Field(50, ge=1, description="Number of sampling steps")
@@ -114,7 +114,7 @@ class NoiseSchedule(FrozenModel):
         return SIGMA_MAX if conditioning_views else SIGMA_MAX_WITHOUT_VIEWS
 
 
-class SolverParams(FrozenModel):
+class SolverParams(FrozenParams):
     """Solver of the sampler. Noise is added only if s_churn is above 0, at noise levels from s_tmin to s_tmax."""
 
     solver: Literal["euler", "heun", "dpmpp"] = Field(
@@ -134,7 +134,7 @@ class SolverParams(FrozenModel):
         return self
 
 
-class PhotoNormalsParams(FrozenModel):
+class PhotoNormalsParams(FrozenParams):
     """Inference of a photo's normals (`models.diffusion.sampling.photo_normals`): the paper's Algorithm 1."""
 
     steps: int = Field(50, ge=2, le=1000, description="Steps of the DDPM schedule")

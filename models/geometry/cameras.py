@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 from pydantic import Field
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def absolute_azimuth_deg(azimuth_deg: Float32[np.ndarray, " view"]) -> Float64[n
     return np.abs(np.round((azimuth_deg.astype(np.float64) + 180) % 360 - 180, 3))
 
 
-class ViewGrid(FrozenModel):
+class ViewGrid(FrozenParams):
     """The grid of views around a head; the view index is elevation-major.
 
     Defaults are the 125 views of the paper's dataset: 25 azimuths by 5 elevations.

@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 RendererName = Literal["auto", "embree", "pytorch3d"]
 """Renderers of normal maps; `auto` selects PyTorch3D if it and a GPU are available, Embree otherwise."""
 
 
-class MeshParams(FrozenModel):
+class MeshParams(FrozenParams):
     """Extraction of a mesh from a density grid.
 
     PanoHead's own script empties 30/256 of the grid at each face of the box, and 38/256 at the top.

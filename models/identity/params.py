@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from pydantic import Field
 
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 EMBEDDING_SIZE = 512
 """Size of an ArcFace embedding."""
@@ -22,14 +22,14 @@ InterpolationMethod = Literal["spherical", "linear"]
 """Paths between two identities; `models.identity.interpolation` describes them."""
 
 
-class DetectionParams(FrozenModel):
+class DetectionParams(FrozenParams):
     """Face detection."""
 
     side: int = Field(640, ge=64, multiple_of=32, description="Side of the square that images are fitted into, in px")
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="Lowest score of a detected face")
 
 
-class ViewRange(FrozenModel):
+class ViewRange(FrozenParams):
     """The views within a range of angles about the front, by default the frontal ones."""
 
     max_azimuth_deg: float = Field(30.0, ge=0.0, le=180.0, description="Largest absolute azimuth, in degrees")
@@ -43,7 +43,7 @@ class ViewRange(FrozenModel):
         return near & (np.abs(elevation) <= self.max_elevation_deg + 1e-3)
 
 
-class RecognitionConfig(FrozenModel):
+class RecognitionConfig(FrozenParams):
     """Sizes of a recognition network; each stage halves the side and has `blocks` residual blocks."""
 
     channels: tuple[int, ...] = Field((24, 48, 96), min_length=2, description="Channels of each stage")

@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 _Triple = tuple[float, float, float]
 
 
-class PanoHeadOptions(FrozenModel):
+class PanoHeadOptions(FrozenParams):
     """Options of `make`. The first group sets paths and speed and changes no head; the second changes heads."""
 
     checkout: Path = Field(description="Folder of PanoHead's source code, or of SphereHead's")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 VERSION = 6
 """Version of the heads. Increment when any head changes; the fingerprint and so every artifact key contain it."""
@@ -33,7 +33,7 @@ VOLUME_OPTIONS = frozenset({"volume_softness", "volume_grain"})
 """Options that only `rendering = "volume"` uses."""
 
 
-class ProceduralOptions(FrozenModel):
+class ProceduralOptions(FrozenParams):
     """Options of the procedural generator."""
 
     defect_share: float = Field(default=0.3, ge=0.0, le=1.0, description="Share of heads that get a labelled defect")

@@ -23,7 +23,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 from zarr.codecs.numcodecs import Delta
 from zarr.errors import ZarrUserWarning
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 Kind = Literal["planes", "plain", "delta"]
 
@@ -39,7 +39,7 @@ _BLOSC: dict[str, Any] = {"typesize": 1, "cname": "zstd", "shuffle": "noshuffle"
 warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr", category=ZarrUserWarning)
 
 
-class PixelCodec(FrozenModel):
+class PixelCodec(FrozenParams):
     """Compression of RGB and normals: lossless, with a checksum per chunk."""
 
     kind: Kind = Field(

@@ -221,7 +221,10 @@ class HeadDataset:
         """The group of the latents, opened once; unchecked if the dataset was."""
         if self._latents is None:
             if not self.has_latents:
-                raise DatasetError(f"{self.files.root}: expected latents, found none; run the stage encode")
+                raise DatasetError(
+                    f"{self.files.root}: expected latents, found none (no file {LATENTS}/{MANIFEST}); run the stage "
+                    "encode"
+                )
             checked = self.group.records is not None
             found = open_group(self.files, LATENTS, LATENT_ARRAYS, checked=checked)
             if (found.sizes["subject"], found.sizes["view"]) != (len(self), self.views):

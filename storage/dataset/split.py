@@ -10,13 +10,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
-class SplitFractions(FrozenModel):
+class SplitFractions(FrozenParams):
     """Shares of the heads held out for validation and test."""
 
     validation: float = Field(default=0.1, ge=0.0, lt=1.0)

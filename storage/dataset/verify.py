@@ -28,7 +28,7 @@ from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.dataset.schema import ARRAYS, LATENT_ARRAYS, ROWS_PER_CHUNK, ArraySpec, shared_files
 from spinmeround.storage.dataset.split import SPLITS
 from spinmeround.storage.errors import DatasetError
-from spinmeround.storage.manifests import FileRecord, content_problem, each_file
+from spinmeround.storage.manifests import FileRecord, content_problem, each_file, is_litter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def verify(
     except DatasetError as error:
         return [Problem(head="", array="", what=str(error)), *_broken_metadata(Path(path))]
     groups = [_Group(dataset, "", ARRAYS)]
-    if dataset.has_latents:
+    if dataset.has_latents or _holds_files(dataset.path / LATENTS):
         groups.append(_Group(dataset, LATENTS, LATENT_ARRAYS))
     problems = [problem for group in groups for problem in group.shared_problems()]
     if groups[0].manifest is not None:
@@ -105,6 +105,11 @@ def info(path: Path) -> dict[str, Any]:
         "latents": dataset.latents_attributes() if dataset.has_latents else None,
         "attributes": {name: value for name, value in dataset.attributes.items() if name != "ids"},
     }
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder of latents has content: without a manifest it is damaged, not absent."""
+    return folder.is_dir() and any(not is_litter(name) for name in os.listdir(folder))
 
 
 def _broken_metadata(path: Path) -> Iterator[Problem]:

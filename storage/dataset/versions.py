@@ -4,6 +4,7 @@ Datasets are named by their digests. `versions.json`, next to them, records thei
 replaced atomically and not part of any digest: without it, only the order is lost.
 """
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,11 +46,16 @@ class _Index(FrozenModel):
 def list_versions(folder: Path) -> tuple[Version, ...]:
     """All versions published into a folder, oldest first; some may have been deleted since.
 
-    Raises DatasetError if the index is broken or of a newer schema.
+    Raises DatasetError if the index is broken, no regular file or of a newer schema.
     """
     path = folder / INDEX
-    if path.is_symlink() or not path.is_file():
+    if not os.path.lexists(path):
         return ()
+    if path.is_symlink() or not path.is_file():
+        raise DatasetError(
+            f"{path}: expected the index of versions, found a link, a folder or a special file; remove it to start a "
+            "new one"
+        )
     if path.stat().st_size > _LARGEST_INDEX:
         raise DatasetError(f"{path}: expected at most {_LARGEST_INDEX} bytes, found {path.stat().st_size}")
     data = path.read_bytes()

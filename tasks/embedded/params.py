@@ -3,14 +3,14 @@
 from pydantic import Field
 
 from spinmeround.models.identity.params import RecognitionConfig
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 from spinmeround.tasks.stage import StageParams
 
 FIRST_SEED = 10_000_000
 """The embedded weights are trained and tested on heads from this seed on; datasets use lower seeds."""
 
 
-class FaceViews(FrozenModel):
+class FaceViews(FrozenParams):
     """Frontal views of a head, from which aligned crops are cut."""
 
     views: int = Field(12, ge=2, description="Crops per head")
@@ -22,7 +22,7 @@ class FaceViews(FrozenModel):
     )
 
 
-class OrbitViews(FrozenModel):
+class OrbitViews(FrozenParams):
     """Views from all around a head."""
 
     views: int = Field(8, ge=1, description="Views per head")

@@ -20,12 +20,11 @@ from spinmeround.models.identity.params import Border
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.weights import check_onnx
+from spinmeround.tasks.pictures.photos import require_content
 from spinmeround.tasks.weights.insightface_packs import open_pack
 
 MIN_HEAD_SIDE = 256
 """Side of the head's square in the photo, in pixels, below which PanoHead's own cropping skips a photo."""
-
-NEARLY_WHITE = 252
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +61,8 @@ def align_photo(
 ) -> AlignedPhoto:
     """Crop a photo to `side` pixels by the given landmarks, or by those that the pack detects.
 
-    Raises ConfigError without landmarks and pack, for landmarks outside the photo, for a white crop, and if the pack
-    detects no face.
+    Raises ConfigError without landmarks and pack, for landmarks outside the photo, a crop of one colour, and if the
+    pack detects no face.
     """
     cam2world = None
     if landmarks is not None:
@@ -75,8 +74,7 @@ def align_photo(
         raise ConfigError("align: expected --pack FOLDER, an InsightFace pack, or --landmarks, got neither")
     shown = np.column_stack([landmarks, np.ones(5)]) @ square.to_crop(side).T
     picture = cut(photo, square, side, border)
-    if picture.min() >= NEARLY_WHITE:
-        raise ConfigError("expected landmarks of the head, found nothing but white around them")
+    require_content(Image.fromarray(picture), "crop around the landmarks")
     return AlignedPhoto(picture=picture, square=square, landmarks=shown, cam2world=cam2world)
 
 

@@ -123,16 +123,19 @@ def find_views(cameras: Cameras, views: tuple[str, ...]) -> list[int]:
 def photo_angles(photo: PhotoInput) -> tuple[float, float]:
     """Azimuth and elevation of a photo in degrees: as given, or its label's (the .json next to the photo), or 0.
 
-    Raises ConfigError for a label that is no JSON object, or whose angles are no finite numbers.
+    Raises ConfigError for a label that is no JSON object, or whose camera lacks angles that are finite numbers. Its
+    camera is null where the pose is unknown.
     """
     label = Path(photo.file).with_suffix(".json")
     camera = read_document(label).get("camera") if label.is_file() else None
-    known = camera if isinstance(camera, dict) else {}
+    if camera is not None and not isinstance(camera, dict):
+        raise ConfigError(f"{label}: camera: expected an object or null, found a {type(camera).__name__}")
+    known: dict[str, Any] = {"azimuth_deg": 0.0, "elevation_deg": 0.0} if camera is None else camera
 
     def angle(name: str, given: float | None, limit: float) -> float:
-        found = known.get(name, 0.0) if given is None else given
+        found = known.get(name) if given is None else given
         if isinstance(found, bool) or not isinstance(found, int | float) or not -limit <= found <= limit:
-            shown = shortened(repr(found), 80)
+            shown = "none" if found is None else shortened(repr(found), 80)
             raise ConfigError(f"{label}: camera.{name}: expected degrees, found {shown} (-{limit:g} to {limit:g})")
         return float(found)
 

@@ -24,7 +24,7 @@ from PIL import Image
 from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.transforms import transforms_json
-from spinmeround.storage.files import write_atomic
+from spinmeround.storage.files import make_folder, write_atomic
 from spinmeround.storage.numbers import check_arrays
 from spinmeround.tasks.html import template
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
@@ -75,7 +75,7 @@ def write_heads(heads: Sequence[GeneratedHead], cameras: Cameras, folder: Path) 
 
 def write_head(head: GeneratedHead, cameras: Cameras, folder: Path) -> list[Path]:
     """Write all files of one head; returns them."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     views = _save_pictures(folder, "view", head.rgb)
     normals = _save_pictures(folder, "normals", head.normals)
     given: list[Path] = []

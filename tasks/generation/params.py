@@ -14,7 +14,7 @@ from spinmeround.models.diffusion.params import NoiseSchedule, PhotoNormalsParam
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.params import InterpolationMethod
 from spinmeround.storage.errors import ConfigError
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenModel, FrozenParams
 
 NAMED_VIEWS = {"front": (0.0, 0.0), "back": (180.0, 0.0), "left": (90.0, 0.0), "right": (-90.0, 0.0)}
 """Azimuth and elevation in degrees; left and right are the head's own."""
@@ -60,10 +60,10 @@ class PhotoInput(FrozenModel):
     kind: Literal["photo"] = "photo"
     file: str = Field(description="A square picture, framed like the dataset's")
     azimuth_deg: float | None = Field(
-        None, ge=-360.0, le=360.0, description="Azimuth of the photo's camera; default: its label's, or 0"
+        None, strict=True, ge=-360.0, le=360.0, description="Azimuth of the photo's camera; default: its label's, or 0"
     )
     elevation_deg: float | None = Field(
-        None, ge=-90.0, le=90.0, description="Elevation of the photo's camera; default: its label's, or 0"
+        None, strict=True, ge=-90.0, le=90.0, description="Elevation of the photo's camera; default: its label's, or 0"
     )
     identity: str | None = Field(None, description="Identity; default: that of the largest face")
     matting: str | None = Field(None, description="Network of rembg (.onnx) that removes the background")
@@ -115,7 +115,7 @@ class InterpolationInput(FrozenModel):
     kind: Literal["interpolation"] = "interpolation"
     start: str = Field(description="The first identity")
     end: str = Field(description="The last identity")
-    heads: int = Field(7, ge=2, description="Number of heads, both ends included")
+    heads: int = Field(7, strict=True, ge=2, description="Number of heads, both ends included")
     method: InterpolationMethod = Field("spherical", description="How identities are interpolated")
 
 
@@ -123,7 +123,7 @@ class NothingInput(FrozenModel):
     """Nothing; heads come from consecutive seeds."""
 
     kind: Literal["nothing"] = "nothing"
-    heads: int = Field(1, ge=1, description="Number of heads")
+    heads: int = Field(1, strict=True, ge=1, description="Number of heads")
 
 
 def _as_any_of(schema: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ Given = Annotated[
 ]
 
 
-class GenerationParams(FrozenModel):
+class GenerationParams(FrozenParams):
     """What the model is given, which views it generates, and how."""
 
     given: Given = Field(description="What the model is given")

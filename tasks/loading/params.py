@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 ArrayName = Literal["rgb", "normals", "mask", "latents"]
 PictureType = Literal["uint8", "float32"]
 Colour = tuple[float, float, float]
 
 
-class ViewParams(FrozenModel):
+class ViewParams(FrozenParams):
     """Content of a sample."""
 
     arrays: tuple[ArrayName, ...] = ("rgb", "normals", "mask")

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 INK, FAINT_INK = (26, 28, 31), (104, 109, 115)
 """RGB colours of titles and first lines of captions, and of further lines."""
@@ -24,7 +24,7 @@ INK, FAINT_INK = (26, 28, 31), (104, 109, 115)
 SUFFIXES = (".png", ".webp")
 
 
-class SheetStyle(FrozenModel):
+class SheetStyle(FrozenParams):
     """Layout of a contact sheet; lengths are in pixels."""
 
     columns: int = Field(default=8, ge=1, description="Pictures per row")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from spinmeround.storage.errors import ConfigError, one_line
@@ -29,13 +30,17 @@ _NEARLY_EQUAL = 3
 _MIN_CONTENT = 0.002
 """Smallest share of the pixels that differ from the commonest colour: a head fills a third of the trained pictures."""
 _TWELVE_BITS = 4095
+_OPAQUE = 64
+"""Least alpha of what counts as shown, a quarter: a head is opaque but for the tips of its hair."""
 _NEAR_WHITE = 230
+_BORDER_SHARE = 0.25
+"""Share of the border above which it decides: hair may touch it."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 """Tags of TIFF."""
 
 
 class Photo(NamedTuple):
-    """A picture in RGB; whether part of it was transparent; and remarks about how it was read, for the user."""
+    """A picture in RGB; whether its border was transparent; and remarks about how it was read, for the user."""
 
     picture: Image.Image
     cut_out: bool
@@ -54,8 +59,8 @@ def read_photo(
 
     `data` is the content of a picture that is in no file of its own; `path` then only names it in messages.
 
-    Raises ConfigError for a file that is no picture, damaged, too large, all transparent, or of one colour; with
-    `square` also for one that is not square.
+    Raises ConfigError for a file that is no picture, damaged, too large, nearly all transparent, or of one colour;
+    with `square` also for one that is not square.
     """
     if data is None and not os.path.isfile(path):  # raises nothing for a name that is too long
         raise ConfigError(f"{path}: expected a picture, found none that can be read (no such file)")
@@ -74,7 +79,6 @@ def read_photo(
             ) from error
         except Exception as error:  # decoders raise what they meet: OSError, SyntaxError, struct.error, ...
             raise ConfigError(f"{path}: expected a picture, found none that can be read ({one_line(error)})") from error
-    require_content(flat.picture, str(path))
     return flat
 
 
@@ -105,14 +109,14 @@ def require_content(picture: Image.Image, name: str) -> None:
 
 
 def has_background(picture: Image.Image) -> bool:
-    """Whether the border is not near white: over a quarter of the top edge and of the upper two thirds of the sides.
+    """Whether over a quarter of the border is not near white."""
+    return float((_border(np.asarray(picture)).min(axis=1) < _NEAR_WHITE).mean()) > _BORDER_SHARE
 
-    Shoulders reach the lower edge, and hair may touch the others.
-    """
-    pixels = np.asarray(picture)
+
+def _border(pixels: UInt8[np.ndarray, "height width ..."]) -> UInt8[np.ndarray, "border ..."]:
+    """The top edge and the upper two thirds of the sides: shoulders reach the lower edge."""
     height = max(1, len(pixels) * 2 // 3)
-    border = np.concatenate([pixels[0], pixels[:height, 0], pixels[:height, -1]])
-    return float((border.min(axis=1) < _NEAR_WHITE).mean()) > 0.25
+    return np.concatenate([pixels[0], pixels[:height, 0], pixels[:height, -1]])
 
 
 def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, int, int], colours: bool) -> Photo:
@@ -126,18 +130,17 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
             )
         profile = file.info.get("icc_profile") if colours else None
         notes = []
+        tags = getattr(file, "tag_v2", {})
+        deep = _has_sixteen_bits(file, tags)
         upright, problem = _upright(file)
         if problem:
             notes.append(f"{path}: its EXIF data can't be read, so it is taken as upright")
-        tags = getattr(file, "tag_v2", {})
         image = _eight_bits(upright, tags, path)
-        if upright.mode.startswith("I;16") and tags.get(_BITS_PER_SAMPLE, (16,))[0] == 16:
-            high = int(np.asarray(upright).max())
-            if high <= _TWELVE_BITS:
-                notes.append(
-                    f"{path}: its largest value is {high} of 65535, so it is read as very dark; if its values have 12 "
-                    "bits or fewer, scale them to 16"
-                )
+        if deep and (high := _largest_of_sixteen_bits(upright)) <= _TWELVE_BITS:
+            notes.append(
+                f"{path}: its values are at most {high} of 65535, so it is read as very dark; if they have 12 bits or "
+                "fewer, scale them to 16"
+            )
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if alpha is not None and alpha.getextrema() == (0, 0):
         raise ConfigError(f"{path}: expected a picture that shows a head, found one that is transparent everywhere")
@@ -146,8 +149,34 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
         notes.append(f"{path}: its colour profile can't be used, so its colours are taken as sRGB")
     if alpha is not None:
         flat = Image.composite(flat, Image.new("RGB", flat.size, background), alpha)
-    cut_out = alpha is not None and alpha.getextrema() != (255, 255)
-    return Photo(flat, cut_out, tuple(notes))
+    require_content(flat, str(path))
+    if alpha is None:
+        return Photo(flat, False, tuple(notes))
+    shown = np.asarray(alpha) >= _OPAQUE
+    if shown.mean() < _MIN_CONTENT:
+        raise ConfigError(
+            f"{path}: expected a picture that shows a head, found one that is nearly transparent: {int(shown.sum())} "
+            f"of {shown.size} pixels have an alpha of {_OPAQUE} or more; save it without its alpha"
+        )
+    return Photo(flat, float((_border(np.asarray(alpha)) < _OPAQUE).mean()) > _BORDER_SHARE, tuple(notes))
+
+
+def _has_sixteen_bits(file: Image.Image, tags: Mapping[int, Any]) -> bool:
+    """Whether an open PNG or TIFF, or another grey picture, has 16 bits a channel; Pillow reduces colours to 8."""
+    if file.format == "PNG":
+        return any(str(tile[3]).endswith(";16B") for tile in getattr(file, "tile", ()))
+    return bool(tags.get(_BITS_PER_SAMPLE, (0,))[0] == 16) if tags else file.mode.startswith("I;16")
+
+
+def _largest_of_sixteen_bits(image: Image.Image) -> int:
+    """The largest value of a grey picture, or for colours, of which Pillow keeps the upper 8 bits, the largest can be.
+
+    Alpha and padding do not count.
+    """
+    if image.mode.startswith("I;16"):
+        return int(np.asarray(image).max())
+    bands = [band for band, name in zip(image.split(), image.getbands(), strict=True) if name not in "AX"]
+    return max(int(band.getextrema()[1]) for band in bands) * 256 + 255
 
 
 def _formats() -> list[str]:

@@ -120,16 +120,14 @@ def read_existing(path: Path, what: str) -> bytes | None:
     Raises ConfigError, which begins with `what`, for a path that can't be a file's, StorageUnavailable if it is not
     readable.
     """
-    try:
-        with environment_errors(path):
+    with environment_errors(path):
+        try:
             return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except SpinMeRoundError:
-        raise
-    except (IsADirectoryError, NotADirectoryError, ValueError) as error:  # ValueError: a name with a null byte
-        found = getattr(error, "strerror", None) or one_line(error)
-        raise ConfigError(f"{what} {path}: expected a file, found {found}; name another path") from error
+        except FileNotFoundError:
+            return None
+        except (IsADirectoryError, NotADirectoryError, ValueError) as error:  # ValueError: a name with a null byte
+            found = getattr(error, "strerror", None) or one_line(error)
+            raise ConfigError(f"{what} {path}: expected a file, found {found}; name another path") from error
 
 
 def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decisions:

@@ -93,6 +93,8 @@ def test_json_round_trip():
     [
         ("mesh.levle=3", r"mesh\.levle: unknown field; did you mean mesh\.level\? \(mesh has level, "),
         ("mehs.level=3", r"mehs: unknown field; did you mean mesh\?"),
+        ("mesh.level=true", r"mesh\.level: expected a number, got True"),
+        ("views.elevations_deg=[true]", r"views\.elevations_deg: expected a number, got \[True\]"),
         ("views.azimuths=0", r"views\.azimuths: .*greater than or equal to 1, got 0"),
         ("plan.heads=0", r"plan\.heads: .*got 0"),
         ("plan.heads=many", r"plan\.heads: .*got 'many'"),

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from spinmeround.storage import files
+from spinmeround.storage.errors import StorageUnavailable, environment_errors
 from spinmeround.storage.files import (
     flocked,
     flush_tree,
     link_or_copy,
+    make_folder,
     owned_folder,
     rename_folder,
     sweep_owned_folders,
@@ -36,6 +38,27 @@ def test_write_atomic_replaces_whole(tmp_path: Path) -> None:
         data = path.read_bytes()
         assert len(data) == 300_000
         assert len(set(data)) == 1
+
+
+@pytest.mark.parametrize("below", ["", "a", "a/b"])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, below: str) -> None:
+    """The error of a folder at or below a file names the file, and is one that a user can act on."""
+    (tmp_path / "file").write_bytes(b"a")
+    named = pytest.raises(StorageUnavailable, match="file: a file is where a folder is expected: move the file away")
+    with named, environment_errors(tmp_path):
+        make_folder(tmp_path / "file" / below)
+    (tmp_path / "folder").mkdir()
+    named = pytest.raises(StorageUnavailable, match="folder: a folder is where a file is expected")
+    with named, environment_errors(tmp_path):
+        write_atomic(tmp_path / "folder", b"a")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_folder_that_nobody_can_make_is_named() -> None:
+    """The kernel calls it missing, which would blame a parent that exists."""
+    named = pytest.raises(StorageUnavailable, match="cannot use /proc/nope: the file system is read-only")
+    with named, environment_errors(Path("/proc")):
+        make_folder(Path("/proc/nope/a"))
 
 
 @pytest.mark.parametrize("clean", ["write", "lock", "link"])

@@ -173,6 +173,34 @@ def test_extra_and_unlisted_files_are_found(dataset: Path) -> None:
         assert f"{name} is not in manifest.json" in problems
 
 
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_latents_without_a_manifest_are_damaged(dataset: Path, kind: str) -> None:
+    """They are not taken for absent while their folder holds other files; an empty folder or litter is no damage."""
+    manifest = dataset / "latents" / "manifest.json"
+    manifest.unlink()
+    if kind == "folder":
+        manifest.mkdir()
+    (problem,) = verify(dataset)
+    assert problem.file == "latents/manifest.json"
+    assert "expected latents, found none (no file latents/manifest.json)" in problem.what
+    shutil.rmtree(dataset / "latents")
+    (dataset / "latents").mkdir()
+    (dataset / "latents" / ".DS_Store").write_bytes(b"litter")
+    assert verify(dataset) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_an_index_of_versions_that_is_no_file_is_found(dataset: Path, kind: str) -> None:
+    """It states nothing, which is a problem, unlike an index that is absent."""
+    index = dataset.parent / "versions.json"
+    if kind == "folder":
+        index.mkdir()
+    else:
+        index.symlink_to("elsewhere.json")
+    (problem,) = verify(dataset)
+    assert "expected the index of versions, found a link, a folder or a special file" in problem.what
+
+
 def test_edited_metadata_is_found(dataset: Path) -> None:
     """Edited metadata of a group or an array are reported, whether the dataset opens or not."""
     group = json.loads((dataset / "zarr.json").read_text())

@@ -159,6 +159,13 @@ def test_a_labelled_photos_camera(tmp_path: Path) -> None:
     label.write_text(json.dumps({"camera": {"azimuth_deg": "left"}}))
     with pytest.raises(ConfigError, match=r"photo\.json: camera\.azimuth_deg: expected degrees, found 'left'"):
         photo_angles(photo)
+    label.write_text(json.dumps({"camera": {"elevation_deg": -5.0}}))
+    with pytest.raises(ConfigError, match=r"photo\.json: camera\.azimuth_deg: expected degrees, found none"):
+        photo_angles(photo)
+    assert photo_angles(PhotoInput(file=str(file), azimuth_deg=7.0)) == (7.0, -5.0)
+    label.write_text(json.dumps({"camera": [20.0, -5.0]}))
+    with pytest.raises(ConfigError, match=r"photo\.json: camera: expected an object or null, found a list"):
+        photo_angles(photo)
 
 
 FIELDS = ["w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", "is_fisheye", "k1", "file_path"]

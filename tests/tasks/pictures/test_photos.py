@@ -5,6 +5,7 @@ import os
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -75,7 +76,22 @@ def test_fewer_bits_in_sixteen_are_a_note(tmp_path: Path, name: str) -> None:
         Image.fromarray(ramp().astype(np.uint16) * np.uint16(factor)).save(tmp_path / name)
         notes = read_photo(tmp_path / name).notes
         assert bool(notes) == noted
-        assert all("its largest value is 4080 of 65535" in note for note in notes)
+        assert all("its values are at most 4080 of 65535" in note for note in notes)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("a.png", 3), ("a.png", 4), ("a.tif", 3)])
+def test_fewer_bits_in_sixteen_of_colours_are_a_note(tmp_path: Path, name: str, channels: int) -> None:
+    """As of grey, although Pillow keeps only the upper 8 bits of colours; an alpha does not make them bright."""
+    for factor, noted in ((16, True), (257, False)):
+        values = np.repeat(ramp()[..., None], channels, axis=2).astype(np.uint16) * np.uint16(factor)
+        values[..., 3:] = 65535
+        assert cv2.imwrite(str(tmp_path / name), values)
+        notes = read_photo(tmp_path / name).notes
+        assert bool(notes) == noted
+        assert all("its values are at most 4095 of 65535" in note for note in notes)
+    dark = np.repeat(ramp()[..., None] // 18, 3, axis=2)
+    Image.fromarray(dark).save(tmp_path / name)
+    assert read_photo(tmp_path / name).notes == ()
 
 
 @pytest.mark.parametrize("kind", ["white", "black", "transparent"])
@@ -90,6 +106,32 @@ def test_a_picture_of_one_colour_but_for_a_pixel_is_refused(tmp_path: Path, kind
     picture.paste((120, 60, 30, 255), (5, 5, 12, 12))
     picture.save(tmp_path / "a.png")
     assert read_photo(tmp_path / "a.png").picture.getpixel((6, 6)) == (120, 60, 30)
+
+
+@pytest.mark.parametrize("alpha", [1, 8, 40])
+def test_a_nearly_transparent_picture_is_refused(tmp_path: Path, alpha: int) -> None:
+    """On white it differs from it by some levels, which is no head; a few opaque pixels change nothing."""
+    picture = Image.fromarray(np.repeat(ramp()[..., None], 3, axis=2)).convert("RGBA")
+    picture.putalpha(alpha)
+    picture.paste((9, 9, 9, 255), (5, 5, 7, 7))
+    picture.save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=r"nearly transparent: 4 of 4096 pixels have an alpha|found one colour"):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("alpha", ["one pixel", "254", "border"])
+def test_only_a_transparent_border_is_cut_out(tmp_path: Path, alpha: str) -> None:
+    """One translucent pixel, or an alpha just below 255 everywhere, does not hide that the background stays."""
+    mask = np.full((64, 64), 254 if alpha == "254" else 255, np.uint8)
+    if alpha == "one pixel":
+        mask[0, 0] = 0
+    elif alpha == "border":
+        mask[:8] = mask[:, :8] = mask[:, -8:] = 0
+    picture = Image.fromarray(np.repeat(ramp()[..., None] // 2, 3, axis=2))
+    picture.putalpha(Image.fromarray(mask))
+    picture.save(tmp_path / "a.png")
+    found = read_photo(tmp_path / "a.png")
+    assert found.cut_out == (alpha == "border") != has_background(found.picture)
 
 
 def test_sixteen_bits_of_a_case() -> None:
