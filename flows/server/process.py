@@ -7,6 +7,7 @@ Its database is in the folder of runs, so a later `spinmeround serve` shows the 
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from typing import IO
 
 from filelock import Timeout
 
-from spinmeround.flows.server.environment import bypass_proxies, check_environment
+from spinmeround.flows.server.environment import bypass_proxies, check_environment, without_password
 from spinmeround.flows.server.network import check_server
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, shortened
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 
 STARTUP_S = 180
@@ -44,6 +45,7 @@ SETTINGS = {
 }
 _HEADLESS = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+_DATABASES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of this machine, which no proxy can reach."""
 
@@ -170,9 +172,22 @@ def wait_until_healthy(api: str, process: "subprocess.Popen[bytes]", log: Path) 
     deadline = time.monotonic() + STARTUP_S
     while not healthy(api):
         if process.poll() is not None or time.monotonic() > deadline:
-            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.is_file() else []
-            raise SpinMeRoundError(f"the Prefect server did not start ({' '.join(last) or 'no answer'}); see {log}")
+            raise _not_started(log)
         time.sleep(0.1)
+
+
+def _not_started(log: Path) -> SpinMeRoundError:
+    """The error of a server that did not start, which names the user's database if there is one."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    cause = shortened(next(reversed(raised or lines), "no answer"), 300)
+    for name in _DATABASES:
+        if url := os.environ.get(name):
+            return ConfigError(
+                f"{name}={without_password(url)}: expected a database that the Prefect server can use, found none "
+                f"({cause}); correct or unset it, or see {log}"
+            )
+    return SpinMeRoundError(f"the Prefect server did not start ({cause}); see {log}")
 
 
 def free_port() -> int:
@@ -203,14 +218,18 @@ def _is_free(port: int) -> bool:
 
 
 def _start(port: int, log: IO[bytes], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    urls = {"PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT__SERVER_FINAL": "1"}
+    own = {
+        "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # also of a quiet command: its log is a file
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "spinmeround.flows.server.process", str(port)],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env={**os.environ, **urls, **environment},
+        env={**os.environ, **own, **environment},
     )
 
 
@@ -222,7 +241,8 @@ def _main(port: int) -> None:
     import uvicorn
 
     def exit_with_parent() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # a buffered reader would hold a lock that Python's exit waits for
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=exit_with_parent, daemon=True).start()

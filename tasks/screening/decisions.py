@@ -23,7 +23,6 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.documents import without_mark
 from spinmeround.storage.errors import (
     ConfigError,
-    SpinMeRoundError,
     environment_errors,
     one_line,
     validation_message,
@@ -120,14 +119,16 @@ def read_existing(path: Path, what: str) -> bytes | None:
     Raises ConfigError, which begins with `what`, for a path that can't be a file's, StorageUnavailable if it is not
     readable.
     """
-    with environment_errors(path):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except (IsADirectoryError, NotADirectoryError, ValueError) as error:  # ValueError: a name with a null byte
-            found = getattr(error, "strerror", None) or one_line(error)
-            raise ConfigError(f"{what} {path}: expected a file, found {found}; name another path") from error
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (IsADirectoryError, NotADirectoryError, ValueError) as error:  # ValueError: a name with a null byte
+        found = getattr(error, "strerror", None) or one_line(error)
+        raise ConfigError(f"{what} {path}: expected a file, found {found}; name another path") from error
+    except OSError:
+        with environment_errors(path):
+            raise
 
 
 def parse_decisions(data: bytes, generator: GeneratorId, path: Path) -> Decisions:

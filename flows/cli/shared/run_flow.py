@@ -11,6 +11,7 @@ from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.run.progress import shown_progress
 from spinmeround.flows.server.network import server_errors
 from spinmeround.flows.server.process import configure, prefect_server
+from spinmeround.flows.server.settings import import_prefect
 
 _UI = "http://127.0.0.1:4200"
 
@@ -22,6 +23,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
     """
     home = configure(options.runs, quiet=True)
     with prefect_server(home) as server:
+        import_prefect()
         profile, place = options.load()
         from spinmeround.flows.review.pause import review_command
         from spinmeround.flows.run.folder import open_run
