@@ -1,8 +1,8 @@
 """Reads every picture that comes from outside: upright, in 8-bit sRGB, composited on one colour.
 
 A picture is read in its EXIF orientation (of several frames the first). Grey pictures of 9 to 16 bits are scaled by
-their bits, floats are 0 to 1; embedded colour profiles are converted to sRGB. The size is checked before pixels are
-decoded. Only formats whose decoders run in this process are read (no PostScript).
+their bits, floats are 0 to 1; embedded colour profiles and a PNG's gamma are converted to sRGB. The size is checked
+before pixels are decoded. Only formats whose decoders run in this process are read (no PostScript).
 """
 
 import io
@@ -21,6 +21,9 @@ from spinmeround.storage.errors import ConfigError, one_line
 MAX_PIXELS = 120_000_000
 """Room for the photos of 108 megapixels that phones take; decoded, they need half a gigabyte."""
 
+MIN_SIDE = 16
+"""Least width and height in pixels: the features of a face need a few each."""
+
 WHITE, NO_NORMAL = (255, 255, 255), (128, 128, 128)
 """Backgrounds of pictures and of normal maps."""
 
@@ -32,6 +35,8 @@ _MIN_CONTENT = 0.002
 _TWELVE_BITS = 4095
 _OPAQUE = 64
 """Least alpha of what counts as shown, a quarter: a head is opaque but for the tips of its hair."""
+_SRGB_GAMMA = 1 / 2.2
+"""The exponent from light to samples that PNG states for sRGB (its chunk gAMA)."""
 _NEAR_WHITE = 230
 _BORDER_SHARE = 0.25
 """Share of the border above which it decides: hair may touch it."""
@@ -123,6 +128,11 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
     with Image.open(path if data is None else io.BytesIO(data), formats=_formats()) as file:
         if file.width * file.height > MAX_PIXELS:
             raise _too_large(path, f"{file.width} x {file.height}")
+        if min(file.size) < MIN_SIDE:
+            raise ConfigError(
+                f"{path}: expected a picture of at least {MIN_SIDE} x {MIN_SIDE} pixels, got {file.width} x "
+                f"{file.height}; it shows no face"
+            )
         if square and file.width != file.height:
             raise ConfigError(
                 f"{path}: expected a square picture, framed like the dataset's, got {file.width} x {file.height}; "
@@ -145,6 +155,9 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
     if alpha is not None and alpha.getextrema() == (0, 0):
         raise ConfigError(f"{path}: expected a picture that shows a head, found one that is transparent everywhere")
     flat, known = _srgb(image, profile)
+    gamma = image.info.get("gamma")
+    if colours and profile is None and gamma and "srgb" not in image.info:
+        flat = flat.point([round(255 * (level / 255) ** (_SRGB_GAMMA / gamma)) for level in range(256)] * 3)
     if not known:
         notes.append(f"{path}: its colour profile can't be used, so its colours are taken as sRGB")
     if alpha is not None:

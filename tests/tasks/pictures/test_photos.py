@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.pictures.photos import NO_NORMAL, has_background, picture_size, read_photo
@@ -171,6 +171,30 @@ def test_colour_profiles_are_converted(tmp_path: Path, mode: str) -> None:
     assert np.abs(found[0, 0] - [40, 20, 250]).max() <= 3
     assert np.abs(found[10, 10] - [90, 240, 10]).max() <= 3
     assert np.abs(pixels(tmp_path / "a.png", colours=False)[0, 0] - [250, 20, 40]).max() <= 3
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(1 / 2.2, 128), (1.0, 186), (0.5, 136)])
+def test_the_gamma_of_png_is_converted(tmp_path: Path, gamma: float, expected: int) -> None:
+    """A sample v of linear light (gamma 1) is shown as v to the power of 1 / 2.2; a stated sRGB outweighs the gamma."""
+    picture = Image.fromarray(np.tile(np.uint8([[[128] * 3, [0] * 3], [[255] * 3, [0] * 3]]), (16, 16, 1)))
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", struct.pack(">I", round(gamma * 1e5)))
+    picture.save(tmp_path / "picture.png", pnginfo=chunks)
+    levels = np.asarray(read_photo(tmp_path / "picture.png").picture)[:2, :2, 0]
+    np.testing.assert_array_equal(levels, [[expected, 0], [255, 0]])
+    np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "picture.png", colours=False).picture)[0, 0], 128)
+    chunks.add(b"sRGB", b"\0")
+    picture.save(tmp_path / "picture.png", pnginfo=chunks)
+    assert np.asarray(read_photo(tmp_path / "picture.png").picture)[0, 0, 0] == 128
+
+
+def test_a_picture_of_few_pixels_is_refused(tmp_path: Path) -> None:
+    """No face can be seen in it, though it has several colours."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 40, 3), dtype=np.uint8)).save(
+        tmp_path / "picture.png"
+    )
+    with pytest.raises(ConfigError, match="expected a picture of at least 16 x 16 pixels, got 40 x 3"):
+        read_photo(tmp_path / "picture.png")
 
 
 def test_a_broken_profile_is_a_note(tmp_path: Path) -> None:
