@@ -71,6 +71,11 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def printable(name: str, limit: int = 40) -> str:
+    """A name from a file, as `shortened`, and escaped if it has characters that do not print."""
+    return shortened(name if name.isprintable() else ascii(name), limit)
+
+
 def field_message(problem: ErrorDetails) -> str:
     """One of pydantic's problems on one line: the field's path, what was expected, what was found."""
     field = ".".join(str(part) for part in problem["loc"])

@@ -1,46 +1,25 @@
 """The fields of a transforms.json that this project reads, strictly: a number is a finite number, not text or a flag.
 
 Lenses are pinholes: another lens is refused by name, and so is a distortion, unless the pictures are to be undistorted.
-Fields that are not listed here are ignored.
+What other programs say of a lens in further fields is checked by `lens_fields`.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from spinmeround.models.geometry.lens_checks import COEFFICIENTS, PINHOLES, no_pinhole, states_nothing
+from spinmeround.models.geometry.lens_fields import check_lens_fields
 from spinmeround.storage.errors import shortened
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0.0)]
 Four = Field(min_length=4, max_length=4)
 
-PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
-"""Camera models that are a pinhole where their distortion is zero."""
-
-DISTORTIONS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
-_OPENCV_ORDER = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
-
-OTHER_LENSES = ("latlong", "equirectangular", "orthographic")
-"""Flags of instant-ngp for lenses that are no pinhole, beside `is_fisheye` and the coefficients `ftheta_p0` and on."""
-
-_MODEL_NAMES = ("camera_type", "lens", "lens_type")
-"""Other programs' names of `camera_model`; the text may be that of an objective, too."""
-_NO_PINHOLE = re.compile("fish|equirect|spher|pano|ortho|omni|lat_?long|cylind|f_?theta|vr180", re.IGNORECASE)
-
-_OTHER_DISTORTIONS = ("distortion", "distortion_coefficients", "distortion_coeffs", "dist_coeffs", "b1", "b2", "skew")
-"""Other programs' fields of a distortion, in orders of their own."""
-
-_OTHER_ANGLES = ("x_fov", "y_fov", "fov", "fov_x", "fov_y", "hfov", "vfov")
-"""Other programs' fields of view, most of them in degrees."""
-
-_OTHER_FIELDS = (*OTHER_LENSES, *_MODEL_NAMES, *_OTHER_DISTORTIONS, *_OTHER_ANGLES, "rolling_shutter")
-"""Fields of a lens that `Lens` does not read."""
-
-_NUMBERS = {"cx", "cy", "distortion_params", *DISTORTIONS}
+_NUMBERS = {"cx", "cy", "distortion_params", *COEFFICIENTS}
 _EXPECTED = {
     "transform_matrix": "4 rows of 4 finite numbers",
     "frames": "a list of one or more frames",
@@ -76,15 +55,21 @@ class Lens(BaseModel):
     p2: Number | None = None
     distortion_params: list[Number] | None = None
 
+    @field_validator("distortion_params", mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, value: Any) -> Any:
+        return [] if value is not None and states_nothing(value) else value
+
     def check_pinhole(self, name: str, *, distorted_too: bool = False) -> None:
         """Raises ValueError for a lens that is no pinhole, an angle that can't be radians, or a distortion.
 
         With `distorted_too`, only a distortion that `coefficients` can't tell is refused.
         """
-        lens = "a fisheye" if self.is_fisheye else self.camera_model
-        if lens is not None and lens.upper() not in PINHOLES:
-            raise _no_pinhole(f"{name}camera_model", lens)
-        stated = {field: getattr(self, field) for field in DISTORTIONS}
+        if self.is_fisheye:
+            raise no_pinhole(f"{name}is_fisheye", "a fisheye")
+        if self.camera_model is not None and self.camera_model.upper() not in PINHOLES:
+            raise no_pinhole(f"{name}camera_model", self.camera_model)
+        stated = {field: getattr(self, field) for field in sorted(COEFFICIENTS)}
         stated |= {f"distortion_params[{i}]": value for i, value in enumerate(self.distortion_params or [])}
         distorted = [f"{field} {value:g}" for field, value in stated.items() if value]
         if distorted and not distorted_too:
@@ -104,12 +89,12 @@ class Lens(BaseModel):
 
         Raises ValueError, which begins with `name`, for coefficients whose meaning depends on the program.
         """
-        values = [getattr(self, field) for field in _OPENCV_ORDER]
+        values = [getattr(self, field) for field in COEFFICIENTS]
         if self.distortion_params is not None:
             k1, k2, k3, k4, p1, p2 = ([*self.distortion_params, *[0.0] * 6])[:6]  # nerfstudio's order
-            if len(self.distortion_params) > 6 or any(values):
+            if len(self.distortion_params) > 6 or (self.distortion_params and any(values)):
                 raise ValueError(f"{name}distortion_params: expected k1, k2, k3, k4, p1, p2 and no other coefficients")
-            values = [k1, k2, p1, p2, k3, k4, None, None]
+            values = values if any(values) else [k1, k2, p1, p2, k3, k4, None, None]
         if all(value is None for value in values):
             return None
         found = tuple(value or 0.0 for value in values)
@@ -134,11 +119,7 @@ class TransformsDocument(Lens):
     @classmethod
     def of(cls, document: Mapping[str, Any], *, distorted_too: bool = False) -> "TransformsDocument":
         """The validated document; raises ValueError that names the first wrong field and what it is."""
-        frames = document.get("frames")
-        _check_other_fields("", document)
-        for number, frame in enumerate(frames if isinstance(frames, list) else ()):
-            if isinstance(frame, Mapping):
-                _check_other_fields(f"frames[{number}].", frame)
+        check_lens_fields(document)
         try:
             found = cls.model_validate(dict(document))
         except ValidationError as error:
@@ -154,44 +135,6 @@ class TransformsDocument(Lens):
         shared = self.coefficients("")
         every = (shared if each is None else each for each in found)
         return [each if each is not None and any(each) else None for each in every]
-
-
-def _check_other_fields(name: str, lens: Mapping[str, Any]) -> None:
-    """Raises ValueError for fields of other programs that state a lens which `Lens` does not read."""
-    for field, value in lens.items():
-        if field.startswith("ftheta_") and value is not None:
-            raise _no_pinhole(f"{name}{field}", "an f-theta lens")
-        if field in OTHER_LENSES and value:
-            raise _no_pinhole(f"{name}{field}", field)
-        if field in _MODEL_NAMES and isinstance(value, str) and _NO_PINHOLE.search(value):
-            raise _no_pinhole(f"{name}{field}", value)
-        if field in _OTHER_ANGLES and value:
-            raise ValueError(
-                f"{name}{field}: expected the lens as fl_x in pixels or camera_angle_x in radians, got {field} "
-                f"{shortened(repr(value), 80)}; write one of these and remove {field}"
-            )
-        if field == "rolling_shutter" and any(value if isinstance(value, list) else [value]):
-            raise ValueError(
-                f"{name}{field}: expected a camera that does not move during the exposure, got "
-                f"{shortened(repr(value), 80)}; use pictures of a global shutter, or remove the field"
-            )
-        if isinstance(value, Mapping) and (nested := sorted(set(value) & {*Lens.model_fields, *_OTHER_FIELDS})):
-            raise ValueError(
-                f"{name}{field}.{nested[0]}: expected the lens in the frame or at the top level, found it inside "
-                f"{field}; move its fields out"
-            )
-        if field in _OTHER_DISTORTIONS and any(value if isinstance(value, list) else [value]):
-            raise ValueError(
-                f"{name}{field}: expected a lens without distortion, or the coefficients "
-                f"{', '.join(_OPENCV_ORDER[:5])} by name, got {shortened(repr(value), 80)}"
-            )
-
-
-def _no_pinhole(field: str, lens: str) -> ValueError:
-    return ValueError(
-        f"{field}: expected a pinhole ({', '.join(PINHOLES[:3])}, or OPENCV without distortion), got "
-        f"{shortened(lens, 80)}; render or resample the pictures with a pinhole camera"
-    )
 
 
 def _message(problem: ErrorDetails) -> str:

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orb
 from spinmeround.models.geometry.distortion import distortions_of_transforms, undistorted
 from spinmeround.models.geometry.transforms import cameras_of_transforms
 from spinmeround.storage.documents import read_bytes
-from spinmeround.storage.errors import ConfigError, as_config_error, one_line, shortened
+from spinmeround.storage.errors import ConfigError, as_config_error, one_line, printable, shortened
 from spinmeround.tasks.generation.params import (
     GenerationParams,
     PhotoInput,
@@ -143,9 +145,12 @@ def photo_angles(photo: PhotoInput) -> tuple[float, float]:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """A JSON file that contains an object, in UTF-8 (with a byte order mark or without), UTF-16 or UTF-32."""
+    """A JSON file that contains an object, in UTF-8 (with a byte order mark or without), UTF-16 or UTF-32.
+
+    Raises ConfigError for anything else, and for a field that an object states twice.
+    """
     try:
-        document = json.loads(read_bytes(path, "a JSON file"))
+        document = json.loads(read_bytes(path, "a JSON file"), object_pairs_hook=partial(_unrepeated, path))
     except ConfigError:
         raise
     except RecursionError as error:
@@ -155,6 +160,16 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected a JSON object, found a {type(document).__name__}")
     return document
+
+
+def _unrepeated(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        field = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ConfigError(
+            f"{path}: {printable(field)}: expected each field once in an object, found it again; remove one of them"
+        )
+    return found
 
 
 def read_cameras(path: Path) -> Cameras:

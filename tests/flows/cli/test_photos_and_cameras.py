@@ -28,6 +28,7 @@ WORLD, OTHER = CASES / "cameras_wrong_world", "expected cameras that see the hea
 CAMERAS = {
     "angle_deg": "expected radians, below pi, got 13.4, which looks like degrees: write 0.233874",
     "away": "cameras that look away from the head",
+    "colmap_cameras": "cameras[0].params: expected the lens in the frame or at the top level, as fl_x, fl_y",
     "distortion": "k1: expected a lens without distortion, got k1 -0.3, k2 0.1, p1 0.01; give --undistort",
     "distortion_params": "distortion_params[1]: expected a lens without distortion",
     "equirectangular": "camera_model: expected a pinhole",
@@ -37,7 +38,7 @@ CAMERAS = {
     "focal_true": "frames[0].fl_x: expected a number above 0, got True",
     "frame_null": "frames[0].transform_matrix: expected 4 rows of 4 finite numbers, got none",
     "infinity": "frames[0].cx: expected a number, got inf",
-    "is_fisheye": "camera_model: expected a pinhole",
+    "is_fisheye": "is_fisheye: expected a pinhole",
     "last_row": "frames[0].transform_matrix: expected the last row 0 0 0 1",
     "latlong": "latlong: expected a pinhole",
     "metres_near": "got 0.54 for camera 0; the unit is the side of the head's cube, and 2.7 is usual: perhaps the "
@@ -48,11 +49,15 @@ CAMERAS = {
     "opencv_axes": "OpenCV camera axes",
     "opencv_world_to_camera": "world-to-camera matrices (invert them) and OpenCV camera axes",
     "principal_point": "expected cx and cy inside the image of 256 pixels, got 1000000.0",
+    "projection_type": "frames[0].projection_type: expected a pinhole",
+    "repeated": "fl_x: expected each field once in an object, found it again; remove one of them",
+    "thin_prism": "s1: expected a lens without distortion",
     "transposed": "the matrix looks transposed",
     "unseen": OTHER,
     "world_to_camera": "world-to-camera matrices",
     "z_up": "a world with z up",
     "../cameras_crash/deep": "expected a JSON object, found lists or objects nested too deep to read",
+    "../cameras_crash/deep_field": "expected lists and objects in at most 32 levels",
     "../cameras_crash/digits": "fl_x: expected a number above 0, got 1000",
     "../cameras_crash/many_digits": "expected JSON, found something else",
     "../cameras_crash/long_name": "file_path: expected a picture, found 'aaaa",
@@ -123,6 +128,7 @@ def test_a_name_that_is_too_long_is_an_error(passed, tmp_path: Path) -> None:
 
 ACCEPTED = [
     "cameras_blender/blender",
+    "cameras_blender/perspective",
     "cameras_encodings/bom",
     "cameras_encodings/utf16",
     "cameras_encodings/utf8_names",
@@ -131,7 +137,7 @@ ACCEPTED = [
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_other_forms_are_read(passed, name: str) -> None:
-    """`camera_angle_x` without `w` and a name without suffix, byte order marks, and names beyond ASCII."""
+    """`camera_angle_x` alone, names without suffix, Blender's fields, byte order marks, and names beyond ASCII."""
     for arguments in (["views", CASES / f"{name}.json"], ["unconditional", "--cameras", CASES / f"{name}.json"]):
         status, output = run("generate", *arguments)
         assert status == 0, output

@@ -71,7 +71,7 @@ def test_coefficients_of_a_document() -> None:
     ("fields", "message"),
     [
         ({"k4": 0.1}, "k4: expected 0 but for the camera_model FULL_OPENCV"),
-        ({"distortion_params": [0.0] * 7}, "distortion_params: expected k1, k2, k3, k4, p1, p2"),
+        ({"distortion_params": [*[0.0] * 6, 0.1]}, "distortion_params: expected k1, k2, k3, k4, p1, p2"),
         ({"distortion_params": [0.1], "k1": 0.1}, "no other coefficients"),
         ({"camera_model": "OPENCV_FISHEYE", "k1": 0.1}, "expected a pinhole"),
     ],

@@ -85,7 +85,7 @@ def test_a_frames_lens_replaces_the_documents() -> None:
             lambda d: d["frames"][1].update(equirectangular=True),
             r"^frames\[1\].equirectangular: expected a pinhole .* got equirectangular",
         ),
-        (lambda d: d.update(ftheta_p0=0.0, ftheta_p1=0.2), "^ftheta_p0: expected a pinhole .* got an f-theta lens"),
+        (lambda d: d.update(ftheta_p0=0.0, ftheta_p1=0.2), "^ftheta_p1: expected a pinhole .* got ftheta_p1"),
         (lambda d: d.update(camera_type="fisheye"), "^camera_type: expected a pinhole .* got fisheye"),
         (lambda d: d.update(rolling_shutter=[0, 0, 0.03, 0]), "^rolling_shutter: expected a camera that does not move"),
         (
@@ -93,7 +93,7 @@ def test_a_frames_lens_replaces_the_documents() -> None:
             r"^frames\[1\].x_fov: expected the lens as fl_x .* got x_fov 13.4",
         ),
         (lambda d: d.update(camera={"k1": 0.3}), "^camera.k1: expected the lens in the frame or at the top level"),
-        (lambda d: d["frames"][0].update(params={"fov": 30}), r"^frames\[0\].params.fov: expected the lens in the"),
+        (lambda d: d["frames"][0].update(params={"fov": 30}), r"^frames\[0\].params.fov: expected the lens as fl_x"),
         (lambda d: d.update(distortion=[0.0, 0.1]), r"^distortion: expected a lens without .* got \[0.0, 0.1\]"),
         (
             lambda d: d["frames"][1].update(cx=0.5, cy=0.5),
@@ -129,7 +129,7 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         (lambda d: d.update(k1=0.1), "k1: expected a lens without distortion, got k1 0.1; give --undistort"),
         (lambda d: d.update(camera_model="OPENCV_FISHEYE"), "camera_model: expected a pinhole .* got OPENCV_FISHEYE"),
         (lambda d: d["frames"][1].update(camera_model="VR180_L"), r"frames\[1\].camera_model: expected a pinhole"),
-        (lambda d: d.update(is_fisheye=True), "camera_model: expected a pinhole .* got a fisheye"),
+        (lambda d: d.update(is_fisheye=True), "^is_fisheye: expected a pinhole .* got a fisheye"),
         (lambda d: d.update(camera_angle_x=13.4), "expected radians, below pi, got 13.4, .* degrees: write 0.233874"),
         (lambda d: d.update(camera_angle_x=400.0), "camera_angle_x: expected radians, below pi, got 400$"),
         (lambda d: d["frames"][0].update(camera_angle_x=0.6), r"frames\[0\]: expected a focal length .* fits"),

@@ -23,6 +23,7 @@ from spinmeround.tasks.generation.inputs import (
     find_views,
     photo_angles,
     read_cameras,
+    read_document,
     read_identity,
     target_cameras,
 )
@@ -169,6 +170,19 @@ def test_a_labelled_photos_camera(tmp_path: Path) -> None:
 
 
 FIELDS = ["w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", "is_fisheye", "k1", "file_path"]
+FIELDS += [
+    "K",
+    "K1",
+    "D",
+    "fx",
+    "camera",
+    "cameras",
+    "distortion",
+    "distortion_params",
+    "model",
+    "principal_point",
+    "fov",
+]
 NUMBERS = st.one_of(st.integers(), st.floats(), st.just(10**400), st.booleans(), JSON)
 
 
@@ -189,6 +203,21 @@ def test_any_transforms_json_is_read_or_refused(tmp_path: Path, frame: Any, top:
     with contextlib.suppress(ConfigError):
         check_inputs(GenerationParams(given=NothingInput(), cameras_file=str(file)))
         assert sees_head(read_cameras(file)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('{"fl_x": 1, "frames": [], "fl_x": 2}', "fl_x"),
+        ('{"frames": [{"camera": {"w": 1, "k\\n": 2, "k\\n": 2}}]}', r"'k\\n'"),
+        ('{"a": {"\\ud800": 1, "\\ud800": 2}}', r"'\\ud800'"),
+    ],
+)
+def test_a_repeated_field_is_an_error(tmp_path: Path, text: str, field: str) -> None:
+    """At any depth; JSON readers take the last of them."""
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ConfigError, match=rf"a\.json: {field}: expected each field once in an object"):
+        read_document(tmp_path / "a.json")
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
