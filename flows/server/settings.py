@@ -8,7 +8,6 @@ from contextlib import redirect_stderr
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import SettingsError
 
 from spinmeround.flows.server.environment import without_password
 from spinmeround.storage.errors import ConfigError, one_line, shortened
@@ -26,7 +25,7 @@ def import_prefect() -> None:
         problem = next(each for each in error.errors(include_url=False) if each["type"] != _FOLLOWS_FROM_ANOTHER)
         expected = problem["msg"][0].lower() + problem["msg"][1:]
         raise ConfigError(f"{_name(problem, error.title)}: {expected}; correct it or remove it") from error
-    except SettingsError as error:  # a list or map that is no JSON
+    except ValueError as error:  # a list or map that is no JSON
         raise ConfigError(f"Prefect's settings: {one_line(error)}") from error
 
 

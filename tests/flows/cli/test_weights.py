@@ -78,7 +78,7 @@ def test_a_photo_is_cropped_by_given_landmarks(tmp_path: Path) -> None:
 def test_a_pack_with_landmarks_in_3d_gives_the_camera(tmp_path: Path) -> None:
     """The stub's face looks straight ahead: azimuth and elevation are near 0; without 3D there is no camera."""
     photo = np.full((300, 300, 3), 255, np.uint8)
-    photo[50:250, 60:240] = 90
+    photo[50:250, 60:240] = np.random.default_rng(0).integers(0, 200, (200, 180, 1))
     Image.fromarray(photo).save(tmp_path / "photo.png")
     for name, landmarks_3d in (("with", True), ("without", False)):
         pack = write_pack(tmp_path / name, landmarks_3d=landmarks_3d)

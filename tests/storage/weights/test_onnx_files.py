@@ -63,11 +63,11 @@ def test_constants_in_another_file_are_refused(tmp_path: Path, reader: str, pres
 def test_the_check_names_the_other_file_and_its_advice_works(tmp_path: Path) -> None:
     """`weights check` finds it invalid; both files joined are valid, and a change of them is detected."""
     path = write_split(tmp_path / "arcface.onnx")
-    found = check(Use(name="arcface", field="embed.recognition", place=path))
+    found = check(Use(name="arcface", fields=("embed.recognition",), place=path))
     assert (found.state, "beside.bin" in found.seen) == ("invalid", True)
     joined = tmp_path / "joined.onnx"
     onnx.save(onnx.load(path), joined)
-    assert check(Use(name="arcface", field="embed.recognition", place=joined)).state == "found"
+    assert check(Use(name="arcface", fields=("embed.recognition",), place=joined)).state == "found"
 
 
 def constant(**attributes: object) -> GraphProto:
