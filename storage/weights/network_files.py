@@ -9,11 +9,12 @@ Without a variant goes before a variant, and .safetensors before .bin. A folder 
 refused: the libraries differ on which they load.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from spinmeround.storage.documents import read_json_object
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import SpinMeRoundError, shortened
 from spinmeround.storage.weights.headers import TensorHeader, tensor_headers
 
 VARIANTS = (None, "fp16", "bf16", "fp32")
@@ -70,7 +71,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise SpinMeRoundError(f"{index}: expected plain names of files in weight_map, found others")
     files = tuple(index.parent / name for name in sorted(set(names)))
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [shortened(file.name, 80) for file in files if not os.path.isfile(file)]  # False for too long a name
     if missing:
         raise SpinMeRoundError(
             f"{index.parent}: lacks {', '.join(missing[:_SHOWN])}{', ...' if len(missing) > _SHOWN else ''}, "

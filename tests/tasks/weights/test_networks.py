@@ -314,6 +314,9 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"conv_in.weight": "../x.safetensors"}}))
     with pytest.raises(ConfigError, match="expected plain names"):
         load_network(tmp_path, UNET)
+    index.write_text(json.dumps({"weight_map": {"conv_in.weight": "x" * 300}}))
+    with pytest.raises(ConfigError, match=r"lacks x{80}\.\.\., of the 1 files"):
+        load_network(tmp_path, UNET)
 
 
 @pytest.mark.parametrize(
