@@ -67,7 +67,7 @@ def verify(
         typer.echo(str(problem), err=True)
     if not (digest or published or is_stated(path)):
         typer.echo(f"{path}: no versions.json, store or --digest states a digest to compare with", err=True)
-    typer.echo(f"{path}: {f'{len(problems)} problems' if problems else f'intact, digest {_digest(path)}'}")
+    typer.echo(f"{path}: {f'{len(problems)} problems' if problems else f'intact, {_digests(path)}'}")
     if problems:
         raise SystemExit(1)
 
@@ -214,10 +214,12 @@ def _profile(profile: str | None, overrides: list[str]) -> "Profile | None":
     return load_profile(profile, overrides)
 
 
-def _digest(path: Path) -> str:
-    from spinmeround.storage.dataset import read_manifest
+def _digests(path: Path) -> str:
+    """The digests of an intact dataset and of its latents, if it has any."""
+    from spinmeround.storage.dataset import HeadDataset
 
-    return read_manifest(path).digest
+    dataset = HeadDataset.open(path)
+    return f"digest {dataset.digest}" + (f", latents {dataset.latents_digest}" if dataset.has_latents else "")
 
 
 def _published(path: Path, store: Path | None) -> dict[str, str]:

@@ -41,7 +41,14 @@ from spinmeround.storage.dataset.repair import rebuild_files, replace_files, set
 from spinmeround.storage.dataset.schema import ARRAYS, MAX_SIDE, SCHEMA_VERSION, read_metadata, separator_of
 from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
 from spinmeround.storage.dataset.verify import Problem, info, verify
-from spinmeround.storage.dataset.versions import Version, find_version, list_versions, record_version
+from spinmeround.storage.dataset.versions import (
+    Version,
+    find_version,
+    list_versions,
+    record_latents,
+    record_version,
+    stated_latents,
+)
 from spinmeround.storage.records import HeadArrays
 
 __all__ = [
@@ -79,11 +86,13 @@ __all__ = [
     "read_metadata",
     "read_pictures",
     "rebuild_files",
+    "record_latents",
     "record_version",
     "replace_files",
     "separator_of",
     "set_aside",
     "split_of",
+    "stated_latents",
     "verify",
     "write_head",
     "write_latents",

@@ -9,11 +9,27 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from spinmeround.storage.dataset.versions import INDEX, list_versions
+from spinmeround.storage.dataset.versions import INDEX, list_versions, stated_latents
 from spinmeround.storage.errors import DatasetError
 
 _NAMED = re.compile(r"([0-9a-f]{12})\.zarr")
 _SHORTEST = 12
+
+
+def latents_problem(path: Path, digest: str, latents: str | None) -> str | None:
+    """How the digest of the latents (None: there are none) contradicts that in the `versions.json` beside the dataset.
+
+    `digest` is that of the dataset.
+    """
+    try:
+        stated = stated_latents(path.resolve().parent, digest)
+    except DatasetError:  # digest_problems reports it
+        return None
+    if stated in (None, latents):
+        return None
+    return (
+        f"expected the latents {stated} that {INDEX} states, found {latents or 'none'}; the next training writes them"
+    )
 
 
 def digest_problems(path: Path, digest: str, heads: int, expected: str, published: Mapping[str, str]) -> Iterator[str]:

@@ -6,14 +6,14 @@ checked in parallel, by one thread per core: hashing and decoding release the GI
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spinmeround.storage.dataset.checks import CHECKS, Check
-from spinmeround.storage.dataset.identity import digest_problems
+from spinmeround.storage.dataset.identity import digest_problems, latents_problem
 from spinmeround.storage.dataset.manifest import (
     MANIFEST,
     DatasetManifest,
@@ -71,6 +71,7 @@ def verify(
     if dataset.has_latents or _holds_files(dataset.path / LATENTS):
         groups.append(_Group(dataset, LATENTS, LATENT_ARRAYS))
     problems = [problem for group in groups for problem in group.shared_problems()]
+    problems += _stated_latents_problems(dataset, groups)
     if groups[0].manifest is not None:
         stated = digest_problems(Path(path), groups[0].manifest.digest, len(dataset), digest, published or {})
         problems += [Problem(head="", array="", what=what, file=MANIFEST) for what in stated]
@@ -105,6 +106,16 @@ def info(path: Path) -> dict[str, Any]:
         "latents": dataset.latents_attributes() if dataset.has_latents else None,
         "attributes": {name: value for name, value in dataset.attributes.items() if name != "ids"},
     }
+
+
+def _stated_latents_problems(dataset: HeadDataset, groups: "Sequence[_Group]") -> Iterator[Problem]:
+    """Whether the latents are those that versions.json states, if there is a folder of them."""
+    stating, *with_latents = (group.manifest for group in groups)
+    if stating is None or None in with_latents or not (dataset.path / LATENTS).is_dir():
+        return  # the manifests have problems of their own
+    digest = next((each.digest for each in with_latents if each), None)
+    if what := latents_problem(dataset.path, stating.digest, digest):
+        yield Problem(head="", array=LATENTS, what=what, file=f"{LATENTS}/{MANIFEST}")
 
 
 def _holds_files(folder: Path) -> bool:

@@ -6,6 +6,7 @@ replaced atomically and not part of any digest: without it, only the order is lo
 
 import os
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -25,13 +26,14 @@ _LARGEST_INDEX = 16 * 1024 * 1024
 
 
 class Version(FrozenModel):
-    """One published dataset: its number, its digest, and the digest of the one before it."""
+    """One published dataset: its number, its digest, that of the one before it, and that of its latents, if any."""
 
     number: int = Field(ge=1)
     digest: Sha256
     created: datetime
     heads: int = Field(ge=1)
     parent: Sha256 | None = None
+    latents: Sha256 | None = None
 
     @property
     def folder(self) -> str:
@@ -92,11 +94,32 @@ def record_version(folder: Path, digest: str, heads: int) -> Version:
             heads=heads,
             parent=known[-1].digest if known else None,
         )
-        data = sealed_json(_Index(versions=(*known, version)))
-        if len(data) > _LARGEST_INDEX:
-            raise DatasetError(f"{folder / INDEX}: expected at most {_LARGEST_INDEX} bytes; publish into a new folder")
-        write_atomic(folder / INDEX, data)
+        _write(folder, (*known, version))
     return version
+
+
+def record_latents(folder: Path, digest: str, latents: str) -> None:
+    """State the digest of the latents of a dataset in the folder; one that the index does not know is left alone."""
+    if stated_latents(folder, digest) == latents or _known(folder, digest) is None:
+        return
+    with environment_errors(folder), flocked(folder / f".{INDEX}.lock"):
+        known = list_versions(folder)
+        _write(
+            folder, [each.model_copy(update={"latents": latents} if each.digest == digest else {}) for each in known]
+        )
+
+
+def stated_latents(folder: Path, digest: str) -> str | None:
+    """The digest of a dataset's latents that the folder's index states, if it does."""
+    version = _known(folder, digest)
+    return version.latents if version else None
+
+
+def _write(folder: Path, versions: Sequence[Version]) -> None:
+    data = sealed_json(_Index(versions=tuple(versions)))
+    if len(data) > _LARGEST_INDEX:
+        raise DatasetError(f"{folder / INDEX}: expected at most {_LARGEST_INDEX} bytes; publish into a new folder")
+    write_atomic(folder / INDEX, data)
 
 
 def _known(folder: Path, digest: str) -> Version | None:

@@ -15,7 +15,16 @@ from pydantic import Field
 
 from spinmeround.models.diffusion.params import NormalsFrame
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.storage.dataset import HeadEntry, add_latents, latents_of, read_pictures, write_latents
+from spinmeround.storage.dataset import (
+    HeadEntry,
+    add_latents,
+    latents_of,
+    read_manifest,
+    read_pictures,
+    record_latents,
+    stated_latents,
+    write_latents,
+)
 from spinmeround.storage.documents import read_json_object
 from spinmeround.storage.numbers import check_varied
 from spinmeround.storage.weights import embedded_weights, fingerprint
@@ -80,17 +89,26 @@ def autoencoder_fingerprint(params: EncodeParams) -> str:
 def publish_latents(dataset: Path, latents: Mapping[str, Path], params: EncodeParams) -> str:
     """Put the `encode` artifacts of all heads (id to folder) into a dataset's group `latents`; returns its digest.
 
-    Existing latents of the same autoencoder and frame are kept. Raises DatasetError if a head is missing.
+    Existing latents that `published_latents` finds are kept. Raises DatasetError if a head is missing.
     """
-    if (digest := published_latents(dataset, params)) is not None:
-        return digest
-    entries = [HeadEntry(id=id, folder=folder) for id, folder in latents.items()]
-    return add_latents(dataset, entries, autoencoder_fingerprint(params), {"normals_frame": params.stored_frame})
+    found = published_latents(dataset, params)
+    if found is None:
+        entries = [HeadEntry(id=id, folder=folder) for id, folder in latents.items()]
+        frame = {"normals_frame": params.stored_frame}
+        found = add_latents(dataset, entries, autoencoder_fingerprint(params), frame)
+    record_latents(dataset.parent, read_manifest(dataset).digest, found)
+    return found
 
 
 def published_latents(dataset: Path, params: EncodeParams) -> str | None:
-    """Digest of a dataset's latents if they are those of `params` and every file has its size, else None."""
-    return latents_of(dataset, autoencoder_fingerprint(params), {"normals_frame": params.stored_frame})
+    """Digest of a dataset's latents if they are those of `params` and every file has its size, else None.
+
+    None too if the `versions.json` beside the dataset states others: then they have been changed with their manifest.
+    """
+    found = latents_of(dataset, autoencoder_fingerprint(params), {"normals_frame": params.stored_frame})
+    if found is None or stated_latents(dataset.parent, read_manifest(dataset).digest) not in (None, found):
+        return None
+    return found
 
 
 def _fingerprint(sections: EncodeSections) -> str:

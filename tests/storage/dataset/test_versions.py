@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,19 @@ import pytest
 from spinmeround.storage.dataset import (
     HeadDataset,
     HeadEntry,
+    add_latents,
     diff_datasets,
     find_version,
     list_versions,
     publish,
+    record_latents,
     record_version,
+    stated_latents,
     verify,
     write_head,
 )
 from spinmeround.storage.errors import DatasetError
-from tests.support.heads import make_head, write_heads
+from tests.support.heads import make_head, write_all_latents, write_heads
 
 pytestmark = pytest.mark.fast
 
@@ -34,6 +38,28 @@ def grown(tmp_path: Path) -> tuple[Path, Path, Path]:
         record_version(folder, info.digest, count)
         paths.append(info.path)
     return folder, paths[0], paths[1]
+
+
+def test_latents_that_were_swapped_with_their_manifest_are_found(tmp_path: Path) -> None:
+    """The index states the digest of the latents; without a statement, any consistent latents are intact."""
+    folder, path, other = grown(tmp_path)
+    ids, digest = HeadDataset.open(path).ids, HeadDataset.open(path).digest
+    entries = write_all_latents(tmp_path / "latents", list(ids))
+    latents = add_latents(path, entries, "autoencoder")
+    assert verify(path) == []
+    record_latents(folder, digest, latents)
+    record_latents(folder, "0" * 64, latents)  # of a dataset that the index does not know
+    assert verify(path) == []
+    assert [stated_latents(folder, each.digest) for each in list_versions(folder)] == [latents, None]
+    swapped = [HeadEntry(id=a.id, folder=b.folder) for a, b in zip(entries, reversed(entries), strict=True)]
+    found = add_latents(path, swapped, "autoencoder")
+    (problem,) = verify(path)
+    assert problem.what.startswith(f"expected the latents {latents} that versions.json states, found {found}")
+    shutil.rmtree(path / "latents")
+    assert verify(path) == verify(other) == []
+    (path / "latents").mkdir()
+    (problem,) = verify(path)
+    assert "found none" in problem.what
 
 
 def test_growth_changes_no_shard(tmp_path: Path) -> None:

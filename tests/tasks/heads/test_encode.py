@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import HeadDataset, record_latents, record_version, stated_latents
 from spinmeround.storage.errors import DatasetError, SpinMeRoundError
 from spinmeround.tasks.embedded.autoencoder import (
     make_autoencoder,
@@ -28,6 +28,7 @@ from spinmeround.tasks.heads.encode import (
     autoencoder_path,
     latent_shape,
     publish_latents,
+    published_latents,
 )
 from spinmeround.tasks.stage import Head, StageJob
 from tests.support.weights import write_autoencoder
@@ -73,6 +74,18 @@ def test_intact_latents_are_kept(dataset: Path, encode_params: EncodeParams, tmp
     (copy / "latents/rgb/c.3.0.0.0.0").unlink()
     with pytest.raises(DatasetError, match="expected latents of exactly its 12 heads"):
         publish_latents(copy, {}, encode_params)
+
+
+def test_latents_that_versions_json_contradicts_are_joined_again(
+    dataset: Path, encode_params: EncodeParams, tmp_path: Path
+) -> None:
+    """They are whole by their own manifest, which may have been edited to match."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "heads.zarr"))
+    opened = HeadDataset.open(copy)
+    record_version(tmp_path, opened.digest, len(opened))
+    assert publish_latents(copy, {}, encode_params) == stated_latents(tmp_path, opened.digest) == opened.latents_digest
+    record_latents(tmp_path, opened.digest, "0" * 64)
+    assert published_latents(copy, encode_params) is None
 
 
 def test_the_shape_of_latents(encode_params: EncodeParams, tmp_path: Path) -> None:
