@@ -9,6 +9,7 @@ import math
 import pickle
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -73,20 +74,26 @@ def check_varied(place: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def check_tensors(place: Path | str, tensors: "Iterable[tuple[str, Tensor]]", *, may_be_blank: bool = True) -> None:
-    """Check torch tensors by name; unless they `may_be_blank`, not all may be zero. Raises SpinMeRoundError."""
-    blank, floats = True, 0
+    """Check torch tensors by name; unless they `may_be_blank`, not all may be zero. Raises SpinMeRoundError.
+
+    Biases and sizes are vectors and differ from zero without training, so where there are matrices, these decide.
+    """
+    blank, floats = {True: True, False: True}, Counter[bool]()
     for name, tensor in tensors:
         if not tensor.is_floating_point():
             continue
-        floats += 1
-        if not bool((finite := tensor.isfinite()).all()):
+        is_matrix = tensor.ndim > 1
+        floats[is_matrix] += 1
+        finite = tensor.float().isfinite()  # float64 too is computed with in float32
+        if not bool(finite.all()):
             raise SpinMeRoundError(
                 f"{place}: tensor {name}: expected finite numbers, found {int((~finite).sum())} of {tensor.numel()} "
-                "that are not (NaN or infinity)"
+                "that are not (NaN, infinity, or beyond float32)"
             )
-        blank = blank and not bool(tensor.any())
-    if floats and blank and not may_be_blank:
-        raise SpinMeRoundError(f"{place}: expected values, found {floats} tensors that are all zero")
+        blank[is_matrix] = blank[is_matrix] and not bool(tensor.any())
+    deciding = floats[True] > 0
+    if floats[deciding] and blank[deciding] and not may_be_blank:
+        raise SpinMeRoundError(f"{place}: expected values, found {floats[deciding]} tensors that are all zero")
 
 
 def check_tensor_files(place: Path | str, files: Iterable[Path]) -> None:

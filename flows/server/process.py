@@ -45,7 +45,8 @@ SETTINGS = {
 }
 _HEADLESS = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
-_DATABASES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+_DATABASE = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")
+"""Begins of the variables that name the server's database, by its URL or in parts."""
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of this machine, which no proxy can reach."""
 
@@ -181,10 +182,11 @@ def _not_started(log: Path) -> SpinMeRoundError:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     cause = shortened(next(reversed(raised or lines), "no answer"), 300)
-    for name in _DATABASES:
-        if url := os.environ.get(name):
+    for name, value in sorted(os.environ.items()):
+        if value and name.startswith(_DATABASE) and name not in SETTINGS:
+            shown = "..." if "PASSWORD" in name else without_password(value)
             return ConfigError(
-                f"{name}={without_password(url)}: expected a database that the Prefect server can use, found none "
+                f"{name}={shown}: expected a database that the Prefect server can use, found none "
                 f"({cause}); correct or unset it, or see {log}"
             )
     return SpinMeRoundError(f"the Prefect server did not start ({cause}); see {log}")

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from spinmeround.storage.records import FrozenModel
+from spinmeround.storage.records import FrozenParams
 
 
-class PromptTokens(FrozenModel):
+class PromptTokens(FrozenParams):
     """Token ids of the prompt. Defaults are those of CLIP's tokenizer for "photo of a id person"."""
 
     words: tuple[int, ...] = Field((1125, 539, 320, 1014, 2533), description="The prompt without start and end tokens")

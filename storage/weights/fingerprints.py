@@ -13,6 +13,7 @@ from spinmeround.storage.documents import read_text
 from spinmeround.storage.errors import SpinMeRoundError, environment_errors, shortened
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.hashing import sha256_file, sha256_listing
+from spinmeround.storage.manifests import is_litter
 from spinmeround.storage.weights.onnx_files import refuse_external_data
 
 _ENTRY = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<name>.+)")
@@ -25,7 +26,7 @@ def checksums_path(weights: Path) -> Path:
 
 
 def checksums(weights: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its path relative to the parent of `weights`; ignores hidden files.
+    """SHA-256 of each file, by its path relative to the parent of `weights`; ignores hidden files and litter.
 
     A process reads a file with the same size and time only once. Raises SpinMeRoundError if `weights` does not exist,
     or is an ONNX file with constants in other files, which its hash does not cover.
@@ -80,7 +81,9 @@ def read_checksums(weights: Path) -> dict[str, str]:
             raise SpinMeRoundError(
                 f"{path}: expected lines with a SHA-256 and a name, found {shortened(repr(line), 80)}; remove it"
             )
-        found[entry["name"].removeprefix("./")] = entry["sha256"].lower()
+        name, sha256 = entry["name"].removeprefix("./"), entry["sha256"].lower()
+        if found.setdefault(name, sha256) != sha256:
+            raise SpinMeRoundError(f"{path}: {shortened(name, 80)}: expected one SHA-256, found two; remove the file")
     if not found:
         raise SpinMeRoundError(f"{path}: expected lines with a SHA-256 and a name, found none; remove it")
     return found
@@ -99,8 +102,9 @@ def _agree(weights: Path, found: Mapping[str, str], recorded: Mapping[str, str])
 
 
 def _is_ignored(path: Path, folder: Path) -> bool:
-    """Recorded checksums and hidden files of a downloader, which are not part of the weights."""
-    return path.suffix == ".sha256" or any(name.startswith(".") for name in path.relative_to(folder).parts)
+    """Recorded checksums, hidden files of a downloader and litter, which are not part of the weights."""
+    parts = path.relative_to(folder).parts
+    return path.suffix == ".sha256" or is_litter("/".join(parts)) or any(name.startswith(".") for name in parts)
 
 
 def _sha256(path: Path) -> str:

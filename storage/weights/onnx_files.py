@@ -13,7 +13,7 @@ from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line, 
 from spinmeround.storage.numbers import refuse_lfs_pointer
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 Dimension = int | str
 """A dimension of a network's input or output: a fixed size, or the name of a variable one."""
@@ -77,6 +77,7 @@ def onnx_tensors(model: "ModelProto") -> "Iterator[tuple[str, TensorProto]]":
     """All constants by name: initializers, and what nodes hold, which are named after their first output."""
     yield from _of_graph(model.graph)
     for function in model.functions:
+        yield from _of_attributes(function.name, function.attribute_proto)
         yield from _of_nodes(function.node)
 
 
@@ -88,20 +89,23 @@ def _of_graph(graph: "GraphProto") -> "Iterator[tuple[str, TensorProto]]":
 
 
 def _of_nodes(nodes: "Iterable[NodeProto]") -> "Iterator[tuple[str, TensorProto]]":
+    for node in nodes:
+        yield from _of_attributes(next(iter(node.output), node.name), node.attribute)
+
+
+def _of_attributes(name: str, attributes: "Iterable[AttributeProto]") -> "Iterator[tuple[str, TensorProto]]":
     from onnx import AttributeProto, TensorProto, helper
 
-    for node in nodes:
-        name = next(iter(node.output), node.name)
-        for each in node.attribute:
-            sparse = [*each.sparse_tensors, *([each.sparse_tensor] if each.HasField("sparse_tensor") else [])]
-            held = [*each.tensors, *([each.t] if each.HasField("t") else [])]
-            held += [tensor for pair in sparse for tensor in (pair.values, pair.indices)]
-            if each.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
-                floats = [each.f] if each.type == AttributeProto.FLOAT else list(each.floats)
-                held.append(helper.make_tensor(each.name, TensorProto.FLOAT, [len(floats)], floats))
-            yield from ((name, tensor) for tensor in held)
-            for graph in (*each.graphs, *([each.g] if each.HasField("g") else [])):
-                yield from _of_graph(graph)
+    for each in attributes:
+        sparse = [*each.sparse_tensors, *([each.sparse_tensor] if each.HasField("sparse_tensor") else [])]
+        held = [*each.tensors, *([each.t] if each.HasField("t") else [])]
+        held += [tensor for pair in sparse for tensor in (pair.values, pair.indices)]
+        if each.type in (AttributeProto.FLOAT, AttributeProto.FLOATS):
+            floats = [each.f] if each.type == AttributeProto.FLOAT else list(each.floats)
+            held.append(helper.make_tensor(each.name, TensorProto.FLOAT, [len(floats)], floats))
+        yield from ((name, tensor) for tensor in held)
+        for graph in (*each.graphs, *([each.g] if each.HasField("g") else [])):
+            yield from _of_graph(graph)
 
 
 def _shapes(values: Iterable[object]) -> tuple[tuple[Dimension, ...], ...]:

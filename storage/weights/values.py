@@ -50,17 +50,20 @@ def check_onnx(path: Path) -> None:
 def _is_float(tensor: "TensorProto") -> bool:
     from onnx import TensorProto
 
-    return tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    kind = TensorProto.DataType.Name(tensor.data_type)
+    return kind == "DOUBLE" or kind.startswith(("FLOAT", "BFLOAT", "COMPLEX"))
 
 
 def _numbers(path: Path, name: str, tensor: "TensorProto") -> "Tensor":
     import torch
-    from onnx import TensorProto, numpy_helper
+    from onnx import numpy_helper
 
     try:
         values = numpy_helper.to_array(tensor)
-        # torch reads no bfloat16 of numpy
-        return torch.from_numpy(values.astype("float32") if tensor.data_type == TensorProto.BFLOAT16 else values.copy())
+        if values.dtype.kind == "c":
+            values = abs(values)
+        # torch reads no bfloat16 and no float8 of numpy
+        return torch.from_numpy(values.copy() if values.dtype.kind == "f" else values.astype("float32"))
     except Exception as error:  # of numpy, about sizes and shapes that contradict each other
         raise ConfigError(
             f"{path}: constant {name}: expected the numbers of its shape, found {one_line(error, 120)}; {_ADVICE}"

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from spinmeround.tasks.pictures.photos import NO_NORMAL, WHITE, Photo, has_backg
 
 _IDENTITY_FILE = "a .npy file with 512 numbers"
 _LARGEST_IDENTITY_BYTES = 1024 * 1024
+_FRONT = {"azimuth_deg": 0.0, "elevation_deg": 0.0}
 
 
 def check_inputs(params: GenerationParams) -> list[str]:
@@ -58,6 +60,7 @@ def check_inputs(params: GenerationParams) -> list[str]:
         check_matting(Path(given.matting))
     if isinstance(given, PhotoInput):
         photo_angles(given)
+        notes += _label_notes(given)
         return [*notes, *_remarks(Path(given.file), given)]
     return notes + (_check_views(given, params.views.radius) if isinstance(given, ViewsInput) else [])
 
@@ -125,14 +128,13 @@ def find_views(cameras: Cameras, views: tuple[str, ...]) -> list[int]:
 def photo_angles(photo: PhotoInput) -> tuple[float, float]:
     """Azimuth and elevation of a photo in degrees: as given, or its label's (the .json next to the photo), or 0.
 
-    Raises ConfigError for a label that is no JSON object, or whose camera lacks angles that are finite numbers. Its
-    camera is null where the pose is unknown.
+    Another program's JSON without angles of a camera is no label, and none is read where both angles are given. Raises
+    ConfigError for a label that is no JSON object, or one of whose angles is missing or no finite number. Its camera is
+    null where the pose is unknown.
     """
-    label = Path(photo.file).with_suffix(".json")
-    camera = read_document(label).get("camera") if label.is_file() else None
-    if camera is not None and not isinstance(camera, dict):
-        raise ConfigError(f"{label}: camera: expected an object or null, found a {type(camera).__name__}")
-    known: dict[str, Any] = {"azimuth_deg": 0.0, "elevation_deg": 0.0} if camera is None else camera
+    label = label_of(photo)
+    camera = None if label is None else _label_camera(label)
+    known: Mapping[str, Any] = _FRONT if camera is None else camera
 
     def angle(name: str, given: float | None, limit: float) -> float:
         found = known.get(name) if given is None else given
@@ -142,6 +144,26 @@ def photo_angles(photo: PhotoInput) -> tuple[float, float]:
         return float(found)
 
     return angle("azimuth_deg", photo.azimuth_deg, 360.0), angle("elevation_deg", photo.elevation_deg, 90.0)
+
+
+def label_of(photo: PhotoInput) -> Path | None:
+    """The file beside a photo that may state its camera; None if there is none, or the angles are given."""
+    given = photo.azimuth_deg is not None and photo.elevation_deg is not None
+    label = Path(photo.file).with_suffix(".json")
+    return label if not given and label.is_file() else None
+
+
+def _label_camera(label: Path) -> dict[str, Any] | None:
+    """The camera of a label; None if it is null, or the file is another program's."""
+    camera = read_document(label).get("camera")
+    return camera if isinstance(camera, dict) and not camera.keys().isdisjoint(_FRONT) else None
+
+
+def _label_notes(photo: PhotoInput) -> list[str]:
+    label = label_of(photo)
+    if label is None or read_document(label).get("camera") is None or _label_camera(label) is not None:
+        return []
+    return [f"{label}: states no angles of a camera, so the photo is taken as from the front (--azimuth, --elevation)"]
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
         profile = file.info.get("icc_profile") if colours else None
         notes = []
         tags = getattr(file, "tag_v2", {})
+        gamma = _gamma(file.info) if colours and profile is None else None
         deep = _has_sixteen_bits(file, tags)
         upright, problem = _upright(file)
         if problem:
@@ -155,8 +156,7 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
     if alpha is not None and alpha.getextrema() == (0, 0):
         raise ConfigError(f"{path}: expected a picture that shows a head, found one that is transparent everywhere")
     flat, known = _srgb(image, profile)
-    gamma = image.info.get("gamma")
-    if colours and profile is None and gamma and "srgb" not in image.info:
+    if gamma is not None:
         flat = flat.point([round(255 * (level / 255) ** (_SRGB_GAMMA / gamma)) for level in range(256)] * 3)
     if not known:
         notes.append(f"{path}: its colour profile can't be used, so its colours are taken as sRGB")
@@ -172,6 +172,12 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
             f"of {shown.size} pixels have an alpha of {_OPAQUE} or more; save it without its alpha"
         )
     return Photo(flat, float((_border(np.asarray(alpha)) < _OPAQUE).mean()) > _BORDER_SHARE, tuple(notes))
+
+
+def _gamma(info: Mapping[Any, Any]) -> float | None:
+    """The exponent from light to samples that a PNG states, unless it states sRGB, too."""
+    gamma = info.get("gamma")
+    return gamma if isinstance(gamma, float) and gamma > 0 and "srgb" not in info else None
 
 
 def _has_sixteen_bits(file: Image.Image, tags: Mapping[int, Any]) -> bool:

@@ -20,7 +20,11 @@ def check_backbone(file: Path, net: LpipsNet = "alex") -> str:
     headers = tensor_headers(file)
     used = {name: header for name, header in headers.items() if name.startswith("features.")}
     summary = compare(file, wanted, used or headers, stated_by=f"torchvision's {net}")
-    check_values(file, ((name, tensor) for name, tensor in read_tensors(file) if name in used))
+    found = {name: tensor for name, tensor in read_tensors(file) if name in used}
+    check_values(file, found.items())
+    blank = next((name for name, tensor in found.items() if tensor.ndim > 1 and not bool(tensor.any())), None)
+    if blank is not None:
+        raise SpinMeRoundError(f"{file}: tensor {blank}: expected values, found only zeros; get the weights again")
     return summary
 
 

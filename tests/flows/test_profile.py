@@ -95,6 +95,7 @@ def test_json_round_trip():
         ("mehs.level=3", r"mehs: unknown field; did you mean mesh\?"),
         ("mesh.level=true", r"mesh\.level: expected a number, got True"),
         ("views.elevations_deg=[true]", r"views\.elevations_deg: expected a number, got \[True\]"),
+        ("train.text_encoder.prompt.start=true", r"train\.text_encoder\.prompt\.start: expected a number, got True"),
         ("views.azimuths=0", r"views\.azimuths: .*greater than or equal to 1, got 0"),
         ("plan.heads=0", r"plan\.heads: .*got 0"),
         ("plan.heads=many", r"plan\.heads: .*got 'many'"),

@@ -17,6 +17,8 @@ IMPORT = "from spinmeround.flows.server.settings import import_prefect; import_p
     [
         ("PREFECT_LOGGING_LEVEL", "LOUD", "PREFECT_LOGGING_LEVEL=LOUD: input should be 'DEBUG', 'INFO'"),
         ("PREFECT_SERVER_LOGGING_LEVEL", "LOUD", "PREFECT_SERVER_LOGGING_LEVEL=LOUD: input should be 'DEBUG'"),
+        ("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "xx", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=xx: input should be"),
+        ("PREFECT_PROFILES_PATH", sys.executable, f"PREFECT_PROFILES_PATH={sys.executable}: "),
         ("PREFECT_API_REQUEST_TIMEOUT", "soon", "PREFECT_API_REQUEST_TIMEOUT=soon: input should be a valid number"),
     ],
 )
@@ -45,6 +47,7 @@ def test_a_refused_setting_in_a_file_is_named(tmp_path):
             "postgresql+asyncpg://user:secret@127.0.0.1:{port}/prefect",
             r"=postgresql\+asyncpg://127.0.0.1:\d+/prefect: .*found none \(ConnectionRefusedError",
         ),
+        ("PREFECT_SERVER_DATABASE_DRIVER", "postgresql+asyncpg", r"=postgresql\+asyncpg: .*found none \("),
         (
             "PREFECT_SERVER_DATABASE_CONNECTION_URL",
             "nonsense",

@@ -51,6 +51,31 @@ def test_an_unreadable_record_is_named(weights: Path, content: bytes) -> None:
     assert record.read_bytes() == content
 
 
+def test_a_record_with_two_hashes_of_a_file_is_refused(weights: Path) -> None:
+    """The last one would win; the same hash twice is no contradiction."""
+    record = checksums_path(weights)
+    record.write_text(f"{SHA256}  x.bin\n{SHA256} *./x.bin\n")
+    assert fingerprint(weights) == SHA256
+    record.write_text(f"{'0' * 64}  x.bin\n{SHA256}  x.bin\n")
+    with pytest.raises(SpinMeRoundError, match=r"x\.bin: expected one SHA-256, found two"):
+        fingerprint(weights)
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "Icon\r", "__MACOSX/._x", "x.bin~", ".cache/x"])
+def test_litter_does_not_change_weights(tmp_path: Path, name: str) -> None:
+    """Systems and editors put such files into any folder; another file is a change."""
+    folder = tmp_path / "ae"
+    folder.mkdir()
+    (folder / "x.bin").write_bytes(b"1")
+    before = record_checksums(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"litter")
+    assert fingerprint(folder) == before
+    (folder / "y.bin").write_bytes(b"2")
+    with pytest.raises(SpinMeRoundError, match=r"y\.bin has changed since its first use"):
+        fingerprint(folder)
+
+
 def test_a_folder_in_place_of_the_record_is_named(weights: Path) -> None:
     """The weights are not used unchecked."""
     checksums_path(weights).mkdir()

@@ -86,10 +86,12 @@ def in_branch(graph: GraphProto) -> GraphProto:
     return helper.make_graph([node], "outer", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
 
 
-def in_function(graph: GraphProto) -> ModelProto:
+def in_function(graph: GraphProto, **defaults: object) -> ModelProto:
+    """A graph whose only node is a function with the nodes of `graph`, and with `defaults` of attributes."""
     opset = [helper.make_opsetid("", 17)]
-    function = helper.make_function("own", "F", [], ["w"], list(graph.node), opset)
-    node = helper.make_node("F", [], ["w"], domain="own")
+    function = helper.make_function("own", "w", [], ["w"], list(graph.node), opset)
+    function.attribute_proto.extend(helper.make_attribute(name, value) for name, value in defaults.items())
+    node = helper.make_node("w", [], ["w"], domain="own")
     outer = helper.make_graph([node], "outer", [], [helper.make_tensor_value_info("w", TensorProto.FLOAT, None)])
     return helper.make_model(outer, functions=[function], opset_imports=[*opset, helper.make_opsetid("own", 1)])
 
@@ -115,6 +117,9 @@ REFUSED: dict[str, GraphProto | ModelProto] = {
     "sparse": sparse(tensor(NAN, 1)),
     "branch": in_branch(constant(value=tensor(1, NAN))),
     "function": in_function(constant(value=tensor(1, NAN))),
+    "default of a function": in_function(constant(value=tensor(1, 2)), scales=[1.0, NAN]),
+    "8 bits": constant(value=tensor(1, NAN, kind=TensorProto.FLOAT8E4M3FN)),
+    "complex": constant(value=tensor(1, NAN, kind=TensorProto.COMPLEX64)),
 }
 
 
@@ -131,6 +136,14 @@ def test_weights_that_are_all_zero_are_refused_in_nodes(tmp_path: Path, place: G
     place.initializer.append(helper.make_tensor("scale", TensorProto.FLOAT, [], [0.5]))
     with pytest.raises(ConfigError, match=r"a\.onnx: expected values, found 1 tensors that are all zero"):
         check_onnx(save(place, tmp_path / "a.onnx"))
+
+
+def test_sizes_do_not_make_weights_of_zeros_right(tmp_path: Path) -> None:
+    """A Resize holds its scales, which no training has set."""
+    graph = constant(value_floats=[1.0, 1.0, 2.0, 2.0])
+    graph.initializer.append(helper.make_tensor("conv", TensorProto.FLOAT, [2, 2], [0.0] * 4))
+    with pytest.raises(ConfigError, match=r"a\.onnx: expected values, found 1 tensors that are all zero"):
+        check_onnx(save(graph, tmp_path / "a.onnx"))
 
 
 def test_a_single_number_may_be_a_bound(tmp_path: Path) -> None:

@@ -164,8 +164,15 @@ def test_a_labelled_photos_camera(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"photo\.json: camera\.azimuth_deg: expected degrees, found none"):
         photo_angles(photo)
     assert photo_angles(PhotoInput(file=str(file), azimuth_deg=7.0)) == (7.0, -5.0)
-    label.write_text(json.dumps({"camera": [20.0, -5.0]}))
-    with pytest.raises(ConfigError, match=r"photo\.json: camera: expected an object or null, found a list"):
+    Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(file)
+    for camera in ([20.0, -5.0], "iPhone 14 Pro", {"make": "Apple"}):  # another program's
+        label.write_text(json.dumps({"camera": camera}))
+        assert photo_angles(photo) == (0.0, 0.0)
+        notes = "\n".join(check_inputs(GenerationParams(given=photo)))
+        assert "photo.json: states no angles of a camera, so the photo is taken as from the front" in notes
+    label.write_text("[]")
+    assert photo_angles(PhotoInput(file=str(file), azimuth_deg=1.0, elevation_deg=2.0)) == (1.0, 2.0)
+    with pytest.raises(ConfigError, match=r"photo\.json: expected"):
         photo_angles(photo)
 
 

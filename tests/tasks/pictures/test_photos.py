@@ -183,6 +183,9 @@ def test_the_gamma_of_png_is_converted(tmp_path: Path, gamma: float, expected: i
     levels = np.asarray(read_photo(tmp_path / "picture.png").picture)[:2, :2, 0]
     np.testing.assert_array_equal(levels, [[expected, 0], [255, 0]])
     np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "picture.png", colours=False).picture)[0, 0], 128)
+    levels = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(levels).save(tmp_path / "deep.png", pnginfo=chunks)
+    assert np.asarray(read_photo(tmp_path / "deep.png").picture)[0, 0, 0] == expected
     chunks.add(b"sRGB", b"\0")
     picture.save(tmp_path / "picture.png", pnginfo=chunks)
     assert np.asarray(read_photo(tmp_path / "picture.png").picture)[0, 0, 0] == 128

@@ -68,6 +68,8 @@ def first(change: Callable[[Tensor], Tensor]) -> Callable[[Tensors], object]:
 REFUSED: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "NaN": (first(lambda x: x * float("nan")), rf"tensor {FIRST}: expected finite"),
     "zero": (lambda t: {name: 0 * x for name, x in t.items()}, "all zero"),
+    "one zero": (first(lambda x: 0 * x), f"tensor {FIRST}: expected values, found only zeros"),
+    "beyond float32": (first(lambda x: x.double() * 1e60), rf"tensor {FIRST}: expected finite.*beyond float32"),
     "integers": (first(lambda x: (1000 * x).int()), rf"tensor {FIRST}: expected float16.*found int32"),
     "8 bits": (first(lambda x: x.to(torch.float8_e4m3fn)), rf"tensor {FIRST}: .*found float8_e4m3fn"),
     "other shape": (
