@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 
 class FrozenModel(BaseModel):
@@ -25,7 +25,7 @@ class FrozenParams(FrozenModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_flag_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_flag_as_number(cls, value: Any, info: Any) -> Any:  # beartype can't check ValidationInfo
         given = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
         if any(isinstance(each, bool) for each in given) and info.field_name is not None:
             kinds = set(_kinds(cls.model_fields[info.field_name].annotation))

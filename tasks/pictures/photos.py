@@ -176,7 +176,7 @@ def _largest_of_sixteen_bits(image: Image.Image) -> int:
     if image.mode.startswith("I;16"):
         return int(np.asarray(image).max())
     bands = [band for band, name in zip(image.split(), image.getbands(), strict=True) if name not in "AX"]
-    return max(int(band.getextrema()[1]) for band in bands) * 256 + 255
+    return max(int(np.asarray(band).max()) for band in bands) * 256 + 255
 
 
 def _formats() -> list[str]:

@@ -21,9 +21,10 @@ from spinmeround.tasks.training.key import (
     training_key,
     training_weights,
 )
-from spinmeround.tasks.training.loop import OnStep, run_training
-from spinmeround.tasks.training.metrics import FILE
-from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.loop import OnStep
+from spinmeround.tasks.training.optimisation.snapshots import AVERAGES
+from spinmeround.tasks.training.params import METRICS, TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.run import run_training
 
 _STATE = "state"
 
@@ -75,18 +76,22 @@ def _prepared(store: ArtifactStore, keys: Sequence[str]) -> PreparedFaces:
 
 
 def _continue(store: ArtifactStore, finished: Manifest | None, folder: Path) -> None:
-    """Put the last checkpoint and the metrics of a finished training into the folder of a new one."""
+    """Put the last checkpoint, the metrics and the snapshots of a finished training into the folder of a new one."""
     if finished is None:
         return
     path = store.verify(finished.stage, finished.key).path
     last = find_checkpoint(path / _STATE)
     if last is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path / METRICS, folder / METRICS)
+        if (path / AVERAGES).is_dir():
+            _copy_folder(path / AVERAGES, folder / AVERAGES)
         _copy_folder(last.path, folder / last.path.name)
-        shutil.copyfile(path / FILE, folder / FILE)
 
 
 def _copy_folder(source: Path, target: Path) -> None:
     """Copy a folder whose files nobody writes to: as hard links where the file system has them."""
+    shutil.rmtree(target, ignore_errors=True)  # of a copy that was interrupted
     shutil.copytree(source, target, copy_function=_link_or_copy)
 
 
