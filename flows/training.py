@@ -4,7 +4,8 @@ Each phase is a task run and an artifact, and begins with the result of the one 
 Only the worker that trains imports the networks, so an existing training is found without them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -173,16 +174,17 @@ def train_task(dataset: Published | None, number: int) -> State[str]:
     arguments = (session.store.root, data, found.params, encode, session.folder.training, found.begins)
     with session.ledger.timed(found.name):
         live = LiveTraining(session.folder.training / found.key[:12] / METRICS, found.params.steps)
-        outcome = make_in_worker(
-            session,
-            found.name,
-            found.key,
-            found.params.steps,
-            _train,
-            *arguments,
-            before=_announce_launch(found),
-            on_done=live.show,
-        )
+        with _shown_interruption(found.name):
+            outcome = make_in_worker(
+                session,
+                found.name,
+                found.key,
+                found.params.steps,
+                _train,
+                *arguments,
+                before=_announce_launch(found),
+                on_done=live.show,
+            )
         result = record_trainings(session, planned)[-1]
     return Completed(name=state_name(outcome), message=result.described, data=found.key)
 
@@ -241,6 +243,16 @@ def make_in_worker(
             outcome = worker.call(make, *arguments, report=_show_progress(stage, total, on_done=on_done))
     session.ledger.add(stage, made=outcome == "made", reused=outcome == "reused")
     return outcome
+
+
+@contextmanager
+def _shown_interruption(name: str) -> Iterator[None]:
+    """Shows the message of a training that was asked to end in the block."""
+    try:
+        yield
+    except Interrupted as error:
+        progress().say(f"{name}: {error}")
+        raise
 
 
 def _announce_launch(planned: PlannedTraining) -> Callable[[Worker], None]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+_AT_ONCE_S = 0.01
+
+
 class Progress(Protocol):
     """Receives the progress of each stage from the flows; a stage counts heads or steps."""
 
@@ -44,6 +47,8 @@ class PlainProgress:
         with self._lock:
             total, before = self._totals[name], self._done[name]
             self._done[name] = now = before + by
+            if time.monotonic() - self._began[name][0] < _AT_ONCE_S:  # complete when the stage was started
+                self._began[name] = (self._began[name][0], now)
             if now >= total or now * 10 // total > before * 10 // total:
                 parts = [f"{name}: {now}/{total}", self._pace(name, now, total), note]
                 self._write("  ".join(part for part in parts if part))
@@ -53,8 +58,10 @@ class PlainProgress:
             self._write(line)
 
     def _pace(self, name: str, now: int, total: int) -> str:
-        """Rate since the start of the stage and the time that remains at it."""
+        """Rate since the start of the stage and the time that remains at it; nothing before there is a rate."""
         began, before = self._began[name]
+        if now == before:
+            return ""
         rate = (now - before) / max(time.monotonic() - began, 1e-9)
         remaining = f", {timedelta(seconds=round((total - now) / rate))} left" if now < total else ""
         return f"{rate:.3g}/s{remaining}"

@@ -23,8 +23,10 @@ from spinmeround.tasks.training.parallel.termination import termination
 from spinmeround.tasks.training.params.launch import LaunchParams
 
 _MODULE = "spinmeround.tasks.training.launching.job"
-_GRACE_S = 600.0
+_GRACE_S = 600
 """Time that the processes get to complete their step and write a checkpoint after SIGTERM."""
+
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_GRACE_S)}
 
 
 def launch_command(params: LaunchParams, job: Path, machine: int = 0) -> list[str]:
@@ -46,11 +48,15 @@ def launch_command(params: LaunchParams, job: Path, machine: int = 0) -> list[st
 
 def _accelerate_options(params: LaunchParams, machine: int) -> list[str]:
     """Options that leave nothing to the configuration file of a user."""
-    total = params.processes * params.machines
-    options = [f"--num_processes={total}", f"--num_machines={params.machines}", f"--machine_rank={machine}"]
+    options = [f"--num_processes={params.total}", f"--num_machines={params.machines}", f"--machine_rank={machine}"]
     options += ["--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
-    options += ["--multi_gpu"] if total > 1 and has_gpu() else [] if has_gpu() else ["--cpu"]
-    if params.machines > 1:
+    if params.total > 1:
+        options.append("--multi_gpu")  # on a CPU too: with --cpu it starts one process, whatever their number
+    elif not has_gpu():
+        options.append("--cpu")
+    if params.machines == 1:
+        options.append("--main_process_port=0")  # any free one
+    else:
         host, _, port = params.rendezvous.rpartition(":")
         options += [f"--main_process_ip={host}", f"--main_process_port={port}"]
     return [*options, "--module", _MODULE]
@@ -96,13 +102,12 @@ def _follow(
     command: list[str], on_step: Callable[[int, int, float | None], None], terminated: Callable[[], bool]
 ) -> int:
     """Run a command and report the steps that it prints; returns its exit status."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        env=environment,
+        env={**os.environ, **_ENVIRONMENT},
         preexec_fn=_end_with_parent,
     ) as process:
         watch = _Watch(process, terminated)

@@ -35,7 +35,16 @@ class Processes:
         self.is_first: bool = self.accelerator.is_main_process
         self.device: torch.device = self.accelerator.device
         set_precision(params.precision, self.device)
+        self._check_count()
         self._check_batches()
+
+    def _check_count(self) -> None:
+        launch = self.params.launch
+        if launch.launcher != "none" and self.count != launch.total:
+            raise ConfigError(
+                f"train.launch: expected {launch.total} processes of {launch.launcher}, found {self.count}; start them "
+                "by the command that is printed"
+            )
 
     def _check_batches(self) -> None:
         batches = {group.batch or self.params.batch for group in self.params.phase.groups}

@@ -24,6 +24,11 @@ class LaunchParams(StageParams):
         "", description="HOST:PORT of the first machine, for several; the others run the command that is printed"
     )
 
+    @property
+    def total(self) -> int:
+        """Processes on all machines."""
+        return self.processes * self.machines
+
     @model_validator(mode="after")
     def _machines_meet(self) -> "LaunchParams":
         if self.machines > 1 and self.launcher == "none":

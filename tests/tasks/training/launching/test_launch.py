@@ -34,7 +34,8 @@ COMMANDS = {
     "accelerate": (
         LaunchParams(launcher="accelerate", processes=8),
         "-m accelerate.commands.launch --num_processes=8 --num_machines=1 --machine_rank=0 --mixed_precision=no "
-        f"--dynamo_backend=no --num_cpu_threads_per_process=1 --multi_gpu --module {JOB} /runs/1f/job.json",
+        "--dynamo_backend=no --num_cpu_threads_per_process=1 --multi_gpu --main_process_port=0 "
+        f"--module {JOB} /runs/1f/job.json",
     ),
 }
 
@@ -72,10 +73,11 @@ def test_what_cannot_be_launched_is_refused(fields: dict[str, object], message: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_two_processes_end_with_the_weights_of_one(
-    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path, launcher: str
 ) -> None:
-    """By torchrun, terminated after step 6 and started again: the losses of one process; the first process alone
+    """By a launcher, terminated after step 6 and started again: the losses of one process; the first process alone
     writes and reports."""
     results, steps = {}, []
 
@@ -84,7 +86,7 @@ def test_two_processes_end_with_the_weights_of_one(
         if done == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    for name, fields in (("one", {}), ("two", {"launcher": "torchrun", "processes": 2})):
+    for name, fields in (("one", {}), ("two", {"launcher": launcher, "processes": 2})):
         params = train_params(launch=LaunchParams.model_validate(fields), learning_rate=1e-4)
         arguments = (dataset, params, encode_params, tmp_path / name / "checkpoints", tmp_path / name)
         (tmp_path / name / "checkpoints").mkdir(parents=True)

@@ -17,6 +17,7 @@ from spinmeround.tasks.training.loop import Training
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.parallel.sharding import whole
 from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.params.launch import LaunchParams
 from spinmeround.tasks.training.params.phases import AdaptPhase
 from spinmeround.tasks.training.state import TrainingState
 from tests.support.processes import together
@@ -96,6 +97,13 @@ def test_a_batch_that_cannot_be_divided_is_refused(train_params: MakeTrainParams
         == ["train.batch: expected a multiple of the 2 processes, got 3; change the batch or the number of processes"]
         * 2
     )
+
+
+def test_another_number_of_processes_than_the_profile_has_is_refused(train_params: MakeTrainParams) -> None:
+    """A launcher that starts one process in place of two, as accelerate does with --cpu."""
+    launch = LaunchParams(launcher="accelerate", processes=2)
+    with pytest.raises(ConfigError, match=r"train\.launch: expected 2 processes of accelerate, found 1"):
+        Processes(train_params(launch=launch))
 
 
 def test_single_pictures_are_divided_alike(
