@@ -87,8 +87,10 @@ def average(
     out: Annotated[Path, typer.Option(help="New folder for the pipeline, or for the networks of adapt.")],
 ) -> None:
     """Write the networks with another average of a training's weights, from its snapshots (train.average.snapshots)."""
+    from spinmeround.tasks.quiet_libraries import silence_libraries
     from spinmeround.tasks.training.result import rewrite_average
 
+    silence_libraries()
     if not any((training / name).is_dir() for name in ("pipeline", "networks")):
         raise ConfigError(f"{training}: expected a training's result with pipeline/ or networks/, found none")
     if out.exists():

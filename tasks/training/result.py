@@ -15,7 +15,8 @@ from typing import Any
 
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.unet import MultiviewUNet
-from spinmeround.storage.errors import SpinMeRoundError, as_config_error
+from spinmeround.storage.errors import SpinMeRoundError, as_config_error, environment_errors
+from spinmeround.storage.files import owned_folder, rename_folder
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
@@ -25,7 +26,7 @@ from spinmeround.tasks.training.optimisation.snapshots import AVERAGES, average_
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
 from spinmeround.tasks.training.params.averages import AverageParams
 from spinmeround.tasks.training.params.phases import PhaseName
-from spinmeround.tasks.weights.networks import load_network
+from spinmeround.tasks.weights.networks import NetworkClass, load_network
 
 
 def write_networks(networks: Networks, params: TrainParams, encode: EncodeParams, out: Path) -> Path | None:
@@ -100,26 +101,29 @@ def _write_records(result: TrainingResult, name: PhaseName, out: Path) -> None:
 
 
 def rewrite_average(training: Path, length: float, out: Path) -> Path:
-    """Write the networks of a training's result to `out`, with the average of another length as their weights.
+    """Write the networks of a training's result to the new folder `out`, with the average of another length as their
+    weights.
 
     They are a pipeline, or, of `adapt`, `unet` and `text_encoder`. Raises SpinMeRoundError if the result has no
-    snapshots of its averages, ConfigError for a length out of range.
+    snapshots of its averages or a damaged file, ConfigError for a length out of range.
     """
     with as_config_error("length: "):
         AverageParams(length=length, tracked=(length,))
     average = average_of_length(training / AVERAGES, length)
-    if (folder := training / "pipeline").is_dir():
-        pipeline = SpinMeRoundPipeline.from_pretrained(folder, local_files_only=True)
-        unet, text_encoder = pipeline.unet, pipeline.text_encoder
-    else:
-        unet = load_network(training / "networks" / "unet", "UNet2DConditionModel")
-        text_encoder = load_network(training / "networks" / "text_encoder", "CLIPTextModel")
-    for prefix, network in {"unet": unet, "prompt_encoder.text_encoder": text_encoder}.items():
-        weights = {name.removeprefix(f"{prefix}."): each for name, each in average.items() if name.startswith(prefix)}
-        network.load_state_dict({**network.state_dict(), **weights})
-    if folder.is_dir():
-        pipeline.save_pretrained(out)
-    else:
-        unet.save_pretrained(out / "unet")
-        text_encoder.save_pretrained(out / "text_encoder")
+    pipeline, alone = training / "pipeline", training / "networks"
+    source = pipeline if pipeline.is_dir() else alone
+    unet: NetworkClass = "MultiviewUNet" if source == pipeline else "UNet2DConditionModel"
+    networks = {
+        "unet": load_network(source / "unet", unet),
+        "text_encoder": load_network(source / "text_encoder", "CLIPTextModel"),
+    }
+    for prefix, name in {"unet.": "unet", "prompt_encoder.text_encoder.": "text_encoder"}.items():
+        weights = {key.removeprefix(prefix): each for key, each in average.items() if key.startswith(prefix)}
+        networks[name].load_state_dict({**networks[name].state_dict(), **weights})
+    with environment_errors(out), owned_folder(out.absolute().parent, f".{out.name}") as folder:
+        new = folder / "new"
+        shutil.copytree(source, new, ignore=lambda place, names: networks.keys() if Path(place) == source else ())
+        for name, network in networks.items():
+            network.save_pretrained(new / name)
+        rename_folder(new, out)
     return out

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spinmeround.storage.errors import SpinMeRoundError, environment_errors
 from spinmeround.storage.files import write_atomic
+from spinmeround.storage.numbers import check_tensor_files
 from spinmeround.tasks.training.optimisation.averages import exponent
 
 AVERAGES = "averages"
@@ -51,7 +52,7 @@ def remove_later(folder: Path, step: int) -> None:
 def average_of_length(folder: Path, length: float) -> dict[str, Tensor]:
     """The average of this length at the end of a training, by name of the weight, in float32.
 
-    Raises SpinMeRoundError if the folder has no snapshots.
+    Raises SpinMeRoundError if the folder has no snapshots, and for a damaged one.
     """
     from safetensors import safe_open
 
@@ -60,6 +61,8 @@ def average_of_length(folder: Path, length: float) -> dict[str, Tensor]:
         raise SpinMeRoundError(
             f"{folder}: expected snapshots of a training's averages, found none; train with train.average.snapshots"
         )
+    for file in files:
+        check_tensor_files(file, [file])
     opened: list[Any] = [safe_open(file, "pt") for file in files]
     stored = [  # (file, prefix of its names, steps, exponent) of each average
         (file, prefix, float(file.metadata()["steps"]), exponent(float(prefix)))
