@@ -33,7 +33,7 @@ from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.state import NotFinite, TrainingState
 from spinmeround.tasks.training.step import StepLosses, StepNoise
-from spinmeround.tasks.training.trackers import start_trackers
+from spinmeround.tasks.training.trackers import LOGS, start_trackers
 from spinmeround.tasks.training.validation import Validation
 
 OnStep = Callable[[int, int, float | None], None]
@@ -55,7 +55,7 @@ class Training:
         self.params, self.processes, self.batches = params, processes, batches
         self.checkpoints, self.validation = checkpoints, validation
         self.build = build or partial(build_initial_networks, params)
-        start = partial(start_trackers, params, checkpoints.folder, checkpoints.key)
+        start = partial(start_trackers, params, checkpoints.folder / LOGS, checkpoints.key)
         self.log = MetricsLog(checkpoints.folder, start) if processes.is_first else None
         self.meter = Meter(processes.device)
         self.schedule = Schedule.of(params)
@@ -86,6 +86,8 @@ class Training:
             ending = self.processes.any(terminated())
             self._keep(validation, ending=ending)
             if ending:
+                self.checkpoints.finish()
+                self.processes.wait()  # a launcher ends the others once one has ended
                 raise Interrupted(
                     f"train: expected to reach step {self.params.steps}, was asked to end after step {self.done}, of "
                     "which there is a checkpoint; run it again to continue"

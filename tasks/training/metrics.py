@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
@@ -31,9 +31,7 @@ from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.training.params import METRICS
 from spinmeround.tasks.training.step import StepLosses
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
+from spinmeround.tasks.training.trackers import Tracker
 
 SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 _HALVES = ("loss_image", "loss_normals")
@@ -42,9 +40,9 @@ _HALVES = ("loss_image", "loss_normals")
 class MetricsLog:
     """Appends records to `metrics.jsonl` in a folder, and passes them to trackers, which `start` starts at a step."""
 
-    def __init__(self, folder: Path, start: Callable[[int], Sequence["GeneralTracker"]] = lambda done: ()) -> None:
+    def __init__(self, folder: Path, start: Callable[[int], Sequence[Tracker]] = lambda done: ()) -> None:
         self.path, self._start = folder / METRICS, start
-        self._trackers: Sequence[GeneralTracker] = ()
+        self._trackers: Sequence[Tracker] = ()
 
     def resume(self, done: int) -> None:
         """Remove the records of later steps than `done`, and lines that are damaged or not written to their end."""

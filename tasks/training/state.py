@@ -46,7 +46,7 @@ class TrainingState:
             networks.unet.train()
             networks.unet.enable_gradient_checkpointing()
         if params.channels_last:
-            networks.unet.to(memory_format=torch.channels_last)
+            networks.unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         if params.compile:
             networks.unet.compile_repeated_blocks()  # type: ignore[no-untyped-call]
         self.model = processes.prepared(phase_loss(networks, params))

@@ -95,7 +95,7 @@ def test_training_records_and_validates(
     assert validations[0] == validations[1]
     assert validations[0][0] != validations[0][1]
     assert results["with"].history == results["without"].history
-    events = EventAccumulator(str(tmp_path / "with-checkpoints")).Reload()
+    events = EventAccumulator(str(tmp_path / "with-checkpoints" / "logs")).Reload()
     scalars = {event.step: event.value for event in events.Scalars("validation_0.5")}
     assert scalars == pytest.approx({r["step"]: r["validation_0.5"] for r in found if "validation_0.5" in r}, rel=1e-6)
 
