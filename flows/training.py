@@ -4,11 +4,12 @@ Each phase is a task run and an artifact, and begins with the result of the one 
 Only the worker that trains imports the networks, so an existing training is found without them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
@@ -16,13 +17,15 @@ from prefect.states import Completed
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.live_training import LiveTraining
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
+from spinmeround.flows.run.workers import Worker
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import Interrupted, SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Published, share_latents
 from spinmeround.tasks.heads.encode import EncodeParams, publish_latents, published_latents
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
@@ -31,7 +34,11 @@ from spinmeround.tasks.training.chain.plan import PlannedTraining, plan_training
 from spinmeround.tasks.training.faces.plan import STAGE as FACES
 from spinmeround.tasks.training.faces.plan import FaceShard, plan_faces
 from spinmeround.tasks.training.key import export_key
-from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.params import METRICS, TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.params.launch import JOB
+
+GRACE_S = 600.0
+"""Time that a training gets to complete its step and write a checkpoint, when the run is asked to end."""
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
@@ -114,9 +121,10 @@ def faces_task() -> State[int]:
     missing = [shard for shard in shards if not session.store.has(FACES, shard.key)]
     with session.ledger.timed(FACES):
         if missing:
-            progress().stage(FACES, sum(len(shard.faces) for shard in missing))
+            total = sum(len(shard.faces) for shard in missing)
+            progress().stage(FACES, total)
             with session.pool.dedicated(threads=worker_count(profile)) as worker:
-                worker.call(_make_faces, session.store.root, missing, report=_show_progress(FACES))
+                worker.call(_make_faces, session.store.root, missing, report=_show_progress(FACES, total, shown=0))
     session.ledger.add(FACES, made=len(missing), reused=len(shards) - len(missing))
     pictures = sum(len(shard.faces) for shard in shards)
     name = state_name("made" if missing else "reused")
@@ -131,16 +139,52 @@ def planned_trainings(session: Session, dataset: Path | None) -> list[PlannedTra
     return plan_trainings(data, profile.train, profile.encode, faces)
 
 
-@task(name="train", task_run_name="train", **TASK_OPTIONS)
+def was_interrupted(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether a training was asked to end while its run goes on: its task run is then started again, and resumes."""
+    try:
+        state.result()
+    except Interrupted:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+RETRY_INTERRUPTED: dict[str, Any] = {
+    **TASK_OPTIONS,
+    "retries": 20,
+    "retry_delay_seconds": 5,
+    "retry_condition_fn": was_interrupted,
+}
+"""Options of a task that trains."""
+
+
+@task(name="train", task_run_name="train", **RETRY_INTERRUPTED)
 def train_task(dataset: Published | None, number: int) -> State[str]:
-    """Train one phase in a dedicated process that uses all cores; resumes from the newest checkpoint."""
+    """Train one phase in a dedicated process that uses all cores, or in those of a launcher; resumes from the newest
+    checkpoint.
+
+    SIGTERM to the process makes it leave a checkpoint, and this task resume from it.
+    """
     session = current_session()
+    session.raise_if_stopped()
     planned = planned_trainings(session, dataset.path if dataset else None)[: number + 1]
     found, encode = planned[-1], session.profile.encode
     data = found.faces or (dataset and dataset.path)
     arguments = (session.store.root, data, found.params, encode, session.folder.training, found.begins)
     with session.ledger.timed(found.name):
-        outcome = make_in_worker(session, found.name, found.key, found.params.steps, _train, *arguments)
+        live = LiveTraining(session.folder.training / found.key[:12] / METRICS, found.params.steps)
+        with _shown_interruption(found.name):
+            outcome = make_in_worker(
+                session,
+                found.name,
+                found.key,
+                found.params.steps,
+                _train,
+                *arguments,
+                before=_announce_launch(found),
+                on_done=live.show,
+            )
         result = record_trainings(session, planned)[-1]
     return Completed(name=state_name(outcome), message=result.described, data=found.key)
 
@@ -176,30 +220,78 @@ def record_trainings(session: Session, planned: Sequence[PlannedTraining]) -> li
 
 
 def make_in_worker(
-    session: Session, stage: str, key: str, total: int, make: Callable[..., Outcome], *arguments: Any
+    session: Session,
+    stage: str,
+    key: str,
+    total: int,
+    make: Callable[..., Outcome],
+    *arguments: Any,
+    before: Callable[[Worker], None] = lambda worker: None,
+    on_done: Callable[[int], None] = lambda done: None,
 ) -> Outcome:
     """Call `make(*arguments, report)` in a dedicated worker with all cores, unless the store has the artifact.
 
-    `make` passes (done, note) to `report`, where `done` of `total` steps or heads are complete.
+    `make` passes (done, note) to `report`, where `done` of `total` steps or heads are complete. `before` is called with
+    the worker first, `on_done` with each number that is complete. A worker that is still busy when the run ends gets
+    time to leave a checkpoint.
     """
     outcome: Outcome = "reused"
     if not session.store.has(stage, key):
         progress().stage(stage, total)
-        with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
-            outcome = worker.call(make, *arguments, report=_show_progress(stage))
+        with session.pool.dedicated(threads=worker_count(session.profile), grace_s=GRACE_S) as worker:
+            before(worker)
+            outcome = worker.call(make, *arguments, report=_show_progress(stage, total, on_done=on_done))
     session.ledger.add(stage, made=outcome == "made", reused=outcome == "reused")
     return outcome
 
 
-def _show_progress(stage: str) -> Callable[[tuple[int, str]], None]:
-    """Shows the (done, note) reports of a stage; the first report of a resumed training is not 1."""
-    shown = 0
+@contextmanager
+def _shown_interruption(name: str) -> Iterator[None]:
+    """Shows the message of a training that was asked to end in the block."""
+    try:
+        yield
+    except Interrupted as error:
+        progress().say(f"{name}: {error}")
+        raise
+
+
+def _announce_launch(planned: PlannedTraining) -> Callable[[Worker], None]:
+    """Shows the commands that a worker will run to start the processes of a training."""
+
+    def announce(worker: Worker) -> None:
+        if planned.params.launch.launcher == "none":
+            return
+        job = current_session().folder.training / planned.key[:12] / JOB
+        here, *elsewhere = worker.call(_launch_commands, planned.params, job)
+        name = planned.name
+        for line in (f"{name}: {here}", *(f"{name}: on machine {n}: {line}" for n, line in enumerate(elsewhere, 2))):
+            progress().say(line)
+            get_run_logger().info(line)
+
+    return announce
+
+
+def _launch_commands(train: TrainParams, job: Path) -> list[str]:
+    from spinmeround.tasks.training.launching.launch import shown_commands
+
+    return shown_commands(train.launch, job)
+
+
+def _show_progress(
+    stage: str, total: int, *, shown: int | None = None, on_done: Callable[[int], None] = lambda done: None
+) -> Callable[[tuple[int, str]], None]:
+    """Shows the (done, note) reports of a stage, of which `shown` were done before, by default all but the first one
+    reported: that of a resumed training is not 1."""
 
     def show(report: tuple[int, str]) -> None:
         nonlocal shown
         done, note = report
+        if shown is None or done < shown:  # begins, or returned to a checkpoint
+            shown = done - 1
+            progress().stage(stage, total, shown)
         progress().advance(stage, by=done - shown, note=note)
         shown = done
+        on_done(done)
 
     return show
 

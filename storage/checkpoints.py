@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: each is complete or absent; the newest few are kept, damaged ones skipped.
+"""Checkpoints of a training run: each is complete or absent; the newest and the best are kept, damaged ones skipped.
 
     <folder>/step-000000500/   tensors.safetensors, state.json, manifest.json
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from spinmeround.storage.errors import StoreError, environment_errors
 from spinmeround.storage.files import flush_tree, owned_folder, rename_folder, sweep_owned_folders, write_atomic
@@ -32,10 +32,11 @@ _STATE = "state.json"
 
 
 class CheckpointManifest(FrozenModel):
-    """Files and step of a checkpoint."""
+    """Files and step of a checkpoint, and its validation loss if it was measured at this step."""
 
     schema_version: Literal[1] = 1
     step: int = Field(ge=0)
+    validation: FiniteFloat | None = None
     files: dict[RelativeName, FileRecord] = Field(min_length=1)
 
 
@@ -75,16 +76,28 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints in `folder`; keeps the newest `keep`. One process writes, any number may read."""
+    """The checkpoints in `folder`; one process writes, any number may read.
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
+    Keeps the newest `keep`, and the `keep_best` of the lowest validation losses.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2, keep_best: int = 0) -> None:
         if keep < 1:
             raise StoreError(f"checkpoints: keep: expected at least 1, got {keep}")
         self.folder = Path(folder)
-        self.keep = keep
+        self.keep, self.keep_best = keep, keep_best
 
-    def save(self, step: int, tensors: "Mapping[str, torch.Tensor]", state: Mapping[str, Any]) -> Checkpoint:
-        """Save a checkpoint atomically and delete the oldest. Tensors that share memory are saved separately.
+    def save(
+        self,
+        step: int,
+        tensors: "Mapping[str, torch.Tensor]",
+        state: Mapping[str, Any],
+        *,
+        validation: float | None = None,
+    ) -> Checkpoint:
+        """Save a checkpoint atomically and delete those that are not kept.
+
+        Tensors that share memory are saved separately. `validation` is the validation loss at this step, if known.
 
         Raises StoreError if `state` is not JSON, StorageUnavailable if the file system fails, and SpinMeRoundError,
         which names the tensor, for values that are not finite.
@@ -98,7 +111,7 @@ class Checkpoints:
             with owned_folder(self.folder / "tmp", f"step-{step}") as out:
                 save_file({name: _own_memory(tensor) for name, tensor in tensors.items()}, out / _TENSORS)
                 (out / _STATE).write_bytes(encoded)
-                manifest = CheckpointManifest(step=step, files=record_files(out))
+                manifest = CheckpointManifest(step=step, validation=validation, files=record_files(out))
                 write_atomic(out / _MANIFEST, sealed_json(manifest))
                 flush_tree(out)
                 final = self._path(step)
@@ -124,8 +137,13 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("step-*") if path.is_dir() and _step(path) >= 0)
 
     def _prune(self) -> None:
-        for path in self._paths()[: -self.keep]:
-            shutil.rmtree(path)
+        older = self._paths()[: -self.keep]
+        losses = {path: manifest.validation for path in self._paths() if (manifest := _manifest(path)) is not None}
+        known = sorted((loss, path) for path, loss in losses.items() if loss is not None)
+        best = {path for _, path in known[: self.keep_best]}
+        for path in older:
+            if path not in best:
+                shutil.rmtree(path)
 
     def _checked(self, path: Path) -> Checkpoint | None:
         found = Checkpoint(step=_step(path), path=path)
@@ -141,6 +159,7 @@ def find_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _manifest(path: Path) -> CheckpointManifest | None:
+    """The manifest of a checkpoint; None if it is missing or damaged."""
     try:
         return CheckpointManifest.model_validate(unsealed((path / _MANIFEST).read_bytes()))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):

@@ -60,6 +60,10 @@ class DeviceUnavailable(EnvironmentUnavailable):
     """A GPU is missing or fails, or the memory of a GPU or of this machine ran out."""
 
 
+class Interrupted(EnvironmentUnavailable):
+    """Something long was asked to end and has saved its progress: run again, it continues."""
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """An exception's text on one line of at most `limit` characters; its class name if it has no text."""
     text = validation_message(error) if isinstance(error, ValidationError) else str(error)

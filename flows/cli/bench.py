@@ -83,11 +83,16 @@ def _main_of(name: str) -> Callable[..., Tables]:
 
 def machine() -> dict[str, Any]:
     """The machine that ran a benchmark, and the time."""
+    import torch
+
+    from spinmeround.models.device import instruction_set
+
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": platform.platform(),
         "processor": platform.machine(),
         "cores": os.cpu_count(),
+        "instructions": instruction_set(torch.device("cpu")),
         "python": platform.python_version(),
     }
 

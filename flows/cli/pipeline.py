@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from spinmeround.flows.cli.shared.options import RunOptions, run_command
+from spinmeround.flows.cli.shared.options import LaunchOptions, RunOptions, run_command
 from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.training.phases import PHASES, PhaseName, field_of
+from spinmeround.tasks.training.params.phases import PHASES, PhaseName, field_of
 
 RetryOption = Annotated[
     bool, typer.Option("--retry-quarantined", help="Retry heads that failed for good in an earlier run.")
@@ -44,6 +44,7 @@ def stage(
 
 def train(
     options: RunOptions,
+    launch: LaunchOptions,
     name: Annotated[
         PhaseName | None,
         typer.Argument(help="The phase to end with; default: the last one of the profile that has steps."),
@@ -65,7 +66,9 @@ def train(
 
     Each phase begins with the result of the one before. With --from and --steps 0, writes a pipeline of that folder.
     """
-    chosen = replace(options, overrides=[*(options.overrides or []), *phase_overrides(options, name, begins, steps)])
+    launched = launch.applied(options)
+    overrides = [*(launched.overrides or []), *phase_overrides(launched, name, begins, steps)]
+    chosen = replace(launched, overrides=overrides)
     print_summary(run_flow(chosen, "spinmeround.flows.training:training_flow"), chosen, "dataset", "training")
 
 

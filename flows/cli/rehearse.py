@@ -80,6 +80,8 @@ def _stubbed(profile: str, chosen: "Profile", folder: Path, *, small: bool, chec
     return folder / PROFILE
 
 
+_DAYS = (7, 30, 90)
+
 _HEADER = ("stage", "s/head", "peak MB", "MB/head", "hours", "GB", "")
 _WIDTHS = (8, 8, 8, 9, 8, 8, 0)
 
@@ -106,6 +108,20 @@ def _print_part(cost: "ModelCost", devices: int) -> None:
     note = f"{cost.unit}; {cost.units:,.0f} in the full run{size}"
     hours = f"{cost.hours(devices):.2f}"
     _print_row(cost.part, f"{cost.seconds:.2f}", f"{cost.peak_bytes / 1e6:.0f}", "", hours, "", note)
+    if cost.steps:
+        typer.echo(_training_plan(cost, devices))
+
+
+def _training_plan(cost: "ModelCost", devices: int) -> str:
+    """The time of the whole training, and the devices that it takes to have it sooner."""
+    soonest = ", ".join(
+        f"{days} days with {needed:,}" if (needed := cost.devices(24 * days)) else f"{days} days with no number"
+        for days in _DAYS
+    )
+    return (
+        f"{cost.part}: {cost.steps:,} steps take {cost.hours(devices) / 24:,.1f} days on {devices} x the device used "
+        f"here ({cost.step_seconds:.2f} s of a step are not divided); {soonest} of them"
+    )
 
 
 def _print_total(costs: "list[StageCost]", profile: "Profile", made: int, gpus: int) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from spinmeround.flows.cli.shared.options import OverridesOption
 from spinmeround.flows.cli.shared.output import aligned, table
+from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.weights import PARTS, WEIGHTS_FOLDER, Hub, Part, find_part
 
 if TYPE_CHECKING:
@@ -77,6 +78,24 @@ def stub(
 
     for path in write_stubs(folder, small=small, panohead_checkout=panohead_checkout, seed=seed):
         typer.echo(str(path))
+
+
+@weights_app.command()
+def average(
+    training: Annotated[Path, typer.Argument(help="Folder of a training's result, which has averages/.")],
+    length: Annotated[float, typer.Option(help="Length of the average: the spread of its steps, as a share of all.")],
+    out: Annotated[Path, typer.Option(help="New folder for the pipeline, or for the networks of adapt.")],
+) -> None:
+    """Write the networks with another average of a training's weights, from its snapshots (train.average.snapshots)."""
+    from spinmeround.tasks.quiet_libraries import silence_libraries
+    from spinmeround.tasks.training.result import rewrite_average
+
+    silence_libraries()
+    if not any((training / name).is_dir() for name in ("pipeline", "networks")):
+        raise ConfigError(f"{training}: expected a training's result with pipeline/ or networks/, found none")
+    if out.exists():
+        raise ConfigError(f"--out {out}: expected a new folder, found an existing one; choose another")
+    typer.echo(str(rewrite_average(training, length, out)))
 
 
 def _description(each: Part) -> str:

@@ -11,7 +11,7 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import latent_shape
 from spinmeround.tasks.heads.score import ScoreParams
 from spinmeround.tasks.heads.verdict_file import SHIPPED, verdict_file, verdict_path
-from spinmeround.tasks.training.phases import PHASES, field_of
+from spinmeround.tasks.training.params.phases import PHASES, field_of
 
 TRAINING_PHASES = tuple(map(field_of, PHASES))
 """Fields of the phases in `train`."""

@@ -67,11 +67,14 @@ class Raised:
 class Worker:
     """One worker process, started by the first call and again after it was lost.
 
-    `threads` limits the threads of BLAS, OpenMP and torch. Only one thread may call at a time.
+    `threads` limits the threads of BLAS, OpenMP and torch. A busy worker that is closed is sent SIGTERM and has
+    `grace_s` to answer before it is killed. `forks` lets it start processes of its own, such as those that read the
+    batches of a training. Only one thread may call at a time.
     """
 
-    def __init__(self, *, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, *, threads: int = 1, grace_s: float = 0.0, forks: bool = False) -> None:
+        self._threads, self._grace_s, self._forks = threads, grace_s, forks
+        self._answered = threading.Event()
         self._closed = self._busy = False
         self._killing = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -96,6 +99,7 @@ class Worker:
             CallFailed: the function raised any other exception.
         """
         process, pipe = self._start()
+        self._answered.clear()
         self._busy = True
         try:
             pipe.send((function, args, report is not None))
@@ -107,6 +111,7 @@ class Worker:
             raise
         finally:
             self._busy = False
+            self._answered.set()
         if isinstance(answer, Raised):
             raise answer.exception()
         return answer
@@ -149,7 +154,9 @@ class Worker:
             raise WorkerDied("worker died: the run has ended")
         self.kill()
         ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=True)
+        process = _SPAWN.Process(
+            target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=not self._forks
+        )
         process.start()
         theirs.close()
         self._process, self._pipe = process, ours
@@ -166,8 +173,11 @@ class Worker:
             self._process = self._pipe = None
 
     def close(self) -> None:
-        """End the process for good: an idle one exits normally, a busy one is killed."""
+        """End the process for good: an idle one exits normally, a busy one is killed, after its time to answer."""
         self._closed = True
+        if self._busy and self._grace_s and self._process is not None:
+            self._process.terminate()
+            self._answered.wait(self._grace_s)
         if self._process is not None and self._pipe is not None and not self._busy:
             self._pipe.close()
             self._process.join(_EXIT_TIMEOUT_S)
@@ -193,9 +203,9 @@ class WorkerPool:
             self._idle.put(worker)
 
     @contextmanager
-    def dedicated(self, *, threads: int) -> Iterator[Worker]:
-        """An additional worker with this number of threads, for the duration of the block."""
-        worker = Worker(threads=threads)
+    def dedicated(self, *, threads: int, grace_s: float = 0.0) -> Iterator[Worker]:
+        """An additional worker with these threads and this time to end, for the duration of the block."""
+        worker = Worker(threads=threads, grace_s=grace_s, forks=True)
         self._workers.append(worker)
         try:
             yield worker
@@ -223,7 +233,7 @@ def _serve(pipe: Connection, threads: int) -> None:
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     silence_libraries()
-    # a worker starts no processes: with fork, tqdm's semaphore has no name that would outlive a killed worker
+    # its own processes are forked, and with fork tqdm's semaphore has no name that would outlive a killed worker
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from spinmeround.models.device import warn_of_emulation
 from spinmeround.models.diffusion.latents import (
     Autoencoder,
     decode_images,
@@ -289,7 +290,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def _encode_prompt(
         self, identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None
     ) -> tuple[Float[Tensor, "1 text_token text_channel"], Float[Tensor, "1 text_token text_channel"]]:
-        """Prompt embeddings with the identity, and those of the empty prompt."""
+        """Prompt embeddings with the identity, and those of the empty prompt; the first step of a generation."""
+        warn_of_emulation(self.unet.dtype, self._execution_device, "load the pipeline with dtype=torch.float32")
         empty = self.prompt_encoder.empty_prompt(1)
         if identity is None:
             return empty, empty

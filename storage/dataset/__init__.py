@@ -27,6 +27,7 @@ from spinmeround.storage.dataset.head_group import (
 )
 from spinmeround.storage.dataset.identity import is_stated
 from spinmeround.storage.dataset.manifest import MANIFEST, DatasetManifest, read_manifest
+from spinmeround.storage.dataset.mapped import map_views
 from spinmeround.storage.dataset.publish import (
     LATENTS,
     DatasetInfo,
@@ -79,6 +80,7 @@ __all__ = [
     "is_stated",
     "latents_of",
     "list_versions",
+    "map_views",
     "open_head",
     "pictures_codec",
     "publish",

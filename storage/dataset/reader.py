@@ -246,7 +246,7 @@ class HeadDataset:
 
     def _buffer(self, subject: int, name: str, views: int) -> np.ndarray:
         chunk = self.layout(name).chunk
-        with self._damage(subject, name):
+        with self.damage(subject, name):
             return self.memory.empty((views, *chunk.stored_shape), chunk.dtype)
 
     def _read_shards(self, subject: int, parts: Sequence[tuple[str, Sequence[int], np.ndarray]]) -> None:
@@ -255,18 +255,19 @@ class HeadDataset:
             wanted = []
             for name, views, out in parts:
                 layout = self.layout(name)
-                with self._damage(subject, name):
+                with self.damage(subject, name):
                     file = f"{name}/{PER_VIEW[name].file(subject, self.group_of(name).separator)}"
                     blob = opened.enter_context(self.files.shard(file, layout.index_size, at_end=layout.index_at_end))
                     spans = layout.spans(blob, views)
                     blob.expect(spans)
                     wanted.append((name, layout, blob, spans, out))
             for name, layout, blob, spans, out in wanted:
-                with self._damage(subject, name):
+                with self.damage(subject, name):
                     layout.decode(blob, spans, out)
 
     @contextmanager
-    def _damage(self, subject: int, name: str) -> Iterator[None]:
+    def damage(self, subject: int, name: str) -> Iterator[None]:
+        """Damage of a head's array inside the block becomes a DatasetError that names both."""
         try:
             yield
         except MemoryError as error:

@@ -19,7 +19,7 @@ from jaxtyping import Float16, Float32, Int64
 from torch import Tensor
 
 from spinmeround.storage.codec import reordered
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import HeadDataset, map_views
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.loading.batch_memory import BatchLayout, Field, PackedBatch, plain_fields
 from spinmeround.tasks.loading.params import ArrayName, PictureType
@@ -27,6 +27,11 @@ from spinmeround.tasks.loading.tensors import to_unit_range
 
 _PLANES = (2, 0, 1)
 """(height, width, channel) as (channel, height, width)."""
+
+LatentHalf = Float16[np.ndarray, "view channel h w"]
+"""The latents of the images or of the normals of a head's views."""
+
+LATENT_HALVES = ("latents/rgb", "latents/normals")
 
 _VIEWS_AT_ONCE = 4
 """Views converted to floats at once: their bytes fit into a core's cache."""
@@ -46,15 +51,29 @@ class SampleReader:
     ) -> None:
         self.dtype = dtype
         self.dataset, self.arrays, self.cameras, self.identity = dataset, tuple(arrays), cameras, identity
-        self._held: dict[int, Float16[np.ndarray, "view channel h w"]] = {}
+        self._held: dict[int, tuple[LatentHalf, LatentHalf]] = {}
 
     def hold_latents(self, subjects: Sequence[int], memory_mb: int) -> None:
-        """Read the latents of all `subjects` into memory if they fit into `memory_mb` MiB."""
+        """Read the latents of all `subjects` into memory if they fit into `memory_mb` MiB, otherwise map their files.
+
+        Neither happens to compressed latents and those in an object store.
+        """
         chunk = self.dataset.layout("latents/rgb").chunk
         size = 2 * int(np.prod(chunk.shape)) * chunk.dtype.itemsize * self.dataset.views * len(subjects)
         if size <= memory_mb * 2**20:
             views = range(self.dataset.views)
-            self._held = {subject: read_latents(self.dataset, subject, views) for subject in subjects}
+            for subject in subjects:
+                held = read_latents(self.dataset, subject, views)
+                self._held[subject] = (held[:, : chunk.shape[0]], held[:, chunk.shape[0] :])
+        else:
+            self._map_latents(subjects)
+
+    def _map_latents(self, subjects: Sequence[int]) -> None:
+        for subject in subjects:
+            image, normals = (map_views(self.dataset, subject, name) for name in LATENT_HALVES)
+            if image is None or normals is None:
+                return
+            self._held[subject] = (image, normals)
 
     def fields(self, views: int) -> dict[str, Field]:
         """The arrays of a sample with so many views, as they are laid out in memory."""
@@ -85,7 +104,9 @@ class SampleReader:
         if images:
             self._fill_images(images, subject, chosen)
         if "latents" in self.arrays and subject in self._held:
-            out["latents"][row] = self._held[subject][views]
+            channels = out["latents"].shape[2] // 2
+            for half, part in zip(self._held[subject], (slice(None, channels), slice(channels, None)), strict=True):
+                out["latents"][row][:, part] = half[views]
         elif "latents" in self.arrays:
             read_latents(self.dataset, subject, chosen, out["latents"][row])
         if self.cameras:

@@ -1,10 +1,12 @@
 """The model's part of a rehearsal: a training step, a sampling step and an evaluation at the profile's own size.
 
-It starts from the latents of `tasks.rehearsal.stages`. Networks are initialised as in the profile's training. The
-timed training step takes one group of the profile's batch; the full training is extrapolated by groups and by their
-views, so it is an upper bound for a device that processes several groups at once.
+It starts from the latents of `tasks.rehearsal.stages`. Networks are initialised as in the profile's training. Steps of
+one and of two groups are timed, one group at a time, which tells the cost of a group from that of a step (optimiser,
+averages). The full training is extrapolated by groups and by their views, so it is an upper bound for a device that
+processes several groups at once; groups are divided among devices, what a step costs is not.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,16 +23,20 @@ from spinmeround.tasks.heads.encode import publish_latents
 from spinmeround.tasks.heads.plan import head_of_id
 from spinmeround.tasks.rehearsal.subprocess import call_in_process
 from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.params.launch import LaunchParams
 
 _STEPS = 1
-"""Timed steps, after one warm-up step."""
+"""Timed steps of the sampler, after one warm-up step."""
 
 _GENERATED = "generated.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCost:
-    """Time and memory of one unit of a part, the number of units in the full run, and the disk space that it takes."""
+    """Time and memory of one unit of a part, the number of units in the full run, and the disk space that it takes.
+
+    A training also has steps, each of which takes `step_seconds` beside its units, on every device.
+    """
 
     part: str
     unit: str
@@ -38,10 +44,17 @@ class ModelCost:
     units: float
     peak_bytes: int
     disk_bytes: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
 
     def hours(self, devices: int) -> float:
         """Hours of the full run on this many devices like the one used here."""
-        return self.seconds * self.units / devices / 3600
+        return (self.seconds * self.units / devices + self.step_seconds * self.steps) / 3600
+
+    def devices(self, hours: float) -> int | None:
+        """The smallest number of devices that need at most this time; None if no number does."""
+        left = 3600 * hours - self.step_seconds * self.steps
+        return math.ceil(self.seconds * self.units / left) if left > 0 else None
 
 
 def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> Iterator[ModelCost]:
@@ -52,13 +65,15 @@ def rehearse_model(profile: BaseModel, folder: Path, keys: Mapping[str, Mapping[
     full: Any = profile
     train, evaluate = full.train, full.evaluate
     group = train.multi_view.largest
-    seconds, peak = call_in_process("train", train_a_step, full, folder, keys)
+    (seconds, step_seconds), peak = call_in_process("train", train_steps, full, folder, keys)
     pipeline = folder / "training" / "pipeline"
     yield ModelCost(
         part="train",
-        unit=f"a step of one group of {group} views",
+        unit=f"a group of {group} views",
         seconds=seconds,
         units=equivalent_groups(train),
+        steps=train.steps,
+        step_seconds=step_seconds,
         peak_bytes=peak,
         disk_bytes=sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file()),
     )
@@ -81,30 +96,38 @@ def equivalent_groups(train: TrainParams) -> float:
     return sum(phase.steps * phase.views_per_step(train.batch) for phase in train.phases) / train.multi_view.largest
 
 
-def one_step(train: TrainParams) -> TrainParams:
-    """The same training with a few steps of one group each, the first of them a warm-up."""
-    groups = tuple(group.model_copy(update={"batch": 0}) for group in train.multi_view.groups)
-    phases = {
-        "adapt": train.adapt.model_copy(update={"steps": 0}),
-        "single_view": train.single_view.model_copy(update={"steps": 0}),
-        "multi_view": train.multi_view.model_copy(update={"steps": 1 + _STEPS, "groups": groups}),
-    }
-    return train.model_copy(update={**phases, "batch": 1})
+def timed_steps(train: TrainParams, groups: int) -> TrainParams:
+    """The last phase with two steps of so many groups of its largest kind, one at a time; the first is a warm-up."""
+    largest = max(train.multi_view.groups, key=lambda group: group.views).model_copy(update={"batch": groups})
+    phase = train.multi_view.model_copy(update={"steps": 2, "groups": (largest,)})
+    alone = {"multi_view": phase, "batch": 1, "micro_batch": 1, "launch": LaunchParams()}
+    return train.only("multi-view").model_copy(update=alone)
 
 
-def train_a_step(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> float:
-    """Seconds of a step after the warm-up; writes the pipeline to `folder / "training"`."""
-    from spinmeround.tasks.training.loop import run_training
+def train_steps(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
+    """Seconds of a group, and of the rest of a step; writes the pipeline to `folder / "training"`."""
+    from spinmeround.tasks.training.run import run_training
 
-    dataset, ended = _dataset(profile, folder, keys, "train"), []
-    (folder / "training").mkdir()
+    dataset, seconds = _dataset(profile, folder, keys, "train"), []
+    for groups, out in ((1, folder / "training-1"), (2, folder / "training")):
+        ended: list[float] = []
+        out.mkdir()
+        run_training(
+            dataset,
+            timed_steps(profile.train, groups),
+            profile.encode,
+            folder / f"checkpoints-{groups}",
+            out,
+            lambda step, steps, loss, ended=ended: ended.append(time.perf_counter()),  # type: ignore[misc]
+        )
+        seconds.append(ended[1] - ended[0])
+    return group_and_step(*seconds)
 
-    def note(step: int, steps: int, loss: float | None) -> None:
-        ended.append(time.perf_counter())
 
-    train = one_step(profile.train)
-    run_training(dataset, train, profile.encode, folder / "checkpoints", folder / "training", note)
-    return (ended[-1] - ended[0]) / _STEPS
+def group_and_step(one: float, two: float) -> tuple[float, float]:
+    """Seconds of a group, and of the rest of a step, from those of steps with one and with two groups."""
+    rest = min(max(2 * one - two, 0.0), one)
+    return one - rest, rest
 
 
 def generate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:

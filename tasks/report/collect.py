@@ -34,7 +34,7 @@ from spinmeround.tasks.report.data import (
 )
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.stage import GATE, Head
-from spinmeround.tasks.training.phases import PHASES, field_of
+from spinmeround.tasks.training.params.phases import PHASES, field_of
 
 FRONT, BACK = (0.0, 0.0), (180.0, 0.0)
 """Azimuth and elevation of the two views on a contact sheet, in degrees."""

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.batches import TrainingBatches
+from spinmeround.tasks.training.data.batches import TrainingBatches
+from spinmeround.tasks.training.data.draws import Share
 from spinmeround.tasks.training.faces.heads import FaceBatches
 from spinmeround.tasks.training.faces.loss import FaceLoss
+from spinmeround.tasks.training.networks import Networks
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.state import Networks
 from spinmeround.tasks.training.step import GroupLoss
 
 
 def phase_batches(
-    data: HeadDataset, subjects: Sequence[int], params: TrainParams, encode: EncodeParams
+    data: HeadDataset, subjects: Sequence[int], params: TrainParams, encode: EncodeParams, share: Share = range
 ) -> TrainingBatches:
-    """The batches of a training on the heads `subjects`."""
+    """The batches of a training on the heads `subjects`; of each, the `share` of one process."""
     made = FaceBatches if params.name == "adapt" else TrainingBatches
-    return made(data, subjects, params, encode)
+    return made(data, subjects, params, encode, share)
 
 
 def phase_loss(networks: Networks, params: TrainParams) -> GroupLoss:

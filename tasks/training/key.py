@@ -16,14 +16,16 @@ from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.training.beginning.source import check_stated, initial_source
 from spinmeround.tasks.training.params import ENCODER, TrainParams
-from spinmeround.tasks.training.phases import PHASES, field_of
+from spinmeround.tasks.training.params.phases import PHASES, field_of
 
 VERSION = 4
 
 EXECUTION = frozenset(
     {
-        *("checkpoint_every", "keep_state", "record_every", "tensorboard", "validation"),
+        *("checkpoint_every", "keep_checkpoints", "keep_best", "keep_state"),
+        *("record_every", "tensorboard", "wandb", "validation"),
         *("micro_batch", "gradient_checkpointing", "state_on_disk", "memory_mb", "threads"),
+        *("launch", "sharding", "compile", "channels_last", "prefetch", "workers"),
     }
 )
 """Fields of `TrainParams` that log, pace or place a training, and change no weights."""
@@ -55,6 +57,7 @@ def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any
     content = params.model_dump(mode="json", exclude={*EXECUTION, *phases, "initial"})
     content["phase"] = params.phase.model_dump(mode="json", exclude={"faces"})
     if params.name == "adapt":
+        del content["new_layers_rate"]  # its UNet has none
         content["unet"] = {name: value for name, value in content["unet"].items() if name not in _OF_SEVERAL_VIEWS}
         return content
     return {**content, "zero_pose": params.initial.zero_pose, "normals_frame": encode.normals_frame}

@@ -1,187 +1,181 @@
-"""Train: one phase of the multiview diffusion model, on the latents of a published dataset.
-
-The paper's three phases are trainings of their own: `adapt` (single pictures, identity alone), `single-view` (one
-conditioning view) and `multi-view` (0, 1 or 3 conditioning views). The batch, noise and dropouts of a step are
-functions of (seed, phase, step), and a checkpoint holds everything that the next step depends on, so an interrupted
-training ends with the same weights as one that was not interrupted, and more steps continue a finished one. Only heads
-of the split `train` are read.
+"""The loop of a training: the steps that remain, their measures and checkpoints.
 
 A step whose loss or gradient is not finite is not taken. A training that goes wrong by the measures of `train.guard`
-returns to its last checkpoint and avoids the steps that led there; the second time it stops.
+returns to its last checkpoint and avoids the steps that led there; the second time it stops. Losses and norms are those
+of the whole batch, so that all processes take the same decisions.
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from spinmeround.models.device import best_device
-from spinmeround.storage.errors import ConfigError, EnvironmentUnavailable, SpinMeRoundError
-from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
-from spinmeround.tasks.training.beginning.averaged import model_record
-from spinmeround.tasks.training.by_phase import phase_loss
-from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFaces
+from spinmeround.storage.errors import ConfigError, Interrupted, SpinMeRoundError
+from spinmeround.tasks.training.data.batches import GroupBatch, StepBatches
+from spinmeround.tasks.training.data.feed import BatchFeed
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
-from spinmeround.tasks.training.key import Beginning, lineage_key
 from spinmeround.tasks.training.metrics import Meter, MetricsLog
-from spinmeround.tasks.training.params import TrainingResult, TrainParams
-from spinmeround.tasks.training.reads import read_faces, read_heads
-from spinmeround.tasks.training.result import write_result
+from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.optimisation.optimiser import Schedule
+from spinmeround.tasks.training.optimisation.snapshots import (
+    AVERAGES,
+    remove_later,
+    snapshot_due,
+    write_snapshot,
+)
+from spinmeround.tasks.training.parallel.processes import Processes
+from spinmeround.tasks.training.parallel.sharding import whole
+from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
-from spinmeround.tasks.training.state import Networks, NotFinite, Schedule, TrainingState
-from spinmeround.tasks.training.step import StepLosses
+from spinmeround.tasks.training.state import NotFinite, TrainingState
+from spinmeround.tasks.training.step import StepLosses, StepNoise
+from spinmeround.tasks.training.trackers import LOGS, start_trackers
 from spinmeround.tasks.training.validation import Validation
 
 OnStep = Callable[[int, int, float | None], None]
 """Called after each step with the number of steps done, their total and the loss, None for a step not taken."""
 
 
-class TrainingInterrupted(EnvironmentUnavailable):
-    """The process was asked to end; a checkpoint of the last step is on disk."""
-
-
-def run_training(
-    data: Path | PreparedFaces,
-    params: TrainParams,
-    encode: EncodeParams,
-    folder: Path,
-    out: Path,
-    on_step: OnStep = lambda done, steps, loss: None,
-    begins: Beginning | None = None,
-) -> TrainingResult:
-    """Train from the newest intact checkpoint in `folder`, or from the start, and write the result to `out`.
-
-    `data` is a dataset, or, of `adapt`, pictures of faces. A training starts with the result of `begins`, or with the
-    networks of `train.initial`.
-
-    Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file;
-    ConfigError for `state_on_disk` on an accelerator and for checkpoints of another training; TrainingInterrupted on
-    SIGTERM; and SpinMeRoundError, without a result, for a training that goes wrong again after it returned to its last
-    checkpoint, or whose losses rose.
-    """
-    if params.state_on_disk and (device := best_device()).type != "cpu":
-        raise ConfigError(f"train.state_on_disk: expected false on {device}; a mapped file serves only the CPU")
-    if params.threads:
-        torch.set_num_threads(params.threads)
-    reads = read_heads(data, params, encode) if isinstance(data, Path) else read_faces(data, params)
-    key = lineage_key({**reads.inputs, **(begins.inputs if begins else {})}, params, encode)
-    model = model_record(params, encode.normals_frame)
-
-    def build() -> Networks:
-        return reads.normalising(build_initial_networks(params, begins.folder if begins else None))
-
-    with TrainingCheckpoints(folder, key, background=not params.state_on_disk, model=model) as checkpoints:
-        run = TrainingRun(params, reads.batches, checkpoints, reads.validation, build)
-        with _termination() as terminated:
-            run.train(on_step, terminated)
-    return write_result(run.state.averaged(), run.history, params, encode, out, metrics=run.log.path)
-
-
-class TrainingRun:
+class Training:
     """A training in progress: its state, the number of steps `done` and their history."""
 
     def __init__(
         self,
         params: TrainParams,
-        batches: TrainingBatches | FacePictures,
+        processes: Processes,
+        batches: StepBatches,
         checkpoints: TrainingCheckpoints,
         validation: Validation | None = None,
         build: Callable[[], Networks] | None = None,
     ) -> None:
-        self.params, self.batches, self.checkpoints, self.validation = params, batches, checkpoints, validation
+        self.params, self.processes, self.batches = params, processes, batches
+        self.checkpoints, self.validation = checkpoints, validation
         self.build = build or partial(build_initial_networks, params)
-        self.log = MetricsLog(checkpoints.folder, tensorboard=params.tensorboard)
-        self.meter = Meter(best_device())
-        self.schedule = Schedule(
-            params.learning_rate, params.warm_up_steps, params.phase.decay_steps, params.final_rate
-        )
+        start = partial(start_trackers, params, checkpoints.folder / LOGS, checkpoints.key)
+        self.log = MetricsLog(checkpoints.folder, start) if processes.is_first else None
+        self.meter = Meter(processes.device)
+        self.schedule = Schedule.of(params)
         self._restore()
+
+    def run(self, on_step: OnStep, terminated: Callable[[], bool]) -> None:
+        """Take all steps that remain. Raises Interrupted, after a checkpoint, once a process is terminated."""
+        params = self.params
+        self.feed = BatchFeed(
+            self.batches, steps=params.steps, ahead=params.prefetch, workers=params.workers, threads=params.threads
+        )
+        try:
+            with self.feed:
+                self._take_steps(on_step, terminated)
+        finally:
+            if self.log is not None:
+                self.log.finish()
+
+    def _take_steps(self, on_step: OnStep, terminated: Callable[[], bool]) -> None:
+        while self.done < self.params.steps:
+            loss = self.take_step(self.done)
+            if (failed := self.history.failure(self.done, self.params.guard)) is not None:
+                self._return_to_checkpoint(failed)
+                continue
+            self.done += 1
+            validation = self.measure()
+            on_step(self.done, self.params.steps, loss)
+            ending = self.processes.any(terminated())
+            self._keep(validation, ending=ending)
+            if ending:
+                self.checkpoints.finish()
+                self.processes.wait()  # a launcher ends the others once one has ended
+                raise Interrupted(
+                    f"train: expected to reach step {self.params.steps}, was asked to end after step {self.done}, of "
+                    "which there is a checkpoint; run it again to continue"
+                )
+
+    def take_step(self, step: int) -> float | None:
+        """Take one step; returns its loss, None if it was not taken."""
+        if step in self.history.avoided:
+            return None
+        began = time.perf_counter()
+        groups = self.feed.batch(step)
+        self.meter.wait(time.perf_counter() - began)
+        try:
+            losses, norm = self._gradients(groups, step)
+            self.state.update(self.schedule.at(step), norm)
+        except NotFinite as problem:
+            self.state.clear_gradients()
+            self.meter.skip()
+            self.history.skip(step, f"{problem}; {self.batches.described(step)}")
+            return None
+        self.meter.add(losses, float(norm))
+        self.history.take(step, float(losses.per_half.mean()))
+        return self.history.losses[-1]
+
+    def _gradients(self, groups: GroupBatch, step: int) -> tuple[StepLosses, Tensor]:
+        """Collective: the losses of the whole batch and the norm of its gradients, which are left in the weights.
+
+        In float16, gradients that overflow are computed again at a smaller scale. Raises NotFinite for a loss.
+        """
+        while True:
+            losses = self.backward(groups, step)
+            if not math.isfinite(value := float(losses.per_half.mean())):
+                raise NotFinite(f"expected a finite loss, found {value}")
+            norm = self.state.gradient_norm()
+            if bool(norm.isfinite()) or not self.state.lower_scale():
+                return losses, norm
+
+    def backward(self, groups: GroupBatch, step: int) -> StepLosses:
+        """Collective: add up the gradients of the mean loss over the batch, part by part; returns all losses."""
+        parts, found = list(groups.parts(self.params.micro_batch or len(groups.heads))), []
+        for number, part in enumerate(parts, 1):
+            noise = StepNoise.drawn(part, step, self.params)
+            with self.processes.accumulating(self.state.model, last=number == len(parts)):
+                per_half = self.state.model(part, noise)
+                self.processes.backward(per_half.mean(1).sum() / groups.batch)
+            found.append(torch.cat([per_half.detach(), noise.sigma.to(per_half)[:, None]], dim=1))
+        losses = self.processes.gather(torch.cat(found))
+        return StepLosses(per_half=losses[:, :-1], sigma=losses[:, -1])
+
+    def measure(self) -> float | None:
+        """Write a record where one is due, with a validation where that is due; returns the validation loss."""
+        every, validate_every = self.params.record_every, self.params.validation.every
+        last = self.done == self.params.steps
+        validates = bool(self.validation) and validate_every and (self.done % validate_every == 0 or last)
+        if not (self.done % every == 0 or last or validates):
+            return None
+        record = self.meter.record(self.done, self.schedule.at(self.done - 1))
+        if validates and self.validation is not None:
+            record |= self.validation(self.state)
+        if self.log is not None:
+            self.log.write(record)
+        self.meter.reset()
+        return record.get("validation")
+
+    def _keep(self, validation: float | None, *, ending: bool) -> None:
+        """Collective: write the checkpoint and the snapshot of the averages that are due."""
+        params, done = self.params, self.done
+        if snapshot_due(done, params.steps, params.average.snapshots):
+            averages = {name: whole(tensor) for name, tensor in self.state.averages.named()}
+            if self.processes.is_first:
+                write_snapshot(self.checkpoints.folder / AVERAGES, done, averages, self.state.averages.steps)
+        if ending or done % params.checkpoint_every == 0 or done == params.steps:
+            self.checkpoints.save(done, self.state, self.history, validation=validation)
 
     def _restore(self) -> None:
         """Begin at the newest checkpoint, or at the start."""
-        self.state = initial_state(self.build(), self.params, self.checkpoints.folder)
-        self.loss = phase_loss(self.state.networks, self.params)
-        found = self.checkpoints.resume(self.state)
-        self.done, self.history = found or Resumed(0, LossHistory())
+        self.processes.release()
+        folder = self.checkpoints.folder if self.params.state_on_disk else None
+        self.state = TrainingState(self.build(), self.params, self.processes, disk=folder)
+        self.done, self.history = self.checkpoints.resume(self.state) or Resumed(0, LossHistory())
         if self.done > self.params.steps:
             raise ConfigError(
                 f"{self.checkpoints.folder}: expected a checkpoint of step {self.params.steps} or earlier, found one "
                 f"of step {self.done}; train at least as many steps, or choose another folder"
             )
-        self.log.resume(self.done)
-        self.meter.reset()
-
-    def train(self, on_step: OnStep, terminated: Callable[[], bool]) -> None:
-        """Take all steps that remain."""
-        while self.done < self.params.steps:
-            loss = self._step(self.done)
-            if (failed := self.history.failure(self.done, self.params.guard)) is not None:
-                self._return_to_checkpoint(failed)
-                continue
-            self.done += 1
-            self._measure()
-            on_step(self.done, self.params.steps, loss)
-            ending = terminated()
-            due = self.done % self.params.checkpoint_every == 0 or self.done == self.params.steps
-            if ending or due:
-                self.checkpoints.save(self.done, self.state, self.history)
-            if ending:
-                raise TrainingInterrupted(
-                    f"train: expected to reach step {self.params.steps}, was asked to end after step {self.done}, of "
-                    "which there is a checkpoint; run it again to continue"
-                )
-
-    def _step(self, step: int) -> float | None:
-        """Take one step; returns its loss, None if it was not taken."""
-        if step in self.history.avoided:
-            return None
-        began = time.perf_counter()
-        groups = self.batches.read(step)
-        self.meter.wait(time.perf_counter() - began)
-        try:
-            losses = self._backward(groups, step)
-            norm = self.state.update(self.schedule.at(step), self.params.gradient_limit)
-        except NotFinite as problem:
-            self.state.clear_gradients()
-            self.meter.skip()
-            self.history.skip(step, f"{problem}; {_described(groups)}")
-            return None
-        self.meter.add(losses, norm)
-        self.history.take(step, float(losses.per_half.mean()))
-        return self.history.losses[-1]
-
-    def _backward(self, groups: GroupBatch, step: int) -> StepLosses:
-        """Add up the gradients of the mean loss over the groups; returns the losses. Raises NotFinite."""
-        found = []
-        for part in groups.parts(self.params.micro_batch or len(groups.heads)):
-            losses = self.loss(part, step)
-            loss = losses.per_half.mean(1).sum() / len(groups.heads)
-            if not math.isfinite(value := loss.item()):
-                raise NotFinite(f"expected a finite loss, found {value}")
-            torch.autograd.backward(loss)
-            found.append(StepLosses(losses.per_half.detach().cpu(), losses.sigma))
-        return StepLosses(*(torch.cat(each) for each in zip(*found, strict=True)))
-
-    def _measure(self) -> None:
-        """Write a record where one is due, with a validation where that is due."""
-        every, validate_every = self.params.record_every, self.params.validation.every
-        last = self.done == self.params.steps
-        validates = bool(self.validation) and validate_every and (self.done % validate_every == 0 or last)
-        if not (self.done % every == 0 or last or validates):
-            return
-        record = self.meter.record(self.done, self.schedule.at(self.done - 1))
-        if validates and self.validation is not None:
-            with self.state.with_average():
-                record |= self.validation(self.loss)
-        self.log.write(record)
+        if self.log is not None:
+            self.log.resume(self.done)
+            remove_later(self.checkpoints.folder / AVERAGES, self.done)
         self.meter.reset()
 
     def _return_to_checkpoint(self, failed: range) -> None:
@@ -198,31 +192,3 @@ class TrainingRun:
             )
         self._restore()
         self.history = self.history.avoiding(failed)
-
-
-def _described(groups: GroupBatch) -> str:
-    """Heads and views of a batch."""
-    rows = zip(groups.heads, groups.views.tolist(), strict=True)
-    return "heads and views: " + ", ".join(f"{head} {' '.join(map(str, views))}" for head, views in rows)
-
-
-@contextmanager
-def _termination() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM arrived since the block began; in a thread other than the main one, never."""
-    received = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield received.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
-    try:
-        yield received.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def initial_state(networks: Networks, params: TrainParams, folder: Path) -> TrainingState:
-    """The state of these networks before the first step, on the best device."""
-    networks = networks.to(best_device())
-    if params.gradient_checkpointing:
-        networks.unet.train().enable_gradient_checkpointing()
-    return TrainingState(networks, params.weight_decay, params.ema_decay, folder if params.state_on_disk else None)

@@ -1,4 +1,4 @@
-"""What a training measures while it runs: `metrics.jsonl`, one JSON object per line, and TensorBoard's event files.
+"""What a training measures while it runs: `metrics.jsonl`, one JSON object per line, and what trackers show of it.
 
 A record has the means over the steps since the last one:
 
@@ -12,16 +12,16 @@ A record has the means over the steps since the last one:
     skipped              steps that were not taken
     validation_SIGMA     loss on held-out heads at fixed noise levels, in the records of validations
 
-Both files are only appended to. A training that resumes from a checkpoint first removes the records after it.
+The file is only appended to. A training that resumes from a checkpoint first removes the records after it.
 """
 
 import itertools
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,22 +29,20 @@ import torch
 
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
+from spinmeround.tasks.training.params import METRICS
 from spinmeround.tasks.training.step import StepLosses
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from spinmeround.tasks.training.trackers import Tracker
 
 SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
-FILE = "metrics.jsonl"
 _HALVES = ("loss_image", "loss_normals")
 
 
 class MetricsLog:
-    """Appends records to `metrics.jsonl` in a folder and, if `tensorboard`, to event files beside it."""
+    """Appends records to `metrics.jsonl` in a folder, and passes them to trackers, which `start` starts at a step."""
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        self.path, self._tensorboard = folder / FILE, tensorboard
-        self._writer: SummaryWriter | None = None
+    def __init__(self, folder: Path, start: Callable[[int], Sequence[Tracker]] = lambda done: ()) -> None:
+        self.path, self._start = folder / METRICS, start
+        self._trackers: Sequence[Tracker] = ()
 
     def resume(self, done: int) -> None:
         """Remove the records of later steps than `done`, and lines that are damaged or not written to their end."""
@@ -53,21 +51,23 @@ class MetricsLog:
             kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= done]
             if kept != lines:
                 write_atomic(self.path, b"".join(kept))
-        if self._tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.path.parent), purge_step=done + 1)
+        self.finish()
+        self._trackers = self._start(done)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json_text(dict(record), "train: metrics", indent=None) + "\n")
-        if self._writer is not None:
-            for name, value in record.items():
-                if name != "step":
-                    self._writer.add_scalar(name, value, record["step"])
-            self._writer.flush()
+        values = {name: value for name, value in record.items() if name != "step"}
+        for tracker in self._trackers:
+            tracker.log(values, step=record["step"])
+
+    def finish(self) -> None:
+        """End the trackers."""
+        for tracker in self._trackers:
+            tracker.finish()
+        self._trackers = ()
 
 
 def _step(line: bytes) -> float:
@@ -90,11 +90,11 @@ class Meter:
         """Begin a new record."""
         self._losses: list[StepLosses] = []
         self._norms: list[float] = []
-        self._waited, self._skipped, self._samples, self._began = 0.0, 0, 0, time.perf_counter()
+        self.waited, self._skipped, self._samples, self._began = 0.0, 0, 0, time.perf_counter()
 
     def wait(self, seconds: float) -> None:
         """Count time that a step waited for its batch."""
-        self._waited += seconds
+        self.waited += seconds
 
     def add(self, losses: StepLosses, gradient_norm: float) -> None:
         """Count a step that was taken."""
@@ -113,7 +113,7 @@ class Meter:
             "step": step,
             "learning_rate": learning_rate,
             "samples_per_second": self._samples / seconds,
-            "data_wait": self._waited / seconds,
+            "data_wait": self.waited / seconds,
             "memory_mb": self._memory_mb(),
             "skipped": self._skipped,
         }

@@ -9,13 +9,14 @@ from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.dataset import HeadDataset, check_content
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
-from spinmeround.tasks.training.batches import TrainingBatches
 from spinmeround.tasks.training.by_phase import phase_batches
+from spinmeround.tasks.training.data.batches import StepBatches
 from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFaces
 from spinmeround.tasks.training.faces.plan import face_inputs
 from spinmeround.tasks.training.key import training_inputs
+from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.state import Networks
 from spinmeround.tasks.training.statistics import Statistics, head_statistics
 from spinmeround.tasks.training.validation import Validation
 
@@ -26,7 +27,7 @@ class TrainingReads:
     read. `statistics` are those of its latents."""
 
     inputs: dict[str, str]
-    batches: TrainingBatches | FacePictures
+    batches: StepBatches
     validation: Validation | None = None
     statistics: Callable[[], Statistics] | None = None
 
@@ -38,25 +39,26 @@ class TrainingReads:
         return networks
 
 
-def read_heads(dataset: Path, params: TrainParams, encode: EncodeParams) -> TrainingReads:
-    """The heads of the split `train`.
+def read_heads(dataset: Path, params: TrainParams, encode: EncodeParams, processes: Processes) -> TrainingReads:
+    """Collective: the heads of the split `train`.
 
     Raises DatasetError if the dataset has no latents of this autoencoder, no head to train on or a damaged file.
     """
     data = HeadDataset.open(dataset)
     subjects = _training_subjects(data, encode)
-    check_content(data)
+    with processes.first_before_others():
+        check_content(data)
     return TrainingReads(
         inputs=training_inputs(data),
-        batches=phase_batches(data, subjects, params, encode),
-        validation=Validation(data, params, encode) if params.validation.every else None,
+        batches=phase_batches(data, subjects, params, encode, processes.share),
+        validation=Validation(data, params, encode, processes) if params.validation.every else None,
         statistics=cache(lambda: head_statistics(data, subjects, params, encode)),
     )
 
 
-def read_faces(faces: PreparedFaces, params: TrainParams) -> TrainingReads:
+def read_faces(faces: PreparedFaces, params: TrainParams, processes: Processes) -> TrainingReads:
     """Prepared pictures. Raises SpinMeRoundError if too many of their source can't be used."""
-    return TrainingReads(inputs=face_inputs(faces.keys), batches=FacePictures(faces.folders, params))
+    return TrainingReads(inputs=face_inputs(faces.keys), batches=FacePictures(faces.folders, params, processes.share))
 
 
 def _training_subjects(data: HeadDataset, encode: EncodeParams) -> list[int]:

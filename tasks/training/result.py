@@ -2,9 +2,10 @@
 
 `pipeline/`, the averaged weights as a diffusers pipeline, or, of `adapt`, `networks/unet` and `networks/text_encoder`;
 `history.json`, the mean loss over every `record_every` steps; `metrics.jsonl`, as `tasks.training.metrics` describes
-it; `training.json` {steps, loss_first, loss_last, skipped}, where the losses are means over the first and the last
-tenth of the steps that were taken, and `skipped` has the reason of each step that was not, by its number from 1;
-`state/step-…`, the last checkpoint, from which more steps continue.
+it; `averages/`, as `tasks.training.optimisation.snapshots` does; `training.json` {steps, loss_first, loss_last,
+skipped}, where the losses are means over the first and the last tenth of the steps that were taken, and `skipped` has
+the reason of each step that was not, by its number from 1; `state/step-…`, the last checkpoint, from which more steps
+continue.
 """
 
 import shutil
@@ -14,14 +15,18 @@ from typing import Any
 
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.diffusion.unet import MultiviewUNet
-from spinmeround.storage.errors import SpinMeRoundError
+from spinmeround.storage.errors import SpinMeRoundError, as_config_error, environment_errors
+from spinmeround.storage.files import owned_folder, rename_folder
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
+from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.optimisation.snapshots import AVERAGES, average_of_length
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
-from spinmeround.tasks.training.phases import PhaseName
-from spinmeround.tasks.training.state import Networks
+from spinmeround.tasks.training.params.averages import AverageParams
+from spinmeround.tasks.training.params.phases import PhaseName
+from spinmeround.tasks.weights.networks import NetworkClass, load_network
 
 
 def write_networks(networks: Networks, params: TrainParams, encode: EncodeParams, out: Path) -> Path | None:
@@ -65,6 +70,8 @@ def write_result(
     pipeline = write_networks(networks, params, encode, out)
     if metrics.parent != out:
         shutil.copyfile(metrics, out / metrics.name)
+    if (snapshots := metrics.parent / AVERAGES).is_dir() and metrics.parent != out:
+        shutil.copytree(snapshots, out / AVERAGES)
     result = TrainingResult(
         steps=params.steps,
         loss_first=first,
@@ -91,3 +98,32 @@ def _write_records(result: TrainingResult, name: PhaseName, out: Path) -> None:
     summary.pop("pipeline")
     for file, content in (("history", records), ("training", summary)):
         (out / f"{file}.json").write_text(json_text(content, f"train: {file}", indent=None), encoding="utf-8")
+
+
+def rewrite_average(training: Path, length: float, out: Path) -> Path:
+    """Write the networks of a training's result to the new folder `out`, with the average of another length as their
+    weights.
+
+    They are a pipeline, or, of `adapt`, `unet` and `text_encoder`. Raises SpinMeRoundError if the result has no
+    snapshots of its averages or a damaged file, ConfigError for a length out of range.
+    """
+    with as_config_error("length: "):
+        AverageParams(length=length, tracked=(length,))
+    average = average_of_length(training / AVERAGES, length)
+    pipeline, alone = training / "pipeline", training / "networks"
+    source = pipeline if pipeline.is_dir() else alone
+    unet: NetworkClass = "MultiviewUNet" if source == pipeline else "UNet2DConditionModel"
+    networks = {
+        "unet": load_network(source / "unet", unet),
+        "text_encoder": load_network(source / "text_encoder", "CLIPTextModel"),
+    }
+    for prefix, name in {"unet.": "unet", "prompt_encoder.text_encoder.": "text_encoder"}.items():
+        weights = {key.removeprefix(prefix): each for key, each in average.items() if key.startswith(prefix)}
+        networks[name].load_state_dict({**networks[name].state_dict(), **weights})
+    with environment_errors(out), owned_folder(out.absolute().parent, f".{out.name}") as folder:
+        new = folder / "new"
+        shutil.copytree(source, new, ignore=lambda place, names: networks.keys() if Path(place) == source else ())
+        for name, network in networks.items():
+            network.save_pretrained(new / name)
+        rename_folder(new, out)
+    return out

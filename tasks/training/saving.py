@@ -1,12 +1,14 @@
 """Checkpoints of a training in progress: written in the background, resumed from, removed after success.
 
 A checkpoint names the training that it belongs to by its key, so a folder of another training is refused. It states
-the sizes of its networks in `model`, so that another training can begin with it.
+the sizes of its networks in `model`, so that another training can begin with it, and what the last bits of its numbers
+depend on, so that a training that resumes in another way says so.
 """
 
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -30,14 +32,21 @@ class TrainingCheckpoints:
     """The checkpoints of the training `key` in a folder. A context: at its end every checkpoint is on disk.
 
     In the background, a checkpoint is copied and the training goes on while the copy is written; an error of the
-    writing is raised by the next call.
+    writing is raised by the next call. Of several processes, the first one writes and all read.
     """
 
     def __init__(
-        self, folder: Path, key: str, *, background: bool = True, model: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        key: str,
+        *,
+        model: Mapping[str, Any] | None = None,
+        keep: int = 2,
+        keep_best: int = 0,
+        background: bool = True,
     ) -> None:
-        self.folder, self.key, self.background, self.model = folder, key, background, model
-        self._files = Checkpoints(folder)
+        self.folder, self.key, self.model, self.background = folder, key, model, background
+        self._files = Checkpoints(folder, keep, keep_best)
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Checkpoint] | None = None
 
@@ -55,17 +64,27 @@ class TrainingCheckpoints:
         finally:
             self._pool.shutdown()
 
-    def save(self, done: int, state: TrainingState, history: LossHistory) -> None:
-        """Save the state after `done` steps."""
+    def save(self, done: int, state: TrainingState, history: LossHistory, *, validation: float | None = None) -> None:
+        """Collective: save the state after `done` steps, with the validation loss of that step if it was measured."""
         self.finish()
-        tensors = {**state.tensors(), **history.tensors()}
-        frozen = {"model": self.model, "frozen": state.networks.frozen_digest()} if self.model else {}
-        about = {"training": self.key, **frozen, **history.state()}
-        if not self.background:
-            self._files.save(done, tensors, about)
+        if not state.processes.is_first:
+            for _ in state.named():  # takes part in making the tensors whole
+                pass
             return
-        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        self._writing = self._pool.submit(self._files.save, done, copies, about)
+        model = {"model": self.model, "frozen": state.networks.frozen_digest()} if self.model else {}
+        about = {
+            "training": self.key,
+            **model,
+            "execution": state.processes.execution(),
+            "numbers": state.numbers(),
+            **history.state(),
+        }
+        save = partial(self._files.save, done, state=about, validation=validation)
+        if not self.background:
+            save(tensors={**dict(state.named()), **history.tensors()})
+            return
+        copies = {name: tensor.to("cpu", copy=True) for name, tensor in state.named()}
+        self._writing = self._pool.submit(save, tensors={**copies, **history.tensors()})
 
     def finish(self) -> None:
         """Wait until the last checkpoint is on disk; raises the error of its writing."""
@@ -74,27 +93,17 @@ class TrainingCheckpoints:
             writing.result()
 
     def resume(self, state: TrainingState) -> Resumed | None:
-        """Load the newest intact checkpoint into `state`; None if there is none.
+        """Collective: load the newest intact checkpoint into `state`; None if there is none.
 
-        Warns about damaged ones that are passed over. Raises SpinMeRoundError if all are damaged, ConfigError if they
-        are of another training.
+        Warns about damaged ones that are passed over, and about numbers that will differ in their last bits from those
+        of an uninterrupted training. Raises SpinMeRoundError if all are damaged, ConfigError if they are of another
+        training.
         """
         self.finish()
-        found = self._files.latest()
-        newer = [step for step in self._files.steps() if found is None or step > found.step]
-        if found is None and newer:
-            raise SpinMeRoundError(
-                f"{self.folder}: expected an intact checkpoint, found {len(newer)} damaged ones; delete the folder to "
-                "start again"
-            )
+        state.processes.wait()
+        found = self._newest(warns=state.processes.is_first)
         if found is None:
             return None
-        if newer:
-            warnings.warn(
-                f"{self.folder}: the checkpoints of step {', '.join(map(str, newer))} are damaged; resuming from step "
-                f"{found.step}",
-                stacklevel=2,
-            )
         about: Mapping[str, Any] = found.state()
         if about.get("training") != self.key:
             raise ConfigError(
@@ -102,7 +111,37 @@ class TrainingCheckpoints:
                 f"{str(about.get('training'))[:12]}, of other parameters, data or weights; choose another folder, or "
                 "delete this one"
             )
+        if state.processes.is_first:
+            self._warn_of_changes(found.step, about["execution"], state.processes.execution())
         tensors: dict[str, Tensor] = found.tensors()
         history = LossHistory.restored({name: tensors.pop(name) for name in ("losses", "loss_steps")}, about)
-        state.load(tensors, len(history.steps))
+        state.load(tensors, about["numbers"], len(history.steps))
+        state.processes.wait()
         return Resumed(found.step, history)
+
+    def _newest(self, *, warns: bool) -> Checkpoint | None:
+        """The newest intact checkpoint, or None."""
+        found = self._files.latest()
+        newer = [step for step in self._files.steps() if found is None or step > found.step]
+        if found is None and newer:
+            raise SpinMeRoundError(
+                f"{self.folder}: expected an intact checkpoint, found {len(newer)} damaged ones; delete the folder to "
+                "start again"
+            )
+        if newer and warns and found is not None:
+            warnings.warn(
+                f"{self.folder}: the checkpoints of step {', '.join(map(str, newer))} are damaged; resuming from step "
+                f"{found.step}",
+                stacklevel=3,
+            )
+        return found
+
+    def _warn_of_changes(self, step: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Warn if the training does not resume as it was, so that the same bits cannot be promised."""
+        changes = [f"{name} {before.get(name)} to {value}" for name, value in now.items() if before.get(name) != value]
+        if changes:
+            warnings.warn(
+                f"{self.folder}: resuming from step {step} with other {', '.join(changes)}: the results are those of "
+                "an uninterrupted training within rounding, not bit by bit",
+                stacklevel=3,
+            )

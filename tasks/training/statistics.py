@@ -15,7 +15,7 @@ from torch import Tensor
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.loading.reader import read_latents
-from spinmeround.tasks.training.batches import TrainingBatches
+from spinmeround.tasks.training.data.batches import TrainingBatches
 from spinmeround.tasks.training.params import TrainParams
 
 _RECOLOURED_VIEWS = 512

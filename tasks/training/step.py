@@ -1,24 +1,27 @@
 """The loss of a step's groups.
 
 Every random number is a function of (seed, step, index of the group in the step's batch), and the loss of a step
-depends on earlier steps only through the weights. So it does not matter how a batch is divided into parts.
+depends on earlier steps only through the weights. So it does not matter how a batch is divided among processes and
+parts.
 """
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from spinmeround.models.diffusion.edm import sample_sigmas
 from spinmeround.models.diffusion.loss import TrainingBatch, multiview_loss, sample_condition_dropout
 from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.tasks.loading.view_draws import draw_rng
-from spinmeround.tasks.training.batches import DROPS, NOISE, GroupBatch
+from spinmeround.tasks.training.data.batches import GroupBatch
+from spinmeround.tasks.training.data.draws import DROPS, NOISE
+from spinmeround.tasks.training.networks import Networks
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.prompts import PromptStates
-from spinmeround.tasks.training.state import Networks
 
 
 class StepLosses(NamedTuple):
@@ -28,70 +31,86 @@ class StepLosses(NamedTuple):
     sigma: Float[Tensor, " sample"]
 
 
-class GroupLoss:
-    """Losses of groups by the networks of a training."""
+@dataclass(frozen=True, kw_only=True)
+class StepNoise:
+    """The random numbers of the groups of a step, drawn on the CPU: the same numbers on every device."""
+
+    sigma: Float[Tensor, " sample"]
+    noise: Float[Tensor, "sample view channel h w"]
+    drop_identity: Bool[Tensor, " sample"]
+    drop_images: Bool[Tensor, " sample"]
+
+    @classmethod
+    def drawn(cls, groups: GroupBatch, step: int, params: TrainParams) -> Self:
+        """The numbers of these groups of a step."""
+        shape, targets = groups.latents.shape[1:], groups.latents.shape[1] - groups.conditioning
+        share, alone = params.condition_dropout, params.identity_dropout
+        sigmas, noises, drops = [], [], []
+        for index in groups.indices:
+            generator = _generator(params.draws_seed, step, index, NOISE)
+            sigmas.append(sample_sigmas(params.noise, 1, targets=targets, generator=generator))
+            noises.append(torch.randn(shape, generator=generator))
+            chance = _generator(params.draws_seed, step, index, DROPS)
+            drops.append(sample_condition_dropout(1, share, chance, identity_alone=alone))
+        identities, images = zip(*drops, strict=True)
+        return cls(
+            sigma=torch.cat(sigmas),
+            noise=torch.stack(noises),
+            drop_identity=torch.cat(identities),
+            drop_images=torch.cat(images),
+        )
+
+    @classmethod
+    def fixed(cls, groups: GroupBatch, sigma: float, seed: int) -> Self:
+        """One noise level and nothing dropped, for validation; the noise of group i is the same in any batch."""
+        samples = len(groups.heads)
+        generators = [torch.Generator().manual_seed(seed + index) for index in groups.indices]
+        nothing = torch.zeros(samples, dtype=torch.bool)
+        return cls(
+            sigma=torch.full((samples,), sigma),
+            noise=torch.stack([torch.randn(groups.latents.shape[1:], generator=each) for each in generators]),
+            drop_identity=nothing,
+            drop_images=nothing,
+        )
+
+
+class GroupLoss(nn.Module):
+    """Losses of groups by the networks of a training. A module, so that all processes call it through one wrapper."""
 
     def __init__(self, networks: Networks, params: TrainParams) -> None:
-        self.networks, self.params = networks, params
+        super().__init__()
+        self.networks = networks
+        self._encoding = params.unet.ray_encoding
         self._prompts = PromptStates(networks.prompt_encoder)
 
-    def __call__(self, groups: GroupBatch, step: int) -> StepLosses:
-        """The losses of the groups of a step."""
-        return self.at(groups, *self._noise(groups, step), self._dropouts(groups, step))
-
-    def at(
-        self,
-        groups: GroupBatch,
-        sigma: Float[Tensor, " sample"],
-        noise: Float[Tensor, "sample view channel h w"],
-        dropped: tuple[Bool[Tensor, " sample"], Bool[Tensor, " sample"]] | None = None,
-    ) -> StepLosses:
-        """The losses at given noise; `dropped` are the groups that lose their identity and their images, or none."""
-        params, device = self.params, self.networks.unet.device
-        samples, views = groups.latents.shape[:2]
-        is_conditioning = (torch.arange(views) < groups.conditioning).expand(samples, views)
-        drop_identity, drop_images = dropped or (torch.zeros(samples, dtype=torch.bool),) * 2
-        rays = encode_rays(
-            groups.cam2world,
-            groups.intrinsics,
-            reference=reference_view(is_conditioning),
-            resolution=groups.latents.shape[-1],
-            encoding=params.unet.ray_encoding,
-            device=device,
+    def forward(self, groups: GroupBatch, noise: StepNoise) -> Float[Tensor, "sample half"]:
+        """The losses of the image and of the normals of each group."""
+        device, samples = self.networks.unet.device, len(groups.heads)
+        is_conditioning = (torch.arange(groups.latents.shape[1]) < groups.conditioning).expand(samples, -1)
+        batch = TrainingBatch(
+            latents=groups.latents.to(device),
+            is_conditioning=is_conditioning.to(device),
+            rays=self._rays(groups, is_conditioning, device),
+            prompt_embeds=self._prompts(groups.identity),
+            empty_prompt_embeds=self._prompts.empty(samples),
+            drop_identity=noise.drop_identity.to(device),
+            drop_images=noise.drop_images.to(device),
         )
-        with torch.autocast(device.type, torch.bfloat16) if params.precision == "bfloat16" else nullcontext():
-            batch = TrainingBatch(
-                latents=groups.latents.to(device),
-                is_conditioning=is_conditioning.to(device),
-                rays=rays,
-                prompt_embeds=self._prompts(groups.identity),
-                empty_prompt_embeds=self._prompts.empty(samples),
-                drop_identity=drop_identity.to(device),
-                drop_images=drop_images.to(device),
+        return multiview_loss(self.networks.multiview, batch, noise.sigma.to(device), noise.noise.to(device)).per_half
+
+    def _rays(self, groups: GroupBatch, is_conditioning: Bool[Tensor, "sample view"], device: torch.device) -> Tensor:
+        available = torch.amp.is_autocast_available(device.type)
+        with torch.autocast(device.type, enabled=False) if available else nullcontext():  # frequencies need float32
+            return encode_rays(
+                groups.cam2world,
+                groups.intrinsics,
+                reference=reference_view(is_conditioning),
+                resolution=groups.latents.shape[-1],
+                encoding=self._encoding,
+                device=device,
             )
-            loss = multiview_loss(self.networks.multiview, batch, sigma.to(device), noise.to(device))
-        return StepLosses(loss.per_half, sigma)
 
-    def _dropouts(self, groups: GroupBatch, step: int) -> tuple[Tensor, Tensor]:
-        """Which groups lose their identity, and which their conditioning images."""
-        share, alone = self.params.condition_dropout, self.params.identity_dropout
-        drawn = [
-            sample_condition_dropout(1, share, self._generator(step, index, DROPS), identity_alone=alone)
-            for index in groups.indices
-        ]
-        identities, images = zip(*drawn, strict=True)
-        return torch.cat(identities), torch.cat(images)
 
-    def _noise(self, groups: GroupBatch, step: int) -> tuple[Tensor, Tensor]:
-        """Noise level and unit noise of each group, drawn on the CPU: the same numbers on every device."""
-        views = groups.latents.shape[1]
-        sigmas, noises = [], []
-        for index in groups.indices:
-            generator = self._generator(step, index, NOISE)
-            sigmas.append(sample_sigmas(self.params.noise, 1, targets=views - groups.conditioning, generator=generator))
-            noises.append(torch.randn(groups.latents.shape[1:], generator=generator))
-        return torch.cat(sigmas), torch.stack(noises)
-
-    def _generator(self, step: int, index: int, purpose: int) -> torch.Generator:
-        rng = draw_rng(self.params.draws_seed, step, index, purpose)
-        return torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))
+def _generator(seed: int, step: int, index: int, purpose: int) -> torch.Generator:
+    rng = draw_rng(seed, step, index, purpose)
+    return torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))

@@ -31,8 +31,9 @@ from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.loading.posed_views import read_posed_views
 from spinmeround.tasks.loading.view_images import read_views
+from spinmeround.tasks.training.beginning.unets import random_unet
+from spinmeround.tasks.training.networks import build_text_encoder
 from spinmeround.tasks.training.params import TextEncoderParams
-from spinmeround.tasks.training.state import build_networks
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 
 HELD_OUT = ("test", "validation")
@@ -117,11 +118,10 @@ def random_model(size: str, folder: Path) -> Path:
     unet, text = profile.train.unet, profile.train.text_encoder
     if size == "full":
         unet, text = UNetParams(), TextEncoderParams()
-    networks = build_networks(unet, text, seed=0)
     pipeline = SpinMeRoundPipeline(
-        unet=networks.unet,
+        unet=random_unet("multi-view", unet, seed=0),
         vae=load_autoencoder(autoencoder_path(profile.encode)),  # not part of the measured time
-        text_encoder=networks.prompt_encoder.text_encoder,
+        text_encoder=build_text_encoder(text, seed=0),
         prompt=text.prompt.model_dump(),
     )
     pipeline.save_pretrained(folder)

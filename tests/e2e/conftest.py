@@ -143,9 +143,13 @@ def environment(server: str) -> dict[str, str]:
 def profile_file(tiny: Callable[..., Profile], tmp_path: Path) -> Path:
     """The tiny profile as a file, with a generator slow enough to be killed while it renders."""
     generator = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.3}}
-    values = tiny(generator=generator, plan={"heads": 8}).model_dump(mode="json", exclude_none=True)
-    path = tmp_path / "tiny.toml"
-    path.write_text("\n".join(f"{name} = {_toml(value)}" for name, value in values.items()))
+    return write_profile(tiny(generator=generator, plan={"heads": 8}), tmp_path / "tiny.toml")
+
+
+def write_profile(profile: Profile, path: Path) -> Path:
+    """Write a profile as a file for the command line."""
+    values = profile.model_dump(mode="json", exclude_none=True)
+    path.write_text("\n".join(f"{name} = {_toml(value)}" for name, value in values.items()), encoding="utf-8")
     return path
 
 

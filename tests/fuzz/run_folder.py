@@ -25,7 +25,7 @@ from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.key import training_inputs, training_key
 from spinmeround.tasks.training.loop import OnStep
-from spinmeround.tasks.training.metrics import FILE as METRICS
+from spinmeround.tasks.training.params import METRICS
 from tests.e2e.conftest import TINY
 from tests.support.weights import write_autoencoder, write_recognition
 

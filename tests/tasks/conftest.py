@@ -15,9 +15,9 @@ from spinmeround.tasks.embedded.autoencoder import make_autoencoder
 from spinmeround.tasks.embedded.params import AutoencoderParams
 from spinmeround.tasks.heads.encode import ENCODE, EncodeParams, EncodeSections, publish_latents
 from spinmeround.tasks.stage import Head, StageJob
-from spinmeround.tasks.training.loop import run_training
 from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
-from spinmeround.tasks.training.phases import AdaptPhase, GroupParams, MultiViewPhase, SingleViewPhase
+from spinmeround.tasks.training.params.phases import AdaptPhase, GroupParams, MultiViewPhase, SingleViewPhase
+from spinmeround.tasks.training.run import run_training
 
 SIDE = 16
 GRID = ViewGrid(azimuths=6, elevations_deg=(-15.0, 0.0))

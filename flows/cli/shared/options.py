@@ -3,7 +3,7 @@
 import inspect
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -65,6 +65,37 @@ class RunOptions:
         places = {"--runs": self.runs if self.runs != Path("runs") else None, "--out": self.out, "--store": self.store}
         words += [word for option, path in places.items() if path is not None for word in (option, str(path))]
         return shlex.join(words)
+
+
+_launch_option = partial(typer.Option, rich_help_panel="Processes of the training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """The processes that a training is divided among: fields of `train.launch` in the profile."""
+
+    launch: Annotated[
+        str | None,
+        _launch_option("--launch", metavar="LAUNCHER", help="Start them with torchrun, accelerate or slurm."),
+    ] = None
+    nproc: Annotated[
+        int | None, _launch_option("--nproc", help="Processes on each machine, one per GPU; divides the batch.")
+    ] = None
+    machines: Annotated[int | None, _launch_option("--machines", help="Machines that see the run's folder.")] = None
+    rendezvous: Annotated[
+        str | None, _launch_option("--rendezvous", metavar="HOST:PORT", help="Address of the first machine.")
+    ] = None
+
+    def applied(self, options: RunOptions) -> RunOptions:
+        """The options of a run with these as overrides of its profile."""
+        named = {
+            "launcher": self.launch,
+            "processes": self.nproc,
+            "machines": self.machines,
+            "rendezvous": self.rendezvous,
+        }
+        over = [f"train.launch.{name}={value}" for name, value in named.items() if value is not None]
+        return replace(options, overrides=[*(options.overrides or []), *over])
 
 
 def run_command(app: typer.Typer, *, panel: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,6 +1,7 @@
 """The networks in a checkpoint of a training: its averaged weights, and the frozen ones, which it lacks.
 
-A checkpoint states what it is of in `model`: its phase and the sizes of its networks, as `model_record` has them.
+A checkpoint states what it is of in `model`: its phase, the sizes of its networks and the length of the average that
+is its result, as `model_record` has them.
 """
 
 from typing import Any
@@ -12,8 +13,9 @@ from spinmeround.storage.checkpoints import Checkpoint
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.training.beginning.checks import check_checkpoint
 from spinmeround.tasks.training.beginning.unets import random_unet
+from spinmeround.tasks.training.networks import STATISTICS, Networks
+from spinmeround.tasks.training.optimisation.averages import AVERAGE
 from spinmeround.tasks.training.params import UNET, TrainParams
-from spinmeround.tasks.training.state import AVERAGE, STATISTICS, Networks
 
 
 def averaged_networks(checkpoint: Checkpoint, encoder: IdentityPromptEncoder, params: TrainParams) -> Networks:
@@ -40,7 +42,7 @@ def averaged_networks(checkpoint: Checkpoint, encoder: IdentityPromptEncoder, pa
             f"{UNET}: {checkpoint.path}: expected the frozen text encoder of its training, found another; name it with "
             "train.initial.text_encoder, or repeat the training's train.seed"
         )
-    _fill(networks, checkpoint)
+    _fill(networks, checkpoint, f"{AVERAGE}{model['average']:g}.")
     return networks.requires_grad_(True)
 
 
@@ -51,12 +53,13 @@ def model_record(params: TrainParams, normals_frame: str) -> dict[str, Any]:
         "unet": params.unet.model_dump(mode="json"),
         "text_encoder": params.text_encoder.model_dump(mode="json"),
         "normals_frame": normals_frame,
+        "average": params.average.length,
     }
 
 
 @torch.no_grad()
-def _fill(networks: Networks, checkpoint: Checkpoint) -> None:
-    weights, found = networks.trained(), checkpoint.tensors(AVERAGE)
+def _fill(networks: Networks, checkpoint: Checkpoint, average: str) -> None:
+    weights, found = networks.trained(), checkpoint.tensors(average)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     expected = {name: tuple(weight.shape) for name, weight in weights.items()}
     if different := sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name)):

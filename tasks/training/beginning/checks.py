@@ -8,9 +8,9 @@ from transformers import CLIPTextConfig
 
 from spinmeround.models.diffusion.unet import base_config
 from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.training.networks import text_encoder_config
 from spinmeround.tasks.training.params import ENCODER, UNET, TextEncoderParams, TrainParams
-from spinmeround.tasks.training.phases import PhaseName
-from spinmeround.tasks.training.state import text_encoder_config
+from spinmeround.tasks.training.params.phases import PhaseName
 
 _ACROSS_VIEWS = ("ray_encoding", "multiview_factors")
 """Of a MultiviewUNet, what its weights across views depend on."""

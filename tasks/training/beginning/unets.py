@@ -14,7 +14,7 @@ from spinmeround.models.diffusion.unet import MultiviewUNet, base_config, build_
 from spinmeround.storage.errors import as_config_error
 from spinmeround.tasks.training.beginning.checks import check_unet
 from spinmeround.tasks.training.params import UNET, TrainParams
-from spinmeround.tasks.training.phases import PhaseName
+from spinmeround.tasks.training.params.phases import PhaseName
 from spinmeround.tasks.weights.networks import NetworkClass, check_network, load_network
 
 UNet = MultiviewUNet | UNet2DConditionModel

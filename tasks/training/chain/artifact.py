@@ -21,9 +21,11 @@ from spinmeround.tasks.training.key import (
     training_key,
     training_weights,
 )
-from spinmeround.tasks.training.loop import OnStep, run_training
-from spinmeround.tasks.training.metrics import FILE
-from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.loop import OnStep
+from spinmeround.tasks.training.optimisation.snapshots import AVERAGES
+from spinmeround.tasks.training.params import METRICS, TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.run import run_training
+from spinmeround.tasks.training.trackers import LOGS
 
 _STATE = "state"
 
@@ -43,7 +45,7 @@ def make_training(
     `data` is a dataset, or the keys of the pictures of faces that `adapt` trains on. `begins` is the phase and the key
     of the training that it begins with, by default `train.initial`. A finished training of fewer steps is continued.
     Checkpoints are in `checkpoints / key[:12]`; the next call resumes an interrupted training from them. They are
-    removed once the store has the result, which keeps the last one.
+    removed once the store has the result, which keeps the last one; the logs of TensorBoard and W&B stay there.
     """
     begins = begins or {}
     reads = training_inputs(HeadDataset.open(data)) if isinstance(data, Path) else face_inputs(data)
@@ -66,7 +68,7 @@ def make_training(
     outcome = store.make_once(
         params.name, key, train, version=VERSION, params=content, inputs=read, weights=weights, subject="model"
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_checkpoints(folder)
     return outcome, key, load_training(store.verify(params.name, key).path)
 
 
@@ -75,18 +77,33 @@ def _prepared(store: ArtifactStore, keys: Sequence[str]) -> PreparedFaces:
 
 
 def _continue(store: ArtifactStore, finished: Manifest | None, folder: Path) -> None:
-    """Put the last checkpoint and the metrics of a finished training into the folder of a new one."""
+    """Put the last checkpoint, the metrics and the snapshots of a finished training into the folder of a new one."""
     if finished is None:
         return
     path = store.verify(finished.stage, finished.key).path
     last = find_checkpoint(path / _STATE)
     if last is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path / METRICS, folder / METRICS)
+        if (path / AVERAGES).is_dir():
+            _copy_folder(path / AVERAGES, folder / AVERAGES)
         _copy_folder(last.path, folder / last.path.name)
-        shutil.copyfile(path / FILE, folder / FILE)
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    """Remove everything but the logs from the folder of a finished training; without logs, the folder."""
+    for path in folder.glob("*") if (folder / LOGS).is_dir() else [folder]:
+        if path.name == LOGS:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _copy_folder(source: Path, target: Path) -> None:
     """Copy a folder whose files nobody writes to: as hard links where the file system has them."""
+    shutil.rmtree(target, ignore_errors=True)  # of a copy that was interrupted
     shutil.copytree(source, target, copy_function=_link_or_copy)
 
 

@@ -11,7 +11,7 @@ from spinmeround.storage.artifacts import ArtifactStore, Manifest
 from spinmeround.storage.artifacts.manifest import plain_json
 from spinmeround.storage.errors import SpinMeRoundError, StorageUnavailable
 from spinmeround.tasks.training.key import VERSION, without_steps
-from spinmeround.tasks.training.phases import PhaseName
+from spinmeround.tasks.training.params.phases import PhaseName
 
 
 def find_finished(

@@ -8,7 +8,7 @@ from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.faces.plan import face_inputs
 from spinmeround.tasks.training.key import export_key, training_inputs, training_key
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.phases import PhaseName
+from spinmeround.tasks.training.params.phases import PhaseName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.loading.reader import read_view_identity
-from spinmeround.tasks.training.batches import GroupBatch, GroupDraw, TrainingBatches
+from spinmeround.tasks.training.data.batches import GroupBatch, TrainingBatches
+from spinmeround.tasks.training.data.draws import GroupDraw, Share
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.statistics import head_statistics
 
@@ -23,14 +24,23 @@ class FaceBatches(TrainingBatches):
     holds no statistics of latents, so these are normalised here.
     """
 
-    def __init__(self, data: HeadDataset, subjects: Sequence[int], params: TrainParams, encode: EncodeParams) -> None:
-        super().__init__(data, subjects, params, encode)
+    reads_normals = False
+
+    def __init__(
+        self,
+        data: HeadDataset,
+        subjects: Sequence[int],
+        params: TrainParams,
+        encode: EncodeParams,
+        share: Share = range,
+    ) -> None:
+        super().__init__(data, subjects, params, encode, share)
         normalises = params.unet.latent_statistics
         self._statistics = head_statistics(data, subjects, params, encode) if normalises else None
 
-    def read_groups(self, draw: GroupDraw, step: int) -> GroupBatch:
-        """The batch of a draw of heads and views, with the latents of the images alone."""
-        groups = super().read_groups(draw, step)
+    def encoded(self, groups: GroupBatch) -> GroupBatch:
+        """The batch with its pictures encoded, and with the latents of the images alone."""
+        groups = super().encoded(groups)
         images = groups.latents[:, :, : groups.latents.shape[2] // 2]
         return replace(groups, latents=self._statistics.normalised_images(images) if self._statistics else images)
 

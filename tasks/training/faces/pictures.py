@@ -17,7 +17,8 @@ from torch import Tensor
 from spinmeround.models.identity.params import EMBEDDING_SIZE
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.loading.view_draws import draw_rng
-from spinmeround.tasks.training.batches import VIEWS, GroupBatch
+from spinmeround.tasks.training.data.batches import GroupBatch, StepBatches
+from spinmeround.tasks.training.data.draws import VIEWS, GroupDraw, Share, draw_kind
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.statistics import Moments
 
@@ -55,11 +56,14 @@ class FaceArrays:
         )
 
 
-class FacePictures:
-    """The batches of a training on the pictures of these shards, by step."""
+class FacePictures(StepBatches):
+    """The batches of a training on the pictures of these shards, by step; of each, the `share` of one process.
 
-    def __init__(self, folders: Sequence[Path], params: TrainParams) -> None:
-        self.params, self.shards = params, [FaceArrays.open(folder) for folder in folders]
+    The subjects of a draw are numbers of pictures.
+    """
+
+    def __init__(self, folders: Sequence[Path], params: TrainParams, share: Share = range) -> None:
+        self.params, self.share, self.shards = params, share, [FaceArrays.open(folder) for folder in folders]
         self._ends = [*accumulate(len(shard.identities) for shard in self.shards)]
         _check_dropped(self.shards, params.adapt.faces.most_dropped)
         normalises = params.unet.latent_statistics
@@ -68,13 +72,18 @@ class FacePictures:
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def read(self, step: int) -> GroupBatch:
-        """The batch of a step. A picture has no camera; those of its group are zero."""
-        samples = self.params.phase.groups[0].batch or self.params.batch
-        drawn = [
-            int(draw_rng(self.params.draws_seed, step, index, VIEWS).integers(len(self))) for index in range(samples)
-        ]
-        places = [self._place(index) for index in drawn]
+    def draw(self, step: int, share: Share | None = None) -> GroupDraw:
+        """The pictures of a step, by default of this process's share."""
+        params = self.params
+        batch = draw_kind(params.phase, seed=params.draws_seed, step=step).batch or params.batch
+        indices = tuple((share or self.share)(batch))
+        drawn = [int(draw_rng(params.draws_seed, step, index, VIEWS).integers(len(self))) for index in indices]
+        views = np.zeros((len(indices), 1), np.int64)
+        return GroupDraw(subjects=np.array(drawn), views=views, conditioning=0, indices=indices, batch=batch)
+
+    def read_groups(self, draw: GroupDraw, step: int) -> GroupBatch:
+        """The batch of a draw. A picture has no camera; those of its group are zero."""
+        places, samples = self._places(draw), len(draw.subjects)
         stored = np.stack([self.shards[shard].latents[row] for shard, row in places])
         latents = torch.from_numpy(stored)[:, None].float()
         return GroupBatch(
@@ -82,11 +91,16 @@ class FacePictures:
             cam2world=torch.zeros(samples, 1, 4, 4),
             intrinsics=torch.zeros(samples, 1, 3, 3),
             identity=torch.from_numpy(np.stack([self.shards[shard].identities[row] for shard, row in places])),
-            conditioning=0,
-            heads=tuple(str(self.shards[shard].about["names"][row]) for shard, row in places),
-            views=np.zeros((samples, 1), np.int64),
-            indices=tuple(range(samples)),
+            conditioning=draw.conditioning,
+            heads=self._names(draw),
+            views=draw.views,
+            indices=draw.indices,
+            batch=draw.batch,
         )
+
+    def described(self, step: int) -> str:
+        """The pictures of the whole batch of a step, in words."""
+        return "pictures: " + ", ".join(self._names(self.draw(step, range)))
 
     def _latents(self) -> Iterator[Tensor]:
         """The latents of all pictures, in parts."""
@@ -94,10 +108,14 @@ class FacePictures:
             for start in range(0, len(shard.latents), _AT_ONCE):
                 yield torch.from_numpy(np.array(shard.latents[start : start + _AT_ONCE]))
 
-    def _place(self, index: int) -> tuple[int, int]:
-        """Shard and row of a picture."""
-        shard = bisect_right(self._ends, index)
-        return shard, index - (self._ends[shard - 1] if shard else 0)
+    def _names(self, draw: GroupDraw) -> tuple[str, ...]:
+        return tuple(str(self.shards[shard].about["names"][row]) for shard, row in self._places(draw))
+
+    def _places(self, draw: GroupDraw) -> list[tuple[int, int]]:
+        """Shard and row of each picture of a draw."""
+        shards = [bisect_right(self._ends, number) for number in draw.subjects.tolist()]
+        starts = [0, *self._ends]
+        return [(shard, number - starts[shard]) for shard, number in zip(shards, draw.subjects.tolist(), strict=True)]
 
 
 def _check_dropped(shards: Sequence[FaceArrays], most: float) -> None:

@@ -20,7 +20,7 @@ from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint, latent_shape
 from spinmeround.tasks.training.faces.sources import FIELD, Face, containers, list_faces
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.phases import FacesParams
+from spinmeround.tasks.training.params.phases import FacesParams
 from spinmeround.tasks.weights.insightface_packs import open_pack
 
 STAGE, VERSION = "faces", 1

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from spinmeround.flows.cli.pipeline import phase_overrides
-from spinmeround.flows.cli.shared.options import RunOptions
+from spinmeround.flows.cli.shared.options import LaunchOptions, RunOptions
 from spinmeround.flows.profile import Profile, load_profile
 from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.training.params.launch import LaunchParams
 
 STEPS = {"adapt": 10, "single-view": 30, "multi-view": 120}
 """Of the demo."""
@@ -46,6 +47,15 @@ def test_the_last_phase_is_that_of_the_profile(tmp_path: Path) -> None:
     """Of a profile that ends with an earlier phase, `--from` begins that one."""
     given = ("train.multi_view.steps=0",)
     assert _profile(None, tmp_path, None, given).train.trained == ["single-view"]
+
+
+def test_the_processes_are_those_of_the_options() -> None:
+    """`--launch`, `--nproc`, `--machines` and `--rendezvous` are overrides, which come after those of the profile."""
+    given = RunOptions(overrides=["train.launch.processes=4"])
+    launch = LaunchOptions(launch="torchrun", nproc=8, machines=2, rendezvous="first:29500")
+    found = load_profile("demo", launch.applied(given).overrides or []).train.launch
+    assert found == LaunchParams(launcher="torchrun", processes=8, machines=2, rendezvous="first:29500")
+    assert LaunchOptions().applied(given) == given
 
 
 def test_contradictory_options_are_named(tmp_path: Path) -> None:

@@ -57,6 +57,17 @@ def test_every_part_is_listed_with_licence_and_source() -> None:
     assert "expected one of panohead-checkout, panohead, arcface" in output
 
 
+def test_an_average_of_no_training_is_refused(tmp_path: Path) -> None:
+    """A folder that is no result of a training, and a folder to write to that exists, are named."""
+    status, output = run("weights", "average", str(tmp_path), "--length", "0.1", "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert "expected a training's result with pipeline/ or networks/, found none" in " ".join(output.split())
+    (tmp_path / "pipeline").mkdir()
+    status, output = run("weights", "average", str(tmp_path), "--length", "0.1", "--out", str(tmp_path))
+    assert status == 2
+    assert "expected a new folder, found an existing one" in " ".join(output.split())
+
+
 def test_a_photo_is_cropped_by_given_landmarks(tmp_path: Path) -> None:
     """Writes a picture of 512 pixels and a label without a camera; existing files are kept."""
     Image.fromarray(skimage.data.astronaut()).save(tmp_path / "photo.png")

@@ -1,6 +1,7 @@
 """Functions that the tests call in workers, which import this module by name."""
 
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -114,3 +115,19 @@ def start_orphan_maker(file: Path) -> "subprocess.Popen[bytes]":
 
 
 SIGKILL, SIGSEGV = signal.SIGKILL, signal.SIGSEGV
+
+
+def double_in_a_process(value: int) -> int:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(double, (value,))
+
+
+def save_when_terminated(file: Path, report: Callable[[str], None]) -> str:
+    """Wait for SIGTERM, then write a file and answer."""
+    received = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: received.set())
+    report("waiting")
+    received.wait()
+    time.sleep(0.3)
+    file.write_text("saved", encoding="utf-8")
+    return "ended"

@@ -152,3 +152,31 @@ def test_two_threads_may_end_a_worker_at_once():
         for thread in threads:
             thread.join()
         assert errors == []
+
+
+def test_a_worker_gets_time_to_save(tmp_path):
+    """The pool closes while it computes: it receives SIGTERM, and its answer is waited for."""
+    pool, answers, waiting = WorkerPool(1), [], threading.Event()
+
+    def call():
+        with pool.dedicated(threads=1, grace_s=LIMIT_S) as worker:
+            arguments = (calls.save_when_terminated, tmp_path / "file")
+            answers.append(worker.call(*arguments, report=lambda _: waiting.set()))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert waiting.wait(LIMIT_S)
+    pool.close()
+    thread.join(LIMIT_S)
+    assert answers == ["ended"]
+    assert (tmp_path / "file").read_text() == "saved"
+
+
+def test_a_dedicated_worker_starts_processes():
+    """As a training does to read its batches; other workers may not."""
+    pool = WorkerPool(1)
+    with closing(pool):
+        with pool.dedicated(threads=1) as worker:
+            assert worker.call(calls.double_in_a_process, 4) == 8
+        with pool.checkout() as worker, pytest.raises(CallFailed, match="daemonic"):
+            worker.call(calls.double_in_a_process, 4)

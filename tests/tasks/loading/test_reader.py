@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmeround.storage.dataset import HeadDataset, HeadEntry, PixelCodec, publish, write_head
+from spinmeround.storage.dataset import HeadDataset, HeadEntry, PixelCodec, map_views, publish, write_head
 from spinmeround.tasks.loading.params import ArrayName
 from spinmeround.tasks.loading.reader import SampleReader
 from spinmeround.tasks.loading.tensors import as_floats, to_unit_range
@@ -58,16 +58,25 @@ def test_bytes_become_the_range_from_minus_one_to_one() -> None:
     torch.testing.assert_close(found.double(), torch.arange(256).double() / 127.5 - 1, atol=1.2e-7, rtol=0)
 
 
-def test_latents_in_memory_equal_those_in_files(heads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latents that fit into the limit are read from files once; the batches are the same."""
-    dataset, subjects, views = HeadDataset.open(heads), np.array([1, 3]), np.array([[0, 5], [2, 2]])
+@pytest.mark.parametrize("memory_mb", [0, 1], ids=["in mapped files", "in memory"])
+def test_latents_held_equal_those_that_are_read(heads: Path, monkeypatch: pytest.MonkeyPatch, memory_mb: int) -> None:
+    """Latents that fit into the limit are read once, others are mapped; the batches are those of reading each time."""
+    dataset, subjects, views = HeadDataset.open(heads), np.array([1, 3, 1]), np.array([[0, 5], [2, 2], [5, 1]])
     expected = SampleReader(dataset, ("latents",)).read(subjects, views)["latents"]
     held = SampleReader(dataset, ("latents",))
-    held.hold_latents(range(4), memory_mb=0)
-    assert not held._held
-    held.hold_latents(range(4), memory_mb=1)
+    held.hold_latents(range(4), memory_mb=memory_mb)
     monkeypatch.setattr(HeadDataset, "read_into", None)
     assert torch.equal(held.read(subjects, views)["latents"], expected)
+
+
+def test_compressed_arrays_are_not_mapped(heads: Path) -> None:
+    """Pictures have to be decoded; latents are views of their file, which cannot be written to."""
+    dataset = HeadDataset.open(heads)
+    assert map_views(dataset, 0, "rgb") is None
+    mapped = map_views(dataset, 0, "latents/rgb")
+    assert mapped is not None
+    assert not mapped.flags.writeable
+    np.testing.assert_array_equal(mapped, dataset.read_views(0, range(dataset.views), ["latents/rgb"])["latents/rgb"])
 
 
 def test_view_images_are_as_on_disk(heads: Path) -> None:

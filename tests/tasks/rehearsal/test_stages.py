@@ -10,7 +10,7 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.rehearsal import stages as module
-from spinmeround.tasks.rehearsal.model import ModelCost, equivalent_groups, one_step
+from spinmeround.tasks.rehearsal.model import ModelCost, equivalent_groups, group_and_step, timed_steps
 from spinmeround.tasks.rehearsal.stages import StageCost, rehearse, rehearsed_views
 from spinmeround.tasks.stage import Head
 from spinmeround.tasks.training.params import TrainParams
@@ -92,10 +92,26 @@ def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
 
 
 def test_the_training_is_extrapolated_by_its_groups() -> None:
-    """Known numbers: 3 stages of groups of 1, 8 and 8 views, 32 groups a step, on 8 devices."""
+    """Known numbers: 3 stages of groups of 1, 8 and 8 views, 32 groups a step, on 8 devices; half a second of a step is
+    not divided, so no number of devices is done before that."""
     train = TrainParams()
-    assert one_step(train).steps == 2
+    assert [timed_steps(train, groups).phase.groups[0].batch for groups in (1, 2)] == [1, 2]
     units = (31_000 / 8 + 600_000 + 1_000_000) * 32
     assert equivalent_groups(train) == units
-    cost = ModelCost(part="train", unit="a step", seconds=2.0, units=units, peak_bytes=1)
-    assert cost.hours(8) == pytest.approx(2 * units / 8 / 3600)
+    seconds, step_seconds = group_and_step(2.5, 4.5)
+    assert (seconds, step_seconds) == (2.0, 0.5)
+    cost = ModelCost(
+        part="train",
+        unit="a group",
+        seconds=seconds,
+        units=units,
+        peak_bytes=1,
+        steps=train.steps,
+        step_seconds=step_seconds,
+    )
+    assert cost.hours(8) == pytest.approx((2 * units / 8 + 0.5 * 1_631_000) / 3600)
+    needed = cost.devices(30 * 24)
+    assert needed is not None
+    assert cost.hours(needed) <= 30 * 24 < cost.hours(needed - 1)
+    assert cost.devices(9 * 24) is None
+    assert group_and_step(1.0, 2.5) == (1.0, 0.0)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from pydantic import BaseModel
 from safetensors.torch import load_file
 
 from spinmeround.models.diffusion.unet import MultiviewUNet
@@ -23,8 +22,10 @@ from spinmeround.tasks.training.chain.export import export_pipeline
 from spinmeround.tasks.training.chain.plan import plan_trainings
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.key import EXECUTION, training_key
-from spinmeround.tasks.training.params import InitialParams, TrainParams
-from spinmeround.tasks.training.phases import AdaptPhase, PhaseName, SingleViewPhase
+from spinmeround.tasks.training.params import InitialParams, TrainParams, ValidationParams
+from spinmeround.tasks.training.params.averages import AverageParams
+from spinmeround.tasks.training.params.launch import LaunchParams
+from spinmeround.tasks.training.params.phases import AdaptPhase, PhaseName, SingleViewPhase
 
 diffusers_logging.disable_progress_bar()
 MakeTrainParams = Callable[..., TrainParams]
@@ -111,16 +112,16 @@ def test_what_logs_paces_or_places_is_in_no_key(train_params: MakeTrainParams, e
     """Any other value of such a field gives the same key."""
     assert set(TrainParams.model_fields) >= EXECUTION
     key = training_key({"dataset": "d"}, train_params(), encode_params)
+    others: dict[str, Any] = {
+        "launch": LaunchParams(launcher="torchrun", processes=2),
+        "sharding": "fsdp2",
+        "validation": ValidationParams(every=7),
+        "wandb": "faces",
+    }
     for name in EXECUTION:
-        changed = train_params(**{name: _another(getattr(train_params(), name))})
-        assert training_key({"dataset": "d"}, changed, encode_params) == key, name
-
-
-def _another(value: Any) -> Any:
-    """Another value of the same type."""
-    if isinstance(value, BaseModel):
-        return value.model_copy(update={next(iter(type(value).model_fields)): "another"})
-    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else f"another {value}"
+        value = getattr(train_params(), name)
+        other = others.get(name, not value if isinstance(value, bool) else 7)
+        assert training_key({"dataset": "d"}, train_params(**{name: other}), encode_params) == key, name
 
 
 def _longer(profile: TrainParams, steps: int, **changes: Any) -> TrainParams:
@@ -131,11 +132,14 @@ def _longer(profile: TrainParams, steps: int, **changes: Any) -> TrainParams:
 def test_more_steps_continue_a_finished_training(
     dataset: Path, encode_params: EncodeParams, profile: TrainParams, tmp_path: Path
 ) -> None:
-    """Three steps after two begin with the third, and end with the weights, losses and metrics of three at once."""
+    """Three steps after two begin with the third, and end with the weights, losses and metrics of three at once; the
+    snapshots of the averages go along."""
+
+    average = AverageParams(tracked=(0.05, 0.1), snapshots=1)
 
     def make(name: str, steps: int, **changes: Any) -> tuple[Path, list[int]]:
         taken: list[int] = []
-        store, params = ArtifactStore(tmp_path / name), _longer(profile, steps, **changes)
+        store, params = ArtifactStore(tmp_path / name), _longer(profile, steps, average=average, **changes)
         _, key, _ = make_training(
             store, dataset, params, encode_params, tmp_path / "training", lambda step, total, loss: taken.append(step)
         )
@@ -149,6 +153,9 @@ def test_more_steps_continue_a_finished_training(
     assert _weights(continued) == _weights(at_once)
     assert (continued / "training.json").read_bytes() == (at_once / "training.json").read_bytes()
     assert len((continued / "metrics.jsonl").read_text().splitlines()) == 2
+    assert [path.name for path in sorted((continued / "averages").iterdir())] == [
+        f"step-{step:09d}.safetensors" for step in (2, 3)
+    ]
     assert make("continued", 3, seed=1)[1] == [1, 2, 3]
     assert make("forgotten", 2, keep_state=False)[1] == [1, 2]
     assert make("forgotten", 3)[1] == [1, 2, 3]
@@ -186,8 +193,11 @@ def test_any_phase_begins_with_any_source(chain: dict[PhaseName, Path], profile:
 def test_a_checkpoint_is_exported_as_the_pipeline_of_its_training(
     chain: dict[PhaseName, Path], store: ArtifactStore, encode_params: EncodeParams, profile: TrainParams
 ) -> None:
-    """Without steps, the pipeline has the averaged weights of the checkpoint: every weight of the training's result."""
-    params = profile.only().model_copy(update={"initial": InitialParams(unet=str(chain["multi-view"] / "state"))})
+    """Without steps, the pipeline has the averaged weights of the checkpoint: every weight of the training's result,
+    whatever averages the profile has."""
+    initial = InitialParams(unet=str(chain["multi-view"] / "state"))
+    average = AverageParams(length=0.2, tracked=(0.2,))
+    params = profile.only().model_copy(update={"initial": initial, "average": average})
     outcome, key, result = export_pipeline(store, params, encode_params)
     assert (outcome, result.steps, result.loss_last) == ("made", 0, None)
     assert plan_trainings(None, params, encode_params)[0].key == key

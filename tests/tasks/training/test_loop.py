@@ -24,20 +24,24 @@ from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.checkpoints import Checkpoints
 from spinmeround.storage.dataset import HeadDataset, add_latents
-from spinmeround.storage.errors import ConfigError, DatasetError, SpinMeRoundError, StorageUnavailable
+from spinmeround.storage.errors import ConfigError, DatasetError, Interrupted, SpinMeRoundError, StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training import loop as module
+from spinmeround.tasks.loading import reader
+from spinmeround.tasks.training import process as module
 from spinmeround.tasks.training import step as step_module
-from spinmeround.tasks.training.batches import GroupBatch, TrainingBatches
 from spinmeround.tasks.training.chain.artifact import make_training
+from spinmeround.tasks.training.data.batches import GroupBatch, TrainingBatches
 from spinmeround.tasks.training.history import LossHistory
 from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.key import training_inputs, training_key
-from spinmeround.tasks.training.loop import TrainingInterrupted, TrainingRun, initial_state, run_training
+from spinmeround.tasks.training.loop import Training
+from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.params import GuardParams, TrainingResult, TrainParams
 from spinmeround.tasks.training.result import write_result
-from spinmeround.tasks.training.state import Networks
-from spinmeround.tasks.training.step import GroupLoss, StepLosses
+from spinmeround.tasks.training.run import run_training
+from spinmeround.tasks.training.state import TrainingState
+from spinmeround.tasks.training.step import GroupLoss, StepNoise
 from tests.support.heads import flip_bit, write_all_latents
 
 diffusers_logging.disable_progress_bar()
@@ -145,15 +149,20 @@ def test_held_out_heads_are_never_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Training reads only heads of the split `train`, both latents and the images of random backgrounds."""
+    """Training reads or maps only heads of the split `train`, both latents and the images of random backgrounds."""
     read: set[tuple[int, str]] = set()
-    original = HeadDataset.read_into
+    original, mapped = HeadDataset.read_into, reader.map_views
 
     def spy(self: HeadDataset, subject: int, views: Sequence[int], stored: Mapping[str, np.ndarray]) -> None:
         read.update((subject, name) for name in stored)
         original(self, subject, views, stored)
 
+    def map_spy(data: HeadDataset, subject: int, name: str) -> np.ndarray | None:
+        read.add((subject, name))
+        return mapped(data, subject, name)
+
     monkeypatch.setattr(HeadDataset, "read_into", spy)
+    monkeypatch.setattr(reader, "map_views", map_spy)
     params = train_params(random_background=0.5, memory_mb=0)
     run_training(dataset, params, encode_params, tmp_path, tmp_path)
     assert {name for _, name in read} == {"latents/rgb", "latents/normals", "rgb", "mask"}
@@ -163,7 +172,7 @@ def test_held_out_heads_are_never_read(
 def test_the_memory_limit_changes_no_weights(
     uninterrupted, dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
-    """Latents read on demand give the same weights as latents held in memory."""
+    """Latents in mapped files give the same weights as latents held in memory."""
     run_training(dataset, train_params(memory_mb=0), encode_params, tmp_path, tmp_path)
     assert _weights(tmp_path) == _weights(uninterrupted[0])
 
@@ -247,7 +256,8 @@ def test_all_inputs_of_a_step_are_on_the_device_of_the_networks(
     monkeypatch.setattr(step_module, "multiview_loss", loss)
     networks = build_initial_networks(params).to("meta")
     batches = TrainingBatches(data, data.split("train"), params, encode_params)
-    GroupLoss(networks, params)(batches.read(3), 3).per_half.sum().backward()
+    groups = batches.read(3)
+    GroupLoss(networks, params)(groups, StepNoise.drawn(groups, 3, params)).sum().backward()
     assert set(devices) == {"meta"}
     assert all(weight.grad is not None for weight in networks.unet.unet.conv_in.parameters())
 
@@ -261,7 +271,7 @@ def test_state_on_disk_is_refused_on_an_accelerator(
 ) -> None:
     """The error comes before any network is built."""
     monkeypatch.setattr(module, "best_device", lambda: torch.device("cuda"))
-    monkeypatch.setattr(module, "build_initial_networks", None)
+    monkeypatch.setattr(module, "Training", None)
     with pytest.raises(ConfigError, match=r"train\.state_on_disk: expected false on cuda"):
         run_training(dataset, train_params(state_on_disk=True), encode_params, tmp_path, tmp_path / "out")
 
@@ -313,13 +323,18 @@ def test_identity_dropout_keeps_the_images(
 
 def _spoiled_loss(steps: Container[int], monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
     """Change the losses of these steps, counted from 0, whenever they are computed."""
-    original = GroupLoss.__call__
+    step_of, loss_of, current = Training.take_step, GroupLoss.forward, [-1]
 
-    def loss(self: GroupLoss, groups: GroupBatch, step: int) -> StepLosses:
-        found = original(self, groups, step)
-        return found._replace(per_half=spoil(found.per_half)) if step in steps else found
+    def step(self: Training, number: int) -> float | None:
+        current[0] = number
+        return step_of(self, number)
 
-    monkeypatch.setattr(GroupLoss, "__call__", loss)
+    def loss(self: GroupLoss, groups: GroupBatch, noise: StepNoise) -> Tensor:
+        found = loss_of(self, groups, noise)
+        return spoil(found) if current[0] in steps else found
+
+    monkeypatch.setattr(Training, "take_step", step)
+    monkeypatch.setattr(GroupLoss, "forward", loss)
 
 
 NAN = float("nan")
@@ -451,11 +466,11 @@ def test_accumulation_changes_no_numbers(
     for size in (0, micro_batch):
         params = train_params(micro_batch=size, batch=8)
         batches = TrainingBatches(data, data.split("train"), params, encode_params)
-        run = object.__new__(TrainingRun)
-        run.params, run.state = params, initial_state(build_initial_networks(params), params, Path())
-        run.loss = GroupLoss(run.state.networks.double(), params)
-        losses.append(float(run._backward(batches.read(7), 7).per_half.mean()))
-        gradients.append(torch.cat([each.grad.flatten() for each in run.state.trained.values()]))
+        training = object.__new__(Training)
+        training.params, training.processes = params, Processes(params)
+        training.state = TrainingState(build_initial_networks(params).double(), params, training.processes)
+        losses.append(float(training.backward(batches.read(7), 7).per_half.mean()))
+        gradients.append(torch.cat([each.grad.flatten() for each in training.state.trained.values()]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert (gradients[1] - gradients[0]).norm() <= 1e-6 * gradients[0].norm()
 
@@ -470,7 +485,7 @@ def test_a_request_to_end_leaves_a_checkpoint(
             os.kill(os.getpid(), signal.SIGTERM)
 
     arguments = (dataset, train_params(), encode_params, tmp_path / "checkpoints", tmp_path / "out")
-    with pytest.raises(TrainingInterrupted, match="was asked to end after step 8"):
+    with pytest.raises(Interrupted, match="was asked to end after step 8"):
         run_training(*arguments, terminate)
     (tmp_path / "out").mkdir()
     steps: list[int] = []

@@ -10,9 +10,9 @@ import torch
 
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.loop import run_training
 from spinmeround.tasks.training.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.params import TrainParams, ValidationParams
+from spinmeround.tasks.training.run import run_training
 from spinmeround.tasks.training.step import StepLosses
 
 MakeTrainParams = Callable[..., TrainParams]
@@ -95,7 +95,7 @@ def test_training_records_and_validates(
     assert validations[0] == validations[1]
     assert validations[0][0] != validations[0][1]
     assert results["with"].history == results["without"].history
-    events = EventAccumulator(str(tmp_path / "with-checkpoints")).Reload()
+    events = EventAccumulator(str(tmp_path / "with-checkpoints" / "logs")).Reload()
     scalars = {event.step: event.value for event in events.Scalars("validation_0.5")}
     assert scalars == pytest.approx({r["step"]: r["validation_0.5"] for r in found if "validation_0.5" in r}, rel=1e-6)
 
@@ -104,13 +104,15 @@ def test_validation_reads_only_held_out_heads(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The groups come from heads of the split `validation`, or `test` without one, and never from `train`."""
+    from spinmeround.tasks.training.parallel.processes import Processes
     from spinmeround.tasks.training.validation import Validation
 
+    processes = Processes(train_params())
     data = HeadDataset.open(dataset)
     expected = data.split("validation") or data.split("test")
-    validation = Validation(data, train_params(), encode_params)
+    validation = Validation(data, train_params(), encode_params, processes)
     heads = {head for groups in validation._groups for head in groups.heads}
     assert heads <= {data.ids[subject] for subject in expected}
     assert not heads & {data.ids[subject] for subject in data.split("train")}
     monkeypatch.setattr(HeadDataset, "split", lambda self, name: [])
-    assert not Validation(data, train_params(), encode_params)
+    assert not Validation(data, train_params(), encode_params, processes)

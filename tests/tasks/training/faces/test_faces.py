@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from spinmeround.storage.artifacts import ArtifactStore
@@ -18,11 +19,12 @@ from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.chain.plan import plan_trainings
+from spinmeround.tasks.training.data.feed import BatchFeed
 from spinmeround.tasks.training.faces.pictures import FaceArrays, FacePictures
 from spinmeround.tasks.training.faces.plan import STAGE, FaceShard, plan_faces
 from spinmeround.tasks.training.faces.prepare import make_faces
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.phases import AdaptPhase, FacesParams
+from spinmeround.tasks.training.params.phases import AdaptPhase, FacesParams
 from tests.support.packs import write_pack
 from tests.support.weights import write_recognition
 
@@ -218,7 +220,7 @@ def test_sources_without_pictures_are_named(
 def test_adapt_trains_on_them(
     make_params: Callable[..., TrainParams], embed: EmbedParams, encode_params: EncodeParams, tmp_path: Path
 ) -> None:
-    """Without a dataset; the key of the training holds the keys of the shards; a batch is the same in every process."""
+    """Without a dataset; the key of the training holds the keys of the shards."""
     source = _write("tars", tmp_path / "tars", _files())
     store, params = ArtifactStore(tmp_path / "store"), make_params(source)
     shards = plan_faces(params, embed, encode_params)
@@ -231,8 +233,24 @@ def test_adapt_trains_on_them(
     record = json.loads((store.verify("adapt", key).path / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["loss_image"] == pytest.approx(record["loss"])
     assert "loss_normals" not in record
-    folders = [store.verify(STAGE, each).path for each in keys]
-    first, again = (FacePictures(folders, params).read(1) for _ in range(2))
-    assert first.latents.shape == (2, 1, 4, 2, 2)
-    assert first.heads == again.heads
-    assert (first.identity == again.identity).all()
+
+
+def test_pictures_are_divided_and_made_ahead_as_groups_of_heads_are(
+    make_params: Callable[..., TrainParams], embed: EmbedParams, encode_params: EncodeParams, tmp_path: Path
+) -> None:
+    """The shares of two processes are the whole batch, in order; the feed has the batches of their steps."""
+    params = make_params(_write("tars", tmp_path / "tars", _files())).model_copy(update={"batch": 4})
+    shards, store = plan_faces(params, embed, encode_params), ArtifactStore(tmp_path / "store")
+    _prepared(store, shards)
+    folders = [store.verify(STAGE, shard.key).path for shard in shards]
+    whole = FacePictures(folders, params).read(1)
+    assert whole.latents.shape == (4, 1, 4, 2, 2)
+    halves = [FacePictures(folders, params, share).read(1) for share in (lambda n: range(2), lambda n: range(2, n))]
+    assert [index for half in halves for index in half.indices] == [0, 1, 2, 3]
+    assert {half.batch for half in halves} == {4}
+    assert tuple(name for half in halves for name in half.heads) == whole.heads
+    for name in ("latents", "identity"):
+        assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(whole, name))
+    with BatchFeed(FacePictures(folders, params), steps=2, ahead=1, workers=1) as feed:
+        assert torch.equal(feed.batch(1).latents, whole.latents)
+    assert FacePictures(folders, params, lambda n: range(1)).described(1) == "pictures: " + ", ".join(whole.heads)

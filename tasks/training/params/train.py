@@ -1,16 +1,16 @@
-"""Configuration and result of a training. Imports no networks, so a cached result is found without torch."""
+"""Configuration of a training."""
 
-import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from spinmeround.models.diffusion.params import NoiseDistribution, UNetParams
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.tasks.stage import StageParams
-from spinmeround.tasks.training.phases import (
+from spinmeround.tasks.training.params.averages import AverageParams
+from spinmeround.tasks.training.params.launch import LaunchParams
+from spinmeround.tasks.training.params.phases import (
     PHASES,
     AdaptPhase,
     MultiViewPhase,
@@ -19,6 +19,9 @@ from spinmeround.tasks.training.phases import (
     TrainingPhase,
     field_of,
 )
+
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""As described in `tasks.training.precision`."""
 
 UNET, ENCODER = "train.initial.unet", "train.initial.text_encoder"
 """Names of the fields in messages."""
@@ -98,7 +101,13 @@ class TrainParams(StageParams):
     )
     weight_decay: float = Field(1e-2, ge=0.0, le=1.0, description="Weight decay of AdamW")
     gradient_limit: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm")
-    ema_decay: float = Field(0.9999, ge=0.0, lt=1.0, description="Decay of the averaged weights; lower in early steps")
+    optimiser: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="AdamW; adamw_8bit needs bitsandbytes and keeps its moments in 8 bits"
+    )
+    new_layers_rate: float = Field(
+        1.0, gt=0.0, description="Learning rate of the layers that the initial UNet lacks, as a multiple of the others'"
+    )
+    average: AverageParams = AverageParams()
     identity: Literal["view", "mean"] = Field(
         "view",
         description="Embedding of the first conditioning view, or of the head; without given views always the latter",
@@ -116,8 +125,8 @@ class TrainParams(StageParams):
         0.5, ge=0.0, le=1.0, description="Share of samples on a random colour; they are encoded again at each step"
     )
     noise: NoiseDistribution = NoiseDistribution()
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Precision of the layers; bfloat16 uses torch's autocast and keeps weights in float32"
+    precision: Precision = Field(
+        "float32", description="Precision of the layers; weights and moments are always in float32"
     )
     guard: GuardParams = GuardParams()
     validation: ValidationParams = ValidationParams()
@@ -125,12 +134,21 @@ class TrainParams(StageParams):
     micro_batch: int = Field(
         0, ge=0, description="Groups per forward pass, whose gradients are added up; 0: all groups of a step"
     )
+    launch: LaunchParams = LaunchParams()
+    sharding: Literal["none", "fsdp2"] = Field(
+        "none", description="Of several processes, each holds everything (DDP), or a part of the weights (FSDP2)"
+    )
+    compile: bool = Field(False, description="Compile the repeated blocks of the UNet (torch.compile)")
+    channels_last: bool = Field(False, description="Keep the weights of convolutions with the channels last")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints that are kept")
+    keep_best: int = Field(1, ge=0, description="Checkpoints of the lowest validation losses that are kept beside them")
     keep_state: bool = Field(
         True, description="Keep the last checkpoint with the result, so that more steps continue the training"
     )
     record_every: int = Field(100, ge=1, description="Steps averaged into one record of the history and the metrics")
     tensorboard: bool = Field(False, description="Write TensorBoard's event files beside the checkpoints")
+    wandb: str = Field("", description="Project in Weights & Biases to record the training in; empty: none")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, a third slower"
     )
@@ -138,7 +156,11 @@ class TrainParams(StageParams):
         False,
         description="Keep moments and average in a mapped file next to the checkpoints: less memory, slower; CPU only",
     )
-    memory_mb: int = Field(4096, ge=0, description="Keep the latents in memory if they fit into this many MiB")
+    memory_mb: int = Field(
+        4096, ge=0, description="Keep the latents in memory if they fit into this many MiB; otherwise map their files"
+    )
+    prefetch: int = Field(2, ge=0, description="Batches that are read and encoded ahead of their step")
+    workers: int = Field(0, ge=0, description="Processes that read the files of batches; 0: a thread does")
     threads: int = Field(0, ge=0, description="Threads of torch; 0: torch's default")
 
     @model_validator(mode="after")
@@ -201,33 +223,3 @@ class TrainParams(StageParams):
     def draws_seed(self) -> int:
         """Seed of the random numbers of the steps; it differs between phases, so that their draws are unrelated."""
         return self.seed * len(PHASES) + PHASES.index(self.name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """Result of a training; `history` holds {"step", "loss"} records in order, `skipped` the reason of each step that
-    was not taken. Without steps there are no losses.
-
-    `pipeline` is the folder of the trained pipeline; `adapt` has none, but a UNet and a text encoder.
-    """
-
-    steps: int
-    loss_first: float | None
-    loss_last: float | None
-    history: list[dict[str, Any]]
-    pipeline: Path | None
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def described(self) -> str:
-        """Steps and losses in words."""
-        losses = "" if self.loss_first is None else f", loss {self.loss_first:.4f} to {self.loss_last:.4f}"
-        return f"{self.steps} steps{losses}"
-
-
-def load_training(folder: Path) -> TrainingResult:
-    """Reads the result of a training from its artifact's folder."""
-    summary = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))["runs"][0]["history"]
-    pipeline = folder / "pipeline"
-    return TrainingResult(**summary, history=history, pipeline=pipeline if pipeline.is_dir() else None)

@@ -18,9 +18,10 @@ from spinmeround.tasks.loading.params import ViewParams
 from spinmeround.tasks.loading.samples import HeadViews
 from spinmeround.tasks.loading.tensors import on_colour
 from spinmeround.tasks.loading.view_draws import nearest_views
-from spinmeround.tasks.training.batches import GroupDraw, TrainingBatches, draw_groups
+from spinmeround.tasks.training.data.batches import TrainingBatches
+from spinmeround.tasks.training.data.draws import GroupDraw, draw_groups
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.phases import GroupParams, MultiViewPhase, TrainingPhase
+from spinmeround.tasks.training.params.phases import GroupParams, MultiViewPhase, TrainingPhase
 
 MakeTrainParams = Callable[..., TrainParams]
 CAMERAS = ViewGrid().cameras()
@@ -176,7 +177,7 @@ def test_random_backgrounds_are_encoded_again(
     assert 0 < changed.sum() < 8
     assert torch.equal(half[changed], all_recoloured[changed])
     white = lambda rgb, mask, colour: on_colour(rgb, mask, torch.ones(3))  # noqa: E731
-    monkeypatch.setattr("spinmeround.tasks.training.batches.on_colour", white)
+    monkeypatch.setattr("spinmeround.tasks.training.data.pictures.on_colour", white)
     torch.testing.assert_close(latents(1.0), stored, atol=5e-3, rtol=0)
 
 

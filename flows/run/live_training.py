@@ -1,0 +1,114 @@
+"""A training in the UI while it runs: a progress bar, a table of its latest metrics and a picture of its loss.
+
+The three artifacts are created once and then changed, at most every `EVERY_S` seconds. A server that fails never ends a
+training: the artifacts then stay as they were.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import numpy as np
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from spinmeround.tasks.report.curves import SIZES, draw, smoothed
+from spinmeround.tasks.report.picture import curve_svg, svg_uri
+
+EVERY_S = 15.0
+_ROWS = 20
+_COLUMNS = (
+    "step",
+    "loss",
+    "validation",
+    "learning_rate",
+    "gradient_norm",
+    "samples_per_second",
+    "data_wait",
+    "memory_mb",
+)
+_logger = logging.getLogger(__name__)
+
+
+class LiveTraining:
+    """Shows the training whose metrics are in the file `metrics`, of `total` steps."""
+
+    def __init__(self, metrics: Path, total: int) -> None:
+        self.metrics, self.total = metrics, total
+        self._shown_at = -EVERY_S
+        self._ids: dict[str, UUID] = {}
+
+    def show(self, done: int) -> None:
+        """Show that `done` steps are done, if it is time or all are."""
+        now = time.monotonic()
+        if now - self._shown_at < EVERY_S and done < self.total:
+            return
+        self._shown_at = now
+        try:
+            self._show(done)
+        except Exception:
+            _logger.debug("the training is not shown in the UI", exc_info=True)
+
+    def _show(self, done: int) -> None:
+        progress, records = 100 * done / self.total, read_records(self.metrics)
+        if "progress" in self._ids:
+            update_progress_artifact(self._ids["progress"], progress)
+        else:
+            created = create_progress_artifact(progress, key="training-progress", description=f"Of {self.total} steps")
+            self._ids["progress"] = cast(UUID, created)
+        if not records:
+            return
+        rows, picture = table_rows(records), loss_markdown(records)
+        if "table" in self._ids:
+            self._change("table", json.dumps(rows))
+            self._change("picture", picture)
+            return
+        table = create_table_artifact(rows, key="training-metrics", description="The latest metrics")
+        curve = create_markdown_artifact(picture, key="training-loss", description="The loss so far")
+        self._ids |= {"table": cast(UUID, table), "picture": cast(UUID, curve)}
+
+    def _change(self, name: str, data: str) -> None:
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._ids[name], ArtifactUpdate(data=data))
+
+
+def read_records(metrics: Path) -> list[dict[str, Any]]:
+    """The complete records in a file of metrics; none if it does not exist yet."""
+    if not metrics.exists():
+        return []
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def table_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The latest records, newest first, with the columns that people look at."""
+    columns = [name for name in _COLUMNS if any(name in record for record in records[-_ROWS:])]
+    return [
+        {
+            name: f"{record[name]:.4g}" if isinstance(record.get(name), float) else record.get(name, "")
+            for name in columns
+        }
+        for record in reversed(records[-_ROWS:])
+    ]
+
+
+def loss_markdown(records: Sequence[Mapping[str, Any]]) -> str:
+    """The loss curve as a picture in Markdown; a line of text before there is a curve."""
+    known = [(record["step"], record["loss"]) for record in records if record.get("loss", 0) > 0]
+    if len(known) < 2:
+        return "The loss is shown from the second record on."
+    step, loss = np.array(known, np.float64).T
+    width, height = SIZES[0]
+    phase = np.zeros(len(step), np.int64)
+    drawing = draw(step, loss, smoothed(loss), phase, width=width, height=height)
+    return f"![Loss by step]({svg_uri(curve_svg(drawing))})"

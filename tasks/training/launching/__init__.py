@@ -1,0 +1,1 @@
+"""Trainings in processes that a launcher starts: torchrun, accelerate or Slurm."""

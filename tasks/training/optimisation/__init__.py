@@ -1,0 +1,1 @@
+"""The optimiser of a training, its learning rate, and the averages of the weights."""
