@@ -1,47 +1,56 @@
-"""What a field of a lens may say: nothing (null, off, zero, empty, "none"), a pinhole, or the numbers of `stated`.
+"""What a field of a lens may say: nothing (null, off, zero, empty, "none"), a pinhole, or the numbers that are read.
 
 A check is called with the field's full name, its value and its object, and raises ValueError for anything else.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Float64
+
+from spinmeround.models.geometry.cameras import is_rotation
+from spinmeround.models.geometry.lens_values import (
+    COEFFICIENTS,
+    TOLERANCE,
+    ReadLens,
+    numbers,
+    some,
+    squeezed,
+    states_nothing,
+)
 from spinmeround.storage.errors import printable, shortened
 
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
 """Camera models that are a pinhole where their distortion is zero."""
 
-COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
-"""OpenCV's order."""
-
 _NO_PINHOLE = re.compile(
     r"fish[-_ ]?eye|equi[-_ ]?(?:rect|dist|solid|angular)|(?<!a)spherical|pano(?![a-z])|panoram|ortho(?![a-z])"
     r"|orthograph|orthogonal|orthophoto|omni(?![a-z])|omnidir|lat[-_ ]?long|cylindr|f[-_ ]?theta|vr[-_ ]?180"
-    r"|stereograph|mercator|cube[-_ ]?map|kannala|catadioptric|double[-_ ]?sphere|anamorph|mirror[-_ ]?ball"
-    r"|^(?:fov|e?ucm|c?mei|ds|kb\d?|unified|(?:simple_)?division|dual|parallel|isometric)$",
+    r"|stereograph|mercator|cube[-_ ]?map|kannala|catadioptric|double[-_ ]?sphere|anamorph|mirror[-_ ]?ball",
     re.IGNORECASE,
 )
-_NOTHING = {"", "none", "no", "off", "false", "null", "n/a", "zero", "disabled", "global", "ideal", "pinhole"} | {
-    *("perspective", "undistorted", "rectified", "removed")
-}
-_MATRIX_WIDTHS = {9: 3, 12: 4, 16: 4}
+_SHORT = re.compile(r"fov|e?ucm|c?mei|ds|kb\d?|unified|(?:simple_)?division|parallel|isometric", re.IGNORECASE)
+_FILE_NAME = re.compile(r".*\.[a-z]\w*", re.IGNORECASE)
+_SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
+_LENGTHS = (4, 5, 8, 12, 14)
+_POINT = ("fl_x", "fl_y", "cx", "cy")
 
 
 class LensObject(NamedTuple):
-    """An object of a document.
+    """An object of a camera, for a frame with this lens; `camera_id` is what the frame says, if it does.
 
-    `read` is whether `Lens` reads it, as the document and a frame; `camera` whether it is of a camera; `stated` what
-    the frame and the document say of the lens; outside frames, the document and its first frame.
+    `read` is whether `Lens` reads it: the document or a frame. `kinds` is whether the kind of the lens is checked, or
+    its numbers.
     """
 
     name: str
     fields: Mapping[str, Any]
     read: bool
-    camera: bool
-    stated: Mapping[str, Any]
+    lens: ReadLens
+    camera_id: str | None
+    kinds: bool
 
 
 Check = Callable[[str, Any, LensObject], None]
@@ -50,8 +59,15 @@ Check = Callable[[str, Any, LensObject], None]
 def check_kind(field: str, value: Any, place: LensObject) -> None:
     """The name of a projection or a camera model; others, as the name of a product, say nothing."""
     for text in value if isinstance(value, list) else [value]:
-        if isinstance(text, str) and _NO_PINHOLE.search(text.strip()):
+        if isinstance(text, str) and (_NO_PINHOLE.search(text) or _SHORT.fullmatch(text.strip())):
             raise no_pinhole(field, text)
+
+
+def check_name(field: str, value: Any, place: LensObject) -> None:
+    """A name that may be that of a camera model, as OPENCV_FISHEYE, or a label, as fisheye_left."""
+    found = list(_NO_PINHOLE.finditer(value)) if isinstance(value, str) else []
+    if found and re.fullmatch("[a-z]*[0-9]*", value[found[-1].end() :].strip(), re.IGNORECASE):
+        raise no_pinhole(field, value)
 
 
 def check_flag(field: str, value: Any, place: LensObject) -> None:
@@ -74,25 +90,25 @@ def unless_perspective(check: Check) -> Check:
 
 def check_distortion(field: str, value: Any, place: LensObject) -> None:
     """Coefficients in any order; those in an object that have a name are checked by it."""
-    if any(numbers(value)) if isinstance(value, Mapping) else not states_nothing(value):
+    if some(numbers(value)) if isinstance(value, Mapping) else not states_nothing(value):
         raise _distorted(field, value)
 
 
 def check_coefficients(field: str, value: Any, place: LensObject) -> None:
-    """A list of coefficients under a short name, whose other values are something else."""
-    if isinstance(value, Mapping | list) and any(numbers(value)):
-        raise _distorted(field, value)
+    """As many coefficients as OpenCV has, under a short name whose other values are something else."""
+    if isinstance(value, Mapping | list | str) and len(numbers(value)) in _LENGTHS:
+        check_zero(field, value, place)
 
 
 def check_zero(field: str, value: Any, place: LensObject) -> None:
     """A coefficient that is not among `COEFFICIENTS`."""
-    if any(numbers(value)):
+    if some(numbers(value)):
         raise _distorted(field, value)
 
 
 def check_shift(field: str, value: Any, place: LensObject) -> None:
     """A principal point in other units."""
-    if any(numbers(value)):
+    if some(numbers(value)):
         raise ValueError(
             f"{field}: expected 0, got {_shown(value)}; write the principal point as cx and cy in pixels and remove "
             f"{field}"
@@ -103,22 +119,20 @@ def same_as(native: str) -> Check:
     """A check of a number that `Lens` reads elsewhere, by the name `native`."""
 
     def checked(field: str, value: Any, place: LensObject) -> None:
-        is_point = isinstance(value, list) and not place.camera
-        is_vector_or_box = native in ("w", "h") and "x" in place.fields
-        found = [] if is_point or is_vector_or_box else numbers(value)
-        if any(found) and found != numbers(place.stated.get(native)):
+        found = numbers(value)
+        no_size = native in ("w", "h") and all(abs(number) <= 1 for number in found)  # of a quaternion
+        if some(found) and not no_size and not (len(found) == 1 and place.lens.agrees(native, *found)):
             raise _elsewhere(field, native, value)
 
     return checked
 
 
 def size_of(native: str) -> Check:
-    """A check of the size of a picture: without `native`, it is unknown what pixels are meant."""
+    """A check of the size of a picture, which is that of the image unless the file says so by `native`."""
 
     def checked(field: str, value: Any, place: LensObject) -> None:
-        in_pixels = any(place.stated.get(each) is not None for each in ("fl_x", "fl_y", "cx", "cy"))
-        if place.read and in_pixels and place.stated.get(native) is None and any(numbers(value)):
-            raise _elsewhere(field, native, value)
+        if place.read and not place.lens.sized:
+            same_as(native)(field, value, place)
 
     return checked
 
@@ -126,38 +140,59 @@ def size_of(native: str) -> Check:
 def check_centre(field: str, value: Any, place: LensObject) -> None:
     """A principal point, as a list or with x and y."""
     found = numbers(list(value.values()) if isinstance(value, Mapping) else value)
-    if any(found) and found != numbers([place.stated.get("cx"), place.stated.get("cy")]):
+    agree = len(found) == 2 and place.lens.agrees("cx", found[0]) and place.lens.agrees("cy", found[1])
+    if some(found) and not agree:
         raise _elsewhere(field, "cx and cy", value)
 
 
 def check_matrix(field: str, value: Any, place: LensObject) -> None:
-    """Intrinsics as a matrix, by rows or columns, in pixels or in sides; or fx, fy, cx, cy and coefficients."""
-    found, width = numbers(value), _MATRIX_WIDTHS.get(len(numbers(value)))
-    if width is None and any(found[4:]):
-        raise _distorted(field, value)
-    if width is not None and (found[1] or found[width]):
-        raise ValueError(f"{field}: expected a lens without skew, got {_shown(value)}; resample the pictures")
-    focal, side = (numbers(place.stated.get(each))[:1] for each in ("fl_x", "w"))
-    if focal and any(found) and (width is not None or len(found) == 4):
-        expected = [*focal, *(focal[0] / each for each in side if each)]
-        if not any(math.isclose(abs(found[0]), each, rel_tol=0.01) for each in expected):
-            raise _elsewhere(field, "fl_x, fl_y, cx and cy", value)
+    """Intrinsics as a matrix, by rows or columns, or as a list with coefficients; a rotation is that of a pose."""
+    found = numbers(value)
+    shape = _SHAPES.get(len(found))
+    unread = isinstance(value, str) and not (found or states_nothing(value) or _FILE_NAME.fullmatch(value))
+    if not unread and (not isinstance(value, Mapping | list | str) or not some(found)):
+        return
+    readings = [(found[:4], found[4:]), ([*found[:1], *found[:3]], found[3:])]  # of f, cx, cy too
+    for matrix in [] if shape is None else [np.reshape(found, shape), np.reshape(found, shape[::-1]).T]:
+        with np.errstate(all="ignore"):
+            if is_rotation(matrix[:3, :3]):
+                return
+            readings.append(_of_matrix(matrix))
+    rests = [rest for four, rest in readings if len(four) == 4 and all(map(place.lens.agrees, _POINT, four))]
+    if rests and shape is not None and all(map(some, rests)):
+        raise ValueError(
+            f"{field}: expected a lens without skew or distortion, got {_shown(value)}; resample the pictures"
+        )
+    if all(map(some, rests)):
+        raise _elsewhere(field, "fl_x, fl_y, cx, cy, k1, k2, p1 and p2" if rests else "fl_x, fl_y, cx and cy", value)
+
+
+def _of_matrix(matrix: Float64[np.ndarray, "rows columns"]) -> tuple[list[float], list[float]]:
+    """fx, fy, cx, cy, and in focal lengths what is zero beside them; a camera that looks along -z has negative ones."""
+    used = np.zeros(matrix.shape, bool)
+    used[[0, 1, 0, 1, 2], [0, 1, 2, 2, 2]] = used[3:, 3:] = True
+    scaled = matrix / matrix[2, 2]
+    rest = scaled[~used] / scaled[0, 0]
+    return [*np.abs(scaled[[0, 1], [0, 1]]).tolist(), *scaled[:2, 2].tolist()], rest.tolist()
 
 
 def check_k(field: str, value: Any, place: LensObject) -> None:
-    """The coefficients of a distortion, or the matrix K."""
-    (check_matrix if len(numbers(value)) in _MATRIX_WIDTHS else check_coefficients)(field, value, place)
+    """The matrix K, or the coefficients k of a distortion."""
+    is_matrix = field.endswith("K") or len(numbers(value)) in _SHAPES
+    (check_matrix if is_matrix else check_coefficients)(field, value, place)
 
 
 def check_parameters(field: str, value: Any, place: LensObject) -> None:
-    """COLMAP's numbers of a camera, in an order that depends on its model."""
-    if isinstance(value, list) and any(numbers(value)):
-        raise _elsewhere(field, "fl_x, fl_y, cx, cy, k1, k2, p1 and p2", value)
+    """COLMAP's numbers of a camera."""
+    if isinstance(value, list) and some(numbers(value)):
+        check_matrix(field, value, place)
 
 
 def check_angle(field: str, value: Any, place: LensObject) -> None:
-    """A field of view, most of them in degrees."""
-    if not isinstance(value, Mapping) and not states_nothing(value):
+    """A field of view, which may be that of the sides but not of the diagonal."""
+    found = [] if squeezed(field).startswith("d") else numbers(value)
+    agrees = bool(found) and all(place.lens.agrees("camera_angle_x", each) for each in found)
+    if not isinstance(value, Mapping) and not states_nothing(value) and not agrees:
         name = field.split(".")[-1]
         raise ValueError(
             f"{field}: expected the lens as fl_x in pixels or camera_angle_x in radians, got {name} {_shown(value)}; "
@@ -167,7 +202,7 @@ def check_angle(field: str, value: Any, place: LensObject) -> None:
 
 def check_square(field: str, value: Any, place: LensObject) -> None:
     """The ratio of the sides of a pixel."""
-    if any(number != 1 for number in numbers(value)):
+    if not all(abs(number - 1) <= TOLERANCE for number in numbers(value)):
         raise ValueError(f"{field}: expected square pixels, 1, got {_shown(value)}; resample the pictures")
 
 
@@ -216,36 +251,6 @@ def _moving(field: str, value: Any) -> ValueError:
         f"{field}: expected a camera that does not move during the exposure, got {_shown(value)}; use pictures of a "
         "global shutter, or remove the field"
     )
-
-
-def states_nothing(value: Any) -> bool:
-    """Whether a value is null, off, zero, a word for none, or holds only such values."""
-    if isinstance(value, Mapping | list):
-        return all(map(states_nothing, value.values() if isinstance(value, Mapping) else value))
-    if isinstance(value, str):
-        return value.strip().lower() in _NOTHING or numbers(value) == [0.0]
-    return not value
-
-
-def numbers(value: Any) -> list[float]:
-    """The numbers of a value, also in nested lists, in text, and in OpenCV's objects, whose numbers are `data`."""
-    if isinstance(value, Mapping):
-        return numbers(value.get("data"))
-    if isinstance(value, list):
-        return list(chain.from_iterable(map(numbers, value)))
-    if isinstance(value, bool) or not isinstance(value, float | int | str):
-        return []
-    try:
-        return [float(value)]
-    except OverflowError:  # of an integer
-        return [math.inf]
-    except ValueError:
-        return []
-
-
-def squeezed(field: str) -> str:
-    """`GPano:ProjectionType` and `projection_type` as `projectiontype`."""
-    return re.sub("[^a-z0-9]", "", re.split("[.:]", field)[-1].lower())
 
 
 def _shown(value: Any) -> str:

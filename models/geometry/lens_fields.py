@@ -1,16 +1,16 @@
 """The fields of a transforms.json by which other programs state a lens, and the walk that checks each of them.
 
-`FIELDS` is the table: a name in lower case without punctuation, and the check of its value. Fields that are not in it
-pass, as does what `Lens` reads itself.
+`FIELDS` is the table: a name in lower case without punctuation, and the check of its value. It is looked up for the
+fields of the document, of its frames, and of the objects in these that `_OBJECTS` names: those of the picture's own
+camera. All else is of something else, as a depth camera or the uncropped picture, and passes.
 """
 
-import re
-from collections import ChainMap, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spinmeround.models.geometry import lens_checks
-from spinmeround.models.geometry.lens_checks import COEFFICIENTS, Check, LensObject, squeezed
+from spinmeround.models.geometry.lens_checks import Check, LensObject
+from spinmeround.models.geometry.lens_values import COEFFICIENTS, ReadLens, squeezed
 from spinmeround.storage.errors import printable
 
 MAX_DEPTH = 32
@@ -20,27 +20,51 @@ NUMBERS = {"w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle
 READ = {"camera_model", "is_fisheye", "distortion_params"} | NUMBERS
 """The fields of `Lens`, which it reads in the document and in the frames."""
 
-_CAMERA = re.compile("cam|lens|intrin|calib|sensor|optic|distort|projec|param|coef|ptr_?wrapper", re.IGNORECASE)
-"""Names of objects of a camera."""
+_MANY = {"cameras", "cams", "intrinsics", "lenses", "sensors"}
+_OBJECTS = _MANY | {
+    *("camera", "cam", "lens", "sensor", "optics", "projection", "calibration", "calib", "cameracalibration", "params"),
+    *("cameraparams", "cameraparameters", "camerainfo", "cameradata", "cameramodel", "intrinsic", "cameraintrinsic"),
+    *("cameraintrinsics", "k", "kmatrix", "cameramatrix", "lensparams", "distortion", "lensdistortion", "distcoeffs"),
+    *("radialdistortion", "tangentialdistortion", "distortioncoefficients", "distortioncoeffs", "distortionparams"),
+}
+_PARTS = _OBJECTS | {
+    "data",
+    "value",
+    "ptrwrapper",
+    "parameters",
+    "model",
+    "pinhole",
+    "shutter",
+    "coefficients",
+    "coeffs",
+}
+"""Names of objects of a camera: in the document and in frames, and in such objects."""
+
+_OF_CAMERAS = {"name", "kind", "coefficients", "coeffs", "coefs"}
+"""Names that mean something else in the document and in frames."""
+
+_OF_COEFFICIENTS = (
+    *("distortion", "lensdistortion", "cameradistortion", "radialdistortion", "tangentialdistortion", "dist"),
+    *("radial", "tangential", "lens", "camera", "brown", "opencv"),
+)
 
 _SYNONYMS = {squeezed(name): name for name in NUMBERS} | {
-    "fx": "fl_x",
-    "fy": "fl_y",
-    "focalx": "fl_x",
-    "focaly": "fl_y",
-    "ppx": "cx",
-    "ppy": "cy",
-    "principalpointx": "cx",
-    "principalpointy": "cy",
+    **dict.fromkeys(("fx", "focalx", "focallengthx"), "fl_x"),
+    **dict.fromkeys(("fy", "focaly", "focallengthy"), "fl_y"),
+    **dict.fromkeys(("u0", "ppx", "centerx", "centrex", "principalx", "principalpointx"), "cx"),
+    **dict.fromkeys(("v0", "ppy", "centery", "centrey", "principaly", "principalpointy"), "cy"),
+    **{f"{of}{name}": name for of in _OF_COEFFICIENTS for name in COEFFICIENTS},
 }
 """Other names and spellings of numbers that `Lens` reads."""
 
-_TABLE: tuple[tuple[Check, str], ...] = (
+_KINDS: tuple[tuple[Check, str], ...] = (
     (
         lens_checks.check_kind,
-        "projection projectiontype projectionmodel projectionmode cameraprojection cameramodel cameratype lens "
-        "lenstype lensmodel lensprojection distortionmodel distortiontype polymorphicname model modelname type",
+        "projection projectiontype projectionmodel projectionmode projectionkind cameraprojection cameramodel "
+        "cameramodelname cameratype lens lenskind lenstype lensmodel lensprojection distortionmodel distortiontype "
+        "polymorphicname model modelname type kind",
     ),
+    (lens_checks.check_name, "name camera"),
     (
         lens_checks.check_flag,
         "isfisheye fisheye latlong equirectangular isequirectangular orthographic isorthographic spherical isspherical "
@@ -53,19 +77,25 @@ _TABLE: tuple[tuple[Check, str], ...] = (
         "orthoscale fisheyefov fisheyelens fisheyepolynomialk0 fisheyepolynomialk1 fisheyepolynomialk2 "
         "fisheyepolynomialk3 fisheyepolynomialk4",
     ),
+)
+"""Of lenses that are no pinholes."""
+
+_NUMBERS: tuple[tuple[Check, str], ...] = (
     (
         lens_checks.check_distortion,
         "distortion distortions distortioncoefficients distortioncoefficient distortioncoeffs distortioncoeff "
         "distortioncoefs distortionparams distortionparameters distortionvector distcoefficients distcoeffs distcoeff "
         "distcoefs lensdistortion opticaldistortion radialdistortion tangentialdistortion thinprismdistortion "
         "radialcoefficients radialcoeffs radialparams tangentialcoefficients tangentialcoeffs tangentialparams "
-        "thinprismcoefficients thinprismcoeffs thinprismparams distorted isdistorted hasdistortion",
+        "thinprismcoefficients thinprismcoeffs thinprismparams distorted isdistorted hasdistortion "
+        "distok1 distok3 distot2",
     ),
+    (lens_checks.check_coefficients, "d dist"),
     (
-        lens_checks.check_coefficients,
-        "d dist disto distok1 distok3 distot2 kc radial tangential thinprism coefficients coeffs coefs",
+        lens_checks.check_zero,
+        "k7 k8 k9 p3 p4 s1 s2 s3 s4 taux tauy b1 b2 skew shear xi disto kc radial tangential thinprism coefficients "
+        "coeffs coefs",
     ),
-    (lens_checks.check_zero, "k7 k8 k9 p3 p4 s1 s2 s3 s4 taux tauy b1 b2 skew shear xi"),
     (lens_checks.check_shift, "shiftx shifty lensshift lensshiftx lensshifty"),
     (lens_checks.check_centre, "principalpoint"),
     (lens_checks.check_k, "k"),
@@ -92,55 +122,64 @@ _TABLE: tuple[tuple[Check, str], ...] = (
     *((lens_checks.same_as(native), name) for name, native in _SYNONYMS.items()),
 )
 
+_TABLE = (*_KINDS, *_NUMBERS)
 FIELDS: dict[str, Check] = {name: check for check, names in _TABLE for name in names.split()}
-
-_OF_CAMERAS = {
-    *("model", "modelname", "type", "w", "h", "d", "k", "dist", "disto", "kc", "xi", "shear", "params", "shutter"),
-    *("radial", "tangential", "coefficients", "coeffs", "coefs", "p3", "p4", "s1", "s2", "s3", "s4", "b1", "b2"),
-    *(name for name, check in FIELDS.items() if check is lens_checks.check_angle),
-}
-"""Names that mean something else outside a camera."""
+_OF_KINDS = {name for _, names in _KINDS for name in names.split()}
 
 
-def check_lens_fields(document: Mapping[str, Any]) -> None:
-    """Raises ValueError that names the first field of `FIELDS` with another lens, or a document that is too deep."""
-    for place in list(_objects(document)):  # all of them first: the checks of values recurse
-        prefix = f"{place.name}." if place.name else ""
-        for field, value in place.fields.items():
-            name = squeezed(field)
-            check = None if place.read and field in READ else FIELDS.get(name)
-            if check is not None and (place.camera or name not in _OF_CAMERAS):
-                check(f"{prefix}{printable(field)}", value, place)
+def check_depth(document: Mapping[str, Any]) -> None:
+    """Raises ValueError that names a field of more levels than `MAX_DEPTH`, which nothing could walk."""
+    found = list(document.items())
+    for _ in range(MAX_DEPTH):
+        nested = [(name, value) for name, value in found if isinstance(value, Mapping | list)]
+        found = [(name, e) for name, value in nested for e in (value.values() if isinstance(value, Mapping) else value)]
+    if found:
+        raise ValueError(f"{printable(found[0][0])}: expected lists and objects in at most {MAX_DEPTH} levels")
 
 
-def _objects(document: Mapping[str, Any]) -> Iterator[LensObject]:
-    """The objects in a document, the outer ones first; but for lists of frames that are not read."""
-    top, frames = dict(document), document.get("frames")
-    listed = frames if isinstance(frames, list) else []
-    numbered = [(number, frame) for number, frame in enumerate(listed) if isinstance(frame, Mapping)]
-    stated = ChainMap(top, *(dict(frame) for _, frame in numbered[:1]))
-    found: deque[tuple[LensObject, Any, int]] = deque([(LensObject("", top, True, True, stated), top, 0)])
-    while found:
-        place, value, depth = found.popleft()
-        if depth > MAX_DEPTH:
-            raise ValueError(f"{printable(place.name)}: expected lists and objects in at most {MAX_DEPTH} levels")
-        if isinstance(value, Mapping):
-            yield place
-        if depth == 0:
-            found.extend((_frame(top, number, frame), frame, 1) for number, frame in numbered)
-        for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
-            if isinstance(each, Mapping | list) and (depth or not str(key).lower().endswith("frames")):
-                found.append((_inside(place, key, each), each, depth + 1))
+def check_lens_fields(document: Mapping[str, Any], lenses: Sequence[ReadLens] | None = None) -> None:
+    """Raises ValueError that names the first field of no pinhole, or with the lens of each frame, of another lens."""
+    checked = set()
+    for number, frame in enumerate(document["frames"]):
+        lens = ReadLens() if lenses is None else lenses[number]
+        camera_id = None if frame.get("camera_id") is None else str(frame["camera_id"])
+        if (lens, camera_id) not in checked:
+            _check(LensObject("", document, True, lens, camera_id, lenses is None))
+        checked.add((lens, camera_id))
+        _check(LensObject(f"frames[{number}]", frame, True, lens, camera_id, lenses is None))
 
 
-def _inside(place: LensObject, key: str | int, value: Any) -> LensObject:
-    fields = value if isinstance(value, Mapping) else {}
-    if isinstance(key, int):
-        return place._replace(name=f"{place.name}[{key}]", fields=fields)
-    name = f"{place.name}.{printable(key)}" if place.name else printable(key)
-    camera = bool(_CAMERA.search(key)) or (place.camera and not place.read)
-    return LensObject(name, fields, False, camera, place.stated)
+def _check(place: LensObject) -> None:
+    for field, value in place.fields.items():
+        name, full = squeezed(field), f"{place.name}.{printable(field)}" if place.name else printable(field)
+        passes = place.read and (field in READ or name in _OF_CAMERAS)
+        if name in FIELDS and (name in _OF_KINDS) == place.kinds and not passes:
+            FIELDS[name](full, value, place)
+        if name in (_OBJECTS if place.read else _PARTS):
+            _check_cameras(place._replace(name=full, read=False), _cameras(value, many=name in _MANY))
 
 
-def _frame(document: dict[str, Any], number: int, frame: Mapping[str, Any]) -> LensObject:
-    return LensObject(f"frames[{number}]", frame, True, True, ChainMap(dict(frame), document))
+def _cameras(value: Any, *, many: bool) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects of a value, with suffixes: itself, or those in a list or, by their ids, in an object of many."""
+    found = [("", value)]
+    if isinstance(value, list):
+        found = [(f"[{index}]", each) for index, each in enumerate(value)]
+    elif many and isinstance(value, Mapping) and all(isinstance(each, Mapping) for each in value.values()):
+        found = [(f".{printable(key)}", {"id": key, **each}) for key, each in value.items()]
+    return [(at, each) for at, each in found if isinstance(each, Mapping) and each.get("enabled") is not False]
+
+
+def _check_cameras(place: LensObject, cameras: list[tuple[str, Mapping[str, Any]]]) -> None:
+    """Checks the camera of the frame's id; without one all are to be pinholes, and one of them the frame's lens."""
+    told = [(at, each) for at, each in cameras if str(each.get("camera_id", each.get("id"))) == place.camera_id]
+    errors = []
+    for at, fields in told or cameras:
+        try:
+            _check(place._replace(name=place.name + at, fields=fields))
+        except ValueError as error:
+            errors.append(error)
+        else:
+            if not place.kinds:
+                return
+    if errors:
+        raise errors[0]

@@ -12,13 +12,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from spinmeround.models.geometry.cameras import Cameras, is_rotation
+from spinmeround.models.geometry.lens_fields import check_lens_fields
+from spinmeround.models.geometry.lens_values import TOLERANCE, ReadLens
 from spinmeround.models.geometry.transforms_schema import Frame, TransformsDocument
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV camera axes to OpenGL's, and back."""
-
-FOCAL_TOLERANCE = 0.01
-"""Largest relative difference of two statements of one focal length."""
 
 MAX_PIXEL_ASPECT = 3.0
 """Largest ratio of fl_x and fl_y, far above that of a picture that was squeezed to a square."""
@@ -78,13 +77,17 @@ def cameras_of_transforms(
     poses = np.stack([_pose(frame, number) for number, frame in enumerate(found.frames)])
     position = poses[:, :3, 3]
     radius = np.linalg.norm(position, axis=-1)
-    intrinsics = [
-        _intrinsics(frame, found, f"frames[{number}]", lambda number=number: picture_side(number))  # type: ignore[misc]
-        for number, frame in enumerate(found.frames)
-    ]
+    lenses = []
+    for number, (frame, distortion) in enumerate(zip(found.frames, found.distortions(), strict=True)):
+        name = f"frames[{number}]"
+        stated = _stated_side(frame, found, name)
+        side = stated or picture_side(number)
+        intrinsics = _intrinsics(frame, found, name, None if side is None else float(side))
+        lenses.append(ReadLens(intrinsics, side, stated is not None, distortion))
+    check_lens_fields(document, lenses)
     return Cameras(
         cam2world=_float32(poses),
-        intrinsics=_float32(np.stack(intrinsics)),
+        intrinsics=_float32(np.stack([_matrix(lens, number) for number, lens in enumerate(lenses)])),
         azimuth_deg=np.degrees(np.arctan2(position[:, 0], position[:, 2])).astype(np.float32),
         elevation_deg=np.degrees(np.arcsin(position[:, 1] / np.maximum(radius, 1e-12))).astype(np.float32),
     )
@@ -112,23 +115,24 @@ def _pose(frame: Frame, number: int) -> Float64[np.ndarray, "4 4"]:
     return pose
 
 
-def _intrinsics(
-    frame: Frame, document: TransformsDocument, name: str, picture_side: Callable[[], int | None]
-) -> Float64[np.ndarray, "3 3"]:
-    """Intrinsics in image sides; a frame's own values replace those of the document."""
-    sizes = {frame.w or document.w, frame.h or document.h} - {None}
-    if len(sizes) > 1:
-        width, height = frame.w or document.w, frame.h or document.h
+def _stated_side(frame: Frame, document: TransformsDocument, name: str) -> float | None:
+    width, height = frame.w or document.w, frame.h or document.h
+    if width is not None and height is not None and width != height:
         raise ValueError(f"{name}: expected a square image, got w {width:g} and h {height:g}")
+    return width or height
+
+
+def _intrinsics(
+    frame: Frame, document: TransformsDocument, name: str, side: float | None
+) -> tuple[float, float, float, float] | None:
+    """fx, fy, cx, cy in image sides, None if not stated; a frame's own values replace those of the document."""
     x_lens = document if frame.fl_x is frame.camera_angle_x is None else frame
     y_lens = document if frame.fl_y is frame.camera_angle_y is None else frame
     fx, angle_x, fy, angle_y = x_lens.fl_x, x_lens.camera_angle_x, y_lens.fl_y, y_lens.camera_angle_y
     cx, cy = (getattr(document if getattr(frame, c) is None else frame, c) for c in ("cx", "cy"))
     in_pixels = any(value is not None for value in (fx, fy, cx, cy))
-    side = next(iter(sizes), None) or picture_side()
-    side = None if side is None else float(side)
     if (fx is None and angle_x is None) or (side is None and in_pixels):
-        raise ValueError(f"{name}: expected w and fl_x (or camera_angle_x), in the frame or at the top level")
+        return None
     focal_x = _focal(fx, angle_x, side, name)
     focal_y = focal_x if fy is None and angle_y is None else _focal(fy, angle_y, side, name)
     _check_focal(focal_x, focal_y, (fx, fy, angle_x), side, name)
@@ -140,7 +144,14 @@ def _intrinsics(
     centre = [0.5 if place is None or side is None else place / side for place in (cx, cy)]
     if not all(0 < place < 1 for place in centre):
         raise ValueError(f"{name}: expected cx and cy inside the image of {side:g} pixels, got {cx} and {cy}")
-    return np.array([[focal_x, 0.0, centre[0]], [0.0, focal_y, centre[1]], [0.0, 0.0, 1.0]])
+    return focal_x, focal_y, centre[0], centre[1]
+
+
+def _matrix(lens: ReadLens, number: int) -> Float64[np.ndarray, "3 3"]:
+    if lens.intrinsics is None:
+        raise ValueError(f"frames[{number}]: expected w and fl_x (or camera_angle_x), in the frame or at the top level")
+    fx, fy, cx, cy = lens.intrinsics
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
 def _check_focal(
@@ -174,7 +185,7 @@ def _focal(pixels: float | None, angle: float | None, side: float | None, name: 
         found = by_angle if by_pixels is None else by_pixels
         assert found is not None  # one of them is given
         return found
-    if abs(by_pixels / by_angle - 1) > FOCAL_TOLERANCE:
+    if abs(by_pixels / by_angle - 1) > TOLERANCE:
         raise ValueError(
             f"{name}: expected a focal length in pixels that fits the field of view, got {pixels:g} where "
             f"{angle:g} radians of {side:g} pixels are {by_angle * side:g}"  # type: ignore[operator]

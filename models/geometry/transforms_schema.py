@@ -1,7 +1,8 @@
 """The fields of a transforms.json that this project reads, strictly: a number is a finite number, not text or a flag.
 
 Lenses are pinholes: another lens is refused by name, and so is a distortion, unless the pictures are to be undistorted.
-What other programs say of a lens in further fields is checked by `lens_fields`.
+What other programs say of a lens in further fields is checked by `lens_fields`: here its kind, and its numbers where
+the intrinsics are known.
 """
 
 import math
@@ -11,8 +12,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from spinmeround.models.geometry.lens_checks import COEFFICIENTS, PINHOLES, no_pinhole, states_nothing
-from spinmeround.models.geometry.lens_fields import check_lens_fields
+from spinmeround.models.geometry.lens_checks import PINHOLES, no_pinhole
+from spinmeround.models.geometry.lens_fields import check_depth, check_lens_fields
+from spinmeround.models.geometry.lens_values import COEFFICIENTS, some, states_nothing
 from spinmeround.storage.errors import shortened
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -71,7 +73,7 @@ class Lens(BaseModel):
             raise no_pinhole(f"{name}camera_model", self.camera_model)
         stated = {field: getattr(self, field) for field in sorted(COEFFICIENTS)}
         stated |= {f"distortion_params[{i}]": value for i, value in enumerate(self.distortion_params or [])}
-        distorted = [f"{field} {value:g}" for field, value in stated.items() if value]
+        distorted = [f"{field} {value:g}" for field, value in stated.items() if some([value or 0.0])]
         if distorted and not distorted_too:
             raise ValueError(
                 f"{name}{distorted[0].split()[0]}: expected a lens without distortion, got {', '.join(distorted)}; "
@@ -98,7 +100,7 @@ class Lens(BaseModel):
         if all(value is None for value in values):
             return None
         found = tuple(value or 0.0 for value in values)
-        if any(found[5:]) and (self.camera_model or "").upper() != "FULL_OPENCV":
+        if some(found[5:]) and (self.camera_model or "").upper() != "FULL_OPENCV":
             raise ValueError(f"{name}k4: expected 0 but for the camera_model FULL_OPENCV, got {found[5:]} for k4 to k6")
         return found
 
@@ -119,11 +121,12 @@ class TransformsDocument(Lens):
     @classmethod
     def of(cls, document: Mapping[str, Any], *, distorted_too: bool = False) -> "TransformsDocument":
         """The validated document; raises ValueError that names the first wrong field and what it is."""
-        check_lens_fields(document)
+        check_depth(document)
         try:
             found = cls.model_validate(dict(document))
         except ValidationError as error:
             raise ValueError(_message(error.errors(include_url=False)[0])) from error
+        check_lens_fields(document)
         found.check_pinhole("", distorted_too=distorted_too)
         for number, frame in enumerate(found.frames):
             frame.check_pinhole(f"frames[{number}].", distorted_too=distorted_too)
@@ -134,7 +137,7 @@ class TransformsDocument(Lens):
         found = [frame.coefficients(f"frames[{number}].") for number, frame in enumerate(self.frames)]
         shared = self.coefficients("")
         every = (shared if each is None else each for each in found)
-        return [each if each is not None and any(each) else None for each in every]
+        return [each if each is not None and some(each) else None for each in every]
 
 
 def _message(problem: ErrorDetails) -> str:

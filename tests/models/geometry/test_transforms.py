@@ -89,8 +89,8 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         (lambda d: d.update(camera_type="fisheye"), "^camera_type: expected a pinhole .* got fisheye"),
         (lambda d: d.update(rolling_shutter=[0, 0, 0.03, 0]), "^rolling_shutter: expected a camera that does not move"),
         (
-            lambda d: d["frames"][1].update(x_fov=13.4),
-            r"^frames\[1\].x_fov: expected the lens as fl_x .* got x_fov 13.4",
+            lambda d: d["frames"][1].update(x_fov=26.8),
+            r"^frames\[1\].x_fov: expected the lens as fl_x .* got x_fov 26.8",
         ),
         (lambda d: d.update(camera={"k1": 0.3}), "^camera.k1: expected the lens in the frame or at the top level"),
         (lambda d: d["frames"][0].update(params={"fov": 30}), r"^frames\[0\].params.fov: expected the lens as fl_x"),
