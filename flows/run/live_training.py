@@ -70,7 +70,7 @@ class LiveTraining:
             return
         rows, picture = table_rows(records), loss_markdown(records)
         if "table" in self._ids:
-            self._change("table", json.dumps(rows))
+            self._change("table", json.dumps(rows, allow_nan=False))
             self._change("picture", picture)
             return
         table = create_table_artifact(rows, key="training-metrics", description="The latest metrics")

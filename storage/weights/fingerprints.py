@@ -75,7 +75,7 @@ def read_checksums(weights: Path) -> dict[str, str]:
     Raises SpinMeRoundError if the record is unreadable.
     """
     path = checksums_path(weights)
-    found = {}
+    found: dict[str, str] = {}
     for line in filter(str.strip, read_text(path, "lines with a SHA-256 and a name").splitlines()):
         if (entry := _ENTRY.fullmatch(line)) is None:
             raise SpinMeRoundError(

@@ -50,7 +50,7 @@ def check_onnx(path: Path) -> None:
 def _is_float(tensor: "TensorProto") -> bool:
     from onnx import TensorProto
 
-    kind = TensorProto.DataType.Name(tensor.data_type)
+    kind: str = TensorProto.DataType.Name(tensor.data_type)
     return kind == "DOUBLE" or kind.startswith(("FLOAT", "BFLOAT", "COMPLEX"))
 
 

@@ -36,6 +36,5 @@ def set_precision(precision: Precision, device: torch.device) -> None:
     if precision == "float16" and device.type == "cpu":
         raise ConfigError("train.precision: expected float32 or bfloat16 on a CPU, got float16")
     warn_of_emulation(autocast_dtype(precision) or torch.float32, device, "set train.precision to float32")
-    rounding = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = rounding
-    torch.backends.cudnn.conv.fp32_precision = rounding  # type: ignore[attr-defined]
+    # torch's newer fp32_precision makes its own export to ONNX raise in this process from then on
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -69,7 +69,7 @@ def _train(job: Job) -> None:
 
 
 def _print_step(done: int, steps: int, loss: float | None) -> None:
-    print(PROGRESS + json.dumps([done, steps, loss]), flush=True)
+    print(PROGRESS + json.dumps([done, steps, loss], allow_nan=False), flush=True)
 
 
 def _leave(error: Exception, file: Path) -> None:
@@ -82,7 +82,7 @@ def _leave(error: Exception, file: Path) -> None:
         "rank": int(os.environ.get("RANK", "0")),
     }
     written = file.with_name(f"{file.name}.{os.getpid()}")
-    written.write_text(json.dumps(content), encoding="utf-8")
+    written.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     with suppress(FileExistsError):
         os.link(written, file)
     written.unlink()

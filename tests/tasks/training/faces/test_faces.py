@@ -162,7 +162,7 @@ def test_pictures_that_cannot_be_used_are_dropped_with_their_reasons(
     """No picture, not square, and a defective embedding: each is named; too many of them end the training."""
     files = _files()
     stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 12, 3), np.uint8)).save(stream, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 36, 3), np.uint8)).save(stream, "PNG")
     files |= {"a/broken.png": b"PNG", "a/wide.png": stream.getvalue(), "person0/0.npy": b"npy"}
     source = _write("zip", tmp_path / "zip", files)
     store, params = ArtifactStore(tmp_path / "store"), make_params(source)
