@@ -26,6 +26,11 @@ def inspection_peak(evidence: Evidence) -> float | None:
     return float(np.sort(evidence.inspection.cells, axis=None)[-PEAKS:].mean())
 
 
+def inspection_distance(evidence: Evidence) -> float | None:
+    """Largest distance of the features of a preview from those of clean previews; None without an inspector."""
+    return None if evidence.inspection is None else float(evidence.inspection.distances.max())
+
+
 def inspection_map(evidence: Evidence) -> Map | None:
     """Probability that something is wrong at each pixel; None without an inspector."""
     if evidence.inspection is None:

@@ -269,4 +269,9 @@ SCORES: tuple[Score, ...] = (
         map="inspection",
         description="Mean log-odds of the cells of the previews that an inspector network finds most suspicious.",
     ),
+    Score(
+        name="inspection_distance",
+        unit="log ratio",
+        description="Largest distance of an inspector's features at any place from those of clean previews.",
+    ),
 )

@@ -15,8 +15,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.screening.inspection.clean_features import CleanFeatures
 from spinmeround.models.screening.inspection.inspector import CHANNELS, SIDE
-from spinmeround.models.screening.inspection.network import InspectorNetwork, inspection_loss
+from spinmeround.models.screening.inspection.network import InspectorFile, InspectorNetwork, inspection_loss
 from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
 from spinmeround.panohead_bridge.procedural.options import ProceduralOptions
 from spinmeround.tasks.embedded.inspector_batches import Ring, Rings, draw_batch, small_ring
@@ -42,7 +43,7 @@ def run_inspector(params: InspectorParams, folder: Path, report: Callable[[str],
     report(f"inspector: rendered {params.heads} heads for training and {params.unseen_heads} held-out heads")
     network = train_inspector(seen, params, report)
     folder.mkdir(parents=True, exist_ok=True)
-    write_inspector(network, folder / "inspector.onnx")
+    write_inspector(network, clean_features(network, seen, params.seed), folder / "inspector.onnx")
     return measure_inspector(network, unseen, params)
 
 
@@ -60,9 +61,19 @@ def _generator(volume: bool) -> ProceduralGenerator:
     return ProceduralGenerator(ProceduralOptions(defect_share=0.0, rendering="volume" if volume else "surface"))
 
 
-def write_inspector(network: InspectorNetwork, path: Path) -> None:
+def write_inspector(network: InspectorNetwork, clean: CleanFeatures, path: Path) -> None:
     """Export the network as `models.screening.inspection.inspector` reads it."""
-    path.write_bytes(onnx_file(network, torch.zeros(2, CHANNELS, SIDE, SIDE), "log_odds", "cells"))
+    example = torch.zeros(2, CHANNELS, SIDE, SIDE)
+    path.write_bytes(onnx_file(InspectorFile(network, clean), example, "log_odds", "cells", "distances"))
+
+
+@torch.no_grad()
+def clean_features(network: InspectorNetwork, rings: Rings, seed: int) -> CleanFeatures:
+    """What the trained network's features of clean heads have in common."""
+    number, ring = rings.depth.shape[:2]
+    views = torch.arange(ring)
+    found = [network.with_features(rings.packed(torch.full((ring,), head), views))[2].half() for head in range(number)]
+    return CleanFeatures.of(torch.stack(found), rings.directions(views), seed)
 
 
 def train_inspector(

@@ -57,6 +57,10 @@ class Rings:
         angle = torch.deg2rad(self.azimuth_deg[views])
         return torch.stack([torch.sin(angle), torch.cos(angle)], dim=1)
 
+    def packed(self, heads: Int[Tensor, " row"], views: Int[Tensor, " row"]) -> Float[Tensor, "row 8 h w"]:
+        """The network's input."""
+        return _with_directions(self.views(heads, views), self.directions(views))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -87,8 +91,11 @@ def draw_batch(rings: Rings, count: int, generator: torch.Generator) -> Batch:
     foreign = _flipped(rings.views(strangers, torch.where(strangers % 2 == 0, others, views[half:])), mirrored)
     found = torch.cat([clean[:half], painted(clean[half:], own, foreign, generator)])
     directions = rings.directions(views) * torch.where(flip[:, :, 0, 0], torch.tensor([-1.0, 1.0]), torch.ones(2))
-    planes = directions[:, :, None, None].expand(-1, -1, *clean.shape[2:])
-    return Batch(torch.cat([lit(found, generator), planes], dim=1), *differences(clean, found))
+    return Batch(_with_directions(lit(found, generator), directions), *differences(clean, found))
+
+
+def _with_directions(views: Views, directions: Float[Tensor, "view 2"]) -> Float[Tensor, "view 8 h w"]:
+    return torch.cat([views, directions[:, :, None, None].expand(-1, -1, *views.shape[2:])], dim=1)
 
 
 def posed(views: Views, flip: Flips, generator: torch.Generator) -> Views:

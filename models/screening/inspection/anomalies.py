@@ -274,8 +274,7 @@ def _donors(draw: Draw, own: Views, others: Views, strangers: Views) -> Views:
 
 def _selected(which: Tensor, choices: tuple[Tensor, ...]) -> Tensor:
     """For each view the choice of its index."""
-    shape = torch.broadcast_shapes(which.shape, *(each.shape for each in choices))
-    found = choices[0].expand(shape)
+    found = choices[0]
     for index, each in enumerate(choices[1:], start=1):
         found = torch.where(which == index, each, found)
     return found

@@ -27,10 +27,10 @@ class Inspector:
         self._session, self._path = open_session(path, "inspector", providers), path
         taken, given = self._session.get_inputs(), self._session.get_outputs()
         shapes = [list(each.shape[1:]) for each in (*taken, *given)]
-        if len(shapes) != 3 or shapes[0] != [CHANNELS, SIDE, SIDE] or shapes[1] != [] or len(shapes[2]) != 2:
+        if [len(shape) for shape in shapes] != [3, 0, 2, 2] or shapes[0] != [CHANNELS, SIDE, SIDE]:
             raise ConfigError(
-                f"inspector: expected one input (view, {CHANNELS}, {SIDE}, {SIDE}) and outputs (view) and "
-                f"(view, rows, columns), got {shapes} after the first axis in {path}"
+                f"inspector: expected one input (view, {CHANNELS}, {SIDE}, {SIDE}) and outputs (view), "
+                f"(view, rows, columns) and (view, rows, columns), got {shapes} after the first axis in {path}"
             )
 
     def inspect(self, previews: Rendering, cameras: Cameras, box_warp: float) -> Inspection | None:
@@ -39,8 +39,8 @@ class Inspector:
             return None
         pixels = packed(previews, cameras, box_warp)
         with network_errors(f"inspector {self._path}"):
-            views, cells = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
-        return Inspection(views=np.asarray(views, np.float32), cells=np.asarray(cells, np.float32))
+            views, cells, distances = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
+        return Inspection(views=views, cells=cells, distances=distances)
 
 
 def packed(previews: Rendering, cameras: Cameras, box_warp: float) -> Float32[np.ndarray, "view 8 64 64"]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spinmeround.models.screening.inspection.clean_features import CleanFeatures
 from spinmeround.models.screening.inspection.places import DEPTH, KNOWN, MASK
 
 STRIDE = 4
@@ -42,12 +43,19 @@ class InspectorNetwork(nn.Module):
         self.up = nn.Conv2d(coarse, middle, 1)
         self.middle = Residual(middle)
         self.to_map = nn.Sequential(nn.BatchNorm2d(middle), nn.ReLU(), nn.Conv2d(middle, 1, 1))
-        self.to_view = nn.Sequential(nn.Linear(2 * middle + coarse, coarse), nn.ReLU(), nn.Linear(coarse, 1))
+        last = nn.Linear(coarse, 1)
+        nn.init.zeros_(last.weight)
+        self.to_view = nn.Sequential(nn.Linear(2 * middle + coarse, coarse), nn.ReLU(), last)
         self.peaks = nn.Parameter(torch.tensor([0.5, 0.5, 0.0]))
-        nn.init.zeros_(self.to_view[2].weight)
 
     def forward(self, views: Packed) -> tuple[Float[Tensor, " view"], Float[Tensor, "view rows columns"]]:
         """Log-odds of each view that something is wrong in it, and of each cell that something is wrong there."""
+        return self.with_features(views)[:2]
+
+    def with_features(
+        self, views: Packed
+    ) -> tuple[Float[Tensor, " view"], Float[Tensor, "view rows columns"], Float[Tensor, "view c r r"]]:
+        """What `forward` gives, and the coarse features."""
         middle = self.to_middle(self.stem(features(views)))
         coarse = self.to_coarse(middle)
         coarse = self.coarse(coarse + self.context(coarse.mean((2, 3)))[:, :, None, None])
@@ -56,7 +64,8 @@ class InspectorNetwork(nn.Module):
         cells = wrong.flatten(1)
         strongest, together, bias = self.peaks[0] * cells.topk(PEAKS, 1)[0].mean(1), self.peaks[1], self.peaks[2]
         summary = torch.cat([middle.mean((2, 3)), middle.amax((2, 3)), coarse.mean((2, 3))], dim=1)
-        return strongest + together * torch.logsumexp(cells, 1) + bias + self.to_view(summary)[:, 0], wrong
+        log_odds = strongest + together * torch.logsumexp(cells, 1) + bias + self.to_view(summary)[:, 0]
+        return log_odds, wrong, coarse
 
 
 class Residual(nn.Module):
@@ -72,6 +81,20 @@ class Residual(nn.Module):
     def forward(self, x: Float[Tensor, "view c h w"]) -> Float[Tensor, "view c h w"]:
         found: Tensor = x + self.layers(x)
         return found
+
+
+class InspectorFile(nn.Module):
+    """What is exported: the network, and how far its features lie from those of clean views."""
+
+    def __init__(self, network: InspectorNetwork, clean: CleanFeatures) -> None:
+        super().__init__()
+        self.network, self.clean = network, clean
+
+    def forward(
+        self, views: Packed
+    ) -> tuple[Float[Tensor, " view"], Float[Tensor, "view rows columns"], Float[Tensor, "view r r"]]:
+        log_odds, wrong, coarse = self.network.with_features(views)
+        return log_odds, wrong, self.clean(coarse, views[:, KNOWN + 1 :, 0, 0])
 
 
 def features(views: Packed) -> Float[Tensor, "view 14 h w"]:

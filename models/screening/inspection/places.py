@@ -137,7 +137,7 @@ def sampled(views: Views, rows: Planes, columns: Planes) -> Views:
     """The views at other places; beside the picture is background. Depth does not mix with the background."""
     side = views.shape[2]
     places = torch.stack([(2.0 * columns + 1.0) / side - 1.0, (2.0 * rows + 1.0) / side - 1.0], dim=-1)
-    rgb, mask, depth, known = views.split((3, 1, 1, 1), dim=1)
+    rgb, mask, depth, known = views[:, :MASK], views[:, MASK:DEPTH], views[:, DEPTH:KNOWN], views[:, KNOWN:]
     parts = torch.cat([rgb - 1.0, mask, depth * known, known], dim=1)
     found = F.grid_sample(parts, places, mode="bilinear", padding_mode="zeros", align_corners=False)
     return with_depth(found[:, :3] + 1.0, found[:, 3:4], found[:, 4:5], found[:, 5:6])

@@ -11,6 +11,7 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.screening.evidence import Evidence
 from spinmeround.models.screening.inspection import anomalies
 from spinmeround.models.screening.inspection.anomalies import CHANGES, differences, painted
+from spinmeround.models.screening.inspection.clean_features import CleanFeatures
 from spinmeround.models.screening.inspection.findings import Inspection
 from spinmeround.models.screening.inspection.inspector import SIDE, Inspector, packed
 from spinmeround.models.screening.inspection.network import STRIDE, InspectorNetwork, features, inspection_loss
@@ -18,6 +19,7 @@ from spinmeround.models.screening.inspection.places import DEPTH, KNOWN, MASK, D
 from spinmeround.models.screening.inspection_scores import (
     inspection,
     inspection_around,
+    inspection_distance,
     inspection_map,
     inspection_peak,
 )
@@ -164,15 +166,31 @@ def test_the_exported_network_equals_the_trained_one(tmp_path: Path) -> None:
     """onnxruntime computes the same log-odds and map as torch, to float32's precision; tilted previews have none."""
     torch.manual_seed(0)
     network = InspectorNetwork((8, 8, 8)).eval()
-    write_inspector(network, tmp_path / "inspector.onnx")
+    views = torch.from_numpy(packed(rendering(), RING.cameras(), 1.0))
+    with torch.no_grad():
+        log_odds, cells, coarse = network.with_features(views)
+    clean = CleanFeatures.of(torch.randn(20, 8, 8, 8, 8), views[:, KNOWN + 1 :, 0, 0], seed=0)
+    write_inspector(network, clean, tmp_path / "inspector.onnx")
     inspector = Inspector(tmp_path / "inspector.onnx")
     found = inspector.inspect(rendering(), RING.cameras(), 1.0)
-    with torch.no_grad():
-        log_odds, cells = network(torch.from_numpy(packed(rendering(), RING.cameras(), 1.0)))
     assert found is not None
     assert np.allclose(found.views, log_odds.numpy(), atol=1e-4)
     assert np.allclose(found.cells, cells.numpy(), atol=1e-4)
+    expected = clean(coarse, views[:, KNOWN + 1 :, 0, 0])
+    assert np.allclose(found.distances, expected.numpy(), atol=1e-3)
     assert inspector.inspect(rendering(), ViewGrid(azimuths=8, elevations_deg=(20.0,)).cameras(), 1.0) is None
+
+
+def test_distances_of_clean_features_are_small() -> None:
+    """Unseen draws of a correlated Gaussian have a mean squared deviation near 1; a shifted place is the farthest."""
+    draws = torch.randn(600, 2, 8, 8, 8, generator=generator())
+    draws = torch.einsum("nvcij,cd->nvdij", draws, torch.randn(8, 8, generator=generator(1)) + 2.0 * torch.eye(8))
+    directions = torch.tensor([[0.0, 1.0], [0.0, -1.0]])
+    clean = CleanFeatures.of(draws[:500], directions, seed=0)
+    found = torch.stack([clean(each, directions) for each in draws[500:]]).exp()
+    assert 0.6 < found.mean() < 1.2
+    draws[500, 1, :, 2, 5] += 30.0
+    assert clean(draws[500], directions).argmax() == 64 + 2 * 8 + 5
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
@@ -203,15 +221,18 @@ def test_scores_and_map_of_an_inspection() -> None:
     """The largest and mean log-odds of the views, the mean of the eight largest cells, and a map of probabilities."""
     cells = np.full((8, SIDE // STRIDE, SIDE // STRIDE), -8.0, np.float32)
     cells[0, 8, 5:9], cells[3, 9, 5:9] = 4.0, 2.0
-    evidence = evidence_of(Inspection(views=np.array([1.5, *[-0.5] * 7], np.float32), cells=cells))
+    distances = np.zeros((8, 8, 8), np.float32)
+    distances[2, 3, 4] = 2.5
+    views = np.array([1.5, *[-0.5] * 7], np.float32)
+    evidence = evidence_of(Inspection(views=views, cells=cells, distances=distances))
     assert inspection(evidence) == 1.5
     assert inspection_around(evidence) == -0.25
     assert inspection_peak(evidence) == 3.0
+    assert inspection_distance(evidence) == 2.5
     shown = inspection_map(evidence)
     assert shown is not None
     assert shown.shape == (8, SIDE, SIDE)
     assert shown[0].max() > 0.8 > 0.1 > shown[1].max()
     nothing = evidence_of()
-    assert (
-        inspection(nothing) is inspection_around(nothing) is inspection_peak(nothing) is inspection_map(nothing) is None
-    )
+    for score in (inspection, inspection_around, inspection_peak, inspection_distance, inspection_map):
+        assert score(nothing) is None

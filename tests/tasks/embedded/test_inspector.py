@@ -6,7 +6,7 @@ import torch
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.screening.inspection.places import KNOWN, MASK
-from spinmeround.tasks.embedded.inspector import clean_ring, measure_inspector, train_inspector
+from spinmeround.tasks.embedded.inspector import clean_features, clean_ring, measure_inspector, train_inspector
 from spinmeround.tasks.embedded.inspector_batches import Rings, draw_batch, lit, posed
 from spinmeround.tasks.embedded.params import InspectorParams
 
@@ -76,5 +76,6 @@ def test_training_is_reproducible(rings: Rings) -> None:
     assert len(lines) == 6
     for one, other in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+    assert torch.isfinite(clean_features(first, rings, 0)(torch.zeros(4, 8, 8, 8), torch.zeros(4, 2))).all()
     figures = measure_inspector(first, rings, SMALL)
     assert all(0.0 <= value <= 1.0 for name, value in figures.items() if name != "views")
