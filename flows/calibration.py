@@ -1,4 +1,4 @@
-"""Flows that score a profile's heads and fit to them: the screen to labels, a population without labels."""
+"""Flows that fit to a profile's heads: the screen to labels; a population and an inspector without labels."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, submit
 from spinmeround.storage.documents import read_bytes
 from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.tasks.embedded.params import InspectorParams
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.heads.score import load_scores
@@ -93,6 +94,31 @@ def population_task() -> State[str]:
     progress().say(f"population: {file.origin}")
     progress().say(f"wrote {path}; set score.population={path} to score heads against it")
     return Completed(message=file.origin, data=str(path))
+
+
+@flow(name="inspector", flow_run_name="inspector {profile.name}", persist_result=False)
+def inspector_flow(profile: Profile, params: InspectorParams, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+    """Train an inspector on the previews of the profile's heads; returns the file, which `score.inspector` names."""
+    with join_session(profile, place) as session:
+        runs = run_stages(session, [STAGES_BY_NAME["sample"]])
+        return str(submit(inspector_task, params, after=runs).result())
+
+
+@task(name="inspector", task_run_name="inspector", **TASK_OPTIONS)
+def inspector_task(params: InspectorParams) -> State[str]:
+    """Train the inspector and write it to the run's folder."""
+    from spinmeround.tasks.screening.inspector import train_on_previews
+
+    session = current_session()
+    session.quarantine.check()
+    keys = [session.keys[head.id]["sample"] for head in session.heads]
+    folders = [session.store.verify("sample", key).path for key in keys if session.store.has("sample", key)]
+    path = session.folder.root / "inspector.onnx"
+    figures = train_on_previews(folders, path, params, session.generator.box_warp, progress().say)
+    found = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+    progress().say(f"inspector of {len(folders)} heads: {found}")
+    progress().say(f"wrote {path}; set score.inspector={path} to inspect heads with it")
+    return Completed(message=found, data=str(path))
 
 
 def _check_source(labels: str) -> None:

@@ -82,3 +82,20 @@ def population(options: RunOptions) -> None:
     Heads that are far from it get high scores population*, once `score.population` names the file.
     """
     run_flow(options, "spinmeround.flows.calibration:population_flow")
+
+
+@run_command(screen_app)
+def inspector(
+    options: RunOptions,
+    steps: Annotated[int, typer.Option(min=2, help="Training steps, of 64 views each.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the batches and the anomalies.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 1,
+) -> None:
+    """Train an inspector on previews of the profile's heads, without labels; writes it to the run's folder.
+
+    Previews that differ from theirs get high scores inspection*, once `score.inspector` names the file.
+    """
+    from spinmeround.tasks.embedded.params import InspectorParams
+
+    params = InspectorParams(steps=steps, seed=seed, threads=threads)
+    run_flow(options, "spinmeround.flows.calibration:inspector_flow", params=params)

@@ -17,6 +17,7 @@ from spinmeround.models.geometry.cameras import Cameras, pixel_rays, project
 from spinmeround.models.geometry.meshes import DensityField
 from spinmeround.models.screening.faces import SeenFaces
 from spinmeround.models.screening.frame import HeadFrame, Region, head_frame
+from spinmeround.models.screening.inspection.findings import Inspection
 from spinmeround.models.screening.mirror import fit_mirror_plane
 from spinmeround.models.screening.population import Population
 from spinmeround.models.screening.solid import Solid
@@ -38,7 +39,7 @@ class Evidence:
     samples outside of it are empty. `previews` are images from `cameras`, all around. `landmarks` are the head's five
     in the world frame. `back_similarity` is the cosine between embeddings of the face and of the same place on the
     back of the head, None without a network. `faces` are what a detector found, None without one. `population` are the
-    heads that this one is compared with.
+    heads that this one is compared with. `inspection` is what an inspector network found, None without one.
     """
 
     density: Float32[np.ndarray, "x y z"]
@@ -51,6 +52,7 @@ class Evidence:
     back_similarity: float | None = None
     faces: SeenFaces | None = None
     population: Population | None = None
+    inspection: Inspection | None = None
 
     @cached_property
     def inside(self) -> Bool[np.ndarray, "x y z"]:

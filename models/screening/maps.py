@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from spinmeround.models.screening.agreement_scores import disagreement
 from spinmeround.models.screening.evidence import Evidence, Map
 from spinmeround.models.screening.face_scores import faces_map
+from spinmeround.models.screening.inspection_scores import inspection_map
 from spinmeround.models.screening.population_scores import population_map
 from spinmeround.models.screening.roughness_scores import coarse_relief, fine_colour, fine_relief
 from spinmeround.models.screening.symmetry_scores import mirror_distance, odd_colours
@@ -45,6 +46,7 @@ MAPS: dict[str, MapKind] = {
     "disagreement": MapKind(make=_disagreement, full=0.6),
     "faces": MapKind(make=faces_map, full=1.0),
     "population": MapKind(make=population_map, full=12.0),
+    "inspection": MapKind(make=inspection_map, full=1.0),
 }
 """All maps, by name."""
 

@@ -4,6 +4,7 @@ from spinmeround.models.screening import (
     agreement_scores,
     face_scores,
     image_scores,
+    inspection_scores,
     neck_scores,
     shape_scores,
     symmetry_scores,
@@ -13,7 +14,7 @@ from spinmeround.models.screening.population_scores import POPULATION
 from spinmeround.models.screening.roughness_scores import ROUGHNESS
 from spinmeround.models.screening.scores import SCORES
 
-_MODULES = (shape_scores, symmetry_scores, neck_scores, image_scores, agreement_scores, face_scores)
+_MODULES = (shape_scores, symmetry_scores, neck_scores, image_scores, agreement_scores, face_scores, inspection_scores)
 
 
 def score_functions() -> dict[str, ScoreFunction]:

@@ -251,4 +251,27 @@ SCORES: tuple[Score, ...] = (
         )
         for modality, what in MODALITIES.items()
     ),
+    Score(
+        name="inspection",
+        unit="log-odds",
+        map="inspection",
+        description="Largest log-odds of a preview, by an inspector network, that something in it is wrong.",
+    ),
+    Score(
+        name="inspection_around",
+        unit="log-odds",
+        map="inspection",
+        description="Mean of these log-odds over all previews.",
+    ),
+    Score(
+        name="inspection_peak",
+        unit="log-odds",
+        map="inspection",
+        description="Mean log-odds of the cells of the previews that an inspector network finds most suspicious.",
+    ),
+    Score(
+        name="inspection_distance",
+        unit="log ratio",
+        description="Largest distance of an inspector's features at any place from those of clean previews.",
+    ),
 )

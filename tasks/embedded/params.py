@@ -70,6 +70,25 @@ class DetectorParams(StageParams):
     workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
 
 
+class InspectorParams(StageParams):
+    """Training and measurement of the embedded inspector of previews."""
+
+    channels: tuple[int, int, int] = Field((32, 64, 80), description="Channels at a half, a quarter and an eighth")
+    heads: int = Field(650, ge=2, description="Heads for training; every fourth is volume-rendered")
+    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
+    unseen_heads: int = Field(100, ge=2, description="Held-out heads, with the seeds after those for training")
+    steps: int = Field(1600, ge=2)
+    batch: int = Field(64, ge=2, description="Views in a batch; anomalies are painted onto half of them")
+    learning_rate: float = Field(3e-3, gt=0.0)
+    weight_decay: float = Field(0.02, ge=0.0)
+    average: float = Field(0.995, ge=0.0, lt=1.0, description="Decay of the mean of the weights")
+    measured_batches: int = Field(20, ge=1, description="Batches of held-out heads to measure with")
+    report_every: int = Field(50, ge=1, description="Steps between reports")
+    seed: int = Field(0, ge=0, description="Seed of the weights, the batches and the anomalies")
+    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
+
+
 class AutoencoderParams(StageParams):
     """Training and measurement of the embedded autoencoder."""
 

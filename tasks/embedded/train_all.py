@@ -1,9 +1,9 @@
 """Train the weights that ship with the package, and write a card for each of them.
 
-`autoencoder/` (for diffusers' AutoencoderDC), `recognition.onnx` (for insightface's ArcFaceONNX) and `detector.onnx`
-(faces in previews) are trained on procedural heads alone, so no third party's licence applies. A card `<name>.json`
-records their parameters, the version of the generator, their metrics on held-out heads, and their SHA-256. Equal
-parameters, library versions and processor type give equal weights.
+`autoencoder/` (for diffusers' AutoencoderDC), `recognition.onnx` (for insightface's ArcFaceONNX), `detector.onnx`
+(faces in previews) and `inspector.onnx` (anomalies in previews) are trained on procedural heads alone, so no third
+party's licence applies. A card `<name>.json` records their parameters, the version of the generator, their metrics on
+held-out heads, and their SHA-256. Equal parameters, library versions and processor type give equal weights.
 """
 
 import json
@@ -19,7 +19,8 @@ import torch
 from spinmeround.storage.weights import fingerprint, record_embedded
 from spinmeround.tasks.embedded.autoencoder import run_autoencoder
 from spinmeround.tasks.embedded.detector import run_detector
-from spinmeround.tasks.embedded.params import AutoencoderParams, DetectorParams, RecognitionParams
+from spinmeround.tasks.embedded.inspector import run_inspector
+from spinmeround.tasks.embedded.params import AutoencoderParams, DetectorParams, InspectorParams, RecognitionParams
 from spinmeround.tasks.embedded.pictures import generator_fingerprint
 from spinmeround.tasks.embedded.recognition import run_recognition
 from spinmeround.tasks.stage import StageParams
@@ -49,9 +50,17 @@ def train_detector_weights(params: DetectorParams, folder: Path, report: Callabl
     return write_card(folder, "detector", folder / "detector.onnx", params, figures, time.monotonic() - started)
 
 
+def train_inspector_weights(params: InspectorParams, folder: Path, report: Callable[[str], None]) -> Path:
+    """Train and write `folder / "inspector.onnx"`; returns its path."""
+    started = time.monotonic()
+    figures = run_inspector(params, folder, report)
+    return write_card(folder, "inspector", folder / "inspector.onnx", params, figures, time.monotonic() - started)
+
+
 TRAINABLE: Mapping[str, tuple[type[StageParams], Callable[..., Path]]] = {
     "recognition": (RecognitionParams, train_recognition_weights),
     "detector": (DetectorParams, train_detector_weights),
+    "inspector": (InspectorParams, train_inspector_weights),
     "autoencoder": (AutoencoderParams, train_autoencoder_weights),
 }
 

@@ -59,6 +59,11 @@ class ScoreParams(StageParams):
         "embedded for procedural heads, else none",
     )
     detection: DetectionParams = DetectionParams()
+    inspector: str = Field(
+        "auto",
+        description="'embedded', a network of 'spinmeround screen inspector', or 'none' to omit its scores; 'auto': "
+        "embedded for procedural heads, else none",
+    )
     population: str = Field(
         "auto",
         description="'embedded', a file of 'spinmeround screen population', or 'none' to omit its scores; 'auto': "
@@ -128,7 +133,7 @@ def trimmed(density: Float32[np.ndarray, "x y z"], params: ScoreParams) -> Float
 
 
 def _chosen(value: str, generator: str) -> str:
-    """The value of `detector` or `population` with 'auto' resolved."""
+    """The value of `detector`, `inspector` or `population` with 'auto' resolved."""
     return value if value != "auto" else ("embedded" if generator == "procedural" else "none")
 
 
@@ -139,12 +144,21 @@ def _detector_path(sections: ScoreSections) -> Path | None:
     return embedded_weights("detector") if chosen == "embedded" else open_pack(Path(chosen)).detector
 
 
+def _inspector_path(sections: ScoreSections) -> Path | None:
+    chosen = _chosen(sections.score.inspector, sections.generator.name)
+    if chosen == "none":
+        return None
+    return embedded_weights("inspector") if chosen == "embedded" else Path(chosen).expanduser()
+
+
 def _population_path(sections: ScoreSections) -> Path | None:
     """The population of the profile. Raises ConfigError if it is missing or one of another generator's heads."""
     chosen = _chosen(sections.score.population, sections.generator.name)
     if chosen == "none":
         return None
-    path = embedded_weights("population") if chosen == "embedded" else Path(chosen).expanduser()
+    if chosen == "embedded":
+        return embedded_weights("population")
+    path = Path(chosen).expanduser()
     if not path.is_file():
         raise ConfigError(
             f"score.population {path}: expected a file of 'spinmeround screen population', found none; fit one, or set "
@@ -164,6 +178,7 @@ def _fingerprints(sections: ScoreSections) -> str:
     paths = {
         "recognition": None if network == "none" else recognition_path(network),
         "detector": _detector_path(sections),
+        "inspector": _inspector_path(sections),
         "population": _population_path(sections),
     }
     return " ".join(f"{name} {fingerprint(path)}" for name, path in paths.items() if path is not None)
@@ -172,6 +187,7 @@ def _fingerprints(sections: ScoreSections) -> str:
 def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
     from spinmeround.models.screening.evidence import Evidence, refined_density_grid
     from spinmeround.tasks.heads.faces import cached_finder, frontal_landmarks, seen_faces
+    from spinmeround.tasks.heads.inspection import cached_inspector
 
     params, generator, sample = job.sections.score, generator_of(job.sections.generator), job.inputs["sample"]
     identity, landmarks, previews = load_identity(sample), load_landmarks(sample), load_previews(sample)
@@ -188,7 +204,7 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
     density = refined_density_grid(
         lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
     )
-    population = _population_path(job.sections)
+    population, inspector = _population_path(job.sections), _inspector_path(job.sections)
     return Evidence(
         density=trimmed(density, params),
         level=params.level,
@@ -200,6 +216,7 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
         back_similarity=similarity,
         faces=faces,
         population=None if population is None else read_population(population).population,
+        inspection=inspector and cached_inspector(inspector).inspect(rendering, cameras, generator.box_warp),
     )
 
 
@@ -219,7 +236,7 @@ def _make(job: StageJob[ScoreSections]) -> None:
 
 SCORE = Stage(
     name="score",
-    version=3,
+    version=4,
     sections_type=ScoreSections,
     inputs=("sample",),
     gated=False,

@@ -82,7 +82,14 @@ def main(
     known = scored(given, calibration_seed, calibration_heads)
     families = {"known kinds": scored(given, first_seed, heads)}
     if held_out is not None:
-        other = [*given, f"generator.name={held_out}", "generator.options={}", "screen={}", *(held_out_overrides or [])]
+        other = [
+            *given,
+            f"generator.name={held_out}",
+            "generator.options={}",
+            "screen={}",
+            *_evidence_of(profile, given),
+        ]
+        other += held_out_overrides or []
         families["held-out generator"] = scored(other, held_out_seed, held_out_heads)
     seconds, scored_heads = (
         perf_counter() - began,
@@ -163,6 +170,15 @@ def _score(root: Path, sections: Mapping[str, StageSections], head: Head) -> Sco
     for stage in STAGES:
         make_head(store, stage, head, sections[stage.name], {name: keys[name] for name in stage.inputs})
     return load_scores(store.open("score", keys["score"]).path)
+
+
+def _evidence_of(profile: str, given: Sequence[str]) -> list[str]:
+    """Overrides that score heads of a second generator by the networks that score those of the profile's."""
+    loaded = load_profile(profile, given)
+    if loaded.generator.name != "procedural":
+        return []
+    chosen = loaded.score.model_dump(include={"detector", "inspector", "population"})
+    return [f"score.{field}=embedded" for field, value in chosen.items() if value == "auto"]
 
 
 def _learned(known: Judged, keep: float) -> Learned:

@@ -10,6 +10,7 @@ from spinmeround.models.screening import face_scores, neck_scores
 from spinmeround.models.screening.faces import SeenFaces
 from spinmeround.models.screening.frame import REGIONS
 from spinmeround.models.screening.grid import AZIMUTHS, CHANNELS, MODALITIES, ROWS, cells_of
+from spinmeround.models.screening.inspection.findings import Inspection
 from spinmeround.models.screening.maps import MAPS, all_maps
 from spinmeround.models.screening.measure import all_scores
 from spinmeround.models.screening.population import Population, fit_population, overall, population_scores
@@ -222,7 +223,9 @@ def test_every_map_belongs_to_a_score_and_is_made():
     """Scores name existing maps, every map explains a score, and all are images over the previews."""
     assert {score.map for score in SCORES} - {None} == set(MAPS)
     found = dataclasses.replace(evidence(), faces=seen([0.0] * 8), population=fit_population(population_heads(60)))
-    maps = all_maps(found)
+    nothing = np.zeros((len(RING), 16, 16), np.float32)
+    nothing = Inspection(views=nothing[:, 0, 0], cells=nothing, distances=nothing)
+    maps = all_maps(dataclasses.replace(found, inspection=nothing))
     assert set(maps) == set(MAPS)
     assert all(image.shape == PLAIN.mask.shape and image.dtype == np.uint8 for image in maps.values())
     values = all_scores(found)
