@@ -114,7 +114,8 @@ def inspector_task(params: InspectorParams) -> State[str]:
     keys = [session.keys[head.id]["sample"] for head in session.heads]
     folders = [session.store.verify("sample", key).path for key in keys if session.store.has("sample", key)]
     path = session.folder.root / "inspector.onnx"
-    figures = train_on_previews(folders, path, params, session.generator.box_warp, progress().say)
+    side = generator_of(session.profile.generator).box_warp
+    figures = train_on_previews(folders, path, params, side, progress().say)
     found = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
     progress().say(f"inspector of {len(folders)} heads: {found}")
     progress().say(f"wrote {path}; set score.inspector={path} to inspect heads with it")

@@ -205,6 +205,7 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
         lambda points: generator.density(identity, points), generator.box_warp, params.cells, params.level
     )
     population, inspector = _population_path(job.sections), _inspector_path(job.sections)
+    inspection = cached_inspector(inspector).inspect(rendering, cameras, generator.box_warp) if inspector else None
     return Evidence(
         density=trimmed(density, params),
         level=params.level,
@@ -216,7 +217,7 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
         back_similarity=similarity,
         faces=faces,
         population=None if population is None else read_population(population).population,
-        inspection=inspector and cached_inspector(inspector).inspect(rendering, cameras, generator.box_warp),
+        inspection=inspection,
     )
 
 

@@ -95,6 +95,10 @@ class ScreenLimits(StageParams):
     population_solidity: float | None = _limit("population_solidity")
     population_colour: float | None = _limit("population_colour")
     population_roughness: float | None = _limit("population_roughness")
+    inspection: float | None = _limit("inspection")
+    inspection_around: float | None = _limit("inspection_around")
+    inspection_peak: float | None = _limit("inspection_peak")
+    inspection_distance: float | None = _limit("inspection_distance")
 
 
 class ScreenParams(StageParams):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from spinmeround.flows.calibration import calibration_flow
+from spinmeround.flows.calibration import calibration_flow, inspector_flow
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized
 from spinmeround.models.screening.scores import SCORES
 from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.embedded.params import InspectorParams
 from spinmeround.tasks.screening.decisions import DecisionEntry, Decisions, generator_id
 from spinmeround.tasks.screening.labels import Labels, Round
 from spinmeround.tasks.screening.params import CalibrateParams
@@ -94,6 +95,18 @@ def test_labels_from_a_review(labelled, scored, tmp_path):
     assert "verdict.json" not in files
     section = tomllib.loads(Path(files["screening.toml"]).read_text(encoding="utf-8"))["screen"]
     assert set(section["limits"]) == set(figures["limits"])
+
+
+def test_an_inspector_of_the_run_scores_its_heads(labelled, scored, tmp_path):
+    """It is trained on their previews, without labels; with the file, a build scores all heads again."""
+    runs = copy_runs(scored[0], tmp_path)
+    params = InspectorParams(steps=2, batch=4, measured_batches=1)
+    file = sized(inspector_flow, labelled)(labelled, params, Place(runs=str(runs)))
+    score = labelled.score.model_copy(update={"inspector": file})
+    found = build(labelled.model_copy(update={"score": score}), runs)
+    assert (found["stages"]["sample"]["made"], found["stages"]["score"]["made"]) == (0, 20)
+    inspected = [json.loads(path.read_text())["inspection"] for path in runs.glob("*/store/score/*/*/scores.json")]
+    assert sum(value is not None for value in inspected) == 20
 
 
 def test_a_missing_labels_file_is_reported_before_scoring(labelled, tmp_path):
