@@ -75,7 +75,7 @@ def test_kinds_without_labels_are_caught():
     """Invented defects give weight to scores that no labelled defect shows; without them many such heads escape."""
     heads, _ = population(500, 100, only=["stray_volume", "crown_height"], shift=6.0)
     others, _ = population(200, 100, only=["colour_seam", "back_depth"], shift=6.0, seed=1)
-    assert caught_at(others, fit_curves(heads, USUAL).log_odds(others.values), 0.03) > 0.95
+    assert caught_at(others, fit_curves(heads, USUAL).log_odds(others.values), 0.03) > 0.9
     without = fit_curves(heads, replace(USUAL, invented=0.0))
     assert caught_at(others, without.log_odds(others.values), 0.03) < 0.7
 
