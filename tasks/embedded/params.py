@@ -11,10 +11,10 @@ FIRST_SEED = 10_000_000
 
 
 class FaceViews(FrozenParams):
-    """Frontal views of a head, from which aligned crops are cut."""
+    """Views of a head that show at least part of its face, from which aligned crops are cut."""
 
     views: int = Field(12, ge=2, description="Crops per head")
-    max_azimuth_deg: float = Field(35.0, gt=0.0, le=90.0)
+    max_azimuth_deg: float = Field(75.0, gt=0.0, le=90.0)
     max_elevation_deg: float = Field(20.0, gt=0.0, le=90.0)
     resolutions: tuple[int, ...] = Field((64,), min_length=1, description="Sides of the images, used in turn")
     landmark_jitter: float = Field(
@@ -35,12 +35,12 @@ class RecognitionParams(StageParams):
 
     network: RecognitionConfig = RecognitionConfig()
     views: FaceViews = FaceViews()
-    identities: int = Field(170, ge=2, description="Heads for training")
+    identities: int = Field(3000, ge=2, description="Heads for training")
     first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
-    unseen_identities: int = Field(30, ge=2, description="Held-out heads, with the seeds after those for training")
+    unseen_identities: int = Field(500, ge=2, description="Held-out heads, with the seeds after those for training")
     epochs: int = Field(16, ge=1)
-    batch: int = Field(32, ge=2)
-    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
+    batch: int = Field(128, ge=2)
+    learning_rate: float = Field(4e-3, gt=0.0, le=1.0)
     weight_decay: float = Field(5e-3, ge=0.0, le=1.0)
     margin: float = Field(
         0.35, ge=0.0, lt=1.57, description="Additive angular margin, in radians; rises over the first half"

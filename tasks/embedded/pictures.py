@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from spinmeround.models.geometry.cameras import orbit, pixel_rays
 from spinmeround.models.geometry.normals import encode_normals
 from spinmeround.models.identity.alignment import align_faces, project_landmarks
+from spinmeround.models.identity.params import CROP_SIDE
 from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
 from spinmeround.tasks.embedded.params import FaceViews, OrbitViews
@@ -37,21 +38,29 @@ def generator_fingerprint() -> str:
     return _generator().fingerprint
 
 
+def face_angles(seed: int, views: FaceViews) -> Float32[np.ndarray, "crop 2"]:
+    """Azimuth and elevation in degrees of each crop of `face_crops`."""
+    highest = (views.max_azimuth_deg, views.max_elevation_deg)
+    return np.random.default_rng([seed, 1]).uniform(-1.0, 1.0, (views.views, 2)).astype(np.float32) * highest
+
+
 def face_crops(seed: int, views: FaceViews) -> UInt8[np.ndarray, "crop 112 112 3"]:
-    """Aligned crops of one head from random frontal cameras, with random jitter on the landmarks."""
-    generator, rng = _generator(), np.random.default_rng([seed, 1])
+    """Aligned crops of one head from the cameras at `face_angles`, with random jitter on the landmarks.
+
+    The resolutions take turns: crop i has the side `resolutions[i % len(resolutions)]`.
+    """
+    generator, rng = _generator(), np.random.default_rng([seed, 4])
     identity = generator.sample(seed)
-    azimuth = rng.uniform(-views.max_azimuth_deg, views.max_azimuth_deg, views.views)
-    elevation = rng.uniform(-views.max_elevation_deg, views.max_elevation_deg, views.views)
-    crops = []
+    azimuth, elevation = face_angles(seed, views).T
+    crops = np.empty((views.views, CROP_SIDE, CROP_SIDE, 3), np.uint8)
     for turn, resolution in enumerate(views.resolutions):
         part = slice(turn, None, len(views.resolutions))
         cameras = orbit(azimuth[part], elevation[part])
         landmarks = project_landmarks(cameras, generator.landmarks(identity), resolution)
         jitter = rng.normal(0.0, views.landmark_jitter * resolution, landmarks.shape)
         rgb = generator.render(identity, cameras, resolution).rgb
-        crops.append(align_faces(rgb, (landmarks + jitter).astype(np.float32)))
-    return np.concatenate(crops)
+        crops[part] = align_faces(rgb, (landmarks + jitter).astype(np.float32))
+    return crops
 
 
 def posed_pictures(

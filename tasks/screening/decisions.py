@@ -23,7 +23,6 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.documents import without_mark
 from spinmeround.storage.errors import (
     ConfigError,
-    SpinMeRoundError,
     environment_errors,
     one_line,
     validation_message,
