@@ -1,4 +1,4 @@
-"""What TensorBoard and Weights & Biases are told of a training."""
+"""What TensorBoard and Weights & Biases record of a training."""
 
 import json
 import sys
