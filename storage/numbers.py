@@ -198,9 +198,26 @@ def pickled_tensors(file: Path, device: str = "cpu") -> "dict[str, Tensor]":
 def _unpickled(file: Path, device: str) -> Any:
     import torch
 
+    _check_alignment(file)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Validating sparse tensor invariants")
         return torch.load(file, map_location=device, weights_only=True)  # noqa: TID251 (runs no code)
+
+
+def _check_alignment(file: Path) -> None:
+    """Raises SpinMeRoundError for an archive whose alignment is no positive number: torch would divide by it."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/.storage_alignment")]
+            stated = [int(archive.read(name)) for name in names]
+    except Exception as error:  # of a damaged archive
+        raise SpinMeRoundError(f"{file}: expected an archive of torch, found {one_line(error, 120)}") from error
+    if any(value < 1 for value in stated):
+        raise SpinMeRoundError(
+            f"{file}: expected an alignment of 1 or more bytes, found {stated[0]}; get the file again"
+        )
 
 
 def _check_stored(file: Path, name: str, tensor: "Tensor", device: str) -> None:

@@ -1,5 +1,6 @@
 """The backbone of LPIPS is loaded whole or refused by name, and the check agrees with the loader."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,18 @@ def test_another_file_is_refused_by_check_and_loader(tmp_path: Path, backbone: T
         inspect("lpips-alexnet", file)
     with pytest.raises(ConfigError, match=rf"^a\.field: .*a\.pth: .*{message}"):
         load_lpips(file, field="a.field")
+
+
+@pytest.mark.parametrize("alignment", ["0", "-64", "x"])
+def test_an_archive_without_alignment_is_refused(tmp_path: Path, backbone: Tensors, alignment: str) -> None:
+    """torch divides by the alignment that the archive states, which ends the process if it is zero."""
+    file, damaged = save(backbone, tmp_path / "a.pth"), tmp_path / "b.pth"
+    with zipfile.ZipFile(file) as whole, zipfile.ZipFile(damaged, "w") as archive:
+        for name in whole.namelist():
+            stated = name.endswith("/.storage_alignment")
+            archive.writestr(name, alignment if stated else whole.read(name))
+    with pytest.raises(ConfigError, match=r"b\.pth: expected an (alignment|archive)"):
+        load_lpips(damaged)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
