@@ -25,6 +25,7 @@ from spinmeround.storage.errors import (
     ConfigError,
     environment_errors,
     one_line,
+    shortened,
     validation_message,
 )
 from spinmeround.storage.files import flocked, make_folder, write_atomic
@@ -252,4 +253,4 @@ def unknown_ids(heads: Iterable[Head], decisions: Decisions) -> list[str]:
 def describe_generator(generator: GeneratorId) -> str:
     """Name, fingerprint and options of a generator in one line."""
     options = f" with {json.dumps(generator.options, sort_keys=True, allow_nan=False)}" if generator.options else ""
-    return f"{generator.name} ({generator.fingerprint}{options})"
+    return shortened(f"{generator.name} ({generator.fingerprint}{options})", 300)

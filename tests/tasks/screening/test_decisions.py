@@ -15,6 +15,7 @@ from spinmeround.tasks.screening.decisions import (
     DecisionEntry,
     Decisions,
     GeneratorId,
+    describe_generator,
     is_reviewed,
     load_decisions,
     mark_reviewed,
@@ -234,3 +235,8 @@ def test_reviewed_applies_to_exactly_these_verdicts(tmp_path):
     assert not is_reviewed({"a": dropped, "b": dropped}, marked)
     assert not is_reviewed({**accepted, "c": kept}, marked)
     assert is_reviewed({"c": kept}, record(path, GENERATOR, {"c": "keep"}))
+
+
+def test_a_long_name_of_a_generator_is_shortened():
+    """The name comes from a file, and the error stays short."""
+    assert describe_generator(GeneratorId(name="x" * 5000, fingerprint="1")) == "x" * 300 + "..."
