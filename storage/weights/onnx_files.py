@@ -7,7 +7,7 @@ import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line, shortened
 from spinmeround.storage.numbers import refuse_lfs_pointer
@@ -75,25 +75,31 @@ def onnx_signature(path: Path) -> OnnxSignature:
 
 def onnx_tensors(model: "ModelProto") -> "Iterator[tuple[str, TensorProto]]":
     """All constants by name: initializers, and what nodes hold, which are named after their first output."""
+    for name, tensor in _of_model(model):
+        named: str | bytes = name  # protobuf gives bytes for a name that is no UTF-8
+        yield named if isinstance(named, str) else named.decode("utf-8", "backslashreplace"), tensor
+
+
+def _of_model(model: "ModelProto") -> "Iterator[tuple[Any, TensorProto]]":
     yield from _of_graph(model.graph)
     for function in model.functions:
         yield from _of_attributes(function.name, function.attribute_proto)
         yield from _of_nodes(function.node)
 
 
-def _of_graph(graph: "GraphProto") -> "Iterator[tuple[str, TensorProto]]":
+def _of_graph(graph: "GraphProto") -> "Iterator[tuple[Any, TensorProto]]":
     yield from ((each.name, each) for each in graph.initializer)
     for sparse in graph.sparse_initializer:
         yield from ((sparse.values.name, each) for each in (sparse.values, sparse.indices))
     yield from _of_nodes(graph.node)
 
 
-def _of_nodes(nodes: "Iterable[NodeProto]") -> "Iterator[tuple[str, TensorProto]]":
+def _of_nodes(nodes: "Iterable[NodeProto]") -> "Iterator[tuple[Any, TensorProto]]":
     for node in nodes:
         yield from _of_attributes(next(iter(node.output), node.name), node.attribute)
 
 
-def _of_attributes(name: str, attributes: "Iterable[AttributeProto]") -> "Iterator[tuple[str, TensorProto]]":
+def _of_attributes(name: Any, attributes: "Iterable[AttributeProto]") -> "Iterator[tuple[Any, TensorProto]]":
     from onnx import AttributeProto, TensorProto, helper
 
     for each in attributes:

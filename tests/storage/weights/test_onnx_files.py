@@ -153,6 +153,16 @@ def test_a_single_number_may_be_a_bound(tmp_path: Path) -> None:
     check_onnx(save(graph, tmp_path / "a.onnx"))
 
 
+def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+    """A damaged name is read as bytes; the error about its values still names it."""
+    graph = constant(value=tensor(1, 2))
+    graph.initializer.append(helper.make_tensor("weight", TensorProto.FLOAT, [2], [1.0, NAN]))
+    path = save(graph, tmp_path / "a.onnx")
+    path.write_bytes(path.read_bytes().replace(b"weight", b"we\xb2ght"))
+    with pytest.raises(ConfigError, match=r"a\.onnx: .*we\\xb2ght: expected finite"):
+        check_onnx(path)
+
+
 def test_constants_of_a_branch_in_another_file_are_refused(tmp_path: Path) -> None:
     """References are found below nodes, too."""
     inner = constant(value=numpy_helper.from_array(np.ones(2, np.float32)))
