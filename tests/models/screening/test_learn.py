@@ -72,12 +72,17 @@ def test_weak_evidence_adds_up():
 
 
 def test_kinds_without_labels_are_caught():
-    """Invented defects give weight to scores that no labelled defect shows; without them many such heads escape."""
-    heads, _ = population(500, 100, only=["stray_volume", "crown_height"], shift=6.0)
-    others, _ = population(200, 100, only=["colour_seam", "back_depth"], shift=6.0, seed=1)
-    assert caught_at(others, fit_curves(heads, USUAL).log_odds(others.values), 0.03) > 0.9
-    without = fit_curves(heads, replace(USUAL, invented=0.0))
-    assert caught_at(others, without.log_odds(others.values), 0.03) < 0.7
+    """Invented defects give weight to scores that no labelled defect shows; without them most such heads escape."""
+    caught = {8.0: list[float](), 0.0: list[float]()}
+    for seed in range(10, 16):  # a single draw is up to 0.1 off the mean
+        heads, _ = population(500, 100, only=["stray_volume", "crown_height"], shift=6.0, seed=seed)
+        others, _ = population(200, 100, only=["colour_seam", "back_depth"], shift=6.0, seed=seed + 20)
+        for invented, found in caught.items():
+            fitted = fit_curves(heads, replace(USUAL, invented=invented))
+            found.append(caught_at(others, fitted.log_odds(others.values), 0.03))
+    assert np.mean(caught[8.0]) > 0.85
+    assert np.mean(caught[0.0]) < 0.5
+    assert all(with_them > without for with_them, without in zip(caught[8.0], caught[0.0], strict=True))
 
 
 def test_missing_scores_change_nothing():
