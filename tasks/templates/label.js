@@ -35,6 +35,7 @@
   function set(id, mark) {
     marks.set(id, mark);
     unsaved.push({ id, label: mark });
+    status("saving");
     save();
   }
 

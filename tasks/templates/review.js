@@ -192,6 +192,7 @@
     remember(id);
     paint(byId.get(id));
     updateCounts();
+    status("saving");
     save();
   }
 

@@ -91,6 +91,22 @@ def test_labels_wait_for_a_lost_server(context, labelling):
         assert labels(labelling) == {0: "keep", 1: "keep"}
 
 
+def test_an_earlier_label_does_not_say_that_a_later_one_is_saved(context, labelling):
+    """The page says "saved" only when the file has every label that was given."""
+    with serving(labelling) as port:
+        tab = Tab(context, f"http://127.0.0.1:{port}")
+        tab.press("k")
+        saved(tab)
+        held = []
+        tab.page.route("**/labels", lambda route, _: held.append(route))
+        with tab.page.expect_request("**/labels"):
+            tab.press("d")
+        assert tab.page.locator("#saved").inner_text() == "saving"
+        held.pop().continue_()
+        saved(tab)
+        assert labels(labelling) == {0: "keep", 1: "drop"}
+
+
 def test_the_page_knows_no_verdict(labelling):
     """Neither verdicts, reasons, scores nor seeds' order are in what the browser gets, so labels are blind."""
     content = labelling.get("/").body.decode()
