@@ -35,10 +35,14 @@ def test_recall_at_a_loss_of_known_log_odds():
 
 def test_a_defect_needs_the_part_that_shows_it():
     """Without the only part that shows a defect, recall falls to chance; other families are judged alike."""
-    heads, _ = population(300, 100, only=["stray_volume"], shift=9.0)
-    judged, _ = population(300, 100, only=["stray_volume"], shift=9.0, seed=1)
-    found = {row.evidence: row for row in recalls(heads, judged, judged, USUAL)}
-    assert found[EVERYTHING].known[0.01] > 0.9
-    assert found["shape only"].known[0.01] > 0.95
-    assert found["without shape"].known[0.01] < 0.2
-    assert all(row.known == row.held_out for row in found.values())
+    caught = {EVERYTHING: [], "shape only": [], "without shape": []}
+    for seed in range(0, 12, 2):  # a single draw is up to 0.15 off the mean
+        heads, _ = population(300, 100, only=["stray_volume"], shift=9.0, seed=seed)
+        judged, _ = population(300, 100, only=["stray_volume"], shift=9.0, seed=seed + 1)
+        rows = {row.evidence: row for row in recalls(heads, judged, judged, USUAL)}
+        assert all(row.known == row.held_out for row in rows.values())
+        for evidence, found in caught.items():
+            found.append(rows[evidence].known[0.01])
+    assert np.mean(caught[EVERYTHING]) > 0.94
+    assert min(caught["shape only"]) > 0.95
+    assert max(caught["without shape"]) < 0.2
