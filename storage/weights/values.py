@@ -39,7 +39,7 @@ def check_onnx(path: Path) -> None:
 
     A single number may be infinite (the bound of a Clip) and says nothing on whether all weights are zero.
     """
-    found = [(name, tensor) for name, tensor in onnx_tensors(onnx_model(path)) if _is_float(tensor)]
+    found = [(name, tensor) for name, tensor in onnx_tensors(onnx_model(path)) if _is_float(path, name, tensor)]
     for name, tensor in found:
         if math.prod(tensor.dims) == 1 and bool((number := _numbers(path, name, tensor)).isnan().any()):
             raise ConfigError(f"{path}: tensor {name}: expected a number, found {number.item()}; {_ADVICE}")
@@ -47,9 +47,13 @@ def check_onnx(path: Path) -> None:
     check_values(path, ((name, _numbers(path, name, tensor)) for name, tensor in arrays))
 
 
-def _is_float(tensor: "TensorProto") -> bool:
+def _is_float(path: Path, name: str, tensor: "TensorProto") -> bool:
     from onnx import TensorProto
 
+    if tensor.data_type not in TensorProto.DataType.values():
+        raise ConfigError(
+            f"{path}: tensor {name}: expected a data type of ONNX, found number {tensor.data_type}; {_ADVICE}"
+        )
     kind: str = TensorProto.DataType.Name(tensor.data_type)
     return kind == "DOUBLE" or kind.startswith(("FLOAT", "BFLOAT", "COMPLEX"))
 

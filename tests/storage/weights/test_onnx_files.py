@@ -153,6 +153,16 @@ def test_a_single_number_may_be_a_bound(tmp_path: Path) -> None:
     check_onnx(save(graph, tmp_path / "a.onnx"))
 
 
+@pytest.mark.parametrize("number", [-1, 99])
+def test_a_data_type_that_onnx_does_not_know_is_refused(tmp_path: Path, number: int) -> None:
+    """Protobuf keeps numbers without a name, as a damaged byte makes them."""
+    graph = constant(value=tensor(1, 2))
+    graph.initializer.append(helper.make_tensor("weight", TensorProto.FLOAT, [2], [1.0, 2.0]))
+    graph.initializer[-1].data_type = number
+    with pytest.raises(ConfigError, match=rf"a\.onnx: tensor weight: expected a data type of ONNX, found .*{number};"):
+        check_onnx(save(graph, tmp_path / "a.onnx"))
+
+
 def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
     """A damaged name is read as bytes; the error about its values still names it."""
     graph = constant(value=tensor(1, 2))
