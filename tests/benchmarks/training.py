@@ -49,7 +49,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:
-        params, encode, side = _setting(size, Path(scratch))
+        params, encode, side = setting(size, Path(scratch))
         params = params.model_copy(
             update={
                 "batch": batch,
@@ -69,7 +69,7 @@ def main(
         return _tables(turns, ours, plain, params)
 
 
-def _setting(size: str, scratch: Path) -> tuple[TrainParams, EncodeParams, int]:
+def setting(size: str, scratch: Path) -> tuple[TrainParams, EncodeParams, int]:
     """Parameters of a training of 8 views a group, its autoencoder, and the side of its pictures."""
     from spinmeround.flows.profile import load_profile
     from spinmeround.tasks.weights.stub_diffusion import write_autoencoder
