@@ -15,9 +15,20 @@ from pathlib import Path
 
 from pydantic_core import ErrorDetails, ValidationError
 
+_LONGEST = 2000
+"""Characters of an error; a damaged file may hold a name or a number of any length, which an error quotes."""
+
 
 class SpinMeRoundError(ValueError):
-    """Base of the errors that are shown to the user without a traceback."""
+    """Base of the errors that are shown to the user without a traceback.
+
+    As text, one that is too long keeps its beginning, which names the file, and its end, which says what to do.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        half = _LONGEST // 2
+        return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 class ConfigError(SpinMeRoundError):

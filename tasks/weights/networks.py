@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spinmeround.storage.documents import read_json_object
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line, shortened
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, one_line, printable, shortened
 from spinmeround.storage.numbers import read_tensors
 from spinmeround.storage.weights import NetworkFiles, TensorHeader, check_files, check_values, network_files
 from spinmeround.tasks.weights.single_file import converted, is_single_file, single_file
@@ -130,7 +130,9 @@ def _compared(folder: Path, kinds: tuple[NetworkClass, ...]) -> CheckedNetwork:
     if kind != "CLIPTextModel":  # transformers' configurations name no class reliably
         stated = config.get("_class_name")
         if stated not in kinds:
-            raise SpinMeRoundError(f"{folder}: expected the config.json of {' or '.join(kinds)}, found {stated}")
+            raise SpinMeRoundError(
+                f"{folder}: expected the config.json of {' or '.join(kinds)}, found {printable(str(stated))}"
+            )
         kind = stated
     network = _without_values(folder, kind, config)
     if kind in AUTOENCODERS:

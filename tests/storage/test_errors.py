@@ -159,3 +159,12 @@ def test_other_failures_are_not_of_devices(error: Exception) -> None:
 def test_pydantic_errors_on_one_line() -> None:
     """Without the address of pydantic's documentation."""
     assert one_line(_invalid({})) == "parts: expected this field, found none"
+
+
+def test_an_error_with_a_long_quote_keeps_its_beginning_and_its_end():
+    """A damaged file may hold a name of any length; wrapping the error makes it no longer."""
+    error = ConfigError(f"config.json: expected a class, found {'x' * 10_000}; get it again")
+    again = DatasetError(f"{error}, or leave it out")
+    assert len(str(again)) < 2100
+    assert str(again).startswith("config.json: expected a class, found xxx")
+    assert str(again).endswith("xxx; get it again, or leave it out")
