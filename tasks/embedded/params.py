@@ -74,10 +74,10 @@ class InspectorParams(StageParams):
     """Training and measurement of the embedded inspector of previews."""
 
     channels: tuple[int, int, int] = Field((32, 64, 80), description="Channels at a half, a quarter and an eighth")
-    heads: int = Field(650, ge=2, description="Heads for training; every fourth is volume-rendered")
+    heads: int = Field(1500, ge=2, description="Heads for training; every fourth is volume-rendered")
     first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
     unseen_heads: int = Field(100, ge=2, description="Held-out heads, with the seeds after those for training")
-    steps: int = Field(1600, ge=2)
+    steps: int = Field(5000, ge=2)
     batch: int = Field(64, ge=2, description="Views in a batch; anomalies are painted onto half of them")
     learning_rate: float = Field(3e-3, gt=0.0)
     weight_decay: float = Field(0.02, ge=0.0)
