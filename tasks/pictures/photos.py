@@ -21,6 +21,9 @@ from spinmeround.storage.errors import ConfigError, one_line
 MAX_PIXELS = 120_000_000
 """Room for the photos of 108 megapixels that phones take; decoded, they need half a gigabyte."""
 
+_MOST_PIXELS_A_BYTE = 2000
+"""More are no photo: no format compresses one so far, but a damaged header may claim any size."""
+
 MIN_SIDE = 16
 """Least width and height in pixels: the features of a face need a few each."""
 
@@ -128,6 +131,12 @@ def _read(path: Path, data: bytes | None, square: bool, background: tuple[int, i
     with Image.open(path if data is None else io.BytesIO(data), formats=_formats()) as file:
         if file.width * file.height > MAX_PIXELS:
             raise _too_large(path, f"{file.width} x {file.height}")
+        stored = path.stat().st_size if data is None else len(data)
+        if file.width * file.height > stored * _MOST_PIXELS_A_BYTE:
+            raise ConfigError(
+                f"{path}: expected a photo, found {stored} bytes for {file.width} x {file.height} pixels, which are "
+                "damaged or of one colour; save it again"
+            )
         if min(file.size) < MIN_SIDE:
             raise ConfigError(
                 f"{path}: expected a picture of at least {MIN_SIDE} x {MIN_SIDE} pixels, got {file.width} x "

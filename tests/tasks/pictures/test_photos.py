@@ -3,6 +3,7 @@
 import contextlib
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -246,6 +247,17 @@ REFUSED = {
     "pictures": "expected a picture, found none that can be read",
     "pictures/nowhere.png": "expected a picture, found none that can be read",
 }
+
+
+def test_a_header_that_claims_more_than_the_file_can_hold_is_refused(tmp_path: Path) -> None:
+    """A damaged height makes a picture of 67 megapixels of 10 kB; it is refused before memory is taken for it."""
+    path = tmp_path / "claims.png"
+    Image.effect_noise((64, 64), 60).convert("RGBA").save(path)
+    data = path.read_bytes()
+    header = data[12:20] + (2**20).to_bytes(4, "big") + data[24:29]
+    path.write_bytes(data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:])
+    with pytest.raises(ConfigError, match=r"expected a photo, found \d+ bytes for 64 x 1048576 pixels"):
+        read_photo(path)
 
 
 @pytest.mark.parametrize("name", REFUSED)
