@@ -156,8 +156,9 @@ def test_workers_die_with_their_parent(tmp_path):
     until(lambda: not psutil.pid_exists(orphan))
 
 
-def test_two_threads_may_end_a_worker_at_once():
-    """The thread that closes the pool and the one whose call failed both end it: no handle is closed twice."""
+@pytest.mark.parametrize("way", ["kill", "close"])
+def test_two_threads_may_end_a_worker_at_once(way):
+    """The thread that closes the pool and the one whose call has ended both end it: no handle is closed twice."""
     for _ in range(5):
         worker, errors = Worker(), []
         worker.call(os.getpid)
@@ -166,8 +167,8 @@ def test_two_threads_may_end_a_worker_at_once():
         def end(worker=worker, together=together, errors=errors):
             together.wait()
             try:
-                worker.kill()
-            except OSError as error:
+                getattr(worker, way)()
+            except (OSError, AttributeError) as error:
                 errors.append(error)
 
         threads = [threading.Thread(target=end) for _ in range(8)]
