@@ -21,7 +21,7 @@ from spinmeround.tasks.training.params.phases import (
 )
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""As described in `tasks.training.precision`."""
+"""As described in `tasks.training.model.precision`."""
 
 UNET, ENCODER = "train.initial.unet", "train.initial.text_encoder"
 """Names of the fields in messages."""

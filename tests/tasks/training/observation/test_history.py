@@ -2,7 +2,7 @@
 
 import pytest
 
-from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
+from spinmeround.tasks.training.observation.history import LossHistory, first_and_last, loss_records
 from spinmeround.tasks.training.params import GuardParams
 
 
