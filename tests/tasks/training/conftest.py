@@ -1,4 +1,4 @@
-"""One rendered head of 8 views, with the latents of the embedded autoencoder, and a network of the demo's sizes."""
+"""A rendered head of 8 views as a dataset, and a network of the demo's sizes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,10 +48,8 @@ def rendered_head(seed: int) -> HeadArrays:
     )
 
 
-@pytest.fixture(scope="session")
-def one_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of the head alone, to train on."""
-    root, head, encode = tmp_path_factory.mktemp("one-head"), rendered_head(3), EncodeParams()
+def write_dataset(head: HeadArrays, encode: EncodeParams, root: Path) -> Path:
+    """A dataset of one head, to train on, with its latents."""
     write_head(root / head.id, head)
     job = StageJob(
         head=Head(id=head.id, seed=head.seed),
@@ -64,6 +62,12 @@ def one_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = assemble(root / "heads.zarr", [HeadEntry(id=head.id, folder=root / head.id)], attributes)
     publish_latents(info.path, {head.id: job.out}, encode)
     return info.path
+
+
+@pytest.fixture(scope="session")
+def one_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of a head with the latents of the embedded autoencoder."""
+    return write_dataset(rendered_head(3), EncodeParams(), tmp_path_factory.mktemp("one-head"))
 
 
 @pytest.fixture(scope="session")
