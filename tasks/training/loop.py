@@ -152,9 +152,8 @@ class Training:
     def _return_to_checkpoint(self, failed: range) -> None:
         """Resume from the newest checkpoint without the failed steps. Raises SpinMeRoundError the second time."""
         history = self.history
-        reason = history.skipped.get(
-            failed[-1], f"the mean loss rose above {self.params.guard.spike:g} times the median"
-        )
+        spike = f"the mean loss rose above {self.params.guard.spike:g} times that of earlier steps"
+        reason = history.skipped.get(failed[-1], spike)
         if history.rollbacks:
             raise SpinMeRoundError(
                 f"train: steps {failed[0] + 1} to {failed[-1] + 1}: {reason}. It is the second time, after a return to "

@@ -71,7 +71,7 @@ class GuardParams(StageParams):
         5, ge=1, description="Steps in a row whose loss or gradient is not finite; such steps are not taken"
     )
     spike: float = Field(
-        5.0, ge=0.0, description="Mean loss over a window, as a multiple of the median of earlier losses; 0: any"
+        5.0, ge=0.0, description="Mean loss over a window, as a multiple of the median over earlier windows; 0: any"
     )
     window: int = Field(20, ge=1, description="Steps of that window")
 

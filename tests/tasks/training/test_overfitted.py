@@ -30,7 +30,7 @@ from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.data.batches import TrainingBatches
 from spinmeround.tasks.training.output.result import as_pipeline
-from spinmeround.tasks.training.params import GuardParams, InitialParams, TrainParams
+from spinmeround.tasks.training.params import InitialParams, TrainParams
 from spinmeround.tasks.training.params.phases import GroupParams, MultiViewPhase
 from spinmeround.tasks.training.run import run_training
 from spinmeround.tasks.training.step import GroupLoss, StepNoise
@@ -142,7 +142,6 @@ def test_an_overfitted_training_gives_its_views_back(head_params: Callable[..., 
         learning_rate=2e-3,
         final_rate=0.02,
         condition_dropout=0.0,
-        guard=GuardParams(spike=0.0),  # near zero, a group at a low noise level is far above the median of others
         checkpoint_every=1200,
         keep_state=False,
     )
