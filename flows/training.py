@@ -80,7 +80,7 @@ def check_networks(session: Session) -> None:
 
 
 def _check_external(train: TrainParams, encode: EncodeParams) -> None:
-    from spinmeround.tasks.training.initial import check_external
+    from spinmeround.tasks.training.beginning.initial import check_external
 
     check_external(train, encode)
 

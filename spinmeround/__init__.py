@@ -5,6 +5,7 @@ dataset needs no more than numpy and Zarr.
 """
 
 import importlib
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ _HOME = {
     "SpinMeRoundPipeline": "spinmeround.models.diffusion.pipeline",
     **dict.fromkeys(("Cameras", "ViewGrid", "orbit", "pixel_rays", "project"), "spinmeround.models.geometry.cameras"),
 }
+
+# diffusers imports bitsandbytes where it is installed, which warns of a kernel for 4-bit layers; nothing here has any
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 try:
     __version__ = version("spinmeround")

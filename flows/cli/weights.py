@@ -88,7 +88,7 @@ def average(
 ) -> None:
     """Write the networks with another average of a training's weights, from its snapshots (train.average.snapshots)."""
     from spinmeround.tasks.quiet_libraries import silence_libraries
-    from spinmeround.tasks.training.result import rewrite_average
+    from spinmeround.tasks.training.output.result import rewrite_average
 
     silence_libraries()
     if not any((training / name).is_dir() for name in ("pipeline", "networks")):

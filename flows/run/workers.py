@@ -164,7 +164,7 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process; the next call starts another."""
-        with self._killing:  # the thread that closes the pool and the one whose call failed may both end it
+        with self._killing:  # the thread that closes the pool and the one whose call has ended may both end it
             if self._process is not None:
                 self._process.kill()
                 self._process.join()
@@ -174,13 +174,14 @@ class Worker:
 
     def close(self) -> None:
         """End the process for good: an idle one exits normally, a busy one is killed, after its time to answer."""
-        self._closed = True
-        if self._busy and self._grace_s and self._process is not None:
-            self._process.terminate()
+        self._closed, process = True, self._process
+        if self._busy and self._grace_s and process is not None:
+            process.terminate()
             self._answered.wait(self._grace_s)
-        if self._process is not None and self._pipe is not None and not self._busy:
-            self._pipe.close()
-            self._process.join(_EXIT_TIMEOUT_S)
+        with self._killing:
+            if self._process is not None and self._pipe is not None and not self._busy:
+                self._pipe.close()
+                self._process.join(_EXIT_TIMEOUT_S)
         self.kill()
 
 

@@ -49,7 +49,7 @@ from spinmeround.models.diffusion.sampling.group_sampler import (
 )
 from spinmeround.models.diffusion.sampling.memory import halve_on_out_of_memory, max_image_batch
 from spinmeround.models.diffusion.sampling.view_normals import infer_view_normals
-from spinmeround.models.diffusion.sampling.view_plan import plan_views
+from spinmeround.models.diffusion.sampling.view_plan import ViewPlan, plan_views
 from spinmeround.models.diffusion.statistics import Half
 from spinmeround.models.diffusion.unet import MultiviewUNet
 from spinmeround.models.geometry.camera_checks import check_cameras
@@ -175,50 +175,22 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
         given_cameras = None if conditioning_views is None else conditioning_views.cameras
-        known = 0 if given_cameras is None else len(given_cameras)
         plan = plan_views(cameras, given_cameras, self.unet.config["views"], anchored)
-        prompt_embeds, empty_prompt_embeds = self._encode_prompt(identity)
-
-        def sampler(known: int) -> GroupSampler:
-            return GroupSampler(
-                unet=self.unet,
-                prompt_embeds=prompt_embeds,
-                empty_prompt_embeds=empty_prompt_embeds,
-                guidance_scale=default_guidance_scale(known) if guidance_scale is None else guidance_scale,
-                schedule=schedule or NoiseSchedule(steps=num_inference_steps),
-                solver=solver or SolverParams(),
-                batch_size=batch_size,
-            )
-
+        schedule, solver = schedule or NoiseSchedule(steps=num_inference_steps), solver or SolverParams()
+        sampler = self._samplers(identity, guidance_scale, schedule, solver, batch_size)
         photo_normals, seeds = photo_normals or PhotoNormalsParams(), Seeds(generator=generator)
-        images, given_normals = self._encode(conditioning_views)
-        groups = [group for stage in plan.stages for group in stage.groups]
-        steps = sum(sampler(len(group.conditioning_indices)).schedule.steps for group in groups)
-        steps += photo_normals.steps * photo_normals.draws * known if given_normals is None else 0
+        images, normals = self._encode(conditioning_views)
+        steps = _steps_of_plan(plan, sampler) + (_steps_of_normals(photo_normals, images) if normals is None else 0)
         with self.progress_bar(total=steps) as bar:
             callback = self._callback(steps, bar, callback_on_step_end, on_progress)
-            if given_normals is None:
+            if normals is None:
                 assert given_cameras is not None
-                given_normals = infer_view_normals(
-                    images, given_cameras, sampler(0), photo_normals, seeds(known), callback
-                )
-            given = FramedLatents(
-                latents=pair_latents(images, given_normals), world2frame=self._rotations(given_cameras)
-            )
-            views = generate_views(
-                plan,
-                (given_cameras, given),
-                sampler,
-                seeds,
-                callback,
-                frame=self.normals_frame,
-                reframe=self._reframe,
-            )
-        output = self._decode(views, output_type)
-        if conditioning_views is not None:
-            output.given_normals = self._decode(given, output_type).normals
-        self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
-        return output
+                draws = seeds(len(given_cameras))
+                normals = infer_view_normals(images, given_cameras, sampler(0), photo_normals, draws, callback)
+            given = FramedLatents(latents=pair_latents(images, normals), world2frame=self._rotations(given_cameras))
+            given_views, frame = (given_cameras, given), self.normals_frame
+            views = generate_views(plan, given_views, sampler, seeds, callback, frame=frame, reframe=self._reframe)
+        return self._output(views, given if conditioning_views is not None else None, output_type)
 
     @torch.no_grad()
     def infer_normals(
@@ -234,17 +206,10 @@ class SpinMeRoundPipeline(DiffusionPipeline):
 
         Raises ValueError as `__call__` does.
         """
-        photo_normals, (prompt_embeds, empty) = photo_normals or PhotoNormalsParams(), self._encode_prompt(identity)
-        sampler = GroupSampler(
-            unet=self.unet,
-            prompt_embeds=prompt_embeds,
-            empty_prompt_embeds=empty,
-            guidance_scale=1.0,
-            schedule=NoiseSchedule(),
-            solver=SolverParams(),
-        )
+        photo_normals = photo_normals or PhotoNormalsParams()
+        sampler = self._samplers(identity, 1.0, NoiseSchedule(), SolverParams(), None)(0)
         images, _ = self._encode(replace(views, normals=None))
-        steps = photo_normals.steps * photo_normals.draws * len(images)
+        steps = _steps_of_normals(photo_normals, images)
         with self.progress_bar(total=steps) as bar:
             callback = self._callback(steps, bar, None, None)
             seeds = Seeds(generator=generator)(len(images))
@@ -253,6 +218,30 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         output = self._decode(inferred, output_type)
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output.normals
+
+    def _samplers(
+        self,
+        identity: Float[Tensor, " 512"] | Float[np.ndarray, " 512"] | None,
+        guidance_scale: float | None,
+        schedule: NoiseSchedule,
+        solver: SolverParams,
+        batch_size: int | None,
+    ) -> Callable[[int], GroupSampler]:
+        """Samplers of groups by their number of conditioning views; the prompts are encoded once."""
+        prompt_embeds, empty_prompt_embeds = self._encode_prompt(identity)
+
+        def sampler(known: int) -> GroupSampler:
+            return GroupSampler(
+                unet=self.unet,
+                prompt_embeds=prompt_embeds,
+                empty_prompt_embeds=empty_prompt_embeds,
+                guidance_scale=default_guidance_scale(known) if guidance_scale is None else guidance_scale,
+                schedule=schedule,
+                solver=solver,
+                batch_size=batch_size,
+            )
+
+        return sampler
 
     def _callback(
         self,
@@ -344,6 +333,14 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             raise ValueError(f"conditioning_views.{name}: expected shape {expected}, got {tuple(prepared.shape)}")
         return prepared
 
+    def _output(self, views: FramedLatents, given: FramedLatents | None, output_type: str) -> SpinMeRoundOutput:
+        """The generated views and the normals of the given ones; the last step of a generation."""
+        output = self._decode(views, output_type)
+        if given is not None:
+            output.given_normals = self._decode(given, output_type).normals
+        self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
+        return output
+
     def _decode(self, views: FramedLatents, output_type: str) -> SpinMeRoundOutput:
         if output_type == "latent":
             restored = rearrange(self.unet.restored(views.latents), "v (k c) h w -> k v c h w", k=2)
@@ -362,3 +359,14 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         size = max_image_batch(self.vae, self.image_side, len(latents))
         parts = [latents[start : start + size] for start in range(0, len(latents), size)]
         return torch.cat([halve_on_out_of_memory(lambda part: decode_images(self.vae, part), part) for part in parts])
+
+
+def _steps_of_plan(plan: ViewPlan, sampler: Callable[[int], GroupSampler]) -> int:
+    """Steps of all groups of a plan."""
+    groups = [group for stage in plan.stages for group in stage.groups]
+    return sum(sampler(len(group.conditioning_indices)).schedule.steps for group in groups)
+
+
+def _steps_of_normals(params: PhotoNormalsParams, images: Float[Tensor, "view channel height width"]) -> int:
+    """Steps of the inference of these views' normals."""
+    return params.steps * params.draws * len(images)

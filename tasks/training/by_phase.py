@@ -8,7 +8,7 @@ from spinmeround.tasks.training.data.batches import TrainingBatches
 from spinmeround.tasks.training.data.draws import Share
 from spinmeround.tasks.training.faces.heads import FaceBatches
 from spinmeround.tasks.training.faces.loss import FaceLoss
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.model.networks import Networks
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.step import GroupLoss
 

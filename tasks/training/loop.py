@@ -5,21 +5,20 @@ returns to its last checkpoint and avoids the steps that led there; the second t
 of the whole batch, so that all processes take the same decisions.
 """
 
-import math
 import time
 from collections.abc import Callable
 from functools import partial
 
-import torch
-from torch import Tensor
-
 from spinmeround.storage.errors import ConfigError, Interrupted, SpinMeRoundError
-from spinmeround.tasks.training.data.batches import GroupBatch, StepBatches
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
+from spinmeround.tasks.training.data.batches import StepBatches
 from spinmeround.tasks.training.data.feed import BatchFeed
-from spinmeround.tasks.training.history import LossHistory
-from spinmeround.tasks.training.initial import build_initial_networks
-from spinmeround.tasks.training.metrics import Meter, MetricsLog
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.gradients import finite_gradients
+from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.observation.history import LossHistory
+from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
+from spinmeround.tasks.training.observation.trackers import LOGS, start_trackers
+from spinmeround.tasks.training.observation.validation import Validation
 from spinmeround.tasks.training.optimisation.optimiser import Schedule
 from spinmeround.tasks.training.optimisation.snapshots import (
     AVERAGES,
@@ -27,14 +26,11 @@ from spinmeround.tasks.training.optimisation.snapshots import (
     snapshot_due,
     write_snapshot,
 )
+from spinmeround.tasks.training.output.checkpoints import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.parallel.sharding import whole
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.saving import Resumed, TrainingCheckpoints
 from spinmeround.tasks.training.state import NotFinite, TrainingState
-from spinmeround.tasks.training.step import StepLosses, StepNoise
-from spinmeround.tasks.training.trackers import LOGS, start_trackers
-from spinmeround.tasks.training.validation import Validation
 
 OnStep = Callable[[int, int, float | None], None]
 """Called after each step with the number of steps done, their total and the loss, None for a step not taken."""
@@ -101,7 +97,7 @@ class Training:
         groups = self.feed.batch(step)
         self.meter.wait(time.perf_counter() - began)
         try:
-            losses, norm = self._gradients(groups, step)
+            losses, norm = finite_gradients(self.state, groups, step)
             self.state.update(self.schedule.at(step), norm)
         except NotFinite as problem:
             self.state.clear_gradients()
@@ -111,31 +107,6 @@ class Training:
         self.meter.add(losses, float(norm))
         self.history.take(step, float(losses.per_half.mean()))
         return self.history.losses[-1]
-
-    def _gradients(self, groups: GroupBatch, step: int) -> tuple[StepLosses, Tensor]:
-        """Collective: the losses of the whole batch and the norm of its gradients, which are left in the weights.
-
-        In float16, gradients that overflow are computed again at a smaller scale. Raises NotFinite for a loss.
-        """
-        while True:
-            losses = self.backward(groups, step)
-            if not math.isfinite(value := float(losses.per_half.mean())):
-                raise NotFinite(f"expected a finite loss, found {value}")
-            norm = self.state.gradient_norm()
-            if bool(norm.isfinite()) or not self.state.lower_scale():
-                return losses, norm
-
-    def backward(self, groups: GroupBatch, step: int) -> StepLosses:
-        """Collective: add up the gradients of the mean loss over the batch, part by part; returns all losses."""
-        parts, found = list(groups.parts(self.params.micro_batch or len(groups.heads))), []
-        for number, part in enumerate(parts, 1):
-            noise = StepNoise.drawn(part, step, self.params)
-            with self.processes.accumulating(self.state.model, last=number == len(parts)):
-                per_half = self.state.model(part, noise)
-                self.processes.backward(per_half.mean(1).sum() / groups.batch)
-            found.append(torch.cat([per_half.detach(), noise.sigma.to(per_half)[:, None]], dim=1))
-        losses = self.processes.gather(torch.cat(found))
-        return StepLosses(per_half=losses[:, :-1], sigma=losses[:, -1])
 
     def measure(self) -> float | None:
         """Write a record where one is due, with a validation where that is due; returns the validation loss."""
@@ -181,9 +152,8 @@ class Training:
     def _return_to_checkpoint(self, failed: range) -> None:
         """Resume from the newest checkpoint without the failed steps. Raises SpinMeRoundError the second time."""
         history = self.history
-        reason = history.skipped.get(
-            failed[-1], f"the mean loss rose above {self.params.guard.spike:g} times the median"
-        )
+        spike = f"the mean loss rose above {self.params.guard.spike:g} times that of earlier steps"
+        reason = history.skipped.get(failed[-1], spike)
         if history.rollbacks:
             raise SpinMeRoundError(
                 f"train: steps {failed[0] + 1} to {failed[-1] + 1}: {reason}. It is the second time, after a return to "

@@ -11,17 +11,17 @@ from spinmeround.models.device import best_device
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.beginning.averaged import model_record
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.faces.pictures import PreparedFaces
-from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.key import Beginning, lineage_key
 from spinmeround.tasks.training.loop import OnStep, Training
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.output.checkpoints import TrainingCheckpoints
+from spinmeround.tasks.training.output.result import write_result
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.parallel.termination import termination
 from spinmeround.tasks.training.params import METRICS, TrainParams
 from spinmeround.tasks.training.reads import TrainingReads, read_faces, read_heads
-from spinmeround.tasks.training.result import write_result
-from spinmeround.tasks.training.saving import TrainingCheckpoints
 
 
 def train_here(

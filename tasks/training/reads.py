@@ -11,14 +11,14 @@ from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_fingerprint
 from spinmeround.tasks.training.by_phase import phase_batches
 from spinmeround.tasks.training.data.batches import StepBatches
+from spinmeround.tasks.training.data.statistics import Statistics, head_statistics
 from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFaces
 from spinmeround.tasks.training.faces.plan import face_inputs
 from spinmeround.tasks.training.key import training_inputs
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.observation.validation import Validation
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.statistics import Statistics, head_statistics
-from spinmeround.tasks.training.validation import Validation
 
 
 @dataclass(frozen=True, kw_only=True)

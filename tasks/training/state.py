@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spinmeround.storage.errors import SpinMeRoundError, environment_errors
 from spinmeround.tasks.training.by_phase import phase_loss
-from spinmeround.tasks.training.networks import STATISTICS, Networks
+from spinmeround.tasks.training.model.networks import STATISTICS, Networks
 from spinmeround.tasks.training.optimisation.averages import AVERAGE, PowerAverages
 from spinmeround.tasks.training.optimisation.optimiser import (
     OPTIMISER,

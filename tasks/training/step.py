@@ -19,9 +19,9 @@ from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.training.data.batches import GroupBatch
 from spinmeround.tasks.training.data.draws import DROPS, NOISE
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.model.prompts import PromptStates
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.prompts import PromptStates
 
 
 class StepLosses(NamedTuple):

@@ -26,15 +26,16 @@ from spinmeround.storage.dataset import HeadDataset, HeadEntry, publish, write_h
 from spinmeround.tasks.heads.autoencoder import encode_batches, load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path, publish_latents
 from spinmeround.tasks.loading.tensors import on_colour
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.data.batches import TrainingBatches
 from spinmeround.tasks.training.data.feed import BatchFeed
-from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.gradients import backward
 from spinmeround.tasks.training.loop import Training
+from spinmeround.tasks.training.model.precision import autocast_dtype
 from spinmeround.tasks.training.optimisation.optimiser import Schedule
+from spinmeround.tasks.training.output.checkpoints import TrainingCheckpoints
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.precision import autocast_dtype
-from spinmeround.tasks.training.saving import TrainingCheckpoints
 from spinmeround.tasks.training.step import StepNoise
 from tests.support.heads import make_head
 
@@ -213,7 +214,7 @@ def step_operations(loop: ProjectLoop, number: int) -> int:
     """Operations of the forward and backward pass of a step, by torch's counter; without those of recomputation."""
     groups = loop.batches.read(number)
     with FlopCounterMode(display=False) as counter:
-        loop.training.backward(groups, number)
+        backward(loop.training.state, groups, number)
     loop.training.state.clear_gradients()
     return int(counter.get_total_flops())
 

@@ -32,7 +32,7 @@ from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.loading.posed_views import read_posed_views
 from spinmeround.tasks.loading.view_images import read_views
 from spinmeround.tasks.training.beginning.unets import random_unet
-from spinmeround.tasks.training.networks import build_text_encoder
+from spinmeround.tasks.training.model.networks import build_text_encoder
 from spinmeround.tasks.training.params import TextEncoderParams
 from tests.benchmarks._sampling_speed import WORDS, Job, largest_difference, measure
 

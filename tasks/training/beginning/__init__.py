@@ -1,1 +1,1 @@
-"""What a training begins with: networks in a folder, or a checkpoint."""
+"""What a training begins with: networks in a folder, in a checkpoint, or random ones."""

@@ -13,7 +13,7 @@ from spinmeround.storage.checkpoints import Checkpoint
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.training.beginning.checks import check_checkpoint
 from spinmeround.tasks.training.beginning.unets import random_unet
-from spinmeround.tasks.training.networks import STATISTICS, Networks
+from spinmeround.tasks.training.model.networks import STATISTICS, Networks
 from spinmeround.tasks.training.optimisation.averages import AVERAGE
 from spinmeround.tasks.training.params import UNET, TrainParams
 

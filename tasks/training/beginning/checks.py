@@ -8,7 +8,7 @@ from transformers import CLIPTextConfig
 
 from spinmeround.models.diffusion.unet import base_config
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.training.networks import text_encoder_config
+from spinmeround.tasks.training.model.networks import text_encoder_config
 from spinmeround.tasks.training.params import ENCODER, UNET, TextEncoderParams, TrainParams
 from spinmeround.tasks.training.params.phases import PhaseName
 

@@ -22,10 +22,10 @@ from spinmeround.tasks.training.key import (
     training_weights,
 )
 from spinmeround.tasks.training.loop import OnStep
+from spinmeround.tasks.training.observation.trackers import LOGS
 from spinmeround.tasks.training.optimisation.snapshots import AVERAGES
 from spinmeround.tasks.training.params import METRICS, TrainingResult, TrainParams, load_training
 from spinmeround.tasks.training.run import run_training
-from spinmeround.tasks.training.trackers import LOGS
 
 _STATE = "state"
 

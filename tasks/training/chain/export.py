@@ -5,10 +5,10 @@ from pathlib import Path
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.initial import phase_networks
+from spinmeround.tasks.training.beginning.initial import phase_networks
 from spinmeround.tasks.training.key import VERSION, export_content, export_key, training_weights
+from spinmeround.tasks.training.output.result import as_pipeline, write_untrained
 from spinmeround.tasks.training.params import TrainingResult, TrainParams, load_training
-from spinmeround.tasks.training.result import as_pipeline, write_untrained
 
 
 def export_pipeline(

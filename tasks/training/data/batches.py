@@ -16,8 +16,8 @@ from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.loading.reader import SampleReader, read_view_identity
 from spinmeround.tasks.training.data.draws import GroupDraw, Share, draw_groups
 from spinmeround.tasks.training.data.pictures import PictureEncoder, PictureReader, Pictures
+from spinmeround.tasks.training.model.precision import autocast_dtype
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.precision import autocast_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,9 @@ class TrainingBatches(StepBatches):
     reads_normals = True
     """Whether the normals matter."""
 
+    gives_view = False
+    """Whether the first view gives the identity, even where it is no conditioning view."""
+
     def __init__(
         self,
         data: HeadDataset,
@@ -150,8 +153,8 @@ class TrainingBatches(StepBatches):
         return replace(groups, latents=latents, pictures=None)
 
     def _identities(self, draw: GroupDraw) -> Float[Tensor, "sample 512"]:
-        """The embedding that each sample is conditioned on."""
-        given = draw.views[:, 0].tolist() if self.params.identity == "view" and draw.conditioning else None
-        views = given or [None] * len(draw.subjects)
+        """The embedding that each sample is conditioned on: of its first view if that is given, or of its head."""
+        of_view = self.params.identity == "view" and (draw.conditioning or self.gives_view)
+        views = draw.views[:, 0].tolist() if of_view else [None] * len(draw.subjects)
         rows = [read_view_identity(self._data, *pair) for pair in zip(draw.subjects.tolist(), views, strict=True)]
         return torch.from_numpy(np.stack(rows))

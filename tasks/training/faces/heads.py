@@ -3,18 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import torch
-from jaxtyping import Float32
-from torch import Tensor
-
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.loading.reader import read_view_identity
 from spinmeround.tasks.training.data.batches import GroupBatch, TrainingBatches
-from spinmeround.tasks.training.data.draws import GroupDraw, Share
+from spinmeround.tasks.training.data.draws import Share
+from spinmeround.tasks.training.data.statistics import head_statistics
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.statistics import head_statistics
 
 
 class FaceBatches(TrainingBatches):
@@ -25,6 +19,7 @@ class FaceBatches(TrainingBatches):
     """
 
     reads_normals = False
+    gives_view = True
 
     def __init__(
         self,
@@ -43,12 +38,3 @@ class FaceBatches(TrainingBatches):
         groups = super().encoded(groups)
         images = groups.latents[:, :, : groups.latents.shape[2] // 2]
         return replace(groups, latents=self._statistics.normalised_images(images) if self._statistics else images)
-
-    def _identities(self, draw: GroupDraw) -> Float32[Tensor, "sample 512"]:
-        if self.params.identity == "mean":
-            return super()._identities(draw)
-        rows = [
-            read_view_identity(self._data, subject, views[0])
-            for subject, views in zip(draw.subjects.tolist(), draw.views.tolist(), strict=True)
-        ]
-        return torch.from_numpy(np.stack(rows))

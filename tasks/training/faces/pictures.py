@@ -19,8 +19,8 @@ from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.tasks.loading.view_draws import draw_rng
 from spinmeround.tasks.training.data.batches import GroupBatch, StepBatches
 from spinmeround.tasks.training.data.draws import VIEWS, GroupDraw, Share, draw_kind
+from spinmeround.tasks.training.data.statistics import Moments
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.statistics import Moments
 
 _AT_ONCE = 256
 

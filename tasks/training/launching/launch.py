@@ -19,6 +19,7 @@ from spinmeround.storage import errors
 from spinmeround.storage.errors import Interrupted, SpinMeRoundError
 from spinmeround.storage.files import write_atomic
 from spinmeround.tasks.training.launching.job import FAILURE, PROGRESS, Job
+from spinmeround.tasks.training.launching.messages import LauncherMessages
 from spinmeround.tasks.training.parallel.termination import termination
 from spinmeround.tasks.training.params.launch import LaunchParams
 
@@ -86,11 +87,12 @@ def launch(job: Job, file: Path, on_step: Callable[[int, int, float | None], Non
     failure.unlink(missing_ok=True)
     command = launch_command(job.params.launch, file)
     with termination() as terminated:
-        status = _follow(command, on_step, terminated)
+        status, report = _follow(command, on_step, terminated)
     if failure.exists():
         raise _failure(failure)
     if status != 0 and terminated():
         raise Interrupted("train: was asked to end; run it again to continue from the newest checkpoint")
+    sys.stderr.writelines(report)
     if status != 0:
         raise SpinMeRoundError(
             f"train: expected exit status 0 of the launcher, found {status}; its messages are above. The command was: "
@@ -100,18 +102,20 @@ def launch(job: Job, file: Path, on_step: Callable[[int, int, float | None], Non
 
 def _follow(
     command: list[str], on_step: Callable[[int, int, float | None], None], terminated: Callable[[], bool]
-) -> int:
-    """Run a command and report the steps that it prints; returns its exit status."""
+) -> tuple[int, list[str]]:
+    """Run a command and report the steps that it prints; returns its exit status and its own report of the end."""
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
         env={**os.environ, **_ENVIRONMENT},
         preexec_fn=_end_with_parent,
     ) as process:
-        watch = _Watch(process, terminated)
         assert process.stdout is not None
+        assert process.stderr is not None
+        watch, messages = _Watch(process, terminated), LauncherMessages(process.stderr)
         try:
             for line in process.stdout:
                 if line.startswith(PROGRESS):
@@ -121,7 +125,8 @@ def _follow(
             raise
         finally:
             watch.stop()
-        return process.wait()
+            messages.wait()
+        return process.wait(), messages.held
 
 
 class _Watch:

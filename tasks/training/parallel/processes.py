@@ -17,9 +17,9 @@ from torch.distributed.fsdp import FSDPModule
 
 from spinmeround.models.device import best_device, instruction_set
 from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.training.model.precision import accelerate_precision, set_precision
 from spinmeround.tasks.training.parallel.sharding import shard
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.precision import accelerate_precision, set_precision
 
 
 class Processes:

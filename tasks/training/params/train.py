@@ -21,7 +21,7 @@ from spinmeround.tasks.training.params.phases import (
 )
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""As described in `tasks.training.precision`."""
+"""As described in `tasks.training.model.precision`."""
 
 UNET, ENCODER = "train.initial.unet", "train.initial.text_encoder"
 """Names of the fields in messages."""
@@ -71,7 +71,7 @@ class GuardParams(StageParams):
         5, ge=1, description="Steps in a row whose loss or gradient is not finite; such steps are not taken"
     )
     spike: float = Field(
-        5.0, ge=0.0, description="Mean loss over a window, as a multiple of the median of earlier losses; 0: any"
+        5.0, ge=0.0, description="Mean loss over a window, as a multiple of the median over earlier windows; 0: any"
     )
     window: int = Field(20, ge=1, description="Steps of that window")
 

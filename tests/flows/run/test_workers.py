@@ -38,6 +38,30 @@ def test_libraries_print_nothing(worker, tmp_path):
     assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_bitsandbytes_prints_nothing(tmp_path):
+    """A package in its place warns when diffusers imports it, as version 0.50 does where a kernel is missing."""
+    package = tmp_path / "packages" / "bitsandbytes"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import logging, pathlib\n"
+        "pathlib.Path(__file__).with_name('imported').touch()\n"
+        "logging.getLogger('bitsandbytes.backends.cpu.ops').warning('Failed to load CPU gemm_4bit_forward')\n"
+    )
+    information = package.with_name("bitsandbytes-0.50.2.dist-info")
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: bitsandbytes\nVersion: 0.50.2\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.flows.pipelines", str(tmp_path)],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(package.parent)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (package / "imported").is_file()
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_reports_arrive_in_order(worker):
     """The reports of a call reach the caller before its answer."""
     seen = []
@@ -132,8 +156,9 @@ def test_workers_die_with_their_parent(tmp_path):
     until(lambda: not psutil.pid_exists(orphan))
 
 
-def test_two_threads_may_end_a_worker_at_once():
-    """The thread that closes the pool and the one whose call failed both end it: no handle is closed twice."""
+@pytest.mark.parametrize("way", ["kill", "close"])
+def test_two_threads_may_end_a_worker_at_once(way):
+    """The thread that closes the pool and the one whose call has ended both end it: no handle is closed twice."""
     for _ in range(5):
         worker, errors = Worker(), []
         worker.call(os.getpid)
@@ -142,8 +167,8 @@ def test_two_threads_may_end_a_worker_at_once():
         def end(worker=worker, together=together, errors=errors):
             together.wait()
             try:
-                worker.kill()
-            except OSError as error:
+                getattr(worker, way)()
+            except (OSError, AttributeError) as error:
                 errors.append(error)
 
         threads = [threading.Thread(target=end) for _ in range(8)]

@@ -16,11 +16,11 @@ from spinmeround.storage.checkpoints import find_checkpoint
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.beginning.source import find_source
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.chain.export import export_pipeline
 from spinmeround.tasks.training.chain.plan import plan_trainings
-from spinmeround.tasks.training.initial import build_initial_networks
 from spinmeround.tasks.training.key import EXECUTION, training_key
 from spinmeround.tasks.training.params import InitialParams, TrainParams, ValidationParams
 from spinmeround.tasks.training.params.averages import AverageParams

@@ -29,16 +29,17 @@ from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.loading import reader
 from spinmeround.tasks.training import process as module
 from spinmeround.tasks.training import step as step_module
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.data.batches import GroupBatch, TrainingBatches
-from spinmeround.tasks.training.history import LossHistory
-from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.gradients import backward
 from spinmeround.tasks.training.key import training_inputs, training_key
 from spinmeround.tasks.training.loop import Training
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.observation.history import LossHistory
+from spinmeround.tasks.training.output.result import write_result
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.params import GuardParams, TrainingResult, TrainParams
-from spinmeround.tasks.training.result import write_result
 from spinmeround.tasks.training.run import run_training
 from spinmeround.tasks.training.state import TrainingState
 from spinmeround.tasks.training.step import GroupLoss, StepNoise
@@ -466,11 +467,9 @@ def test_accumulation_changes_no_numbers(
     for size in (0, micro_batch):
         params = train_params(micro_batch=size, batch=8)
         batches = TrainingBatches(data, data.split("train"), params, encode_params)
-        training = object.__new__(Training)
-        training.params, training.processes = params, Processes(params)
-        training.state = TrainingState(build_initial_networks(params).double(), params, training.processes)
-        losses.append(float(training.backward(batches.read(7), 7).per_half.mean()))
-        gradients.append(torch.cat([each.grad.flatten() for each in training.state.trained.values()]))
+        state = TrainingState(build_initial_networks(params).double(), params, Processes(params))
+        losses.append(float(backward(state, batches.read(7), 7).per_half.mean()))
+        gradients.append(torch.cat([each.grad.flatten() for each in state.trained.values()]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert (gradients[1] - gradients[0]).norm() <= 1e-6 * gradients[0].norm()
 

@@ -20,7 +20,7 @@ from spinmeround.storage.weights import onnx_signature, tensor_headers
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.initial import check_external
+from spinmeround.tasks.training.beginning.initial import check_external
 from spinmeround.tasks.training.params import InitialParams, TrainParams
 from spinmeround.tasks.weights.check import Use, check, parts_of
 from spinmeround.tasks.weights.networks import NetworkClass, check_network, load_network

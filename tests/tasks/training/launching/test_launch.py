@@ -1,6 +1,7 @@
 """Trainings in processes that a launcher starts."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -75,10 +76,15 @@ def test_what_cannot_be_launched_is_refused(fields: dict[str, object], message: 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_two_processes_end_with_the_weights_of_one(
-    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path, launcher: str
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: MakeTrainParams,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    launcher: str,
 ) -> None:
     """By a launcher, terminated after step 6 and started again: the losses of one process; the first process alone
-    writes and reports."""
+    writes and reports, and the launcher's own report of the end is not shown."""
     results, steps = {}, []
 
     def terminate(done: int, total: int, loss: float | None) -> None:
@@ -96,17 +102,34 @@ def test_two_processes_end_with_the_weights_of_one(
             assert Checkpoints(tmp_path / name / "checkpoints").steps()[-1] == steps[-1]
         results[name] = run_training(*arguments, lambda done, total, loss: steps.append(done))
     assert steps == [*range(1, 13), *range(1, 13)]
+    assert not re.search("Traceback|signal", capfd.readouterr().err)
     losses = {name: [record["loss"] for record in result.history] for name, result in results.items()}
     assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)
 
 
 def test_the_error_of_a_process_is_raised(
-    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+    encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A dataset that is not there: the class and the message of the process's own error."""
+    """A dataset that is not there: the class and the message of the process's own error, and nothing of torchrun's."""
     params = train_params(launch=LaunchParams(launcher="torchrun", processes=1))
     job = Job(data=tmp_path / "none", params=params, encode=encode_params, folder=tmp_path, out=tmp_path)
     with pytest.raises(SpinMeRoundError, match=str(tmp_path / "none")) as error:
         launch(job, tmp_path / "job.json", lambda done, steps, loss: None)
     assert "In process 0 of the training" in error.value.__notes__[0]
     assert not isinstance(error.value, ConfigError)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_process_that_leaves_no_error_is_reported_by_the_launcher(
+    encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process that is killed: torchrun's report of it is shown, after what the process wrote itself."""
+    params = train_params(launch=LaunchParams(launcher="torchrun", processes=1))
+    job = Job(data=tmp_path / "none", params=params, encode=encode_params, folder=tmp_path, out=tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_MODULE", "tests.tasks.training.launching.killed")
+        with pytest.raises(SpinMeRoundError, match="expected exit status 0 of the launcher, found 1"):
+            launch(job, tmp_path / "job.json", lambda done, steps, loss: None)
+    written, _, report = capfd.readouterr().err.partition("the last words\n")
+    assert "SIGKILL" not in written
+    assert "Signal 9 (SIGKILL)" in report

@@ -9,7 +9,7 @@ from torch import nn
 
 from spinmeround.storage import extras
 from spinmeround.storage.errors import MissingDependency
-from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.optimisation.optimiser import (
     OPTIMISER,
     Schedule,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.training.precision import set_precision
+from spinmeround.tasks.training.model.precision import set_precision
 
 CPU = torch.device("cpu")
 

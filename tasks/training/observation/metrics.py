@@ -29,9 +29,9 @@ import torch
 
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
+from spinmeround.tasks.training.observation.trackers import Tracker
 from spinmeround.tasks.training.params import METRICS
 from spinmeround.tasks.training.step import StepLosses
-from spinmeround.tasks.training.trackers import Tracker
 
 SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 _HALVES = ("loss_image", "loss_normals")

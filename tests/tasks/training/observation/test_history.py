@@ -2,7 +2,7 @@
 
 import pytest
 
-from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
+from spinmeround.tasks.training.observation.history import LossHistory, first_and_last, loss_records
 from spinmeround.tasks.training.params import GuardParams
 
 
@@ -30,6 +30,8 @@ def test_records_and_ends() -> None:
         (history([1.0] * 40), None),
         (history([1.0] * 30 + [4.9] * 10), None),
         (history([1.0] * 30 + [5.1] * 10), range(30, 40)),
+        (history(([0.01] * 9 + [1.0]) * 12), None),
+        (history(([0.01] * 9 + [1.0]) * 12 + [0.6] * 10), range(120, 130)),
         (history([1.0] * 9 + [100.0] * 10), None),
         (history([1.0] * 35, skipped=(35, 36)), None),
         (history([1.0] * 35, skipped=(35, 36, 37)), range(35, 38)),
@@ -40,6 +42,8 @@ def test_records_and_ends() -> None:
         "level",
         "below the limit",
         "spike",
+        "most of the loss in few steps",
+        "spike of such losses",
         "too few",
         "two skipped",
         "three in a row",
@@ -48,7 +52,8 @@ def test_records_and_ends() -> None:
     ],
 )
 def test_failures(found: LossHistory, failed: range | None) -> None:
-    """Three skipped steps in a row, or ten losses of five times the median of up to a hundred before."""
+    """Three skipped steps in a row, or ten losses whose mean is five times that of the ten before, by the
+    median over up to ten such windows."""
     guard = GuardParams(most_skipped=3, window=10, spike=5.0)
     assert found.failure(len(found.losses) + len(found.skipped) - 1, guard) == failed
     assert GuardParams(spike=0.0, window=10)

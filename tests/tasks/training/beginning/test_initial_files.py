@@ -16,7 +16,7 @@ from spinmeround.models.diffusion.rays import encode_rays, reference_view
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.storage.errors import ConfigError
-from spinmeround.tasks.training.initial import grow_pipeline
+from spinmeround.tasks.training.beginning.initial import grow_pipeline
 from tests.models.diffusion.networks import TINY_PROMPT, base_unet, tiny_autoencoder, tiny_text_encoder
 
 FULL_UNET = {"sample_size": 64, "cross_attention_dim": 768}  # the other defaults of diffusers are SD 1.5's

@@ -10,7 +10,7 @@ import torch
 
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.metrics import Meter, MetricsLog
+from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.params import TrainParams, ValidationParams
 from spinmeround.tasks.training.run import run_training
 from spinmeround.tasks.training.step import StepLosses
@@ -104,8 +104,8 @@ def test_validation_reads_only_held_out_heads(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The groups come from heads of the split `validation`, or `test` without one, and never from `train`."""
+    from spinmeround.tasks.training.observation.validation import Validation
     from spinmeround.tasks.training.parallel.processes import Processes
-    from spinmeround.tasks.training.validation import Validation
 
     processes = Processes(train_params())
     data = HeadDataset.open(dataset)

@@ -15,6 +15,8 @@ from torch import Tensor
 from spinmeround.tasks.training.params import GuardParams
 
 _REFERENCE_WINDOWS = 10
+"""Windows before the last, whose means it is compared with. The median of single losses would be far below their mean
+where a few noise levels have most of the loss, as in small batches of a model that has learned its data."""
 
 
 @dataclass(kw_only=True)
@@ -44,9 +46,9 @@ class LossHistory:
         window = guard.window
         if guard.spike == 0 or len(self.losses) < 2 * window or step not in self.steps[-1:]:
             return None
-        recent, earlier = self.losses[-window:], self.losses[-(_REFERENCE_WINDOWS + 1) * window : -window]
-        spiked = np.mean(recent) > guard.spike * np.median(earlier)
-        return range(self.steps[-window], step + 1) if spiked else None
+        whole_windows = self.losses[-(min(len(self.losses) // window, _REFERENCE_WINDOWS + 1) * window) :]
+        *earlier, recent = np.reshape(whole_windows, (-1, window)).mean(1)
+        return range(self.steps[-window], step + 1) if recent > guard.spike * np.median(earlier) else None
 
     def avoiding(self, failed: range) -> Self:
         """This history, of an earlier checkpoint, for another attempt without the failed steps."""

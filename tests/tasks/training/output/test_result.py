@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.encode import EncodeParams
+from spinmeround.tasks.training.output.result import rewrite_average
 from spinmeround.tasks.training.params import TrainParams
 from spinmeround.tasks.training.params.averages import AverageParams
-from spinmeround.tasks.training.result import rewrite_average
 from spinmeround.tasks.training.run import run_training
 
 MakeTrainParams = Callable[..., TrainParams]

@@ -1,11 +1,11 @@
 """The result of a training, and its artifact.
 
 `pipeline/`, the averaged weights as a diffusers pipeline, or, of `adapt`, `networks/unet` and `networks/text_encoder`;
-`history.json`, the mean loss over every `record_every` steps; `metrics.jsonl`, as `tasks.training.metrics` describes
-it; `averages/`, as `tasks.training.optimisation.snapshots` does; `training.json` {steps, loss_first, loss_last,
-skipped}, where the losses are means over the first and the last tenth of the steps that were taken, and `skipped` has
-the reason of each step that was not, by its number from 1; `state/step-…`, the last checkpoint, from which more steps
-continue.
+`history.json`, the mean loss over every `record_every` steps; `metrics.jsonl`, as
+`tasks.training.observation.metrics` describes it; `averages/`, as `tasks.training.optimisation.snapshots` does;
+`training.json` {steps, loss_first, loss_last, skipped}, where the losses are means over the first and the last tenth of
+the steps that were taken, and `skipped` has the reason of each step that was not, by its number from 1;
+`state/step-…`, the last checkpoint, from which more steps continue.
 """
 
 import shutil
@@ -20,8 +20,8 @@ from spinmeround.storage.files import owned_folder, rename_folder
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
-from spinmeround.tasks.training.history import LossHistory, first_and_last, loss_records
-from spinmeround.tasks.training.networks import Networks
+from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.observation.history import LossHistory, first_and_last, loss_records
 from spinmeround.tasks.training.optimisation.snapshots import AVERAGES, average_of_length
 from spinmeround.tasks.training.params import TrainingResult, TrainParams
 from spinmeround.tasks.training.params.averages import AverageParams

@@ -12,8 +12,8 @@ from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.errors import MissingDependency
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.chain.artifact import make_training
+from spinmeround.tasks.training.observation.trackers import start_trackers
 from spinmeround.tasks.training.params import TrainParams
-from spinmeround.tasks.training.trackers import start_trackers
 
 MakeTrainParams = Callable[..., TrainParams]
 

@@ -12,9 +12,9 @@ from transformers import CLIPTextModel
 from spinmeround.models.diffusion.unet import base_config
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.training.initial import build_initial_networks
+from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.key import training_key
-from spinmeround.tasks.training.networks import text_encoder_config
+from spinmeround.tasks.training.model.networks import text_encoder_config
 from spinmeround.tasks.training.params import InitialParams, TrainParams
 from spinmeround.tasks.training.run import run_training
 

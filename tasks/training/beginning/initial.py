@@ -23,7 +23,7 @@ from spinmeround.tasks.training.beginning.averaged import averaged_networks
 from spinmeround.tasks.training.beginning.checks import check_encoder, check_widths
 from spinmeround.tasks.training.beginning.source import Source, initial_source
 from spinmeround.tasks.training.beginning.unets import as_phase, check_unet_folder, load_unet, random_unet
-from spinmeround.tasks.training.networks import Networks, build_text_encoder
+from spinmeround.tasks.training.model.networks import Networks, build_text_encoder
 from spinmeround.tasks.training.params import ENCODER, UNET, InitialParams, TextEncoderParams, TrainParams
 from spinmeround.tasks.training.params.phases import PhaseName
 from spinmeround.tasks.weights.networks import AUTOENCODERS, check_network, load_network

@@ -17,9 +17,9 @@ from spinmeround.tasks.training.by_phase import phase_batches
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.chain.export import export_pipeline
 from spinmeround.tasks.training.chain.plan import plan_trainings
+from spinmeround.tasks.training.data.statistics import Moments, head_statistics
 from spinmeround.tasks.training.params import InitialParams, TrainParams
 from spinmeround.tasks.training.params.phases import AdaptPhase
-from spinmeround.tasks.training.statistics import Moments, head_statistics
 
 diffusers_logging.disable_progress_bar()
 MakeTrainParams = Callable[..., TrainParams]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spinmeround.storage.checkpoints import Checkpoint, Checkpoints
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
-from spinmeround.tasks.training.history import LossHistory
+from spinmeround.tasks.training.observation.history import LossHistory
 from spinmeround.tasks.training.state import TrainingState
 
 
