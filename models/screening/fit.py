@@ -50,7 +50,7 @@ class FitSettings:
 
 CANDIDATES = tuple(
     FitSettings(inverse_penalty=inverse_penalty, invented=invented, scores=scores)
-    for scores in (6, len(SCORES))
+    for scores in (6, 12, len(SCORES))
     for invented in (2.0, 8.0)
     for inverse_penalty in (0.3, 3.0)
 )
