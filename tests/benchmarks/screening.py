@@ -8,7 +8,7 @@ and verdicts are fitted to few labels without kinds, as a person gives them. The
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import combinations
 from multiprocessing import get_context
@@ -103,11 +103,13 @@ def main(
         "fitted limits": lambda judged: dropped(judged.labelled, limits),
         f"screen of {profile}": lambda judged: _by_profile(judged, own),
     }
+    at_a_glance = {f"{family}, at a glance": judged.at_a_glance() for family, judged in families.items()}
     tables: dict[str, list[Row]] = {
         "summary": [
             _summary(name, family, judged.labelled, drops(judged))
-            for family, judged in families.items()
+            for family, judged in {**families, **at_a_glance}.items()
             for name, drops in screens.items()
+            if judged.labels
         ],
         "recall at a loss of clean heads, learned verdicts": _recall_rows(known, families, learned),
     }
@@ -129,12 +131,13 @@ def main(
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Heads with their scores, true labels and, if the generator has them, traits."""
+    """Heads with their scores, true labels and, if the generator has them, traits and whether a person notices them."""
 
     seeds: list[int]
     scores: list[Scores]
     labels: list[Label]
     traits: list[Mapping[str, Any]]
+    noticeable: list[bool]
 
     @property
     def labelled(self) -> LabelledScores:
@@ -143,6 +146,12 @@ class Judged:
     @property
     def kinds(self) -> list[str]:
         return [label.kind for label in self.labels]
+
+    def at_a_glance(self) -> "Judged":
+        """The clean heads and those whose defect a person notices at a glance; no heads if nobody has looked."""
+        some = any(self.noticeable)
+        at = [i for i, label in enumerate(self.labels) if some and (self.noticeable[i] or not label.defective)]
+        return Judged(**{each.name: [getattr(self, each.name)[i] for i in at] for each in fields(self)})
 
 
 def _scored(
@@ -156,12 +165,13 @@ def _scored(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         scores = list(pool.map(partial(_score, store, sections), plan, chunksize=4))
     seeds = [head.seed for head in plan]
-    describe = getattr(generator, "traits", None)
+    describe, notice = getattr(generator, "traits", None), getattr(generator, "is_noticeable", None)
     return Judged(
         seeds=seeds,
         scores=scores,
         labels=true_labels(generator, seeds),
         traits=[describe(generator.sample(seed)) if describe else {} for seed in seeds],
+        noticeable=[bool(notice and notice(generator.sample(seed))) for seed in seeds],
     )
 
 

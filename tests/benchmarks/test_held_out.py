@@ -120,3 +120,13 @@ def test_invalid_options_are_refused(options):
     """Values out of range, unknown kinds and a second family of defects are refused by name."""
     with pytest.raises(ValidationError, match=next(iter(options))):
         HeldOutOptions(**options)
+
+
+def test_a_head_is_noticeable_from_the_least_strength_of_its_kind():
+    """Weaker defects and clean heads are not."""
+    generator = HeldOutGenerator()
+    heads = [generator.sample(seed) for seed in range(60)]
+    defects = [generator.defect(head) for head in heads]
+    expected = [defect is not None and defect.strength >= NOTICEABLE[defect.kind] for defect in defects]
+    assert [generator.is_noticeable(head) for head in heads] == expected
+    assert 0 < sum(expected) < sum(defect is not None for defect in defects)

@@ -169,6 +169,11 @@ class HeldOutGenerator(ProceduralGenerator):
             kind=_pick(self.held_out.kinds or tuple(KINDS), kind), strength=_pick(self.held_out.strengths, strength)
         )
 
+    def is_noticeable(self, identity: Identity) -> bool:
+        """Whether a head has a defect that was noticed at a glance."""
+        found = self.defect(identity)
+        return found is not None and found.strength >= NOTICEABLE.get(found.kind, np.inf)
+
     def defects(self, identity: Identity) -> tuple[Defect, ...]:
         """The one defect of a head, or none."""
         found = self.defect(identity)
