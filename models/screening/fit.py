@@ -4,10 +4,11 @@
    the worst clean head on a logarithmic scale. All scores then have one unit, and outliers have bounded weight.
 2. *Invented defects.* Labels know only the kinds of defects that somebody has seen. Clean heads in which one score is
    moved beyond the range of clean heads join the training set as defective ones, so every score keeps some weight.
-3. *Weights.* A logistic regression with an L2 penalty weighs the surprise of each score, and its part above
-   `RARE`. Each weight is one that all scores share plus one of its own, so few labels settle how much any evidence
-   weighs, and more labels which. A score never speaks for a head the worse it is: negative weights are removed and the
-   rest is fitted again.
+3. *Weights.* A logistic regression with an L2 penalty weighs the surprise of each score, its part above `RARE`, and
+   its part `FAR` beyond the worst clean head; the last counts for every score, the others for the scores that separate
+   the labelled heads best. Each weight is one that all scores share plus one of its own, so few labels settle how much
+   any evidence weighs, and more labels which. A score never speaks for a head the worse it is: negative weights are
+   removed and the rest is fitted again.
 4. *Probabilities.* Platt's scaling of out-of-fold log-odds, on the labelled heads that were drawn at random.
 
 `choose` compares a few strengths of 2 and 3 out of fold. Where the kinds of defects are known, it compares the recall
@@ -29,6 +30,11 @@ from spinmeround.models.screening.verdict import ScoreCurve
 
 RARE = 1.5
 """Surprise above which a score's evidence has a second weight: about one clean head in 30 is beyond."""
+
+FAR = 1.2
+"""Surprise beyond the worst clean head's, above which a score's evidence has a third weight."""
+
+PARTS = 3
 
 BEYOND = ((0.25, 0.6), (0.5, 1.2), (1.0, 2.0), (2.0, 3.2), (4.0, 4.4))
 """Surprise added beyond the worst clean head, by the excess in distances of that head from the median."""
@@ -83,11 +89,16 @@ class Additive:
 
 @dataclass(frozen=True, kw_only=True)
 class Surprise:
-    """Surprise as a piecewise linear function of one score's badness (larger is worse)."""
+    """Surprise as a piecewise linear function of one score's badness (larger is worse), and where it is far."""
 
     knots: Float[np.ndarray, " knot"]
     surprise: Float[np.ndarray, " knot"]
     median: float
+    far: float
+
+    def parts(self, surprise: Float[np.ndarray, "..."]) -> Float[np.ndarray, "part ..."]:
+        """The surprise, its part above RARE, and its part that is far."""
+        return np.stack([surprise, np.maximum(surprise - RARE, 0.0), np.maximum(surprise - self.far, 0.0)])
 
     def __call__(self, badness: Float[np.ndarray, " head"]) -> Float[np.ndarray, " head"]:
         """Surprise of these values; a missing one is as surprising as the median."""
@@ -109,6 +120,7 @@ def surprise_of(clean: Float[np.ndarray, " head"]) -> Surprise | None:
         knots=np.concatenate([knots, [worst + spread * excess for excess, _ in BEYOND]]),
         surprise=np.concatenate([-np.log10(shares), [rarest + more for _, more in BEYOND]]),
         median=median,
+        far=rarest + FAR,
     )
 
 
@@ -131,7 +143,7 @@ def fit_curves(heads: LabelledScores, settings: FitSettings, seed: int = 0) -> A
     usable = _most_telling(features[: len(badness)], heads.defective, functions, settings.scores)
     intercept, weights = _weights(features, labels, usable, settings.inverse_penalty)
     curves = [
-        _curve(score, function, weights[at], weights[len(SCORES) + at])
+        _curve(score, function, weights[at :: len(SCORES)])
         for at, (score, function) in enumerate(zip(SCORES, functions, strict=True))
         if function is not None
     ]
@@ -208,13 +220,12 @@ def _folds(split: Iterable[tuple[np.ndarray, np.ndarray]], heads: int) -> Int[np
 def _features(
     functions: Sequence[Surprise | None], badness: Float[np.ndarray, "head score"]
 ) -> Float[np.ndarray, "head feature"]:
-    """The surprise of each score, then its part above RARE; 0 for a score without a function."""
+    """The parts of the surprises: the first of each score, then the second, then the third; 0 without a function."""
     columns = [
-        np.zeros(len(badness)) if function is None else function(column)
+        np.zeros((PARTS, len(badness))) if function is None else function.parts(function(column))
         for function, column in zip(functions, badness.T, strict=True)
     ]
-    surprise = np.stack(columns, axis=1)
-    return np.concatenate([surprise, np.maximum(surprise - RARE, 0.0)], axis=1)
+    return np.concatenate(np.stack(columns, axis=-1), axis=1)
 
 
 def _invented(clean: Float[np.ndarray, "head score"], count: int, seed: int) -> Float[np.ndarray, "count score"]:
@@ -238,12 +249,13 @@ def _most_telling(
     functions: Sequence[Surprise | None],
     count: int,
 ) -> Bool[np.ndarray, " feature"]:
-    """Features of the `count` scores that separate the labelled heads best."""
-    chosen = np.array([function is not None for function in functions])
+    """Features of the `count` scores that separate the labelled heads best, and what is far of every score."""
+    found = np.array([function is not None for function in functions])
+    chosen = found.copy()
     if count < chosen.sum():
         areas = [roc_auc_score(defective, features[:, at]) if chosen[at] else 0.0 for at in range(len(functions))]
         chosen[np.argsort(areas)[::-1][count:]] = False
-    return np.tile(chosen, 2)
+    return np.concatenate([chosen, chosen, found])
 
 
 def _weights(
@@ -253,27 +265,26 @@ def _weights(
     inverse_penalty: float,
 ) -> tuple[float, Float[np.ndarray, " feature"]]:
     """Intercept and weights of a logistic regression whose shared and own weights are not negative."""
-    sharing = np.repeat(np.eye(2), len(usable) // 2, axis=1) * usable  # the surprises, and their parts above RARE
+    sharing = np.repeat(np.eye(PARTS), len(usable) // PARTS, axis=1) * usable
     both = np.concatenate([features, features @ sharing.T], axis=1)
-    weights, used = np.zeros(both.shape[1]), np.concatenate([usable, [True, True]])
+    weights, used = np.zeros(both.shape[1]), np.concatenate([usable, [True] * PARTS])
     while used.any():
         model = LogisticRegression(C=inverse_penalty, solver="newton-cholesky")
         model.fit(both[:, used], labels)
         found = model.coef_[0]
         if (found >= 0).all():
             weights[used] = found
-            return float(model.intercept_[0]), weights[:-2] + weights[-2:] @ sharing
+            return float(model.intercept_[0]), weights[:-PARTS] + weights[-PARTS:] @ sharing
         used[np.flatnonzero(used)[found < 0]] = False
     share = float(labels.mean())
     return float(np.log(share / (1.0 - share))), np.zeros(len(usable))
 
 
-def _curve(score: Score, function: Surprise, weight: float, weight_rare: float) -> tuple[ScoreCurve, float]:
+def _curve(score: Score, function: Surprise, weights: Float[np.ndarray, " part"]) -> tuple[ScoreCurve, float]:
     """The curve of a score, 0 at the median of the clean heads, and what it was there before."""
-    crossing = np.interp(RARE, function.surprise, function.knots)
-    knots = np.unique([*function.knots, function.median, crossing])
-    surprise = np.interp(knots, function.knots, function.surprise)
-    log_odds = weight * surprise + weight_rare * np.maximum(surprise - RARE, 0.0)
+    crossings = np.interp([RARE, function.far], function.surprise, function.knots)
+    knots = np.unique([*function.knots, function.median, *crossings])
+    log_odds = weights @ function.parts(np.interp(knots, function.knots, function.surprise))
     at_median = float(np.interp(function.median, knots, log_odds))
     if score.bad == "below":
         knots, log_odds = -knots[::-1], log_odds[::-1]
