@@ -25,6 +25,7 @@ from spinmeround.models.screening.calibration import LabelledScores, choose_limi
 from spinmeround.models.screening.fit import fit_curves
 from spinmeround.models.screening.learn import Learned, learn
 from spinmeround.models.screening.rates import Rate
+from spinmeround.models.screening.scores import SCORES
 from spinmeround.models.screening.threshold import Errors, Target, threshold_for_loss
 from spinmeround.models.screening.verdict import logit
 from spinmeround.storage.artifacts import ArtifactStore
@@ -119,6 +120,7 @@ def main(
             f"by kind and strength ({family}, learned verdict)": _by_kind(judged, is_dropped),
             f"clean heads by trait ({family}, learned verdict)": _by_trait(judged, is_dropped),
             f"escaped ({family}, learned verdict)": _escaped(judged, is_dropped),
+            f"clean heads dropped ({family}, learned verdict)": _lost(judged, is_dropped, learned),
             f"verdicts from {labels} blind labels ({family}, keep {FEW_KEEP:.0%})": _few_labels(judged, labels),
         }
     tables |= {
@@ -317,6 +319,18 @@ def _few_labels(judged: Judged, labels: int) -> list[Row]:
         errors = Errors.of(is_dropped, found.defective[rest])
         rows.append({"draw": draw, "clean dropped": errors.lost.text(), "defective dropped": errors.caught.text()})
     return rows
+
+
+def _lost(judged: Judged, is_dropped: np.ndarray, learned: Learned) -> list[Row]:
+    """Clean heads that are dropped, with the score whose evidence weighs most."""
+    columns, values = {score.name: at for at, score in enumerate(SCORES)}, judged.labelled.values
+    evidence = np.stack([curve.at(values[:, columns[curve.score]]) for curve in learned.additive.curves])
+    heaviest = [learned.additive.curves[at].score for at in evidence.argmax(axis=0)]
+    return [
+        {"seed": seed, "heaviest evidence": score}
+        for seed, score, label, gone in zip(judged.seeds, heaviest, judged.labels, is_dropped, strict=True)
+        if gone and not label.defective
+    ]
 
 
 def _escaped(judged: Judged, is_dropped: np.ndarray) -> list[Row]:
