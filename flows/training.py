@@ -4,6 +4,7 @@ Each phase is a task run and an artifact, and begins with the result of the one 
 Only the worker that trains imports the networks, so an existing training is found without them.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from spinmeround.flows.run.live_training import LiveTraining
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
-from spinmeround.flows.run.workers import Worker
+from spinmeround.flows.run.workers import Worker, WorkerDied
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
@@ -247,9 +248,15 @@ def make_in_worker(
 
 @contextmanager
 def _shown_interruption(name: str) -> Iterator[None]:
-    """Shows the message of a training that was asked to end in the block."""
+    """Shows the message of a training that was asked to end in the block; raises Interrupted too if its process died of
+    SIGTERM, as one does that loads its networks or writes its result."""
     try:
-        yield
+        try:
+            yield
+        except WorkerDied as error:
+            if error.exitcode != -signal.SIGTERM:
+                raise
+            raise Interrupted("was asked to end; run it again to continue from the newest checkpoint") from error
     except Interrupted as error:
         progress().say(f"{name}: {error}")
         raise
