@@ -116,6 +116,7 @@ class Training:
         if not (self.done % every == 0 or last or validates):
             return None
         record = self.meter.record(self.done, self.schedule.at(self.done - 1))
+        record["average_distance"] = self.state.averages.distance(self.params.average.length)
         if validates and self.validation is not None:
             record |= self.validation(self.state)
         if self.log is not None:

@@ -8,7 +8,8 @@ A record has the means over the steps since the last one:
     gradient_norm        before clipping
     learning_rate        of the last step
     samples_per_second   groups; data_wait is the share of the time that the step waited for its batch
-    memory_mb            peak of the device's allocator, or of this process on a CPU
+    memory_mb            peak of the device's allocator so far, or the memory that this process has on a CPU
+    average_distance     norm of the result's average minus the weights, as a share of the norm of the weights
     skipped              steps that were not taken
     validation_SIGMA     loss on held-out heads at fixed noise levels, in the records of validations
 

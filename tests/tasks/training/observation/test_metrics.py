@@ -91,6 +91,7 @@ def test_training_records_and_validates(
     assert [record["step"] for record in found] == [3, 5, 6, 9, 10, 12]
     assert [record["step"] for record in found if "validation_0.5" in record] == [5, 10, 12]
     assert all(math.isfinite(value) for record in found for value in record.values())
+    assert all(0 < record["average_distance"] < 1 for record in found)
     validations = [[record["validation_5"] for record in records(tmp_path / name)[1::3]] for name in ("with", "again")]
     assert validations[0] == validations[1]
     assert validations[0][0] != validations[0][1]
