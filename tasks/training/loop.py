@@ -134,12 +134,12 @@ class Training:
         if ending or done % params.checkpoint_every == 0 or done == params.steps:
             self.checkpoints.save(done, self.state, self.history, validation=validation)
 
-    def _restore(self) -> None:
-        """Begin at the newest checkpoint, or at the start."""
+    def _restore(self, *, before: int | None = None) -> None:
+        """Begin at the newest checkpoint, with `before` at the newest up to that step, or at the start."""
         self.processes.release()
         folder = self.checkpoints.folder if self.params.state_on_disk else None
         self.state = TrainingState(self.build(), self.params, self.processes, disk=folder)
-        self.done, self.history = self.checkpoints.resume(self.state) or Resumed(0, LossHistory())
+        self.done, self.history = self.checkpoints.resume(self.state, before=before) or Resumed(0, LossHistory())
         if self.done > self.params.steps:
             raise ConfigError(
                 f"{self.checkpoints.folder}: expected a checkpoint of step {self.params.steps} or earlier, found one "
@@ -151,7 +151,8 @@ class Training:
         self.meter.reset()
 
     def _return_to_checkpoint(self, failed: range) -> None:
-        """Resume from the newest checkpoint without the failed steps. Raises SpinMeRoundError the second time."""
+        """Resume from the newest checkpoint before the failed steps, without them. Raises SpinMeRoundError the second
+        time."""
         history = self.history
         spike = f"the mean loss rose above {self.params.guard.spike:g} times that of earlier steps"
         reason = history.skipped.get(failed[-1], spike)
@@ -161,5 +162,5 @@ class Training:
                 "the last checkpoint: check the weights (spinmeround weights check) and the dataset (spinmeround "
                 "dataset verify), or lower train.learning_rate"
             )
-        self._restore()
+        self._restore(before=failed[0])
         self.history = self.history.avoiding(failed)
