@@ -18,6 +18,7 @@ from spinmeround.tasks.training.model.networks import Networks
 from spinmeround.tasks.training.observation.history import LossHistory
 from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.observation.trackers import LOGS, start_trackers
+from spinmeround.tasks.training.observation.utilisation import Utilisation
 from spinmeround.tasks.training.observation.validation import Validation
 from spinmeround.tasks.training.optimisation.optimiser import Schedule
 from spinmeround.tasks.training.optimisation.snapshots import (
@@ -53,7 +54,7 @@ class Training:
         self.build = build or partial(build_initial_networks, params)
         start = partial(start_trackers, params, checkpoints.folder / LOGS, checkpoints.key)
         self.log = MetricsLog(checkpoints.folder, start) if processes.is_first else None
-        self.meter = Meter(processes.device)
+        self.meter = Meter(processes.device, Utilisation(params, processes.device, processes.count))
         self.schedule = Schedule.of(params)
         self._restore()
 
@@ -104,7 +105,7 @@ class Training:
             self.meter.skip()
             self.history.skip(step, f"{problem}; {self.batches.described(step)}")
             return None
-        self.meter.add(losses, float(norm))
+        self.meter.add(losses, float(norm), views=groups.latents.shape[1])
         self.history.take(step, float(losses.per_half.mean()))
         return self.history.losses[-1]
 

@@ -26,7 +26,7 @@ def test_the_record_of_known_steps() -> None:
     """Two steps of two groups and a skipped one: means by half and by noise level, counts, and rates."""
     meter = Meter(torch.device("cpu"))
     for losses, sigma in (([[1.0, 3.0], [2.0, 4.0]], [0.05, 2.0]), ([[5.0, 7.0], [6.0, 8.0]], [0.05, 20.0])):
-        meter.add(StepLosses(torch.tensor(losses), torch.tensor(sigma)), gradient_norm=losses[0][0])
+        meter.add(StepLosses(torch.tensor(losses), torch.tensor(sigma)), gradient_norm=losses[0][0], views=4)
     meter.skip()
     found = meter.record(3, 1e-3)
     expected = {
@@ -92,6 +92,7 @@ def test_training_records_and_validates(
     assert [record["step"] for record in found if "validation_0.5" in record] == [5, 10, 12]
     assert all(math.isfinite(value) for record in found for value in record.values())
     assert all(0 < record["average_distance"] < 1 for record in found)
+    assert all(0 < record["mfu"] < 1 for record in found)
     validations = [[record["validation_5"] for record in records(tmp_path / name)[1::3]] for name in ("with", "again")]
     assert validations[0] == validations[1]
     assert validations[0][0] != validations[0][1]
