@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 import torch
 
+from spinmeround.storage.errors import environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.training.observation.trackers import Tracker
@@ -59,10 +60,12 @@ class MetricsLog:
         self._trackers = self._start(done)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json_text(dict(record), "train: metrics", indent=None) + "\n")
+        """Append a record. Raises StorageUnavailable if the disk is full."""
+        line = json_text(dict(record), "train: metrics", indent=None) + "\n"
+        with environment_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
         values = {name: value for name, value in record.items() if name != "step"}
         for tracker in self._trackers:
             tracker.log(values, step=record["step"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.params import TrainParams, ValidationParams
@@ -71,6 +72,13 @@ def test_a_resume_removes_damaged_records(tmp_path: Path, line: bytes) -> None:
     log.write({"step": 10, "loss": 0.1})
     log.resume(10)
     assert [record["step"] for record in records(tmp_path)] == [5, 10]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """The error has the file and what to do, as that of a checkpoint has."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(StorageUnavailable, match=r"metrics\.jsonl.*free some space"):
+        MetricsLog(tmp_path).write({"step": 1, "loss": 1.0})
 
 
 def test_training_records_and_validates(
