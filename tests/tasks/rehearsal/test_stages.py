@@ -58,7 +58,9 @@ def test_failed_heads_are_left_out_of_later_stages(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "_size", lambda *where: 1)
     costs = rehearse(load_profile("demo"), tmp_path, heads=2, views=2, model=False)
     assert next(costs).failed == ("procedural-000000: no face",)
-    with pytest.raises(SpinMeRoundError, match="rehearsal: score: procedural-000001: no face; no head is left"):
+    with pytest.raises(
+        SpinMeRoundError, match="rehearsal: score: procedural-000001: no face; no head is left, give more by --heads"
+    ):
         next(costs)
     assert requested == [[0, 1], [1]]
 
