@@ -113,7 +113,8 @@ class Training:
         """Write a record where one is due, with a validation where that is due; returns the validation loss."""
         every, validate_every = self.params.record_every, self.params.validation.every
         last = self.done == self.params.steps
-        validates = bool(self.validation) and validate_every and (self.done % validate_every == 0 or last)
+        due = last or self.done % self.params.checkpoint_every == 0  # a checkpoint without would never be the best
+        validates = bool(self.validation) and validate_every and (due or self.done % validate_every == 0)
         if not (self.done % every == 0 or last or validates):
             return None
         record = self.meter.record(self.done, self.schedule.at(self.done - 1))

@@ -110,6 +110,21 @@ def test_training_records_and_validates(
     assert scalars == pytest.approx({r["step"]: r["validation_0.5"] for r in found if "validation_0.5" in r}, rel=1e-6)
 
 
+def test_each_checkpoint_has_its_validation_loss(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """Checkpoints every 5 steps and validations every 4: the best checkpoint is found among all of them."""
+    validation = ValidationParams(every=4, heads=1, sigmas=(1.0,))
+    params = train_params(validation=validation, keep_checkpoints=1, keep_best=3, record_every=100)
+    run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path)
+    manifests = {
+        path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("checkpoints/*/manifest.json")
+    }
+    assert sorted(manifests) == [f"step-{step:09d}" for step in (5, 10, 12)]
+    assert all(manifest["validation"] > 0 for manifest in manifests.values())
+    assert [record["step"] for record in records(tmp_path)] == [4, 5, 8, 10, 12]
+
+
 def test_validation_reads_only_held_out_heads(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
