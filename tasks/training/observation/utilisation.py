@@ -2,7 +2,7 @@
 
 The operations are those of the UNet's products and convolutions in a forward pass, times three for the backward pass;
 recomputed activations, the text encoder and the autoencoder count for nothing. The rate is that of a large matrix
-product in the training's precision, measured once by each process.
+product in the training's precision, measured by each process before the first step.
 """
 
 import time
@@ -27,13 +27,14 @@ class Utilisation:
     """The utilisation of `processes` devices such as this process's by a training."""
 
     def __init__(self, params: TrainParams, device: torch.device, processes: int) -> None:
-        self.params, self.device, self.processes = params, device, processes
+        kinds, tokens = {group.views for group in params.phase.groups}, params.text_encoder.prompt.length
+        self._operations = {views: forward_operations(params.name, params.unet, views, tokens) for views in kinds}
+        self._rate = processes * product_rate(params.precision, device)
 
     def share(self, groups: Mapping[int, int], seconds: float) -> float:
         """MFU of training on so many groups, by their number of views, in that time."""
-        unet, tokens = self.params.unet, self.params.text_encoder.prompt.length
-        forward = sum(n * forward_operations(self.params.name, unet, views, tokens) for views, n in groups.items())
-        return 3 * forward / seconds / (self.processes * product_rate(self.params.precision, self.device))
+        forward = sum(number * self._operations[views] for views, number in groups.items())
+        return 3 * forward / seconds / self._rate
 
 
 @cache

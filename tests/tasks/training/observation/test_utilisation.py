@@ -11,6 +11,7 @@ from spinmeround.tasks.training.beginning.unets import random_unet
 from spinmeround.tasks.training.observation import utilisation
 from spinmeround.tasks.training.observation.utilisation import Utilisation, forward_operations, product_rate
 from spinmeround.tasks.training.params import TrainParams
+from spinmeround.tasks.training.params.phases import GroupParams, MultiViewPhase
 
 MakeTrainParams = Callable[..., TrainParams]
 
@@ -44,11 +45,16 @@ def test_the_papers_size() -> None:
 
 
 def test_the_share(train_params: MakeTrainParams, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two groups of four views and one of one, in two seconds, on two devices of a known rate."""
-    params = train_params()
+    """Two groups of four views and one of one, in two seconds, on two devices of a known rate. Nothing is counted or
+    measured in the time of a step."""
+    kinds = (GroupParams(conditioning=1, targets=3), GroupParams(conditioning=0, targets=1))
+    params = train_params(multi_view=MultiViewPhase(steps=1, groups=kinds))
     monkeypatch.setattr(utilisation, "product_rate", lambda precision, device: 1e9)
     four, one = (forward_operations("multi-view", params.unet, views, 8) for views in (4, 1))
-    found = Utilisation(params, torch.device("cpu"), 2).share({4: 2, 1: 1}, 2.0)
+    made = Utilisation(params, torch.device("cpu"), 2)
+    for name in ("product_rate", "forward_operations"):
+        monkeypatch.delattr(utilisation, name)
+    found = made.share({4: 2, 1: 1}, 2.0)
     assert found == pytest.approx(3 * (2 * four + one) / 2.0 / 2e9)
 
 
