@@ -59,10 +59,12 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
             dataset = find_dataset(session)
             runs = run_stages(session, [STAGES_BY_NAME["encode"]])
             before = [*before, submit(latents_task, dataset.path, after=runs)]
+        runs = [*before]
         for number, name in enumerate(profile.train.trained):
             named = train_task.with_options(name=name, task_run_name=name)
             before = [submit(named, dataset, number, after=before)]
-        return str(before[0].result())
+            runs += before
+        return str([run.result() for run in runs][-1])  # the error of the first that failed; later ones have none
 
 
 def check_networks(session: Session) -> None:
