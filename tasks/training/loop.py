@@ -5,6 +5,7 @@ returns to its last checkpoint and avoids the steps that led there; the second t
 of the whole batch, so that all processes take the same decisions.
 """
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -118,7 +119,9 @@ class Training:
         if not (self.done % every == 0 or last or validates):
             return None
         record = self.meter.record(self.done, self.schedule.at(self.done - 1))
-        record["average_distance"] = self.state.averages.distance(self.params.average.length)
+        distance = self.state.averages.distance(self.params.average.length)
+        if math.isfinite(distance):  # the checkpoint names the tensor that is not
+            record["average_distance"] = distance
         if validates and self.validation is not None:
             record |= self.validation(self.state)
         if self.log is not None:
