@@ -4,6 +4,7 @@ Each phase is a task run and an artifact, and begins with the result of the one 
 Only the worker that trains imports the networks, so an existing training is found without them.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from spinmeround.flows.run.live_training import LiveTraining
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.quarantine import RETRY_HINT
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
-from spinmeround.flows.run.workers import Worker
+from spinmeround.flows.run.workers import Worker, WorkerDied
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
@@ -58,10 +59,12 @@ def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B00
             dataset = find_dataset(session)
             runs = run_stages(session, [STAGES_BY_NAME["encode"]])
             before = [*before, submit(latents_task, dataset.path, after=runs)]
+        runs = [*before]
         for number, name in enumerate(profile.train.trained):
             named = train_task.with_options(name=name, task_run_name=name)
             before = [submit(named, dataset, number, after=before)]
-        return str(before[0].result())
+            runs += before
+        return str([run.result() for run in runs][-1])  # the error of the first that failed; later ones have none
 
 
 def check_networks(session: Session) -> None:
@@ -247,9 +250,15 @@ def make_in_worker(
 
 @contextmanager
 def _shown_interruption(name: str) -> Iterator[None]:
-    """Shows the message of a training that was asked to end in the block."""
+    """Shows the message of a training that was asked to end in the block; raises Interrupted too if its process died of
+    SIGTERM, as one does that loads its networks or writes its result."""
     try:
-        yield
+        try:
+            yield
+        except WorkerDied as error:
+            if error.exitcode != -signal.SIGTERM:
+                raise
+            raise Interrupted("was asked to end; run it again to continue from the newest checkpoint") from error
     except Interrupted as error:
         progress().say(f"{name}: {error}")
         raise

@@ -121,10 +121,22 @@ class Checkpoints:
             self._prune()
         return Checkpoint(step=step, path=final)
 
-    def latest(self) -> Checkpoint | None:
-        """The newest intact checkpoint, or None; checks every byte and skips incomplete and damaged ones."""
-        found = (self._checked(path) for path in reversed(self._paths()))
+    def latest(self, *, before: int | None = None) -> Checkpoint | None:
+        """The newest intact checkpoint, or None; checks every byte and skips incomplete and damaged ones.
+
+        With `before`, the newest up to that step; where all are later, the oldest.
+        """
+        paths = self._paths()
+        earlier = [path for path in paths if before is None or _step(path) <= before]
+        found = (self._checked(path) for path in (*reversed(earlier), *paths[len(earlier) :]))
         return next((checkpoint for checkpoint in found if checkpoint is not None), None)
+
+    def remove_later(self, step: int) -> None:
+        """Remove the checkpoints of later steps."""
+        with environment_errors(self.folder):
+            for path in self._paths():
+                if _step(path) > step:
+                    shutil.rmtree(path)
 
     def steps(self) -> list[int]:
         """Steps with a folder, in ascending order; their checkpoints may be damaged."""

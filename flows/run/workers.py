@@ -32,7 +32,11 @@ class WorkerLost(Exception):
 
 
 class WorkerDied(WorkerLost):
-    """A worker's process exited, or was killed by another process."""
+    """A worker's process exited, or was killed by another process; `exitcode` is as that of a process, if known."""
+
+    def __init__(self, message: str, exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.exitcode = exitcode
 
 
 class WorkerTimeout(WorkerLost):
@@ -145,7 +149,7 @@ class Worker:
             process.join(_EXIT_TIMEOUT_S)
             code = process.exitcode
         self.kill()
-        return WorkerDied(f"worker died {_reason(code)}")
+        return WorkerDied(f"worker died {_reason(code)}", code)
 
     def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         if self._process is not None and self._pipe is not None and self._process.is_alive():

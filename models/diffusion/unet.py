@@ -7,7 +7,7 @@ of the views: permuting them permutes the output.
 
 Input channels of a view: image latent 4, normal latent 4, rays, mask 1 (1 for conditioning views, 0 for targets).
 Output channels: 4 + 4. Parameters keep the names of diffusers' UNet2DConditionModel under `unet.`; the new ones are
-`unet.….transformer_blocks.N.norm_3d.*` and `….attn_3d.*`. At the paper's size these add 49.6 million parameters to
+`unet.….transformer_blocks.N.norm_3d.*` and `….attn_3d.*`. At the paper's size these add 47.5 million parameters to
 Stable Diffusion 1.5's 859.5 million, and the new input and output channels 0.5 million.
 """
 

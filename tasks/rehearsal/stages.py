@@ -89,7 +89,7 @@ def rehearse(
         failed = tuple(f"{id}: {reason}" for id, reason in results.items() if isinstance(reason, str))
         left = [head for head in left if not isinstance(results[head.id], str)]
         if not left:
-            raise SpinMeRoundError(f"rehearsal: {stage.name}: {failed[0]}; no head is left")
+            raise SpinMeRoundError(f"rehearsal: {stage.name}: {failed[0]}; no head is left, give more by --heads")
         yield StageCost(
             stage=stage.name,
             seconds=tuple(float(seconds) for seconds in results.values() if not isinstance(seconds, str)),

@@ -5,6 +5,7 @@ returns to its last checkpoint and avoids the steps that led there; the second t
 of the whole batch, so that all processes take the same decisions.
 """
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from spinmeround.tasks.training.model.networks import Networks
 from spinmeround.tasks.training.observation.history import LossHistory
 from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.observation.trackers import LOGS, start_trackers
+from spinmeround.tasks.training.observation.utilisation import Utilisation
 from spinmeround.tasks.training.observation.validation import Validation
 from spinmeround.tasks.training.optimisation.optimiser import Schedule
 from spinmeround.tasks.training.optimisation.snapshots import (
@@ -53,7 +55,7 @@ class Training:
         self.build = build or partial(build_initial_networks, params)
         start = partial(start_trackers, params, checkpoints.folder / LOGS, checkpoints.key)
         self.log = MetricsLog(checkpoints.folder, start) if processes.is_first else None
-        self.meter = Meter(processes.device)
+        self.meter = Meter(processes.device, Utilisation(params, processes.device, processes.count))
         self.schedule = Schedule.of(params)
         self._restore()
 
@@ -104,7 +106,7 @@ class Training:
             self.meter.skip()
             self.history.skip(step, f"{problem}; {self.batches.described(step)}")
             return None
-        self.meter.add(losses, float(norm))
+        self.meter.add(losses, float(norm), views=groups.latents.shape[1])
         self.history.take(step, float(losses.per_half.mean()))
         return self.history.losses[-1]
 
@@ -112,10 +114,14 @@ class Training:
         """Write a record where one is due, with a validation where that is due; returns the validation loss."""
         every, validate_every = self.params.record_every, self.params.validation.every
         last = self.done == self.params.steps
-        validates = bool(self.validation) and validate_every and (self.done % validate_every == 0 or last)
+        due = last or self.done % self.params.checkpoint_every == 0  # a checkpoint without would never be the best
+        validates = bool(self.validation) and validate_every and (due or self.done % validate_every == 0)
         if not (self.done % every == 0 or last or validates):
             return None
         record = self.meter.record(self.done, self.schedule.at(self.done - 1))
+        distance = self.state.averages.distance(self.params.average.length)
+        if math.isfinite(distance):  # the checkpoint names the tensor that is not
+            record["average_distance"] = distance
         if validates and self.validation is not None:
             record |= self.validation(self.state)
         if self.log is not None:
@@ -133,12 +139,12 @@ class Training:
         if ending or done % params.checkpoint_every == 0 or done == params.steps:
             self.checkpoints.save(done, self.state, self.history, validation=validation)
 
-    def _restore(self) -> None:
-        """Begin at the newest checkpoint, or at the start."""
+    def _restore(self, *, before: int | None = None) -> None:
+        """Begin at the newest checkpoint, with `before` at the newest up to that step, or at the start."""
         self.processes.release()
         folder = self.checkpoints.folder if self.params.state_on_disk else None
         self.state = TrainingState(self.build(), self.params, self.processes, disk=folder)
-        self.done, self.history = self.checkpoints.resume(self.state) or Resumed(0, LossHistory())
+        self.done, self.history = self.checkpoints.resume(self.state, before=before) or Resumed(0, LossHistory())
         if self.done > self.params.steps:
             raise ConfigError(
                 f"{self.checkpoints.folder}: expected a checkpoint of step {self.params.steps} or earlier, found one "
@@ -150,7 +156,8 @@ class Training:
         self.meter.reset()
 
     def _return_to_checkpoint(self, failed: range) -> None:
-        """Resume from the newest checkpoint without the failed steps. Raises SpinMeRoundError the second time."""
+        """Resume from the newest checkpoint before the failed steps, without them. Raises SpinMeRoundError the second
+        time."""
         history = self.history
         spike = f"the mean loss rose above {self.params.guard.spike:g} times that of earlier steps"
         reason = history.skipped.get(failed[-1], spike)
@@ -160,5 +167,5 @@ class Training:
                 "the last checkpoint: check the weights (spinmeround weights check) and the dataset (spinmeround "
                 "dataset verify), or lower train.learning_rate"
             )
-        self._restore()
+        self._restore(before=failed[0])
         self.history = self.history.avoiding(failed)

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from spinmeround.flows.generation import generation_flow
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.stages import sized
 from spinmeround.flows.training import training_flow
 from spinmeround.models.diffusion.params import NoiseSchedule
+from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.generation.params import GenerationParams, NothingInput
 from tests.e2e.conftest import TINY
 from tests.e2e.runs import counts, recorded, summary
@@ -48,3 +50,11 @@ def test_a_training_is_continued_and_its_checkpoint_exported(tiny, built: Path, 
     for number, model in enumerate((exported["pipeline"], str(state))):
         files = generation_flow(exporting, views, str(tmp_path / f"generated {number}"), elsewhere, model)
         assert {"view-06.png", "normals-06.png"} <= {Path(file).name for file in files}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in float16")
+def test_the_error_of_a_phase_is_that_of_the_run(tiny, built: Path) -> None:
+    """The first of three phases fails: its own error ends the run, not that the last one has no result."""
+    profile = tiny(train=_phases(adapt=1, single_view=1, multi_view=1) | {"precision": "float16"})
+    with pytest.raises(ConfigError, match=r"train\.precision: expected float32 or bfloat16 on a CPU, got float16"):
+        sized(training_flow, profile)(profile, Place(runs=str(built)))

@@ -41,6 +41,7 @@ def test_panohead_has_the_papers_numbers():
     assert (adapt.steps, single.steps) == (31_000, 600_000)
     assert [(group.conditioning, group.targets) for group in multi.groups] == [(0, 1), (0, 8), (1, 7), (3, 5)]
     assert multi.steps * 3 / 4 == pytest.approx(1_000_000, rel=1e-3)  # on groups of eight
+    assert profile.train.checkpoint_every % profile.train.validation.every == 0
 
 
 def test_overrides_are_toml_values():

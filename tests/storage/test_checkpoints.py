@@ -51,6 +51,18 @@ def test_keeps_the_newest(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "tmp").iterdir()] == []
 
 
+def test_one_up_to_a_step(tmp_path: Path) -> None:
+    """The newest intact one up to a step; where all are later, the oldest. Later ones are removed on request."""
+    checkpoints = Checkpoints(tmp_path, keep=4)
+    for step in (3, 5, 7, 9):
+        checkpoints.save(step, tensors(step), {})
+    _flip(tmp_path / "step-000000007")
+    found = {before: checkpoints.latest(before=before) for before in (9, 8, 5, 2)}
+    assert {before: each and each.step for before, each in found.items()} == {9: 9, 8: 5, 5: 5, 2: 3}
+    checkpoints.remove_later(5)
+    assert checkpoints.steps() == [3, 5]
+
+
 def test_same_step_is_replaced(tmp_path: Path) -> None:
     """Saving a step again replaces its checkpoint."""
     checkpoints = Checkpoints(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from spinmeround.storage.artifacts import ArtifactStore, Manifest, Outcome
 from spinmeround.storage.checkpoints import find_checkpoint
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.files import owned_folder, rename_folder
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.chain.finished import find_finished
 from spinmeround.tasks.training.faces.pictures import PreparedFaces
@@ -87,7 +88,11 @@ def _continue(store: ArtifactStore, finished: Manifest | None, folder: Path) -> 
         shutil.copyfile(path / METRICS, folder / METRICS)
         if (path / AVERAGES).is_dir():
             _copy_folder(path / AVERAGES, folder / AVERAGES)
-        _copy_folder(last.path, folder / last.path.name)
+        target = folder / last.path.name
+        shutil.rmtree(target, ignore_errors=True)  # has no manifest, or it would be a checkpoint of this training
+        with owned_folder(folder / "tmp", target.name) as copy:  # a kill leaves no checkpoint, or all of it
+            _copy_folder(last.path, copy)
+            rename_folder(copy, target)
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The batches of a training's steps in order, read and encoded ahead of the step that takes them."""
 
+import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,12 @@ class _Steps(Dataset[GroupBatch]):
 
     def __getitem__(self, step: int) -> GroupBatch:
         return self.batches.read_groups(self.batches.draw(step), step)
+
+
+def _outlive_termination(worker: int) -> None:
+    """In a worker: ignore SIGTERM, which a scheduler sends to every process of a job; the training still completes its
+    step, then ends its workers."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class BatchFeed:
@@ -91,6 +98,7 @@ class BatchFeed:
         if not self.workers:
             return (steps[number] for number in range(step, self.steps))
         options: dict[str, Any] = {"num_workers": self.workers, "prefetch_factor": _PER_WORKER}
+        options["worker_init_fn"] = _outlive_termination
         # forked, so that workers share what is in memory; they read files and use no device
         loader = DataLoader(
             steps,

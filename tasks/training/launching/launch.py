@@ -103,7 +103,11 @@ def launch(job: Job, file: Path, on_step: Callable[[int, int, float | None], Non
 def _follow(
     command: list[str], on_step: Callable[[int, int, float | None], None], terminated: Callable[[], bool]
 ) -> tuple[int, list[str]]:
-    """Run a command and report the steps that it prints; returns its exit status and its own report of the end."""
+    """Run a command and report the steps that it prints; returns its exit status and its own report of the end.
+
+    It has a session of its own: Ctrl-C, which a terminal sends to all processes of its group, would end the processes
+    without a checkpoint. This one ends them by SIGTERM.
+    """
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -111,6 +115,7 @@ def _follow(
         encoding="utf-8",
         errors="replace",
         env={**os.environ, **_ENVIRONMENT},
+        start_new_session=True,
         preexec_fn=_end_with_parent,
     ) as process:
         assert process.stdout is not None

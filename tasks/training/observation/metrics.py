@@ -8,7 +8,9 @@ A record has the means over the steps since the last one:
     gradient_norm        before clipping
     learning_rate        of the last step
     samples_per_second   groups; data_wait is the share of the time that the step waited for its batch
-    memory_mb            peak of the device's allocator, or of this process on a CPU
+    mfu                  share of the device's rate, as `tasks.training.observation.utilisation` has it
+    memory_mb            peak of the device's allocator so far, or the memory that this process has on a CPU
+    average_distance     norm of the result's average minus the weights, as a share of the norm of the weights
     skipped              steps that were not taken
     validation_SIGMA     loss on held-out heads at fixed noise levels, in the records of validations
 
@@ -19,6 +21,7 @@ import itertools
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,11 @@ import numpy as np
 import psutil
 import torch
 
+from spinmeround.storage.errors import environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.training.observation.trackers import Tracker
+from spinmeround.tasks.training.observation.utilisation import Utilisation
 from spinmeround.tasks.training.params import METRICS
 from spinmeround.tasks.training.step import StepLosses
 
@@ -55,10 +60,12 @@ class MetricsLog:
         self._trackers = self._start(done)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json_text(dict(record), "train: metrics", indent=None) + "\n")
+        """Append a record. Raises StorageUnavailable if the disk is full."""
+        line = json_text(dict(record), "train: metrics", indent=None) + "\n"
+        with environment_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
         values = {name: value for name, value in record.items() if name != "step"}
         for tracker in self._trackers:
             tracker.log(values, step=record["step"])
@@ -82,25 +89,26 @@ def _step(line: bytes) -> float:
 class Meter:
     """Accumulates the measures of steps into one record."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, utilisation: Utilisation | None = None) -> None:
+        self._device, self._utilisation = device, utilisation
         self.reset()
 
     def reset(self) -> None:
         """Begin a new record."""
         self._losses: list[StepLosses] = []
         self._norms: list[float] = []
-        self.waited, self._skipped, self._samples, self._began = 0.0, 0, 0, time.perf_counter()
+        self._groups: Counter[int] = Counter()
+        self.waited, self._skipped, self._began = 0.0, 0, time.perf_counter()
 
     def wait(self, seconds: float) -> None:
         """Count time that a step waited for its batch."""
         self.waited += seconds
 
-    def add(self, losses: StepLosses, gradient_norm: float) -> None:
-        """Count a step that was taken."""
+    def add(self, losses: StepLosses, gradient_norm: float, *, views: int) -> None:
+        """Count a step that was taken, on groups of so many views."""
         self._losses.append(losses)
         self._norms.append(gradient_norm)
-        self._samples += len(losses.sigma)
+        self._groups[views] += len(losses.sigma)
 
     def skip(self) -> None:
         """Count a step that was not taken."""
@@ -112,11 +120,13 @@ class Meter:
         found: dict[str, Any] = {
             "step": step,
             "learning_rate": learning_rate,
-            "samples_per_second": self._samples / seconds,
+            "samples_per_second": self._groups.total() / seconds,
             "data_wait": self.waited / seconds,
             "memory_mb": self._memory_mb(),
             "skipped": self._skipped,
         }
+        if self._utilisation is not None:
+            found["mfu"] = self._utilisation.share(self._groups, seconds)
         if self._losses:
             found["gradient_norm"] = float(np.mean(self._norms))
             found |= self._means()

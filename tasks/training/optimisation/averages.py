@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spinmeround.tasks.training.parallel.sharding import local
+from spinmeround.tasks.training.parallel.sharding import local, whole
 
 AVERAGE = "average."
 """Prefix of the averages in a checkpoint, before their lengths and the names of the weights."""
@@ -61,6 +61,14 @@ class PowerAverages:
     def of(self, length: float) -> dict[str, Tensor]:
         """The average of a length, by name of the weight."""
         return dict(zip(self.trained, self._averages[length], strict=True))
+
+    @torch.no_grad()
+    def distance(self, length: float) -> float:
+        """Collective: the norm of an average minus the weights, as a share of the norm of the weights."""
+        pairs = zip(self._averages[length], self.trained.values(), strict=True)
+        norms = [[whole(torch.linalg.vector_norm(each)) for each in (average - w, w)] for average, w in pairs]
+        apart, size = torch.linalg.vector_norm(torch.tensor(norms, dtype=torch.float64), dim=0).tolist()
+        return float(apart / size) if size else 0.0
 
     @contextmanager
     def applied(self, length: float) -> Iterator[None]:

@@ -92,8 +92,10 @@ class TrainingCheckpoints:
         if writing is not None:
             writing.result()
 
-    def resume(self, state: TrainingState) -> Resumed | None:
+    def resume(self, state: TrainingState, *, before: int | None = None) -> Resumed | None:
         """Collective: load the newest intact checkpoint into `state`; None if there is none.
+
+        With `before`, load the newest up to that step, or else the oldest, and remove the later ones.
 
         Warns about damaged ones that are passed over, and about numbers that will differ in their last bits from those
         of an uninterrupted training. Raises SpinMeRoundError if all are damaged, ConfigError if they are of another
@@ -101,7 +103,7 @@ class TrainingCheckpoints:
         """
         self.finish()
         state.processes.wait()
-        found = self._newest(warns=state.processes.is_first)
+        found = self._newest(before, warns=state.processes.is_first)
         if found is None:
             return None
         about: Mapping[str, Any] = found.state()
@@ -117,12 +119,15 @@ class TrainingCheckpoints:
         history = LossHistory.restored({name: tensors.pop(name) for name in ("losses", "loss_steps")}, about)
         state.load(tensors, about["numbers"], len(history.steps))
         state.processes.wait()
+        if before is not None and state.processes.is_first:
+            self._files.remove_later(found.step)
         return Resumed(found.step, history)
 
-    def _newest(self, *, warns: bool) -> Checkpoint | None:
-        """The newest intact checkpoint, or None."""
-        found = self._files.latest()
-        newer = [step for step in self._files.steps() if found is None or step > found.step]
+    def _newest(self, before: int | None, *, warns: bool) -> Checkpoint | None:
+        """The newest intact checkpoint, up to the step `before`, or None."""
+        found = self._files.latest(before=before)
+        last = float("inf") if before is None or found is None else before
+        newer = [step for step in self._files.steps() if found is None or found.step < step <= last]
         if found is None and newer:
             raise SpinMeRoundError(
                 f"{self.folder}: expected an intact checkpoint, found {len(newer)} damaged ones; delete the folder to "

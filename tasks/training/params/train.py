@@ -79,7 +79,7 @@ class GuardParams(StageParams):
 class ValidationParams(StageParams):
     """The loss on held-out heads, measured while the training runs; it changes no weights."""
 
-    every: int = Field(0, ge=0, description="Steps between validations; 0: none")
+    every: int = Field(0, ge=0, description="Steps between validations, beside those of checkpoints; 0: none")
     heads: int = Field(8, ge=1, description="Held-out heads, one group of each kind from each")
     sigmas: tuple[float, ...] = Field((0.2, 1.0, 5.0, 25.0), min_length=1, description="Noise levels")
 

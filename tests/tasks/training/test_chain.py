@@ -1,5 +1,6 @@
 """Trainings that chain: what each begins with, what its key holds, and continuation by more steps."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.beginning.initial import build_initial_networks
 from spinmeround.tasks.training.beginning.source import find_source
+from spinmeround.tasks.training.chain import artifact
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.chain.export import export_pipeline
 from spinmeround.tasks.training.chain.plan import plan_trainings
@@ -159,6 +161,37 @@ def test_more_steps_continue_a_finished_training(
     assert make("continued", 3, seed=1)[1] == [1, 2, 3]
     assert make("forgotten", 2, keep_state=False)[1] == [1, 2]
     assert make("forgotten", 3)[1] == [1, 2, 3]
+
+
+def test_a_continuation_that_is_killed_while_it_copies_the_checkpoint_begins_again(
+    dataset: Path,
+    encode_params: EncodeParams,
+    profile: TrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed when the manifest is copied and the tensors are not: the next call continues, and takes no half of a
+    checkpoint for a damaged one."""
+    taken: list[int] = []
+    store = ArtifactStore(tmp_path / "store")
+
+    def make(steps: int) -> None:
+        params = _longer(profile, steps)
+        make_training(
+            store, dataset, params, encode_params, tmp_path / "training", lambda step, total, loss: taken.append(step)
+        )
+
+    def copy_the_manifest(source: str, target: str) -> None:
+        shutil.copyfile(Path(source).with_name("manifest.json"), Path(target).with_name("manifest.json"))
+        raise KeyboardInterrupt
+
+    make(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(artifact, "_link_or_copy", copy_the_manifest)
+        with pytest.raises(KeyboardInterrupt):
+            make(2)
+    make(2)
+    assert taken == [1, 2]
 
 
 def _began_with(source: Path, phase: PhaseName, profile: TrainParams) -> dict[str, torch.Tensor]:

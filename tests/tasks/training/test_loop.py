@@ -406,6 +406,30 @@ def test_a_row_of_such_steps_returns_to_the_checkpoint_once(
     assert _weights(tmp_path / "killed") == _weights(tmp_path / "straight")
 
 
+def test_a_spike_returns_to_a_checkpoint_before_it(
+    dataset: Path,
+    encode_params: EncodeParams,
+    train_params: MakeTrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps 9 and 10 have losses of a thousandfold, and the mean over three steps is too high after the second: back to
+    step 7, before these three, although there is a checkpoint after step 9; it is removed."""
+    _spoiled_loss({8, 9}, monkeypatch, lambda loss: loss * 1000)
+    guard, steps, kept = GuardParams(window=3, spike=450.0), list[int](), list[list[int]]()
+    folder = tmp_path / "checkpoints"
+
+    def on_step(step: int, total: int, loss: float | None) -> None:
+        steps.append(step)
+        kept.append([each for each in Checkpoints(folder).steps() if each > step])
+
+    params = train_params(guard=guard, checkpoint_every=1, keep_checkpoints=4)
+    result = run_training(dataset, params, encode_params, folder, tmp_path, on_step)
+    assert steps == [*range(1, 10), *range(8, 13)]
+    assert not any(kept)
+    assert list(result.skipped) == ["8", "9", "10"]
+
+
 @pytest.mark.parametrize(
     ("steps", "guard"),
     [(range(12), GuardParams(most_skipped=2)), ({2, 3, 8, 9}, GuardParams(most_skipped=2)), (range(12), GuardParams())],

@@ -1,11 +1,13 @@
 """Batches that are made ahead are those that are made when they are asked for."""
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -64,6 +66,24 @@ def test_batches_are_made_while_a_step_computes(
             future.result()
         assert (read[:3] > 0).all()
         assert os.getpid() not in read.tolist()
+
+
+def test_processes_that_read_outlive_a_request_to_end(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams
+) -> None:
+    """SIGTERM to every process of a job: the step that the training completes still gets its batch, and the processes
+    end with the feed."""
+    data, params = HeadDataset.open(dataset), train_params()
+    batches = TrainingBatches(data, data.split("train"), params, encode_params)
+    before = set(psutil.Process().children())
+    with BatchFeed(batches, steps=12, ahead=1, workers=1) as feed:
+        feed.batch(0)
+        started = set(psutil.Process().children()) - before
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        assert [feed.batch(step).indices for step in range(1, 12)] == [(0, 1)] * 11
+    assert started
+    assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
 def test_a_damaged_file_is_an_error_of_its_step(

@@ -133,3 +133,13 @@ def test_a_process_that_leaves_no_error_is_reported_by_the_launcher(
     written, _, report = capfd.readouterr().err.partition("the last words\n")
     assert "SIGKILL" not in written
     assert "Signal 9 (SIGKILL)" in report
+
+
+def test_a_terminal_does_not_interrupt_the_processes() -> None:
+    """Ctrl-C goes to the group of the process that launches: the processes, which are to leave a checkpoint, are in
+    another one."""
+    groups: list[int] = []
+    print_group = "import json, os; print('spinmeround-step ' + json.dumps([os.getpgid(0), 0, None]))"
+    module._follow([sys.executable, "-c", print_group], lambda group, *_: groups.append(group), lambda: False)
+    assert len(groups) == 1
+    assert groups != [os.getpgid(0)]

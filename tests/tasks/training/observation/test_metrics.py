@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import StorageUnavailable
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
 from spinmeround.tasks.training.params import TrainParams, ValidationParams
@@ -26,7 +27,7 @@ def test_the_record_of_known_steps() -> None:
     """Two steps of two groups and a skipped one: means by half and by noise level, counts, and rates."""
     meter = Meter(torch.device("cpu"))
     for losses, sigma in (([[1.0, 3.0], [2.0, 4.0]], [0.05, 2.0]), ([[5.0, 7.0], [6.0, 8.0]], [0.05, 20.0])):
-        meter.add(StepLosses(torch.tensor(losses), torch.tensor(sigma)), gradient_norm=losses[0][0])
+        meter.add(StepLosses(torch.tensor(losses), torch.tensor(sigma)), gradient_norm=losses[0][0], views=4)
     meter.skip()
     found = meter.record(3, 1e-3)
     expected = {
@@ -73,6 +74,13 @@ def test_a_resume_removes_damaged_records(tmp_path: Path, line: bytes) -> None:
     assert [record["step"] for record in records(tmp_path)] == [5, 10]
 
 
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """The error has the file and what to do, as that of a checkpoint has."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(StorageUnavailable, match=r"metrics\.jsonl.*free some space"):
+        MetricsLog(tmp_path).write({"step": 1, "loss": 1.0})
+
+
 def test_training_records_and_validates(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
@@ -91,6 +99,8 @@ def test_training_records_and_validates(
     assert [record["step"] for record in found] == [3, 5, 6, 9, 10, 12]
     assert [record["step"] for record in found if "validation_0.5" in record] == [5, 10, 12]
     assert all(math.isfinite(value) for record in found for value in record.values())
+    assert all(0 < record["average_distance"] < 1 for record in found)
+    assert all(0 < record["mfu"] < 1 for record in found)
     validations = [[record["validation_5"] for record in records(tmp_path / name)[1::3]] for name in ("with", "again")]
     assert validations[0] == validations[1]
     assert validations[0][0] != validations[0][1]
@@ -98,6 +108,21 @@ def test_training_records_and_validates(
     events = EventAccumulator(str(tmp_path / "with-checkpoints" / "logs")).Reload()
     scalars = {event.step: event.value for event in events.Scalars("validation_0.5")}
     assert scalars == pytest.approx({r["step"]: r["validation_0.5"] for r in found if "validation_0.5" in r}, rel=1e-6)
+
+
+def test_each_checkpoint_has_its_validation_loss(
+    dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
+) -> None:
+    """Checkpoints every 5 steps and validations every 4: the best checkpoint is found among all of them."""
+    validation = ValidationParams(every=4, heads=1, sigmas=(1.0,))
+    params = train_params(validation=validation, keep_checkpoints=1, keep_best=3, record_every=100)
+    run_training(dataset, params, encode_params, tmp_path / "checkpoints", tmp_path)
+    manifests = {
+        path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("checkpoints/*/manifest.json")
+    }
+    assert sorted(manifests) == [f"step-{step:09d}" for step in (5, 10, 12)]
+    assert all(manifest["validation"] > 0 for manifest in manifests.values())
+    assert [record["step"] for record in records(tmp_path)] == [4, 5, 8, 10, 12]
 
 
 def test_validation_reads_only_held_out_heads(

@@ -57,3 +57,12 @@ def test_a_length_that_is_not_tracked_is_refused() -> None:
         AverageParams(tracked=(0.05, 0.5))
     with pytest.raises(ValueError, match=r"tracked: expected two lengths or more for snapshots, got \(0\.05,\)"):
         AverageParams(snapshots=4)
+
+
+def test_the_distance_of_an_average_is_relative_to_the_weights() -> None:
+    """An average (3, 5) of weights that have moved on to (12, 5): 9 of 13."""
+    weights = {"a": nn.Parameter(torch.tensor([3.0])), "b": nn.Parameter(torch.tensor([[5.0]]))}
+    averages = PowerAverages(weights, [0.05])
+    assert averages.distance(0.05) == 0
+    weights["a"].data.fill_(12.0)
+    assert averages.distance(0.05) == pytest.approx(9 / 13, rel=1e-6)

@@ -37,11 +37,14 @@ def one_step(
     groups = batches.read(STEP)
     losses = backward(state, groups, STEP)
     gradients = [whole(weight.grad).flatten() for weight in state.trained.values() if weight.grad is not None]
+    for number, weight in enumerate(state.trained.values()):
+        weight.data.mul_(1 + number % 3)
     return {
         "indices": groups.indices,
         "losses": losses.per_half.numpy(),
         "sigma": losses.sigma.numpy(),
         "gradients": torch.cat(gradients).numpy(),
+        "distance": state.averages.distance(params.average.length),
     }
 
 
@@ -73,7 +76,7 @@ def test_a_divided_batch_has_the_gradients_of_the_whole(
     sharding: str,
 ) -> None:
     """Each process computes its share; losses, noise levels and gradients of the step equal those of one process to
-    1e-6 relative, in all processes."""
+    1e-6 relative, in all processes, and so does the distance of the average from weights that have moved."""
     params = train_params(batch=8, random_background=0.5, micro_batch=micro_batch, sharding=sharding)
     found = together(processes, lambda rank: one_step(dataset, params, encode_params), tmp_path)
     assert [index for each in found for index in each["indices"]] == list(range(8))
@@ -81,6 +84,8 @@ def test_a_divided_batch_has_the_gradients_of_the_whole(
         assert each["sigma"] == pytest.approx(alone["sigma"], rel=0, abs=0)
         assert each["losses"] == pytest.approx(alone["losses"], rel=1e-6)
         assert relative_distance(each, alone) <= 1e-6
+        assert each["distance"] == pytest.approx(alone["distance"], rel=1e-6)
+        assert each["distance"] > 0
 
 
 def test_float32_differs_by_the_rounding_of_its_sums(
