@@ -126,8 +126,11 @@ def train_steps(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]
 
 
 def group_and_step(one: float, two: float) -> tuple[float, float]:
-    """Seconds of a group, and of the rest of a step, from those of steps with one and with two groups."""
-    rest = min(max(2 * one - two, 0.0), one)
+    """Seconds of a group, and of the rest of a step, from those of steps with one and with two groups.
+
+    On a busy machine two groups may take less time than one; then all of it counts as the group's, the larger cost.
+    """
+    rest = max(2 * one - two, 0.0) if two > one else 0.0
     return one - rest, rest
 
 

@@ -119,3 +119,4 @@ def test_the_training_is_extrapolated_by_its_groups() -> None:
     assert cost.hours(needed) <= 30 * 24 < cost.hours(needed - 1)
     assert cost.devices(9 * 24) is None
     assert group_and_step(1.0, 2.5) == (1.0, 0.0)
+    assert group_and_step(1.0, 0.9) == (1.0, 0.0)
