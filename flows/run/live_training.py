@@ -1,9 +1,12 @@
-"""A training in the UI while it runs: a progress bar, a table of its latest metrics and a picture of its loss.
+"""A training in the UI while it runs: a progress bar, a table of its latest metrics, a picture of its loss, and the
+newest contact sheet of its samples.
 
-The three artifacts are created once and then changed, at most every `EVERY_S` seconds. A server that fails never ends a
+The artifacts are created once and then changed, at most every `EVERY_S` seconds. A server that fails never ends a
 training: the artifacts then stay as they were.
 """
 
+import base64
+import io
 import json
 import logging
 import time
@@ -13,6 +16,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
+from PIL import Image
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -24,9 +28,11 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from spinmeround.tasks.report.curves import SIZES, draw, smoothed
 from spinmeround.tasks.report.picture import curve_svg, svg_uri
+from spinmeround.tasks.training.params import SAMPLES
 
 EVERY_S = 15.0
 _ROWS = 20
+_SHEET_WIDTH = 1200
 _COLUMNS = (
     "step",
     "loss",
@@ -47,6 +53,7 @@ class LiveTraining:
         self.metrics, self.total = metrics, total
         self._shown_at = -EVERY_S
         self._ids: dict[str, UUID] = {}
+        self._sheet: Path | None = None
 
     def show(self, done: int) -> None:
         """Show that `done` steps are done, if it is time or all are."""
@@ -66,6 +73,7 @@ class LiveTraining:
         else:
             created = create_progress_artifact(progress, key="training-progress", description=f"Of {self.total} steps")
             self._ids["progress"] = cast(UUID, created)
+        self._show_sheet()
         if not records:
             return
         rows, picture = table_rows(records), loss_markdown(records)
@@ -76,6 +84,18 @@ class LiveTraining:
         table = create_table_artifact(rows, key="training-metrics", description="The latest metrics")
         curve = create_markdown_artifact(picture, key="training-loss", description="The loss so far")
         self._ids |= {"table": cast(UUID, table), "picture": cast(UUID, curve)}
+
+    def _show_sheet(self) -> None:
+        sheet = newest_sheet(self.metrics)
+        if sheet is None or sheet == self._sheet:
+            return
+        picture = sheet_markdown(sheet)
+        if "sheet" in self._ids:
+            self._change("sheet", picture)
+        else:
+            created = create_markdown_artifact(picture, key="training-samples", description="The newest samples")
+            self._ids["sheet"] = cast(UUID, created)
+        self._sheet = sheet
 
     def _change(self, name: str, data: str) -> None:
         with get_client(sync_client=True) as client:
@@ -88,6 +108,21 @@ def read_records(metrics: Path) -> list[dict[str, Any]]:
         return []
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def newest_sheet(metrics: Path) -> Path | None:
+    """The newest contact sheet of a training, by its file of metrics; None if there is none yet."""
+    return max(metrics.parent.joinpath(SAMPLES).glob("step-*.webp"), default=None)
+
+
+def sheet_markdown(sheet: Path) -> str:
+    """A contact sheet as a picture in Markdown, compressed, and no wider than a page."""
+    buffer = io.BytesIO()
+    with Image.open(sheet) as picture:
+        picture.thumbnail((_SHEET_WIDTH, picture.height))
+        picture.save(buffer, format="WEBP", quality=80)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f"![Samples after step {int(sheet.stem.removeprefix('step-'))}](data:image/webp;base64,{data})"
 
 
 def table_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

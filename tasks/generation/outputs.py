@@ -25,9 +25,8 @@ from spinmeround.models.diffusion.pipeline import PosedViews, SpinMeRoundOutput
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.transforms import transforms_json
 from spinmeround.storage.files import make_folder, write_atomic
-from spinmeround.storage.numbers import check_arrays
 from spinmeround.tasks.html import template
-from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
+from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side, to_uint8
 
 Pictures = UInt8[np.ndarray, "view height width 3"]
 
@@ -57,12 +56,6 @@ class GeneratedHead:
             given_rgb=to_uint8(np.asarray(given.images)),
             given_normals=to_uint8(output.given_normals),
         )
-
-
-def to_uint8(pictures: np.ndarray) -> Pictures:
-    """Convert [0, 1] to 0..255. Raises SpinMeRoundError for NaN or infinity, which bytes would hide."""
-    check_arrays("generated views, check the weights of the pipeline", {"pictures": pictures})
-    return np.asarray(np.rint(np.clip(pictures, 0.0, 1.0) * 255), np.uint8)
 
 
 def write_heads(heads: Sequence[GeneratedHead], cameras: Cameras, folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from spinmeround.storage.errors import ConfigError, environment_errors
 from spinmeround.storage.files import write_atomic
+from spinmeround.storage.numbers import check_arrays
 from spinmeround.storage.records import FrozenParams
 
 INK, FAINT_INK = (26, 28, 31), (104, 109, 115)
@@ -36,6 +37,15 @@ class SheetStyle(FrozenParams):
 def side_by_side(pictures: UInt8[np.ndarray, "picture height width 3"]) -> UInt8[np.ndarray, "height row 3"]:
     """Pictures of one head as one wide picture, for one cell of a sheet."""
     return rearrange(pictures, "picture height width rgb -> height (picture width) rgb")
+
+
+def to_uint8(pictures: np.ndarray) -> UInt8[np.ndarray, "..."]:
+    """Convert generated pictures from [0, 1] to 0..255.
+
+    Raises SpinMeRoundError for NaN or infinity, which bytes would hide.
+    """
+    check_arrays("generated views, check the weights of the pipeline", {"pictures": pictures})
+    return np.asarray(np.rint(np.clip(pictures, 0.0, 1.0) * 255), np.uint8)
 
 
 def contact_sheet(

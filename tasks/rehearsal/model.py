@@ -22,7 +22,7 @@ from spinmeround.tasks.dataset.publish import head_parts
 from spinmeround.tasks.heads.encode import publish_latents
 from spinmeround.tasks.heads.plan import head_of_id
 from spinmeround.tasks.rehearsal.subprocess import call_in_process
-from spinmeround.tasks.training.params import TrainParams, ValidationParams
+from spinmeround.tasks.training.params import SamplesParams, TrainParams, ValidationParams
 from spinmeround.tasks.training.params.launch import LaunchParams
 
 _STEPS = 1
@@ -97,12 +97,13 @@ def equivalent_groups(train: TrainParams) -> float:
 
 
 def timed_steps(train: TrainParams, groups: int) -> TrainParams:
-    """The last phase with two steps of so many groups of its largest kind, one at a time, without validation; the first
-    is a warm-up."""
+    """The last phase with two steps of so many groups of its largest kind, one at a time, without validation and
+    samples; the first is a warm-up."""
     largest = max(train.multi_view.groups, key=lambda group: group.views).model_copy(update={"batch": groups})
     phase = train.multi_view.model_copy(update={"steps": 2, "groups": (largest,)})
     alone = {"multi_view": phase, "batch": 1, "micro_batch": 1, "launch": LaunchParams()}
-    return train.only("multi-view").model_copy(update={**alone, "validation": ValidationParams()})
+    silent = {"validation": ValidationParams(), "samples": SamplesParams()}
+    return train.only("multi-view").model_copy(update={**alone, **silent})
 
 
 def train_steps(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:

@@ -23,7 +23,7 @@ VERSION = 4
 EXECUTION = frozenset(
     {
         *("checkpoint_every", "keep_checkpoints", "keep_best", "keep_state"),
-        *("record_every", "tensorboard", "wandb", "validation"),
+        *("record_every", "tensorboard", "wandb", "validation", "samples"),
         *("micro_batch", "gradient_checkpointing", "state_on_disk", "memory_mb", "threads"),
         *("launch", "sharding", "compile", "channels_last", "prefetch", "workers"),
     }

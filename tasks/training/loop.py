@@ -18,6 +18,7 @@ from spinmeround.tasks.training.gradients import finite_gradients
 from spinmeround.tasks.training.model.networks import Networks
 from spinmeround.tasks.training.observation.history import LossHistory
 from spinmeround.tasks.training.observation.metrics import Meter, MetricsLog
+from spinmeround.tasks.training.observation.samples import Samples
 from spinmeround.tasks.training.observation.trackers import LOGS, start_trackers
 from spinmeround.tasks.training.observation.utilisation import Utilisation
 from spinmeround.tasks.training.observation.validation import Validation
@@ -49,9 +50,10 @@ class Training:
         checkpoints: TrainingCheckpoints,
         validation: Validation | None = None,
         build: Callable[[], Networks] | None = None,
+        samples: Samples | None = None,
     ) -> None:
         self.params, self.processes, self.batches = params, processes, batches
-        self.checkpoints, self.validation = checkpoints, validation
+        self.checkpoints, self.validation, self.samples = checkpoints, validation, samples
         self.build = build or partial(build_initial_networks, params)
         start = partial(start_trackers, params, checkpoints.folder / LOGS, checkpoints.key)
         self.log = MetricsLog(checkpoints.folder, start) if processes.is_first else None
@@ -80,6 +82,7 @@ class Training:
                 continue
             self.done += 1
             validation = self.measure()
+            self.sample()
             on_step(self.done, self.params.steps, loss)
             ending = self.processes.any(terminated())
             self._keep(validation, ending=ending)
@@ -128,6 +131,16 @@ class Training:
             self.log.write(record)
         self.meter.reset()
         return record.get("validation")
+
+    def sample(self) -> None:
+        """Write a contact sheet where one is due."""
+        if self.samples is None or self.done % self.params.samples.every:
+            return
+        began = time.perf_counter()
+        sheet = self.samples(self.state, self.build, self.done)
+        if sheet is not None and self.log is not None:
+            self.log.write_sheet(sheet, self.done)
+        self.meter.leave_out(time.perf_counter() - began)
 
     def _keep(self, validation: float | None, *, ending: bool) -> None:
         """Collective: write the checkpoint and the snapshot of the averages that are due."""

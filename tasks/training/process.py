@@ -48,7 +48,7 @@ def train_here(
         return reads.normalising(build_initial_networks(params, begins.folder if begins else None))
 
     with _checkpoints(folder, reads, params, encode, begins) as checkpoints:
-        training = Training(params, processes, reads.batches, checkpoints, reads.validation, build)
+        training = Training(params, processes, reads.batches, checkpoints, reads.validation, build, reads.samples)
         with termination() as terminated:
             training.run(on_step if processes.is_first else lambda done, steps, loss: None, terminated)
     networks = training.state.averaged(build)

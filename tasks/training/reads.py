@@ -16,19 +16,22 @@ from spinmeround.tasks.training.faces.pictures import FacePictures, PreparedFace
 from spinmeround.tasks.training.faces.plan import face_inputs
 from spinmeround.tasks.training.key import training_inputs
 from spinmeround.tasks.training.model.networks import Networks
+from spinmeround.tasks.training.observation.samples import Samples
 from spinmeround.tasks.training.observation.validation import Validation
+from spinmeround.tasks.training.output.result import as_pipeline
 from spinmeround.tasks.training.parallel.processes import Processes
 from spinmeround.tasks.training.params import TrainParams
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReads:
-    """The batches of a training, and its validation, which pictures of faces have none of; `inputs` name what they
-    read. `statistics` are those of its latents."""
+    """The batches of a training, its validation and its samples, which pictures of faces have none of; `inputs` name
+    what they read. `statistics` are those of its latents."""
 
     inputs: dict[str, str]
     batches: StepBatches
     validation: Validation | None = None
+    samples: Samples | None = None
     statistics: Callable[[], Statistics] | None = None
 
     def normalising(self, networks: Networks) -> Networks:
@@ -52,8 +55,16 @@ def read_heads(dataset: Path, params: TrainParams, encode: EncodeParams, process
         inputs=training_inputs(data),
         batches=phase_batches(data, subjects, params, encode, processes.share),
         validation=Validation(data, params, encode, processes) if params.validation.every else None,
+        samples=_samples(data, params, encode, processes),
         statistics=cache(lambda: head_statistics(data, subjects, params, encode)),
     )
+
+
+def _samples(data: HeadDataset, params: TrainParams, encode: EncodeParams, processes: Processes) -> Samples | None:
+    """The samples of a phase of several views, if any are wanted."""
+    if not params.samples.every or params.name == "adapt":
+        return None
+    return Samples(data, params, processes, lambda networks: as_pipeline(networks, params, encode))
 
 
 def read_faces(faces: PreparedFaces, params: TrainParams, processes: Processes) -> TrainingReads:

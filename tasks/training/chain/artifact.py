@@ -25,7 +25,7 @@ from spinmeround.tasks.training.key import (
 from spinmeround.tasks.training.loop import OnStep
 from spinmeround.tasks.training.observation.trackers import LOGS
 from spinmeround.tasks.training.optimisation.snapshots import AVERAGES
-from spinmeround.tasks.training.params import METRICS, TrainingResult, TrainParams, load_training
+from spinmeround.tasks.training.params import METRICS, SAMPLES, TrainingResult, TrainParams, load_training
 from spinmeround.tasks.training.run import run_training
 
 _STATE = "state"
@@ -78,7 +78,7 @@ def _prepared(store: ArtifactStore, keys: Sequence[str]) -> PreparedFaces:
 
 
 def _continue(store: ArtifactStore, finished: Manifest | None, folder: Path) -> None:
-    """Put the last checkpoint, the metrics and the snapshots of a finished training into the folder of a new one."""
+    """Put the last checkpoint, metrics, sheets and snapshots of a finished training into the folder of a new one."""
     if finished is None:
         return
     path = store.verify(finished.stage, finished.key).path
@@ -86,8 +86,9 @@ def _continue(store: ArtifactStore, finished: Manifest | None, folder: Path) -> 
     if last is not None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path / METRICS, folder / METRICS)
-        if (path / AVERAGES).is_dir():
-            _copy_folder(path / AVERAGES, folder / AVERAGES)
+        for name in (AVERAGES, SAMPLES):
+            if (path / name).is_dir():
+                _copy_folder(path / name, folder / name)
         target = folder / last.path.name
         shutil.rmtree(target, ignore_errors=True)  # has no manifest, or it would be a checkpoint of this training
         with owned_folder(folder / "tmp", target.name) as copy:  # a kill leaves no checkpoint, or all of it

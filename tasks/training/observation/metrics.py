@@ -14,7 +14,8 @@ A record has the means over the steps since the last one:
     skipped              steps that were not taken
     validation_SIGMA     loss on held-out heads at fixed noise levels, in the records of validations
 
-The file is only appended to. A training that resumes from a checkpoint first removes the records after it.
+The file is only appended to. Beside it are the sheets of `tasks.training.observation.samples`. A training that resumes
+from a checkpoint first removes the records and sheets after it.
 """
 
 import itertools
@@ -29,13 +30,16 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from PIL import Image
 
 from spinmeround.storage.errors import environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.storage.numbers import json_text
+from spinmeround.tasks.pictures.contact_sheet import save_contact_sheet
 from spinmeround.tasks.training.observation.trackers import Tracker
 from spinmeround.tasks.training.observation.utilisation import Utilisation
-from spinmeround.tasks.training.params import METRICS
+from spinmeround.tasks.training.optimisation.snapshots import remove_later
+from spinmeround.tasks.training.params import METRICS, SAMPLES
 from spinmeround.tasks.training.step import StepLosses
 
 SIGMA_EDGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
@@ -50,12 +54,13 @@ class MetricsLog:
         self._trackers: Sequence[Tracker] = ()
 
     def resume(self, done: int) -> None:
-        """Remove the records of later steps than `done`, and lines that are damaged or not written to their end."""
+        """Remove records and sheets of later steps than `done`, and damaged lines or those not written to their end."""
         if self.path.exists():
             lines = self.path.read_bytes().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= done]
             if kept != lines:
                 write_atomic(self.path, b"".join(kept))
+        remove_later(self.path.parent / SAMPLES, done)
         self.finish()
         self._trackers = self._start(done)
 
@@ -69,6 +74,12 @@ class MetricsLog:
         values = {name: value for name, value in record.items() if name != "step"}
         for tracker in self._trackers:
             tracker.log(values, step=record["step"])
+
+    def write_sheet(self, sheet: Image.Image, step: int) -> None:
+        """Write the contact sheet of a step. Raises StorageUnavailable if the disk is full."""
+        save_contact_sheet(self.path.parent / SAMPLES / f"step-{step:09d}.webp", sheet)
+        for tracker in self._trackers:
+            tracker.log_picture(SAMPLES, sheet, step=step)
 
     def finish(self) -> None:
         """End the trackers."""
@@ -103,6 +114,10 @@ class Meter:
     def wait(self, seconds: float) -> None:
         """Count time that a step waited for its batch."""
         self.waited += seconds
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count time that no step took."""
+        self._began += seconds
 
     def add(self, losses: StepLosses, gradient_norm: float, *, views: int) -> None:
         """Count a step that was taken, on groups of so many views."""

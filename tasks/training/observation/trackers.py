@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from spinmeround.storage.errors import one_line
 from spinmeround.storage.extras import optional_dependency
 from spinmeround.tasks.training.params import TrainParams
@@ -30,6 +33,11 @@ class Tracker:
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Record values after a step."""
         self._attempt(lambda: self._tracker.log(dict(values), step=step))
+
+    def log_picture(self, name: str, picture: Image.Image, step: int) -> None:
+        """Record a picture after a step."""
+        layout = {"dataformats": "NHWC"} if self._tracker.name == "tensorboard" else {}
+        self._attempt(lambda: self._tracker.log_images({name: np.asarray(picture)[None]}, step=step, **layout))
 
     def finish(self) -> None:
         """End it."""

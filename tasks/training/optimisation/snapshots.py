@@ -43,9 +43,9 @@ def write_snapshot(folder: Path, step: int, averages: Mapping[str, Tensor], take
 
 
 def remove_later(folder: Path, step: int) -> None:
-    """Remove the snapshots of later steps, which a training that returned to a checkpoint makes again."""
-    for path in folder.glob("step-*.safetensors"):
-        if (found := _NAME.fullmatch(path.name)) and int(found[1]) > step:
+    """Remove files `step-NNNNNNNNN.*` of later steps, which a training that returned to a checkpoint makes again."""
+    for path in folder.glob("step-*"):
+        if (found := re.fullmatch(r"step-(\d{9})\.\w+", path.name)) and int(found[1]) > step:
             path.unlink()
 
 

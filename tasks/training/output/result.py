@@ -2,7 +2,8 @@
 
 `pipeline/`, the averaged weights as a diffusers pipeline, or, of `adapt`, `networks/unet` and `networks/text_encoder`;
 `history.json`, the mean loss over every `record_every` steps; `metrics.jsonl`, as
-`tasks.training.observation.metrics` describes it; `averages/`, as `tasks.training.optimisation.snapshots` does;
+`tasks.training.observation.metrics` describes it; `samples/`, its contact sheets, if any; `averages/`, as
+`tasks.training.optimisation.snapshots` does;
 `training.json` {steps, loss_first, loss_last, skipped}, where the losses are means over the first and the last tenth of
 the steps that were taken, and `skipped` has the reason of each step that was not, by its number from 1;
 `state/step-…`, the last checkpoint, from which more steps continue.
@@ -23,7 +24,7 @@ from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path
 from spinmeround.tasks.training.model.networks import Networks
 from spinmeround.tasks.training.observation.history import LossHistory, first_and_last, loss_records
 from spinmeround.tasks.training.optimisation.snapshots import AVERAGES, average_of_length
-from spinmeround.tasks.training.params import TrainingResult, TrainParams
+from spinmeround.tasks.training.params import SAMPLES, TrainingResult, TrainParams
 from spinmeround.tasks.training.params.averages import AverageParams
 from spinmeround.tasks.training.params.phases import PhaseName
 from spinmeround.tasks.weights.networks import NetworkClass, load_network
@@ -70,8 +71,9 @@ def write_result(
     pipeline = write_networks(networks, params, encode, out)
     if metrics.parent != out:
         shutil.copyfile(metrics, out / metrics.name)
-    if (snapshots := metrics.parent / AVERAGES).is_dir() and metrics.parent != out:
-        shutil.copytree(snapshots, out / AVERAGES)
+    for name in (AVERAGES, SAMPLES):
+        if (found := metrics.parent / name).is_dir() and metrics.parent != out:
+            shutil.copytree(found, out / name)
     result = TrainingResult(
         steps=params.steps,
         loss_first=first,

@@ -8,6 +8,9 @@ from typing import Any
 METRICS = "metrics.jsonl"
 """File with the metrics of a training, beside its checkpoints and in its result."""
 
+SAMPLES = "samples"
+"""Folder with the contact sheets of a training, `step-NNNNNNNNN.webp`, beside its metrics."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:

@@ -84,6 +84,16 @@ class ValidationParams(StageParams):
     sigmas: tuple[float, ...] = Field((0.2, 1.0, 5.0, 25.0), min_length=1, description="Noise levels")
 
 
+class SamplesParams(StageParams):
+    """Pictures of fixed heads that the averaged network generates while the training runs; they change no weights."""
+
+    every: int = Field(0, ge=0, description="Steps between contact sheets; 0: none. The phase adapt makes none")
+    heads: int = Field(4, ge=1, description="First heads of the split `validation`, or of `train` if that is empty")
+    steps: int = Field(20, ge=1, description="Sampling steps")
+    guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, as `spinmeround generate` has it")
+    seed: int = Field(0, ge=0, description="Seed of the noise of the first head; the next heads have the next seeds")
+
+
 class TrainParams(StageParams):
     """Sizes of the model and how it is trained. The defaults are the paper's."""
 
@@ -130,6 +140,7 @@ class TrainParams(StageParams):
     )
     guard: GuardParams = GuardParams()
     validation: ValidationParams = ValidationParams()
+    samples: SamplesParams = SamplesParams()
     seed: int = Field(0, ge=0)
     micro_batch: int = Field(
         0, ge=0, description="Groups per forward pass, whose gradients are added up; 0: all groups of a step"

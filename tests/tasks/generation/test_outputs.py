@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spinmeround.storage.errors import SpinMeRoundError
-from spinmeround.tasks.generation.outputs import to_uint8
+from spinmeround.tasks.pictures.contact_sheet import to_uint8
 
 
 def test_generated_views_with_nan_are_refused() -> None:

@@ -13,7 +13,7 @@ from spinmeround.tasks.rehearsal import stages as module
 from spinmeround.tasks.rehearsal.model import ModelCost, equivalent_groups, group_and_step, timed_steps
 from spinmeround.tasks.rehearsal.stages import StageCost, rehearse, rehearsed_views
 from spinmeround.tasks.stage import Head
-from spinmeround.tasks.training.params import TrainParams, ValidationParams
+from spinmeround.tasks.training.params import SamplesParams, TrainParams, ValidationParams
 
 SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=2"]
 
@@ -98,8 +98,8 @@ def test_the_training_is_extrapolated_by_its_groups() -> None:
     not divided, so no number of devices is done before that."""
     train = TrainParams()
     assert [timed_steps(train, groups).phase.groups[0].batch for groups in (1, 2)] == [1, 2]
-    validating = train.model_copy(update={"validation": ValidationParams(every=1)})
-    assert timed_steps(validating, 1).validation.every == 0
+    watched = train.model_copy(update={"validation": ValidationParams(every=1), "samples": SamplesParams(every=1)})
+    assert (timed_steps(watched, 1).validation.every, timed_steps(watched, 1).samples.every) == (0, 0)
     units = (31_000 / 8 + 600_000 + 1_000_000) * 32
     assert equivalent_groups(train) == units
     seconds, step_seconds = group_and_step(2.5, 4.5)

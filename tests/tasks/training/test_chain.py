@@ -24,7 +24,7 @@ from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.chain.export import export_pipeline
 from spinmeround.tasks.training.chain.plan import plan_trainings
 from spinmeround.tasks.training.key import EXECUTION, training_key
-from spinmeround.tasks.training.params import InitialParams, TrainParams, ValidationParams
+from spinmeround.tasks.training.params import InitialParams, SamplesParams, TrainParams, ValidationParams
 from spinmeround.tasks.training.params.averages import AverageParams
 from spinmeround.tasks.training.params.launch import LaunchParams
 from spinmeround.tasks.training.params.phases import AdaptPhase, PhaseName, SingleViewPhase
@@ -117,6 +117,7 @@ def test_what_logs_paces_or_places_is_in_no_key(train_params: MakeTrainParams, e
     others: dict[str, Any] = {
         "launch": LaunchParams(launcher="torchrun", processes=2),
         "sharding": "fsdp2",
+        "samples": SamplesParams(every=7),
         "validation": ValidationParams(every=7),
         "wandb": "faces",
     }
