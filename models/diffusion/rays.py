@@ -5,8 +5,9 @@ so that a rigid motion of scene and cameras changes nothing. Cameras follow `mod
 OpenCV axes, `intrinsics` normalised by the image side, pixel centres at (i + 0.5) / resolution.
 
 What is computed once per view is in float64, because the highest frequency of the origins is 2^14 radians per unit;
-so are the three coordinates of a pixel's direction. Their sinusoids, nearly all of the work, are in float32 on the
-device of the result, where they differ from float64 by less than 1e-5: the highest frequency of a direction is 2^7.
+so are the three coordinates of a pixel's direction, on the device of the result, if it has float64. Their sinusoids,
+nearly all of the work, are in float32, where they differ from float64 by less than 1e-5: the highest frequency of a
+direction is 2^7. Nothing is kept from step to step: the encoded rays of all pairs of 125 views would take 38 GB.
 
 Encodings and their channels:
     3dim          144  origin (93) and direction (51), raw and sinusoidal, as in 3DiM (Watson et al. 2022)
@@ -59,10 +60,12 @@ def encode_rays(
     device, shape = device or cam2world.device, (*cam2world.shape[:2], ray_channels(encoding), resolution, resolution)
     pose, centre_in_reference = _in_reference_frame(cam2world.double(), reference, centre)
     origins = pose[..., :3, 3]  # batch view 3
-    directions = _pixel_directions(pose[..., :3, :3], intrinsics.double(), resolution)  # batch view 3 height width
+    exact = cam2world.device if device.type == "mps" else device  # Apple's GPUs lack float64
+    rotations = pose[..., :3, :3].to(exact)
+    directions = _pixel_directions(rotations, intrinsics.double().to(exact), resolution)  # batch view 3 height width
     rays = torch.empty(shape, device=device)
     if encoding == "plucker":
-        moments = torch.linalg.cross(origins[..., None, None].expand_as(directions), directions, dim=2)
+        moments = torch.linalg.cross(origins.to(exact)[..., None, None].expand_as(directions), directions, dim=2)
         rays[:, :, :3], rays[:, :, 3:] = directions, moments
         return rays
     per_view = sinusoids(origins, ORIGIN_DEGREES)
