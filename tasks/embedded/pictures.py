@@ -82,7 +82,10 @@ def posed_pictures(
 
 
 def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view height width 7"]:
-    """RGB on white, mask and encoded world normals of one head, in this channel order, from random cameras."""
+    """RGB on white, mask and encoded normals of one head, in this channel order, from random cameras.
+
+    Normals are in the frame of each camera (x right, y down, z forward), as the model encodes them by default.
+    """
     generator, rng = _generator(), np.random.default_rng([seed, 2])
     identity = generator.sample(seed)
     azimuth = rng.uniform(-180.0, 180.0, views.views)
@@ -96,6 +99,7 @@ def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view heigh
     hit = np.isfinite(rendering.depth)
     normals = np.zeros_like(points)
     normals[hit] = generator.surface_normal(identity, points[hit])
+    normals = np.einsum("vwc,vijw->vijc", cameras.cam2world[:, :3, :3], normals).astype(np.float32)
     encoded = encode_normals(normals, np.where(hit, rendering.mask, 0).astype(np.uint8))
     return np.concatenate([rendering.rgb, rendering.mask[..., None], encoded], axis=-1)
 
