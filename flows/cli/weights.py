@@ -63,6 +63,28 @@ def fetch(
 
 
 @weights_app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="recognition, detector, inspector, autoencoder or multiview.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder of the weights and their card.")] = Path("runs/weights"),
+    overrides: OverridesOption = None,
+) -> None:
+    """Train weights that ship with the package, from nothing, and write them with their card.
+
+    An option is a field of `tasks.embedded.params`, as in `--set steps=100`. The multiview model is trained with the
+    section `train` of the profile `embedded`; it reads the autoencoder and the recognition network that ship, and
+    continues an interrupted training.
+    """
+    from spinmeround.flows.profile import load_profile, parse_overrides
+    from spinmeround.tasks.embedded.train_all import train_weights
+
+    params = parse_overrides(overrides or [])
+    if name == "multiview":
+        profile = load_profile("embedded", [each for each in overrides or [] if each.startswith("train.")])
+        params = {"work": to / "work", **params, "train": profile.train.model_dump()}
+    typer.echo(str(train_weights(name, params, to, typer.echo)))
+
+
+@weights_app.command()
 def stub(
     folder: Annotated[Path, typer.Argument(help="Folder to write to; existing files are kept.")],
     small: Annotated[

@@ -9,7 +9,7 @@ found and the values allowed.
 """
 
 from spinmeround.flows.profile.contradictions import surface_warnings
-from spinmeround.flows.profile.loading import PROFILES, load_profile, profile_names, validate_profile
+from spinmeround.flows.profile.loading import PROFILES, load_profile, parse_overrides, profile_names, validate_profile
 from spinmeround.flows.profile.model import Profile
 from spinmeround.flows.profile.sections import ExecutionParams, ProfileSections
 
@@ -19,6 +19,7 @@ __all__ = [
     "Profile",
     "ProfileSections",
     "load_profile",
+    "parse_overrides",
     "profile_names",
     "surface_warnings",
     "validate_profile",

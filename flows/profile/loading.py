@@ -86,6 +86,14 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **both}
 
 
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """The nested values of overrides of the form `section.field=value`. Raises ConfigError for another form."""
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _override(values, override)
+    return values
+
+
 def _override(values: dict[str, Any], override: str) -> None:
     """Apply `section.field=value` to `values` in place."""
     field, equals, text = override.partition("=")

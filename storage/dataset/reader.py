@@ -36,6 +36,9 @@ PER_VIEW: Mapping[str, ArraySpec] = {
 }
 """Arrays that `read_views` reads, by name."""
 
+_MOVED_DEG = 0.01
+"""Angle between a camera and its place in the grid from which on the camera's own angles count."""
+
 
 class HeadDataset:
     """A dataset opened for reading; subjects are numbered from 0 in the order of `ids`.
@@ -55,6 +58,7 @@ class HeadDataset:
         self._layouts: dict[str, ShardLayout] = {}
         self._small: dict[str, ChunkLayout] = {}
         self._rows: dict[tuple[str, int], list[np.ndarray]] = {}
+        self._row_angles: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.memory = RecycledMemory()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -126,24 +130,27 @@ class HeadDataset:
         return np.asarray(self._block(name, number)[row])
 
     def cameras(self, subject: int = 0) -> dict[str, np.ndarray]:
-        """Cameras of one head, one row per view, by the field names of `models.geometry.cameras.Cameras`."""
+        """Cameras of one head, one row per view, by the field names of `models.geometry.cameras.Cameras`.
+
+        Angles are those of the dataset's grid; of views whose cameras are elsewhere, those of the cameras.
+        """
+        cam2world = self._row("cam2world", self._subject(subject))
+        azimuth, elevation = self._angles_of(cam2world)
         return {
-            "cam2world": self._row("cam2world", self._subject(subject)).copy(),
+            "cam2world": cam2world.copy(),
             "intrinsics": self._row("intrinsics", self._subject(subject)).copy(),
-            "azimuth_deg": self._angles[0].copy(),
-            "elevation_deg": self._angles[1].copy(),
+            "azimuth_deg": azimuth.copy(),
+            "elevation_deg": elevation.copy(),
         }
 
     def nearest_view(self, azimuth_deg: float = 0.0, elevation_deg: float = 0.0) -> int:
-        """Index of the view closest to a direction, by the angle between both; the frontal view by default.
+        """Index of the view of the grid closest to a direction, by the angle between both; by default the frontal one.
 
         Raises ValueError for angles that are not finite.
         """
         if not (np.isfinite(azimuth_deg) and np.isfinite(elevation_deg)):
             raise ValueError(f"view: expected finite degrees, got ({azimuth_deg}, {elevation_deg})")
-        az, el = (np.radians(angles.astype(np.float64)) for angles in self._angles)
-        to_az, to_el = np.radians([azimuth_deg, elevation_deg])
-        cosines = np.sin(el) * np.sin(to_el) + np.cos(el) * np.cos(to_el) * np.cos(az - to_az)
+        cosines = _directions(*self._angles) @ _directions(*np.array([[azimuth_deg], [elevation_deg]]))[0]
         return int(cosines.round(12).argmax())
 
     def split(self, name: str) -> list[int]:
@@ -290,6 +297,19 @@ class HeadDataset:
     def _angles(self) -> tuple[np.ndarray, np.ndarray]:
         return self._block("azimuth", 0), self._block("elevation", 0)
 
+    def _angles_of(self, cam2world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Azimuth and elevation of the cameras in a cached row; heads with equal cameras share a row."""
+        if id(cam2world) not in self._row_angles:
+            position = cam2world[:, :3, 3].astype(np.float64)
+            radius = np.linalg.norm(position, axis=1)
+            unit = position / np.maximum(radius, 1e-12)[:, None]
+            away = np.linalg.norm(unit - _directions(*self._angles), axis=1) > np.radians(_MOVED_DEG)
+            moved = away & (radius > 0)  # at the origin there is no direction
+            own = np.degrees([np.arctan2(unit[:, 0], unit[:, 2]), np.arcsin(np.clip(unit[:, 1], -1.0, 1.0))])
+            azimuth, elevation = np.where(moved, own, self._angles).astype(np.float32)
+            self._row_angles[id(cam2world)] = azimuth, elevation
+        return self._row_angles[id(cam2world)]
+
     def _row(self, name: str, subject: int) -> np.ndarray:
         """The row of one head in a small array. Rows are cached, equal ones once."""
         number, row = divmod(subject, ROWS_PER_CHUNK)
@@ -319,6 +339,12 @@ class HeadDataset:
         except (ChunkError, OSError, MemoryError) as error:
             head = f"head {self.ids[number]}: " if spec.layout == "subject" else ""
             raise DatasetError(f"{self.files.root}: {head}{name}: {error}; run `spinmeround dataset verify`") from error
+
+
+def _directions(azimuth_deg: np.ndarray, elevation_deg: np.ndarray) -> np.ndarray:
+    """Unit vectors [view, 3] from the head to cameras at these angles."""
+    az, el = np.radians([azimuth_deg, elevation_deg], dtype=np.float64)
+    return np.stack([np.sin(az) * np.cos(el), np.sin(el), np.cos(az) * np.cos(el)], axis=-1)
 
 
 def _files(path: Path | str, options: Mapping[str, Any]) -> DatasetFiles:

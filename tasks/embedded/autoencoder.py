@@ -82,6 +82,9 @@ def train_autoencoder(
     torch.manual_seed(params.seed)
     generator = torch.Generator().manual_seed(params.seed)
     autoencoder = make_autoencoder(params)
+    in_layout: Any = autoencoder.to  # diffusers' wrapper declares no bound method
+    in_layout(memory_format=torch.channels_last)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "bfloat16")
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=params.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, params.learning_rate, total_steps=params.steps, pct_start=0.1
@@ -90,11 +93,12 @@ def train_autoencoder(
     recent = 0.0
     for step in range(params.steps):
         chosen = torch.randint(len(views), (params.batch,), generator=generator)
-        images = training_images(views[chosen], generator)
-        latents = autoencoder.encode(images).latent
-        spread = params.noise * latents.detach().std((0, 2, 3), keepdim=True)
-        decoded = autoencoder.decode(latents + spread * torch.randn(latents.shape, generator=generator)).sample
-        loss = reconstruction_loss(decoded, images, params.gradient_weight)
+        images = training_images(views[chosen], generator).contiguous(memory_format=torch.channels_last)
+        with autocast:
+            latents = autoencoder.encode(images).latent.float()
+            spread = params.noise * latents.detach().std((0, 2, 3), keepdim=True)
+            decoded = autoencoder.decode(latents + spread * torch.randn(latents.shape, generator=generator)).sample
+        loss = reconstruction_loss(decoded.float(), images, params.gradient_weight)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
@@ -103,8 +107,9 @@ def train_autoencoder(
         if step + 1 == math.ceil(STANDARDISED_AT * params.steps):
             standardise_latents(autoencoder, views, generator)
         recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
-        if (step + 1) % 50 == 0:
+        if (step + 1) % params.report_every == 0:
             report(f"autoencoder: step {step + 1} of {params.steps}, loss {recent:.4f}")
+    in_layout(memory_format=torch.contiguous_format)
     trained = standardise_latents(autoencoder.eval(), views, generator)
     check_tensors("embedded autoencoder, lower learning_rate", trained.state_dict().items())
     return trained

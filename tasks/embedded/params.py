@@ -1,20 +1,24 @@
 """Configuration of the training of the embedded weights. Imports no torch."""
 
+from pathlib import Path
+from typing import Any, Literal
+
 from pydantic import Field
 
 from spinmeround.models.identity.params import RecognitionConfig
 from spinmeround.storage.records import FrozenParams
 from spinmeround.tasks.stage import StageParams
+from spinmeround.tasks.training.params import TrainParams
 
 FIRST_SEED = 10_000_000
 """The embedded weights are trained and tested on heads from this seed on; datasets use lower seeds."""
 
 
 class FaceViews(FrozenParams):
-    """Frontal views of a head, from which aligned crops are cut."""
+    """Views of a head that show at least part of its face, from which aligned crops are cut."""
 
     views: int = Field(12, ge=2, description="Crops per head")
-    max_azimuth_deg: float = Field(35.0, gt=0.0, le=90.0)
+    max_azimuth_deg: float = Field(75.0, gt=0.0, le=90.0)
     max_elevation_deg: float = Field(20.0, gt=0.0, le=90.0)
     resolutions: tuple[int, ...] = Field((64,), min_length=1, description="Sides of the images, used in turn")
     landmark_jitter: float = Field(
@@ -28,6 +32,37 @@ class OrbitViews(FrozenParams):
     views: int = Field(8, ge=1, description="Views per head")
     max_elevation_deg: float = Field(35.0, gt=0.0, le=90.0)
     resolution: int = Field(64, ge=8, description="Side of the images")
+    shared: bool = Field(False, description="All heads are seen from the same cameras")
+
+
+class HeadsParams(StageParams):
+    """A dataset of heads straight from the generator, for training the multiview model."""
+
+    views: OrbitViews = OrbitViews(views=16)
+    heads: int = Field(4000, ge=1)
+    first_seed: int = Field(
+        FIRST_SEED + 100_000, ge=0, description="Generator's seed of the first head; none that recognition has seen"
+    )
+    validation_share: float = Field(0.01, ge=0.0, lt=1.0)
+    test_share: float = Field(0.0, ge=0.0, lt=1.0)
+    workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")
+
+    @property
+    def seeds(self) -> range:
+        """The generator's seeds of the heads."""
+        return range(self.first_seed, self.first_seed + self.heads)
+
+    def key_values(self) -> dict[str, Any]:
+        """What decides the heads."""
+        return self.model_dump(mode="json", exclude={"workers"})
+
+
+class MultiviewParams(StageParams):
+    """Training of the multiview model; `train` is that of the profile `embedded`."""
+
+    heads: HeadsParams = HeadsParams()
+    train: TrainParams = TrainParams()
+    work: Path = Field(Path("runs/weights"), description="Folder of the heads, the store and the checkpoints")
 
 
 class RecognitionParams(StageParams):
@@ -35,12 +70,12 @@ class RecognitionParams(StageParams):
 
     network: RecognitionConfig = RecognitionConfig()
     views: FaceViews = FaceViews()
-    identities: int = Field(170, ge=2, description="Heads for training")
+    identities: int = Field(3000, ge=2, description="Heads for training")
     first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
-    unseen_identities: int = Field(30, ge=2, description="Held-out heads, with the seeds after those for training")
+    unseen_identities: int = Field(500, ge=2, description="Held-out heads, with the seeds after those for training")
     epochs: int = Field(16, ge=1)
-    batch: int = Field(32, ge=2)
-    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
+    batch: int = Field(128, ge=2)
+    learning_rate: float = Field(4e-3, gt=0.0, le=1.0)
     weight_decay: float = Field(5e-3, ge=0.0, le=1.0)
     margin: float = Field(
         0.35, ge=0.0, lt=1.57, description="Additive angular margin, in radians; rises over the first half"
@@ -93,20 +128,24 @@ class AutoencoderParams(StageParams):
     """Training and measurement of the embedded autoencoder."""
 
     channels: tuple[int, ...] = Field(
-        (16, 32, 64, 128), min_length=2, description="Channels of each level; each level but one halves the side"
+        (16, 64, 128), min_length=2, description="Channels of each level; each level but one halves the side"
     )
-    latent_channels: int = Field(32, ge=1)
+    latent_channels: int = Field(8, ge=1)
     layers_per_block: int = Field(1, ge=1)
-    views: OrbitViews = OrbitViews()
-    heads: int = Field(400, ge=1, description="Heads for training")
-    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
-    unseen_heads: int = Field(24, ge=1, description="Held-out heads, with the seeds after those for training")
-    steps: int = Field(5000, ge=2)
-    batch: int = Field(8, ge=1)
+    views: OrbitViews = OrbitViews(views=16)
+    heads: int = Field(1000, ge=1, description="Heads for training")
+    first_seed: int = Field(FIRST_SEED + 100_000, ge=0, description="Generator's seed of the first head")
+    unseen_heads: int = Field(100, ge=1, description="Held-out heads, with the seeds after those for training")
+    steps: int = Field(8000, ge=2)
+    batch: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     gradient_weight: float = Field(0.5, ge=0.0, description="Weight of the error of the finite differences")
     noise: float = Field(0.05, ge=0.0, description="Noise on latents, in standard deviations of each channel")
     start: str | None = Field(None, description="Folder of an autoencoder to start from; default: random weights")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="Precision of the layers, by torch's autocast; weights are in float32"
+    )
+    report_every: int = Field(100, ge=1, description="Steps between reports")
     seed: int = Field(0, ge=0, description="Seed of the weights, the batches and the backgrounds")
     threads: int = Field(1, ge=1)
     workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")

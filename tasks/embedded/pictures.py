@@ -11,22 +11,28 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from pydantic import BaseModel
 
-from spinmeround.models.geometry.cameras import orbit, pixel_rays
-from spinmeround.models.geometry.normals import encode_normals
+from spinmeround.models.geometry.cameras import Cameras, orbit, pixel_rays
+from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask, world_normals_to_camera
 from spinmeround.models.identity.alignment import align_faces, project_landmarks
+from spinmeround.models.identity.params import CROP_SIDE
 from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig, make_generator
 from spinmeround.tasks.embedded.params import FaceViews, OrbitViews
 
 Made = TypeVar("Made")
 
+GENERATOR = GeneratorConfig(name="procedural", options={"defect_share": 0.0})
+"""The generator of all pictures that the embedded weights are trained on."""
+
+LICENCE = "Apache-2.0: procedural heads, no real person"
+
 
 @cache
 def _generator() -> ProceduralGenerator:
-    generator = make_generator(GeneratorConfig(name="procedural", options={"defect_share": 0.0}))
+    generator = make_generator(GENERATOR)
     if not isinstance(generator, ProceduralGenerator):
         raise TypeError(f"procedural generator: expected ProceduralGenerator, got {type(generator).__name__}")
     return generator
@@ -37,21 +43,30 @@ def generator_fingerprint() -> str:
     return _generator().fingerprint
 
 
+def face_angles(seed: int, views: FaceViews) -> Float64[np.ndarray, "crop 2"]:
+    """Azimuth and elevation in degrees of each crop of `face_crops`."""
+    highest = (views.max_azimuth_deg, views.max_elevation_deg)
+    within = np.random.default_rng([seed, 1]).uniform(-1.0, 1.0, (views.views, 2))
+    return np.asarray(within.astype(np.float32) * highest)
+
+
 def face_crops(seed: int, views: FaceViews) -> UInt8[np.ndarray, "crop 112 112 3"]:
-    """Aligned crops of one head from random frontal cameras, with random jitter on the landmarks."""
-    generator, rng = _generator(), np.random.default_rng([seed, 1])
+    """Aligned crops of one head from the cameras at `face_angles`, with random jitter on the landmarks.
+
+    The resolutions take turns: crop i has the side `resolutions[i % len(resolutions)]`.
+    """
+    generator, rng = _generator(), np.random.default_rng([seed, 4])
     identity = generator.sample(seed)
-    azimuth = rng.uniform(-views.max_azimuth_deg, views.max_azimuth_deg, views.views)
-    elevation = rng.uniform(-views.max_elevation_deg, views.max_elevation_deg, views.views)
-    crops = []
+    azimuth, elevation = face_angles(seed, views).T
+    crops = np.empty((views.views, CROP_SIDE, CROP_SIDE, 3), np.uint8)
     for turn, resolution in enumerate(views.resolutions):
         part = slice(turn, None, len(views.resolutions))
         cameras = orbit(azimuth[part], elevation[part])
         landmarks = project_landmarks(cameras, generator.landmarks(identity), resolution)
         jitter = rng.normal(0.0, views.landmark_jitter * resolution, landmarks.shape)
         rgb = generator.render(identity, cameras, resolution).rgb
-        crops.append(align_faces(rgb, (landmarks + jitter).astype(np.float32)))
-    return np.concatenate(crops)
+        crops[part] = align_faces(rgb, (landmarks + jitter).astype(np.float32))
+    return crops
 
 
 def posed_pictures(
@@ -81,16 +96,36 @@ def posed_pictures(
     return generator.render(identity, cameras, views.resolution).rgb, np.stack(faces, axis=-1).astype(np.float32)
 
 
-def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view height width 7"]:
-    """RGB on white, mask and encoded normals of one head, in this channel order, from random cameras.
+def orbit_cameras(seed: int, views: OrbitViews) -> Cameras:
+    """Cameras of a head's pictures: one in each of `views` equal sectors of azimuth, the first round the front.
 
-    Normals are in the frame of each camera (x right, y down, z forward), as the model encodes them by default.
+    Azimuths are uniform in their sector and elevations between both limits, so every head is seen from all sides.
     """
-    generator, rng = _generator(), np.random.default_rng([seed, 2])
+    within = np.random.default_rng([0 if views.shared else seed, 2]).uniform(-1.0, 1.0, (2, views.views))
+    sectors = orbit_sectors(views) + within[0] * 180.0 / views.views
+    return orbit(sectors, views.max_elevation_deg * within[1])
+
+
+def orbit_sectors(views: OrbitViews) -> Float64[np.ndarray, " view"]:
+    """Azimuths of the centres of the sectors that `orbit_cameras` draws from, in degrees."""
+    return np.arange(views.views) * (360.0 / views.views)
+
+
+def face_landmarks(seed: int) -> Float32[np.ndarray, "5 3"]:
+    """Eyes, nose tip and mouth corners of a head, in the world frame."""
+    generator = _generator()
+    return generator.landmarks(generator.sample(seed))
+
+
+def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view height width 7"]:
+    """RGB on white, mask and encoded normals of one head, in this channel order, from `orbit_cameras`.
+
+    Normals are in the frame of each camera (x right, y down, z forward), as the model encodes them by default. The
+    outline, where a pixel's centre misses the head, has the nearest normal.
+    """
+    generator = _generator()
     identity = generator.sample(seed)
-    azimuth = rng.uniform(-180.0, 180.0, views.views)
-    elevation = rng.uniform(-views.max_elevation_deg, views.max_elevation_deg, views.views)
-    cameras = orbit(azimuth, elevation)
+    cameras = orbit_cameras(seed, views)
     rendering = generator.render(identity, cameras, views.resolution)
     origins, directions = pixel_rays(cameras, views.resolution)
     forward = cameras.cam2world[:, None, None, :3, 2]
@@ -99,8 +134,8 @@ def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view heigh
     hit = np.isfinite(rendering.depth)
     normals = np.zeros_like(points)
     normals[hit] = generator.surface_normal(identity, points[hit])
-    normals = np.einsum("vwc,vijw->vijc", cameras.cam2world[:, :3, :3], normals).astype(np.float32)
-    encoded = encode_normals(normals, np.where(hit, rendering.mask, 0).astype(np.uint8))
+    in_camera = world_normals_to_camera(normals, cameras)
+    encoded = encode_normals(fill_normals_under_mask(in_camera, hit, rendering.mask), rendering.mask)
     return np.concatenate([rendering.rgb, rendering.mask[..., None], encoded], axis=-1)
 
 

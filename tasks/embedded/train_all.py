@@ -1,8 +1,9 @@
 """Train the weights that ship with the package, and write a card for each of them.
 
 `autoencoder/` (for diffusers' AutoencoderDC), `recognition.onnx` (for insightface's ArcFaceONNX), `detector.onnx`
-(faces in previews) and `inspector.onnx` (anomalies in previews) are trained on procedural heads alone, so no third
-party's licence applies. A card `<name>.json` records their parameters, the version of the generator, their metrics on
+(faces in previews), `inspector.onnx` (anomalies in previews) and `multiview/` (a pipeline of the paper's model in
+small) are trained on procedural heads alone, so no third party's licence applies. The multiview model needs the first
+two, and is trained last. A card `<name>.json` records their parameters, the version of the generator, their metrics on
 held-out heads, and their SHA-256. Equal parameters, library versions and processor type give equal weights.
 """
 
@@ -10,18 +11,28 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from pydantic import ValidationError
 
+from spinmeround.storage.errors import ConfigError, validation_message
 from spinmeround.storage.weights import fingerprint, record_embedded
 from spinmeround.tasks.embedded.autoencoder import run_autoencoder
 from spinmeround.tasks.embedded.detector import run_detector
 from spinmeround.tasks.embedded.inspector import run_inspector
-from spinmeround.tasks.embedded.params import AutoencoderParams, DetectorParams, InspectorParams, RecognitionParams
-from spinmeround.tasks.embedded.pictures import generator_fingerprint
+from spinmeround.tasks.embedded.multiview import run_multiview
+from spinmeround.tasks.embedded.params import (
+    AutoencoderParams,
+    DetectorParams,
+    InspectorParams,
+    MultiviewParams,
+    RecognitionParams,
+)
+from spinmeround.tasks.embedded.pictures import LICENCE, generator_fingerprint
 from spinmeround.tasks.embedded.recognition import run_recognition
 from spinmeround.tasks.stage import StageParams
 
@@ -29,39 +40,21 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "storage" / "embedded"
 """Folder of the shipped weights."""
 
 
-def train_recognition_weights(params: RecognitionParams, folder: Path, report: Callable[[str], None]) -> Path:
-    """Train and write `folder / "recognition.onnx"`; returns its path."""
-    started = time.monotonic()
-    figures = run_recognition(params, folder, report).model_dump()
-    return write_card(folder, "recognition", folder / "recognition.onnx", params, figures, time.monotonic() - started)
+@dataclass(frozen=True, kw_only=True)
+class Trainable:
+    """Weights that ship: their parameters, what trains and measures them, and their file or folder."""
+
+    params: type[StageParams]
+    run: Callable[..., dict[str, float]]
+    path: str
 
 
-def train_autoencoder_weights(params: AutoencoderParams, folder: Path, report: Callable[[str], None]) -> Path:
-    """Train and write `folder / "autoencoder"`; returns its path."""
-    started = time.monotonic()
-    figures = run_autoencoder(params, folder, report)
-    return write_card(folder, "autoencoder", folder / "autoencoder", params, figures, time.monotonic() - started)
-
-
-def train_detector_weights(params: DetectorParams, folder: Path, report: Callable[[str], None]) -> Path:
-    """Train and write `folder / "detector.onnx"`; returns its path."""
-    started = time.monotonic()
-    figures = run_detector(params, folder, report)
-    return write_card(folder, "detector", folder / "detector.onnx", params, figures, time.monotonic() - started)
-
-
-def train_inspector_weights(params: InspectorParams, folder: Path, report: Callable[[str], None]) -> Path:
-    """Train and write `folder / "inspector.onnx"`; returns its path."""
-    started = time.monotonic()
-    figures = run_inspector(params, folder, report)
-    return write_card(folder, "inspector", folder / "inspector.onnx", params, figures, time.monotonic() - started)
-
-
-TRAINABLE: Mapping[str, tuple[type[StageParams], Callable[..., Path]]] = {
-    "recognition": (RecognitionParams, train_recognition_weights),
-    "detector": (DetectorParams, train_detector_weights),
-    "inspector": (InspectorParams, train_inspector_weights),
-    "autoencoder": (AutoencoderParams, train_autoencoder_weights),
+TRAINABLE: Mapping[str, Trainable] = {
+    "recognition": Trainable(params=RecognitionParams, run=run_recognition, path="recognition.onnx"),
+    "detector": Trainable(params=DetectorParams, run=run_detector, path="detector.onnx"),
+    "inspector": Trainable(params=InspectorParams, run=run_inspector, path="inspector.onnx"),
+    "autoencoder": Trainable(params=AutoencoderParams, run=run_autoencoder, path="autoencoder"),
+    "multiview": Trainable(params=MultiviewParams, run=run_multiview, path="multiview"),
 }
 
 
@@ -71,14 +64,22 @@ def train_weights(
     folder: Path = EMBEDDED,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train the embedded weights `name`; `params` override the defaults, which are those of the shipped weights.
+    """Train the embedded weights `name`, write them and their card to `folder`, and return their path.
 
-    Raises ValueError for an unknown name or parameter.
+    `params` override the defaults, which are those of the shipped weights; those of `multiview` also need `train`, the
+    section of the profile `embedded`. Raises ConfigError for an unknown name or parameter.
     """
     if name not in TRAINABLE:
-        raise ValueError(f"weights: expected one of {', '.join(TRAINABLE)}, got {name!r}")
-    kind, train = TRAINABLE[name]
-    return train(kind.model_validate(dict(params or {})), folder, report)
+        raise ConfigError(f"weights: expected one of {', '.join(TRAINABLE)}, got {name!r}")
+    trainable = TRAINABLE[name]
+    try:
+        chosen = trainable.params.model_validate(dict(params or {}))
+    except ValidationError as error:
+        raise ConfigError(f"weights {name}: {validation_message(error)}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    figures = trainable.run(chosen, folder, report)
+    return write_card(folder, name, folder / trainable.path, chosen, figures, time.monotonic() - started)
 
 
 def write_card(
@@ -93,7 +94,7 @@ def write_card(
         "measured_on_unseen_heads": {figure: round(value, 5) for figure, value in figures.items()},
         "seconds": round(seconds),
         "made_with": {"torch": torch.__version__, "diffusers": diffusers.__version__, "machine": platform.machine()},
-        "licence": "Apache-2.0: procedural heads, no real person",
+        "licence": LICENCE,
     }
     (folder / f"{name}.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if (folder / "index.json").is_file():

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
+from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG
 from spinmeround.storage.artifacts import artifact_key
 from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
@@ -23,6 +24,12 @@ class EvaluateParams(StageParams):
 
     heads: int = Field(8, ge=1, description="Number of held-out heads; all if the dataset has fewer")
     conditioning_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
+    facing_deg: float = Field(
+        FACE_VISIBLE_DEG,
+        ge=0.0,
+        le=180.0,
+        description="Largest |azimuth| of the first conditioning view",
+    )
     targets: int = Field(7, ge=1, description="Generated views of each head")
     frontal_targets: int = Field(2, ge=0, description="Number of targets that show the face from the front")
     identity: Literal["view", "mean"] = Field(

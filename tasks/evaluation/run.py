@@ -132,9 +132,11 @@ def _report_images(
     """Images and angles of all heads, by the array names of the report."""
     given = [read_views(data, views.subject, views.conditioning_indices) for views in heads]
     truth = [read_views(data, views.subject, views.targets) for views in heads]
-    cameras = data.cameras()
+    cameras = [data.cameras(views.subject) for views in heads]
     angles = {
-        f"{prefix}{name}": np.stack([cameras[name][getattr(views, role)] for views in heads])
+        f"{prefix}{name}": np.stack(
+            [own[name][getattr(views, role)] for own, views in zip(cameras, heads, strict=True)]
+        )
         for prefix, role in (("input_", "conditioning_indices"), ("", "targets"))
         for name in ("azimuth_deg", "elevation_deg")
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, Cameras
+from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.identity.params import ViewRange
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
@@ -41,19 +41,19 @@ def choose_views(data: HeadDataset, params: EvaluateParams, frontal: ViewRange) 
             f"evaluate: expected at most {data.views} views a head, got {params.conditioning_views} conditioning views "
             f"and {params.targets} targets; lower evaluate.targets"
         )
-    cameras = Cameras(**data.cameras())
-    is_frontal = frontal.select(cameras)
+    heads = [(subject, Cameras(**data.cameras(subject))) for subject in held_out[: params.heads]]
     return [
-        _choose(subject, cameras, is_frontal, int(data.seeds[subject]), params) for subject in held_out[: params.heads]
+        _choose(subject, cameras, frontal.select(cameras), int(data.seeds[subject]), params)
+        for subject, cameras in heads
     ]
 
 
 def _choose(
     subject: int, cameras: Cameras, is_frontal: Bool[np.ndarray, " view"], head_seed: int, params: EvaluateParams
 ) -> EvaluationViews:
-    """Views in random order: first one that shows the face, if any, and among the targets the frontal ones first."""
+    """Views in random order: first one within `facing_deg`, if any, and among the targets the frontal ones first."""
     order = draw_rng(params.seed, head_seed, VIEWS).permutation(len(cameras))
-    facing = ViewRange(max_azimuth_deg=FACE_VISIBLE_DEG, max_elevation_deg=90.0).select(cameras)
+    facing = ViewRange(max_azimuth_deg=params.facing_deg, max_elevation_deg=90.0).select(cameras)
     first = next((view for view in order if facing[view]), order[0])
     order = np.concatenate([[first], order[order != first]])
     conditioning, rest = order[: params.conditioning_views], order[params.conditioning_views :]

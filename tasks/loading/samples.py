@@ -50,8 +50,8 @@ class HeadViews(Dataset[dict[str, Tensor]]):
             identity=self.params.identity,
             dtype=self.params.dtype,
         )
-        azimuth = dataset.cameras(self.subjects[0])["azimuth_deg"]
-        self._facing = facing_views(azimuth) if self.params.conditioning_views else np.arange(0)
+        self._facing: dict[int, Int64[np.ndarray, " facing"]] = {}
+        self._facing_of(self.subjects[0])
         self._epoch = _shared_integers(1)
 
     def __len__(self) -> int:
@@ -79,13 +79,21 @@ class HeadViews(Dataset[dict[str, Tensor]]):
     def fill(self, out: Mapping[str, np.ndarray], row: int, epoch: int, index: int) -> None:
         """Write sample `index` of an epoch into row `row` of the arrays of a batch."""
         rng = draw_rng(self.params.seed, epoch, index, VIEWS)
-        views = draw_views(self.params.views, self._facing, np.arange(self.dataset.views), rng)
-        self.reader.fill(out, row, self.subjects[index % len(self.subjects)], views)
+        subject = self.subjects[index % len(self.subjects)]
+        views = draw_views(self.params.views, self._facing_of(subject), np.arange(self.dataset.views), rng)
+        self.reader.fill(out, row, subject, views)
         if self.params.background == "random":
             out["background"][row] = draw_rng(self.params.seed, epoch, index, COLOURS).uniform(-1.0, 1.0, 3)
         elif self.params.background:
             out["background"][row] = self.params.background
         out["index"][row] = index
+
+    def _facing_of(self, subject: int) -> Int64[np.ndarray, " facing"]:
+        """The views of a head that show part of its face; none if samples need no such view."""
+        if subject not in self._facing:
+            azimuth = self.dataset.cameras(subject)["azimuth_deg"]
+            self._facing[subject] = facing_views(azimuth) if self.params.conditioning_views else np.arange(0)
+        return self._facing[subject]
 
 
 class HeadStream(IterableDataset[dict[str, Tensor]]):

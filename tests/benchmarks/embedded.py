@@ -13,29 +13,35 @@ import typer
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
 from spinmeround.models.identity.arcface import ArcFaceEmbedder
-from spinmeround.models.identity.recognition import verification
 from spinmeround.storage.weights import embedded_weights
-from spinmeround.tasks.embedded.autoencoder import measure
+from spinmeround.tasks.embedded import autoencoder, recognition
 from spinmeround.tasks.embedded.params import FIRST_SEED, FaceViews, OrbitViews
-from spinmeround.tasks.embedded.pictures import face_crops, generator_fingerprint, head_pictures, render_heads
+from spinmeround.tasks.embedded.pictures import (
+    face_angles,
+    face_crops,
+    generator_fingerprint,
+    head_pictures,
+    render_heads,
+)
 from spinmeround.tasks.embedded.train_all import EMBEDDED
 
-HELD_OUT = FIRST_SEED + 1000
-"""First seed of the held-out heads; the weights were trained on fewer than 1000 heads from FIRST_SEED on."""
+HELD_OUT = FIRST_SEED + 1_000_000
+"""First seed of the held-out heads; the weights were trained on fewer heads from FIRST_SEED on."""
 
 
 def recognition_metrics(heads: int, workers: int) -> dict[str, float]:
-    """Verification over all pairs of 12 frontal crops per head."""
-    crops = np.stack(render_heads(face_crops, range(HELD_OUT, HELD_OUT + heads), FaceViews(), workers))
-    embeddings = ArcFaceEmbedder(embedded_weights("recognition")).embed(crops.reshape(-1, *crops.shape[2:]))
-    return verification(embeddings, np.repeat(np.arange(heads), crops.shape[1])).model_dump()
+    """Verification over all pairs of 12 crops per head that show part of the face."""
+    seeds, views = range(HELD_OUT, HELD_OUT + heads), FaceViews()
+    crops = np.stack(render_heads(face_crops, seeds, views, workers))
+    angles = np.stack([face_angles(seed, views) for seed in seeds])
+    return recognition.measure(ArcFaceEmbedder(embedded_weights("recognition")).embed, crops, angles)
 
 
 def autoencoder_metrics(heads: int, workers: int) -> dict[str, float]:
     """Reconstruction error of 8 views from all around each head."""
     pictures = render_heads(head_pictures, range(HELD_OUT, HELD_OUT + heads), OrbitViews(), workers)
     network = AutoencoderDC.from_pretrained(embedded_weights("autoencoder"), torch_dtype=torch.float32)
-    return measure(network, np.concatenate(pictures))
+    return autoencoder.measure(network, np.concatenate(pictures))
 
 
 def comparison(name: str, now: Mapping[str, float]) -> list[dict[str, Any]]:

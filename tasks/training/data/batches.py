@@ -100,7 +100,6 @@ class TrainingBatches(StepBatches):
         share: Share = range,
     ) -> None:
         self.subjects, self.params, self.share, self._data = subjects, params, share, data
-        self.cameras = Cameras(**data.cameras(subjects[0]))
         self._latents = SampleReader(data, ("latents",), identity=False)
         self._latents.hold_latents(subjects, params.memory_mb)
         turned = self.reads_normals and encode.normals_frame == "reference"
@@ -116,12 +115,16 @@ class TrainingBatches(StepBatches):
         return draw_groups(
             self.params.phase,
             self.subjects,
-            self.cameras,
+            self.cameras_of,
             batch=self.params.batch,
             seed=self.params.draws_seed,
             step=step,
             share=share or self.share,
         )
+
+    def cameras_of(self, subject: int) -> Cameras:
+        """The cameras of all views of a head."""
+        return Cameras(**self._data.cameras(subject))
 
     def described(self, step: int) -> str:
         """Heads and views of the whole batch of a step, in words."""

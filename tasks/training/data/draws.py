@@ -49,7 +49,7 @@ def draw_kind(phase: TrainingPhase, *, seed: int, step: int) -> GroupParams:
 def draw_groups(
     phase: TrainingPhase,
     subjects: Sequence[int],
-    cameras: Cameras,
+    cameras_of: Callable[[int], Cameras],
     *,
     batch: int,
     seed: int,
@@ -58,17 +58,17 @@ def draw_groups(
 ) -> GroupDraw:
     """Draw the heads and views of one step; `batch` is the number of groups if their kind sets none.
 
-    `cameras` are those of all views of a head. Raises ValueError if they are fewer than the views of a group.
+    `cameras_of` gives those of all views of a head. Raises ValueError if they are fewer than the views of a group.
     """
-    if phase.largest > len(cameras):
-        raise ValueError(f"train: expected {phase.largest} views a head or more, the dataset has {len(cameras)}")
+    if phase.largest > (views := len(cameras_of(subjects[0]))):
+        raise ValueError(f"train: expected {phase.largest} views a head or more, the dataset has {views}")
     group = draw_kind(phase, seed=seed, step=step)
     whole = group.batch or batch
     indices, drawn, rows = tuple(share(whole)), [], []
     for index in indices:
         rng = draw_rng(seed, step, index, VIEWS)
         drawn.append(int(rng.choice(np.asarray(subjects))))
-        rows.append(_draw_group_views(group, cameras, rng))
+        rows.append(_draw_group_views(group, cameras_of(drawn[-1]), rng))
     return GroupDraw(
         subjects=np.array(drawn), views=np.stack(rows), conditioning=group.conditioning, indices=indices, batch=whole
     )

@@ -61,7 +61,7 @@ class Validation:
             draw = draw_groups(
                 alone,
                 self.heads,
-                batches.cameras,
+                batches.cameras_of,
                 batch=len(self.heads),
                 seed=self.params.draws_seed,
                 step=number,

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from spinmeround.models.diffusion.params import NoiseDistribution, UNetParams
 from spinmeround.models.identity.prompt import PromptTokens
+from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.stage import StageParams
 from spinmeround.tasks.training.params.averages import AverageParams
 from spinmeround.tasks.training.params.launch import LaunchParams
@@ -44,8 +45,8 @@ class InitialParams(StageParams):
 
     unet: str = Field(
         "random",
-        description="'random', or a folder: a pipeline, a MultiviewUNet, a diffusers UNet2DConditionModel (Arc2Face, "
-        "SD 1.5), a checkpoint or the result of another training",
+        description="'random', 'embedded' (the model that ships), or a folder: a pipeline, a MultiviewUNet, a "
+        "diffusers UNet2DConditionModel (Arc2Face, SD 1.5), a checkpoint or the result of another training",
     )
     text_encoder: str = Field(
         "random",
@@ -61,7 +62,13 @@ class InitialParams(StageParams):
     def folders(self) -> dict[str, Path]:
         """The folders to load, by field."""
         named = {"unet": self.unet, "text_encoder": self.text_encoder}
-        return {field: Path(folder).expanduser() for field, folder in named.items() if folder != "random"}
+        folders = {field: Path(folder).expanduser() for field, folder in named.items() if folder != "random"}
+        return folders | ({"unet": embedded_weights("multiview")} if self.unet == "embedded" else {})
+
+    @property
+    def external(self) -> bool:
+        """Whether networks come from outside of the package."""
+        return self.unet not in ("random", "embedded") or self.text_encoder != "random"
 
 
 class GuardParams(StageParams):

@@ -1,6 +1,7 @@
 """Reading datasets and splitting them."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinmeround.storage.dataset import HeadDataset, SplitFractions, add_latents, info, publish, split_of
+from spinmeround.models.geometry.cameras import orbit
+from spinmeround.storage.dataset import (
+    HeadDataset,
+    HeadEntry,
+    SplitFractions,
+    add_latents,
+    info,
+    publish,
+    split_of,
+    write_head,
+)
 from spinmeround.storage.errors import DatasetError
 from tests.support.heads import flip_bit, make_head, write_all_latents, write_heads
 
@@ -41,6 +52,28 @@ def test_cameras_have_the_names_of_the_shared_record(dataset: HeadDataset) -> No
     np.testing.assert_array_equal(cameras.cam2world, make_head(2).cam2world)
     np.testing.assert_array_equal(cameras.azimuth_deg, make_head(2).azimuth)
     assert len(cameras) == dataset.views == 4
+
+
+def test_heads_seen_from_elsewhere_have_angles_of_their_own(tmp_path: Path) -> None:
+    """A head whose cameras are 10 degrees further round than the grid has those angles; another keeps the grid's."""
+    grid, moved = make_head(0), make_head(1)
+    cameras = orbit(moved.azimuth + 10.0, moved.elevation - 5.0)
+    heads = [
+        replace(head, cam2world=orbit(*angles).cam2world)
+        for head, angles in (
+            (grid, (grid.azimuth, grid.elevation)),
+            (moved, (moved.azimuth + 10.0, moved.elevation - 5.0)),
+        )
+    ]
+    for head in heads:
+        write_head(tmp_path / head.id, head)
+    entries = [HeadEntry(id=head.id, folder=tmp_path / head.id) for head in heads]
+    dataset = HeadDataset.open(publish(tmp_path / "datasets", entries, {}).path)
+    for subject, expected in enumerate((orbit(grid.azimuth, grid.elevation), cameras)):
+        found = dataset.cameras(subject)
+        np.testing.assert_allclose(found["azimuth_deg"], expected.azimuth_deg, atol=1e-4)
+        np.testing.assert_allclose(found["elevation_deg"], expected.elevation_deg, atol=1e-4)
+    np.testing.assert_array_equal(dataset.cameras(0)["azimuth_deg"], grid.azimuth)
 
 
 @pytest.mark.parametrize(
