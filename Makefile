@@ -30,7 +30,7 @@ serve: $(VENV)/.demo
 # the picture at the top of the README
 picture: $(VENV)/.demo
 	$(BIN)/spinmeround build --out runs/picture --set plan.heads=12 --set "views={azimuths=8, elevations_deg=[0.0]}" \
-		--set render.resolution=160 --set train.unet.sample_size=20 --set mesh.resolution=192
+		--set render.resolution=160 --set train.unet.sample_size=40 --set mesh.resolution=192
 	$(BIN)/python examples/02_read_dataset.py --dataset runs/picture/datasets/*.zarr --heads 1,4,5 \
 		--to docs/pictures/heads.png
 

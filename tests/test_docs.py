@@ -224,7 +224,7 @@ def test_a_wrong_mention_is_found() -> None:
     assert unknown_words("spinmeround export HEAD --to FILE.glb") == []
 
 
-BASE: dict[str, Any] = {"name": "docs", "train": {"unet": {"latent_channels": 32, "sample_size": 8}}}
+BASE: dict[str, Any] = {"name": "docs", "train": {"unet": {"latent_channels": 8, "sample_size": 16}}}
 """What a block that is a part of a profile builds on: the sizes of the embedded autoencoder."""
 
 

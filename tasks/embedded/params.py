@@ -136,7 +136,7 @@ class AutoencoderParams(StageParams):
     heads: int = Field(1000, ge=1, description="Heads for training")
     first_seed: int = Field(FIRST_SEED + 100_000, ge=0, description="Generator's seed of the first head")
     unseen_heads: int = Field(100, ge=1, description="Held-out heads, with the seeds after those for training")
-    steps: int = Field(8000, ge=2)
+    steps: int = Field(6000, ge=2)
     batch: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     gradient_weight: float = Field(0.5, ge=0.0, description="Weight of the error of the finite differences")

@@ -13,12 +13,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from jaxtyping import UInt8
 from scipy.stats import bootstrap
 
 from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.models.geometry.normals import decode_normals, encode_normals
+from spinmeround.models.geometry.normals import decode_normals, encode_normals, world_normals_to_camera
 from spinmeround.storage.dataset import HeadDataset, list_versions
 from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.embedded.heads import make_heads_dataset
@@ -32,6 +33,7 @@ from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.loading.view_images import ViewImages, read_views
+from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
 
 HEADS = FIRST_SEED + 2_000_000
 """Generator's seed of the first head; no embedded weights were trained on these."""
@@ -116,6 +118,31 @@ def measure_baselines(
     return found
 
 
+def write_sheet(pipeline: SpinMeRoundPipeline, data: HeadDataset, params: EvaluateParams, to: Path) -> None:
+    """Four unseen heads, each with its given view and six others: truth, generated, and both for the normals."""
+    rows, captions = [], []
+    for subject in data.split("test")[:4]:
+        around = data.views // 6
+        views = EvaluationViews(subject=subject, conditioning_indices=[0], targets=list(range(2, data.views, around)))
+        truth = read_views(data, subject, [0, *views.targets])
+        found = predict_views(pipeline, data, views, params)
+        empty, cameras = np.full_like(truth.rgb[:1], 255), Cameras(**data.cameras(subject))
+        for made, true, name in ((found.rgb, truth.rgb, "pictures"), (found.normals, truth.normals, "normals")):
+            shown = made if name == "pictures" else in_camera(made, found.mask, cameras[views.targets])
+            true = true if name == "pictures" else in_camera(true, truth.mask, cameras[[0, *views.targets]])
+            rows += [side_by_side(true), side_by_side(np.concatenate([empty, shown]))]
+            captions += [f"{data.ids[subject]}: the given view, then true {name}", f"generated {name}"]
+    style = SheetStyle(columns=1, cell=SheetStyle().cell * (len(views.targets) + 1))
+    contact_sheet(rows, captions, title="Unseen heads from one view", style=style).save(to)
+
+
+def in_camera(
+    encoded: UInt8[np.ndarray, "view h w 3"], mask: UInt8[np.ndarray, "view h w"], cameras: Cameras
+) -> UInt8[np.ndarray, "view h w 3"]:
+    """Normals as colours in the frame of each camera, as people are used to them."""
+    return encode_normals(world_normals_to_camera(decode_normals(encoded, mask), cameras), mask)
+
+
 def add(scores: Scores, metrics: Mapping[str, float | None]) -> None:
     """Append the metrics that a head has."""
     for name in METRICS:
@@ -141,6 +168,7 @@ def main(
     draws: Annotated[int, typer.Option(min=1, help="Draws in the mean, with one given view at guidance 1.")] = 8,
     steps: Annotated[int, typer.Option(min=2, help="Sampling steps (DPM-Solver++).")] = 16,
     workers: Annotated[int, typer.Option(min=1, help="Rendering processes.")] = 1,
+    sheet: Annotated[Path | None, typer.Option(help="File of a contact sheet to write.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder of the heads, which a second run reads.")] = Path("runs/bench"),
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Measure the model and both baselines on unseen heads, each with one input within 45 degrees of the front."""
@@ -160,6 +188,8 @@ def main(
         for scale in guidance.split(",")
     ]
     settings += [Setting(given=1, guidance=1.0, draws=draws)] if draws > 1 else []
+    if sheet:
+        write_sheet(pipeline, data, params.model_copy(update={"guidance_scale": 1.0}), sheet)
     rows = [row(name, scores) for name, scores in measure_baselines(data, params, evaluate).items()]
     rows += [row(str(each), measure_model(pipeline, data, each, params, evaluate)) for each in settings]
     return {f"{heads} unseen heads, ten views all round": rows}

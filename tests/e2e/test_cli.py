@@ -155,7 +155,7 @@ def test_generate_passes_its_options_on(command, environment, tmp_path, monkeypa
             "normals.renderer = pytorch3d: PyTorch3D is not installed",
             marks=pytest.mark.skipif(pytorch3d_problem(gpu=False) is None, reason="PyTorch3D is installed here"),
         ),
-        (["build", "--set", "render.resolution=128"], "train.unet.sample_size: expected render.resolution 128 / 8"),
+        (["build", "--set", "render.resolution=128"], "train.unet.sample_size: expected render.resolution 128 / 4"),
         (["generate", "head", "x", "--view", "front", "--view", "back"], "views: expected 1 or 3 views, got 2"),
         (["generate", "unconditional", "--to", "/dev/null/views"], "--to /dev/null/views: expected a folder at /dev"),
         (["generate", "photo", "no.png"], "no.png: expected a file, found none"),

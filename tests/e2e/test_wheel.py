@@ -25,7 +25,7 @@ SETTINGS = {
     "screen": {},
     "render.resolution": 16,
     "mesh.resolution": 24,
-    "train.unet.sample_size": 2,
+    "train.unet.sample_size": 4,
     "execution.workers": 1,
 }
 READ = """

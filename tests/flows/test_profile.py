@@ -113,7 +113,7 @@ def test_json_round_trip():
             r"train\.multi_view\.groups\.0\.nearst: unknown field; did you mean .*groups\.0\.nearest\?",
         ),
         ("train.identity_dropout=0.9", r"identity_dropout: expected shares whose sum is below 1, got 0\.15 and 0\.9"),
-        ("train.unet.latent_channels=4", r"train\.unet\.latent_channels: expected 32, as the autoencoder .*, got 4"),
+        ("train.unet.latent_channels=4", r"train\.unet\.latent_channels: expected 8, as the autoencoder .*, got 4"),
         ("train.text_encoder.width=768", r"train\.text_encoder\.width: expected .* 512, got 768"),
         ("mesh", r"--set mesh: expected section\.field=value"),
         ("name.x=1", r"--set name\.x=1: 'name' is a single value"),

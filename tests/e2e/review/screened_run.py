@@ -26,8 +26,8 @@ VALUES: dict[str, Any] = {
     "score": {"cells": 32},
     "plan": {"heads": HEADS},
     "generator": {"name": "tests.support.tiny:make", "options": {"clipped": [3]}},
-    "render": {"resolution": 32},  # the embedded autoencoder encodes it to latents of 4 x 4
-    "train": {**TINY["train"], "unet": {**TINY["train"]["unet"], "latent_channels": 32}},
+    "render": {"resolution": 16},  # the embedded autoencoder encodes it to latents of 4 x 4
+    "train": {**TINY["train"], "unet": {**TINY["train"]["unet"], "latent_channels": 8}},
 }
 PROFILE = validate_profile(VALUES, source="test")
 

@@ -34,9 +34,9 @@ cells = 32
 stray_volume = 1e-4
 clipped_volume = 0.0
 [render]
-resolution = 512
+resolution = 256
 [train.unet]
-latent_channels = 32
+latent_channels = 8
 """
 
 

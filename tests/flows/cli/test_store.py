@@ -101,7 +101,7 @@ def test_plan_extrapolates_shares_and_durations(run):
     assert more["screen"][:3] == ["3", "6", "0"]
     assert more["render"][:5] == ["1", "5", "3", "100", "s"] or more["render"][3:5] == ["2", "min"]
     assert more["render"][-5:] == ["1", "with", "the", "same", "parameters"]
-    other = rows(run("plan", "tiny.toml", "--set", "render.resolution=32", "--set", "train.unet.sample_size=4"))
+    other = rows(run("plan", "tiny.toml", "--set", "render.resolution=32", "--set", "train.unet.sample_size=8"))
     assert other["render"][:3] == ["0", "2", "1"]
     assert other["render"][-4:] == ["1", "with", "other", "parameters"]
     assert "no head has a verdict yet" not in run("plan", "tiny.toml", "--set", "screen.limits.clipped_volume=0.5")

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.storage.weights import PARTS
+from spinmeround.storage.weights import PARTS, fingerprint
 from tests.support.packs import write_pack
 
 ASTRONAUT = "203,101 246.5,103.5 222,125 204.5,139 244.5,140"
@@ -120,3 +120,27 @@ def test_user_errors_write_nothing(tmp_path: Path, arguments: list[str], message
     assert status == 2
     assert message in output
     assert not (tmp_path / "a.png").exists()
+
+
+def test_weights_are_trained_with_a_card(tmp_path: Path) -> None:
+    """A tiny autoencoder is written with a card that has its parameters, its figures and its fingerprint."""
+    small = ["heads=1", "unseen_heads=1", "steps=2", "batch=2", "channels=[8, 8]", "views.views=2"]
+    options = [word for value in [*small, "views.resolution=16"] for word in ("--set", value)]
+    status, output = run("weights", "train", "autoencoder", "--to", str(tmp_path), *options)
+    assert status == 0, output
+    card = json.loads((tmp_path / "autoencoder.json").read_text())
+    assert card["parameters"]["channels"] == [8, 8]
+    assert card["fingerprint"] == fingerprint(tmp_path / "autoencoder")
+    assert card["measured_on_unseen_heads"]["rgb_psnr_db"] > 0
+
+
+def test_unknown_weights_and_parameters_are_named(tmp_path: Path) -> None:
+    """The error lists what can be trained, or names the field."""
+    for words, expected in (
+        (["nose"], "expected one of recognition, detector, inspector, autoencoder, multiview, got 'nose'"),
+        (["autoencoder", "--set", "stepz=1"], "weights autoencoder: stepz"),
+        (["multiview", "--set", "train.unet.layers=1"], "train.unet.layers"),
+    ):
+        status, output = run("weights", "train", *words, "--to", str(tmp_path))
+        assert status == 2
+        assert expected in output

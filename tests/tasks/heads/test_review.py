@@ -40,8 +40,8 @@ def test_a_decision_overrides_the_screen(verdict, decision, keep, reasons, kept_
 VALUES = {
     "name": "test",
     "generator": {"name": "tests.support.tiny:make"},
-    "render": {"resolution": 512},
-    "train": {"unet": {"latent_channels": 32}},
+    "render": {"resolution": 256},
+    "train": {"unet": {"latent_channels": 8}},
 }
 PROFILE = validate_profile(VALUES, source="test")
 SECTIONS = {stage.name: stage.sections(PROFILE) for stage in HEAD_STAGES}

@@ -15,7 +15,7 @@ from spinmeround.tasks.rehearsal.stages import StageCost, rehearse, rehearsed_vi
 from spinmeround.tasks.stage import Head
 from spinmeround.tasks.training.params import SamplesParams, TrainParams, ValidationParams
 
-SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=2"]
+SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=4"]
 
 
 def test_the_full_run_is_extrapolated_from_heads_without_loading() -> None:

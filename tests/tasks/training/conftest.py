@@ -75,8 +75,8 @@ def head_params() -> Callable[..., TrainParams]:
     """Makes parameters of a training on that head, with the UNet of the demo and changes."""
     prompt = PromptTokens(words=(2, 3, 4, 5, 6), identity=5, start=0, end=1, padding=1, length=8)
     unet = UNetParams(
-        sample_size=8,
-        latent_channels=32,
+        sample_size=16,
+        latent_channels=8,
         views=8,
         block_out_channels=(64, 128),
         layers_per_block=1,
