@@ -12,6 +12,7 @@ from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.cli.shared.run_flow import run_flow
 from spinmeround.models.diffusion.params import NormalsGuidance
 from spinmeround.storage.errors import ConfigError, as_config_error, environment_errors
+from spinmeround.storage.weights import embedded_weights
 
 generate_app = typer.Typer(
     help="Generate views with the trained model of a run.\n\nWrites pictures, normals, cameras, a contact sheet, an "
@@ -78,9 +79,10 @@ class ModelOptions:
     """Which model generates."""
 
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Folder of a pipeline, a MultiviewUNet or a checkpoint; default: the trained model of the run."
+            help="'embedded', the model that ships, or the folder of a pipeline, a MultiviewUNet or a checkpoint; "
+            "default: the trained model of the run."
         ),
     ] = None
 
@@ -276,7 +278,7 @@ def _generate(
     with environment_errors(output.to):
         make_folder(output.to.absolute())
     entry = "spinmeround.flows.generation:generation_flow"
-    named = None if model.model is None else str(_existing_folder(model.model))
+    named = None if model.model is None else str(_model_folder(model.model))
     run_flow(options, entry, params=params, folder=str(output.to.absolute()), model=named)
     print_values({"generated": output.to})
 
@@ -287,10 +289,12 @@ def _existing(path: Path) -> str:
     return str(path.absolute())
 
 
-def _existing_folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ConfigError(f"--model {path}: expected a folder, found none")
-    return path.absolute()
+def _model_folder(model: str) -> Path:
+    if model == "embedded":
+        return embedded_weights("multiview")
+    if not Path(model).is_dir():
+        raise ConfigError(f"--model {model}: expected 'embedded' or a folder, found none")
+    return Path(model).absolute()
 
 
 def _identity(name: str) -> str:

@@ -46,7 +46,7 @@ class ViewRange(FrozenParams):
 class RecognitionConfig(FrozenParams):
     """Sizes of a recognition network; each stage halves the side and has `blocks` residual blocks."""
 
-    channels: tuple[int, ...] = Field((24, 48, 96), min_length=2, description="Channels of each stage")
+    channels: tuple[int, ...] = Field((32, 64, 128), min_length=2, description="Channels of each stage")
     blocks: tuple[int, ...] = Field((0, 1, 1), min_length=2, description="Residual blocks of each stage")
     embedding: int = Field(EMBEDDING_SIZE, ge=2, description="Size of the embedding")
 

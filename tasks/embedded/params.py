@@ -70,10 +70,10 @@ class RecognitionParams(StageParams):
 
     network: RecognitionConfig = RecognitionConfig()
     views: FaceViews = FaceViews()
-    identities: int = Field(3000, ge=2, description="Heads for training")
-    first_seed: int = Field(FIRST_SEED, ge=0, description="Generator's seed of the first head")
-    unseen_identities: int = Field(500, ge=2, description="Held-out heads, with the seeds after those for training")
-    epochs: int = Field(16, ge=1)
+    identities: int = Field(2000, ge=2, description="Heads for training")
+    first_seed: int = Field(FIRST_SEED + 3000, ge=0, description="Generator's seed of the first head")
+    unseen_identities: int = Field(200, ge=2, description="Held-out heads, with the seeds after those for training")
+    epochs: int = Field(24, ge=1)
     batch: int = Field(128, ge=2)
     learning_rate: float = Field(4e-3, gt=0.0, le=1.0)
     weight_decay: float = Field(5e-3, ge=0.0, le=1.0)
@@ -81,6 +81,9 @@ class RecognitionParams(StageParams):
         0.35, ge=0.0, lt=1.57, description="Additive angular margin, in radians; rises over the first half"
     )
     scale: float = Field(24.0, gt=0.0, description="Scale of the cosines before the cross entropy")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="Precision of the layers, by torch's autocast; weights are in float32"
+    )
     seed: int = Field(0, ge=0, description="Seed of the weights, the order and the augmentation")
     threads: int = Field(1, ge=1)
     workers: int = Field(1, ge=1, description="Rendering processes; does not change the result")

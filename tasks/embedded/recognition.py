@@ -58,7 +58,8 @@ def train_recognition(
     """Train a network on all crops for `epochs`; returns it in evaluation mode."""
     generator = torch.Generator().manual_seed(params.seed)
     torch.manual_seed(params.seed)
-    network = RecognitionNetwork(params.network)
+    network = RecognitionNetwork(params.network).to(memory_format=torch.channels_last)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "bfloat16")
     loss_of = ArcFaceLoss(len(crops), params.network.embedding, params.scale)
     flat = torch.cat([reduce_crops(as_input(torch.from_numpy(part))).half() for part in crops])  # half the memory
     labels = torch.arange(len(crops)).repeat_interleave(crops.shape[1])
@@ -74,14 +75,17 @@ def train_recognition(
         for start in range(0, len(flat) - params.batch + 1, params.batch):
             chosen = order[start : start + params.batch]
             margin = params.margin * min(1.0, 2.0 * step / steps)
-            loss = loss_of(network.embed_reduced(augment(flat[chosen].float(), generator)), labels[chosen], margin)
+            inputs = augment(flat[chosen].float(), generator).contiguous(memory_format=torch.channels_last)
+            with autocast:
+                embeddings = network.embed_reduced(inputs)
+            loss = loss_of(embeddings.float(), labels[chosen], margin)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             step, total = step + 1, total + loss.item()
         report(f"recognition: epoch {epoch + 1}, loss {total / (len(flat) // params.batch):.3f}")
-    return network.eval()
+    return network.to(memory_format=torch.contiguous_format).eval()
 
 
 def as_input(crops: UInt8[Tensor, "crop 112 112 3"]) -> Float[Tensor, "crop 3 112 112"]:

@@ -8,6 +8,7 @@ held-out heads, and their SHA-256. Equal parameters, library versions and proces
 """
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import diffusers
 import torch
 from pydantic import ValidationError
 
+from spinmeround.models.device import instruction_set
 from spinmeround.storage.errors import ConfigError, validation_message
 from spinmeround.storage.weights import fingerprint, record_embedded
 from spinmeround.tasks.embedded.autoencoder import run_autoencoder
@@ -42,19 +44,45 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "storage" / "embedded"
 
 @dataclass(frozen=True, kw_only=True)
 class Trainable:
-    """Weights that ship: their parameters, what trains and measures them, and their file or folder."""
+    """Weights that ship: their parameters, what trains and measures them, their file or folder, and what they can't."""
 
     params: type[StageParams]
     run: Callable[..., dict[str, float]]
     path: str
+    limits: str
 
 
 TRAINABLE: Mapping[str, Trainable] = {
-    "recognition": Trainable(params=RecognitionParams, run=run_recognition, path="recognition.onnx"),
-    "detector": Trainable(params=DetectorParams, run=run_detector, path="detector.onnx"),
-    "inspector": Trainable(params=InspectorParams, run=run_inspector, path="inspector.onnx"),
-    "autoencoder": Trainable(params=AutoencoderParams, run=run_autoencoder, path="autoencoder"),
-    "multiview": Trainable(params=MultiviewParams, run=run_multiview, path="multiview"),
+    "recognition": Trainable(
+        params=RecognitionParams,
+        run=run_recognition,
+        path="recognition.onnx",
+        limits="Procedural heads in pictures of about 64 px; it has seen no person, and can't tell people apart",
+    ),
+    "detector": Trainable(
+        params=DetectorParams,
+        run=run_detector,
+        path="detector.onnx",
+        limits="Previews of procedural heads of 64 px, framed as the default cameras do; no photos",
+    ),
+    "inspector": Trainable(
+        params=InspectorParams,
+        run=run_inspector,
+        path="inspector.onnx",
+        limits="Previews of procedural heads of 64 px; another generator needs an inspector of its own",
+    ),
+    "autoencoder": Trainable(
+        params=AutoencoderParams,
+        run=run_autoencoder,
+        path="autoencoder",
+        limits="Pictures and camera-frame normals of procedural heads at 64 px; photos come back blurred",
+    ),
+    "multiview": Trainable(
+        params=MultiviewParams,
+        run=run_multiview,
+        path="multiview",
+        limits="Procedural heads at 64 px from within 35 degrees of the eyes' height; no photos of people",
+    ),
 }
 
 
@@ -93,7 +121,12 @@ def write_card(
         "parameters": params.model_dump(mode="json"),
         "measured_on_unseen_heads": {figure: round(value, 5) for figure, value in figures.items()},
         "seconds": round(seconds),
-        "made_with": {"torch": torch.__version__, "diffusers": diffusers.__version__, "machine": platform.machine()},
+        "made_with": {
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {instruction_set(torch.device('cpu'))}",
+        },
+        "limits": TRAINABLE[name].limits,
         "licence": LICENCE,
     }
     (folder / f"{name}.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
