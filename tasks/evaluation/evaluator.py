@@ -9,7 +9,7 @@ from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
 from spinmeround.models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
-from spinmeround.models.metrics.perceptual import Missing
+from spinmeround.models.metrics.missing import Missing
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.evaluation.params import Metrics
