@@ -100,10 +100,10 @@ class HeadScorer:
         return {method.name: _read_scores(folder)["method"]}
 
     def _make_own(self, views: EvaluationViews, out: Path) -> None:
-        truth = self._truth(views)
+        evaluate, truth = self._evaluator, self._truth(views)  # wrong weights are refused before a long prediction
         generated = predict_views(self._model, self._data, views, self._evaluated.params)
         predictions = {MODEL: generated, **self._baselines(views)}
-        scores = {name: self._evaluator(views, Prediction.of(images), truth) for name, images in predictions.items()}
+        scores = {name: evaluate(views, Prediction.of(images), truth) for name, images in predictions.items()}
         np.savez(out / "predicted.npz", rgb=generated.rgb, normals=generated.normals)
         _write_scores(out, scores)
 

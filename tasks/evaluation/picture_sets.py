@@ -1,6 +1,7 @@
 """FID and KID of all predicted pictures of an evaluation, if the weights of their feature network are there."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,17 +12,18 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.evaluation.heads import HeadScorer, ScoredHead
 from spinmeround.tasks.evaluation.params import Metrics
 from spinmeround.tasks.loading.view_images import read_views
-from spinmeround.tasks.weights.inception import load_inception
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _NAMES = [name for name, metric in METRICS.items() if metric.of_set]
 
 
 def set_metrics(
-    data: HeadDataset, scorer: HeadScorer, heads: Sequence[ScoredHead], weights: str | None
+    data: HeadDataset, scorer: HeadScorer, heads: Sequence[ScoredHead], network: "nn.Module | Missing"
 ) -> tuple[dict[str, Metrics], dict[str, str]]:
-    """The metrics by prediction, and the reason for each that is missing."""
+    """The metrics by prediction, by features of `network`, and the reason for each that is missing."""
     names = list(heads[0].scores)
-    network = load_inception(weights, field="evaluate.inception_weights")
     pictures = sum(len(head.views.targets) for head in heads)
     if pictures < 2:
         network = Missing("one picture has no distribution")

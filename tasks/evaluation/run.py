@@ -31,6 +31,7 @@ from spinmeround.tasks.evaluation.summary import summarize
 from spinmeround.tasks.evaluation.views import choose_views
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.loading.view_images import read_views
+from spinmeround.tasks.weights.inception import load_inception
 
 
 def run_evaluation(
@@ -42,17 +43,18 @@ def run_evaluation(
 ) -> EvaluationResult:
     """Generate and measure; writes `evaluation.json` and `pictures.npz` into `out`. `on_progress` counts heads.
 
-    Raises ConfigError, before anything is generated, for a method's folder with a wrong picture.
+    Raises ConfigError, before anything is generated, for a method's folder with a wrong picture, and for wrong weights.
     """
     data, params = HeadDataset.open(dataset), evaluated.params
     chosen = choose_views(data, params, evaluated.embed.frontal)
     methods = [MethodFolder(name, Path(folder), data, chosen) for name, folder in params.predictions.items()]
+    network = load_inception(params.inception_weights, field="evaluate.inception_weights")
     scorer = HeadScorer(store, data, evaluated, methods)
     heads = []
     for views in chosen:
         heads.append(scorer(views))
         on_progress(len(heads), len(chosen))
-    result = summarize(heads, *set_metrics(data, scorer, heads, params.inception_weights))
+    result = summarize(heads, *set_metrics(data, scorer, heads, network))
     (out / "evaluation.json").write_text(json_text(asdict(result), "evaluation"), encoding="utf-8")
     images: dict[str, Any] = _report_images(data, heads)
     np.savez(out / "pictures.npz", **images)

@@ -18,6 +18,7 @@ from spinmeround.models.identity.params import ViewRange
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
+from spinmeround.tasks.evaluation import run
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.heads import Evaluated
 from spinmeround.tasks.evaluation.model import predict_views
@@ -164,3 +165,41 @@ def test_the_model_is_sampled_as_the_pipeline_does(
     params, data = QUICK.model_copy(update={"conditioning_views": given}), HeadDataset.open(dataset)
     predict_views(load_pipeline(pipeline), data, choose_views(data, params, ViewRange())[0], params)
     assert seen == [expected]
+
+
+class MeanColour(torch.nn.Module):
+    """Three features of a picture."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.float().mean(dim=(2, 3)) / 255
+
+
+def test_sets_have_distances_if_there_is_a_network(
+    dataset: Path, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FID and KID of all pictures of each prediction; without given views there is none to copy."""
+    monkeypatch.setattr(run, "load_inception", lambda file, field: MeanColour())
+    embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
+    params = QUICK.model_copy(update={"conditioning_views": 0})
+    evaluated = Evaluated(pipeline=pipeline, training={"multi-view": "0" * 64}, params=params, embed=embed)
+    found = run_evaluation(ArtifactStore(tmp_path / "store"), dataset, evaluated, tmp_path)
+    assert found.baselines.keys() == {"mean_training_image"}
+    data = HeadDataset.open(dataset)
+    subjects = {data.ids[subject]: subject for subject in range(len(data))}
+    means = MeanTrainingImages(data, data.split("train"))
+    features = [
+        np.concatenate([images(head).mean(axis=(1, 2)) / 255 for head in found.heads])
+        for images in (
+            lambda head: means(head["targets"]).rgb,
+            lambda head: read_views(data, subjects[head["id"]], head["targets"]).rgb,
+        )
+    ]
+    assert found.baselines["mean_training_image"]["fid"] == pytest.approx(frechet(*features), rel=1e-3, abs=1e-6)
+    assert not {"fid", "kid"} & set(found.missing)
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """The Fréchet distance of normal distributions with the moments of two samples."""
+    first, second = (np.cov(each, rowvar=False) for each in (a, b))
+    roots = np.sqrt(np.linalg.eigvals(first @ second).astype(complex)).real.sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * roots)
