@@ -5,6 +5,7 @@ prediction, and, where the model predicted, `predicted.npz` with its `rgb` and `
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.errors import CorruptArtifact
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.evaluator import Evaluator, HeadScores
@@ -125,14 +127,24 @@ class HeadScorer:
         inputs: Mapping[str, str],
         make: Callable[[Path], None],
     ) -> Path:
-        """The folder of the results of a head, made unless the store has it."""
+        """The folder of the results of a head, made unless the store has it; made again, with a warning, if damaged."""
         id = self._data.ids[views.subject]
         content = {**params, "head": id, "conditioning": views.conditioning_indices, "views": views.targets}
         key = artifact_key(STAGE, VERSION, content, inputs, self._weights)
-        self._store.make_once(
-            STAGE, key, make, version=VERSION, params=content, inputs=inputs, weights=self._weights, subject=id
-        )
-        return self._store.verify(STAGE, key).path
+        about: dict[str, Any] = {
+            "version": VERSION,
+            "params": content,
+            "inputs": inputs,
+            "weights": self._weights,
+            "subject": id,
+        }
+        self._store.make_once(STAGE, key, make, **about)
+        try:
+            return self._store.verify(STAGE, key).path
+        except CorruptArtifact as error:  # the store has moved it aside
+            warnings.warn(str(error), stacklevel=2)
+            self._store.make_once(STAGE, key, make, **about)
+            return self._store.verify(STAGE, key).path
 
     @cached_property
     def _model(self) -> SpinMeRoundPipeline:

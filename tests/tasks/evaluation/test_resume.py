@@ -1,4 +1,4 @@
-"""An evaluation that is killed resumes with the next head, and ends with the same numbers to the last digit."""
+"""An evaluation that is killed, or whose results are damaged, ends with the same numbers to the last digit."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def killed(store: Path, dataset: Path, evaluated: Evaluated, out: Path) -> None:
 def test_a_killed_evaluation_ends_with_the_same_table(
     dataset: Path, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL after the first head: the rest is predicted once, and the file is equal, byte by byte."""
+    """SIGKILL after the first head: the rest is predicted once, a changed head again, and all bytes are equal."""
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
     evaluated = Evaluated(pipeline=pipeline, training={"multi-view": "0" * 64}, params=PARAMS, embed=embed)
     outs = {name: tmp_path / name for name in ("killed", "resumed", "whole")}
@@ -57,5 +57,11 @@ def test_a_killed_evaluation_ends_with_the_same_table(
     assert len(predicted) == len(resumed.heads) - 1 == 2
     run_evaluation(ArtifactStore(tmp_path / "other"), dataset, evaluated, outs["whole"])
     assert len(predicted) == 5
+    damaged = next((tmp_path / "store" / "evaluate-head").rglob("scores.json"))
+    damaged.chmod(0o644)
+    damaged.write_text(damaged.read_text().replace("1", "2"))
+    with pytest.warns(UserWarning, match="is damaged"):
+        run_evaluation(ArtifactStore(tmp_path / "store"), dataset, evaluated, outs["resumed"])
+    assert len(predicted) == 6
     files = [(outs[name] / "evaluation.json").read_bytes() for name in ("resumed", "whole")]
     assert files[0] == files[1]
