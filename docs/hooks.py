@@ -1,15 +1,18 @@
-"""A hook of mkdocs that writes every command with its options into the page of commands."""
+"""Hooks of mkdocs: every command with its options on the page of commands, every metric on that of the evaluation."""
 
 from collections.abc import Iterator
 from typing import Any
 
 MARK = "<!-- commands -->"
+METRICS_MARK = "<!-- metrics -->"
 RUN_OPTIONS = "Run options"
 """The group of options that most commands share; it is listed once."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace the mark of a page by the reference of the command line; mkdocs calls it for each page."""
+    """Replace the marks of a page by what they stand for; mkdocs calls it for each page."""
+    if METRICS_MARK in markdown:
+        markdown = markdown.replace(METRICS_MARK, "\n".join(metrics()))
     if MARK not in markdown:
         return markdown
     import typer.main
@@ -19,6 +22,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     command = typer.main.get_command(app)
     lines = ["## Run options", *table(shared(command)), *sections(command, "spinmeround")]
     return markdown.replace(MARK, "\n".join(lines))
+
+
+def metrics() -> Iterator[str]:
+    """Markdown lines of the table of metrics."""
+    from spinmeround.models.metrics.definitions import definition_rows
+
+    yield from ("| metric | better | definition | range | computed on |", "| --- | --- | --- | --- | --- |")
+    yield from (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in definition_rows())
 
 
 def sections(command: Any, name: str) -> Iterator[str]:

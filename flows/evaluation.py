@@ -20,6 +20,7 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams, EvaluationResult, evaluation_key, load_evaluation
+from spinmeround.tasks.evaluation.table import metric_table, missing_lines
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.training.chain.plan import PlannedTraining
 
@@ -84,13 +85,12 @@ def find_evaluation(session: Session, dataset: Published, training: PlannedTrain
 
 
 def _show_metrics(result: EvaluationResult) -> None:
-    rows = {"model": result.model, **result.baselines}
-    table = [{"": name, **{metric: _rounded(value) for metric, value in row.items()}} for name, row in rows.items()]
-    create_table_artifact(table, key="evaluation", description="Held-out heads: the model and its baselines")
-
-
-def _rounded(value: float | None) -> float | str:
-    return "missing" if value is None else round(value, 4)
+    header, rows = metric_table(asdict(result))
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    description = f"{len(result.heads)} held-out heads: means with 95% intervals; p of the paired test with the model"
+    create_table_artifact(
+        table, key="evaluation", description="\n\n".join([description, *missing_lines(asdict(result))])
+    )
 
 
 def _evaluate(

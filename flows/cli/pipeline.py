@@ -1,14 +1,20 @@
-"""The commands that run the pipeline or a part of it: demo, build, stage, train, evaluate, report."""
+"""The commands that run the pipeline or a part of it: demo, build, stage, train, evaluate,
+evaluate-inputs, report.
+"""
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spinmeround.flows.cli.shared.options import LaunchOptions, RunOptions, run_command
+from spinmeround.flows.cli.shared.options import LaunchOptions, OverridesOption, RunOptions, run_command
+from spinmeround.flows.cli.shared.output import print_values, table
 from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, shortened
 from spinmeround.tasks.training.params.phases import PHASES, PhaseName, field_of
 
 RetryOption = Annotated[
@@ -18,7 +24,7 @@ RetryOption = Annotated[
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    for command in (demo, build, stage, train, evaluate, report):
+    for command in (demo, build, stage, train, evaluate, evaluate_inputs, report):
         run_command(app, panel=panel)(command)
 
 
@@ -92,9 +98,68 @@ def phase_overrides(options: RunOptions, name: PhaseName | None, begins: Path | 
     return [*over, *(f"train.{field_of(each)}.steps=0" for each in omitted)] if over or name else []
 
 
-def evaluate(options: RunOptions) -> None:
-    """Measure the trained model on held-out heads, against ground truth and baselines."""
-    print_summary(run_flow(options, "spinmeround.flows.evaluation:evaluation_flow"), options, "dataset", "evaluation")
+def evaluate(
+    options: RunOptions,
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder with the pictures of another method, to score in the same table; repeat it for more. "
+            "`evaluate-inputs` lists the wanted files."
+        ),
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of the method of each --predictions, in order; default: the folder's name."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="summary.json or evaluation.json of another model on the same views, for a paired test."),
+    ] = None,
+) -> None:
+    """Measure the trained model on held-out heads, against ground truth, baselines and other methods."""
+    from spinmeround.tasks.evaluation.against import against_table, read_result
+
+    overrides = [*(options.overrides or []), *method_overrides(predictions or [], name or [])]
+    chosen, other = replace(options, overrides=overrides), read_result(against) if against else None
+    summary = run_flow(chosen, "spinmeround.flows.evaluation:evaluation_flow")
+    print_summary(summary, chosen, "dataset", "evaluation")
+    if other is not None:
+        print_values({"against": table(*against_table(summary["evaluation"], other)).splitlines()})
+
+
+def method_overrides(folders: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """The overrides of the profile that add the predictions of other methods. Raises ConfigError."""
+    if names and len(names) != len(folders):
+        raise ConfigError(f"--name: expected one for each of {len(folders)} --predictions, got {len(names)}")
+    chosen = names or [folder.absolute().name for folder in folders]
+    for each in chosen:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", each) or chosen.count(each) > 1:
+            raise ConfigError(
+                f"--name {shortened(repr(each), 80)}: expected a name of letters, digits, - and _, of one method alone"
+            )
+    return [
+        f"evaluate.predictions.{each}={json.dumps(str(folder.absolute()))}"
+        for each, folder in zip(chosen, folders, strict=True)
+    ]
+
+
+def evaluate_inputs(
+    dataset: Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")],
+    to: Annotated[Path, typer.Option(help="New folder for the files.")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Name of a profile, or a .toml file.")] = "demo",
+    overrides: OverridesOption = None,
+) -> None:
+    """Write what another method needs to predict the evaluated views: given pictures, cameras, and names of files.
+
+    `evaluate --predictions` scores the pictures that the method makes.
+    """
+    from spinmeround.flows.profile import load_profile
+    from spinmeround.storage.dataset import HeadDataset
+    from spinmeround.tasks.evaluation.inputs import write_inputs
+
+    chosen = load_profile(profile, overrides or [])
+    wanted = write_inputs(HeadDataset.open(dataset), chosen.evaluate, chosen.embed, to)
+    print_values({"inputs": str(to), "wanted": f"{len(wanted)} pictures, listed in {to / 'wanted.txt'}"})
 
 
 def report(options: RunOptions) -> None:

@@ -34,7 +34,8 @@ def run_summary(run: RunResult) -> dict[str, Any]:
     `heads` is `tasks.dataset.publish.Counts`: asked = dropped + quarantined + written + pending.
     `stages` is {name: {made, reused, seconds}}, with the seconds summed over all workers.
     `dataset` is {path, digest}, `training` {stage, key, steps, loss_first, loss_last, pipeline} of the last phase, with
-    all phases in `phases`, `evaluation` {model, baselines} and `report` the path of the HTML file.
+    all phases in `phases`, `evaluation` the key and the fields of `EvaluationResult`, and `report` the path of the
+    HTML file.
     """
     return {
         "profile": run.profile.name,

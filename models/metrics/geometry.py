@@ -1,9 +1,9 @@
-"""Angular error of predicted normals."""
+"""Angular error of predicted normals, and overlap of predicted masks."""
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 
 
 class AngularError(NamedTuple):
@@ -35,3 +35,17 @@ def normal_angular_error_deg(
     angles = np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), np.einsum("pi,pi->p", a, b)))
     angles[~a.any(axis=-1)] = 90.0
     return AngularError(*(float(value) for value in (angles.mean(), *np.percentile(angles, [50, 95]))))
+
+
+def mask_iou(
+    predicted: Bool[np.ndarray, "*batch height width"], target: Bool[np.ndarray, "*batch height width"]
+) -> Float64[np.ndarray, "*batch"]:
+    """Intersection over union of masks, 0 to 1; 1 for two empty masks.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(f"mask_iou: expected equal shapes, got {predicted.shape} and {target.shape}")
+    both, either = (count.sum(axis=(-2, -1), dtype=np.float64) for count in (predicted & target, predicted | target))
+    return np.where(either > 0, both / np.maximum(either, 1.0), 1.0)

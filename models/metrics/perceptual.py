@@ -6,7 +6,6 @@ The lpips package includes its linear layers; the backbone is torchvision's Imag
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import lpips
@@ -26,16 +25,6 @@ _FILES = {
     "alex": backbones.AlexNet_Weights.IMAGENET1K_V1.url,
     "vgg": backbones.VGG16_Weights.IMAGENET1K_V1.url,
 }
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A metric that is unavailable, and the reason, which tables print in place of a number."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return f"missing: {self.reason}"
 
 
 class Lpips:

@@ -1,72 +1,94 @@
 """Metrics of predicted views against the truth, for one held-out head at a time."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals
-from spinmeround.models.identity.alignment import align_faces, landmarks_inside, project_landmarks
-from spinmeround.models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
-from spinmeround.models.metrics.perceptual import Missing
-from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.models.identity.alignment import align_faces, landmarks_inside
+from spinmeround.models.metrics import identity_similarity, l2, mask_iou, normal_angular_error_deg, psnr, ssim
+from spinmeround.models.metrics.definitions import PSNR_LIMIT_DB
+from spinmeround.models.metrics.missing import Missing
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.tasks.evaluation.landmarks import TrueLandmarks
 from spinmeround.tasks.evaluation.params import Metrics
+from spinmeround.tasks.evaluation.prediction import Prediction
 from spinmeround.tasks.evaluation.views import EvaluationViews
 from spinmeround.tasks.heads.embed import EmbedParams, cached_embedder, recognition_path
-from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.loading.view_images import ViewImages
 from spinmeround.tasks.weights.lpips_backbone import load_lpips
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadScores:
+    """The metrics of a prediction of one head, by name; `missing` gives the reason for each that is None."""
+
+    metrics: Metrics
+    missing: dict[str, str] = field(default_factory=dict)
+
+
 class Evaluator:
-    """Computes metrics of predictions; `missing` gives the reason for each metric that could not be computed."""
+    """Computes the metrics of `models.metrics.definitions` that a single head has."""
 
     def __init__(self, data: HeadDataset, embed: EmbedParams, lpips_weights: str | None) -> None:
         self.data = data
-        self.missing: dict[str, str] = {}
         self._facing = embed.facing
         weights = Path(lpips_weights) if lpips_weights else None
         self._lpips = load_lpips(weights, field="evaluate.lpips_weights")
-        if isinstance(self._lpips, Missing):
-            self.missing["lpips"] = self._lpips.reason
         self._embedder = cached_embedder(recognition_path(embed.recognition))
+        self._landmarks = TrueLandmarks(data, embed)
 
-    def __call__(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> Metrics:
+    def __call__(self, views: EvaluationViews, predicted: Prediction, truth: ViewImages) -> HeadScores:
         """Metrics of the predicted targets of one head, means over its views."""
-        inside = truth.mask == 255
-        found, true = (decode_normals(images.normals, images.mask) for images in (predicted, truth))
-        return {
+        found: dict[str, float | Missing] = {
             "l2": float(l2(predicted.rgb, truth.rgb).mean()),
-            "psnr": float(psnr(predicted.rgb, truth.rgb).mean()),
+            "psnr": float(np.minimum(psnr(predicted.rgb, truth.rgb), PSNR_LIMIT_DB).mean()),
             "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
+            "lpips": self._perceptual(predicted, truth),
             "identity_similarity": self._identity(views, predicted, truth),
-            "normal_angular_error_deg": normal_angular_error_deg(found, true, inside).mean,
-            "lpips": None if isinstance(self._lpips, Missing) else float(self._lpips(predicted.rgb, truth.rgb).mean()),
+            "normal_angular_error_deg": _normal_error(predicted, truth),
+            "mask_iou": _overlap(predicted, truth),
         }
+        return HeadScores(
+            metrics={name: None if isinstance(value, Missing) else value for name, value in found.items()},
+            missing={name: value.reason for name, value in found.items() if isinstance(value, Missing)},
+        )
 
-    def _identity(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> float | None:
+    def _perceptual(self, predicted: Prediction, truth: ViewImages) -> float | Missing:
+        if isinstance(self._lpips, Missing):
+            return self._lpips
+        return float(self._lpips(predicted.rgb, truth.rgb).mean())
+
+    def _identity(self, views: EvaluationViews, predicted: Prediction, truth: ViewImages) -> float | Missing:
         """Mean cosine between the embeddings of each predicted picture of the face and of its own true picture."""
         cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
-        landmarks = self._landmarks(views.subject)
-        if landmarks is None:
-            self._note_missing(views.subject, "the generator has no landmarks")
-            return None
-        side = predicted.rgb.shape[1]
-        positions = project_landmarks(cameras, landmarks, side)
-        facing = np.flatnonzero(self._facing.select(cameras) & landmarks_inside(positions, side))
+        positions = self._landmarks(views.subject, cameras, truth.rgb)
+        if isinstance(positions, Missing):
+            return positions
+        facing = np.flatnonzero(self._facing.select(cameras) & landmarks_inside(positions, truth.rgb.shape[1]))
         if not len(facing):
-            self._note_missing(views.subject, "no target shows the face")
-            return None
+            return Missing("no target shows the face")
         found, true = (
-            self._embedder.embed(align_faces(images.rgb[facing], positions[facing])) for images in (predicted, truth)
+            self._embedder.embed(align_faces(rgb[facing], positions[facing])) for rgb in (predicted.rgb, truth.rgb)
         )
         return float(identity_similarity(found, true).mean())
 
-    def _note_missing(self, subject: int, reason: str) -> None:
-        self.missing["identity_similarity"] = f"{self.data.ids[subject]}: {reason}"
 
-    def _landmarks(self, subject: int) -> Float32[np.ndarray, "5 3"] | None:
-        generator = generator_of(GeneratorConfig.model_validate(self.data.attributes["generator"]))
-        return generator.landmarks(generator.sample(int(self.data.seeds[subject])))
+def _normal_error(predicted: Prediction, truth: ViewImages) -> float | Missing:
+    if predicted.normals is None:
+        return Missing("no normals were given")
+    inside = truth.mask == 255
+    if not inside.any():
+        return Missing("no true mask has an opaque pixel")
+    everywhere = np.full_like(truth.mask, 255) if predicted.mask is None else predicted.mask
+    found, true = decode_normals(predicted.normals, everywhere), decode_normals(truth.normals, truth.mask)
+    return normal_angular_error_deg(found, true, inside).mean
+
+
+def _overlap(predicted: Prediction, truth: ViewImages) -> float | Missing:
+    inside = predicted.inside
+    if inside is None:
+        return Missing("neither masks nor normals were given")
+    return float(mask_iou(inside, truth.mask >= 128).mean())

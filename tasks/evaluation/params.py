@@ -4,23 +4,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
 from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG
 from spinmeround.storage.artifacts import artifact_key
+from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.weights import fingerprint
-from spinmeround.tasks.heads.embed import EmbedParams, recognition_path
+from spinmeround.tasks.heads.embed import EmbedParams, detector_path, recognition_path
 from spinmeround.tasks.stage import StageParams
 
-VERSION = 1
+VERSION = 2
 Metrics = dict[str, float | None]
+
+MODEL, NEAREST, MEAN = "model", "nearest_input_view", "mean_training_image"
+OWN = (MODEL, NEAREST, MEAN)
+"""Predictions that the evaluation makes itself; those of other methods come from folders."""
+
+MethodName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class EvaluateParams(StageParams):
-    """Views that the evaluation generates, and the sampling settings."""
+    """Views that the evaluation generates, the sampling settings, and the predictions of other methods."""
 
     heads: int = Field(8, ge=1, description="Number of held-out heads; all if the dataset has fewer")
     conditioning_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
@@ -40,16 +47,71 @@ class EvaluateParams(StageParams):
     solver: SolverParams = SolverParams()
     seed: int = Field(0, ge=0, description="Seed of the choice of views and of the sampling")
     lpips_weights: str | None = Field(None, description="File of torchvision's AlexNet weights, for LPIPS")
+    inception_weights: str | None = Field(
+        None, description="File of torch-fidelity's Inception weights (2015-12-05), for FID and KID"
+    )
+    predictions: dict[MethodName, str] = Field(
+        default_factory=dict, description="Folders with predictions of other methods, by the name of the method"
+    )
+
+    @field_validator("predictions")
+    @classmethod
+    def _not_ours(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := [name for name in value if name in OWN]:
+            raise ValueError(f"expected names other than {', '.join(OWN)}, got {taken[0]!r}")
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """Metrics by name for the model and for each baseline; `missing` gives the reason for each metric that is None."""
+    """The scores of the model, the baselines and other methods, as `evaluation.json` has them.
+
+    `model`, `baselines` and `methods` are means over heads, or values of the whole set, by metric; `missing` gives the
+    reason for each that is None. `intervals` holds, by prediction and metric, the fields of
+    `models.metrics.statistics.MeanInterval`; `comparisons` those of its `PairedTest`, the model minus each other
+    prediction. `heads` has for each head `id`, the indices of its views `conditioning` and `targets`, and `scores`:
+    the metrics by prediction.
+    """
 
     model: Metrics
     baselines: dict[str, Metrics]
+    methods: dict[str, Metrics]
+    intervals: dict[str, dict[str, dict[str, Any]]]
+    comparisons: dict[str, dict[str, dict[str, Any]]]
     missing: dict[str, str]
     heads: list[dict[str, Any]]
+
+    @property
+    def others(self) -> dict[str, Metrics]:
+        """Baselines and methods."""
+        return {**self.baselines, **self.methods}
+
+
+def weights_fingerprint(params: EvaluateParams, embed: EmbedParams) -> str:
+    """Fingerprint of all networks that score, by content, so a file that is added later changes the key."""
+    try:
+        detector = detector_path(embed)
+    except ConfigError:  # then identities are not measured, which is no failure of the evaluation
+        detector = None
+    files = {
+        "lpips": params.lpips_weights and Path(params.lpips_weights),
+        "inception": params.inception_weights and Path(params.inception_weights),
+        "detector": detector,
+    }
+    found = {name: fingerprint(path) if path and path.is_file() else "absent" for name, path in files.items()}
+    parts = {"recognition": fingerprint(recognition_path(embed.recognition)), **found}
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
+
+
+def method_fingerprint(name: str, folder: str) -> str:
+    """Fingerprint of the pictures of a method. Raises ConfigError without the folder."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise ConfigError(
+            f"evaluate.predictions.{name}: expected a folder of pictures, found none at {folder}; "
+            "'spinmeround evaluate-inputs' lists the files that it needs"
+        )
+    return fingerprint(path)
 
 
 def key_parts(
@@ -57,14 +119,13 @@ def key_parts(
 ) -> tuple[dict[str, Any], dict[str, str], str]:
     """Parameters, input keys and fingerprint of the weights, as they enter the key of an evaluation.
 
-    `training` is the key of the training by its stage. The content of the LPIPS weights enters the key, not their path,
-    so a file that is added later changes the key.
+    `training` is the key of the training by its stage. Files and folders enter by content, not by path.
     """
-    inputs = {"dataset": digest, **training}
-    lpips = Path(params.lpips_weights) if params.lpips_weights else None
-    found = fingerprint(lpips) if lpips and lpips.is_file() else "absent"
-    weights = f"recognition {fingerprint(recognition_path(embed.recognition))}, lpips {found}"
-    return params.model_dump(mode="json", exclude={"lpips_weights"}), inputs, weights
+    own = params.model_dump(mode="json", exclude={"lpips_weights", "inception_weights", "predictions"})
+    methods = {name: method_fingerprint(name, folder) for name, folder in params.predictions.items()}
+    faces = embed.model_dump(mode="json", exclude={"recognition", "pack"})
+    content = {**own, "predictions": methods, "embed": faces}
+    return content, {"dataset": digest, **training}, weights_fingerprint(params, embed)
 
 
 def evaluation_key(digest: str, training: Mapping[str, str], params: EvaluateParams, embed: EmbedParams) -> str:

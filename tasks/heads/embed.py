@@ -134,14 +134,19 @@ def _make(job: StageJob[EmbedSections]) -> None:
 def _detected(
     head: str, params: EmbedParams, rgb: UInt8[np.ndarray, "view h w 3"], facing: Bool[np.ndarray, " view"]
 ) -> Float32[np.ndarray, "view 5 2"]:
-    """Landmarks of the largest face of each facing view; NaN for other views and views without a face."""
     path = detector_path(params)
     if path is None:
         raise ConfigError(
             f"{head}: its generator knows no landmarks; expected a detector: set embed.pack to the folder of an "
             "InsightFace pack"
         )
-    detector = cached_detector(path, params.detection)
+    return detected_landmarks(cached_detector(path, params.detection), rgb, facing)
+
+
+def detected_landmarks(
+    detector: "FaceDetector", rgb: UInt8[np.ndarray, "view h w 3"], facing: Bool[np.ndarray, " view"]
+) -> Float32[np.ndarray, "view 5 2"]:
+    """Landmarks of the largest face of each facing view, in pixels; NaN for other views and views without a face."""
     positions = np.full((len(rgb), 5, 2), np.nan, np.float32)
     for view in np.flatnonzero(facing):
         if face := detector.largest(rgb[view]):

@@ -137,7 +137,7 @@ def group_and_step(one: float, two: float) -> tuple[float, float]:
 
 def generate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, str]]) -> tuple[float, float]:
     """Seconds of one sampling step of a head's views, and of the rest of its generation; writes its pictures."""
-    from spinmeround.tasks.evaluation.run import predict_views
+    from spinmeround.tasks.evaluation.model import predict_views
     from spinmeround.tasks.evaluation.views import choose_views
     from spinmeround.tasks.generation.run import load_pipeline
 
@@ -159,6 +159,7 @@ def generate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, 
 def score_a_head(profile: Any, folder: Path) -> float:
     """Seconds of scoring the pictures that `generate_a_head` wrote."""
     from spinmeround.tasks.evaluation.evaluator import Evaluator
+    from spinmeround.tasks.evaluation.prediction import Prediction
     from spinmeround.tasks.evaluation.views import choose_views
     from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
@@ -167,7 +168,7 @@ def score_a_head(profile: Any, folder: Path) -> float:
     made = ViewImages(**np.load(folder / _GENERATED))
     began = time.perf_counter()
     evaluator = Evaluator(data, profile.embed, profile.evaluate.lpips_weights)
-    evaluator(views, made, read_views(data, views.subject, views.targets))
+    evaluator(views, Prediction.of(made), read_views(data, views.subject, views.targets))
     return time.perf_counter() - began
 
 

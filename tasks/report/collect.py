@@ -144,8 +144,19 @@ def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 def read_evaluation(path: Path) -> EvaluationSection:
     """The metrics in an `evaluation.json`."""
     found = json.loads(path.read_text(encoding="utf-8"))
+    intervals = {
+        name: {metric: (each["low"], each["high"]) for metric, each in metrics.items() if each["low"] is not None}
+        for name, metrics in found["intervals"].items()
+    }
+    p_values = {
+        name: {metric: each["p_value"] for metric, each in metrics.items() if each["p_value"] is not None}
+        for name, metrics in found["comparisons"].items()
+    }
     return EvaluationSection(
-        model=found["model"], baselines=found["baselines"], missing=found["missing"], heads=len(found["heads"])
+        **{name: found[name] for name in ("model", "baselines", "methods", "missing")},
+        heads=len(found["heads"]),
+        intervals=intervals,
+        p_values=p_values,
     )
 
 
@@ -158,7 +169,7 @@ def read_novel_views(folder: Path) -> tuple[NovelViews, ...]:
     return tuple(
         NovelViews(
             id=head["id"],
-            metrics=head.get("metrics", {}),
+            metrics=head["scores"]["model"],
             **{name: array[index] for name, array in arrays.items()},
         )
         for index, head in enumerate(heads[:shown])

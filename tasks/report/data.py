@@ -11,8 +11,12 @@ round((n + 1) / 2 * 255) in the world frame; angles are in degrees. File formats
     {"model": {"l2": 0.01, "psnr": 21.3, "ssim": 0.8, "identity_similarity": 0.7,
                "normal_angular_error_deg": 14.2, "lpips": null},
      "baselines": {"nearest_input_view": {...}, "mean_training_image": {...}},
+     "methods": {"the name of another method": {...}},
+     "intervals": {"model": {"l2": {"mean": 0.01, "low": 0.008, "high": 0.013, "heads": 8}, ...}, ...},
+     "comparisons": {"nearest_input_view": {"l2": {"difference": {"mean": -0.02, ...}, "p_value": 0.01}, ...}, ...},
      "missing": {"lpips": "the reason"},
-     "heads": [{"id": "procedural-000007", "metrics": {"psnr": 20.9, ...}}, ...]}
+     "heads": [{"id": "procedural-000007", "conditioning": [62], "targets": [3, ...],
+                "scores": {"model": {"psnr": 20.9, ...}, "nearest_input_view": {...}, ...}}, ...]}
 
 `pictures.npz` next to it, stacked over the test heads in the order of "heads" (it may hold fewer):
     input_rgb [head, m, H, W, 3] u8        input_azimuth_deg, input_elevation_deg [head, m] f32
@@ -108,12 +112,24 @@ class NovelViews:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSection:
-    """Metrics of the model and the baselines over `heads` held-out heads; `missing` gives the reason for a None."""
+    """Metrics of the model, the baselines and other methods over `heads` held-out heads.
+
+    `missing` gives the reason for a None. `intervals` and `p_values`, of the paired test with the model, are by
+    prediction and metric, and may lack some.
+    """
 
     model: Mapping[str, float | None]
     baselines: Mapping[str, Mapping[str, float | None]]
     missing: Mapping[str, str]
     heads: int
+    methods: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def others(self) -> dict[str, Mapping[str, float | None]]:
+        """Baselines and methods, in the order of the table's columns."""
+        return {**self.baselines, **self.methods}
 
 
 @dataclass(frozen=True, kw_only=True)

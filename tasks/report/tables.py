@@ -4,39 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spinmeround.models.metrics.definitions import METRICS, MetricDefinition, metric_of, p_value_text
 from spinmeround.tasks.report.data import EvaluationSection
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """The format of a metric, and which direction is better.
-
-    `label` is as written within a sentence, `suffix` is the unit after a single value.
-    """
-
-    label: str
-    unit: str
-    digits: int
-    higher_is_better: bool
-    suffix: str = ""
-
-    def text(self, value: float) -> str:
-        """A value as written, with a true minus (U+2212) and without unit."""
-        return signed_text(f"{value:.{self.digits}f}")
-
-
-METRICS = {
-    "l2": Metric(label="L2", unit="mean squared difference", digits=4, higher_is_better=False),
-    "psnr": Metric(label="PSNR", unit="dB", digits=2, higher_is_better=True, suffix=" dB"),
-    "ssim": Metric(label="SSIM", unit="−1 to 1", digits=3, higher_is_better=True),
-    "identity_similarity": Metric(
-        label="identity similarity", unit="cosine of embeddings", digits=3, higher_is_better=True
-    ),
-    "normal_angular_error_deg": Metric(
-        label="normal angular error", unit="degrees", digits=1, higher_is_better=False, suffix="°"
-    ),
-    "lpips": Metric(label="LPIPS", unit="learned distance", digits=3, higher_is_better=False),
-}
 
 BASELINES = {
     "nearest_input_view": "a copy of the nearest input view",
@@ -46,10 +15,15 @@ BASELINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A formatted value of the table; `text` is empty if the value is missing."""
+    """A formatted value of the table; `text` is empty if the value is missing.
+
+    `interval` is its 95% interval, `p_value` that of the paired test with the model; both are empty where unknown.
+    """
 
     text: str
     best: bool
+    interval: str = ""
+    p_value: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +33,7 @@ class MetricRow:
     `missing` is the reason why no value exists, `note` the reason why some heads or methods have none.
     """
 
-    metric: Metric
+    metric: MetricDefinition
     cells: tuple[Cell, ...]
     missing: str
     note: str
@@ -79,14 +53,8 @@ def baseline_label(name: str) -> str:
 
 
 def column_heading(name: str) -> str:
-    """A baseline as the heading of a column: "Nearest input view"."""
-    return name.replace("_", " ").capitalize()
-
-
-def metric_of(name: str) -> Metric:
-    """The format of a metric; an unknown one keeps its name, and a lower value counts as better."""
-    unknown = Metric(label=name.replace("_", " "), unit="lower is better", digits=4, higher_is_better=False)
-    return METRICS.get(name, unknown)
+    """The heading of a column: "Nearest input view" for a baseline, a method's own name."""
+    return name.replace("_", " ").capitalize() if name in BASELINES else name
 
 
 def metric_rows(evaluation: EvaluationSection) -> list[MetricRow]:
@@ -99,7 +67,7 @@ def metric_rows(evaluation: EvaluationSection) -> list[MetricRow]:
 def comparisons(evaluation: EvaluationSection) -> list[Comparison]:
     """One sentence per baseline, which lists the metrics in which the model is better, level or worse."""
     found = []
-    for name, values in evaluation.baselines.items():
+    for name, values in evaluation.others.items():
         labels: dict[str, list[str]] = {"better": [], "level": [], "worse": []}
         for key, ours in evaluation.model.items():
             theirs = values.get(key)
@@ -110,11 +78,6 @@ def comparisons(evaluation: EvaluationSection) -> list[Comparison]:
             sentence = f"Compared with {baseline_label(name)}, the model is {joined(results)}."
             found.append(Comparison(sentence=sentence, loses=bool(labels["worse"])))
     return found
-
-
-def signed_text(number: str) -> str:
-    """A formatted number with U+2212 in place of a leading hyphen."""
-    return "−" + number[1:] if number.startswith("-") else number
 
 
 def joined(items: list[str]) -> str:
@@ -135,13 +98,19 @@ def flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 def _row(evaluation: EvaluationSection, name: str) -> MetricRow:
     metric = metric_of(name)
-    values = [evaluation.model.get(name), *(values.get(name) for values in evaluation.baselines.values())]
-    rounded = [None if value is None else round(value, metric.digits) for value in values]
-    known = [value for value in rounded if value is not None]
+    values = {"model": evaluation.model.get(name)}
+    values |= {other: theirs.get(name) for other, theirs in evaluation.others.items()}
+    rounded = {each: None if value is None else round(value, metric.digits) for each, value in values.items()}
+    known = [value for value in rounded.values() if value is not None]
     best = (max if metric.higher_is_better else min)(known, default=None)
     cells = tuple(
-        Cell(text="" if value is None else metric.text(value), best=value is not None and value == best)
-        for value in rounded
+        Cell(
+            text="" if value is None else metric.text(value),
+            best=value is not None and value == best,
+            interval=metric.interval_text(evaluation.intervals.get(each, {}).get(name)),
+            p_value=p_value_text(evaluation.p_values.get(each, {}).get(name)),
+        )
+        for each, value in rounded.items()
     )
     reason = evaluation.missing.get(name, "")
     if known:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from spinmeround.models.metrics.definitions import metric_of, signed_text
 from spinmeround.tasks.heads.review import REASON
 from spinmeround.tasks.pictures.webp import SpriteSheet, cut_out, data_uri, nearest_view, resize, row_uri, sprite_sheet
 from spinmeround.tasks.report.data import HeadCard, NovelViews, Orbit, OrbitHead, ReportData
 from spinmeround.tasks.report.params import ReportParams
-from spinmeround.tasks.report.tables import joined, metric_of, signed_text
+from spinmeround.tasks.report.tables import joined
 
 
 @dataclass(frozen=True, kw_only=True)

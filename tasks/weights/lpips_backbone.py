@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spinmeround.models.metrics.perceptual import Lpips, LpipsNet, Missing, backbone_shapes, file_name
+from spinmeround.models.metrics.missing import Missing
+from spinmeround.models.metrics.perceptual import Lpips, LpipsNet, backbone_shapes, file_name
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.storage.numbers import read_tensors
 from spinmeround.storage.weights import TensorHeader, check_values, tensor_headers

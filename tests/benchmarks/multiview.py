@@ -6,7 +6,7 @@ the posterior's mean, so one draw and the mean of several are measured, each wit
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,20 +14,21 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from jaxtyping import UInt8
-from scipy.stats import bootstrap
 
 from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
 from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals, encode_normals, world_normals_to_camera
+from spinmeround.models.metrics.statistics import mean_interval
 from spinmeround.storage.dataset import HeadDataset, list_versions
 from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.embedded.heads import make_heads_dataset
 from spinmeround.tasks.embedded.params import FIRST_SEED, HeadsParams, OrbitViews
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
 from spinmeround.tasks.evaluation.evaluator import Evaluator
+from spinmeround.tasks.evaluation.model import predict_views
 from spinmeround.tasks.evaluation.params import EvaluateParams
-from spinmeround.tasks.evaluation.run import predict_views
+from spinmeround.tasks.evaluation.prediction import Prediction
 from spinmeround.tasks.evaluation.views import EvaluationViews, choose_views
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
@@ -84,7 +85,7 @@ def measure_model(
     data: HeadDataset,
     setting: Setting,
     params: EvaluateParams,
-    evaluate: Callable[[EvaluationViews, ViewImages, ViewImages], Mapping[str, float | None]],
+    evaluate: Evaluator,
 ) -> Scores:
     """The metrics of each head; heads without a value of a metric are left out of it."""
     chosen = params.model_copy(update={"conditioning_views": setting.given, "guidance_scale": setting.guidance})
@@ -95,7 +96,8 @@ def measure_model(
             for draw in range(setting.draws)
         ]
         truth = read_views(data, views.subject, views.targets)
-        add(scores, evaluate(views, draws[0] if len(draws) == 1 else mean_of(draws), truth))
+        predicted = draws[0] if len(draws) == 1 else mean_of(draws)
+        add(scores, evaluate(views, Prediction.of(predicted), truth).metrics)
         if done % 10 == 0:
             typer.echo(f"{setting}: {done} heads")
     return scores
@@ -104,7 +106,7 @@ def measure_model(
 def measure_baselines(
     data: HeadDataset,
     params: EvaluateParams,
-    evaluate: Callable[[EvaluationViews, ViewImages, ViewImages], Mapping[str, float | None]],
+    evaluate: Evaluator,
 ) -> dict[str, Scores]:
     """The same metrics of the nearest given view and of the mean training picture, from one given view."""
     mean_image = MeanTrainingImages(data, data.split("train"))
@@ -113,8 +115,8 @@ def measure_baselines(
         cameras, truth = Cameras(**data.cameras(views.subject)), read_views(data, views.subject, views.targets)
         given = read_views(data, views.subject, views.conditioning_indices)
         copied = nearest_input_view(given, cameras[views.conditioning_indices], cameras[views.targets])
-        add(found["nearest given view"], evaluate(views, copied, truth))
-        add(found["mean training picture"], evaluate(views, mean_image(views.targets), truth))
+        add(found["nearest given view"], evaluate(views, Prediction.of(copied), truth).metrics)
+        add(found["mean training picture"], evaluate(views, Prediction.of(mean_image(views.targets)), truth).metrics)
     return found
 
 
@@ -154,9 +156,8 @@ def row(name: str, scores: Scores) -> dict[str, Any]:
     """Means with 95% bootstrap intervals over heads."""
     shown: dict[str, Any] = {"prediction": name, "heads": len(scores["psnr"])}
     for metric in METRICS:
-        values = np.array(scores[metric])
-        interval = bootstrap((values,), np.mean, rng=0).confidence_interval
-        shown[metric] = f"{values.mean():.3f} ({interval.low:.3f} to {interval.high:.3f})"
+        found = mean_interval(scores[metric])
+        shown[metric] = f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
     return shown
 
 

@@ -42,6 +42,8 @@ def uses_of(run: RunFolder, name: Path) -> dict[str, Use]:
         case ("store", ("multi-view" | "evaluate" | "publish") as stage, *_):
             uses: dict[str, Use] = {"next run": run_folder.reused}
             return uses | ({"evaluation": run_folder.evaluated_again} if stage == "multi-view" else {})
+        case ("store", "evaluate-head", *_):
+            return {"evaluation": run_folder.evaluated_again}
         case ("store", _, *_):
             stage, head = run_folder.head_and_stage(run, name)
             again: dict[str, Use] = {"later stages": partial(run_folder.remade, stage=stage, head=head)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.flows.cli.shared.options import RunOptions
-from spinmeround.flows.cli.shared.output import print_values
+from spinmeround.flows.cli.shared.output import print_values, table
 from spinmeround.flows.run.progress import shown_progress
 from spinmeround.flows.server.network import server_errors
 from spinmeround.flows.server.process import configure, prefect_server
@@ -92,8 +92,8 @@ def _training(training: dict[str, Any]) -> dict[str, object]:
 
 
 def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:
-    lines = []
-    for name, metrics in {"model": evaluation["model"], **evaluation["baselines"]}.items():
-        known = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items() if value is not None)
-        lines.append(f"{name.replace('_', ' ')}: {known}")
-    return {"evaluation": lines}
+    """Means with 95% intervals, p-values of the paired test with the model, and the reasons for missing metrics."""
+    from spinmeround.tasks.evaluation.table import metric_table, missing_lines
+
+    lines = table(*metric_table(evaluation)).splitlines()
+    return {"evaluation": [*lines, *missing_lines(evaluation)]}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, Vi
 from spinmeround.models.geometry.cameras import Cameras, orbit
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.models.identity.params import ViewRange
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
+from spinmeround.tasks.evaluation import run
 from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_input_view
+from spinmeround.tasks.evaluation.heads import Evaluated
+from spinmeround.tasks.evaluation.model import predict_views
 from spinmeround.tasks.evaluation.params import EvaluateParams, evaluation_key
-from spinmeround.tasks.evaluation.run import predict_views, run_evaluation
+from spinmeround.tasks.evaluation.run import run_evaluation
+from spinmeround.tasks.evaluation.table import metric_table
 from spinmeround.tasks.evaluation.views import choose_views
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
@@ -100,7 +106,8 @@ def test_the_mean_image_is_the_mean_over_the_training_heads(dataset: Path) -> No
 def test_evaluation_writes_what_the_report_reads(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
     """Model and both baselines have the same metrics; missing ones have a reason; equal seeds give equal numbers."""
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
-    first = run_evaluation(dataset, pipeline, QUICK, embed, tmp_path)
+    evaluated = Evaluated(pipeline=pipeline, training={"multi-view": "0" * 64}, params=QUICK, embed=embed)
+    first = run_evaluation(ArtifactStore(tmp_path / "first"), dataset, evaluated, tmp_path)
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert set(written["baselines"]) == {"nearest_input_view", "mean_training_image"}
     for metrics in (written["model"], *written["baselines"].values()):
@@ -111,7 +118,26 @@ def test_evaluation_writes_what_the_report_reads(dataset: Path, pipeline: Path, 
     with np.load(tmp_path / "pictures.npz", allow_pickle=False) as pictures:
         assert pictures["input_rgb"].shape[1:] == (1, 16, 16, 3)
         assert pictures["generated_normals"].shape[:2] == pictures["azimuth_deg"].shape == (len(written["heads"]), 3)
-    assert run_evaluation(dataset, pipeline, QUICK, embed, tmp_path) == first
+    assert run_evaluation(ArtifactStore(tmp_path / "second"), dataset, evaluated, tmp_path) == first
+
+
+def test_means_and_intervals_are_those_of_the_heads(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
+    """Each mean is that of the heads' scores, within its interval; the model is compared with both baselines."""
+    embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
+    evaluated = Evaluated(pipeline=pipeline, training={"multi-view": "0" * 64}, params=QUICK, embed=embed)
+    found = run_evaluation(ArtifactStore(tmp_path / "store"), dataset, evaluated, tmp_path)
+    for name, means in {"model": found.model, **found.baselines}.items():
+        scores = [head["scores"][name]["psnr"] for head in found.heads]
+        assert means["psnr"] == pytest.approx(np.mean(scores))
+        interval = found.intervals[name]["psnr"]
+        assert min(scores) - 1e-9 <= interval["low"] <= interval["mean"] <= interval["high"] <= max(scores) + 1e-9
+    for name, baseline in found.baselines.items():
+        difference = found.comparisons[name]["l2"]["difference"]["mean"]
+        assert difference == pytest.approx(found.model["l2"] - baseline["l2"])
+    assert {"fid", "kid"} <= set(found.missing)
+    header, rows = metric_table(asdict(found))
+    assert header[1:] == ["model", "nearest input view", "mean training image"]
+    assert rows[0][0] == "L2"
 
 
 def test_cameras_of_a_dataset_are_cameras(dataset: Path) -> None:
@@ -139,3 +165,41 @@ def test_the_model_is_sampled_as_the_pipeline_does(
     params, data = QUICK.model_copy(update={"conditioning_views": given}), HeadDataset.open(dataset)
     predict_views(load_pipeline(pipeline), data, choose_views(data, params, ViewRange())[0], params)
     assert seen == [expected]
+
+
+class MeanColour(torch.nn.Module):
+    """Three features of a picture."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures.float().mean(dim=(2, 3)) / 255
+
+
+def test_sets_have_distances_if_there_is_a_network(
+    dataset: Path, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FID and KID of all pictures of each prediction; without given views there is none to copy."""
+    monkeypatch.setattr(run, "load_inception", lambda file, field: MeanColour())
+    embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
+    params = QUICK.model_copy(update={"conditioning_views": 0})
+    evaluated = Evaluated(pipeline=pipeline, training={"multi-view": "0" * 64}, params=params, embed=embed)
+    found = run_evaluation(ArtifactStore(tmp_path / "store"), dataset, evaluated, tmp_path)
+    assert found.baselines.keys() == {"mean_training_image"}
+    data = HeadDataset.open(dataset)
+    subjects = {data.ids[subject]: subject for subject in range(len(data))}
+    means = MeanTrainingImages(data, data.split("train"))
+    features = [
+        np.concatenate([images(head).mean(axis=(1, 2)) / 255 for head in found.heads])
+        for images in (
+            lambda head: means(head["targets"]).rgb,
+            lambda head: read_views(data, subjects[head["id"]], head["targets"]).rgb,
+        )
+    ]
+    assert found.baselines["mean_training_image"]["fid"] == pytest.approx(frechet(*features), rel=1e-3, abs=1e-6)
+    assert not {"fid", "kid"} & set(found.missing)
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """The Fréchet distance of normal distributions with the moments of two samples."""
+    first, second = (np.cov(each, rowvar=False) for each in (a, b))
+    roots = np.sqrt(np.linalg.eigvals(first @ second).astype(complex)).real.sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * roots)

@@ -88,8 +88,11 @@ def write_group(folder: Path, head: Head) -> None:
 def write_evaluation(folder: Path) -> None:
     shown = [novel_views(seed) for seed in (0, 1)]
     measured = evaluation()
-    heads = [{"id": each.id, "metrics": dict(each.metrics)} for each in shown]
-    found = {"model": measured.model, "baselines": measured.baselines, "missing": measured.missing, "heads": heads}
+    heads = [{"id": each.id, "scores": {"model": dict(each.metrics)}} for each in shown]
+    found = {"model": measured.model, "baselines": measured.baselines, "methods": measured.methods, "heads": heads}
+    intervals = {"model": {"l2": {"mean": 0.0184, "low": 0.01, "high": 0.03, "heads": 2}}}
+    comparisons = {"nearest_input_view": {"l2": {"difference": intervals["model"]["l2"], "p_value": 0.5}}}
+    found |= {"missing": measured.missing, "intervals": intervals, "comparisons": comparisons}
     (folder / "evaluation.json").write_text(json.dumps(found))
     names = [name for name, value in vars(shown[0]).items() if isinstance(value, np.ndarray)]
     np.savez(folder / "pictures.npz", **{name: np.stack([getattr(each, name) for each in shown]) for name in names})
@@ -182,7 +185,8 @@ def test_training_and_evaluation_are_read_back(run: FinishedRun):
     """Losses, metrics and pictures equal those in the files."""
     data = collect_report(run, ReportParams())
     np.testing.assert_allclose(data.curves[0].loss, [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
-    assert data.evaluation == replace(evaluation(), heads=2)
+    intervals, p_values = {"model": {"l2": (0.01, 0.03)}}, {"nearest_input_view": {"l2": 0.5}}
+    assert data.evaluation == replace(evaluation(), heads=2, intervals=intervals, p_values=p_values)
     np.testing.assert_array_equal(data.novel_views[1].generated_rgb, novel_views(1).generated_rgb)
     assert data.novel_views[1].metrics == novel_views(1).metrics
 

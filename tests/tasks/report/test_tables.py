@@ -73,3 +73,17 @@ def test_flattened_parameters_are_dotted_names():
 def test_joined_items_form_an_english_list():
     """One, two and three items."""
     assert [joined(items) for items in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_cells_have_intervals_and_p_values():
+    """Intervals have the metric's own digits; p-values stand beside what the model is compared with."""
+    measured = replace(
+        evaluation(),
+        methods={"eg3d": {"psnr": 16.0}},
+        intervals={"model": {"psnr": (16.2, 18.4)}},
+        p_values={"eg3d": {"psnr": 0.0004}, "nearest_input_view": {"psnr": 0.0312}},
+    )
+    cells = {row.metric.label: row.cells for row in metric_rows(measured)}["PSNR"]
+    assert [cell.interval for cell in cells] == ["16.20 to 18.40", "", "", ""]
+    assert [cell.p_value for cell in cells] == ["", "p = 0.031", "", "p < 0.001"]
+    assert comparisons(measured)[2].sentence == "Compared with eg3d, the model is better in PSNR."

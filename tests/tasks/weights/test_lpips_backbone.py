@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models as backbones
 
-from spinmeround.models.metrics.perceptual import Lpips, Missing
+from spinmeround.models.metrics.missing import Missing
+from spinmeround.models.metrics.perceptual import Lpips
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.weights.inspect import inspect
 from spinmeround.tasks.weights.lpips_backbone import load_lpips

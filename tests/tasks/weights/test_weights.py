@@ -16,7 +16,8 @@ from spinmeround.flows.profile import load_profile
 from spinmeround.models.identity.arcface import ArcFaceEmbedder
 from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
 from spinmeround.models.identity.prompt import PromptTokens
-from spinmeround.models.metrics.perceptual import Lpips, Missing
+from spinmeround.models.metrics.missing import Missing
+from spinmeround.models.metrics.perceptual import Lpips
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.storage.weights import PARTS, tensor_shapes
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
