@@ -75,7 +75,7 @@ def check_networks(session: Session) -> None:
     train, encode = session.profile.train, session.profile.encode
     if not train.trained:
         export_key(train, encode)
-    external = encode.autoencoder != "embedded" or train.initial.external
+    external = encode.autoencoder != "embedded" or train.initial.outside
     if external and not session.networks_checked:
         with session.pool.dedicated(threads=1) as worker:
             worker.call(_check_external, train, encode)

@@ -4,6 +4,7 @@ The heads, the store and the checkpoints are in a working folder, so an interrup
 writes a pipeline in half precision; it measures the validation loss alone, `spinmeround bench embedded` the rest.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,9 @@ def write_halved(pipeline: Path, folder: Path) -> None:
     loaded: Any = SpinMeRoundPipeline.from_pretrained(pipeline, torch_dtype=torch.float16)
     shutil.rmtree(folder, ignore_errors=True)
     loaded.save_pretrained(folder)
+    for path in folder.rglob("*.json"):  # diffusers writes where the weights were read from
+        values = {name: value for name, value in json.loads(path.read_bytes()).items() if name != "_name_or_path"}
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _reporting(phase: str, every: int, report: Callable[[str], None]) -> Callable[[int, int, float | None], None]:

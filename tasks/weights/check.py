@@ -70,8 +70,10 @@ def _uses(profile: Any) -> Iterator[Use]:
         yield _pack("embed.pack", profile.embed.pack)
     yield _one("recognition", "arcface", "embed.recognition", profile.embed.recognition)
     yield _one("autoencoder", "sd15-vae", "encode.autoencoder", profile.encode.autoencoder)
+    if profile.train.initial.unet == "embedded":
+        yield Use(name="multiview", fields=("train.initial.unet",), place=None)
     for name, field in (("arc2face-unet", "unet"), ("arc2face-encoder", "text_encoder")):
-        if field in (folders := profile.train.initial.folders) and _is_published(folders[field]):
+        if field in (folders := profile.train.initial.outside) and _is_published(folders[field]):
             yield _at(name, f"train.initial.{field}", folders[field])
     if profile.evaluate.lpips_weights:
         yield _at("lpips-alexnet", "evaluate.lpips_weights", profile.evaluate.lpips_weights)

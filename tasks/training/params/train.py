@@ -61,14 +61,15 @@ class InitialParams(StageParams):
     @property
     def folders(self) -> dict[str, Path]:
         """The folders to load, by field."""
-        named = {"unet": self.unet, "text_encoder": self.text_encoder}
-        folders = {field: Path(folder).expanduser() for field, folder in named.items() if folder != "random"}
-        return folders | ({"unet": embedded_weights("multiview")} if self.unet == "embedded" else {})
+        return self.outside | ({"unet": embedded_weights("multiview")} if self.unet == "embedded" else {})
 
     @property
-    def external(self) -> bool:
-        """Whether networks come from outside of the package."""
-        return self.unet not in ("random", "embedded") or self.text_encoder != "random"
+    def outside(self) -> dict[str, Path]:
+        """Those of the folders that are no part of the package."""
+        named = {"unet": self.unet, "text_encoder": self.text_encoder}
+        return {
+            name: Path(folder).expanduser() for name, folder in named.items() if folder not in ("random", "embedded")
+        }
 
 
 class GuardParams(StageParams):
