@@ -11,7 +11,7 @@ from spinmeround.models.identity.alignment import align_faces, landmarks_inside,
 from spinmeround.models.metrics import identity_similarity, l2, normal_angular_error_deg, psnr, ssim
 from spinmeround.models.metrics.perceptual import Missing
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import CAPTURED, HeadDataset
 from spinmeround.tasks.evaluation.params import Metrics
 from spinmeround.tasks.evaluation.views import EvaluationViews
 from spinmeround.tasks.heads.embed import EmbedParams, cached_embedder, recognition_path
@@ -35,23 +35,29 @@ class Evaluator:
 
     def __call__(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> Metrics:
         """Metrics of the predicted targets of one head, means over its views."""
-        inside = truth.mask == 255
-        found, true = (decode_normals(images.normals, images.mask) for images in (predicted, truth))
         return {
             "l2": float(l2(predicted.rgb, truth.rgb).mean()),
             "psnr": float(psnr(predicted.rgb, truth.rgb).mean()),
             "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
             "identity_similarity": self._identity(views, predicted, truth),
-            "normal_angular_error_deg": normal_angular_error_deg(found, true, inside).mean,
+            "normal_angular_error_deg": self._normal_error(views.subject, predicted, truth),
             "lpips": None if isinstance(self._lpips, Missing) else float(self._lpips(predicted.rgb, truth.rgb).mean()),
         }
+
+    def _normal_error(self, subject: int, predicted: ViewImages, truth: ViewImages) -> float | None:
+        """Mean angular error of the normals where the head is opaque; None for a head without normals."""
+        if not self.data.has_normals(subject):
+            self.missing["normal_angular_error_deg"] = f"{self.data.ids[subject]}: the head has no normals"
+            return None
+        found, true = (decode_normals(images.normals, images.mask) for images in (predicted, truth))
+        return normal_angular_error_deg(found, true, truth.mask == 255).mean
 
     def _identity(self, views: EvaluationViews, predicted: ViewImages, truth: ViewImages) -> float | None:
         """Mean cosine between the embeddings of each predicted picture of the face and of its own true picture."""
         cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
         landmarks = self._landmarks(views.subject)
         if landmarks is None:
-            self._note_missing(views.subject, "the generator has no landmarks")
+            self._note_missing(views.subject, "no landmarks are known")
             return None
         side = predicted.rgb.shape[1]
         positions = project_landmarks(cameras, landmarks, side)
@@ -68,5 +74,8 @@ class Evaluator:
         self.missing["identity_similarity"] = f"{self.data.ids[subject]}: {reason}"
 
     def _landmarks(self, subject: int) -> Float32[np.ndarray, "5 3"] | None:
+        """Landmarks in the world frame: those that a captured dataset records, or the generator's."""
+        if (captured := self.data.attributes.get(CAPTURED)) is not None:
+            return np.array(captured["landmarks"][self.data.ids[subject]], np.float32)
         generator = generator_of(GeneratorConfig.model_validate(self.data.attributes["generator"]))
         return generator.landmarks(generator.sample(int(self.data.seeds[subject])))
