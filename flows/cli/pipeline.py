@@ -15,6 +15,11 @@ RetryOption = Annotated[
     bool, typer.Option("--retry-quarantined", help="Retry heads that failed for good in an earlier run.")
 ]
 
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option("--dataset", help="Folder of another dataset than the profile's, for instance of an imported one."),
+]
+
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
@@ -61,6 +66,7 @@ def train(
         int | None,
         typer.Option(min=0, help="Steps of this phase; more continue a finished training. 0 exports --from."),
     ] = None,
+    dataset: DatasetOption = None,
 ) -> None:
     """Train the phases of a profile on its published dataset; resumes an interrupted training.
 
@@ -69,7 +75,9 @@ def train(
     launched = launch.applied(options)
     overrides = [*(launched.overrides or []), *phase_overrides(launched, name, begins, steps)]
     chosen = replace(launched, overrides=overrides)
-    print_summary(run_flow(chosen, "spinmeround.flows.training:training_flow"), chosen, "dataset", "training")
+    given = {} if dataset is None else {"dataset": str(dataset.absolute())}
+    summary = run_flow(chosen, "spinmeround.flows.training:training_flow", **given)
+    print_summary(summary, chosen, "dataset", "training")
 
 
 def phase_overrides(options: RunOptions, name: PhaseName | None, begins: Path | None, steps: int | None) -> list[str]:
@@ -92,9 +100,11 @@ def phase_overrides(options: RunOptions, name: PhaseName | None, begins: Path | 
     return [*over, *(f"train.{field_of(each)}.steps=0" for each in omitted)] if over or name else []
 
 
-def evaluate(options: RunOptions) -> None:
+def evaluate(options: RunOptions, dataset: DatasetOption = None) -> None:
     """Measure the trained model on held-out heads, against ground truth and baselines."""
-    print_summary(run_flow(options, "spinmeround.flows.evaluation:evaluation_flow"), options, "dataset", "evaluation")
+    given = {} if dataset is None else {"dataset": str(dataset.absolute())}
+    summary = run_flow(options, "spinmeround.flows.evaluation:evaluation_flow", **given)
+    print_summary(summary, options, "dataset", "evaluation")
 
 
 def report(options: RunOptions) -> None:
