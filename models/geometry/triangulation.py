@@ -7,7 +7,9 @@ from jaxtyping import Bool, Float64
 
 _LEAST_ANGLE_RAD = np.radians(1.0)
 """Rays that meet at a smaller angle do not tell the distance of a point."""
-_REFINEMENTS = 5
+_REFINEMENTS = 10
+_EXACT_RAD = 1e-9
+"""Far below the angle of a pixel."""
 
 Rays = Float64[np.ndarray, "ray 3"]
 
@@ -59,11 +61,14 @@ def _consensus(
 def _refined(
     origins: Rays, directions: Rays, agree: Bool[np.ndarray, " ray"]
 ) -> tuple[Float64[np.ndarray, "3"], Bool[np.ndarray, " ray"]]:
-    """The point of all rays that agree; weights make distances angles, as errors in the pictures are."""
-    weights = np.ones(int(agree.sum()))
+    """The point of all rays that agree, by Cauchy's weights of their angles: what is far from most counts little."""
+    origins, directions = origins[agree], directions[agree]
+    weights = np.ones(len(origins))
     for _ in range(_REFINEMENTS):
-        point = nearest_point(origins[agree], directions[agree], weights)
-        weights = 1.0 / np.square(point - origins[agree]).sum(axis=1)
+        point = nearest_point(origins, directions, weights)
+        angles = _angles(origins, directions, point)
+        scale = float(np.median(angles)) + _EXACT_RAD
+        weights = 1.0 / (np.square(point - origins).sum(axis=1) * (1.0 + np.square(angles / scale)))
         weights /= weights.max()
     return point, agree
 
