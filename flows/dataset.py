@@ -1,6 +1,7 @@
 """The dataset flow: plan, the stages of the heads, publish."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -17,6 +18,7 @@ from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.run.shards import artifact_status
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
+from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
 from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES, STAGES_BY_NAME
@@ -90,6 +92,19 @@ def find_dataset(session: Session) -> Published:
             f"run folder {session.folder.root}: expected the dataset of these parameters, but {missing}; "
             "run 'spinmeround build' with the same options first"
         )
+    session.results["dataset"] = _summary(found)
+    return found
+
+
+def dataset_of(session: Session, given: str | None) -> Published:
+    """The dataset in a given folder, which no run of this profile need have built, or that of the profile.
+
+    Raises DatasetError if the folder holds none, and as `find_dataset`.
+    """
+    if given is None:
+        return find_dataset(session)
+    data = HeadDataset.open(Path(given).expanduser().absolute())
+    found = Published(path=data.path, digest=data.digest, key="", outcome="reused")
     session.results["dataset"] = _summary(found)
     return found
 

@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import Session, current_session, join_session
@@ -26,12 +26,15 @@ from spinmeround.tasks.training.chain.plan import PlannedTraining
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
-def evaluation_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
-    """Evaluate the trained model of a profile; returns the key of the evaluation's artifact."""
+def evaluation_flow(profile: Profile, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
+    """Evaluate the trained model of a profile; returns the key of the evaluation's artifact.
+
+    `dataset` is the folder that the training was given, if it was not the profile's own dataset.
+    """
     with join_session(profile, place) as session:
-        dataset = find_dataset(session)
-        training = require_training(session, dataset)
-        return str(submit(evaluate_task, dataset, training.name, training.key).result())
+        data = dataset_of(session, dataset)
+        training = require_training(session, data)
+        return str(submit(evaluate_task, data, training.name, training.key).result())
 
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.live_training import LiveTraining
@@ -43,26 +43,30 @@ GRACE_S = 600.0
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
-def training_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+def training_flow(profile: Profile, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
     """Train the phases of a profile on its published dataset; returns the key of the last one's artifact.
 
+    `dataset` is the folder of another dataset to train on, for instance of an imported one.
     Without steps in any phase it exports the networks of `train.initial` as a pipeline, which needs no dataset.
     """
     with join_session(profile, place) as session:
         check_networks(session)
         if not profile.train.trained:
             return str(submit(export_task).result())
-        dataset, before = None, list[PrefectFuture[Any]]()
+        data, before = None, list[PrefectFuture[Any]]()
         if plan_faces(profile.train, profile.embed, profile.encode):
             before = [submit(faces_task)]
         if not before or profile.train.trained != ["adapt"]:
-            dataset = find_dataset(session)
-            runs = run_stages(session, [STAGES_BY_NAME["encode"]])
-            before = [*before, submit(latents_task, dataset.path, after=runs)]
+            data = dataset_of(session, dataset)
+            if dataset is None:
+                runs = run_stages(session, [STAGES_BY_NAME["encode"]])
+                before = [*before, submit(latents_task, data.path, after=runs)]
+            else:
+                before = [*before, submit(encode_task, data.path)]
         runs = [*before]
         for number, name in enumerate(profile.train.trained):
             named = train_task.with_options(name=name, task_run_name=name)
-            before = [submit(named, dataset, number, after=before)]
+            before = [submit(named, data, number, after=before)]
             runs += before
         return str([run.result() for run in runs][-1])  # the error of the first that failed; later ones have none
 
@@ -102,6 +106,24 @@ def latents_task(dataset: Path) -> State[str]:
             digest = publish_latents(dataset, folders, session.profile.encode)
         share_latents(session.store, dataset, keys)
     return Completed(message=f"latents of {len(heads)} heads, digest {digest}", data=digest)
+
+
+@task(name="encode", task_run_name="encode", **TASK_OPTIONS)
+def encode_task(dataset: Path) -> State[str]:
+    """Add latents to a dataset that has none of the profile's autoencoder, in a dedicated process."""
+    session = current_session()
+    with session.ledger.timed("encode"):
+        digest = published_latents(dataset, session.profile.encode)
+        if digest is None:
+            with session.pool.dedicated(threads=worker_count(session.profile)) as worker:
+                digest = str(worker.call(_encode_dataset, dataset, session.profile.encode))
+    return Completed(message=f"latents of {dataset.name}, digest {digest}", data=digest)
+
+
+def _encode_dataset(dataset: Path, params: EncodeParams) -> str:
+    from spinmeround.tasks.dataset.encode import encode_dataset
+
+    return encode_dataset(dataset, params)
 
 
 def _require_encoded(session: Session, heads: Sequence[Head]) -> None:

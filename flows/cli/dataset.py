@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ import typer
 from spinmeround.flows.cli.shared.options import OverridesOption
 from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.run.progress import shown_progress, stage_progress
-from spinmeround.storage.errors import ConfigError, DatasetError
+from spinmeround.storage.errors import ConfigError, DatasetError, as_config_error
 
 if TYPE_CHECKING:
     from spinmeround.flows.profile import Profile
@@ -21,6 +22,7 @@ dataset_app = typer.Typer(help="Inspect, check, repair, compare and convert publ
 
 DatasetArgument = Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")]
 _MAX_LISTED = 20
+_captured_option = partial(typer.Option, rich_help_panel="Photographed heads")
 
 
 @dataset_app.command()
@@ -141,18 +143,73 @@ def export(
 
 @dataset_app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A folder that `spinmeround dataset export` wrote.")],
-    form: Annotated[Literal["webdataset", "huggingface"], typer.Option("--from", help="Format of the folder.")],
+    source: Annotated[Path, typer.Argument(help="A folder of this format.")],
+    form: Annotated[
+        Literal["webdataset", "huggingface", "nerfstudio", "nersemble", "facescape"],
+        typer.Option(
+            "--from", help="Format of the folder: one that `export` wrote, or photographed heads (the last three)."
+        ),
+    ],
     to: Annotated[Path, typer.Option("--to", help="Dataset to create; it must not exist.")],
+    pack: Annotated[
+        Path | None, _captured_option(help="Folder of an InsightFace pack, whose detector finds the landmarks.")
+    ] = None,
+    recognition: Annotated[
+        str, _captured_option(help="'embedded', an ArcFace ONNX file or a pack with one, as embed.recognition.")
+    ] = "embedded",
+    side: Annotated[int, _captured_option(help="Side of the dataset's pictures, in pixels.")] = 256,
+    views: Annotated[
+        int | None, _captured_option(min=1, help="Views of each head; default: the fewest that a head has.")
+    ] = None,
+    sequence: Annotated[
+        str | None, _captured_option(help="Sequence of NeRSemble, or expression of FaceScape (default: 1_neutral).")
+    ] = None,
+    timestep: Annotated[int, _captured_option(min=0, help="Number of the frame in a sequence of NeRSemble.")] = 0,
+    frame: Annotated[
+        Literal["landmarks", "given"],
+        _captured_option(help="World frame: by the landmarks, or as it is in the file."),
+    ] = "landmarks",
+    licence: Annotated[str, _captured_option(help="Licence of the pictures, which the dataset states.")] = "not stated",
 ) -> None:
-    """Convert exported heads back to a dataset, with the digest of the original."""
-    from spinmeround.tasks.exchange.huggingface import import_huggingface
-    from spinmeround.tasks.exchange.webdataset import import_webdataset
+    """Convert exported heads back to a dataset, with the digest of the original; or make one of photographed heads."""
+    if form == "webdataset" or form == "huggingface":
+        from spinmeround.tasks.exchange.huggingface import import_huggingface
+        from spinmeround.tasks.exchange.webdataset import import_webdataset
 
-    read = import_webdataset if form == "webdataset" else import_huggingface
+        read = import_webdataset if form == "webdataset" else import_huggingface
+        with shown_progress():
+            digest = read(source, to, stage_progress("import"))
+        print_values({"dataset": to, "digest": digest})
+        return
+    from spinmeround.tasks.captured.networks import load_networks
+    from spinmeround.tasks.captured.params import CaptureParams
+    from spinmeround.tasks.captured.run import import_captured
+
+    with as_config_error("dataset import: "):
+        params = CaptureParams(
+            side=side, views=views, sequence=sequence, timestep=timestep, frame=frame, licence=licence
+        )
     with shown_progress():
-        digest = read(source, to, stage_progress("import"))
-    print_values({"dataset": to, "digest": digest})
+        networks = load_networks(pack, recognition)
+        found = import_captured(source, form, to, params, networks, stage_progress("import"))
+    _print_some([f"left out: {id}: {reason}" for id, reason in found.left_out.items()])
+    print_values({"dataset": to, "digest": found.digest, "heads": found.heads, "views": found.views})
+    print_values({"without normals": f"{found.without_normals} heads"})
+
+
+@dataset_app.command()
+def encode(
+    path: DatasetArgument,
+    profile: Annotated[str, typer.Option("--profile", "-p", help="The profile whose section encode is used.")] = "demo",
+    overrides: OverridesOption = None,
+) -> None:
+    """Add the latents that a training reads to a dataset that no run built, such as an imported one."""
+    from spinmeround.flows.profile import load_profile
+    from spinmeround.tasks.dataset.encode import encode_dataset
+
+    with shown_progress():
+        digest = encode_dataset(path, load_profile(profile, overrides or []).encode, stage_progress("encode"))
+    print_values({"dataset": path, "latents": digest})
 
 
 def datasets_folder(place: Path) -> Path:

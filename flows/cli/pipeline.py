@@ -21,6 +21,11 @@ RetryOption = Annotated[
     bool, typer.Option("--retry-quarantined", help="Retry heads that failed for good in an earlier run.")
 ]
 
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option("--dataset", help="Folder of another dataset than the profile's, for instance of an imported one."),
+]
+
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
@@ -67,6 +72,7 @@ def train(
         int | None,
         typer.Option(min=0, help="Steps of this phase; more continue a finished training. 0 exports --from."),
     ] = None,
+    dataset: DatasetOption = None,
 ) -> None:
     """Train the phases of a profile on its published dataset; resumes an interrupted training.
 
@@ -75,7 +81,13 @@ def train(
     launched = launch.applied(options)
     overrides = [*(launched.overrides or []), *phase_overrides(launched, name, begins, steps)]
     chosen = replace(launched, overrides=overrides)
-    print_summary(run_flow(chosen, "spinmeround.flows.training:training_flow"), chosen, "dataset", "training")
+    summary = run_flow(chosen, "spinmeround.flows.training:training_flow", **given_dataset(dataset))
+    print_summary(summary, chosen, "dataset", "training")
+
+
+def given_dataset(dataset: Path | None) -> dict[str, str]:
+    """The argument of the flows that take another dataset than the profile's."""
+    return {} if dataset is None else {"dataset": str(dataset.absolute())}
 
 
 def phase_overrides(options: RunOptions, name: PhaseName | None, begins: Path | None, steps: int | None) -> list[str]:
@@ -115,13 +127,14 @@ def evaluate(
         Path | None,
         typer.Option(help="summary.json or evaluation.json of another model on the same views, for a paired test."),
     ] = None,
+    dataset: DatasetOption = None,
 ) -> None:
     """Measure the trained model on held-out heads, against ground truth, baselines and other methods."""
     from spinmeround.tasks.evaluation.against import against_table, read_result
 
     overrides = [*(options.overrides or []), *method_overrides(predictions or [], name or [])]
     chosen, other = replace(options, overrides=overrides), read_result(against) if against else None
-    summary = run_flow(chosen, "spinmeround.flows.evaluation:evaluation_flow")
+    summary = run_flow(chosen, "spinmeround.flows.evaluation:evaluation_flow", **given_dataset(dataset))
     print_summary(summary, chosen, "dataset", "evaluation")
     if other is not None:
         print_values({"against": table(*against_table(summary["evaluation"], other)).splitlines()})

@@ -30,6 +30,8 @@ class TrainingBatch:
     empty_prompt_embeds: Float[Tensor, "batch text_token text_channel"]
     drop_identity: Bool[Tensor, " batch"]
     drop_images: Bool[Tensor, " batch"]
+    has_normals: Bool[Tensor, " batch"] | None = None
+    """Samples whose normal latents are those of normals, None: all. Others have the latents of background."""
 
     def conditions(self) -> Conditions:
         """The conditions after condition dropout."""
@@ -45,7 +47,10 @@ class TrainingBatch:
 
 
 class Loss(NamedTuple):
-    """`mean`, which training minimises, is the mean of `per_half`: the losses of the image and of the normals."""
+    """`mean`, which training minimises, is the mean of `per_half`: the losses of the image and of the normals.
+
+    That of the normals is 0 for samples without any, so their image weighs as much as that of other samples.
+    """
 
     mean: Float[Tensor, ""]
     per_half: Float[Tensor, "batch 2"]
@@ -83,4 +88,6 @@ def multiview_loss(
     error = reduce((denoised - batch.latents).float().square(), "b p (k c) h w -> b p k", "mean", k=2)
     per_half = (error * targets[..., None]).sum(dim=1) / targets.sum(dim=1, keepdim=True)
     weighted = loss_weight(sigma)[:, None] * per_half
+    if batch.has_normals is not None:
+        weighted = weighted * torch.stack([torch.ones_like(batch.has_normals), batch.has_normals], dim=1)
     return Loss(weighted.mean(), weighted)

@@ -26,12 +26,13 @@ _NOTHING = {"", "none", "no", "off", "false", "null", "n/a", "zero", "disabled",
 class ReadLens(NamedTuple):
     """What is read of a frame's lens.
 
-    `intrinsics` are fx, fy, cx, cy in image sides, None where the file lacks them; `side` is that of the image in
-    pixels, and `sized` whether the file states it; `coefficients` are OpenCV's, None without a distortion.
+    `intrinsics` are fx and cx in widths, fy and cy in heights of the image (fx, fy, cx, cy), None where the file lacks
+    them; `size` is its width and height in pixels, and `sized` whether the file states it; `coefficients` are OpenCV's,
+    None without a distortion.
     """
 
     intrinsics: tuple[float, float, float, float] | None = None
-    side: float | None = None
+    size: tuple[float, float] | None = None
     sized: bool = False
     coefficients: tuple[float, ...] | None = None
 
@@ -42,10 +43,11 @@ class ReadLens(NamedTuple):
         if self.intrinsics is None:
             return False
         if native in ("w", "h"):
-            return self.side in (None, value)
+            return self.size is None or self.size[native == "h"] == value
         row = int(native.endswith("y"))
+        side = None if self.size is None else self.size[row]
         focal, centre = self.intrinsics[row], self.intrinsics[row + 2]
-        found, limit, forms = centre, TOLERANCE, (value, value / (self.side or 1.0))
+        found, limit, forms = centre, TOLERANCE, (value, value / (side or 1.0))
         if native.startswith("fl"):
             found, limit = focal, TOLERANCE * focal
         if native.startswith("camera_angle"):

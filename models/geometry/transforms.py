@@ -73,24 +73,50 @@ def cameras_of_transforms(
     Raises ValueError for fields that `TransformsDocument` refuses, missing intrinsics, images that are not square,
     principal points outside the image, and matrices that are not rigid.
     """
-    found = TransformsDocument.of(document, distorted_too=distorted_too)
-    poses = np.stack([_pose(frame, number) for number, frame in enumerate(found.frames)])
+
+    def square(frame: int) -> tuple[int, int] | None:
+        side = picture_side(frame)
+        return None if side is None else (side, side)
+
+    poses, lenses = frames_of_transforms(document, square, distorted_too=distorted_too)
+    for number, lens in enumerate(lenses):
+        if lens.size is not None and lens.size[0] != lens.size[1]:
+            width, height = lens.size
+            raise ValueError(f"frames[{number}]: expected a square image, got w {width:g} and h {height:g}")
     position = poses[:, :3, 3]
     radius = np.linalg.norm(position, axis=-1)
-    lenses = []
-    for number, (frame, distortion) in enumerate(zip(found.frames, found.distortions(), strict=True)):
-        name = f"frames[{number}]"
-        stated = _stated_side(frame, found, name)
-        side = stated or picture_side(number)
-        intrinsics = _intrinsics(frame, found, name, None if side is None else float(side))
-        lenses.append(ReadLens(intrinsics, side, stated is not None, distortion))
-    check_lens_fields(document, lenses)
     return Cameras(
         cam2world=_float32(poses),
-        intrinsics=_float32(np.stack([_matrix(lens, number) for number, lens in enumerate(lenses)])),
+        intrinsics=_float32(np.stack([normalised_matrix(lens, number) for number, lens in enumerate(lenses)])),
         azimuth_deg=np.degrees(np.arctan2(position[:, 0], position[:, 2])).astype(np.float32),
         elevation_deg=np.degrees(np.arcsin(position[:, 1] / np.maximum(radius, 1e-12))).astype(np.float32),
     )
+
+
+def frames_of_transforms(
+    document: Mapping[str, Any],
+    picture_size: Callable[[int], tuple[int, int] | None] = lambda frame: None,
+    *,
+    distorted_too: bool = False,
+) -> tuple[Float64[np.ndarray, "frame 4 4"], list[ReadLens]]:
+    """`cam2world` with OpenCV axes and the lens of each frame, of images of any size; as `cameras_of_transforms`.
+
+    `picture_size` returns width and height of a frame's picture in pixels.
+    """
+    found = TransformsDocument.of(document, distorted_too=distorted_too)
+    poses = np.stack([_pose(frame, number) for number, frame in enumerate(found.frames)])
+    lenses = []
+    for number, (frame, distortion) in enumerate(zip(found.frames, found.distortions(), strict=True)):
+        stated = _stated_size(frame, found)
+        size = stated or _floats(picture_size(number))
+        intrinsics = _intrinsics(frame, found, f"frames[{number}]", size)
+        lenses.append(ReadLens(intrinsics, size, stated is not None, distortion))
+    check_lens_fields(document, lenses)
+    return poses, lenses
+
+
+def _floats(size: tuple[int, int] | None) -> tuple[float, float] | None:
+    return None if size is None else (float(size[0]), float(size[1]))
 
 
 def _float32(numbers: np.ndarray) -> np.ndarray:
@@ -115,39 +141,55 @@ def _pose(frame: Frame, number: int) -> Float64[np.ndarray, "4 4"]:
     return pose
 
 
-def _stated_side(frame: Frame, document: TransformsDocument, name: str) -> float | None:
+def _stated_size(frame: Frame, document: TransformsDocument) -> tuple[float, float] | None:
+    """Width and height; an image of which one of them is stated is square."""
     width, height = frame.w or document.w, frame.h or document.h
-    if width is not None and height is not None and width != height:
-        raise ValueError(f"{name}: expected a square image, got w {width:g} and h {height:g}")
-    return width or height
+    if width is None or height is None:
+        side = width or height
+        return None if side is None else (side, side)
+    return width, height
 
 
 def _intrinsics(
-    frame: Frame, document: TransformsDocument, name: str, side: float | None
+    frame: Frame, document: TransformsDocument, name: str, size: tuple[float, float] | None
 ) -> tuple[float, float, float, float] | None:
-    """fx, fy, cx, cy in image sides, None if not stated; a frame's own values replace those of the document."""
+    """fx, fy, cx, cy in widths and heights of the image, None if not stated.
+
+    A frame's own values replace those of the document.
+    """
+    width, height = size or (None, None)
     x_lens = document if frame.fl_x is frame.camera_angle_x is None else frame
     y_lens = document if frame.fl_y is frame.camera_angle_y is None else frame
     fx, angle_x, fy, angle_y = x_lens.fl_x, x_lens.camera_angle_x, y_lens.fl_y, y_lens.camera_angle_y
     cx, cy = (getattr(document if getattr(frame, c) is None else frame, c) for c in ("cx", "cy"))
     in_pixels = any(value is not None for value in (fx, fy, cx, cy))
-    if (fx is None and angle_x is None) or (side is None and in_pixels):
+    if (fx is None and angle_x is None) or (size is None and in_pixels):
         return None
-    focal_x = _focal(fx, angle_x, side, name)
-    focal_y = focal_x if fy is None and angle_y is None else _focal(fy, angle_y, side, name)
-    _check_focal(focal_x, focal_y, (fx, fy, angle_x), side, name)
-    if side is not None and side > 4 and all(place is None or 0 <= place <= 1 for place in (cx, cy)) and (cx or cy):
+    aspect = 1.0 if size is None else size[0] / size[1]
+    focal_x = _focal(fx, angle_x, width, name)
+    focal_y = focal_x * aspect if fy is None and angle_y is None else _focal(fy, angle_y, height, name)
+    _check_focal(focal_x, focal_y / aspect, (fx, fy, angle_x), width, name)
+    places = ((cx, width), (cy, height))
+    large = all(side is not None and side > 4 for side in (width, height))
+    if large and all(place is None or 0 <= place <= 1 for place in (cx, cy)) and (cx or cy):
         raise ValueError(
-            f"{name}: expected cx and cy in pixels, got {cx} and {cy} in an image of {side:g}, which look like shares "
-            f"of its side: multiply them by {side:g}"
+            f"{name}: expected cx and cy in pixels, got {cx} and {cy} in an image of {_shown(size)}, which look like "
+            f"shares of its side: multiply them by {_shown(size)}"
         )
-    centre = [0.5 if place is None or side is None else place / side for place in (cx, cy)]
+    centre = [0.5 if place is None or side is None else place / side for place, side in places]
     if not all(0 < place < 1 for place in centre):
-        raise ValueError(f"{name}: expected cx and cy inside the image of {side:g} pixels, got {cx} and {cy}")
+        raise ValueError(f"{name}: expected cx and cy inside the image of {_shown(size)} pixels, got {cx} and {cy}")
     return focal_x, focal_y, centre[0], centre[1]
 
 
-def _matrix(lens: ReadLens, number: int) -> Float64[np.ndarray, "3 3"]:
+def _shown(size: tuple[float, float] | None) -> str:
+    """The side of a square image, or width and height."""
+    width, height = size or (0, 0)
+    return f"{width:g}" if width == height else f"{width:g} x {height:g}"
+
+
+def normalised_matrix(lens: ReadLens, number: int) -> Float64[np.ndarray, "3 3"]:
+    """Intrinsics in widths and heights of the image. Raises ValueError, which names the frame, if they are missing."""
     if lens.intrinsics is None:
         raise ValueError(f"frames[{number}]: expected w and fl_x (or camera_angle_x), in the frame or at the top level")
     fx, fy, cx, cy = lens.intrinsics

@@ -8,7 +8,8 @@
     latents/rgb, latents/normals [S, V, C, h, w] f16           raw with CRC-32C; added later, outside the digest
 
 RGB is composited on white; normals are round((n + 1) / 2 * 255) of world-frame unit vectors, (128, 128, 128)
-under mask 0. Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset.split`) and
+under mask 0. The attribute `without_normals` lists the heads that have none: theirs are (128, 128, 128) everywhere.
+Attributes hold `ids` (by subject), `schema_version`, `split` (see `storage.dataset.split`) and
 the attributes of the publisher. `manifest.json` and its listing hold the SHA-256 of every file and the digest of all.
 """
 
@@ -39,7 +40,15 @@ from spinmeround.storage.dataset.publish import (
 )
 from spinmeround.storage.dataset.reader import HeadDataset
 from spinmeround.storage.dataset.repair import rebuild_files, replace_files, set_aside
-from spinmeround.storage.dataset.schema import ARRAYS, MAX_SIDE, SCHEMA_VERSION, read_metadata, separator_of
+from spinmeround.storage.dataset.schema import (
+    ARRAYS,
+    CAPTURED,
+    MAX_SIDE,
+    SCHEMA_VERSION,
+    WITHOUT_NORMALS,
+    read_metadata,
+    separator_of,
+)
 from spinmeround.storage.dataset.split import SPLITS, SplitFractions, split_of
 from spinmeround.storage.dataset.verify import Problem, info, verify
 from spinmeround.storage.dataset.versions import (
@@ -54,11 +63,13 @@ from spinmeround.storage.records import HeadArrays
 
 __all__ = [
     "ARRAYS",
+    "CAPTURED",
     "LATENTS",
     "MANIFEST",
     "MAX_SIDE",
     "SCHEMA_VERSION",
     "SPLITS",
+    "WITHOUT_NORMALS",
     "DatasetDiff",
     "DatasetInfo",
     "DatasetManifest",

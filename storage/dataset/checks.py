@@ -1,8 +1,8 @@
 """Checks the arrays of one head against the schema and each other. Each check yields (array, problem).
 
 Where the mask is 0, RGB is white and normals are (128, 128, 128); elsewhere normals have unit length within the
-precision of bytes. Cameras are rigid. Embeddings have unit length; the head's is the normalised mean of its frontal
-views'.
+precision of bytes. Heads that the dataset declares to be without normals have (128, 128, 128) everywhere. Cameras are
+rigid. Embeddings have unit length; the head's is the normalised mean of its frontal views'.
 """
 
 from collections.abc import Callable, Iterator
@@ -86,18 +86,19 @@ class _Pixels:
 
 def picture_problems(dataset: HeadDataset, subject: int) -> Iterator[Finding]:
     """Pixels of RGB and normals that contradict the mask, and normals without unit length."""
-    found = _Pixels()
+    found, has_normals = _Pixels(), dataset.has_normals(subject)
     for start in range(0, dataset.views, _VIEWS_AT_ONCE):
         pictures = dataset.read_views(subject, range(start, min(start + _VIEWS_AT_ONCE, dataset.views)))
         empty, rgb, normals = pictures["mask"] == 0, pictures["rgb"], pictures["normals"]
         length = np.sqrt(_SQUARES[normals].sum(axis=-1))
         not_white = empty & (rgb.min(axis=-1) < WHITE_AT_LEAST)
-        not_neutral = empty & (normals != NORMAL_BACKGROUND).any(axis=-1)
+        not_neutral = (empty | (not has_normals)) & (normals != NORMAL_BACKGROUND).any(axis=-1)
         for wrong, into in ((not_white, found.not_white), (not_neutral, found.not_neutral)):
             into.append(wrong.sum(axis=(1, 2)))
-        found.not_unit.append((~empty & (np.abs(length - 1) > NORMAL_TOLERANCE)).sum(axis=(1, 2)))
+        found.not_unit.append((~empty & has_normals & (np.abs(length - 1) > NORMAL_TOLERANCE)).sum(axis=(1, 2)))
     yield from _pixels("rgb", found.not_white, "expected white where the mask is 0")
-    yield from _pixels("normals", found.not_neutral, "expected (128, 128, 128) where the mask is 0")
+    where = "where the mask is 0" if has_normals else "everywhere, as the head is declared to have no normals"
+    yield from _pixels("normals", found.not_neutral, f"expected (128, 128, 128) {where}")
     yield from _pixels("normals", found.not_unit, "expected unit length where the mask is not 0")
 
 

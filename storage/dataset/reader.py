@@ -22,6 +22,7 @@ from spinmeround.storage.dataset.schema import (
     ARRAYS,
     LATENT_ARRAYS,
     ROWS_PER_CHUNK,
+    WITHOUT_NORMALS,
     ArraySpec,
 )
 from spinmeround.storage.dataset.shard_layout import ShardLayout
@@ -54,6 +55,7 @@ class HeadDataset:
         self.threads = threads
         self.attributes, self.sizes = group.attributes, group.sizes
         self.ids: tuple[str, ...] = tuple(self.attributes["ids"])
+        self._without_normals = frozenset(self.attributes.get(WITHOUT_NORMALS, ()))
         self._latents = latents
         self._layouts: dict[str, ShardLayout] = {}
         self._small: dict[str, ChunkLayout] = {}
@@ -142,6 +144,10 @@ class HeadDataset:
             "azimuth_deg": azimuth.copy(),
             "elevation_deg": elevation.copy(),
         }
+
+    def has_normals(self, subject: int) -> bool:
+        """Whether a head has normals; those of a head that is declared without any are background everywhere."""
+        return self.ids[self._subject(subject)] not in self._without_normals
 
     def nearest_view(self, azimuth_deg: float = 0.0, elevation_deg: float = 0.0) -> int:
         """Index of the view of the grid closest to a direction, by the angle between both; by default the frontal one.

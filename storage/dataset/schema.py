@@ -30,6 +30,10 @@ SEPARATOR: Separator = "."
 SEPARATORS: tuple[Separator, ...] = (".", "/")
 """Datasets of version 0.1.0 have "/", with a folder for each index."""
 _LONGEST_INDEX = 12
+CAPTURED = "captured"
+"""Attribute of a dataset of photographed people: their landmarks by id, and what their cameras cover."""
+WITHOUT_NORMALS = "without_normals"
+"""Attribute of a dataset: the ids of its heads without normals, as of photographed people; absent if all have some."""
 
 
 class ArraySpec(FrozenModel):

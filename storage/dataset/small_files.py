@@ -19,6 +19,7 @@ from spinmeround.storage.dataset.manifest import ADVICE, MANIFEST, DatasetManife
 from spinmeround.storage.dataset.publish import LATENTS
 from spinmeround.storage.dataset.schema import (
     SCHEMA_VERSION,
+    WITHOUT_NORMALS,
     ArraySpec,
     Separator,
     check_metadata,
@@ -173,6 +174,9 @@ def check_attributes(path: object, attributes: Mapping[str, Any]) -> None:
         raise DatasetError(f"{path}: schema version {version!r}, this software reads {SCHEMA_VERSION}; {hint}")
     if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids) or len(set(ids)) != len(ids):
         raise DatasetError(f"{path}: attribute ids: expected a list of distinct strings")
+    without = attributes.get(WITHOUT_NORMALS, [])
+    if not isinstance(without, list) or not all(isinstance(id, str) for id in without) or not set(without) <= set(ids):
+        raise DatasetError(f"{path}: attribute {WITHOUT_NORMALS}: expected a list of ids of the dataset's heads")
     try:
         SplitFractions.model_validate(attributes.get("split"))
     except ValidationError as error:

@@ -15,10 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 
-from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals, encode_normals
 from spinmeround.models.identity.alignment import project_landmarks
@@ -46,7 +44,7 @@ from spinmeround.tasks.embedded.pictures import (
     orbit_cameras,
     orbit_sectors,
 )
-from spinmeround.tasks.heads.autoencoder import as_images, encode_batches, load_autoencoder
+from spinmeround.tasks.heads.autoencoder import encode_views, load_autoencoder
 from spinmeround.tasks.heads.embed import cached_embedder, recognition_path
 from spinmeround.tasks.heads.encode import EncodeParams, autoencoder_path, publish_latents
 from spinmeround.tasks.heads.generator import generator_record
@@ -127,12 +125,11 @@ def _write_head(seed: int, views: OrbitViews, folder: Path) -> HeadEntry:
 def encode_head(folder: Path, cameras: Cameras, encode: EncodeParams) -> Path:
     """The latents of a head that `write_head` wrote, in a folder beside its own."""
     autoencoder, pictures = load_autoencoder(autoencoder_path(encode)), read_pictures(folder, "rgb", "normals")
-    images = {name: as_images(array) for name, array in pictures.items()}
-    turns = world2frame(encode.stored_frame, torch.from_numpy(cameras.cam2world))
-    images["normals"] = turn_normals(images["normals"], turns)
-    latents = {name: encode_batches(autoencoder, each, encode.batch).numpy() for name, each in images.items()}
-    out = folder.with_suffix(".latents")
-    write_latents(out, latents["rgb"].astype(np.float16), latents["normals"].astype(np.float16))
+    frame, out = encode.stored_frame, folder.with_suffix(".latents")
+    latents = encode_views(
+        autoencoder, pictures["rgb"], pictures["normals"], cameras.cam2world, frame=frame, batch=encode.batch
+    )
+    write_latents(out, *latents)
     return out
 
 

@@ -48,11 +48,13 @@ class MeanTrainingImages:
     def _compute(self, views: Sequence[int]) -> list[ViewImages]:
         """The mean images of these views, one `ViewImages` per view."""
         rgb: Float32[np.ndarray, "view height width 3"] | float = 0.0
-        normals: Float32[np.ndarray, "view height width 3"] | float = 0.0
+        side = (self._data.sizes["height"], self._data.sizes["width"], 3)
+        normals = np.zeros((len(views), *side), np.float32)
         for subject in self._subjects:
             images = read_views(self._data, subject, views)
             rgb = rgb + images.rgb.astype(np.float32) / len(self._subjects)
-            normals = normals + decode_normals(images.normals, images.mask)
+            if self._data.has_normals(subject):
+                normals = normals + decode_normals(images.normals, images.mask)
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         mask = np.where(length[..., 0] > 0, 255, 0).astype(np.uint8)
         encoded = encode_normals(normals / np.maximum(length, 1e-6), mask)

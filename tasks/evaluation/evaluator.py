@@ -20,6 +20,8 @@ from spinmeround.tasks.heads.embed import EmbedParams, cached_embedder, recognit
 from spinmeround.tasks.loading.view_images import ViewImages
 from spinmeround.tasks.weights.lpips_backbone import load_lpips
 
+_NO_NORMALS = Missing("the head has no normals")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadScores:
@@ -48,7 +50,9 @@ class Evaluator:
             "ssim": float(ssim(predicted.rgb, truth.rgb).mean()),
             "lpips": self._perceptual(predicted, truth),
             "identity_similarity": self._identity(views, predicted, truth),
-            "normal_angular_error_deg": _normal_error(predicted, truth),
+            "normal_angular_error_deg": (
+                _normal_error(predicted, truth) if self.data.has_normals(views.subject) else _NO_NORMALS
+            ),
             "mask_iou": _overlap(predicted, truth),
         }
         return HeadScores(

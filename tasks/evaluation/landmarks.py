@@ -1,7 +1,8 @@
 """Landmarks of the true views, by which true and predicted faces are aligned alike for identity similarity.
 
-They come from the generator, if it can be made on this machine and knows them, or from the profile's detector in the
-true pictures, as `embed.landmarks` says. Neither is needed: a head without landmarks has no identity similarity.
+They are those that a captured dataset records, or come from the generator, if it can be made on this machine and knows
+them, or from the profile's detector in the true pictures, as `embed.landmarks` says. None of these is needed: a head
+without landmarks has no identity similarity.
 """
 
 from functools import cached_property
@@ -15,7 +16,7 @@ from spinmeround.models.identity.detection import FaceDetector
 from spinmeround.models.metrics.missing import Missing
 from spinmeround.panohead_bridge.protocol import HeadGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import CAPTURED, HeadDataset
 from spinmeround.storage.errors import one_line
 from spinmeround.tasks.heads.embed import EmbedParams, cached_detector, detected_landmarks, detector_path
 from spinmeround.tasks.heads.generator import generator_of
@@ -31,13 +32,19 @@ class TrueLandmarks:
         self, subject: int, cameras: Cameras, rgb: UInt8[np.ndarray, "view side side 3"]
     ) -> Float32[np.ndarray, "view 5 2"] | Missing:
         """Pixel positions in true pictures `rgb` of one head, NaN for views without a face; or why there are none."""
-        known = self._of_generator(subject)
+        known = self._recorded(subject)
         if not isinstance(known, Missing):
             return project_landmarks(cameras, known, rgb.shape[1])
         detector = self._detector
         if isinstance(detector, Missing):
             return Missing(f"{known.reason}, and {detector.reason}")
         return detected_landmarks(detector, rgb, self._embed.facing.select(cameras))
+
+    def _recorded(self, subject: int) -> Float32[np.ndarray, "5 3"] | Missing:
+        """In the world frame: those that a captured dataset records, or the generator's."""
+        if (captured := self._data.attributes.get(CAPTURED)) is not None:
+            return np.array(captured["landmarks"][self._data.ids[subject]], np.float32)
+        return self._of_generator(subject)
 
     def _of_generator(self, subject: int) -> Float32[np.ndarray, "5 3"] | Missing:
         """In the world frame. Generators are plugins, so any failure of one only means that it knows none."""

@@ -2,10 +2,10 @@
 
     transforms.json      one frame per view: OpenGL cam2world (x right, y up, z backward), intrinsics in pixels
     images/000.png       RGBA with straight alpha
-    normals/000.png      normals in the world frame, (n + 1) / 2 * 255
+    normals/000.png      normals in the world frame, (n + 1) / 2 * 255, if the head has any
 
-The world frame is that of the dataset: y up, the face looks along +z. The format has no
-identity and no seed, so there is no import.
+The world frame is that of the dataset: y up, the face looks along +z. The format has no identity and no seed, so its
+import is that of captured heads (`tasks.captured`).
 """
 
 from pathlib import Path
@@ -27,12 +27,14 @@ def export_nerfstudio(dataset: HeadDataset, head: str, target: Path, on_progress
         )
     arrays = head_arrays(dataset, dataset.ids.index(head))
     with new_folder(target) as folder:
-        for kind in ("images", "normals"):
+        has_normals = dataset.has_normals(dataset.ids.index(head))
+        for kind in ("images", "normals") if has_normals else ("images",):
             (folder / kind).mkdir()
         colours = cut_out(arrays.rgb, arrays.mask)
         for view in range(dataset.views):
             (folder / "images" / f"{view:03d}.png").write_bytes(png(colours[view]))
-            (folder / "normals" / f"{view:03d}.png").write_bytes(png(arrays.normals[view]))
+            if has_normals:
+                (folder / "normals" / f"{view:03d}.png").write_bytes(png(arrays.normals[view]))
             on_progress(view + 1, dataset.views)
         (folder / "transforms.json").write_bytes(json_text(transforms(arrays, dataset)))
 
@@ -43,11 +45,12 @@ def transforms(head: HeadArrays, dataset: HeadDataset) -> dict[str, Any]:
         cam2world=head.cam2world, intrinsics=head.intrinsics, azimuth_deg=head.azimuth, elevation_deg=head.elevation
     )
     images, normals = ([f"{kind}/{view:03d}.png" for view in range(len(head.rgb))] for kind in ("images", "normals"))
+    more = {"normals_file_path": normals} if dataset.has_normals(dataset.ids.index(head.id)) else {}
     about = {
         "head": head.id,
         "digest": dataset.digest,
         "licence": dataset.attributes.get("licence"),
         "world": "y up, the face looks along +z",
     }
-    document = transforms_json(cameras, head.mask.shape[2], images, {"normals_file_path": normals})
+    document = transforms_json(cameras, head.mask.shape[2], images, more)
     return {**document, "aabb_scale": 1, "spinmeround": about}

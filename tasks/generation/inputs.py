@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -27,6 +26,7 @@ from spinmeround.tasks.generation.params import (
     is_picture,
     parse_view,
 )
+from spinmeround.tasks.pictures.files import named_picture
 from spinmeround.tasks.pictures.matting import check_matting
 from spinmeround.tasks.pictures.photos import NO_NORMAL, WHITE, Photo, has_background, picture_size, read_photo
 
@@ -202,7 +202,7 @@ def read_cameras(path: Path) -> Cameras:
 def _cameras(path: Path, document: dict[str, Any], *, undistort: bool = False) -> Cameras:
     def side(number: int) -> int | None:
         frame = document["frames"][number]
-        size = picture_size(_named_picture(path, frame["file_path"])) if frame.get("file_path") else None
+        size = picture_size(named_picture(path, frame["file_path"])) if frame.get("file_path") else None
         if size is not None and size[0] != size[1]:
             raise ValueError(
                 f"frames[{number}]: expected a square picture, or w and h of one, got {frame['file_path']} of "
@@ -212,18 +212,6 @@ def _cameras(path: Path, document: dict[str, Any], *, undistort: bool = False) -
 
     with as_config_error(f"{path}: "):
         return cameras_of_transforms(document, side, distorted_too=undistort)
-
-
-def _named_picture(document: Path, name: str, key: str = "file_path") -> Path:
-    """The picture that a frame names; files of Blender's scenes leave out the suffix."""
-    named = document.parent / os.fsdecode(name.encode("utf-8", "surrogatepass"))  # in an ASCII locale too
-    candidates = [named, *(named.with_name(named.name + suffix) for suffix in (".png", ".jpg"))] if named.name else []
-    try:
-        return next((each for each in candidates if each.is_file()), named)
-    except OSError as error:  # of a name that no file can have
-        raise ConfigError(
-            f"{document}: {key}: expected a picture, found {shortened(repr(name), 40)} ({error.strerror})"
-        ) from error
 
 
 def read_identity(path: Path) -> Float32[np.ndarray, "512"]:
@@ -294,7 +282,7 @@ class PosedFiles(NamedTuple):
             raise ConfigError(f"{path}: expected 1 or 3 frames as given views, got {len(cameras)}")
         frames, found = document["frames"], {}
         for key in ("file_path", "normals_file_path"):
-            found[key] = [_named_picture(path, frame[key], key) for frame in frames if frame.get(key)]
+            found[key] = [named_picture(path, frame[key], key) for frame in frames if frame.get(key)]
             if len(found[key]) not in (len(cameras), 0 if key == "normals_file_path" else len(cameras)):
                 raise ConfigError(
                     f"{path}: expected {key} in each frame, found it in {len(found[key])} of {len(cameras)}"

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, Float32, UInt8
 from torch import Tensor
 
 from spinmeround.models.device import best_device
+from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
+from spinmeround.models.diffusion.params import NormalsFrame
 from spinmeround.tasks.weights.networks import AUTOENCODERS, load_network
 
 if TYPE_CHECKING:
@@ -46,3 +48,20 @@ def encode_batches(
 
     device = autoencoder.device
     return torch.cat([encode_images(autoencoder, part.to(device)).cpu() for part in torch.split(images, batch)])
+
+
+def encode_views(
+    autoencoder: "Autoencoder",
+    rgb: UInt8[np.ndarray, "view height width 3"],
+    normals: UInt8[np.ndarray, "view height width 3"],
+    cam2world: Float32[np.ndarray, "view 4 4"],
+    *,
+    frame: NormalsFrame,
+    batch: int,
+) -> tuple[Float16[np.ndarray, "view channel h w"], Float16[np.ndarray, "view channel h w"]]:
+    """Latents of a head's pictures and of its normals, these turned into `frame`; `batch` are encoded at once."""
+    turns = world2frame(frame, torch.from_numpy(cam2world))
+    images = as_images(rgb), turn_normals(as_images(normals), turns)
+    with np.errstate(over="ignore"):  # beyond float16 becomes infinite, which the writer refuses
+        found = [encode_batches(autoencoder, each, batch).numpy().astype(np.float16) for each in images]
+    return found[0], found[1]

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 from pydantic import Field
 
 from spinmeround.models.diffusion.params import NormalsFrame
@@ -116,20 +115,15 @@ def _fingerprint(sections: EncodeSections) -> str:
 
 
 def _make(job: StageJob[EncodeSections]) -> None:
-    import torch
-
-    from spinmeround.models.diffusion.normals_frame import turn_normals, world2frame
-    from spinmeround.tasks.heads.autoencoder import as_images, encode_batches, load_autoencoder
+    from spinmeround.tasks.heads.autoencoder import encode_views, load_autoencoder
 
     params = job.sections.encode
-    autoencoder = load_autoencoder(autoencoder_path(params))
-    images = {name: as_images(read_pictures(job.inputs[stage], name)[name]) for name, stage in _PICTURES.items()}
-    cam2world = torch.from_numpy(job.sections.views.cameras().cam2world)
-    images["normals"] = turn_normals(images["normals"], world2frame(params.stored_frame, cam2world))
-    with np.errstate(over="ignore"):  # beyond float16 becomes infinite, which the check names
-        rgb, normals = (
-            encode_batches(autoencoder, images[name], params.batch).numpy().astype(np.float16) for name in _PICTURES
-        )
+    pictures = {name: read_pictures(job.inputs[stage], name)[name] for name, stage in _PICTURES.items()}
+    cam2world = job.sections.views.cameras().cam2world
+    autoencoder, frame = load_autoencoder(autoencoder_path(params)), params.stored_frame
+    rgb, normals = encode_views(
+        autoencoder, pictures["rgb"], pictures["normals"], cam2world, frame=frame, batch=params.batch
+    )
     check_varied(f"encode {job.head.id}: latents", {"rgb": rgb, "normals": normals})
     write_latents(job.out, rgb, normals)
 

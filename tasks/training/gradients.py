@@ -36,6 +36,8 @@ def backward(state: TrainingState, groups: GroupBatch, step: int) -> StepLosses:
         with processes.accumulating(state.model, last=number == len(parts)):
             per_half = state.model(part, noise)
             processes.backward(per_half.mean(1).sum() / groups.batch)
-        found.append(torch.cat([per_half.detach(), noise.sigma.to(per_half)[:, None]], dim=1))
+        has_normals = torch.ones(len(part.heads)) if part.has_normals is None else part.has_normals
+        columns = (noise.sigma.to(per_half)[:, None], has_normals.to(per_half)[:, None])
+        found.append(torch.cat([per_half.detach(), *columns], dim=1))
     losses = processes.gather(torch.cat(found))
-    return StepLosses(per_half=losses[:, :-1], sigma=losses[:, -1])
+    return StepLosses(per_half=losses[:, :-2], sigma=losses[:, -2], has_normals=losses[:, -1] > 0)

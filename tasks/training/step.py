@@ -25,10 +25,19 @@ from spinmeround.tasks.training.params import TrainParams
 
 
 class StepLosses(NamedTuple):
-    """The losses of the image and of the normals of each group, of `adapt` of the image alone, and its noise level."""
+    """The losses of the image and of the normals of each group, of `adapt` of the image alone, and its noise level.
+
+    Groups of heads without normals have the loss 0 there; `has_normals` is None if all have some.
+    """
 
     per_half: Float[Tensor, "sample half"]
     sigma: Float[Tensor, " sample"]
+    has_normals: Bool[Tensor, " sample"] | None = None
+
+    @property
+    def having_normals(self) -> Bool[Tensor, " sample"]:
+        """The groups of heads with normals."""
+        return torch.ones_like(self.sigma, dtype=torch.bool) if self.has_normals is None else self.has_normals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +104,7 @@ class GroupLoss(nn.Module):
             empty_prompt_embeds=self._prompts.empty(samples),
             drop_identity=noise.drop_identity.to(device),
             drop_images=noise.drop_images.to(device),
+            has_normals=None if groups.has_normals is None else groups.has_normals.to(device),
         )
         return multiview_loss(self.networks.multiview, batch, noise.sigma.to(device), noise.noise.to(device)).per_half
 

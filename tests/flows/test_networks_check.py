@@ -58,7 +58,7 @@ def test_a_defective_network_ends_the_run_before_anything_is_computed(
 
     for module in (training, workflow):
         monkeypatch.setattr(module, "join_session", joined)
-    monkeypatch.setattr(training, "find_dataset", begun)
+    monkeypatch.setattr(training, "dataset_of", begun)
     monkeypatch.setattr(workflow, "sized", begun)
     with pytest.raises(ConfigError, match=r"encode\.autoencoder: .*tensor encoder\.conv_in\.weight"):
         flow.fn(profile)

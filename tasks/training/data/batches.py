@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from spinmeround.models.geometry.cameras import Cameras
@@ -25,7 +25,7 @@ class GroupBatch:
     """The clean data of one step or a part of it, on the CPU; the first `conditioning` views of each sample are given.
 
     `heads` are the ids of the samples' heads, `views` their views, `indices` their positions in the `batch` groups of
-    the step. `pictures` are still to be encoded.
+    the step. `pictures` are still to be encoded. `has_normals` is None if all heads have normals.
     """
 
     latents: Float32[Tensor, "sample view channel h w"]
@@ -40,6 +40,7 @@ class GroupBatch:
     indices: tuple[int, ...]
     batch: int
     pictures: Pictures | None = None
+    has_normals: Bool[Tensor, " sample"] | None = None
 
     def parts(self, size: int) -> Iterator["GroupBatch"]:
         """The batch in parts of at most `size` samples."""
@@ -55,6 +56,7 @@ class GroupBatch:
                 views=self.views[rows],
                 indices=self.indices[rows],
                 batch=self.batch,
+                has_normals=None if self.has_normals is None else self.has_normals[rows],
             )
 
 
@@ -146,6 +148,7 @@ class TrainingBatches(StepBatches):
             indices=draw.indices,
             batch=draw.batch,
             pictures=self.pictures.read(draw, step) if self._encoder else None,
+            has_normals=torch.tensor([self._data.has_normals(subject) for subject in draw.subjects.tolist()]),
         )
 
     def encoded(self, groups: GroupBatch) -> GroupBatch:

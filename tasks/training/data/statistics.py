@@ -1,5 +1,7 @@
 """The statistics of the latents that a training normalises by: over all views of its heads.
 
+Heads without normals do not count in the normal half, which stays as it is if no head has any.
+
 Latents on disk are of pictures on white. Where a share of the samples has a random background, the image half is that
 of the mixture: the moments on random colours are estimated from some samples of the training itself.
 """
@@ -57,6 +59,13 @@ class Moments(NamedTuple):
         share = torch.tensor([image_share, 0.0], dtype=torch.float64).view(2, 1, 1, 1)
         return Moments(torch.lerp(self.first, other.first, share), torch.lerp(self.second, other.second, share))
 
+    def with_normals_of(self, other: "Moments | None") -> "Moments":
+        """These with the normal half of other latents; for None, of mean 0 and deviation 1."""
+        first, second = self.first.clone(), self.second.clone()
+        first[1] = 0.0 if other is None else other.first[1]
+        second[1] = 1.0 if other is None else other.second[1]
+        return Moments(first, second)
+
     def statistics(self) -> Statistics:
         """Mean and standard deviation, which `LEAST_STD` bounds from below."""
         variance = (self.second - self.first.square()).clamp_min(0)
@@ -69,11 +78,16 @@ def head_statistics(
     data: HeadDataset, subjects: Sequence[int], params: TrainParams, encode: EncodeParams
 ) -> Statistics:
     """The statistics of the latents of heads, as a training sees them."""
-    stored = (torch.from_numpy(read_latents(data, subject, range(data.views))) for subject in subjects)
-    found = Moments.of(stored)
+    found = _stored(data, subjects)
+    if len(having := [subject for subject in subjects if data.has_normals(subject)]) < len(subjects):
+        found = found.with_normals_of(_stored(data, having) if having else None)
     if params.random_background:
         found = found.mixed(Moments.of(_recoloured(data, subjects, params, encode)), params.random_background)
     return found.statistics()
+
+
+def _stored(data: HeadDataset, subjects: Sequence[int]) -> Moments:
+    return Moments.of(torch.from_numpy(read_latents(data, subject, range(data.views))) for subject in subjects)
 
 
 def _recoloured(

@@ -3,8 +3,8 @@
 A record has the means over the steps since the last one:
 
     step                 number of steps done
-    loss                 and loss_image, loss_normals of the halves (`adapt` has the first alone), loss_sigma_LOW_HIGH
-                         by noise level
+    loss                 and loss_image, loss_normals of the halves (`adapt` has the first alone; heads without normals
+                         do not count in the second), loss_sigma_LOW_HIGH by noise level
     gradient_norm        before clipping
     learning_rate        of the last step
     samples_per_second   groups; data_wait is the share of the time that the step waited for its batch
@@ -149,17 +149,24 @@ class Meter:
 
     def _means(self) -> dict[str, float]:
         steps = [float(each.per_half.mean()) for each in self._losses]
-        halves = torch.cat([each.per_half for each in self._losses]).mean(0).tolist()
+        halves = self._halves()
         per_sample, sigma = (
             torch.cat(parts)
             for parts in zip(*[(each.per_half.mean(1), each.sigma) for each in self._losses], strict=True)
         )
-        found = {"loss": float(np.mean(steps)), **dict(zip(_HALVES, halves, strict=False))}
+        found = {"loss": float(np.mean(steps)), **halves}
         for low, high in itertools.pairwise(SIGMA_EDGES):
             inside = per_sample[(sigma >= low) & (sigma < high)]
             if len(inside):
                 found[f"loss_sigma_{low:g}_{high:g}"] = float(inside.mean())
         return found
+
+    def _halves(self) -> dict[str, float]:
+        """The mean loss of each half, of the normals over the groups that have any."""
+        having = torch.cat([each.having_normals for each in self._losses])
+        image, *normals = torch.cat([each.per_half for each in self._losses]).unbind(1)
+        found = [image, *(half[having] for half in normals)]
+        return {name: float(half.mean()) for name, half in zip(_HALVES, found, strict=False) if len(half)}
 
     def _memory_mb(self) -> float:
         if self._device.type == "cuda":

@@ -128,3 +128,14 @@ def test_a_sample_without_targets_is_refused() -> None:
     """A group of conditioning views alone raises an error."""
     with pytest.raises(ValueError, match="expected at least one target view in every sample"):
         multiview_loss(tiny_unet(), batch(given=4), SIGMA, noise())
+
+
+def test_samples_without_normals_count_with_their_images() -> None:
+    """Their normals' loss is 0, whatever the network says; their image's, and other samples', are as before."""
+    unet = tiny_unet()
+    whole = multiview_loss(unet, batch(), SIGMA, noise()).per_half
+    found = multiview_loss(unet, replace(batch(), has_normals=torch.tensor([True, False])), SIGMA, noise())
+    expected = whole.clone()
+    expected[1, 1] = 0
+    torch.testing.assert_close(found.per_half, expected)
+    torch.testing.assert_close(found.mean, expected.mean())

@@ -332,3 +332,31 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     (head.folder / "arrays.json").write_text(json.dumps(index))
     with pytest.raises(DatasetError, match="seed: expected data type int64"):
         publish(tmp_path / "datasets", [head], {})
+
+
+def test_missing_normals_must_be_declared(tmp_path: Path) -> None:
+    """A head whose normals are background is a problem, unless the dataset lists it; then normals would be one."""
+    heads = [make_head(seed) for seed in range(2)]
+    heads[0] = dataclasses.replace(heads[0], normals=np.full_like(heads[0].normals, 128))
+    entries = []
+    for head in heads:
+        write_head(tmp_path / head.id, head)
+        entries.append(HeadEntry(id=head.id, folder=tmp_path / head.id))
+    ids = [head.id for head in heads]
+    declared = {
+        name: publish(tmp_path / name, entries, {"without_normals": names}).path
+        for name, names in (("none", []), ("first", ids[:1]), ("both", ids))
+    }
+    assert found(declared["none"]) == {(ids[0], "normals")}
+    assert found(declared["first"]) == set()
+    assert found(declared["both"]) == {(ids[1], "normals")}
+    data = HeadDataset.open(declared["first"])
+    assert [data.has_normals(subject) for subject in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize("value", ["procedural-000000", ["nobody"], [1]])
+def test_a_wrong_declaration_of_missing_normals_is_refused(tmp_path: Path, value: object) -> None:
+    """The attribute is a list of ids of the dataset's heads."""
+    path = publish(tmp_path / "d", write_heads(tmp_path / "heads", range(2)), {"without_normals": value}).path
+    with pytest.raises(DatasetError, match="without_normals: expected a list of ids"):
+        HeadDataset.open(path)

@@ -48,6 +48,17 @@ def test_the_record_of_known_steps() -> None:
     assert "loss" not in Meter(torch.device("cpu")).record(1, 0.0)
 
 
+def test_groups_without_normals_do_not_count_in_the_loss_of_the_normals() -> None:
+    """The mean of the normals is over the groups that have some, and is left out if none has any."""
+    meter, losses = Meter(torch.device("cpu")), torch.tensor([[1.0, 4.0], [3.0, 0.0]])
+    meter.add(StepLosses(losses, torch.ones(2), torch.tensor([True, False])), gradient_norm=1.0, views=4)
+    found = meter.record(1, 0.0)
+    assert (found["loss_image"], found["loss_normals"], found["loss"]) == (2.0, 4.0, 2.0)
+    meter.reset()
+    meter.add(StepLosses(losses, torch.ones(2), torch.tensor([False, False])), gradient_norm=1.0, views=4)
+    assert "loss_normals" not in meter.record(1, 0.0)
+
+
 def test_a_resume_removes_later_records(tmp_path: Path) -> None:
     """Records after the checkpoint and a line that a kill cut off are removed; the rest stays, and more follow."""
     log = MetricsLog(tmp_path)
