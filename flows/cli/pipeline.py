@@ -151,7 +151,7 @@ def method_overrides(folders: Sequence[Path], names: Sequence[str]) -> list[str]
                 f"--name {shortened(repr(each), 80)}: expected a name of letters, digits, - and _, of one method alone"
             )
     return [
-        f"evaluate.predictions.{each}={json.dumps(str(folder.absolute()))}"
+        f"evaluate.predictions.{each}={json.dumps(str(folder.absolute()), allow_nan=False)}"
         for each, folder in zip(chosen, folders, strict=True)
     ]
 

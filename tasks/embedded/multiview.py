@@ -61,7 +61,7 @@ def write_halved(pipeline: Path, folder: Path) -> None:
     loaded.save_pretrained(folder)
     for path in folder.rglob("*.json"):  # diffusers writes where the weights were read from
         values = {name: value for name, value in json.loads(path.read_bytes()).items() if name != "_name_or_path"}
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _reporting(phase: str, every: int, report: Callable[[str], None]) -> Callable[[int, int, float | None], None]:

@@ -242,7 +242,8 @@ def _numbers(path: Path) -> Float64[np.ndarray, "..."]:
         )
     if values.dtype.kind not in "fiu":
         raise ConfigError(f"{path}: expected {_IDENTITY_FILE}, found an array of {values.dtype}")
-    with np.errstate(over="ignore"):  # of longdouble; the caller refuses infinity
+    # infinity of longdouble, or a signalling NaN: the caller refuses both
+    with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(np.float64)
 
 

@@ -10,12 +10,14 @@ from spinmeround.flows.cli.shared.options import LaunchOptions, RunOptions
 from spinmeround.flows.profile import Profile, load_profile
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.training.params.launch import LaunchParams
+from spinmeround.tasks.training.params.phases import field_of
 
 STEPS = {"adapt": 10, "single-view": 30, "multi-view": 120}
-"""Of the demo."""
+GIVEN = ("train.initial.unet=random", *(f"train.{field_of(name)}.steps={steps}" for name, steps in STEPS.items()))
+"""A profile with all phases."""
 
 
-def _profile(name: Any, begins: Path | None, steps: int | None, given: tuple[str, ...] = ()) -> Profile:
+def _profile(name: Any, begins: Path | None, steps: int | None, given: tuple[str, ...] = GIVEN) -> Profile:
     options = RunOptions(overrides=list(given))
     return load_profile("demo", [*given, *phase_overrides(options, name, begins, steps)])
 
@@ -45,7 +47,7 @@ def test_the_phases_that_are_trained(
 
 def test_the_last_phase_is_that_of_the_profile(tmp_path: Path) -> None:
     """Of a profile that ends with an earlier phase, `--from` begins that one."""
-    given = ("train.multi_view.steps=0",)
+    given = (*GIVEN, "train.multi_view.steps=0")
     assert _profile(None, tmp_path, None, given).train.trained == ["single-view"]
 
 

@@ -117,7 +117,7 @@ def test_a_frames_lens_replaces_the_documents() -> None:
         (lambda d: d["frames"][1].pop("transform_matrix"), r"frames\[1\].transform_matrix: expected 4 rows"),
         (lambda d: d["frames"][0].update(transform_matrix=np.diag([2, 2, 2, 1]).tolist()), "got scale or reflection"),
         (lambda d: d["frames"][0].update(transform_matrix=np.diag([-1, 1, 1, 1]).tolist()), "scale or reflection"),
-        (lambda d: d["frames"][2].update(h=32), r"frames\[2\]: expected a square image, got w 64 and h 32"),
+        (lambda d: d["frames"][2].update(h=32, cy=16.0), r"frames\[2\]: expected a square image, got w 64 and h 32"),
         (lambda d: d["frames"][0].pop("fl_x"), r"frames\[0\]: expected w and fl_x"),
         (lambda d: d["frames"][0].update(fl_x=0), r"frames\[0\].fl_x: expected a number above 0, got 0"),
         (lambda d: d["frames"][0].update(fl_y=-3.0), r"frames\[0\].fl_y: expected a number above 0, got -3.0"),

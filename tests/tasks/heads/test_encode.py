@@ -89,9 +89,9 @@ def test_latents_that_versions_json_contradicts_are_joined_again(
 
 
 def test_the_shape_of_latents(encode_params: EncodeParams, tmp_path: Path) -> None:
-    """Four levels halve the side three times, for either class; None without an autoencoder."""
+    """Each level but one halves the side, for either class; None without an autoencoder."""
     assert latent_shape(encode_params) == (8, 4)
-    assert latent_shape(EncodeParams()) == (8, 32)
+    assert latent_shape(EncodeParams()) == (4, 8)
     assert latent_shape(EncodeParams(autoencoder=str(write_autoencoder(tmp_path / "kl")))) == (4, 4)
     assert latent_shape(EncodeParams(autoencoder=str(tmp_path))) is None
 

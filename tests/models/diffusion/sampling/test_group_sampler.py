@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmeround.models.diffusion.latents import decoder_width
+from spinmeround.models.diffusion.latents import decoder_width, downsampling
 from spinmeround.models.diffusion.params import NoiseSchedule, SolverParams
 from spinmeround.models.diffusion.sampling.group_sampler import GroupSampler, ViewGroup
 from spinmeround.models.diffusion.sampling.memory import (
@@ -119,7 +119,8 @@ def test_the_estimate_bounds_the_memory_of_decoding(kind: str) -> None:
     """For one image, with Stable Diffusion's decoder architecture and with the embedded decoder."""
     vae = sd_like_autoencoder() if kind == "AutoencoderKL" else load_autoencoder(autoencoder_path(EncodeParams()))
     channels, side = vae.config["latent_channels"], 64
-    peak = largest_live_bytes(lambda: vae.decode(torch.zeros(1, channels, side // 8, side // 8)))
+    latent = side // downsampling(vae)
+    peak = largest_live_bytes(lambda: vae.decode(torch.zeros(1, channels, latent, latent)))
     estimate = 4 * LIVE_DECODER_MAPS * decoder_width(vae) * side**2
     assert estimate / 4 < peak < estimate, f"{peak / estimate:.2f} of the estimate"
     assert max_image_batch(vae, side, 9, free=int(estimate / 0.6 * 4.1)) == 4
