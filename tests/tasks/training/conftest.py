@@ -83,7 +83,7 @@ def head_params() -> Callable[..., TrainParams]:
         attention_levels=(False, True, True),
         multiview_factors=(2, 4),
         attention_heads=4,
-        norm_groups=8,
+        norm_groups=16,
         cross_attention_dim=512,
     )
     defaults = TrainParams(
