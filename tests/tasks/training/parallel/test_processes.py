@@ -93,8 +93,8 @@ def test_float32_differs_by_the_rounding_of_its_sums(
 ) -> None:
     """With the demo's network and pictures, in float32: the gradients of parts and processes equal those of one process
     and one part to 2e-6 relative, and each is nearer than that to the gradients in float64. The fewer groups are summed
-    in one pass, the nearer it is: no division of the batch adds an error of its own. Rounding grows with the root of the
-    number of positions: 8 groups of 4 views of 16 x 16."""
+    in one pass, the nearer it is: no division of the batch adds an error of its own. Rounding grows with the root of
+    the number of positions: 8 groups of 4 views of 16 x 16."""
     group = GroupParams(conditioning=1, targets=3)
     phase = MultiViewPhase(steps=10, groups=(group,))
     exact = one_step(one_head, head_params(multi_view=phase), EncodeParams())
