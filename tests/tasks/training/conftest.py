@@ -17,16 +17,15 @@ from spinmeround.tasks.stage import Head, StageJob
 from spinmeround.tasks.training.params import TextEncoderParams, TrainParams
 from spinmeround.tasks.training.params.phases import AdaptPhase, MultiViewPhase, SingleViewPhase
 
-SIDE = 64
 AROUND = ViewGrid(azimuths=8, elevations_deg=(0.0,))
 
 
-def rendered_head(seed: int) -> HeadArrays:
+def rendered_head(seed: int, side: int = 64) -> HeadArrays:
     """A head of the procedural generator with its true normals, and a random embedding."""
     generator, cameras = make(), AROUND.cameras()
     identity = generator.sample(seed)
-    drawn = generator.render(identity, cameras, SIDE)
-    origins, directions = pixel_rays(cameras, SIDE)
+    drawn = generator.render(identity, cameras, side)
+    origins, directions = pixel_rays(cameras, side)
     along = drawn.depth / (directions * cameras.cam2world[:, None, None, :3, 2]).sum(-1)
     hit = np.isfinite(along)
     normals = np.zeros_like(directions)
@@ -66,24 +65,24 @@ def write_dataset(head: HeadArrays, encode: EncodeParams, root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def one_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of a head with the latents of the embedded autoencoder."""
-    return write_dataset(rendered_head(3), EncodeParams(), tmp_path_factory.mktemp("one-head"))
+    """A dataset of a head at 32 px, with the latents of the embedded autoencoder, 8 x 8."""
+    return write_dataset(rendered_head(3, side=32), EncodeParams(), tmp_path_factory.mktemp("one-head"))
 
 
 @pytest.fixture(scope="session")
 def head_params() -> Callable[..., TrainParams]:
-    """Makes parameters of a training on that head, with the UNet of the demo and changes."""
+    """Makes parameters of a training on that head, with a UNet of two levels and changes."""
     prompt = PromptTokens(words=(2, 3, 4, 5, 6), identity=5, start=0, end=1, padding=1, length=8)
     unet = UNetParams(
-        sample_size=16,
+        sample_size=8,
         latent_channels=8,
         views=8,
-        block_out_channels=(64, 128, 256),
+        block_out_channels=(64, 128),
         layers_per_block=1,
-        attention_levels=(False, True, True),
-        multiview_factors=(2, 4),
+        attention_levels=(True, True),
+        multiview_factors=(1, 2),
         attention_heads=4,
-        norm_groups=16,
+        norm_groups=8,
         cross_attention_dim=512,
     )
     defaults = TrainParams(

@@ -56,7 +56,7 @@ def fitted_autoencoder(head: HeadArrays, *, steps: int) -> AutoencoderDC:
     """An autoencoder of the pictures and normals of a head."""
     torch.manual_seed(0)
     images = camera_images(head)
-    autoencoder = make_autoencoder(AutoencoderParams(latent_channels=4))
+    autoencoder = make_autoencoder(AutoencoderParams(channels=(16, 32, 64, 128), latent_channels=4))
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
