@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from spinmeround.models.diffusion.pipeline import SpinMeRoundPipeline
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.embedded.heads import make_heads_dataset
 from spinmeround.tasks.embedded.params import MultiviewParams
+from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.encode import EncodeParams
 from spinmeround.tasks.training.chain.artifact import make_training
 from spinmeround.tasks.training.chain.plan import plan_trainings
@@ -56,7 +56,7 @@ def train_phases(
 
 def write_halved(pipeline: Path, folder: Path) -> None:
     """Write a pipeline in half precision, in place of what is in the folder."""
-    loaded: Any = SpinMeRoundPipeline.from_pretrained(pipeline, torch_dtype=torch.float16)
+    loaded: Any = load_pipeline(pipeline).to(torch.float16)
     shutil.rmtree(folder, ignore_errors=True)
     loaded.save_pretrained(folder)
     for path in folder.rglob("*.json"):  # diffusers writes where the weights were read from

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from spinmeround.models.diffusion.params import NoiseSchedule
+from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadArrays, HeadDataset, HeadEntry, assemble, write_head
 from spinmeround.tasks.dataset.encode import encode_dataset
+from spinmeround.tasks.evaluation.heads import Evaluated
 from spinmeround.tasks.evaluation.params import EvaluateParams
 from spinmeround.tasks.evaluation.run import run_evaluation
 from spinmeround.tasks.heads.embed import EmbedParams
@@ -53,7 +55,8 @@ def test_training_and_evaluation_without_any_normals(
     embed = EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx")))
     quick = EvaluateParams(heads=1, targets=3, frontal_targets=1, schedule=NoiseSchedule(steps=2))
     (tmp_path / "evaluation").mkdir()
-    found = run_evaluation(path, trained.pipeline, quick, embed, tmp_path / "evaluation")
+    evaluated = Evaluated(pipeline=trained.pipeline, training={"multi-view": "0" * 64}, params=quick, embed=embed)
+    found = run_evaluation(ArtifactStore(tmp_path / "store"), path, evaluated, tmp_path / "evaluation")
     assert found.model["normal_angular_error_deg"] is None
     assert "no normals" in found.missing["normal_angular_error_deg"]
     assert found.model["psnr"] is not None
