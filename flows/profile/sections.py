@@ -17,6 +17,7 @@ from spinmeround.tasks.heads.review import ReviewParams
 from spinmeround.tasks.heads.sample import SampleParams
 from spinmeround.tasks.heads.score import ScoreParams
 from spinmeround.tasks.heads.screen import ScreenParams
+from spinmeround.tasks.reconstruction.params import ReconstructParams
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.training.params import TrainParams
 
@@ -67,5 +68,6 @@ class ProfileSections(FrozenParams):
     encode: EncodeParams = EncodeParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
+    reconstruct: ReconstructParams = ReconstructParams()
     report: ReportParams = ReportParams()
     execution: ExecutionParams = ExecutionParams()

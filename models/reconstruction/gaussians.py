@@ -5,6 +5,7 @@ of its opacity, and the coefficients of spherical harmonics of its colour. Quate
 have unit length. A colour is max(0, 1/2 + sum of the harmonics in the direction from the camera to the mean).
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -31,7 +32,7 @@ class Gaussians:
     @property
     def degree(self) -> int:
         """Degree of the spherical harmonics, 0 to 3."""
-        return round(self.harmonics.shape[1] ** 0.5) - 1
+        return math.isqrt(self.harmonics.shape[1]) - 1
 
     def to(self, *args: object) -> "Gaussians":
         """All tensors moved or cast as by `Tensor.to`."""

@@ -47,7 +47,13 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
 
 def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:
     """Print these parts of a run's summary, where the run is, and how to open it in the UI."""
-    formatters = {"heads": _heads, "dataset": _dataset, "training": _training, "evaluation": _evaluation}
+    formatters = {
+        "heads": _heads,
+        "dataset": _dataset,
+        "training": _training,
+        "evaluation": _evaluation,
+        "reconstruction": _reconstruction,
+    }
     for part in parts:
         if summary[part] is not None:
             print_values(formatters[part](summary[part]) if part in formatters else {part: summary[part]})
@@ -97,3 +103,18 @@ def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:
 
     lines = table(*metric_table(evaluation)).splitlines()
     return {"evaluation": [*lines, *missing_lines(evaluation)]}
+
+
+def _reconstruction(found: dict[str, Any]) -> dict[str, object]:
+    """The scores of the held-out views, and of the true views if they are known, one line each."""
+    scores = {"held-out views": found["held_out"], "true views": found.get("truth")}
+    lines = [f"{found['gaussians']} splats from {len(found['fitted_views'])} views, in {found['folder']}"]
+    lines += [f"{name}: {_scores(values)}" for name, values in scores.items() if values is not None]
+    return {"splats": lines}
+
+
+def _scores(values: dict[str, float | None]) -> str:
+    from spinmeround.models.metrics.definitions import metric_of
+
+    measured = {metric_of(name): value for name, value in values.items() if value is not None}
+    return ", ".join(f"{metric.label} {metric.text(value)}{metric.suffix}" for metric, value in measured.items())
