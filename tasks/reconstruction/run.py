@@ -31,7 +31,7 @@ from spinmeround.storage.errors import as_config_error
 from spinmeround.storage.numbers import json_text
 from spinmeround.storage.records import TriangleMesh
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet
-from spinmeround.tasks.reconstruction.files import HELD_OUT, SCORES, SPLATS, TURNTABLE
+from spinmeround.tasks.reconstruction.files import HELD_OUT, SCORES, SPLATS, TURNTABLE, VIEWER
 from spinmeround.tasks.reconstruction.params import (
     STAGE,
     VERSION,
@@ -44,6 +44,7 @@ from spinmeround.tasks.reconstruction.params import (
 )
 from spinmeround.tasks.reconstruction.ply import splat_file
 from spinmeround.tasks.reconstruction.scores import Scores, drawn, lpips_of, score
+from spinmeround.tasks.reconstruction.viewer import viewer_page
 from spinmeround.tasks.reconstruction.views import PosedPictures, divided, read_head, read_source
 
 TURNTABLE_VIEWS, FRAME_MS = 48, 80
@@ -94,6 +95,8 @@ def run_reconstruction(
         document["truth"] = score(splats, _sample(read_head(truth), params.held_out), perceptual)
     (out / SCORES).write_text(json_text(document, "scores"), encoding="utf-8")
     (out / SPLATS).write_bytes(splat_file(splats))
+    page = viewer_page(splats, views.rgb.shape[1], name_of(source))
+    (out / VIEWER).write_text(page, encoding="utf-8")
     _write_pictures(splats, held_out, out)
     return scores
 

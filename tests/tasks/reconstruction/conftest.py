@@ -17,8 +17,8 @@ QUICK = ReconstructParams(
     held_out=2,
     hull_resolution=32,
     splats=SplatParams(
-        number=500,
-        steps=40,
+        number=300,
+        steps=80,
         densify=DensifyParams(start=10_000),
         rates=LearningRates(means=1e-3, log_scales=2e-2),
     ),

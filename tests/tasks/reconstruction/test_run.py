@@ -104,7 +104,7 @@ def test_the_scores_are_those_of_the_file(made: tuple[ArtifactStore, str], folde
     assert scores["held_out"]["psnr"] > 20
     assert scores["held_out"]["mask_iou"] > 0.9
     assert scores["held_out"]["lpips"] is None
-    assert scores["gaussians"] == len(splats) == 500
+    assert scores["gaussians"] == len(splats) == 300
     assert not set(scores["held_out_views"]) & set(scores["fitted_views"])
 
 
