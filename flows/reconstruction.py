@@ -23,8 +23,8 @@ from spinmeround.tasks.reconstruction.params import (
     FolderSource,
     GeneratedViews,
     HeadSource,
+    ReconstructionRequest,
     ReconstructParams,
-    Request,
     TrueViews,
     name_of,
     reconstruction_key,
@@ -34,7 +34,7 @@ from spinmeround.tasks.reconstruction.params import (
 @flow(name="reconstruction", flow_run_name="reconstruction {profile.name}", persist_result=False)
 def reconstruction_flow(
     profile: Profile,
-    request: Request,
+    request: ReconstructionRequest,
     folder: str,
     place: Place = Place(),  # noqa: B008 (frozen)
     dataset: str | None = None,
@@ -52,14 +52,15 @@ def reconstruction_flow(
 
 
 def _source(
-    session: Session, request: Request, folder: str, dataset: str | None, model: str | None
+    session: Session, request: ReconstructionRequest, folder: str, dataset: str | None, model: str | None
 ) -> HeadSource | FolderSource:
-    if isinstance(request, TrueViews):
-        return HeadSource(dataset=str(dataset_of(session, dataset).path), head=request.head)
-    if not isinstance(request, GeneratedViews):
-        return FolderSource(folder=request.folder)
-    views, given = Path(folder) / "views", request.params.given
-    generated(session, request.params, str(views), model, dataset)
+    asked = request.views
+    if isinstance(asked, TrueViews):
+        return HeadSource(dataset=str(dataset_of(session, dataset).path), head=asked.head)
+    if not isinstance(asked, GeneratedViews):
+        return FolderSource(folder=asked.folder)
+    views, given = Path(folder) / "views", asked.params.given
+    generated(session, asked.params, str(views), model, dataset)
     truth = None
     if isinstance(given, HeadInput):
         truth = HeadSource(dataset=str(dataset_of(session, dataset).path), head=given.head)

@@ -14,6 +14,7 @@ from spinmeround.storage.errors import ConfigError, as_config_error, environment
 
 if TYPE_CHECKING:
     from spinmeround.flows.profile import Profile
+    from spinmeround.tasks.reconstruction.params import ReconstructionRequest
 
 _source_option = partial(typer.Option, rich_help_panel="Views")
 
@@ -88,11 +89,17 @@ def reconstruct(
     print_summary(summary, chosen, "reconstruction")
 
 
-def request_of(source: SourceOptions, sampling: SamplingOptions, profile: "Profile") -> Any:
+def request_of(source: SourceOptions, sampling: SamplingOptions, profile: "Profile") -> "ReconstructionRequest":
     """What the flow is asked for. Raises ConfigError for options that contradict each other, and missing files."""
     from spinmeround.tasks.generation.inputs import check_inputs
     from spinmeround.tasks.generation.params import GenerationParams, parse_cameras
-    from spinmeround.tasks.reconstruction.params import GENERATED_VIEWS, FolderViews, GeneratedViews, TrueViews
+    from spinmeround.tasks.reconstruction.params import (
+        GENERATED_VIEWS,
+        FolderViews,
+        GeneratedViews,
+        ReconstructionRequest,
+        TrueViews,
+    )
 
     named = {"--head": source.head, "--photo": source.photo, "--views": source.views}
     given = [option for option, value in named.items() if value is not None]
@@ -103,9 +110,9 @@ def request_of(source: SourceOptions, sampling: SamplingOptions, profile: "Profi
     if source.views is not None:
         if not (source.views / "transforms.json").is_file():
             raise ConfigError(f"--views {source.views}: expected a folder with a transforms.json, found none")
-        return FolderViews(folder=str(source.views.absolute()))
+        return ReconstructionRequest(views=FolderViews(folder=str(source.views.absolute())))
     if source.head is not None and not source.generated:
-        return TrueViews(head=source.head)
+        return ReconstructionRequest(views=TrueViews(head=source.head))
     own = {"radius": profile.views.radius, "focal": profile.views.focal}
     cameras: dict[str, object] = {"views": GENERATED_VIEWS.model_copy(update=own)}
     if source.cameras is not None:
@@ -113,7 +120,7 @@ def request_of(source: SourceOptions, sampling: SamplingOptions, profile: "Profi
     with as_config_error():
         params = GenerationParams.model_validate({"given": _given(source), **sampling.values(), **cameras})
         check_inputs(params)
-    return GeneratedViews(params=params)
+    return ReconstructionRequest(views=GeneratedViews(params=params))
 
 
 def _given(source: SourceOptions) -> dict[str, Any]:

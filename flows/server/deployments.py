@@ -112,7 +112,7 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
         stage_flow: {"stage": "sample"},
         generation_flow: {"params": {"given": {"kind": "nothing"}}, "folder": str(run / "generated")},
         reconstruction_flow: {
-            "request": {"kind": "folder", "folder": str(run / "generated")},
+            "request": {"views": {"kind": "folder", "folder": str(run / "generated")}},
             "folder": str(run / "reconstructed"),
         },
         calibration_flow: {"params": {"keep": 0.95}},

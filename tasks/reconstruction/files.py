@@ -5,13 +5,9 @@ from pathlib import Path
 from spinmeround.storage.errors import environment_errors
 from spinmeround.storage.files import make_folder, write_atomic
 
-SPLATS, SCORES, VIEWER, TURNTABLE, HELD_OUT = (
-    "splats.ply",
-    "scores.json",
-    "viewer.html",
-    "turntable.webp",
-    "held-out.png",
-)
+SPLATS, SCORES, VIEWER = "splats.ply", "scores.json", "viewer.html"
+TURNTABLE, HELD_OUT = "turntable.webp", "held-out.png"
+MESHES = ("mesh.ply", "mesh.glb")
 
 
 def copy_reconstruction(artifact: Path, folder: Path) -> list[Path]:

@@ -32,6 +32,7 @@ from spinmeround.storage.numbers import json_text
 from spinmeround.storage.records import TriangleMesh
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet
 from spinmeround.tasks.reconstruction.files import HELD_OUT, SCORES, SPLATS, TURNTABLE, VIEWER
+from spinmeround.tasks.reconstruction.mesh import write_mesh
 from spinmeround.tasks.reconstruction.params import (
     STAGE,
     VERSION,
@@ -90,6 +91,9 @@ def run_reconstruction(
         splats = splats_of(fitted, hull, params, perceptual, on_step)
     scores = score(splats, held_out, perceptual)
     document = {"fitted_views": chosen, "held_out_views": kept, "gaussians": len(splats), "held_out": scores}
+    if fitted.normals is not None:
+        with as_config_error(f"{name_of(source)}: "):
+            document["mesh"] = write_mesh(hull, fitted, held_out, out)
     truth = source.truth if isinstance(source, FolderSource) else None
     if truth is not None:
         document["truth"] = score(splats, _sample(read_head(truth), params.held_out), perceptual)

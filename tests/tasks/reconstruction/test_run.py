@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 
 from spinmeround.models.geometry.cameras import ViewGrid
@@ -18,7 +19,7 @@ from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError
-from spinmeround.tasks.reconstruction.files import SCORES, SPLATS, TURNTABLE, copy_reconstruction
+from spinmeround.tasks.reconstruction.files import MESHES, SCORES, SPLATS, TURNTABLE, copy_reconstruction
 from spinmeround.tasks.reconstruction.params import (
     FolderSource,
     HeadSource,
@@ -29,6 +30,7 @@ from spinmeround.tasks.reconstruction.ply import read_splats
 from spinmeround.tasks.reconstruction.run import make_reconstruction, splats_of
 from spinmeround.tasks.reconstruction.scores import drawn, score
 from spinmeround.tasks.reconstruction.views import PosedPictures, divided, mask_of_normals, read_folder
+from tests.models.reconstruction.balls import CENTRE, RADIUS
 from tests.tasks.reconstruction.conftest import QUICK
 
 
@@ -160,3 +162,15 @@ def test_48_true_views_of_an_unseen_head_give_28_db() -> None:
     print(scores)
     assert scores["psnr"] is not None
     assert scores["psnr"] >= 28.0
+
+
+def test_the_mesh_follows_the_normals(made: tuple[ArtifactStore, str]) -> None:
+    """Both mesh files open in trimesh with the ball's radius, and the scores say how well the normals fit."""
+    store, key = made
+    path = store.path("reconstruct", key)
+    scores = json.loads((path / SCORES).read_text(encoding="utf-8"))["mesh"]
+    assert scores["normal_angular_error_deg"] < 8
+    assert scores["mask_iou"] > 0.9
+    for name in MESHES:
+        mesh = trimesh.load(path / name, force="mesh")
+        assert np.abs(np.linalg.norm(mesh.vertices - CENTRE, axis=-1) / RADIUS - 1).mean() < 0.03
