@@ -81,7 +81,7 @@ def reconstruct_task(source: HeadSource | FolderSource, folder: str) -> State[st
         artifact = session.store.verify(STAGE, key).path
         copy_reconstruction(artifact, Path(folder))
     scores = json.loads((artifact / SCORES).read_text(encoding="utf-8"))
-    session.results["reconstruction"] = {"key": key, "subject": name_of(source), "folder": folder, **scores}
+    session.results["reconstruction"] = {"key": key, "folder": folder, **scores}
     table = [{"views": name, **scores[name]} for name in ("held_out", "truth") if name in scores]
     create_table_artifact(table, key="reconstruction", description=f"Splats of {name_of(source)}")
     return Completed(name=state_name(outcome), message=f"{scores['gaussians']} splats in {folder}", data=key)

@@ -44,6 +44,14 @@ def run_results(store: ArtifactStore, folder: Path) -> RunResults:
     return RunResults(keys=frozenset(keys), digests=frozenset(digests))
 
 
+def last_reconstruction(folder: Path) -> Mapping[str, Any] | None:
+    """The newest reconstruction that the run in `folder` made, as its summary states it; None if none is known."""
+    try:
+        return _last_results(folder).get("reconstruction")
+    except (OSError, ValueError):
+        return None
+
+
 def _last_results(folder: Path) -> dict[str, Mapping[str, Any]]:
     """The newest result of each part: a command writes null for parts that it did not compute."""
     found: dict[str, Mapping[str, Any]] = {}

@@ -11,6 +11,7 @@ mesh.ply, mesh.glb  a mesh that follows the normals, if the views have any
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,14 @@ def run_reconstruction(
         hull = visual_hull(fitted.cameras, fitted.mask, resolution=params.hull_resolution)
         splats = splats_of(fitted, hull, params, perceptual, on_step)
     scores = score(splats, held_out, perceptual)
-    document = {"fitted_views": chosen, "held_out_views": kept, "gaussians": len(splats), "held_out": scores}
+    document: dict[str, Any] = {
+        "subject": name_of(source),
+        "side": views.rgb.shape[1],
+        "gaussians": len(splats),
+        "fitted_views": chosen,
+        "held_out_views": kept,
+        "held_out": scores,
+    }
     if fitted.normals is not None:
         with as_config_error(f"{name_of(source)}: "):
             document["mesh"] = write_mesh(hull, fitted, held_out, out)

@@ -20,20 +20,24 @@ def viewer_page(splats: Gaussians, side: int, title: str, resolution: int | None
     return template("splats.html.j2").render(splats=viewer_data(splats, side), resolution=canvas, title=title)
 
 
-def viewer_data(splats: Gaussians, side: int) -> dict[str, Any]:
-    """What the script `splats.js` reads: values as little-endian floats in base64, and the orbit of the cameras."""
+def viewer_data(splats: Gaussians, side: int, degree: int | None = None) -> dict[str, Any]:
+    """What the script `splats.js` reads: values as little-endian floats in base64, and the orbit of the cameras.
+
+    `degree` is that of the harmonics which are included, by default of all.
+    """
+    degree = splats.degree if degree is None else min(degree, splats.degree)
     spread = covariances(splats)
     values = [
         splats.means,
         *(spread[:, row, column, None] for row, column in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))),
         splats.opacity_logits.sigmoid()[:, None],
-        rearrange(splats.harmonics, "gaussian basis colour -> gaussian (basis colour)"),
+        rearrange(splats.harmonics[:, : (degree + 1) ** 2], "gaussian basis colour -> gaussian (basis colour)"),
     ]
     table = torch.cat(values, dim=-1).detach().cpu().numpy().astype("<f4")
     grid = ViewGrid()
     return {
         "number": len(splats),
-        "degree": splats.degree,
+        "degree": degree,
         "values": base64.b64encode(table.tobytes()).decode("ascii"),
         "side": side,
         "radius": grid.radius,
