@@ -45,7 +45,7 @@ class SourceOptions:
     cameras: Annotated[
         str | None,
         _source_option(
-            help="Views to generate: orbit:N, grid or a transforms.json; default: 16 azimuths at 3 elevations."
+            help="Views to generate: orbit:N, grid or a transforms.json; default: 14 azimuths at 4 elevations."
         ),
     ] = None
 

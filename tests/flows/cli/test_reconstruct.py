@@ -26,12 +26,12 @@ def test_a_head_is_reconstructed_from_its_true_views() -> None:
     assert request(head="procedural-000001") == TrueViews(head="procedural-000001")
 
 
-def test_generated_views_are_48_all_round() -> None:
-    """By default 16 azimuths at 3 elevations, with the profile's radius and the sampling options."""
+def test_generated_views_are_48_to_fit_and_8_to_score() -> None:
+    """By default 14 azimuths at 4 elevations, with the profile's radius and the sampling options."""
     found = request(head="procedural-000001", generated=True)
     assert isinstance(found, GeneratedViews)
     assert found.params.given == HeadInput(head="procedural-000001")
-    assert found.params.views.views == 48
+    assert found.params.views.views == 48 + PROFILE.reconstruct.held_out
     assert found.params.views.radius == 3.0
     assert found.params.seed == 3
     other = request(head="procedural-000001", generated=True, cameras="orbit:60")
