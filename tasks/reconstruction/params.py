@@ -89,8 +89,9 @@ def subject_of(data: HeadDataset, head: str) -> int:
 
 
 def name_of(source: HeadSource | FolderSource) -> str:
-    """The subject of the artifact."""
-    return source.head if isinstance(source, HeadSource) else Path(source.folder).name
+    """The subject of the artifact: the head, if it is known, or the folder."""
+    head = source if isinstance(source, HeadSource) else source.truth
+    return head.head if head is not None else Path(source.folder).name
 
 
 def key_parts(

@@ -1,6 +1,7 @@
 """The views of a head that is reconstructed: read from a dataset or a folder, and divided into fitted and held out."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from spinmeround.tasks.generation.inputs import read_cameras, read_square
 from spinmeround.tasks.loading.view_images import read_views
 from spinmeround.tasks.pictures.files import named_picture, read_alpha
 from spinmeround.tasks.reconstruction.params import FolderSource, HeadSource, subject_of
+
+_GOLDEN = 0.6180339887
+"""Multiples of the golden ratio, modulo 1, are spread evenly without a period."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,8 @@ def _stacked(path: Path, pictures: list[np.ndarray]) -> UInt8[np.ndarray, "view 
 def divided(number: int, *, fitted: int, held_out: int) -> tuple[list[int], list[int]]:
     """Indices of the fitted and of the held-out views of `number`, both evenly spread.
 
+    The held-out ones lie at different places of equal parts, so that no period of a grid of views meets theirs.
+
     Raises ConfigError if fewer than 4 views remain to fit.
     """
     if number - held_out < 4:
@@ -108,7 +114,10 @@ def divided(number: int, *, fitted: int, held_out: int) -> tuple[list[int], list
             f"reconstruct.held_out: expected at least 4 views beside the held-out ones, got {number} views with "
             f"{held_out} of them held out; give more views, or hold out fewer"
         )
-    kept = _spread(number, held_out)
+    starts = [part * number // held_out for part in range(held_out + 1)]
+    kept = [
+        start + int(part * _GOLDEN % 1 * (end - start)) for part, (start, end) in enumerate(pairwise(starts), start=1)
+    ]
     rest = sorted(set(range(number)) - set(kept))
     return [rest[place] for place in _spread(len(rest), min(fitted, len(rest)))], kept
 

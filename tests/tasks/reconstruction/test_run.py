@@ -21,6 +21,7 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError
 from spinmeround.tasks.reconstruction.files import MESHES, SCORES, SPLATS, TURNTABLE, copy_reconstruction
 from spinmeround.tasks.reconstruction.params import (
+    GENERATED_VIEWS,
     FolderSource,
     HeadSource,
     ReconstructParams,
@@ -42,6 +43,15 @@ def test_views_are_divided_evenly(number: int, fitted: int, held_out: int) -> No
     assert len(used) == min(fitted, number - held_out)
     assert len({*used, *kept}) == len(used) + len(kept)
     assert max(np.diff([-1, *kept, number])) <= 2 * number / held_out
+
+
+@pytest.mark.parametrize("grid", [GENERATED_VIEWS, ViewGrid(), ViewGrid(azimuths=16, elevations_deg=(0.0,))])
+def test_held_out_views_are_all_round(grid: ViewGrid) -> None:
+    """On grids of any size they have six azimuths or more in all four quarters, and all elevations."""
+    cameras = grid.cameras()[divided(grid.views, fitted=48, held_out=8)[1]]
+    assert len(set(cameras.azimuth_deg.tolist())) >= 6
+    assert len(np.unique(cameras.azimuth_deg // 90)) == 4
+    assert len(np.unique(cameras.elevation_deg)) == len(grid.elevations_deg)
 
 
 def test_too_few_views_are_refused() -> None:

@@ -29,7 +29,7 @@ def reconstruction(folder: Path, number: int = 400, degree: int = 2) -> Path:
 def test_the_section_shows_scores_of_both_kinds_of_views(data: ReportData, tmp_path: Path) -> None:
     """Metrics without values are left out, and a report without a reconstruction has neither section nor script."""
     page = render_report(replace(data, splats=read_splat_section(reconstruction(tmp_path))))
-    assert "procedural-000007 as 400 3D Gaussians, fitted to 3 views of 64 px" in page
+    assert "procedural-000007 as 400 3D Gaussians, fitted to 3 generated views of 64 px" in page
     assert "31.25" in page
     assert "20.50" in page
     section = page[page.index('id="splats"') :]
