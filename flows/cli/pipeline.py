@@ -1,5 +1,5 @@
 """The commands that run the pipeline or a part of it: demo, build, stage, train, evaluate,
-evaluate-inputs, report.
+evaluate-inputs, evaluate-inversion, report.
 """
 
 import json
@@ -29,7 +29,7 @@ DatasetOption = Annotated[
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    for command in (demo, build, stage, train, evaluate, evaluate_inputs, report):
+    for command in (demo, build, stage, train, evaluate, evaluate_inputs, evaluate_inversion, report):
         run_command(app, panel=panel)(command)
 
 
@@ -173,6 +173,42 @@ def evaluate_inputs(
     chosen = load_profile(profile, overrides or [])
     wanted = write_inputs(HeadDataset.open(dataset), chosen.evaluate, chosen.embed, to)
     print_values({"inputs": str(to), "wanted": f"{len(wanted)} pictures, listed in {to / 'wanted.txt'}"})
+
+
+def evaluate_inversion(
+    dataset: Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")],
+    to: Annotated[Path, typer.Option(help="Folder for the pictures; heads that it has are left as they are.")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Name of a profile, or a .toml file.")] = "demo",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the fit, for instance steps=8; repeat it for more."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each of which fits other heads.")] = 1,
+    overrides: OverridesOption = None,
+) -> None:
+    """Fit the profile's generator to the given views of the evaluated heads, as a baseline: GAN inversion.
+
+    `evaluate --predictions` scores the pictures. An interrupted run continues with the next head.
+    """
+    from spinmeround.flows.profile import load_profile, parse_overrides
+    from spinmeround.tasks.evaluation.inversion import write_inversions
+
+    chosen = load_profile(profile, overrides or [])
+
+    def on_progress(done: int, total: int) -> None:
+        typer.echo(f"inversion: {done} of {total} heads", err=True)
+
+    made = write_inversions(
+        dataset,
+        chosen.evaluate,
+        chosen.embed,
+        chosen.generator,
+        parse_overrides(option or []),
+        to,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    print_values({"inversion": str(to), "heads": f"{made} made"})
 
 
 def report(options: RunOptions) -> None:
