@@ -98,7 +98,8 @@ class Server:
         if call == "views":
             return {}, self.network.views(arrays, values, lambda *share: self.send(progress=share))
         if call == "invert":
-            return self.inversion.invert(self.network, arrays, values, lambda *share: self.send(progress=share))
+            done, found = self.inversion.invert(self.network, arrays, values, lambda *share: self.send(progress=share))
+            return done, found
         if call == "density":
             return {}, {"sigma": self.network.density(arrays["points"], arrays["latent"])}
         raise RuntimeError(f"unknown call {call!r}")

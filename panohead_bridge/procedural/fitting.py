@@ -71,7 +71,7 @@ class Fit:
 
     def _difference(self, latent: np.ndarray) -> Float64[np.ndarray, " value"]:
         rendered = self._render(_identity(latent), self._cameras, self._side, self._options.cells)
-        return _pixels(rendered.rgb, rendered.mask, self._side) - self._given
+        return np.asarray(_pixels(rendered.rgb, rendered.mask, self._side) - self._given)
 
     def _residuals(self, latent: Float64[np.ndarray, " latent"]) -> Float64[np.ndarray, " residual"]:
         return np.concatenate([self._difference(latent) / self._options.pixel_deviation, latent])
