@@ -15,6 +15,7 @@ import typer
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.server.environment import check_environment
 from spinmeround.flows.server.process import ServerProcess, announce, configure, running_server, withdraw
+from spinmeround.flows.server.registration import keep_changes
 from spinmeround.flows.server.settings import import_prefect
 from spinmeround.storage.errors import ConfigError
 
@@ -51,9 +52,13 @@ def serve_all(runs: Path, port: int) -> None:
 
 def _serve_deployments(runs: Path) -> None:
     from prefect import serve
+    from prefect.client.orchestration import get_client
 
-    # pausing schedules on shutdown takes seconds, and no deployment has one
-    serve(*deployments(runs), print_starting_message=False, pause_on_shutdown=False)
+    found = deployments(runs)
+    with get_client(sync_client=True) as client:
+        keep_changes(found, client)
+    # schedules are people's: they stay active, and runs that are due in the meantime are late
+    serve(*found, print_starting_message=False, pause_on_shutdown=False)
 
 
 def deployments(runs: Path) -> "list[RunnerDeployment]":
