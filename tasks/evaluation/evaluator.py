@@ -1,17 +1,22 @@
 """Metrics of predicted views against the truth, for one held-out head at a time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals
 from spinmeround.models.identity.alignment import align_faces, landmarks_inside
 from spinmeround.models.metrics import identity_similarity, l2, mask_iou, normal_angular_error_deg, psnr, ssim
+from spinmeround.models.metrics.consistency import pair_consistency
 from spinmeround.models.metrics.definitions import PSNR_LIMIT_DB
 from spinmeround.models.metrics.missing import Missing
 from spinmeround.storage.dataset import HeadDataset
+from spinmeround.tasks.evaluation.geometry import target_depth
 from spinmeround.tasks.evaluation.landmarks import TrueLandmarks
 from spinmeround.tasks.evaluation.params import Metrics
 from spinmeround.tasks.evaluation.prediction import Prediction
@@ -30,6 +35,14 @@ class HeadScores:
     metrics: Metrics
     missing: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, found: Mapping[str, float | Missing]) -> Self:
+        """Values, and the reasons of those that are missing."""
+        return cls(
+            metrics={name: None if isinstance(value, Missing) else value for name, value in found.items()},
+            missing={name: value.reason for name, value in found.items() if isinstance(value, Missing)},
+        )
+
 
 class Evaluator:
     """Computes the metrics of `models.metrics.definitions` that a single head has."""
@@ -41,6 +54,7 @@ class Evaluator:
         self._lpips = load_lpips(weights, field="evaluate.lpips_weights")
         self._embedder = cached_embedder(recognition_path(embed.recognition))
         self._landmarks = TrueLandmarks(data, embed)
+        self._last_depth: tuple[EvaluationViews, Float32[np.ndarray, "view height width"] | Missing] | None = None
 
     def __call__(self, views: EvaluationViews, predicted: Prediction, truth: ViewImages) -> HeadScores:
         """Metrics of the predicted targets of one head, means over its views."""
@@ -53,17 +67,31 @@ class Evaluator:
             "normal_angular_error_deg": (
                 _normal_error(predicted, truth) if self.data.has_normals(views.subject) else _NO_NORMALS
             ),
+            "consistency": self._consistency(views, predicted.rgb),
             "mask_iou": _overlap(predicted, truth),
         }
-        return HeadScores(
-            metrics={name: None if isinstance(value, Missing) else value for name, value in found.items()},
-            missing={name: value.reason for name, value in found.items() if isinstance(value, Missing)},
-        )
+        return HeadScores.of(found)
+
+    def of_truth(self, views: EvaluationViews, truth: ViewImages) -> HeadScores:
+        """Of the metrics that compare predicted views with each other, the values of the true views."""
+        return HeadScores.of({"consistency": self._consistency(views, truth.rgb)})
 
     def _perceptual(self, predicted: Prediction, truth: ViewImages) -> float | Missing:
         if isinstance(self._lpips, Missing):
             return self._lpips
         return float(self._lpips(predicted.rgb, truth.rgb).mean())
+
+    def _consistency(self, views: EvaluationViews, rgb: UInt8[np.ndarray, "view height width 3"]) -> float | Missing:
+        """PSNR between pairs of views through the hull of the head, which the predictions of a head share."""
+        if self._last_depth is None or self._last_depth[0] != views:
+            self._last_depth = views, target_depth(self.data, views.subject, views.targets, rgb.shape[1])
+        if isinstance(depth := self._last_depth[1], Missing):
+            return depth
+        cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
+        try:
+            return min(pair_consistency(rgb, depth, cameras).psnr, PSNR_LIMIT_DB)
+        except ValueError:
+            return Missing("no two targets see the same part of the head")
 
     def _identity(self, views: EvaluationViews, predicted: Prediction, truth: ViewImages) -> float | Missing:
         """Mean cosine between the embeddings of each predicted picture of the face and of its own true picture."""
@@ -82,17 +110,16 @@ class Evaluator:
 
 def _normal_error(predicted: Prediction, truth: ViewImages) -> float | Missing:
     if predicted.normals is None:
-        return Missing("no normals were given")
+        return Missing("no normals were predicted")
     inside = truth.mask == 255
     if not inside.any():
         return Missing("no true mask has an opaque pixel")
-    everywhere = np.full_like(truth.mask, 255) if predicted.mask is None else predicted.mask
-    found, true = decode_normals(predicted.normals, everywhere), decode_normals(truth.normals, truth.mask)
+    found, true = decode_normals(predicted.normals, predicted.opacity), decode_normals(truth.normals, truth.mask)
     return normal_angular_error_deg(found, true, inside).mean
 
 
 def _overlap(predicted: Prediction, truth: ViewImages) -> float | Missing:
     inside = predicted.inside
     if inside is None:
-        return Missing("neither masks nor normals were given")
+        return Missing("neither masks nor normals were predicted")
     return float(mask_iou(inside, truth.mask >= 128).mean())

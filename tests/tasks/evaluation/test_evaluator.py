@@ -50,6 +50,7 @@ def test_a_perfect_prediction_has_the_best_values(evaluate: Evaluator) -> None:
     found = score(evaluate)
     assert found.pop("lpips") is None
     assert found.pop("normal_angular_error_deg") == pytest.approx(0.0, abs=1e-3)
+    assert found.pop("consistency") == evaluate.of_truth(VIEWS, TRUTH).metrics["consistency"]
     best = {"l2": 0.0, "psnr": 100.0, "ssim": 1.0, "identity_similarity": 1.0, "mask_iou": 1.0}
     assert found == pytest.approx(best, abs=1e-5)
 
