@@ -5,6 +5,7 @@ import numpy as np
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, pixel_rays
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.report.data import (
+    AblationSection,
     EvaluationSection,
     HeadCard,
     LossCurve,
@@ -132,6 +133,23 @@ def evaluation() -> EvaluationSection:
     )
 
 
+def ablation() -> AblationSection:
+    """A variant without normals that is worse in PSNR."""
+    return AblationSection(
+        evaluation=EvaluationSection(
+            model={"psnr": 17.35, "normal_angular_error_deg": 14.2, "consistency": 24.0},
+            baselines={},
+            methods={"without-normals": {"psnr": 16.2, "normal_angular_error_deg": None, "consistency": 23.1}},
+            missing={"normal_angular_error_deg": "without-normals: no normals were predicted"},
+            heads=3,
+            truth={"consistency": 27.12},
+        ),
+        orderings=(("PSNR", "without normals", "1.15", "0.90 to 1.40", "p = 0.031", "the model"),),
+        steps={"model": 8000, "without-normals": 8000},
+        figure=np.full((40, 60, 3), 90, np.uint8),
+    )
+
+
 def stages() -> tuple[StageRow, ...]:
     return (
         StageRow(name="sample", version=1, made=32, reused=0, seconds=6.1, parameters={"generator.name": "procedural"}),
@@ -176,6 +194,7 @@ def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> R
         curves=(loss_curve(),),
         novel_views=tuple(novel_views(seed) for seed in (201, 202, 203)),
         evaluation=evaluation(),
+        ablation=ablation(),
         stages=stages(),
         parameters={
             "generator": {"name": "procedural", "options": {}},

@@ -22,6 +22,7 @@ from spinmeround.tasks.report.collect import (
     FinishedRun,
     collect_report,
     evenly_spaced,
+    ranked,
     read_curves,
     training_chain,
     training_phases,
@@ -256,3 +257,14 @@ def test_both_forms_of_a_history_are_read(named: bool, tmp_path):
     curves = read_curves(store.open("train", key))
     assert [curve.name for curve in curves] == (["autoencoder", "model"] if named else ["training"])
     assert all((curve.loss == [0.5, 0.25]).all() for curve in curves)
+
+
+def test_the_best_the_median_and_the_worst_head_come_first():
+    """By PSNR, whatever the order of the heads; heads without a value have no rank, and few heads none at all."""
+    assert ranked([3.0, None, 9.0, 1.0, 5.0]) == {
+        2: "best of 4 heads by PSNR",
+        4: "median of 4 heads by PSNR",
+        3: "worst of 4 heads by PSNR",
+    }
+    assert list(ranked([1.0, 2.0, 3.0])) == [2, 1, 0]
+    assert ranked([1.0, 2.0, None]) == {}

@@ -97,7 +97,20 @@ def test_sections_without_data_are_left_out(data: ReportData):
     bare = ReportData(run="bare", data_date="2026-01-01", counts=data.counts, digests={})
     ids = set(Page(render_report(bare)).values("id"))
     assert {"heads", "provenance"} <= ids
-    assert not ids & {"viewer", "training", "novel-views", "metrics"}
+    assert not ids & {"viewer", "training", "novel-views", "metrics", "ablation"}
+
+
+def test_the_ablation_has_a_table_orderings_and_a_figure(page: str):
+    """Variants are columns, a metric that one lacks has the reason, the true views have their value."""
+    assert "ablation" in set(Page(page).values("id"))
+    section = html.unescape(re.sub(r"<[^>]+>", " ", page.split('id="ablation"')[1].split("</section>")[0]))
+    text = " ".join(section.split())
+    assert "model 8,000 steps, without normals 8,000 steps" in text
+    assert "Without normals" in text
+    assert "dB; true views 27.12" in text
+    assert "excludes without-normals: no normals were predicted" in text
+    assert "PSNR without normals 1.15 0.90 to 1.40 p = 0.031 the model" in text
+    assert 'width="60" height="40"' in page
 
 
 def test_viewer_respects_its_size_limit(data: ReportData):
