@@ -17,13 +17,14 @@ from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, pix
 class Consistency(NamedTuple):
     """PSNR between neighbouring views, in dB.
 
-    `psnr` is over all pixel pairs; `pairs` is per pair of views in order, NaN for a pair without commonly visible
-    points. `visible` is the share of the head's pixels that the other view of a pair sees.
+    `psnr` is over all pixel pairs; `pairs` is per pair of views, which `of` names, NaN for a pair without
+    commonly visible points. `visible` is the share of the head's pixels that the other view of a pair sees.
     """
 
     psnr: float
     pairs: Float64[np.ndarray, " pair"]
     visible: float
+    of: tuple[tuple[int, int], ...]
 
 
 def neighbour_consistency(
@@ -83,7 +84,7 @@ def _consistency(
     if not seen:
         raise ValueError("images: no pixel is visible in a neighbouring view; check that cameras and depths match")
     each = np.array([_psnr(error) if error.size else np.nan for error in errors])
-    return Consistency(_psnr(np.concatenate(errors)), each, seen / total)
+    return Consistency(_psnr(np.concatenate(errors)), each, seen / total, tuple(pairs))
 
 
 def _psnr(errors: Float[np.ndarray, " value"]) -> float:

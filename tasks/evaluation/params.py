@@ -108,7 +108,8 @@ class EvaluationResult:
     reason for each that is None. `intervals` holds, by prediction and metric, the fields of
     `models.metrics.statistics.MeanInterval`; `comparisons` those of its `PairedTest`, the model minus each other
     prediction. `heads` has for each head `id`, the indices of its views `conditioning` and `targets`, and `scores`:
-    the metrics by prediction. `truth` has the values of the true views of metrics that compare views with each other.
+    the metrics by prediction, and `views`, those of each target. `truth` has the values of the true views, of metrics
+    that compare views with each other.
     """
 
     model: Metrics

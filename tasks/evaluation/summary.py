@@ -47,7 +47,11 @@ def summarize_scores(
         comparisons=_comparisons(columns),
         missing={**_missing([place["id"] for place in places], heads), **missing_of_set},
         heads=[
-            {**place, "scores": {name: scores.metrics for name, scores in head.items()}}
+            {
+                **place,
+                "scores": {name: scores.metrics for name, scores in head.items()},
+                "views": {name: scores.views for name, scores in head.items() if name != TRUTH},
+            }
             for place, head in zip(places, heads, strict=True)
         ],
         truth={metric: _mean(values) for metric, values in truth.items()},

@@ -7,14 +7,14 @@ the previews of some dropped heads for each reason. `tasks.report.data` document
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from spinmeround.models.metrics.definitions import metric_of, p_value_text
+from spinmeround.models.metrics.definitions import METRICS, metric_of, p_value_text
 from spinmeround.storage.artifacts import Artifact, ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import StoreError
@@ -34,6 +34,7 @@ from spinmeround.tasks.report.data import (
     Quarantined,
     ReportData,
     StageRow,
+    ViewValues,
 )
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.stage import GATE, Head
@@ -97,7 +98,9 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         orbit=_orbit(dataset, params),
         curves=tuple(curve for each in training_chain(run.store, training) for curve in read_curves(each)),
         novel_views=read_novel_views(evaluation.path)[: params.novel_heads] if evaluation else (),
-        evaluation=read_evaluation(evaluation.path / "evaluation.json") if evaluation else None,
+        evaluation=replace(read_evaluation(evaluation.path / "evaluation.json"), views=read_views(evaluation.path))
+        if evaluation
+        else None,
         ablation=read_ablation(run.store.verify(*run.ablation).path) if run.ablation else None,
         stages=stage_rows(run.stages, run.parameters),
         parameters=run.parameters,
@@ -149,6 +152,24 @@ def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 def read_evaluation(path: Path) -> EvaluationSection:
     """The metrics in an `evaluation.json`."""
     return evaluation_section(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_views(evaluation: Path) -> tuple[ViewValues, ...]:
+    """The metrics of each view of the heads that `pictures.npz` contains, in the order of METRICS."""
+    heads = json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8"))["heads"]
+    with np.load(evaluation / "pictures.npz", allow_pickle=False) as pictures:
+        azimuth = pictures["azimuth_deg"]
+    heads = [head for head in heads[: len(azimuth)] if "views" in head]
+    found = []
+    for metric in METRICS:
+        values = {
+            name: np.array([head["views"][name][metric] for head in heads], np.float64).ravel()
+            for name in (heads[0]["views"] if heads else ())
+            if all(metric in head["views"].get(name, {}) for head in heads)
+        }
+        if "model" in values:
+            found.append(ViewValues(metric=metric, azimuth_deg=azimuth[: len(heads)].ravel(), values=values))
+    return tuple(found)
 
 
 def read_ablation(folder: Path) -> AblationSection:

@@ -17,7 +17,9 @@ round((n + 1) / 2 * 255) in the world frame; angles are in degrees. File formats
      "missing": {"lpips": "the reason"},
      "truth": {"consistency": 27.1},
      "heads": [{"id": "procedural-000007", "conditioning": [62], "targets": [3, ...],
-                "scores": {"model": {"psnr": 20.9, ...}, "nearest_input_view": {...}, ...}}, ...]}
+                "scores": {"model": {"psnr": 20.9, ...}, "nearest_input_view": {...}, ...},
+                "views": {"model": {"psnr": [21.0, null, ...], ...}, ...}}, ...]}
+    ("views" has the values of each target, in the order of "targets")
 
 `pictures.npz` next to it, stacked over the test heads in the order of "heads" (it may hold fewer):
     input_rgb [head, m, H, W, 3] u8        input_azimuth_deg, input_elevation_deg [head, m] f32
@@ -115,6 +117,15 @@ class NovelViews:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewValues:
+    """One metric of all evaluated views of all heads, by prediction; NaN where a view has none."""
+
+    metric: str
+    azimuth_deg: Float[np.ndarray, " view"]
+    values: Mapping[str, Float[np.ndarray, " view"]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSection:
     """Metrics of the model, the baselines and other methods over `heads` held-out heads.
 
@@ -131,6 +142,9 @@ class EvaluationSection:
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     truth: Mapping[str, float | None] = field(default_factory=dict)
     """Values of the true views, of metrics that compare views with each other."""
+
+    views: tuple[ViewValues, ...] = ()
+    """The metrics that have a value for each view."""
 
     @property
     def others(self) -> dict[str, Mapping[str, float | None]]:

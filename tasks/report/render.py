@@ -24,7 +24,8 @@ def run_report(run: FinishedRun, target: Path, params: ReportParams) -> Path:
 
 def render_report(data: ReportData, params: ReportParams = ReportParams()) -> str:  # noqa: B008 (frozen)
     """The report as HTML."""
-    from spinmeround.tasks.report.curves import curve_summary  # loads SciPy and Matplotlib
+    from spinmeround.tasks.report.azimuth import azimuth_drawing  # loads SciPy and Matplotlib
+    from spinmeround.tasks.report.curves import curve_summary
 
     return template("report.html.j2").render(
         data=data,
@@ -37,6 +38,9 @@ def render_report(data: ReportData, params: ReportParams = ReportParams()) -> st
         novel_views=[novel_figure(views, params) for views in data.novel_views],
         metric_rows=metric_rows(data.evaluation) if data.evaluation else [],
         comparisons=comparisons(data.evaluation) if data.evaluation else [],
+        azimuths=[
+            drawing for drawing in map(azimuth_drawing, data.evaluation.views if data.evaluation else ()) if drawing
+        ],
         ablation_rows=metric_rows(data.ablation.evaluation) if data.ablation else [],
         ablation_figure=data_uri(data.ablation.figure, quality=params.quality) if data.ablation else "",
         column_heading=column_heading,

@@ -15,6 +15,7 @@ from spinmeround.tasks.report.data import (
     Quarantined,
     ReportData,
     StageRow,
+    ViewValues,
 )
 
 
@@ -130,6 +131,14 @@ def evaluation() -> EvaluationSection:
         },
         missing={"lpips": "LPIPS weights not found; run `spinmeround weights fetch lpips`"},
         heads=3,
+        views=tuple(
+            ViewValues(
+                metric=metric,
+                azimuth_deg=np.array([0.0, 5.0, 90.0]),
+                values={"model": ours, "mean_training_image": np.full(3, 16.0)},
+            )
+            for metric, ours in {"psnr": np.array([17.0, 19.0, 15.0]), "ssim": np.array([0.7, 0.8, 0.6])}.items()
+        ),
     )
 
 

@@ -89,7 +89,14 @@ def write_group(folder: Path, head: Head) -> None:
 def write_evaluation(folder: Path) -> None:
     shown = [novel_views(seed) for seed in (0, 1)]
     measured = evaluation()
-    heads = [{"id": each.id, "scores": {"model": dict(each.metrics)}} for each in shown]
+    heads = [
+        {
+            "id": each.id,
+            "scores": {"model": dict(each.metrics)},
+            "views": {"model": {"psnr": [None, *map(float, range(1, len(each.azimuth_deg)))]}},
+        }
+        for each in shown
+    ]
     found = {"model": measured.model, "baselines": measured.baselines, "methods": measured.methods, "heads": heads}
     intervals = {"model": {"l2": {"mean": 0.0184, "low": 0.01, "high": 0.03, "heads": 2}}}
     comparisons = {"nearest_input_view": {"l2": {"difference": intervals["model"]["l2"], "p_value": 0.5}}}
@@ -187,7 +194,13 @@ def test_training_and_evaluation_are_read_back(run: FinishedRun):
     data = collect_report(run, ReportParams())
     np.testing.assert_allclose(data.curves[0].loss, [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
     intervals, p_values = {"model": {"l2": (0.01, 0.03)}}, {"nearest_input_view": {"l2": 0.5}}
-    assert data.evaluation == replace(evaluation(), heads=2, intervals=intervals, p_values=p_values)
+    assert data.evaluation is not None
+    (by_view,) = data.evaluation.views
+    found = replace(data.evaluation, views=())
+    assert found == replace(evaluation(), heads=2, intervals=intervals, p_values=p_values, views=())
+    assert by_view.metric == "psnr"
+    np.testing.assert_array_equal(by_view.azimuth_deg, np.tile(novel_views(0).azimuth_deg, 2))
+    np.testing.assert_array_equal(by_view.values["model"], np.tile([np.nan, 1, 2, 3, 4, 5, 6], 2))
     np.testing.assert_array_equal(data.novel_views[1].generated_rgb, novel_views(1).generated_rgb)
     assert data.novel_views[1].metrics == novel_views(1).metrics
 

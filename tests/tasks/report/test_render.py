@@ -100,6 +100,15 @@ def test_sections_without_data_are_left_out(data: ReportData):
     assert not ids & {"viewer", "training", "novel-views", "metrics", "ablation"}
 
 
+def test_metrics_are_drawn_by_azimuth(page: str):
+    """One drawing for each metric that views have, with its means as text and a line for the baseline."""
+    section = page.split('id="metrics"')[1].split("</section>")[0]
+    drawings = re.findall(r'<svg viewBox="0 0 350 210".*?</svg>', section, re.DOTALL)
+    assert len(drawings) == 2
+    assert 'aria-label="PSNR of the model by azimuth: 0° 18.00, +90° 15.00"' in drawings[0]
+    assert all(drawing.count('class="other"') == 1 for drawing in drawings)
+
+
 def test_the_ablation_has_a_table_orderings_and_a_figure(page: str):
     """Variants are columns, a metric that one lacks has the reason, the true views have their value."""
     assert "ablation" in set(Page(page).values("id"))
