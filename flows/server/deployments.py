@@ -106,6 +106,7 @@ def _available_profiles() -> "list[Profile]":
 
 def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
     """All flows, with the default values of their parameters other than the profile and the place of the run."""
+    from spinmeround.flows.ablation import ablation_flow
     from spinmeround.flows.calibration import calibration_flow
     from spinmeround.flows.dataset import dataset_flow
     from spinmeround.flows.evaluation import evaluation_flow
@@ -120,6 +121,7 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
         dataset_flow: {},
         training_flow: {},
         evaluation_flow: {},
+        ablation_flow: {},
         report_flow: {},
         stage_flow: {"stage": "sample"},
         generation_flow: {"params": {"given": {"kind": "nothing"}}, "folder": str(run / "generated")},

@@ -1,4 +1,4 @@
-"""What a run's folder says about its results: the datasets in it, and the last training and evaluation.
+"""What a run's folder says about its results: the datasets in it, and the last training, evaluation and ablation.
 
     summary.json, summaries/*.json     results by part; a part that a command did not compute is null
     datasets/versions.json             lies beside every dataset that was published
@@ -18,14 +18,15 @@ from typing import Any
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.manifests import is_litter
 
-_STAGES = {"training": "train", "evaluation": "evaluate"}
+_STAGES = {"training": "train", "evaluation": "evaluate", "ablation": "ablate"}
 """The stages of results; those of trainings since version 0.1.0 state theirs, the phase."""
 _PARTS = ("dataset", *_STAGES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """Keys of the last training and evaluation; digests of the datasets, and the 12 digits that name their folders."""
+    """Keys of the last training, evaluation and ablation; digests of the datasets, and the 12 digits that name their
+    folders."""
 
     keys: frozenset[str]
     digests: frozenset[str]

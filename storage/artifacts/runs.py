@@ -22,7 +22,7 @@ from spinmeround.storage.records import FrozenModel
 from spinmeround.storage.sealed import sealed_json, unsealed
 
 GC_LOCK = "gc"
-FINAL_STAGES = ("publish", "faces", "train", "adapt", "single-view", "multi-view", "evaluate")
+FINAL_STAGES = ("publish", "faces", "train", "adapt", "single-view", "multi-view", "evaluate", "ablate")
 """Stages whose keys are unknown until their inputs are made; `train` is of version 0.1.0, with all phases in one."""
 
 

@@ -47,7 +47,13 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
 
 def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:
     """Print these parts of a run's summary, where the run is, and how to open it in the UI."""
-    formatters = {"heads": _heads, "dataset": _dataset, "training": _training, "evaluation": _evaluation}
+    formatters = {
+        "heads": _heads,
+        "dataset": _dataset,
+        "training": _training,
+        "evaluation": _evaluation,
+        "ablation": _ablation,
+    }
     for part in parts:
         if summary[part] is not None:
             print_values(formatters[part](summary[part]) if part in formatters else {part: summary[part]})
@@ -97,3 +103,13 @@ def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:
 
     lines = table(*metric_table(evaluation)).splitlines()
     return {"evaluation": [*lines, *missing_lines(evaluation)]}
+
+
+def _ablation(ablation: dict[str, Any]) -> dict[str, object]:
+    """The table of an evaluation with the variants as methods, the model minus each, and the figure."""
+    from spinmeround.tasks.ablation.table import ordering_table
+
+    lines = table(*ordering_table(ablation["orderings"]), names=2).splitlines()
+    shown = _evaluation(ablation["table"])["evaluation"]
+    figure = Path(ablation["folder"]) / "figure.png"
+    return {"ablation": shown, "orderings": lines, "figure": figure}
