@@ -39,7 +39,7 @@ def test_a_given_dataset_is_encoded_trained_on_and_evaluated(
     benchmark = tiny(evaluate={**profile.evaluate.model_dump(mode="json"), **PRESETS["nersemble"]})
     key = evaluation_flow(benchmark, place, str(dataset), str(other))
     found = load_evaluation(store.verify("evaluate", key).path)
-    assert [each["id"] for each in found.heads] == HeadDataset.open(other).ids
+    assert [each["id"] for each in found.heads] == list(HeadDataset.open(other).ids)
     assert {len(each["targets"]) for each in found.heads} == {11}
     assert list(found.baselines) == ["nearest_input_view"]
     with pytest.raises(ConfigError, match=r"evaluate\.split: expected held-out on the dataset"):
