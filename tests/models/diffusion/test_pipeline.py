@@ -312,6 +312,7 @@ def test_anchoring_changes_the_result(pipeline: SpinMeRoundPipeline) -> None:
     assert sample(pipeline, range(1, 10), conditioning_views=None, anchored=True).images.shape == anchored.shape
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 is slower")  # on a CPU without units for it
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_close_to_single_precision(tmp_path, dtype: torch.dtype) -> None:
     """A pipeline loaded in half precision generates views and infers normals close to those of float32."""
