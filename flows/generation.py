@@ -8,12 +8,12 @@ from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from spinmeround.flows.dataset import find_dataset
+from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.evaluation import require_training
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress, stage_progress
-from spinmeround.flows.run.session import current_session, join_session, worker_count
+from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, submit
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.generation.params import GenerationParams, PhotoInput, ViewsInput
@@ -36,21 +36,28 @@ def generation_flow(
     `model` is another model: the folder of a pipeline, of a MultiviewUNet or of a checkpoint. It needs a dataset only
     for heads that `params` names.
     """
+    with join_session(profile, place) as session:
+        return generated(session, params, folder, model)
+
+
+def generated(
+    session: Session, params: GenerationParams, folder: str, model: str | None, given: str | None = None
+) -> list[str]:
+    """The files of the views, inside a flow run. `given` is another dataset than that of the profile."""
     from spinmeround.tasks.generation.inputs import check_inputs
 
-    with join_session(profile, place) as session:
-        warnings = check_inputs(params)
-        if _identity_is_unknown(profile, params):
-            warnings.append(unknown_identity_warning(profile))
-        for warning in warnings:
-            get_run_logger().warning(warning)
-            progress().say(warning)
-        dataset = find_dataset(session) if model is None or params.names_head else None
-        if model is None:
-            assert dataset is not None
-            training = require_training(session, dataset)
-            model = str(session.store.verify(training.name, training.key).path / "pipeline")
-        return list(submit(generate_task, dataset, model, params, folder).result())
+    warnings = check_inputs(params)
+    if _identity_is_unknown(session.profile, params):
+        warnings.append(unknown_identity_warning(session.profile))
+    for warning in warnings:
+        get_run_logger().warning(warning)
+        progress().say(warning)
+    dataset = dataset_of(session, given) if model is None or params.names_head else None
+    if model is None:
+        assert dataset is not None
+        training = require_training(session, dataset)
+        model = str(session.store.verify(training.name, training.key).path / "pipeline")
+    return list(submit(generate_task, dataset, model, params, folder).result())
 
 
 def _identity_is_unknown(profile: Profile, params: GenerationParams) -> bool:

@@ -11,13 +11,16 @@ from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, submit
+from spinmeround.storage.artifacts import last_reconstruction
 from spinmeround.tasks.report.collect import FinishedRun
 from spinmeround.tasks.report.render import run_report
 
 
 @flow(name="report", flow_run_name="report {profile.name}", persist_result=False)
 def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
-    """Write the report of a run; returns its path. It covers training, evaluation and ablation if they are complete."""
+    """Write the report of a run; returns its path. It covers training, evaluation and ablation if they are complete,
+    and the last reconstruction if there is one.
+    """
     with join_session(profile, place):
         return str(submit(report_task).result())
 
@@ -30,6 +33,8 @@ def report_task() -> State[str]:
     training = find_training(session, dataset)
     evaluation = find_evaluation(session, dataset, training) if training else None
     ablation = find_ablation(session, dataset)
+    made = last_reconstruction(session.folder.root)
+    splats = str(made["key"]) if made and session.store.has("reconstruct", str(made["key"])) else None
     with session.ledger.timed("report"):
         run = FinishedRun(
             name=session.profile.name,
@@ -40,6 +45,7 @@ def report_task() -> State[str]:
             training=(training.name, training.key) if training else None,
             evaluation=("evaluate", evaluation) if evaluation else None,
             ablation=("ablate", ablation) if ablation else None,
+            reconstruction=("reconstruct", splats) if splats else None,
             stages=session.ledger.stages(),
             parameters=session.profile.model_dump(mode="json"),
         )

@@ -16,7 +16,19 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 import spinmeround
-from spinmeround.flows.cli import ablate, align, bench, export, heads, pipeline, plan, rehearse, review, serve
+from spinmeround.flows.cli import (
+    ablate,
+    align,
+    bench,
+    export,
+    heads,
+    pipeline,
+    plan,
+    reconstruct,
+    rehearse,
+    review,
+    serve,
+)
 from spinmeround.flows.cli.dataset import dataset_app
 from spinmeround.flows.cli.generate import generate_app
 from spinmeround.flows.cli.screen import screen_app
@@ -130,6 +142,7 @@ review.register(app, _PIPELINE)
 plan.register(app, _PIPELINE)
 rehearse.register(app, _PIPELINE)
 app.add_typer(generate_app, name="generate", rich_help_panel=_RESULTS)
+reconstruct.register(app, _RESULTS)
 heads.register(app, _RESULTS)
 export.register(app, _RESULTS)
 align.register(app, _RESULTS)

@@ -278,7 +278,7 @@ def _generate(
     with environment_errors(output.to):
         make_folder(output.to.absolute())
     entry = "spinmeround.flows.generation:generation_flow"
-    named = None if model.model is None else str(_model_folder(model.model))
+    named = None if model.model is None else str(model_folder(model.model))
     run_flow(options, entry, params=params, folder=str(output.to.absolute()), model=named)
     print_values({"generated": output.to})
 
@@ -289,7 +289,8 @@ def _existing(path: Path) -> str:
     return str(path.absolute())
 
 
-def _model_folder(model: str) -> Path:
+def model_folder(model: str) -> Path:
+    """The folder of a model that is named on the command line. Raises ConfigError if there is none."""
     if model == "embedded":
         return embedded_weights("multiview")
     if not Path(model).is_dir():

@@ -111,6 +111,7 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
     from spinmeround.flows.dataset import dataset_flow
     from spinmeround.flows.evaluation import evaluation_flow
     from spinmeround.flows.generation import generation_flow
+    from spinmeround.flows.reconstruction import reconstruction_flow
     from spinmeround.flows.report import report_flow
     from spinmeround.flows.stages import stage_flow
     from spinmeround.flows.training import training_flow
@@ -125,5 +126,9 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
         report_flow: {},
         stage_flow: {"stage": "sample"},
         generation_flow: {"params": {"given": {"kind": "nothing"}}, "folder": str(run / "generated")},
+        reconstruction_flow: {
+            "request": {"views": {"kind": "folder", "folder": str(run / "generated")}},
+            "folder": str(run / "reconstructed"),
+        },
         calibration_flow: {"params": {"keep": 0.95}},
     }

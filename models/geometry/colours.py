@@ -1,7 +1,7 @@
 """Vertex colours of a mesh from images of it."""
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
@@ -21,13 +21,26 @@ def vertex_colours(
     rgb: UInt8[np.ndarray, "view height width 3"],
     mask: UInt8[np.ndarray, "view height width"],
 ) -> UInt8[np.ndarray, "vertex 3"]:
-    """The mean colour of each vertex over all views, weighted by the fourth power of the facing cosine.
+    """The mean colour of each vertex over all views, as `vertex_means`.
 
-    A view counts if it sees the vertex and the four surrounding pixels are fully inside the mask, which excludes the
-    background. A vertex that no view sees (inside a fold) copies the colour of its nearest neighbour.
+    A vertex that no view sees (inside a fold) copies the colour of its nearest neighbour.
 
     Raises:
         ValueError: if the views show no vertex.
+    """
+    return _filled(mesh, *vertex_means(mesh, cameras, rgb, mask))
+
+
+def vertex_means(
+    mesh: TriangleMesh,
+    cameras: Cameras,
+    values: UInt8[np.ndarray, "view height width 3"] | Float32[np.ndarray, "view height width 3"],
+    mask: UInt8[np.ndarray, "view height width"],
+) -> tuple[Float64[np.ndarray, "vertex 3"], Float64[np.ndarray, " vertex"]]:
+    """The mean of a picture's values at each vertex over all views, weighted by the fourth power of the facing cosine.
+
+    Returns means and sums of weights, both zero for a vertex that no view sees. A view counts if it sees the vertex and
+    the four surrounding pixels are fully inside the mask, which excludes the background.
     """
     normals, scene = vertex_normals(mesh), embree_scene(mesh)
     total, weights = np.zeros((len(mesh.vertices), 3)), np.zeros(len(mesh.vertices))
@@ -46,9 +59,9 @@ def vertex_colours(
         free = hits["tfar"] > distance[shown] - tolerance
         shown, places = shown[free], places[free]
         weight = facing[shown] ** 4
-        total[shown] += weight[:, None] * np.stack([_sampled(rgb[view, ..., c], places) for c in range(3)], axis=-1)
+        total[shown] += weight[:, None] * np.stack([_sampled(values[view, ..., c], places) for c in range(3)], axis=-1)
         weights[shown] += weight
-    return _filled(mesh, total, weights)
+    return total / np.maximum(weights, 1e-12)[:, None], weights
 
 
 def _places(cameras: Cameras, mesh: TriangleMesh, vertices: np.ndarray, side: int) -> Float64[np.ndarray, "vertex 2"]:
@@ -72,14 +85,12 @@ def _sampled(values: np.ndarray, places: Float64[np.ndarray, "vertex 2"]) -> Flo
 
 
 def _filled(
-    mesh: TriangleMesh, total: Float64[np.ndarray, "vertex 3"], weights: Float64[np.ndarray, " vertex"]
+    mesh: TriangleMesh, colours: Float64[np.ndarray, "vertex 3"], weights: Float64[np.ndarray, " vertex"]
 ) -> UInt8[np.ndarray, "vertex 3"]:
-    """Colours from weighted sums; vertices without weight copy their nearest neighbour's."""
+    """Colours as bytes; vertices without weight copy their nearest neighbour's."""
     seen = weights > 0
     if not seen.any():
         raise ValueError("colours: no view shows a vertex of the mesh; mesh and images are of different heads")
-    colours = total / np.maximum(weights, 1e-12)[:, None]
-    nearest = cKDTree(mesh.vertices[seen]).query(mesh.vertices[~seen])[1]
-    colours[~seen] = colours[seen][nearest]
-    levels: np.ndarray = np.rint(np.clip(colours, 0, 255))
+    nearest = cKDTree(mesh.vertices[seen]).query(mesh.vertices)[1]
+    levels: np.ndarray = np.rint(np.clip(colours[seen][nearest], 0, 255))
     return levels.astype(np.uint8)

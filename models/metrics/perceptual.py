@@ -51,11 +51,22 @@ class Lpips:
         for layer in slices:
             layer.load_state_dict({name: given[name] for name in layer.state_dict()})
 
+    def to(self, device: torch.device) -> "Lpips":
+        """This LPIPS with its networks moved to a device."""
+        self._model.to(device)
+        return self
+
+    def distances(self, a: Float32[Tensor, "n 3 h w"], b: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+        """Differentiable distances between pictures with colours of 0 to 1, on the device of the networks."""
+        found: Tensor = self._model(a * 2 - 1, b * 2 - 1)
+        return found[:, 0, 0, 0]
+
     @torch.inference_mode()
     def __call__(self, predicted: Images, target: Images) -> Float64[np.ndarray, "*batch"]:
         """Distances between images in the formats of `models.metrics.images`."""
         batch = predicted.shape[:-3]
-        pairs = zip(*(_as_tensor(images) for images in unit_range(predicted, target)), strict=True)
+        device = next(self._model.parameters()).device
+        pairs = zip(*(_as_tensor(images).to(device) for images in unit_range(predicted, target)), strict=True)
         return np.array([self._model(a[None], b[None]).item() for a, b in pairs], np.float64).reshape(batch)
 
 

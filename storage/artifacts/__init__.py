@@ -10,6 +10,7 @@ from spinmeround.storage.artifacts.failures import Failure
 from spinmeround.storage.artifacts.gc import Garbage, find_garbage, remove_garbage
 from spinmeround.storage.artifacts.key import artifact_key
 from spinmeround.storage.artifacts.manifest import MANIFEST, SCHEMA_VERSION, Manifest, parse_manifest
+from spinmeround.storage.artifacts.run_results import last_reconstruction
 from spinmeround.storage.artifacts.runs import (
     FINAL_STAGES,
     RunRecord,
@@ -40,6 +41,7 @@ __all__ = [
     "find_garbage",
     "forget_run",
     "is_url",
+    "last_reconstruction",
     "parse_manifest",
     "register_run",
     "registered_runs",

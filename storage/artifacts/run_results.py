@@ -1,4 +1,4 @@
-"""What a run's folder says about its results: the datasets in it, and the last training, evaluation and ablation.
+"""What a run's folder says about its results: the datasets in it, and the last results of training and after it.
 
     summary.json, summaries/*.json     results by part; a part that a command did not compute is null
     datasets/versions.json             lies beside every dataset that was published
@@ -18,15 +18,19 @@ from typing import Any
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.manifests import is_litter
 
-_STAGES = {"training": "train", "evaluation": "evaluate", "ablation": "ablate"}
+_STAGES = {
+    "training": "train",
+    "evaluation": "evaluate",
+    "ablation": "ablate",
+    "reconstruction": "reconstruct",
+}
 """The stages of results; those of trainings since version 0.1.0 state theirs, the phase."""
 _PARTS = ("dataset", *_STAGES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """Keys of the last training, evaluation and ablation; digests of the datasets, and the 12 digits that name their
-    folders."""
+    """Keys of the last results; digests of the datasets, and the 12 digits that name their folders."""
 
     keys: frozenset[str]
     digests: frozenset[str]
@@ -43,6 +47,14 @@ def run_results(store: ArtifactStore, folder: Path) -> RunResults:
     if "dataset" in last:
         _check_datasets(str(last["dataset"].get("digest")), digests, folder / "datasets")
     return RunResults(keys=frozenset(keys), digests=frozenset(digests))
+
+
+def last_reconstruction(folder: Path) -> Mapping[str, Any] | None:
+    """The newest reconstruction that the run in `folder` made, as its summary states it; None if none is known."""
+    try:
+        return _last_results(folder).get("reconstruction")
+    except (OSError, ValueError):
+        return None
 
 
 def _last_results(folder: Path) -> dict[str, Mapping[str, Any]]:

@@ -99,7 +99,7 @@ def _item(manifest: Manifest, modified: float) -> StoredArtifact:
 
 
 def _is_root(store: ArtifactStore, item: StoredArtifact, roots: Roots) -> bool:
-    """Whether an artifact of a final stage (publish, train, evaluate) is kept for itself."""
+    """Whether an artifact of a final stage (publish, train, evaluate, reconstruct) is kept for itself."""
     if roots.final_unknown or item.stage != "publish":
         return roots.final_unknown
     try:

@@ -126,7 +126,7 @@ class NothingInput(FrozenModel):
     heads: int = Field(1, strict=True, ge=1, description="Number of heads")
 
 
-def _as_any_of(schema: dict[str, Any]) -> None:
+def as_any_of(schema: dict[str, Any]) -> None:
     """Write the tagged union as `anyOf`, which Prefect's forms show as a choice; they ignore pydantic's `oneOf`."""
     schema["anyOf"] = schema.pop("oneOf")
     schema.pop("discriminator")
@@ -134,7 +134,7 @@ def _as_any_of(schema: dict[str, Any]) -> None:
 
 Given = Annotated[
     PhotoInput | ViewsInput | HeadInput | IdentityInput | InterpolationInput | NothingInput,
-    Field(discriminator="kind", json_schema_extra=_as_any_of),
+    Field(discriminator="kind", json_schema_extra=as_any_of),
 ]
 
 

@@ -33,6 +33,7 @@ from spinmeround.tasks.report.data import (
     OrbitHead,
     Quarantined,
     ReportData,
+    SplatSection,
     StageRow,
     ViewValues,
 )
@@ -40,6 +41,8 @@ from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.stage import GATE, Head
 from spinmeround.tasks.training.params.phases import PHASES, field_of
 
+SCORED_VIEWS = {"held_out": "held-out views", "truth": "true views"}
+"""Views that splats are scored on, by their fields of `scores.json`."""
 FRONT, BACK = (0.0, 0.0), (180.0, 0.0)
 """Azimuth and elevation of the two views on a contact sheet, in degrees."""
 
@@ -59,10 +62,10 @@ Item = TypeVar("Item")
 class FinishedRun:
     """Where the results of a run are.
 
-    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`). `training`,
-    `evaluation` and `ablation` are (stage, key) of the artifacts with `history.json`, with `evaluation.json` and
-    `pictures.npz`, and with `ablation.json`, or None before they exist. `stages` holds the counts of the summary,
-    {name: {made, reused, seconds}}; `parameters` is the complete profile by section.
+    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`). `training`, `evaluation`,
+    `ablation` and `reconstruction` are (stage, key) of the artifacts with `history.json`, with `evaluation.json` and
+    `pictures.npz`, with `ablation.json`, and with `splats.ply` and `scores.json`, or None before they exist. `stages`
+    holds the counts of the summary, {name: {made, reused, seconds}}; `parameters` is the complete profile by section.
     """
 
     name: str
@@ -73,6 +76,7 @@ class FinishedRun:
     training: tuple[str, str] | None = None
     evaluation: tuple[str, str] | None = None
     ablation: tuple[str, str] | None = None
+    reconstruction: tuple[str, str] | None = None
     stages: Mapping[str, Mapping[str, float]]
     parameters: Mapping[str, Any]
 
@@ -82,15 +86,16 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
     dataset = HeadDataset.open(run.dataset)
     training = run.store.verify(*run.training) if run.training else None
     evaluation = run.store.verify(*run.evaluation) if run.evaluation else None
+    reconstruction = run.store.verify(*run.reconstruction) if run.reconstruction else None
     reviews = _reviews(run)
     attributes = dataset.attributes
     return ReportData(
         run=run.name,
-        data_date=_newest_day(run, [training, evaluation]),
+        data_date=_newest_day(run, [training, evaluation, reconstruction]),
         counts=Counts(**attributes["counts"]),
         digests={"dataset": dataset.digest}
         | dict(attributes["fingerprints"])
-        | _artifact_keys(training=training, evaluation=evaluation),
+        | _artifact_keys(training=training, evaluation=evaluation, reconstruction=reconstruction),
         kept=_kept_cards(dataset, params),
         dropped=_dropped_cards(run, reviews, params),
         kept_by_review=_kept_by_review(run, reviews, params),
@@ -102,9 +107,26 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         if evaluation
         else None,
         ablation=read_ablation(run.store.verify(*run.ablation).path) if run.ablation else None,
+        splats=read_splat_section(reconstruction.path) if reconstruction else None,
         stages=stage_rows(run.stages, run.parameters),
         parameters=run.parameters,
         licences={"pictures": attributes["licence"]} | LICENCES,
+    )
+
+
+def read_splat_section(folder: Path) -> SplatSection:
+    """The splats of a reconstruction as the viewer shows them, and their scores."""
+    from spinmeround.tasks.reconstruction.files import SCORES, SPLATS
+    from spinmeround.tasks.reconstruction.ply import read_splats
+    from spinmeround.tasks.reconstruction.viewer import viewer_data
+
+    found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+    return SplatSection(
+        subject=found["subject"],
+        side=found["side"],
+        views=len(found["fitted_views"]),
+        viewer=viewer_data(read_splats((folder / SPLATS).read_bytes()), found["side"], degree=0),
+        scores={name: found[key] for key, name in SCORED_VIEWS.items() if key in found},
     )
 
 

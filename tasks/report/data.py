@@ -166,6 +166,20 @@ class AblationSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplatSection:
+    """Splats of a head, fitted to `views` pictures of `side` pixels.
+
+    `viewer` is what the script `splats.js` reads; `scores` are the metrics by the kind of views.
+    """
+
+    subject: str
+    side: int
+    views: int
+    viewer: Mapping[str, Any]
+    scores: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageRow:
     """The counts and the time of one workflow stage in this run, with the parameters that enter its keys."""
 
@@ -197,6 +211,7 @@ class ReportData:
     novel_views: tuple[NovelViews, ...] = ()
     evaluation: EvaluationSection | None = None
     ablation: AblationSection | None = None
+    splats: SplatSection | None = None
     stages: tuple[StageRow, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Every parameter of the profile, by section."""

@@ -13,7 +13,7 @@ from spinmeround.tasks.pictures.webp import data_uri
 from spinmeround.tasks.report.collect import FinishedRun, collect_report
 from spinmeround.tasks.report.data import ReportData
 from spinmeround.tasks.report.params import ReportParams
-from spinmeround.tasks.report.tables import column_heading, comparisons, flattened, metric_rows
+from spinmeround.tasks.report.tables import column_heading, comparisons, flattened, metric_rows, splat_rows
 from spinmeround.tasks.report.view import drop_groups, head_card, novel_figure, viewer
 
 
@@ -37,6 +37,7 @@ def render_report(data: ReportData, params: ReportParams = ReportParams()) -> st
         curves=[summary for summary in map(curve_summary, data.curves) if summary],
         novel_views=[novel_figure(views, params) for views in data.novel_views],
         metric_rows=metric_rows(data.evaluation) if data.evaluation else [],
+        splat_rows=splat_rows(data.splats.scores) if data.splats else [],
         comparisons=comparisons(data.evaluation) if data.evaluation else [],
         azimuths=[
             drawing for drawing in map(azimuth_drawing, data.evaluation.views if data.evaluation else ()) if drawing

@@ -129,3 +129,14 @@ def _compared(name: str, ours: float, theirs: float) -> str:
     if difference == 0:
         return "level"
     return "better" if (difference > 0) == metric.higher_is_better else "worse"
+
+
+def splat_rows(scores: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, list[str]]]:
+    """For each metric that some kind of views has: its label with the unit, and the values by kind of views."""
+    names = [name for name in next(iter(scores.values())) if any(each[name] is not None for each in scores.values())]
+    rows = []
+    for name in names:
+        metric = metric_of(name)
+        values = [each.get(name) for each in scores.values()]
+        rows.append((f"{metric.label}, {metric.unit}", ["" if v is None else metric.text(v) for v in values]))
+    return rows

@@ -77,6 +77,8 @@ def _uses(profile: Any) -> Iterator[Use]:
             yield _at(name, f"train.initial.{field}", folders[field])
     if profile.evaluate.lpips_weights:
         yield _at("lpips-alexnet", "evaluate.lpips_weights", profile.evaluate.lpips_weights)
+    if profile.reconstruct.lpips_weights:
+        yield _at("lpips-alexnet", "reconstruct.lpips_weights", profile.reconstruct.lpips_weights)
 
 
 def _is_published(folder: Path) -> bool:

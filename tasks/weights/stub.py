@@ -138,6 +138,7 @@ def _profile(folder: Path, base: str, *, small: bool, checkout: Path | None) -> 
         "encode": {"autoencoder": folder / "stable-diffusion-v1-5/vae"},
         "train.initial": {"unet": folder / "arc2face/arc2face", "text_encoder": folder / "arc2face/encoder"},
         "evaluate": {"lpips_weights": folder / "alexnet-owt-7be5be79.pth"},
+        "reconstruct": {"lpips_weights": folder / "alexnet-owt-7be5be79.pth"},
     }
     if checkout is not None:
         network = folder / _PANOHEAD

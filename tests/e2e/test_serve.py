@@ -15,7 +15,18 @@ from spinmeround.flows.server.process import free_port
 from tests.e2e.runs import summary
 from tests.support.waiting import LIMIT_S, until
 
-FLOWS = ("workflow", "dataset", "training", "evaluation", "ablation", "report", "stage", "generation", "calibration")
+FLOWS = (
+    "workflow",
+    "dataset",
+    "training",
+    "evaluation",
+    "ablation",
+    "report",
+    "stage",
+    "generation",
+    "reconstruction",
+    "calibration",
+)
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 BUSY = (429, 502, 503)
 """Answers of a server that is too busy, for instance because its database is locked."""

@@ -48,6 +48,7 @@ from spinmeround.tasks.generation.params import GenerationParams, NothingInput, 
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams, cached_detector, cached_embedder, photo_identity
 from spinmeround.tasks.pictures.photos import picture_size, read_photo
+from spinmeround.tasks.reconstruction.views import read_folder
 from spinmeround.tasks.screening.decisions import Decisions, GeneratorId, read_decisions
 from spinmeround.tasks.weights.insightface_packs import open_pack
 from spinmeround.tasks.weights.inspect import inspect
@@ -119,6 +120,13 @@ def _write_views(folder: Path) -> None:
         Image.fromarray(_FACE[:16, :16]).save(folder / name)
     document = transforms_json(cameras, 16, names, {"normals_file_path": normals})
     (folder / "transforms.json").write_text(json.dumps(document))
+
+
+def _use_folder(folder: Path) -> None:
+    found = read_folder(folder)
+    assert found.rgb.shape == (*found.mask.shape, 3)
+    assert found.normals is None or found.normals.shape == found.rgb.shape
+    assert sees_head(found.cameras).all()
 
 
 def _use_views(folder: Path) -> None:
@@ -376,6 +384,7 @@ READERS: dict[str, Reader] = {
     "photo and label": Reader(write=_write_photo, use=_use_photo),
     "identity": Reader(write=_write_identity, use=_use_identity),
     "posed views": Reader(write=_write_views, use=_use_views),
+    "views to reconstruct from": Reader(write=_write_views, use=_use_folder),
     "pictures": Reader(write=_write_pictures, use=_use_pictures),
     "checksums of weights": Reader(write=_write_record, use=lambda folder: fingerprint(folder / "weights")),
     "address of a server": Reader(write=_write_serving, use=_use_serving),

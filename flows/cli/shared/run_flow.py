@@ -53,6 +53,7 @@ def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> 
         "training": _training,
         "evaluation": _evaluation,
         "ablation": _ablation,
+        "reconstruction": _reconstruction,
     }
     for part in parts:
         if summary[part] is not None:
@@ -113,3 +114,18 @@ def _ablation(ablation: dict[str, Any]) -> dict[str, object]:
     shown = _evaluation(ablation["table"])["evaluation"]
     figure = Path(ablation["folder"]) / "figure.png"
     return {"ablation": shown, "orderings": lines, "figure": figure}
+
+
+def _reconstruction(found: dict[str, Any]) -> dict[str, object]:
+    """The scores of the held-out views, and of the true views if they are known, one line each."""
+    scores = {"held-out views": found["held_out"], "true views": found.get("truth")}
+    lines = [f"{found['gaussians']} splats from {len(found['fitted_views'])} views, in {found['folder']}"]
+    lines += [f"{name}: {_scores(values)}" for name, values in scores.items() if values is not None]
+    return {"splats": lines}
+
+
+def _scores(values: dict[str, float | None]) -> str:
+    from spinmeround.models.metrics.definitions import metric_of
+
+    measured = {metric_of(name): value for name, value in values.items() if value is not None}
+    return ", ".join(f"{metric.label} {metric.text(value)}{metric.suffix}" for metric, value in measured.items())
