@@ -36,7 +36,7 @@ def target_depth(
     if any((each >= 128).all() for each in mask):
         return Missing("the background stays in the pictures, so masks have no outline")
     try:
-        hull = visual_hull(mask, cameras)
+        hull = visual_hull(cameras, mask)
     except ValueError:
         return Missing("the masks are not those of one solid")
     return mesh_depth(hull, cameras[targets], side)
