@@ -90,8 +90,9 @@ def subject_of(data: HeadDataset, head: str) -> int:
 
 def name_of(source: HeadSource | FolderSource) -> str:
     """The subject of the artifact: the head, if it is known, or the folder."""
-    head = source if isinstance(source, HeadSource) else source.truth
-    return head.head if head is not None else Path(source.folder).name
+    if isinstance(source, HeadSource):
+        return source.head
+    return source.truth.head if source.truth is not None else Path(source.folder).name
 
 
 def key_parts(
