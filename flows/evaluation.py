@@ -14,41 +14,64 @@ from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
-from spinmeround.flows.training import make_in_worker, planned_trainings, record_trainings
+from spinmeround.flows.training import load_trainings, make_in_worker, planned_trainings, record_trainings
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams, EvaluationResult, evaluation_key, load_evaluation
 from spinmeround.tasks.evaluation.table import metric_table, missing_lines
+from spinmeround.tasks.evaluation.views import choose_views
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.training.chain.plan import PlannedTraining
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
-def evaluation_flow(profile: Profile, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
+def evaluation_flow(
+    profile: Profile,
+    place: Place = Place(),  # noqa: B008 (frozen)
+    dataset: str | None = None,
+    on: str | None = None,
+) -> str:
     """Evaluate the trained model of a profile; returns the key of the evaluation's artifact.
 
-    `dataset` is the folder that the training was given, if it was not the profile's own dataset.
+    `dataset` is the folder that the training was given, if it was not the profile's own dataset. `on` is the folder of
+    another dataset, on whose heads the model is evaluated.
     """
     with join_session(profile, place) as session:
         data = dataset_of(session, dataset)
         training = require_training(session, data)
+        seen, data = data.digest, data if on is None else dataset_of(session, on)
+        if profile.evaluate.split == "all" and data.digest == seen:
+            raise ConfigError(
+                "evaluate.split: expected held-out on the dataset that the model was trained on, got all; --on names "
+                "another one"
+            )
         return str(submit(evaluate_task, data, training.name, training.key).result())
 
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)
 def evaluate_task(dataset: Published, stage: str, training: str) -> State[str]:
     """Generate and measure, in a dedicated process that uses all cores; `training` is a key of the stage."""
-    session, profile = current_session(), current_session().profile
-    key = evaluation_key(dataset.digest, {stage: training}, profile.evaluate, profile.embed)
-    arguments = (session.store.root, dataset.path, {stage: training}, profile.evaluate, profile.embed)
-    with session.ledger.timed("evaluate"):
-        outcome = make_in_worker(session, "evaluate", key, profile.evaluate.heads, _evaluate, *arguments)
-        result = load_evaluation(session.store.verify("evaluate", key).path)
+    session = current_session()
+    outcome, key, result = evaluated(session, dataset, {stage: training}, session.profile.evaluate)
     session.results["evaluation"] = {"key": key, **asdict(result)}
     _show_metrics(result)
     return Completed(name=state_name(outcome), message=f"{len(result.heads)} held-out heads", data=key)
+
+
+def evaluated(
+    session: Session, dataset: Published, training: Mapping[str, str], params: EvaluateParams
+) -> tuple[Outcome, str, EvaluationResult]:
+    """The evaluation of a training, the key by its stage, made in a dedicated process unless the store has it."""
+    embed = session.profile.embed
+    key = evaluation_key(dataset.digest, training, params, embed)
+    arguments = (session.store.root, dataset.path, training, params, embed)
+    heads = len(choose_views(HeadDataset.open(dataset.path), params, embed.frontal))
+    with session.ledger.timed("evaluate"):
+        outcome = make_in_worker(session, "evaluate", key, heads, _evaluate, *arguments)
+        result = load_evaluation(session.store.verify("evaluate", key).path)
+    return outcome, key, result
 
 
 def find_training(session: Session, dataset: Published) -> PlannedTraining | None:
@@ -58,7 +81,8 @@ def find_training(session: Session, dataset: Published) -> PlannedTraining | Non
     planned = planned_trainings(session, dataset.path)
     if not session.store.has(planned[-1].name, planned[-1].key):
         return None
-    record_trainings(session, [each for each in planned if session.store.has(each.name, each.key)])
+    made = [each for each in planned if session.store.has(each.name, each.key)]
+    record_trainings(session, made, load_trainings(session, made))
     return planned[-1]
 
 

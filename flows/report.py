@@ -4,6 +4,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from spinmeround.flows.ablation import find_ablation
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.evaluation import find_evaluation, find_training
 from spinmeround.flows.profile import Profile
@@ -17,7 +18,7 @@ from spinmeround.tasks.report.render import run_report
 
 @flow(name="report", flow_run_name="report {profile.name}", persist_result=False)
 def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
-    """Write the report of a run; returns its path. It covers training and evaluation if they are complete,
+    """Write the report of a run; returns its path. It covers training, evaluation and ablation if they are complete,
     and the last reconstruction if there is one.
     """
     with join_session(profile, place):
@@ -31,6 +32,7 @@ def report_task() -> State[str]:
     dataset = find_dataset(session)
     training = find_training(session, dataset)
     evaluation = find_evaluation(session, dataset, training) if training else None
+    ablation = find_ablation(session, dataset)
     made = last_reconstruction(session.folder.root)
     splats = str(made["key"]) if made and session.store.has("reconstruct", str(made["key"])) else None
     with session.ledger.timed("report"):
@@ -42,6 +44,7 @@ def report_task() -> State[str]:
             dataset=dataset.path,
             training=(training.name, training.key) if training else None,
             evaluation=("evaluate", evaluation) if evaluation else None,
+            ablation=("ablate", ablation) if ablation else None,
             reconstruction=("reconstruct", splats) if splats else None,
             stages=session.ledger.stages(),
             parameters=session.profile.model_dump(mode="json"),

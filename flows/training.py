@@ -27,6 +27,7 @@ from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submi
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import Interrupted, SpinMeRoundError
+from spinmeround.tasks.ablation.params import variant_training
 from spinmeround.tasks.dataset.publish import Published, share_latents
 from spinmeround.tasks.heads.encode import EncodeParams, publish_latents, published_latents
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
@@ -53,22 +54,36 @@ def training_flow(profile: Profile, place: Place = Place(), dataset: str | None 
         check_networks(session)
         if not profile.train.trained:
             return str(submit(export_task).result())
-        data, before = None, list[PrefectFuture[Any]]()
-        if plan_faces(profile.train, profile.embed, profile.encode):
-            before = [submit(faces_task)]
-        if not before or profile.train.trained != ["adapt"]:
-            data = dataset_of(session, dataset)
-            if dataset is None:
-                runs = run_stages(session, [STAGES_BY_NAME["encode"]])
-                before = [*before, submit(latents_task, data.path, after=runs)]
-            else:
-                before = [*before, submit(encode_task, data.path)]
-        runs = [*before]
-        for number, name in enumerate(profile.train.trained):
-            named = train_task.with_options(name=name, task_run_name=name)
-            before = [submit(named, data, number, after=before)]
-            runs += before
+        data, before = submit_data(session, dataset)
+        runs = [*before, *submit_phases(session, data, before)]
         return str([run.result() for run in runs][-1])  # the error of the first that failed; later ones have none
+
+
+Runs = list[PrefectFuture[Any]]
+
+
+def submit_data(session: Session, dataset: str | None) -> tuple[Published | None, Runs]:
+    """The dataset of a training, if it reads one, and the task runs that add the latents and make the faces."""
+    profile, before = session.profile, Runs()
+    if plan_faces(profile.train, profile.embed, profile.encode):
+        before = [submit(faces_task)]
+        if profile.train.trained == ["adapt"]:
+            return None, before
+    data = dataset_of(session, dataset)
+    if dataset is not None:
+        return data, [*before, submit(encode_task, data.path)]
+    runs = run_stages(session, [STAGES_BY_NAME["encode"]])
+    return data, [*before, submit(latents_task, data.path, after=runs)]
+
+
+def submit_phases(session: Session, data: Published | None, before: Runs, variant: str | None = None) -> Runs:
+    """The task runs of the phases in order; those of a `variant` of an ablation are named after it."""
+    runs = Runs()
+    for number, phase in enumerate(session.profile.train.trained):
+        name = phase if variant is None else f"{variant} {phase}"
+        named = train_task.with_options(name=name, task_run_name=name)
+        runs.append(submit(named, data, number, variant, after=runs[-1:] or before))
+    return runs
 
 
 def check_networks(session: Session) -> None:
@@ -156,12 +171,13 @@ def faces_task() -> State[int]:
     return Completed(name=name, message=f"{pictures} pictures in {len(shards)} shards", data=pictures)
 
 
-def planned_trainings(session: Session, dataset: Path | None) -> list[PlannedTraining]:
-    """The trainings of the session's profile on a dataset, which may be None if they read none."""
+def planned_trainings(session: Session, dataset: Path | None, variant: str | None = None) -> list[PlannedTraining]:
+    """The trainings of the session's profile on a dataset, which may be None if they read none, or of a variant."""
     profile = session.profile
+    train = profile.train if variant is None else variant_training(profile.train, variant)
     faces = [shard.key for shard in plan_faces(profile.train, profile.embed, profile.encode)]
     data = None if dataset is None else HeadDataset.open(dataset)
-    return plan_trainings(data, profile.train, profile.encode, faces)
+    return plan_trainings(data, train, profile.encode, faces)
 
 
 def was_interrupted(task: Any, run: Any, state: State[Any]) -> bool:
@@ -185,15 +201,15 @@ RETRY_INTERRUPTED: dict[str, Any] = {
 
 
 @task(name="train", task_run_name="train", **RETRY_INTERRUPTED)
-def train_task(dataset: Published | None, number: int) -> State[str]:
+def train_task(dataset: Published | None, number: int, variant: str | None = None) -> State[str]:
     """Train one phase in a dedicated process that uses all cores, or in those of a launcher; resumes from the newest
-    checkpoint.
+    checkpoint. `variant` is one of an ablation.
 
     SIGTERM to the process makes it leave a checkpoint, and this task resume from it.
     """
     session = current_session()
     session.raise_if_stopped()
-    planned = planned_trainings(session, dataset.path if dataset else None)[: number + 1]
+    planned = planned_trainings(session, dataset.path if dataset else None, variant)[: number + 1]
     found, encode = planned[-1], session.profile.encode
     data = found.faces or (dataset and dataset.path)
     arguments = (session.store.root, data, found.params, encode, session.folder.training, found.begins)
@@ -210,7 +226,10 @@ def train_task(dataset: Published | None, number: int) -> State[str]:
                 before=_announce_launch(found),
                 on_done=live.show,
             )
-        result = record_trainings(session, planned)[-1]
+        results = load_trainings(session, planned)
+    if variant is None:
+        record_trainings(session, planned, results)
+    result = results[-1]
     return Completed(name=state_name(outcome), message=result.described, data=found.key)
 
 
@@ -222,13 +241,17 @@ def export_task() -> State[str]:
     arguments = (session.store.root, profile.train, profile.encode)
     with session.ledger.timed(found.name):
         outcome = make_in_worker(session, found.name, found.key, 1, _export, *arguments)
-        record_trainings(session, [found])
+        record_trainings(session, [found], load_trainings(session, [found]))
     return Completed(name=state_name(outcome), message="a pipeline of the initial networks", data=found.key)
 
 
-def record_trainings(session: Session, planned: Sequence[PlannedTraining]) -> list[TrainingResult]:
-    """The results of finished trainings in the store, added to the results of the run."""
-    results = [load_training(session.store.verify(each.name, each.key).path) for each in planned]
+def load_trainings(session: Session, planned: Sequence[PlannedTraining]) -> list[TrainingResult]:
+    """The results of finished trainings in the store."""
+    return [load_training(session.store.verify(each.name, each.key).path) for each in planned]
+
+
+def record_trainings(session: Session, planned: Sequence[PlannedTraining], results: Sequence[TrainingResult]) -> None:
+    """Add the results of finished trainings to those of the run."""
     phases = [
         {
             "stage": each.name,
@@ -241,7 +264,6 @@ def record_trainings(session: Session, planned: Sequence[PlannedTraining]) -> li
         for each, result in zip(planned, results, strict=True)
     ]
     session.results["training"] = {**phases[-1], "phases": phases}
-    return results
 
 
 def make_in_worker(

@@ -1,12 +1,14 @@
 """The interface of a generator of heads; all stages of the dataset use only this."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from spinmeround.models.geometry.cameras import Cameras
-from spinmeround.storage.records import Identity, Rendering
+from spinmeround.storage.records import Identity, NormalMaps, Rendering
 
 FIVE_LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")
 """Order of the five landmarks; left and right as seen in the picture (ArcFace's template)."""
@@ -51,6 +53,36 @@ class InterpolatingGenerator(HeadGenerator, Protocol):
 
     def interpolate(self, start: Identity, end: Identity, share: float) -> Identity:
         """The head between two, at `share` from 0 (`start`) to 1 (`end`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inversion:
+    """Pictures of the head that a generator found in given pictures; `normals` is None if it has none.
+
+    `error` is the root mean square difference between the given pictures and the head's, colours from 0 to 1.
+    """
+
+    rendering: Rendering
+    normals: NormalMaps | None
+    error: float
+
+
+@runtime_checkable
+class InvertibleGenerator(HeadGenerator, Protocol):
+    """A generator that can search for the head that pictures show; optional."""
+
+    def invert(
+        self,
+        rgb: UInt8[np.ndarray, "view height width 3"],
+        mask: UInt8[np.ndarray, "view height width"],
+        cameras: Cameras,
+        targets: Cameras,
+        options: Mapping[str, Any],
+    ) -> Inversion:
+        """Find the head in pictures on white, and render it from the cameras `targets` in the same size.
+
+        Equal arguments give equal results. Raises pydantic's ValidationError for options that it does not take.
+        """
 
 
 @runtime_checkable

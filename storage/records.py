@@ -5,13 +5,13 @@ units of the world frame (the head's cube has the side `box_warp` = 1).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 
 
 class FrozenModel(BaseModel):
@@ -21,7 +21,19 @@ class FrozenModel(BaseModel):
 
 
 class FrozenParams(FrozenModel):
-    """Base of configuration: a number is not true or false, which pydantic reads as 1 and 0."""
+    """Base of configuration: a number is not true or false, which pydantic reads as 1 and 0.
+
+    A table that names some fields of a section changes these alone: the others are those of the section's default, not
+    those of its class. An empty table is the class's defaults.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        fields = {name: cls.model_fields[name] for name in values if name in cls.model_fields}
+        return {**values, **{name: _over(field.default, values[name]) for name, field in fields.items()}}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -32,6 +44,14 @@ class FrozenParams(FrozenModel):
             if kinds & {int, float} and not kinds & {bool, Any}:
                 raise ValueError(f"expected a number, got {value}")
         return value
+
+
+def _over(default: Any, value: Any) -> Any:
+    """`value` with what sets `default` apart from its class, table by table, unless one of the two is no table."""
+    if not isinstance(default, BaseModel) or not isinstance(value, Mapping) or not value:
+        return value
+    own = {name: getattr(default, name) for name in default.model_fields_set}
+    return {**value, **{name: _over(each, value[name]) if name in value else each for name, each in own.items()}}
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

@@ -16,7 +16,19 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 import spinmeround
-from spinmeround.flows.cli import align, bench, export, heads, pipeline, plan, reconstruct, rehearse, review, serve
+from spinmeround.flows.cli import (
+    ablate,
+    align,
+    bench,
+    export,
+    heads,
+    pipeline,
+    plan,
+    reconstruct,
+    rehearse,
+    review,
+    serve,
+)
 from spinmeround.flows.cli.dataset import dataset_app
 from spinmeround.flows.cli.generate import generate_app
 from spinmeround.flows.cli.screen import screen_app
@@ -125,6 +137,7 @@ def _options(
 _PIPELINE, _RESULTS, _DATA, _SERVICES = "Pipeline", "Heads and views", "Data and weights", "Services"
 
 pipeline.register(app, _PIPELINE)
+ablate.register(app, _PIPELINE)
 review.register(app, _PIPELINE)
 plan.register(app, _PIPELINE)
 rehearse.register(app, _PIPELINE)

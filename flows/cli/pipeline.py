@@ -1,5 +1,5 @@
 """The commands that run the pipeline or a part of it: demo, build, stage, train, evaluate,
-evaluate-inputs, report.
+evaluate-inputs, evaluate-inversion, report.
 """
 
 import json
@@ -15,6 +15,7 @@ from spinmeround.flows.cli.shared.options import LaunchOptions, OverridesOption,
 from spinmeround.flows.cli.shared.output import print_values, table
 from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
 from spinmeround.storage.errors import ConfigError, shortened
+from spinmeround.tasks.evaluation.params import PRESETS, PresetName
 from spinmeround.tasks.training.params.phases import PHASES, PhaseName, field_of
 
 RetryOption = Annotated[
@@ -27,9 +28,15 @@ DatasetOption = Annotated[
 ]
 
 
+PresetOption = Annotated[
+    PresetName | None,
+    typer.Option(help="Views of a benchmark; --set changes fields of it."),
+]
+
+
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    for command in (demo, build, stage, train, evaluate, evaluate_inputs, report):
+    for command in (demo, build, stage, train, evaluate, evaluate_inputs, evaluate_inversion, report):
         run_command(app, panel=panel)(command)
 
 
@@ -127,17 +134,30 @@ def evaluate(
         Path | None,
         typer.Option(help="summary.json or evaluation.json of another model on the same views, for a paired test."),
     ] = None,
+    preset: PresetOption = None,
     dataset: DatasetOption = None,
+    on: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a dataset to evaluate on, if not the one that the model was trained on."),
+    ] = None,
 ) -> None:
     """Measure the trained model on held-out heads, against ground truth, baselines and other methods."""
     from spinmeround.tasks.evaluation.against import against_table, read_result
 
-    overrides = [*(options.overrides or []), *method_overrides(predictions or [], name or [])]
+    methods = method_overrides(predictions or [], name or [])
+    overrides = [*preset_overrides(preset), *(options.overrides or []), *methods]
     chosen, other = replace(options, overrides=overrides), read_result(against) if against else None
-    summary = run_flow(chosen, "spinmeround.flows.evaluation:evaluation_flow", **given_dataset(dataset))
+    places = {**given_dataset(dataset), **({} if on is None else {"on": str(on.absolute())})}
+    summary = run_flow(chosen, "spinmeround.flows.evaluation:evaluation_flow", **places)
     print_summary(summary, chosen, "dataset", "evaluation")
     if other is not None:
         print_values({"against": table(*against_table(summary["evaluation"], other)).splitlines()})
+
+
+def preset_overrides(preset: PresetName | None) -> list[str]:
+    """The overrides of the profile that choose the views of a benchmark."""
+    fields = PRESETS[preset] if preset else {}
+    return [f"evaluate.{name}={json.dumps(value, allow_nan=False)}" for name, value in fields.items()]
 
 
 def method_overrides(folders: Sequence[Path], names: Sequence[str]) -> list[str]:
@@ -160,6 +180,7 @@ def evaluate_inputs(
     dataset: Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")],
     to: Annotated[Path, typer.Option(help="New folder for the files.")],
     profile: Annotated[str, typer.Option("--profile", "-p", help="Name of a profile, or a .toml file.")] = "demo",
+    preset: PresetOption = None,
     overrides: OverridesOption = None,
 ) -> None:
     """Write what another method needs to predict the evaluated views: given pictures, cameras, and names of files.
@@ -170,9 +191,45 @@ def evaluate_inputs(
     from spinmeround.storage.dataset import HeadDataset
     from spinmeround.tasks.evaluation.inputs import write_inputs
 
-    chosen = load_profile(profile, overrides or [])
+    chosen = load_profile(profile, [*preset_overrides(preset), *(overrides or [])])
     wanted = write_inputs(HeadDataset.open(dataset), chosen.evaluate, chosen.embed, to)
     print_values({"inputs": str(to), "wanted": f"{len(wanted)} pictures, listed in {to / 'wanted.txt'}"})
+
+
+def evaluate_inversion(
+    dataset: Annotated[Path, typer.Argument(help="A published dataset, for instance runs/demo/datasets/*.zarr.")],
+    to: Annotated[Path, typer.Option(help="Folder for the pictures; heads that it has are left as they are.")],
+    profile: Annotated[str, typer.Option("--profile", "-p", help="Name of a profile, or a .toml file.")] = "demo",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the fit, for instance steps=8; repeat it for more."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each of which fits other heads.")] = 1,
+    overrides: OverridesOption = None,
+) -> None:
+    """Fit the profile's generator to the given views of the evaluated heads, as a baseline: GAN inversion.
+
+    `evaluate --predictions` scores the pictures. An interrupted run continues with the next head.
+    """
+    from spinmeround.flows.profile import load_profile, parse_overrides
+    from spinmeround.tasks.evaluation.inversion import write_inversions
+
+    chosen = load_profile(profile, overrides or [])
+
+    def on_progress(done: int, total: int) -> None:
+        typer.echo(f"inversion: {done} of {total} heads", err=True)
+
+    made = write_inversions(
+        dataset,
+        chosen.evaluate,
+        chosen.embed,
+        chosen.generator,
+        parse_overrides(option or []),
+        to,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    print_values({"inversion": str(to), "heads": f"{made} made"})
 
 
 def report(options: RunOptions) -> None:

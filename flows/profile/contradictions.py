@@ -64,15 +64,27 @@ def _frontal_view(profile: ProfileSections) -> str | None:
 
 def _group_sizes(profile: ProfileSections) -> str | None:
     groups = {f"train.{name}": getattr(profile.train, name).largest for name in TRAINING_PHASES}
-    groups["evaluate"] = profile.evaluate.conditioning_views + profile.evaluate.targets
     most = min(profile.views.views, profile.train.unet.views)
     name, size = max(groups.items(), key=lambda group: group[1])
     if size <= most:
-        return None
+        return _evaluated_views(profile)
     return (
         f"{name}: expected at most {most} views (views has {profile.views.views}, train.unet.views is "
         f"{profile.train.unet.views}), got {size} conditioning and target views together"
     )
+
+
+def _evaluated_views(profile: ProfileSections) -> str | None:
+    """The views of an evaluation may take several groups of the model."""
+    given, targets, group = profile.evaluate.conditioning_views, profile.evaluate.targets, profile.train.unet.views
+    if given + targets > profile.views.views:
+        return (
+            f"evaluate: expected at most the {profile.views.views} views of a head, got {given + targets} conditioning "
+            "and target views together"
+        )
+    if given >= group:
+        return f"evaluate.conditioning_views: expected fewer than train.unet.views {group}, got {given}"
+    return None
 
 
 def _neighbourhoods(profile: ProfileSections) -> str | None:

@@ -6,6 +6,7 @@ from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.records import FrozenParams
+from spinmeround.tasks.ablation.params import AblateParams
 from spinmeround.tasks.dataset.publish import PublishParams
 from spinmeround.tasks.evaluation.params import EvaluateParams
 from spinmeround.tasks.heads.embed import EmbedParams
@@ -68,6 +69,7 @@ class ProfileSections(FrozenParams):
     encode: EncodeParams = EncodeParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
+    ablate: AblateParams = AblateParams()
     reconstruct: ReconstructParams = ReconstructParams()
     report: ReportParams = ReportParams()
     execution: ExecutionParams = ExecutionParams()

@@ -4,6 +4,7 @@ run.json            the profile's name and when the folder was made
 store/              the artifact store, unless the place names another folder or an object store
 datasets/           published datasets
 training/           checkpoints of a training in progress
+ablation/           table and figure of the last ablation
 decisions.json      review decisions, unless the profile names another file
 labels.json         labels of heads by a person who did not see the verdicts
 verdict.json        the verdict that `screen calibrate` learned
@@ -70,6 +71,10 @@ class RunFolder:
     @property
     def verdict(self) -> Path:
         return self.root / "verdict.json"
+
+    @property
+    def ablation(self) -> Path:
+        return self.root / "ablation"
 
     @property
     def report(self) -> Path:

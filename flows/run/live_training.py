@@ -116,13 +116,18 @@ def newest_sheet(metrics: Path) -> Path | None:
 
 
 def sheet_markdown(sheet: Path) -> str:
-    """A contact sheet as a picture in Markdown, compressed, and no wider than a page."""
+    """A contact sheet as a picture in Markdown."""
+    return picture_markdown(sheet, f"Samples after step {int(sheet.stem.removeprefix('step-'))}")
+
+
+def picture_markdown(file: Path, text: str) -> str:
+    """A picture in Markdown, compressed, and no wider than a page."""
     buffer = io.BytesIO()
-    with Image.open(sheet) as picture:
+    with Image.open(file) as picture:
         picture.thumbnail((_SHEET_WIDTH, picture.height))
         picture.save(buffer, format="WEBP", quality=80)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f"![Samples after step {int(sheet.stem.removeprefix('step-'))}](data:image/webp;base64,{data})"
+    return f"![{text}](data:image/webp;base64,{data})"
 
 
 def table_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

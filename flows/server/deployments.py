@@ -14,7 +14,15 @@ import typer
 
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.server.environment import check_environment
-from spinmeround.flows.server.process import ServerProcess, announce, configure, running_server, withdraw
+from spinmeround.flows.server.process import (
+    ServerProcess,
+    announce,
+    authenticate,
+    configure,
+    running_server,
+    withdraw,
+)
+from spinmeround.flows.server.registration import keep_changes
 from spinmeround.flows.server.settings import import_prefect
 from spinmeround.storage.errors import ConfigError
 
@@ -37,6 +45,7 @@ def serve_all(runs: Path, port: int) -> None:
     os.environ.setdefault("PREFECT_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS", str(os.cpu_count() or 1))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Prefect's runner installs its own handler
     check_environment(None)
+    authenticate()
     import_prefect()
     with ExitStack() as cleanup:
         server = ServerProcess(home, port=port, ui=True)
@@ -51,9 +60,13 @@ def serve_all(runs: Path, port: int) -> None:
 
 def _serve_deployments(runs: Path) -> None:
     from prefect import serve
+    from prefect.client.orchestration import get_client
 
-    # pausing schedules on shutdown takes seconds, and no deployment has one
-    serve(*deployments(runs), print_starting_message=False, pause_on_shutdown=False)
+    found = deployments(runs)
+    with get_client(sync_client=True) as client:
+        keep_changes(found, client)
+    # schedules are people's: they stay active, and runs that are due in the meantime are late
+    serve(*found, print_starting_message=False, pause_on_shutdown=False)
 
 
 def deployments(runs: Path) -> "list[RunnerDeployment]":
@@ -93,6 +106,7 @@ def _available_profiles() -> "list[Profile]":
 
 def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
     """All flows, with the default values of their parameters other than the profile and the place of the run."""
+    from spinmeround.flows.ablation import ablation_flow
     from spinmeround.flows.calibration import calibration_flow
     from spinmeround.flows.dataset import dataset_flow
     from spinmeround.flows.evaluation import evaluation_flow
@@ -108,6 +122,7 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
         dataset_flow: {},
         training_flow: {},
         evaluation_flow: {},
+        ablation_flow: {},
         report_flow: {},
         stage_flow: {"stage": "sample"},
         generation_flow: {"params": {"given": {"kind": "nothing"}}, "folder": str(run / "generated")},

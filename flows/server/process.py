@@ -65,6 +65,12 @@ def configure(runs: Path, *, quiet: bool) -> Path:
     return home
 
 
+def authenticate() -> None:
+    """Let this process's clients sign in to its own server: with the server's password, unless one of theirs is set."""
+    if own := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", own)
+
+
 class ServerProcess:
     """A server process of this command, started by the constructor. `wait` returns when it is ready.
 
@@ -118,6 +124,7 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
         check_server(named, patience_s=BUSY_S)
         yield None
         return
+    authenticate()  # not before: a server of the user's must not get the password of another
     if running := running_server(home):
         os.environ["PREFECT_API_URL"] = running
         yield None

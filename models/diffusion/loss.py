@@ -22,7 +22,7 @@ class TrainingBatch:
     """Clean groups of views with their conditions; samples may differ in their conditioning views."""
 
     latents: Float[Tensor, "batch view channel height width"]
-    """Image latents, then normal latents, as the autoencoder scales them."""
+    """Image latents, then normal latents unless the model has none, as the autoencoder scales them."""
 
     is_conditioning: Bool[Tensor, "batch view"]
     rays: Float[Tensor, "batch view ray height width"]
@@ -49,11 +49,12 @@ class TrainingBatch:
 class Loss(NamedTuple):
     """`mean`, which training minimises, is the mean of `per_half`: the losses of the image and of the normals.
 
-    That of the normals is 0 for samples without any, so their image weighs as much as that of other samples.
+    That of the normals is 0 for samples without any, so their image weighs as much as that of other samples. A model
+    without normals has the loss of the image alone.
     """
 
     mean: Float[Tensor, ""]
-    per_half: Float[Tensor, "batch 2"]
+    per_half: Float[Tensor, "batch half"]
 
 
 def sample_condition_dropout(
@@ -85,9 +86,9 @@ def multiview_loss(
     batch = replace(batch, latents=unet.normalised(batch.latents))
     noisy = batch.latents + rearrange(sigma, "b -> b 1 1 1 1") * noise
     denoised = denoise(unet, noisy, sigma, batch.conditions())
-    error = reduce((denoised - batch.latents).float().square(), "b p (k c) h w -> b p k", "mean", k=2)
+    error = reduce((denoised - batch.latents).float().square(), "b p (k c) h w -> b p k", "mean", k=unet.halves)
     per_half = (error * targets[..., None]).sum(dim=1) / targets.sum(dim=1, keepdim=True)
     weighted = loss_weight(sigma)[:, None] * per_half
-    if batch.has_normals is not None:
+    if batch.has_normals is not None and unet.has_normals:
         weighted = weighted * torch.stack([torch.ones_like(batch.has_normals), batch.has_normals], dim=1)
     return Loss(weighted.mean(), weighted)

@@ -12,6 +12,9 @@ RayEncoding = Literal["spinmeround", "3dim", "plucker"]
 NormalsFrame = Literal["camera", "reference", "world"]
 """Frames of normals inside the model; `models.diffusion.normals_frame` describes them."""
 
+ConditionedOn = Literal["both", "image", "identity"]
+"""What a model is conditioned on beside cameras: given images and an identity, or one of the two alone."""
+
 NormalsGuidance = Literal["projected", "paper"]
 """Steps of Algorithm 1; `models.diffusion.sampling.photo_normals` describes them."""
 
@@ -24,6 +27,7 @@ class UNetParams(FrozenParams):
 
     sample_size: int = Field(64, ge=1, description="Side of the latents")
     latent_channels: int = Field(4, ge=1, description="Latent channels of the image; the normals have as many")
+    normals: bool = Field(True, description="Views have normals beside their images; false: images alone")
     views: int = Field(8, ge=1, description="Views per group, conditioning views included")
     ray_encoding: RayEncoding = Field("spinmeround", description="Encoding of the camera rays")
     block_out_channels: tuple[int, ...] = Field((320, 640, 1280, 1280), min_length=1, description="Width of each level")

@@ -6,6 +6,9 @@ group, a ring of anchors is generated first, and every view is conditioned on th
 none) and its two nearest anchors. A target at the camera of a conditioning view returns that view. Images are in
 [0, 1]; normals are encoded as in the dataset, (n + 1) / 2 in the world frame. Inside the model they are in the frame
 `normals_frame` of its configuration, into which and back the pipeline turns them.
+
+A model without normals generates images alone. One that is conditioned on the identity or on images alone
+(`conditioned_on`) ignores the other: of given views it then sees the cameras, as after condition dropout.
 """
 
 from collections.abc import Callable
@@ -32,6 +35,7 @@ from spinmeround.models.diffusion.latents import (
 )
 from spinmeround.models.diffusion.normals_frame import turn_normals
 from spinmeround.models.diffusion.params import (
+    ConditionedOn,
     NoiseSchedule,
     NormalsFrame,
     PhotoNormalsParams,
@@ -67,11 +71,12 @@ replace these."""
 class SpinMeRoundOutput(BaseOutput):
     """One image and one normal map per target camera, in request order, in the format of `output_type`.
 
-    `given_normals` are the normals of the conditioning views, given or inferred; None without such views.
+    `given_normals` are the normals of the conditioning views, given or inferred; None without such views. A model
+    without normals has none of both.
     """
 
     images: Any
-    normals: Any
+    normals: Any = None
     given_normals: Any = None
 
 
@@ -91,7 +96,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     """A multiview UNet, an autoencoder and an Arc2Face text encoder; `prompt` holds the fields of PromptTokens.
 
     `normals_frame` is the frame of the normals that the UNet was trained on. A saved pipeline without it is of an
-    earlier version, whose normals were in the world frame.
+    earlier version, whose normals were in the world frame. `conditioned_on` is what the UNet was conditioned on in its
+    training.
     """
 
     unet: MultiviewUNet
@@ -106,14 +112,20 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         text_encoder: CLIPTextModel,
         prompt: dict[str, Any] | None = None,
         normals_frame: str = "world",
+        conditioned_on: str = "both",
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder)  # type: ignore[no-untyped-call]
         tokens = PromptTokens(**(prompt or {}))
-        if normals_frame not in get_args(NormalsFrame):
-            expected = ", ".join(get_args(NormalsFrame))
-            raise ValueError(f"normals_frame: expected one of {expected}, got {normals_frame!r}")
-        self.register_to_config(prompt=tokens.model_dump(mode="json"), normals_frame=normals_frame)  # type: ignore[no-untyped-call]
+        for name, value, kinds in (
+            ("normals_frame", normals_frame, get_args(NormalsFrame)),
+            ("conditioned_on", conditioned_on, get_args(ConditionedOn)),
+        ):
+            if value not in kinds:
+                raise ValueError(f"{name}: expected one of {', '.join(kinds)}, got {value!r}")
+        self.register_to_config(  # type: ignore[no-untyped-call]
+            prompt=tokens.model_dump(mode="json"), normals_frame=normals_frame, conditioned_on=conditioned_on
+        )
         self.image_processor = VaeImageProcessor(
             vae_scale_factor=downsampling(vae), vae_latent_channels=vae.config["latent_channels"], do_resize=False
         )
@@ -129,6 +141,12 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         """Frame of the normals inside the model."""
         frame: NormalsFrame = self.config["normals_frame"]
         return frame
+
+    @property
+    def conditioned_on(self) -> ConditionedOn:
+        """What the model is conditioned on beside cameras."""
+        found: ConditionedOn = self.config["conditioned_on"]
+        return found
 
     @property
     def image_side(self) -> int:
@@ -160,11 +178,11 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         `identity` is a unit-length ArcFace embedding. `guidance_scale` defaults to 3, or 3.5 without conditioning
         views, where sampling also starts from sigma 700 instead of 80, unless a `schedule` states its sigma_max. A
         `schedule` replaces `num_inference_steps`. `anchored` False makes groups independent of each other; this is the
-        default if one group holds all views or three views are given. Cameras are relative to the given view nearest to
-        the front, which should show part of the face. `photo_normals` configures the inference of missing normals.
-        `batch_size` is the number of groups per batch, by default as many as fit into memory; it changes results by
-        rounding alone. `output_type` is "pil", "np", "pt" or "latent", which leaves normals in `normals_frame`.
-        `on_progress(done, total)` counts the steps of all groups.
+        default if one group holds all views, three views are given or the model ignores images. Cameras are relative to
+        the given view nearest to the front, which should show part of the face. `photo_normals` configures how missing
+        normals are inferred. `batch_size` is the number of groups per batch, by default as many as fit into memory; it
+        changes results by rounding alone. `output_type` is "pil", "np", "pt" or "latent", which leaves normals in
+        `normals_frame`. `on_progress(done, total)` counts the steps of all groups.
 
         Raises ValueError for other than 0, 1 or 3 conditioning views or two at the same camera; images of the wrong
         size or with values outside [0, 1]; cameras inside the head, that do not see it, not rigid or with invalid
@@ -175,19 +193,23 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected 1 or more, got {batch_size}")
         given_cameras = None if conditioning_views is None else conditioning_views.cameras
+        if anchored is None and self.conditioned_on == "identity":
+            anchored = False  # of anchors it would see the cameras alone
         plan = plan_views(cameras, given_cameras, self.unet.config["views"], anchored)
         schedule, solver = schedule or NoiseSchedule(steps=num_inference_steps), solver or SolverParams()
         sampler = self._samplers(identity, guidance_scale, schedule, solver, batch_size)
         photo_normals, seeds = photo_normals or PhotoNormalsParams(), Seeds(generator=generator)
         images, normals = self._encode(conditioning_views)
-        steps = _steps_of_plan(plan, sampler) + (_steps_of_normals(photo_normals, images) if normals is None else 0)
+        infers = normals is None and self.unet.has_normals
+        steps = _steps_of_plan(plan, sampler) + (_steps_of_normals(photo_normals, images) if infers else 0)
         with self.progress_bar(total=steps) as bar:
             callback = self._callback(steps, bar, callback_on_step_end, on_progress)
-            if normals is None:
+            if infers:
                 assert given_cameras is not None
                 draws = seeds(len(given_cameras))
                 normals = infer_view_normals(images, given_cameras, sampler(0), photo_normals, draws, callback)
-            given = FramedLatents(latents=pair_latents(images, normals), world2frame=self._rotations(given_cameras))
+            latents = images if normals is None else pair_latents(images, normals)
+            given = FramedLatents(latents=latents, world2frame=self._rotations(given_cameras))
             given_views, frame = (given_cameras, given), self.normals_frame
             views = generate_views(plan, given_views, sampler, seeds, callback, frame=frame, reframe=self._reframe)
         return self._output(views, given if conditioning_views is not None else None, output_type)
@@ -204,8 +226,10 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     ) -> Any:
         """Normal maps of posed images by the paper's Algorithm 1, each view independently; ignores `views.normals`.
 
-        Raises ValueError as `__call__` does.
+        Raises ValueError as `__call__` does, and for a model without normals.
         """
+        if not self.unet.has_normals:
+            raise ValueError("infer_normals: expected a model with normals, this one generates images alone")
         photo_normals = photo_normals or PhotoNormalsParams()
         sampler = self._samplers(identity, 1.0, NoiseSchedule(), SolverParams(), None)(0)
         images, _ = self._encode(replace(views, normals=None))
@@ -239,6 +263,7 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 schedule=schedule,
                 solver=solver,
                 batch_size=batch_size,
+                drop_images=self.conditioned_on == "identity",
             )
 
         return sampler
@@ -285,20 +310,22 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         if identity is None:
             return empty, empty
         embedding = checked_identity(identity, self._execution_device)
+        if self.conditioned_on == "image":
+            return empty, empty
         return self.prompt_encoder(embedding[None].to(self.text_encoder.dtype)), empty
 
     def _encode(
         self, views: PosedViews | None
     ) -> tuple[Float[Tensor, "view channel height width"], Float[Tensor, "view channel height width"] | None]:
-        """Latents of the conditioning views' images and of their normals, None where these are missing."""
+        """Latents of the conditioning views' images and of their normals, None where these are missing or unused."""
         side, device = self.unet.config["base"]["sample_size"], self._execution_device
         if views is None:
             nothing = torch.zeros(0, self.unet.latent_channels, side, side, device=device)
-            return nothing, nothing
+            return nothing, nothing if self.unet.has_normals else None
         check_cameras("conditioning_views", views.cameras)
         check_sees_head("conditioning_views", views.cameras)
         images = self._latents(self._prepared("images", views.images, len(views.cameras)), "image")
-        if views.normals is None:
+        if views.normals is None or not self.unet.has_normals:
             return images, None
         normals = self._prepared("normals", views.normals, len(views.cameras))
         return images, self._latents(turn_normals(normals, self._rotations(views.cameras)), "normals")
@@ -313,7 +340,9 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     def _reframe(
         self, views: FramedLatents, world2frame: Float[Tensor, "view 3 3"]
     ) -> Float[Tensor, "view channel height width"]:
-        """Latents of the same views with their normals in other frames: decoded, turned and encoded again."""
+        """Latents of the same views with their normals, if any, in other frames: decoded, turned and encoded again."""
+        if not self.unet.has_normals:
+            return views.latents
         images, normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
         turned = turn_normals(self._decode_images(normals, "normals"), world2frame @ views.world2frame.mT)
         return pair_latents(images, self._latents(turned, "normals"))
@@ -342,14 +371,19 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         return output
 
     def _decode(self, views: FramedLatents, output_type: str) -> SpinMeRoundOutput:
+        halves = self.unet.halves
         if output_type == "latent":
-            restored = rearrange(self.unet.restored(views.latents), "v (k c) h w -> k v c h w", k=2)
-            return SpinMeRoundOutput(images=restored[0], normals=restored[1])
-        images, normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
-        decoded = [self._decode_images(images, "image"), self._decode_images(normals, "normals")]
-        decoded[1] = turn_normals(decoded[1], views.world2frame.mT)
-        images, normals = (self.image_processor.postprocess(half, output_type) for half in decoded)
-        return SpinMeRoundOutput(images=images, normals=normals)
+            images, *normals = rearrange(self.unet.restored(views.latents), "v (k c) h w -> k v c h w", k=halves)
+            return SpinMeRoundOutput(images=images, normals=normals[0] if normals else None)
+        images, *normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=halves)
+        output = SpinMeRoundOutput(images=self._postprocessed(self._decode_images(images, "image"), output_type))
+        if normals:
+            decoded = turn_normals(self._decode_images(normals[0], "normals"), views.world2frame.mT)
+            output.normals = self._postprocessed(decoded, output_type)
+        return output
+
+    def _postprocessed(self, images: Float[Tensor, "view 3 side side"], output_type: str) -> Any:
+        return self.image_processor.postprocess(images, output_type)
 
     def _decode_images(
         self, latents: Float[Tensor, "view channel height width"], half: Half

@@ -16,15 +16,18 @@ _PARTS: dict[Half, slice] = {"both": slice(0, 2), "image": slice(0, 1), "normals
 
 
 class LatentStatistics(nn.Module):
-    """Statistics of image latents and of normal latents, as buffers; the identity until they are set."""
+    """Statistics of image latents and of normal latents, as buffers; the identity until they are set.
 
-    mean: Float[Tensor, "2 channel height width"]
-    std: Float[Tensor, "2 channel height width"]
+    Those of a model without normals have the image half alone.
+    """
 
-    def __init__(self, channels: int, side: int) -> None:
+    mean: Float[Tensor, "half channel height width"]
+    std: Float[Tensor, "half channel height width"]
+
+    def __init__(self, channels: int, side: int, halves: int = 2) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(2, channels, side, side))
-        self.register_buffer("std", torch.ones(2, channels, side, side))
+        self.register_buffer("mean", torch.zeros(halves, channels, side, side))
+        self.register_buffer("std", torch.ones(halves, channels, side, side))
 
     @property
     def is_identity(self) -> bool:
@@ -32,12 +35,18 @@ class LatentStatistics(nn.Module):
         return not bool(self.mean.any()) and bool((self.std == 1).all())
 
     @torch.no_grad()
-    def set(self, mean: Float[Tensor, "2 channel height width"], std: Float[Tensor, "2 channel height width"]) -> None:
-        """Use these. Raises ValueError unless every number is finite and every deviation positive."""
+    def set(
+        self, mean: Float[Tensor, "half channel height width"], std: Float[Tensor, "half channel height width"]
+    ) -> None:
+        """Use these, of the halves that the model has.
+
+        Raises ValueError unless every number is finite and every deviation positive.
+        """
         if not bool(mean.isfinite().all()) or not bool((std.isfinite() & (std > 0)).all()):
             raise ValueError("latent statistics: expected finite means and positive deviations, got others")
-        self.mean.copy_(mean)
-        self.std.copy_(std)
+        halves = len(self.mean)
+        self.mean.copy_(mean[:halves])
+        self.std.copy_(std[:halves])
 
     def normalised(
         self, latents: Float[Tensor, "*batch channels height width"], half: Half = "both"

@@ -6,7 +6,9 @@ to zero, so that before training the model treats each view as the original netw
 of the views: permuting them permutes the output.
 
 Input channels of a view: image latent 4, normal latent 4, rays, mask 1 (1 for conditioning views, 0 for targets).
-Output channels: 4 + 4. Parameters keep the names of diffusers' UNet2DConditionModel under `unet.`; the new ones are
+Output channels: 4 + 4. A model without normals has the image latents alone.
+
+Parameters keep the names of diffusers' UNet2DConditionModel under `unet.`; the new ones are
 `unet.….transformer_blocks.N.norm_3d.*` and `….attn_3d.*`. At the paper's size these add 47.5 million parameters to
 Stable Diffusion 1.5's 859.5 million, and the new input and output channels 0.5 million.
 """
@@ -53,7 +55,7 @@ def base_config(params: UNetParams) -> dict[str, Any]:
 
 
 def build_unet(params: UNetParams) -> "MultiviewUNet":
-    """A MultiviewUNet of these sizes with random weights."""
+    """A MultiviewUNet of these sizes with random weights; one without normals has those of the one with normals."""
     model: MultiviewUNet = MultiviewUNet(
         base=base_config(params),
         views=params.views,
@@ -61,7 +63,7 @@ def build_unet(params: UNetParams) -> "MultiviewUNet":
         multiview_factors=params.multiview_factors,
         latent_statistics=params.latent_statistics,
     )
-    return model
+    return model if params.normals else model.without_normals()
 
 
 class MultiviewTransformerBlock(nn.Module):
@@ -129,7 +131,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
 
     `base` is the configuration of the UNet2DConditionModel that it extends (4 channels in and out); `multiview_factors`
     are the downsampling factors with 3D attention. `from_unet` extends a pretrained network, `build_unet` starts from
-    random weights.
+    random weights, and `without_normals` removes the normals.
     """
 
     _supports_gradient_checkpointing = True
@@ -147,6 +149,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         time_scale: float = TIME_SCALE,
         time_shift: float = TIME_SHIFT,
         latent_statistics: bool = False,
+        normals: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if base.get("in_channels", 4) != base.get("out_channels", 4):
@@ -155,10 +158,11 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
                 f"and {base['out_channels']}"
             )
         self.latent_channels = base.get("in_channels", 4)
+        self.halves = 2 if normals else 1
         self.ray_channels = ray_channels(ray_encoding)
         grown = {
-            "in_channels": 2 * self.latent_channels + self.ray_channels + 1,
-            "out_channels": 2 * self.latent_channels,
+            "in_channels": self.view_channels + self.ray_channels + 1,
+            "out_channels": self.view_channels,
         }
         self.unet = UNet2DConditionModel.from_config({**base, **grown})
         check_factors(multiview_factors, len(self.unet.down_blocks))
@@ -167,9 +171,20 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         if latent_statistics:
             self.add_latent_statistics()
 
+    @property
+    def view_channels(self) -> int:
+        """Latent channels of a view: those of its image and, unless the model lacks them, of its normals."""
+        channels: int = self.halves * self.latent_channels
+        return channels
+
+    @property
+    def has_normals(self) -> bool:
+        """Whether views have normals beside their images."""
+        return self.halves == 2
+
     def add_latent_statistics(self) -> None:
         """Give the model statistics of its latents, the identity until they are set; they are saved with it."""
-        statistics = LatentStatistics(self.latent_channels, self.unet.config["sample_size"])
+        statistics = LatentStatistics(self.latent_channels, self.unet.config["sample_size"], self.halves)
         self.statistics = statistics.to(self.unet.conv_in.weight.device)
         self.register_to_config(latent_statistics=True)  # type: ignore[no-untyped-call]
 
@@ -236,6 +251,25 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         unet.load_state_dict(weights)
         return unet
 
+    def without_normals(self) -> "MultiviewUNet":
+        """The model of images alone, with copies of the weights: all but those of the normal channels of conv_in and
+        conv_out. Statistics keep their image half."""
+        if not self.has_normals:
+            return self
+        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        with torch.random.fork_rng(devices=[]):  # its own random weights are replaced
+            model: MultiviewUNet = MultiviewUNet(**{**config, "normals": False})
+        nn.Module.to(model, device=self.device, dtype=self.dtype)
+        weights, image = dict(self.unet.state_dict()), self.latent_channels
+        conv_in = weights["conv_in.weight"]
+        weights["conv_in.weight"] = torch.cat([conv_in[:, :image], conv_in[:, 2 * image :]], dim=1)
+        for name in ("conv_out.weight", "conv_out.bias"):
+            weights[name] = weights[name][:image]
+        model.unet.load_state_dict(weights)
+        if model.statistics is not None and self.statistics is not None:
+            model.statistics.load_state_dict({name: each[:1] for name, each in self.statistics.named_buffers()})
+        return model.train(self.training)
+
     def forward(
         self,
         latents: Float[Tensor, "batch view channel height width"],
@@ -245,7 +279,7 @@ class MultiviewUNet(ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin): 
         rays: Float[Tensor, "batch view ray height width"],
         encoder_hidden_states: Float[Tensor, "batch text_token text_channel"],
     ) -> Float[Tensor, "batch view channel height width"]:
-        """The raw network output, in the shape of `latents` (image channels first, then normals).
+        """The raw network output, in the shape of `latents` (image channels first, then normals, if there are any).
 
         `latents` are already scaled by c_in; `c_noise` is ln(s)/4 of each view; `encoder_hidden_states` are the text
         encoder's, shared by all views of a sample.

@@ -4,25 +4,27 @@ Each pixel of a view that shows the head is a point in space. If the neighbourin
 its depth there equals the point's, both should have the same colour, up to lighting and resampling.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from scipy.ndimage import map_coordinates
 
-from spinmeround.models.geometry.cameras import Cameras, pixel_rays, project
+from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, pixel_rays, project
 
 
 class Consistency(NamedTuple):
     """PSNR between neighbouring views, in dB.
 
-    `psnr` is over all pixel pairs; `pairs` is per pair of views, indexed by its first view, NaN for a pair without
+    `psnr` is over all pixel pairs; `pairs` is per pair of views, which `of` names, NaN for a pair without
     commonly visible points. `visible` is the share of the head's pixels that the other view of a pair sees.
     """
 
     psnr: float
-    pairs: Float64[np.ndarray, " view"]
+    pairs: Float64[np.ndarray, " pair"]
     visible: float
+    of: tuple[tuple[int, int], ...]
 
 
 def neighbour_consistency(
@@ -40,9 +42,40 @@ def neighbour_consistency(
     """
     if not 0 < offset < len(images):
         raise ValueError(f"images: expected {max(2, offset + 1)} or more views of a ring, got {len(images)}")
+    ring = [(view, (view + offset) % len(images)) for view in range(len(images))]
+    return _consistency(images, depth, cameras, ring, tolerance)
+
+
+def near_pairs(cameras: Cameras, most_deg: float) -> list[tuple[int, int]]:
+    """All ordered pairs of views whose cameras are at most this angle apart."""
+    angles = angles_between_deg(cameras, cameras)
+    return [(a, b) for a in range(len(cameras)) for b in range(len(cameras)) if a != b and angles[a, b] <= most_deg]
+
+
+def pair_consistency(
+    images: UInt8[np.ndarray, "view height width 3"],
+    depth: Float32[np.ndarray, "view height width"],
+    cameras: Cameras,
+    *,
+    most_deg: float = 60.0,
+    tolerance: float = 0.01,
+) -> Consistency:
+    """Consistency of any views: of all pairs whose cameras are at most `most_deg` apart, each in both directions.
+
+    Otherwise as `neighbour_consistency`. Raises ValueError if no view sees a pixel of another one.
+    """
+    return _consistency(images, depth, cameras, near_pairs(cameras, most_deg), tolerance)
+
+
+def _consistency(
+    images: UInt8[np.ndarray, "view height width 3"],
+    depth: Float32[np.ndarray, "view height width"],
+    cameras: Cameras,
+    pairs: Sequence[tuple[int, int]],
+    tolerance: float,
+) -> Consistency:
     errors, seen, total = [], 0, 0
-    for view in range(len(images)):
-        neighbour = (view + offset) % len(images)
+    for view, neighbour in pairs:
         warped, visible = warp(
             images[neighbour], depth[[view, neighbour]], cameras[[view, neighbour]], tolerance=tolerance
         )
@@ -50,8 +83,8 @@ def neighbour_consistency(
         seen, total = seen + int(visible.sum()), total + int(np.isfinite(depth[view]).sum())
     if not seen:
         raise ValueError("images: no pixel is visible in a neighbouring view; check that cameras and depths match")
-    pairs = np.array([_psnr(error) if error.size else np.nan for error in errors])
-    return Consistency(_psnr(np.concatenate(errors)), pairs, seen / total)
+    each = np.array([_psnr(error) if error.size else np.nan for error in errors])
+    return Consistency(_psnr(np.concatenate(errors)), each, seen / total, tuple(pairs))
 
 
 def _psnr(errors: Float[np.ndarray, " value"]) -> float:

@@ -94,6 +94,19 @@ METRICS = {
         pictures="normals of all target views, where the true mask is 255",
         suffix="°",
     ),
+    "consistency": MetricDefinition(
+        label="consistency",
+        unit="dB",
+        digits=2,
+        higher_is_better=True,
+        definition="PSNR between pairs of predicted views, of the pixels of one that the other sees too by the visual "
+        "hull of the true masks of all views. It knows no truth: smooth pictures score high, so read it beside PSNR, "
+        "and beside the value of the true views.",
+        range="0 to 100 (equal); that of true views is limited by resampling, reflections and the hull",
+        pictures="all pairs of target views whose cameras are at most 60 degrees apart, where the masks of the head "
+        "have an outline and its cameras surround it",
+        suffix=" dB",
+    ),
     "mask_iou": MetricDefinition(
         label="mask IoU",
         unit="intersection over union",

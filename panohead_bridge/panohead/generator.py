@@ -7,16 +7,23 @@ backbone uses the network's constant noise, and the sample positions along rays 
 
 import sys
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.panohead_bridge.panohead.checkout import commit_of, require_checkout, require_trust, source_digest
-from spinmeround.panohead_bridge.panohead.options import HEAD_OPTIONS, PLACE_OPTIONS, PanoHeadOptions
+from spinmeround.panohead_bridge.panohead.options import (
+    HEAD_OPTIONS,
+    PLACE_OPTIONS,
+    InversionOptions,
+    PanoHeadOptions,
+)
 from spinmeround.panohead_bridge.panohead.process import CheckoutProcess
+from spinmeround.panohead_bridge.protocol import Inversion
 from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.records import Identity, Rendering
 
@@ -90,6 +97,27 @@ class PanoHead:
         )
         return Rendering(rgb=answer.arrays["rgb"], mask=answer.arrays["mask"], depth=answer.arrays["depth"])
 
+    def invert(
+        self,
+        rgb: UInt8[np.ndarray, "view height width 3"],
+        mask: UInt8[np.ndarray, "view height width"],
+        cameras: Cameras,
+        targets: Cameras,
+        options: Mapping[str, Any],
+    ) -> Inversion:
+        """Pivotal tuning inversion (see `inversion.py`); the network is left as it was. There are no normals."""
+        chosen, resolution = InversionOptions(**options), rgb.shape[1]
+        for each in (cameras, targets):
+            self._check_view(each, resolution)
+        if chosen.vgg16 is not None and not chosen.vgg16.is_file():
+            raise ConfigError(f"--option vgg16={chosen.vgg16}: expected a TorchScript file, found none")
+        values = chosen.model_dump(mode="json") | {"resolution": resolution, "seed": 0}
+        arrays = {"rgb": rgb, "mask": mask, "cam2world": cameras.cam2world, "intrinsics": cameras.intrinsics}
+        arrays |= {"target_cam2world": targets.cam2world, "target_intrinsics": targets.intrinsics}
+        answer = self._process.call("invert", values, arrays, progress=_ProgressLines("inversion", "step"))
+        found = Rendering(**{name: answer.arrays[name] for name in ("rgb", "mask", "depth")})
+        return Inversion(rendering=found, normals=None, error=float(answer.values["error"]))
+
     def density(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Float32[np.ndarray, " point"]:
         """Raw sigma at points in the world frame; -1000 outside the cube."""
         answer = self._process.call("density", {}, {"latent": identity.latent, "points": points})
@@ -121,10 +149,10 @@ class PanoHead:
 
 
 class _ProgressLines:
-    """Progress of a slow rendering, a line on standard error every 30 s."""
+    """Progress of a slow call, a line on standard error every 30 s."""
 
-    def __init__(self, head: str) -> None:
-        self._head = head
+    def __init__(self, head: str, unit: str = "view") -> None:
+        self._head, self._unit = head, unit
         self._began = self._reported = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
@@ -132,7 +160,7 @@ class _ProgressLines:
         if now - self._reported >= _REPORT_EVERY_S:
             self._reported = now
             each = (now - self._began) / done
-            print(f"{self._head}: view {done} of {total}, {each:.1f} s each", file=sys.stderr, flush=True)
+            print(f"{self._head}: {self._unit} {done} of {total}, {each:.1f} s each", file=sys.stderr, flush=True)
 
 
 def make(**options: Any) -> PanoHead:

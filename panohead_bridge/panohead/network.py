@@ -116,7 +116,7 @@ class Network:
             "torch": self.torch.__version__,
         }
 
-    def _conditioning(self) -> Any:
+    def conditioning(self) -> Any:
         """Label of the conditioning camera: pose and intrinsics, 25 numbers."""
         angle = np.radians(self.options["conditioning_azimuth_deg"])
         right, back = (np.cos(angle), 0.0, -np.sin(angle)), (np.sin(angle), 0.0, np.cos(angle))
@@ -125,22 +125,23 @@ class Network:
         pose[:3, 3] = self.network.rendering_kwargs.get("avg_camera_radius", 2.7) * np.asarray(back)
         focal = self.options["conditioning_focal"]
         intrinsics = np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
-        return self._tensor(np.concatenate([pose.ravel(), intrinsics.ravel()])[None])
+        return self.tensor(np.concatenate([pose.ravel(), intrinsics.ravel()])[None])
 
-    def _tensor(self, values: np.ndarray) -> Any:
+    def tensor(self, values: np.ndarray) -> Any:
+        """An array on the network's device, in float32."""
         return self.torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
 
     def _head(self, latent: np.ndarray) -> tuple[Any, ...]:
         """Styles, planes and camera offset of a head, computed once for all its views and its density."""
         key = latent.tobytes()
         if key not in self._heads:
-            z, label = self._tensor(latent[None]), self._conditioning()
+            z, label = self.tensor(latent[None]), self.conditioning()
             truncation = {
                 "truncation_psi": self.options["truncation_psi"],
                 "truncation_cutoff": self.options["truncation_cutoff"],
             }
             styles = self.network.mapping(z, label, **truncation)
-            planes = self.network.backbone.synthesis(styles, update_emas=False, **self._synthesis_options())
+            planes = self.network.backbone.synthesis(styles, update_emas=False, **self.synthesis_options())
             offset = self.torch.zeros(3, device=self.device)
             if self.options["learned_offset"]:
                 offset = self.network.apply_delta_c(z, label, **truncation)[1].reshape(3)
@@ -150,7 +151,8 @@ class Network:
         self._heads.move_to_end(key)
         return self._heads[key]
 
-    def _synthesis_options(self) -> dict[str, Any]:
+    def synthesis_options(self) -> dict[str, Any]:
+        """How the network's layers compute."""
         return {"noise_mode": "const", "force_fp32": not self.options["half_precision"]}
 
     def views(
@@ -158,34 +160,51 @@ class Network:
     ) -> dict[str, Any]:
         """Pictures on white, masks and depths from each camera at `resolution`."""
         styles, planes, offset = self._head(arrays["latent"])
-        total = len(arrays["cam2world"])
+        cameras = self.posed(arrays["cam2world"], arrays["intrinsics"], offset)
         made = []
-        for index in range(total):
-            camera = self._tensor(arrays["cam2world"][index])
-            camera[:3, 3] += offset
-            intrinsics = self._tensor(arrays["intrinsics"][index])
-            label = self.torch.cat([camera.reshape(1, 16), intrinsics.reshape(1, 9)], 1)
-            self.torch.manual_seed(values["seed"])  # sample positions along rays are random; reset for each view
-            self.network._last_planes = planes
-            out = self.network.synthesis(
-                styles,
-                label,
-                neural_rendering_resolution=self.neural_resolution,
-                use_cached_backbone=True,
-                **self._synthesis_options(),
-            )
-            made.append(self._picture(out, intrinsics, values["resolution"]))
-            progress(index + 1, total)
-        self.network._last_planes = None
+        for pose, intrinsics in cameras:
+            out = self.synthesized(self.network, styles, planes, pose, intrinsics, values["seed"])
+            made.append(self.picture(out, intrinsics, values["resolution"]))
+            progress(len(made), len(cameras))
         return {name: np.stack([view[name] for view in made]) for name in ("rgb", "mask", "depth")}
 
-    def _picture(self, out: dict[str, Any], intrinsics: Any, resolution: int) -> dict[str, Any]:
+    def posed(self, cam2world: np.ndarray, intrinsics: np.ndarray, offset: Any) -> list[tuple[Any, Any]]:
+        """Pose and intrinsics of each camera on the device, the poses moved by the head's offset."""
+        cameras = [(self.tensor(pose), self.tensor(matrix)) for pose, matrix in zip(cam2world, intrinsics)]  # noqa: B905 (Python 3.8)
+        for pose, _ in cameras:
+            pose[:3, 3] += offset
+        return cameras
+
+    def synthesized(
+        self, network: Any, styles: Any, planes: Any, pose: Any, intrinsics: Any, seed: int
+    ) -> dict[str, Any]:
+        """The network's outputs for one camera."""
+        self.torch.manual_seed(seed)  # sample positions along rays are random; reset for each view
+        network._last_planes = planes
+        try:
+            out = network.synthesis(
+                styles,
+                self.torch.cat([pose.reshape(1, 16), intrinsics.reshape(1, 9)], 1),
+                neural_rendering_resolution=self.neural_resolution,
+                use_cached_backbone=True,
+                **self.synthesis_options(),
+            )
+        finally:
+            network._last_planes = None
         if "image_mask" not in out:
             raise Refused(
                 "generator.options.checkout: its network has no output 'image_mask', so heads can't be masked; "
                 "expected PanoHead's or SphereHead's, which model the background separately"
             )
-        picture, alpha = on_white(out["image"].float(), out["image_mask"].float(), resolution)
+        return dict(out)
+
+    def on_white(self, out: dict[str, Any], resolution: int) -> tuple[Any, ...]:
+        """The picture in [-1, 1] on white and its alpha, from a view's outputs."""
+        return on_white(out["image"].float(), out["image_mask"].float(), resolution)
+
+    def picture(self, out: dict[str, Any], intrinsics: Any, resolution: int) -> dict[str, Any]:
+        """The bytes and depths of a view from its outputs. Raises ValueError for pixels that are not finite."""
+        picture, alpha = self.on_white(out, resolution)
         depth = axial_depth(out["image_depth"].float(), out["image_mask"].float(), intrinsics, resolution)
         if not bool(picture.isfinite().all() & alpha.isfinite().all()):
             raise ValueError(
@@ -205,10 +224,10 @@ class Network:
         half = self.options["box_warp"] / 2 * (1 + 1e-6)
         with _planes_given(self.network.backbone.synthesis, planes):
             for start in range(0, len(points), _POINTS_AT_ONCE):
-                places = self._tensor(points[start : start + _POINTS_AT_ONCE])[None] + offset
+                places = self.tensor(points[start : start + _POINTS_AT_ONCE])[None] + offset
                 forward = self.torch.zeros_like(places)
                 forward[..., -1] = -1
-                sigma = self.network.sample_mixed(places, forward, styles, **self._synthesis_options())["sigma"]
+                sigma = self.network.sample_mixed(places, forward, styles, **self.synthesis_options())["sigma"]
                 sigma = sigma.reshape(-1).masked_fill((places[0].abs() > half).any(-1), EMPTY)
                 found[start : start + _POINTS_AT_ONCE] = sigma.float().cpu().numpy()
         return found

@@ -78,3 +78,18 @@ PLACE_OPTIONS = frozenset({"checkout", "network", "sha256", "trust", "python", "
 
 HEAD_OPTIONS = frozenset(PanoHeadOptions.model_fields) - PLACE_OPTIONS
 """Options that change heads."""
+
+
+class InversionOptions(FrozenParams):
+    """Options of the search for a head in pictures; the defaults are those of pivotal tuning (Roich et al. 2021)."""
+
+    steps: int = Field(500, ge=0, description="Steps that fit the latent w, from the mean of many")
+    learning_rate: float = Field(0.1, gt=0.0, description="Learning rate of w, which rises and falls over the steps")
+    samples: int = Field(1000, ge=2, description="Latents whose mean and deviation w begins with")
+    tuning_steps: int = Field(350, ge=0, description="Steps that then fit the network's weights, with w fixed")
+    tuning_rate: float = Field(3e-4, gt=0.0, description="Learning rate of the weights")
+    mask_weight: float = Field(1.0, ge=0.0, description="Weight of the squared difference of the masks")
+    vgg16: Path | None = Field(
+        None, description="StyleGAN's TorchScript network vgg16.pt, for a perceptual distance; default: none"
+    )
+    perceptual_weight: float = Field(1.0, ge=0.0, description="Weight of the perceptual distance")

@@ -56,7 +56,8 @@ class Server:
 
     def __init__(self, connection: Connection, memory_fd: int) -> None:
         self.connection, self.memory_fd = connection, memory_fd
-        self.inside, self.network = _inside(), None  # type: Any, Any
+        self.inside, self.inversion = _inside("network"), _inside("inversion")
+        self.network = None  # type: Any
 
     def run(self) -> None:
         """Answer requests until the connection closes."""
@@ -96,15 +97,18 @@ class Server:
             raise RuntimeError(f"call {call!r} before 'open'")
         if call == "views":
             return {}, self.network.views(arrays, values, lambda *share: self.send(progress=share))
+        if call == "invert":
+            done, found = self.inversion.invert(self.network, arrays, values, lambda *share: self.send(progress=share))
+            return done, found
         if call == "density":
             return {}, {"sigma": self.network.density(arrays["points"], arrays["latent"])}
         raise RuntimeError(f"unknown call {call!r}")
 
 
-def _inside() -> Any:
-    """`network.py`, by its path: the import path is the checkout's."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "network.py")
-    spec = importlib.util.spec_from_file_location("_panohead_network", path)
+def _inside(name: str) -> Any:
+    """A file next to this one as a module: the import path is the checkout's."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location("_panohead_" + name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

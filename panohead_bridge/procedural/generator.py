@@ -9,18 +9,19 @@ for bit on one machine, independent of earlier renderings and of the number of t
 Importing this module loads no torch; the first head that is computed does (`heads`).
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Int16, Int64
+from jaxtyping import Float32, Int16, Int64, UInt8
 
-from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 from spinmeround.panohead_bridge.procedural.description import TraitValue, describe
 from spinmeround.panohead_bridge.procedural.options import Defect, ProceduralOptions, draw_defects, random_of
 from spinmeround.panohead_bridge.procedural.traits import LATENT_SIZE, decode
-from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS
-from spinmeround.storage.records import Identity, Rendering
+from spinmeround.panohead_bridge.protocol import FIVE_LANDMARKS, Inversion
+from spinmeround.storage.records import Identity, NormalMaps, Rendering
 
 if TYPE_CHECKING:
     import spinmeround.panohead_bridge.procedural.heads
@@ -96,6 +97,34 @@ class ProceduralGenerator:
     ) -> Float32[np.ndarray, "point 3"]:
         """Unit gradients of the signed distance, outwards."""
         return self._heads.surface_normal(identity, points)
+
+    def rendered_normals(self, identity: Identity, cameras: Cameras, rendering: Rendering) -> NormalMaps:
+        """World normals of the true surface at the pixel centres of pictures of this head."""
+        origins, directions = pixel_rays(cameras, rendering.depth.shape[-1])
+        along = rendering.depth / np.einsum("vhwi,vi->vhw", directions, cameras.cam2world[:, :3, 2])
+        points = (origins + along[..., None] * directions).astype(np.float32)
+        hit = np.isfinite(rendering.depth)
+        normals = np.zeros_like(points)
+        normals[hit] = self.surface_normal(identity, points[hit])
+        return NormalMaps(normals=normals, hit=hit)
+
+    def invert(
+        self,
+        rgb: UInt8[np.ndarray, "view height width 3"],
+        mask: UInt8[np.ndarray, "view height width"],
+        cameras: Cameras,
+        targets: Cameras,
+        options: Mapping[str, Any],
+    ) -> Inversion:
+        """See `fitting`; the head found has no defect."""
+        from spinmeround.panohead_bridge.procedural.fitting import Fit, FitOptions
+
+        clean = ProceduralGenerator(self.options.model_copy(update={"defect_share": 0.0}))
+        fit = Fit(clean._heads.render_surface, rgb, mask, cameras, FitOptions(**options))
+        identity = fit()
+        rendering = clean.render(identity, targets, rgb.shape[1])
+        normals = clean.rendered_normals(identity, targets, rendering)
+        return Inversion(rendering=rendering, normals=normals, error=fit.error(identity))
 
     def labels(self, identity: Identity, points: Float32[np.ndarray, "point 3"]) -> Int64[np.ndarray, " point"]:
         """Region of each point near the surface, as its index in `procedural.anatomy.regions.LABELS`."""

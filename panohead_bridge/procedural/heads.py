@@ -46,7 +46,11 @@ class ProceduralHeads:
         """Pictures from all cameras; five samples a pixel, depth at the pixel's centre."""
         if self._options.rendering == "volume":
             return self._render_volume(identity, cameras, resolution)
-        surface = self._surface(*_key(identity), cells_for(resolution))
+        return self.render_surface(identity, cameras, resolution, cells_for(resolution))
+
+    def render_surface(self, identity: Identity, cameras: Cameras, resolution: int, cells: int) -> Rendering:
+        """Pictures of the surface on a grid of `cells` along the cube's side; a coarse one is quick and rough."""
+        surface = self._surface(*_key(identity), cells)
         samples = trace(surface, self.scene(identity).shade, cameras, resolution)
         return _develop(samples.radiance, samples.hit, samples.depth[..., 0])
 

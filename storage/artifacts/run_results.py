@@ -1,4 +1,4 @@
-"""What a run's folder says about its results: the datasets in it, and the last training, evaluation and reconstruction.
+"""What a run's folder says about its results: the datasets in it, and the last results of training and after it.
 
     summary.json, summaries/*.json     results by part; a part that a command did not compute is null
     datasets/versions.json             lies beside every dataset that was published
@@ -18,7 +18,12 @@ from typing import Any
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.manifests import is_litter
 
-_STAGES = {"training": "train", "evaluation": "evaluate", "reconstruction": "reconstruct"}
+_STAGES = {
+    "training": "train",
+    "evaluation": "evaluate",
+    "ablation": "ablate",
+    "reconstruction": "reconstruct",
+}
 """The stages of results; those of trainings since version 0.1.0 state theirs, the phase."""
 _PARTS = ("dataset", *_STAGES)
 

@@ -22,7 +22,17 @@ from spinmeround.storage.records import FrozenModel
 from spinmeround.storage.sealed import sealed_json, unsealed
 
 GC_LOCK = "gc"
-FINAL_STAGES = ("publish", "faces", "train", "adapt", "single-view", "multi-view", "evaluate", "reconstruct")
+FINAL_STAGES = (
+    "publish",
+    "faces",
+    "train",
+    "adapt",
+    "single-view",
+    "multi-view",
+    "evaluate",
+    "ablate",
+    "reconstruct",
+)
 """Stages whose keys are unknown until their inputs are made; `train` is of version 0.1.0, with all phases in one."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from pydantic import BaseModel
 
-from spinmeround.models.geometry.cameras import Cameras, orbit, pixel_rays
+from spinmeround.models.geometry.cameras import Cameras, orbit
 from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask, world_normals_to_camera
 from spinmeround.models.identity.alignment import align_faces, project_landmarks
 from spinmeround.models.identity.params import CROP_SIDE
@@ -127,15 +127,9 @@ def head_pictures(seed: int, views: OrbitViews) -> UInt8[np.ndarray, "view heigh
     identity = generator.sample(seed)
     cameras = orbit_cameras(seed, views)
     rendering = generator.render(identity, cameras, views.resolution)
-    origins, directions = pixel_rays(cameras, views.resolution)
-    forward = cameras.cam2world[:, None, None, :3, 2]
-    along = rendering.depth / np.einsum("vhwi,vhwi->vhw", directions, np.broadcast_to(forward, directions.shape))
-    points = (origins + along[..., None] * directions).astype(np.float32)
-    hit = np.isfinite(rendering.depth)
-    normals = np.zeros_like(points)
-    normals[hit] = generator.surface_normal(identity, points[hit])
-    in_camera = world_normals_to_camera(normals, cameras)
-    encoded = encode_normals(fill_normals_under_mask(in_camera, hit, rendering.mask), rendering.mask)
+    found = generator.rendered_normals(identity, cameras, rendering)
+    in_camera = world_normals_to_camera(found.normals, cameras)
+    encoded = encode_normals(fill_normals_under_mask(in_camera, found.hit, rendering.mask), rendering.mask)
     return np.concatenate([rendering.rgb, rendering.mask[..., None], encoded], axis=-1)
 
 

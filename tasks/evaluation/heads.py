@@ -1,7 +1,8 @@
 """Predictions and scores of single heads, kept as they are made, from which a stopped evaluation resumes.
 
 Each is an artifact of the stage `evaluate-head`: `scores.json`, the metrics and the reasons for missing ones by
-prediction, and, where the model predicted, `predicted.npz` with its `rgb` and `normals`. Numbers are read back exactly.
+prediction, and, where the model predicted, `predicted.npz` with its `rgb` and, if it has them, `normals`. Numbers are
+read back exactly.
 """
 
 import json
@@ -24,7 +25,7 @@ from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_i
 from spinmeround.tasks.evaluation.evaluator import Evaluator, HeadScores
 from spinmeround.tasks.evaluation.methods import MethodFolder
 from spinmeround.tasks.evaluation.model import predict_views
-from spinmeround.tasks.evaluation.params import MEAN, MODEL, NEAREST, VERSION, EvaluateParams, key_parts
+from spinmeround.tasks.evaluation.params import MEAN, MODEL, NEAREST, TRUTH, VERSION, EvaluateParams, key_parts
 from spinmeround.tasks.evaluation.prediction import Prediction
 from spinmeround.tasks.evaluation.views import EvaluationViews
 from spinmeround.tasks.generation.run import load_pipeline
@@ -36,12 +37,12 @@ STAGE = "evaluate-head"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredHead:
-    """The scores of one head by prediction, and what the model generated."""
+    """The scores of one head by prediction and of the truth, and what the model generated."""
 
     id: str
     views: EvaluationViews
     scores: dict[str, HeadScores]
-    generated: ViewImages
+    generated: Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class HeadScorer:
         own = self._kept(views, self._sampling, self._inputs, lambda out: self._make_own(views, out))
         scores = _read_scores(own)
         with np.load(own / "predicted.npz", allow_pickle=False) as arrays:
-            generated = ViewImages(**arrays, mask=np.full(arrays["rgb"].shape[:3], 255, np.uint8))
+            generated = Prediction(**arrays)
         for method in self._methods:
             scores |= self._of_method(method, views)
         return ScoredHead(id=self._data.ids[views.subject], views=views, scores=scores, generated=generated)
@@ -81,13 +82,13 @@ class HeadScorer:
         if method is not None:
             return method.read(head.id, head.views.targets)
         if name == MODEL:
-            return Prediction.of(head.generated)
-        return Prediction.of(self._baselines(head.views)[name])
+            return head.generated
+        return self._baselines(head.views)[name]
 
     @property
     def _sampling(self) -> dict[str, Any]:
         """The parameters that the model's prediction of one head reads."""
-        ignored = ("heads", "targets", "frontal_targets", "facing_deg", "predictions")
+        ignored = ("heads", "targets", "frontal_targets", "facing_deg", "frontal_input", "predictions")
         return {name: value for name, value in self._params.items() if name not in ignored}
 
     def _of_method(self, method: MethodFolder, views: EvaluationViews) -> dict[str, HeadScores]:
@@ -105,17 +106,21 @@ class HeadScorer:
         evaluate, truth = self._evaluator, self._truth(views)  # wrong weights are refused before a long prediction
         generated = predict_views(self._model, self._data, views, self._evaluated.params)
         predictions = {MODEL: generated, **self._baselines(views)}
-        scores = {name: evaluate(views, Prediction.of(images), truth) for name, images in predictions.items()}
-        np.savez(out / "predicted.npz", rgb=generated.rgb, normals=generated.normals)
+        scores = {name: evaluate(views, predicted, truth) for name, predicted in predictions.items()}
+        scores[TRUTH] = evaluate.of_truth(views, truth)
+        normals: dict[str, Any] = {} if generated.normals is None else {"normals": generated.normals}
+        np.savez(out / "predicted.npz", rgb=generated.rgb, **normals)
         _write_scores(out, scores)
 
-    def _baselines(self, views: EvaluationViews) -> dict[str, ViewImages]:
-        known = views.conditioning_indices
+    def _baselines(self, views: EvaluationViews) -> dict[str, Prediction]:
+        known, mean = views.conditioning_indices, dict[str, Prediction]()
+        if self._evaluated.params.split == "held-out":  # others are among those that the mean is taken over
+            mean[MEAN] = Prediction.of(self._mean_image(views.targets))
         if not known:
-            return {MEAN: self._mean_image(views.targets)}
+            return mean
         cameras, given = Cameras(**self._data.cameras(views.subject)), read_views(self._data, views.subject, known)
         nearest = nearest_input_view(given, cameras[known], cameras[views.targets])
-        return {NEAREST: nearest, MEAN: self._mean_image(views.targets)}
+        return {NEAREST: Prediction.of(nearest), **mean}
 
     def _truth(self, views: EvaluationViews) -> ViewImages:
         return read_views(self._data, views.subject, views.targets)

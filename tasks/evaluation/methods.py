@@ -32,7 +32,7 @@ class MethodFolder:
         self.name, self._folder, self._side = name, folder, data.sizes["height"]
         wanted = wanted_files(data, heads)
         found = self._files()
-        normals = [_normals_file(file) for file in wanted]
+        normals = [normals_file(file) for file in wanted]
         self._has_normals = any(file in found for file in normals)
         expected = [*wanted, *(normals if self._has_normals else [])]
         self._check_names(expected, found)
@@ -49,7 +49,7 @@ class MethodFolder:
                 f"{self._folder / head}: expected alpha in all pictures or in none, found it in {len(masks)} of "
                 f"{len(pictures)}"
             )
-        normals = [self._picture(_normals_file(file), ("RGB",)) for file in files] if self._has_normals else None
+        normals = [self._picture(normals_file(file), ("RGB",)) for file in files] if self._has_normals else None
         return Prediction(
             rgb=np.stack([_on_white(picture) for picture in pictures]),
             normals=None if normals is None else np.stack(normals),
@@ -60,7 +60,7 @@ class MethodFolder:
         """The SHA-256 of the pictures of one head."""
         wanted = [picture_file(head, view) for view in targets]
         found = checksums(self._folder / head)
-        files = [*wanted, *(_normals_file(file) for file in wanted if self._has_normals)]
+        files = [*wanted, *(normals_file(file) for file in wanted if self._has_normals)]
         return sha256_listing({file: found[file] for file in files})
 
     def _files(self) -> list[str]:
@@ -131,7 +131,8 @@ def wanted_files(data: HeadDataset, heads: Iterable[EvaluationViews]) -> list[st
     return [picture_file(data.ids[views.subject], view) for views in heads for view in views.targets]
 
 
-def _normals_file(picture: str) -> str:
+def normals_file(picture: str) -> str:
+    """The name of the normals of a predicted picture."""
     return picture.removesuffix(".png") + "-normals.png"
 
 

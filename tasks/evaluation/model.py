@@ -10,11 +10,11 @@ from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.numbers import check_arrays
 from spinmeround.tasks.evaluation.params import EvaluateParams
+from spinmeround.tasks.evaluation.prediction import Prediction
 from spinmeround.tasks.evaluation.views import NOISE, EvaluationViews
 from spinmeround.tasks.loading.posed_views import read_posed_views
 from spinmeround.tasks.loading.reader import read_view_identity
 from spinmeround.tasks.loading.view_draws import draw_rng
-from spinmeround.tasks.loading.view_images import ViewImages
 
 
 def predict_views(
@@ -23,14 +23,18 @@ def predict_views(
     views: EvaluationViews,
     params: EvaluateParams,
     on_progress: Callable[[int, int], None] | None = None,
-) -> ViewImages:
-    """Generate a head's target views from its conditioning views and identity; `on_progress` counts sampling steps."""
+) -> Prediction:
+    """Generate a head's target views from its conditioning views and identity; `on_progress` counts sampling steps.
+
+    The prediction has no masks, and normals if the model has them.
+    """
     cameras, known = Cameras(**data.cameras(views.subject)), views.conditioning_indices
     seed = draw_rng(params.seed, int(data.seeds[views.subject]), NOISE).integers(2**62)
     output = pipeline(
         cameras[views.targets],
         identity=read_view_identity(data, views.subject, known[0] if known and params.identity == "view" else None),
         conditioning_views=read_posed_views(data, views.subject, known) if known else None,
+        anchored=params.anchored,
         guidance_scale=params.guidance_scale,
         schedule=params.schedule,
         solver=params.solver,
@@ -38,6 +42,7 @@ def predict_views(
         output_type="np",
         on_progress=on_progress,
     )
-    check_arrays(f"evaluate {data.ids[views.subject]}", {"rgb": output.images, "normals": output.normals})
-    rgb, normals = (np.rint(images * 255).astype(np.uint8) for images in (output.images, output.normals))
-    return ViewImages(rgb=rgb, normals=normals, mask=np.full(rgb.shape[:3], 255, np.uint8))
+    made = {"rgb": output.images, "normals": output.normals}
+    found = {name: images for name, images in made.items() if images is not None}
+    check_arrays(f"evaluate {data.ids[views.subject]}", found)
+    return Prediction(**{name: np.rint(images * 255).astype(np.uint8) for name, images in found.items()})

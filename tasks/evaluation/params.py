@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +16,15 @@ from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import EmbedParams, detector_path, recognition_path
 from spinmeround.tasks.stage import StageParams
 
-VERSION = 2
+VERSION = 3
 Metrics = dict[str, float | None]
 
 MODEL, NEAREST, MEAN = "model", "nearest_input_view", "mean_training_image"
 OWN = (MODEL, NEAREST, MEAN)
 """Predictions that the evaluation makes itself; those of other methods come from folders."""
+
+TRUTH = "truth"
+"""The true views, as a prediction, of which only metrics between views have a value that is not known."""
 
 MethodName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
@@ -29,7 +32,10 @@ MethodName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 class EvaluateParams(StageParams):
     """Views that the evaluation generates, the sampling settings, and the predictions of other methods."""
 
-    heads: int = Field(8, ge=1, description="Number of held-out heads; all if the dataset has fewer")
+    heads: int = Field(8, ge=0, description="Number of heads; 0, or more than the dataset has: all")
+    split: Literal["held-out", "all"] = Field(
+        "held-out", description="Heads that the split holds out, or any of a dataset that the model was not trained on"
+    )
     conditioning_views: Literal[0, 1, 3] = Field(1, description="Conditioning views of each head")
     facing_deg: float = Field(
         FACE_VISIBLE_DEG,
@@ -37,10 +43,21 @@ class EvaluateParams(StageParams):
         le=180.0,
         description="Largest |azimuth| of the first conditioning view",
     )
-    targets: int = Field(7, ge=1, description="Generated views of each head")
+    frontal_input: bool = Field(
+        False, description="The first conditioning view is the one nearest to the front, not a random one"
+    )
+    targets: int = Field(
+        7,
+        ge=0,
+        description="Generated views of each head; 0: all but the conditioning ones. More than a group of the model "
+        "holds take several groups",
+    )
     frontal_targets: int = Field(2, ge=0, description="Number of targets that show the face from the front")
     identity: Literal["view", "mean"] = Field(
         "view", description="Embedding that conditions the model: of the first conditioning view, or of the head"
+    )
+    anchored: bool | None = Field(
+        None, description="Generate a ring of anchors first; default: if the views of a head take several groups"
     )
     guidance_scale: float | None = Field(None, ge=0.0, description="Default: 3, or 3.5 without conditioning views")
     schedule: NoiseSchedule = NoiseSchedule()
@@ -57,9 +74,30 @@ class EvaluateParams(StageParams):
     @field_validator("predictions")
     @classmethod
     def _not_ours(cls, value: dict[str, str]) -> dict[str, str]:
-        if taken := [name for name in value if name in OWN]:
-            raise ValueError(f"expected names other than {', '.join(OWN)}, got {taken[0]!r}")
+        reserved = (*OWN, TRUTH)
+        if taken := [name for name in value if name in reserved]:
+            raise ValueError(f"expected names other than {', '.join(reserved)}, got {taken[0]!r}")
         return value
+
+
+PresetName = Literal["ablation", "nersemble"]
+PRESETS: dict[PresetName, dict[str, Any]] = {
+    "ablation": {
+        "heads": 100,
+        "conditioning_views": 1,
+        "frontal_input": True,
+        "targets": 10,
+        "anchored": False,
+    },
+    "nersemble": {
+        "heads": 0,
+        "split": "all",
+        "conditioning_views": 1,
+        "frontal_input": True,
+        "targets": 0,
+    },
+}
+"""Fields of the benchmarks: the paper's ablation, and all views of all heads of a dataset from one frontal view."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +108,8 @@ class EvaluationResult:
     reason for each that is None. `intervals` holds, by prediction and metric, the fields of
     `models.metrics.statistics.MeanInterval`; `comparisons` those of its `PairedTest`, the model minus each other
     prediction. `heads` has for each head `id`, the indices of its views `conditioning` and `targets`, and `scores`:
-    the metrics by prediction.
+    the metrics by prediction, and `views`, those of each target. `truth` has the values of the true views, of metrics
+    that compare views with each other.
     """
 
     model: Metrics
@@ -80,6 +119,7 @@ class EvaluationResult:
     comparisons: dict[str, dict[str, dict[str, Any]]]
     missing: dict[str, str]
     heads: list[dict[str, Any]]
+    truth: Metrics = field(default_factory=dict)
 
     @property
     def others(self) -> dict[str, Metrics]:

@@ -10,7 +10,7 @@ from spinmeround.models.metrics.definitions import METRICS
 from spinmeround.models.metrics.missing import Missing
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.evaluation.heads import HeadScorer, ScoredHead
-from spinmeround.tasks.evaluation.params import Metrics
+from spinmeround.tasks.evaluation.params import TRUTH, Metrics
 from spinmeround.tasks.loading.view_images import read_views
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def set_metrics(
     data: HeadDataset, scorer: HeadScorer, heads: Sequence[ScoredHead], network: "nn.Module | Missing"
 ) -> tuple[dict[str, Metrics], dict[str, str]]:
     """The metrics by prediction, by features of `network`, and the reason for each that is missing."""
-    names = list(heads[0].scores)
+    names = [name for name in heads[0].scores if name != TRUTH]
     pictures = sum(len(head.views.targets) for head in heads)
     if pictures < 2:
         network = Missing("one picture has no distribution")

@@ -27,6 +27,11 @@ class Prediction:
         return cls(rgb=images.rgb, normals=images.normals, mask=mask)
 
     @property
+    def opacity(self) -> UInt8[np.ndarray, "view height width"]:
+        """The masks; without any, 255 everywhere."""
+        return np.full(self.rgb.shape[:3], 255, np.uint8) if self.mask is None else self.mask
+
+    @property
     def inside(self) -> Bool[np.ndarray, "view height width"] | None:
         """Where the head is: by the mask at half opacity, else where encoded normals are longer than a half."""
         if self.mask is not None:

@@ -1,6 +1,7 @@
 """Evaluate: the model, two baselines and other methods against the truth, on held-out heads from a few given views.
 
-The heads are those of the split `test`, or of `validation` if `test` is empty; training reads neither. Result:
+The heads are those of the split `test`, or of `validation` if `test` is empty; training reads neither. Of a dataset
+that the model was not trained on they may be all (`evaluate.split`). Result:
 `evaluation.json`, the fields of `EvaluationResult`, and `pictures.npz`, as `tasks.report.data` describes it.
 `models.metrics.definitions` describes the metrics. The results of each head are kept in the store as they are made, so
 an evaluation that was stopped resumes with the next head and ends with the same numbers.
@@ -74,12 +75,13 @@ def _report_images(data: HeadDataset, heads: Sequence[ScoredHead]) -> dict[str, 
         for prefix, role in (("input_", "conditioning_indices"), ("", "targets"))
         for name in ("azimuth_deg", "elevation_deg")
     }
+    normals = [head.generated.normals for head in heads if head.generated.normals is not None]
     return {
         "input_rgb": np.stack([images.rgb for images in given]),
         "true_rgb": np.stack([images.rgb for images in truth]),
         "true_normals": np.stack([images.normals for images in truth]),
         "generated_rgb": np.stack([head.generated.rgb for head in heads]),
-        "generated_normals": np.stack([head.generated.normals for head in heads]),
+        **({"generated_normals": np.stack(normals)} if normals else {}),
         **angles,
     }
 

@@ -12,13 +12,19 @@ def metric_table(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     predictions = {MODEL: result["model"], **result["baselines"], **result["methods"]}
     known = [name for name in METRICS if any(values.get(name) is not None for values in predictions.values())]
     labels = [name if name in result["methods"] else name.replace("_", " ") for name in predictions]
-    rows = [[metric_of(metric).label, *(_cell(result, name, metric) for name in predictions)] for metric in known]
+    rows = [[_label(result, metric), *(_cell(result, name, metric) for name in predictions)] for metric in known]
     return ["metric", *labels], rows
 
 
 def missing_lines(result: Mapping[str, Any]) -> list[str]:
     """A line for each metric that is missing, altogether or in part, with its reason."""
     return [f"missing: {metric_of(metric).label}: {reason}" for metric, reason in result["missing"].items()]
+
+
+def _label(result: Mapping[str, Any], metric: str) -> str:
+    """The metric, with the value of the true views if it compares views with each other."""
+    shown, true = metric_of(metric), result.get("truth", {}).get(metric)
+    return shown.label if true is None else f"{shown.label} (true views {shown.text(true)})"
 
 
 def _cell(result: Mapping[str, Any], prediction: str, metric: str) -> str:

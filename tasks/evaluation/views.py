@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from spinmeround.models.geometry.cameras import Cameras
+from spinmeround.models.geometry.cameras import Cameras, angles_between_deg, orbit
 from spinmeround.models.identity.params import ViewRange
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import DatasetError
@@ -30,18 +30,18 @@ def choose_views(data: HeadDataset, params: EvaluateParams, frontal: ViewRange) 
 
     Raises DatasetError if no head is held out or the heads have too few views.
     """
-    held_out = data.split("test") or data.split("validation")
+    held_out = list(range(len(data))) if params.split == "all" else data.split("test") or data.split("validation")
     if not held_out:
         raise DatasetError(
             f"{data.path}: expected a head in the split 'test' or 'validation', found none; "
             "build more heads or raise publish.test_share"
         )
-    if params.conditioning_views + params.targets > data.views:
+    if params.conditioning_views + max(params.targets, 1) > data.views:
         raise DatasetError(
             f"evaluate: expected at most {data.views} views a head, got {params.conditioning_views} conditioning views "
             f"and {params.targets} targets; lower evaluate.targets"
         )
-    heads = [(subject, Cameras(**data.cameras(subject))) for subject in held_out[: params.heads]]
+    heads = [(subject, Cameras(**data.cameras(subject))) for subject in held_out[: params.heads or None]]
     return [
         _choose(subject, cameras, frontal.select(cameras), int(data.seeds[subject]), params)
         for subject, cameras in heads
@@ -51,14 +51,18 @@ def choose_views(data: HeadDataset, params: EvaluateParams, frontal: ViewRange) 
 def _choose(
     subject: int, cameras: Cameras, is_frontal: Bool[np.ndarray, " view"], head_seed: int, params: EvaluateParams
 ) -> EvaluationViews:
-    """Views in random order: first one within `facing_deg`, if any, and among the targets the frontal ones first."""
+    """Views in random order: first one within `facing_deg`, if any, or the one nearest to the front, and among the
+    targets the frontal ones first."""
     order = draw_rng(params.seed, head_seed, VIEWS).permutation(len(cameras))
     facing = ViewRange(max_azimuth_deg=params.facing_deg, max_elevation_deg=90.0).select(cameras)
     first = next((view for view in order if facing[view]), order[0])
+    if params.frontal_input:
+        first = int(np.argmin(angles_between_deg(cameras, orbit([0.0], [0.0]))[:, 0]))
     order = np.concatenate([[first], order[order != first]])
     conditioning, rest = order[: params.conditioning_views], order[params.conditioning_views :]
-    front = rest[is_frontal[rest]][: min(params.frontal_targets, params.targets)]
-    others = rest[~np.isin(rest, front)][: params.targets - len(front)]
+    wanted = params.targets or len(rest)
+    front = rest[is_frontal[rest]][: min(params.frontal_targets, wanted)]
+    others = rest[~np.isin(rest, front)][: wanted - len(front)]
     return EvaluationViews(
         subject=subject, conditioning_indices=conditioning.tolist(), targets=np.concatenate([front, others]).tolist()
     )

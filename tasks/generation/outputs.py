@@ -7,6 +7,8 @@
     orbit.webp                           animation of the views next to their normals
     orbit.html                           a self-contained page on which the mouse turns the head
 
+A model without normals writes none; its sheets and animations show the views alone.
+
 Several heads get one folder each, and `heads.png` shows all of them: one row per head, or a strip for one camera.
 """
 
@@ -39,7 +41,7 @@ class GeneratedHead:
 
     name: str
     rgb: Pictures
-    normals: Pictures
+    normals: Pictures | None = None
     given: Cameras | None = None
     given_rgb: Pictures | None = None
     given_normals: Pictures | None = None
@@ -47,15 +49,33 @@ class GeneratedHead:
     @classmethod
     def of(cls, name: str, output: SpinMeRoundOutput, given: PosedViews | None) -> "GeneratedHead":
         """Convert a pipeline's output, arrays in [0, 1]."""
-        generated = cls(name=name, rgb=to_uint8(output.images), normals=to_uint8(output.normals))
+        generated = cls(name=name, rgb=to_uint8(output.images), normals=_to_uint8(output.normals))
         if given is None:
             return generated
         return replace(
             generated,
             given=given.cameras,
             given_rgb=to_uint8(np.asarray(given.images)),
-            given_normals=to_uint8(output.given_normals),
+            given_normals=_to_uint8(output.given_normals),
         )
+
+    @property
+    def shown(self) -> list[UInt8[np.ndarray, "height row 3"]]:
+        """Each view, next to its normals if there are any."""
+        return _beside(self.rgb, self.normals)
+
+    @property
+    def shown_given(self) -> list[UInt8[np.ndarray, "height row 3"]]:
+        """Each conditioning view, likewise."""
+        return [] if self.given_rgb is None else _beside(self.given_rgb, self.given_normals)
+
+
+def _to_uint8(pictures: np.ndarray | None) -> Pictures | None:
+    return None if pictures is None else to_uint8(pictures)
+
+
+def _beside(rgb: Pictures, normals: Pictures | None) -> list[UInt8[np.ndarray, "height row 3"]]:
+    return list(rgb) if normals is None else [side_by_side(np.stack(pair)) for pair in zip(rgb, normals, strict=True)]
 
 
 def write_heads(heads: Sequence[GeneratedHead], cameras: Cameras, folder: Path) -> list[Path]:
@@ -69,18 +89,22 @@ def write_heads(heads: Sequence[GeneratedHead], cameras: Cameras, folder: Path) 
 def write_head(head: GeneratedHead, cameras: Cameras, folder: Path) -> list[Path]:
     """Write all files of one head; returns them."""
     make_folder(folder)
-    views = _save_pictures(folder, "view", head.rgb)
-    normals = _save_pictures(folder, "normals", head.normals)
-    given: list[Path] = []
-    if head.given_rgb is not None and head.given_normals is not None:
-        given += _save_pictures(folder, "given", head.given_rgb)
-        given += _save_pictures(folder, "given-normals", head.given_normals)
-    names = {"normals_file_path": [path.name for path in normals]}
+    views, normals, given, given_normals = (
+        [] if pictures is None else _save_pictures(folder, kind, pictures)
+        for kind, pictures in (
+            ("view", head.rgb),
+            ("normals", head.normals),
+            ("given", head.given_rgb),
+            ("given-normals", head.given_normals),
+        )
+    )
+    names = {"normals_file_path": [path.name for path in normals]} if normals else {}
     document = transforms_json(cameras, head.rgb.shape[1], [path.name for path in views], names)
     return [
         *views,
         *normals,
         *given,
+        *given_normals,
         _saved(folder / "transforms.json", json.dumps(document, indent=1, allow_nan=False).encode()),
         _saved(folder / "sheet.png", _png(head_sheet(head, cameras))),
         _saved(folder / "orbit.webp", animation(head, cameras)),
@@ -90,19 +114,18 @@ def write_head(head: GeneratedHead, cameras: Cameras, folder: Path) -> list[Path
 
 def head_sheet(head: GeneratedHead, cameras: Cameras) -> Image.Image:
     """A contact sheet: the given views first, each view next to its normals."""
-    pairs = [side_by_side(np.stack(pair)) for pair in zip(head.rgb, head.normals, strict=True)]
     captions = [_angles("generated", cameras, view) for view in range(len(cameras))]
-    if head.given is not None and head.given_rgb is not None and head.given_normals is not None:
-        given = zip(head.given_rgb, head.given_normals, strict=True)
-        pairs = [*(side_by_side(np.stack(pair)) for pair in given), *pairs]
+    if head.given is not None:
         captions = [*(_angles("given", head.given, view) for view in range(len(head.given))), *captions]
-    return contact_sheet(pairs, captions, style=SheetStyle(columns=4, cell=256))
+    return contact_sheet([*head.shown_given, *head.shown], captions, style=SheetStyle(columns=4, cell=256))
 
 
 def heads_sheet(heads: Sequence[GeneratedHead], cameras: Cameras) -> Image.Image:
     """All heads on one sheet: for one camera a strip of images above normals, for several one row per head."""
     if len(cameras) == 1:
-        columns = [np.concatenate([head.rgb[0], head.normals[0]]) for head in heads]
+        columns = [
+            head.rgb[0] if head.normals is None else np.concatenate([head.rgb[0], head.normals[0]]) for head in heads
+        ]
         return contact_sheet(columns, [head.name for head in heads], style=SheetStyle(columns=len(heads)))
     rows = [side_by_side(head.rgb) for head in heads]
     width = min(2048, 128 * len(cameras))
@@ -117,9 +140,8 @@ def orbit_order(cameras: Cameras) -> list[int]:
 
 def animation(head: GeneratedHead, cameras: Cameras) -> bytes:
     """A looping animated WebP."""
-    frames = [
-        Image.fromarray(side_by_side(np.stack([head.rgb[view], head.normals[view]]))) for view in orbit_order(cameras)
-    ]
+    shown = head.shown
+    frames = [Image.fromarray(shown[view]) for view in orbit_order(cameras)]
     buffer = io.BytesIO()
     frames[0].save(
         buffer, format="WEBP", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, quality=90
@@ -134,7 +156,7 @@ def orbit_page(head: GeneratedHead, cameras: Cameras) -> str:
             "azimuth": round(float(cameras.azimuth_deg[view]), 3),
             "elevation": round(float(cameras.elevation_deg[view]), 3),
             "rgb": _data_uri(head.rgb[view]),
-            "normals": _data_uri(head.normals[view]),
+            **({} if head.normals is None else {"normals": _data_uri(head.normals[view])}),
         }
         for view in orbit_order(cameras)
     ]

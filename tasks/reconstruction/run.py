@@ -20,10 +20,10 @@ from PIL import Image
 
 from spinmeround.models.device import best_device
 from spinmeround.models.geometry.cameras import ViewGrid, orbit
+from spinmeround.models.geometry.hull import visual_hull
 from spinmeround.models.metrics.missing import Missing
 from spinmeround.models.metrics.perceptual import Lpips
 from spinmeround.models.reconstruction.gaussians import Gaussians
-from spinmeround.models.reconstruction.hull import visual_hull
 from spinmeround.models.reconstruction.initial import gaussians_on_mesh
 from spinmeround.models.reconstruction.optimisation import FittedView, Perceptual, StepReport, fit_gaussians
 from spinmeround.models.reconstruction.projection import pixel_cameras

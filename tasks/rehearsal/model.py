@@ -152,7 +152,7 @@ def generate_a_head(profile: Any, folder: Path, keys: Mapping[str, Mapping[str, 
     took = time.perf_counter() - began
     batches = len(ended) / schedule.steps  # each ends once a step; the first step is a warm-up
     step = batches * (ended[-1] - ended[0]) / (len(ended) - 1)
-    np.savez(folder / _GENERATED, **asdict(made))
+    np.savez(folder / _GENERATED, **{name: each for name, each in asdict(made).items() if each is not None})
     return step, max(took - schedule.steps * step, 0.0)
 
 
@@ -161,14 +161,14 @@ def score_a_head(profile: Any, folder: Path) -> float:
     from spinmeround.tasks.evaluation.evaluator import Evaluator
     from spinmeround.tasks.evaluation.prediction import Prediction
     from spinmeround.tasks.evaluation.views import choose_views
-    from spinmeround.tasks.loading.view_images import ViewImages, read_views
+    from spinmeround.tasks.loading.view_images import read_views
 
     data = HeadDataset.open(folder / "test.zarr")
     views = choose_views(data, profile.evaluate, profile.embed.frontal)[0]
-    made = ViewImages(**np.load(folder / _GENERATED))
+    made = Prediction(**np.load(folder / _GENERATED))
     began = time.perf_counter()
     evaluator = Evaluator(data, profile.embed, profile.evaluate.lpips_weights)
-    evaluator(views, Prediction.of(made), read_views(data, views.subject, views.targets))
+    evaluator(views, made, read_views(data, views.subject, views.targets))
     return time.perf_counter() - began
 
 

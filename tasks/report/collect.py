@@ -7,12 +7,14 @@ the previews of some dropped heads for each reason. `tasks.report.data` document
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
+from spinmeround.models.metrics.definitions import METRICS, metric_of, p_value_text
 from spinmeround.storage.artifacts import Artifact, ArtifactStore
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import StoreError
@@ -22,6 +24,7 @@ from spinmeround.tasks.heads.review import Review, load_review
 from spinmeround.tasks.heads.sample_files import load_previews
 from spinmeround.tasks.pictures.webp import nearest_view, resize
 from spinmeround.tasks.report.data import (
+    AblationSection,
     EvaluationSection,
     HeadCard,
     LossCurve,
@@ -32,6 +35,7 @@ from spinmeround.tasks.report.data import (
     ReportData,
     SplatSection,
     StageRow,
+    ViewValues,
 )
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.stage import GATE, Head
@@ -58,10 +62,10 @@ Item = TypeVar("Item")
 class FinishedRun:
     """Where the results of a run are.
 
-    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`). `training`, `evaluation` and
-    `reconstruction` are (stage, key) of the artifacts with `history.json`, with `evaluation.json` and `pictures.npz`,
-    and with `splats.ply` and `scores.json`, or None before they exist. `stages` holds the counts of the summary, {name:
-    {made, reused, seconds}}; `parameters` is the complete profile by section.
+    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`). `training`, `evaluation`,
+    `ablation` and `reconstruction` are (stage, key) of the artifacts with `history.json`, with `evaluation.json` and
+    `pictures.npz`, with `ablation.json`, and with `splats.ply` and `scores.json`, or None before they exist. `stages`
+    holds the counts of the summary, {name: {made, reused, seconds}}; `parameters` is the complete profile by section.
     """
 
     name: str
@@ -71,6 +75,7 @@ class FinishedRun:
     dataset: Path
     training: tuple[str, str] | None = None
     evaluation: tuple[str, str] | None = None
+    ablation: tuple[str, str] | None = None
     reconstruction: tuple[str, str] | None = None
     stages: Mapping[str, Mapping[str, float]]
     parameters: Mapping[str, Any]
@@ -98,7 +103,10 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         orbit=_orbit(dataset, params),
         curves=tuple(curve for each in training_chain(run.store, training) for curve in read_curves(each)),
         novel_views=read_novel_views(evaluation.path)[: params.novel_heads] if evaluation else (),
-        evaluation=read_evaluation(evaluation.path / "evaluation.json") if evaluation else None,
+        evaluation=replace(read_evaluation(evaluation.path / "evaluation.json"), views=read_views(evaluation.path))
+        if evaluation
+        else None,
+        ablation=read_ablation(run.store.verify(*run.ablation).path) if run.ablation else None,
         splats=read_splat_section(reconstruction.path) if reconstruction else None,
         stages=stage_rows(run.stages, run.parameters),
         parameters=run.parameters,
@@ -165,7 +173,56 @@ def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 
 def read_evaluation(path: Path) -> EvaluationSection:
     """The metrics in an `evaluation.json`."""
-    found = json.loads(path.read_text(encoding="utf-8"))
+    return evaluation_section(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_views(evaluation: Path) -> tuple[ViewValues, ...]:
+    """The metrics of each view of the heads that `pictures.npz` contains, in the order of METRICS."""
+    heads = json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8"))["heads"]
+    with np.load(evaluation / "pictures.npz", allow_pickle=False) as pictures:
+        azimuth = pictures["azimuth_deg"]
+    heads = [head for head in heads[: len(azimuth)] if "views" in head]
+    found = []
+    for metric in METRICS:
+        values = {
+            name: np.array([head["views"][name][metric] for head in heads], np.float64).ravel()
+            for name in (heads[0]["views"] if heads else ())
+            if all(metric in head["views"].get(name, {}) for head in heads)
+        }
+        if "model" in values:
+            found.append(ViewValues(metric=metric, azimuth_deg=azimuth[: len(heads)].ravel(), values=values))
+    return tuple(found)
+
+
+def read_ablation(folder: Path) -> AblationSection:
+    """The table and the figure of an ablation."""
+    found = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
+    with Image.open(folder / "figure.png") as figure:
+        pixels = np.asarray(figure.convert("RGB"))
+    return AblationSection(
+        evaluation=evaluation_section(found["table"]),
+        orderings=tuple(map(_ordering, found["orderings"])),
+        steps=found["steps"],
+        figure=pixels,
+    )
+
+
+def _ordering(found: Mapping[str, Any]) -> tuple[str, ...]:
+    metric = metric_of(found["metric"])
+    interval = None if found["low"] is None else (found["low"], found["high"])
+    better = {True: "the model", False: "the variant", None: "not decided"}
+    return (
+        metric.label,
+        found["variant"].replace("-", " "),
+        metric.text(found["difference"]),
+        metric.interval_text(interval),
+        p_value_text(found["p_value"]),
+        better[found["holds"]],
+    )
+
+
+def evaluation_section(found: Mapping[str, Any]) -> EvaluationSection:
+    """The metrics in the fields of an `EvaluationResult`."""
     intervals = {
         name: {metric: (each["low"], each["high"]) for metric, each in metrics.items() if each["low"] is not None}
         for name, metrics in found["intervals"].items()
@@ -179,23 +236,37 @@ def read_evaluation(path: Path) -> EvaluationSection:
         heads=len(found["heads"]),
         intervals=intervals,
         p_values=p_values,
+        truth=found.get("truth", {}),
     )
 
 
 def read_novel_views(folder: Path) -> tuple[NovelViews, ...]:
-    """The pictures and metrics of the evaluated heads that `pictures.npz` contains."""
+    """The pictures and metrics of the evaluated heads that `pictures.npz` contains: first the best, the median and the
+    worst one by PSNR."""
     heads = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["heads"]
     with np.load(folder / "pictures.npz", allow_pickle=False) as pictures:
-        arrays = {name: pictures[name] for name in PICTURES}
-    shown = len(arrays["true_rgb"])
+        arrays = {name: pictures[name] for name in PICTURES if name in pictures}
+    heads = heads[: len(arrays["true_rgb"])]
+    ranks = ranked([head["scores"]["model"].get("psnr") for head in heads])
+    order = [*ranks, *(index for index in range(len(heads)) if index not in ranks)]
     return tuple(
         NovelViews(
-            id=head["id"],
-            metrics=head["scores"]["model"],
+            id=heads[index]["id"],
+            metrics=heads[index]["scores"]["model"],
+            rank=ranks.get(index, ""),
             **{name: array[index] for name, array in arrays.items()},
         )
-        for index, head in enumerate(heads[:shown])
+        for index in order
     )
+
+
+def ranked(psnr: Sequence[float | None]) -> dict[int, str]:
+    """The heads with the highest, the median and the lowest PSNR, by index; none of fewer than three."""
+    known = sorted((value, index) for index, value in enumerate(psnr) if value is not None)
+    if len(known) < 3:
+        return {}
+    places = {"best": -1, "median": len(known) // 2, "worst": 0}
+    return {known[place][1]: f"{name} of {len(known)} heads by PSNR" for name, place in places.items()}
 
 
 def stage_rows(counts: Mapping[str, Mapping[str, float]], parameters: Mapping[str, Any]) -> tuple[StageRow, ...]:

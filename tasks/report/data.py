@@ -15,12 +15,16 @@ round((n + 1) / 2 * 255) in the world frame; angles are in degrees. File formats
      "intervals": {"model": {"l2": {"mean": 0.01, "low": 0.008, "high": 0.013, "heads": 8}, ...}, ...},
      "comparisons": {"nearest_input_view": {"l2": {"difference": {"mean": -0.02, ...}, "p_value": 0.01}, ...}, ...},
      "missing": {"lpips": "the reason"},
+     "truth": {"consistency": 27.1},
      "heads": [{"id": "procedural-000007", "conditioning": [62], "targets": [3, ...],
-                "scores": {"model": {"psnr": 20.9, ...}, "nearest_input_view": {...}, ...}}, ...]}
+                "scores": {"model": {"psnr": 20.9, ...}, "nearest_input_view": {...}, ...},
+                "views": {"model": {"psnr": [21.0, null, ...], ...}, ...}}, ...]}
+    ("views" has the values of each target, in the order of "targets")
 
 `pictures.npz` next to it, stacked over the test heads in the order of "heads" (it may hold fewer):
     input_rgb [head, m, H, W, 3] u8        input_azimuth_deg, input_elevation_deg [head, m] f32
     true_rgb, generated_rgb, true_normals, generated_normals [head, n, H, W, 3] u8
+        (without generated_normals if the model has no normals)
     azimuth_deg, elevation_deg [head, n] f32
 """
 
@@ -103,11 +107,22 @@ class NovelViews:
     input_elevation_deg: Float[np.ndarray, " given"]
     generated_rgb: UInt8[np.ndarray, "view height width 3"]
     true_rgb: UInt8[np.ndarray, "view height width 3"]
-    generated_normals: UInt8[np.ndarray, "view height width 3"]
     true_normals: UInt8[np.ndarray, "view height width 3"]
     azimuth_deg: Float[np.ndarray, " view"]
     elevation_deg: Float[np.ndarray, " view"]
+    generated_normals: UInt8[np.ndarray, "view height width 3"] | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    rank: str = ""
+    """What the head is an example of, as "best of 12 heads by PSNR"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewValues:
+    """One metric of all evaluated views of all heads, by prediction; NaN where a view has none."""
+
+    metric: str
+    azimuth_deg: Float[np.ndarray, " view"]
+    values: Mapping[str, Float[np.ndarray, " view"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +140,29 @@ class EvaluationSection:
     methods: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    truth: Mapping[str, float | None] = field(default_factory=dict)
+    """Values of the true views, of metrics that compare views with each other."""
+
+    views: tuple[ViewValues, ...] = ()
+    """The metrics that have a value for each view."""
 
     @property
     def others(self) -> dict[str, Mapping[str, float | None]]:
         """Baselines and methods, in the order of the table's columns."""
         return {**self.baselines, **self.methods}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationSection:
+    """The model against variants that each lack one condition: their metrics, as methods, and the figure.
+
+    `orderings` are the rows of a table: metric, variant, difference, interval, p-value, which is better.
+    """
+
+    evaluation: EvaluationSection
+    orderings: tuple[tuple[str, ...], ...]
+    steps: Mapping[str, int]
+    figure: UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +210,7 @@ class ReportData:
     curves: tuple[LossCurve, ...] = ()
     novel_views: tuple[NovelViews, ...] = ()
     evaluation: EvaluationSection | None = None
+    ablation: AblationSection | None = None
     splats: SplatSection | None = None
     stages: tuple[StageRow, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from pathlib import Path
 from spinmeround.storage.errors import environment_errors
 from spinmeround.storage.files import write_atomic
 from spinmeround.tasks.html import template
+from spinmeround.tasks.pictures.webp import data_uri
 from spinmeround.tasks.report.collect import FinishedRun, collect_report
 from spinmeround.tasks.report.data import ReportData
 from spinmeround.tasks.report.params import ReportParams
@@ -23,7 +24,8 @@ def run_report(run: FinishedRun, target: Path, params: ReportParams) -> Path:
 
 def render_report(data: ReportData, params: ReportParams = ReportParams()) -> str:  # noqa: B008 (frozen)
     """The report as HTML."""
-    from spinmeround.tasks.report.curves import curve_summary  # loads SciPy and Matplotlib
+    from spinmeround.tasks.report.azimuth import azimuth_drawing  # loads SciPy and Matplotlib
+    from spinmeround.tasks.report.curves import curve_summary
 
     return template("report.html.j2").render(
         data=data,
@@ -37,6 +39,11 @@ def render_report(data: ReportData, params: ReportParams = ReportParams()) -> st
         metric_rows=metric_rows(data.evaluation) if data.evaluation else [],
         splat_rows=splat_rows(data.splats.scores) if data.splats else [],
         comparisons=comparisons(data.evaluation) if data.evaluation else [],
+        azimuths=[
+            drawing for drawing in map(azimuth_drawing, data.evaluation.views if data.evaluation else ()) if drawing
+        ],
+        ablation_rows=metric_rows(data.ablation.evaluation) if data.ablation else [],
+        ablation_figure=data_uri(data.ablation.figure, quality=params.quality) if data.ablation else "",
         column_heading=column_heading,
         flattened=flattened,
         longest_stage=max((stage.seconds for stage in data.stages), default=0.0),

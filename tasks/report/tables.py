@@ -37,6 +37,8 @@ class MetricRow:
     cells: tuple[Cell, ...]
     missing: str
     note: str
+    truth: str = ""
+    """The value of the true views, where it is not the end of the range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,10 @@ def _row(evaluation: EvaluationSection, name: str) -> MetricRow:
     )
     reason = evaluation.missing.get(name, "")
     if known:
-        return MetricRow(metric=metric, cells=cells, missing="", note=reason)
+        true = evaluation.truth.get(name)
+        return MetricRow(
+            metric=metric, cells=cells, missing="", note=reason, truth="" if true is None else metric.text(true)
+        )
     return MetricRow(metric=metric, cells=cells, missing=reason or "not computed", note="")
 
 

@@ -123,6 +123,7 @@ class NovelFigure:
     angles: tuple[str, ...]
     rows: tuple[NovelRow, ...]
     metrics: tuple[tuple[str, str], ...]
+    rank: str = ""
 
 
 def angle(azimuth_deg: float, elevation_deg: float) -> str:
@@ -200,12 +201,9 @@ def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
     order = np.lexsort([views.elevation_deg, _wrapped(views.azimuth_deg)])
     angles = tuple(angle(views.azimuth_deg[view], views.elevation_deg[view]) for view in order)
     input_angles = [angle(*pair) for pair in zip(views.input_azimuth_deg, views.input_elevation_deg, strict=True)]
-    rows = {
-        "generated": views.generated_rgb,
-        "ground truth": views.true_rgb,
-        "generated normals": views.generated_normals,
-        "ground truth normals": views.true_normals,
-    }
+    rows = {"generated": views.generated_rgb, "ground truth": views.true_rgb}
+    if views.generated_normals is not None:
+        rows |= {"generated normals": views.generated_normals, "ground truth normals": views.true_normals}
     known = [(metric_of(name), value) for name, value in views.metrics.items() if value is not None]
     return NovelFigure(
         id=views.id,
@@ -222,6 +220,7 @@ def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
             for label, pictures in rows.items()
         ),
         metrics=tuple((metric.label, metric.text(value) + metric.suffix) for metric, value in known),
+        rank=views.rank,
     )
 
 

@@ -30,8 +30,12 @@ EXECUTION = frozenset(
 )
 """Fields of `TrainParams` that log, pace or place a training, and change no weights."""
 
-_OF_SEVERAL_VIEWS = {"views", "ray_encoding", "multiview_factors"}
+_OF_SEVERAL_VIEWS = {"views", "ray_encoding", "multiview_factors", "normals"}
 """Fields of `train.unet` that the UNet of single pictures lacks."""
+
+_ADDED: dict[str, Any] = {"normals": True, "conditioned_on": "both"}
+"""Fields that are newer than keys of this version, with their defaults. These enter no key, so that trainings of
+earlier versions are found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +58,13 @@ def training_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any
     Pictures of faces are among its inputs.
     """
     phases = {field_of(name) for name in PHASES}
-    content = params.model_dump(mode="json", exclude={*EXECUTION, *phases, "initial"})
+    content = _without_added(params.model_dump(mode="json", exclude={*EXECUTION, *phases, "initial"}))
+    content["unet"] = _without_added(content["unet"])
     content["phase"] = params.phase.model_dump(mode="json", exclude={"faces"})
     if params.name == "adapt":
-        del content["new_layers_rate"]  # its UNet has none
         content["unet"] = {name: value for name, value in content["unet"].items() if name not in _OF_SEVERAL_VIEWS}
-        return content
+        # its UNet has no new layers, and sees an identity alone
+        return {name: value for name, value in content.items() if name not in ("new_layers_rate", "conditioned_on")}
     return {**content, "zero_pose": params.initial.zero_pose, "normals_frame": encode.normals_frame}
 
 
@@ -88,14 +93,16 @@ def training_weights(params: TrainParams, encode: EncodeParams, *, first: bool =
 
 def export_content(params: TrainParams, encode: EncodeParams) -> dict[str, Any]:
     """The parameters of a pipeline of the networks of `train.initial`, without training."""
-    return {
+    content = {
         "phase": {"steps": 0},
-        "unet": params.unet.model_dump(mode="json"),
+        "unet": _without_added(params.unet.model_dump(mode="json")),
         "text_encoder": params.text_encoder.model_dump(mode="json"),
         "zero_pose": params.initial.zero_pose,
         "seed": params.seed,
         "normals_frame": encode.normals_frame,
+        "conditioned_on": params.conditioned_on,
     }
+    return _without_added(content)
 
 
 def export_key(params: TrainParams, encode: EncodeParams) -> str:
@@ -129,6 +136,10 @@ def without_steps(content: Mapping[str, Any]) -> dict[str, Any]:
 def lineage_key(inputs: Mapping[str, str], params: TrainParams, encode: EncodeParams) -> str:
     """What names a training in its checkpoints: its key but for the number of steps."""
     return _key(without_steps(training_content(params, encode)), inputs, params, encode)
+
+
+def _without_added(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def _key(content: Mapping[str, Any], inputs: Mapping[str, str], params: TrainParams, encode: EncodeParams) -> str:

@@ -25,7 +25,8 @@ from spinmeround.tasks.training.params import TrainParams
 
 
 class StepLosses(NamedTuple):
-    """The losses of the image and of the normals of each group, of `adapt` of the image alone, and its noise level.
+    """The losses of the image and of the normals of each group, and its noise level; `adapt` and a model without
+    normals have that of the image alone.
 
     Groups of heads without normals have the loss 0 there; `has_normals` is None if all have some.
     """
@@ -89,24 +90,26 @@ class GroupLoss(nn.Module):
     def __init__(self, networks: Networks, params: TrainParams) -> None:
         super().__init__()
         self.networks = networks
+        self._conditioned_on = params.conditioned_on
         self._encoding = params.unet.ray_encoding
         self._prompts = PromptStates(networks.prompt_encoder)
 
     def forward(self, groups: GroupBatch, noise: StepNoise) -> Float[Tensor, "sample half"]:
-        """The losses of the image and of the normals of each group."""
-        device, samples = self.networks.unet.device, len(groups.heads)
+        """The losses of the image and of the normals of each group; without normals in the model, of the image."""
+        unet, samples = self.networks.multiview, len(groups.heads)
+        device, used = unet.device, slice(unet.view_channels)  # normals come last, so images keep their noise
         is_conditioning = (torch.arange(groups.latents.shape[1]) < groups.conditioning).expand(samples, -1)
         batch = TrainingBatch(
-            latents=groups.latents.to(device),
+            latents=groups.latents[:, :, used].to(device),
             is_conditioning=is_conditioning.to(device),
             rays=self._rays(groups, is_conditioning, device),
             prompt_embeds=self._prompts(groups.identity),
             empty_prompt_embeds=self._prompts.empty(samples),
-            drop_identity=noise.drop_identity.to(device),
-            drop_images=noise.drop_images.to(device),
+            drop_identity=(noise.drop_identity | (self._conditioned_on == "image")).to(device),
+            drop_images=(noise.drop_images | (self._conditioned_on == "identity")).to(device),
             has_normals=None if groups.has_normals is None else groups.has_normals.to(device),
         )
-        return multiview_loss(self.networks.multiview, batch, noise.sigma.to(device), noise.noise.to(device)).per_half
+        return multiview_loss(unet, batch, noise.sigma.to(device), noise.noise[:, :, used].to(device)).per_half
 
     def _rays(self, groups: GroupBatch, is_conditioning: Bool[Tensor, "sample view"], device: torch.device) -> Tensor:
         available = torch.amp.is_autocast_available(device.type)

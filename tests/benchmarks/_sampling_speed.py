@@ -102,7 +102,7 @@ def _work(model: SpinMeRoundPipeline, job: Job) -> Any:
     """A function that returns the latents of all views from one random photo, without the autoencoder, by step
     count."""
     generator = torch.Generator().manual_seed(0)
-    side, channels = model.unet.config["base"]["sample_size"], 2 * model.unet.latent_channels
+    side, channels = model.unet.config["base"]["sample_size"], model.unet.view_channels
     photo = torch.randn(1, channels, side, side, generator=generator).to(job.device)
     identity = torch.nn.functional.normalize(torch.randn(1, 512, generator=generator), dim=1).to(job.device)
     cameras, front = ViewGrid(azimuths=job.views, elevations_deg=(0.0,)).cameras(), orbit([0.0], [0.0])

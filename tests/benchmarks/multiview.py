@@ -33,7 +33,7 @@ from spinmeround.tasks.evaluation.views import EvaluationViews, choose_views
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.heads.encode import EncodeParams
-from spinmeround.tasks.loading.view_images import ViewImages, read_views
+from spinmeround.tasks.loading.view_images import read_views
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
 
 HEADS = FIRST_SEED + 2_000_000
@@ -72,12 +72,15 @@ def evaluation_heads(cache: Path, heads: int, workers: int) -> HeadDataset:
     return HeadDataset.open(folder / list_versions(folder)[-1].folder)
 
 
-def mean_of(draws: Sequence[ViewImages]) -> ViewImages:
+def mean_of(draws: Sequence[Prediction]) -> Prediction:
     """The mean of several predictions of the same views; normals by the direction of their mean."""
     rgb = np.rint(np.mean([draw.rgb.astype(np.float32) for draw in draws], axis=0)).astype(np.uint8)
-    normals = np.sum([decode_normals(draw.normals, draw.mask) for draw in draws], axis=0)
+    maps = [decode_normals(draw.normals, draw.opacity) for draw in draws if draw.normals is not None]
+    if not maps:
+        return Prediction(rgb=rgb)
+    normals = np.sum(maps, axis=0)
     unit = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
-    return ViewImages(rgb=rgb, normals=encode_normals(unit, draws[0].mask), mask=draws[0].mask)
+    return Prediction(rgb=rgb, normals=encode_normals(unit, draws[0].opacity))
 
 
 def measure_model(
@@ -97,7 +100,7 @@ def measure_model(
         ]
         truth = read_views(data, views.subject, views.targets)
         predicted = draws[0] if len(draws) == 1 else mean_of(draws)
-        add(scores, evaluate(views, Prediction.of(predicted), truth).metrics)
+        add(scores, evaluate(views, predicted, truth).metrics)
         if done % 10 == 0:
             typer.echo(f"{setting}: {done} heads")
     return scores
@@ -129,8 +132,10 @@ def write_sheet(pipeline: SpinMeRoundPipeline, data: HeadDataset, params: Evalua
         truth = read_views(data, subject, [0, *views.targets])
         found = predict_views(pipeline, data, views, params)
         empty, cameras = np.full_like(truth.rgb[:1], 255), Cameras(**data.cameras(subject))
-        for made, true, name in ((found.rgb, truth.rgb, "pictures"), (found.normals, truth.normals, "normals")):
-            shown = made if name == "pictures" else in_camera(made, found.mask, cameras[views.targets])
+        halves = [(found.rgb, truth.rgb, "pictures")]
+        halves += [] if found.normals is None else [(found.normals, truth.normals, "normals")]
+        for made, true, name in halves:
+            shown = made if name == "pictures" else in_camera(made, found.opacity, cameras[views.targets])
             true = true if name == "pictures" else in_camera(true, truth.mask, cameras[[0, *views.targets]])
             rows += [side_by_side(true), side_by_side(np.concatenate([empty, shown]))]
             captions += [f"{data.ids[subject]}: the given view, then true {name}", f"generated {name}"]

@@ -14,12 +14,12 @@ import numpy as np
 import typer
 
 from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.hull import visual_hull
 from spinmeround.models.geometry.meshes import density_grid, extract_mesh
 from spinmeround.models.geometry.normals import encode_normals, fill_normals_under_mask
 from spinmeround.models.geometry.normals_embree import EmbreeNormalRenderer
 from spinmeround.models.geometry.params import MeshParams
 from spinmeround.models.metrics.missing import Missing
-from spinmeround.models.reconstruction.hull import visual_hull
 from spinmeround.models.reconstruction.params import SplatParams
 from spinmeround.models.reconstruction.refinement import follow_normals
 from spinmeround.panohead_bridge.procedural import ProceduralGenerator

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ FLOWS = (
     "dataset",
     "training",
     "evaluation",
+    "ablation",
     "report",
     "stage",
     "generation",
@@ -33,9 +35,9 @@ BUSY = (429, 502, 503)
 class Api:
     """Client of a server's API that repeats requests while the server is busy, and fails if its process ends."""
 
-    def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
-        self._client = httpx.Client(base_url=url, timeout=60)
-        self._process = process
+    def __init__(self, url: str, process: "subprocess.Popen[bytes]", auth: tuple[str, str] | None = None) -> None:
+        self._client = httpx.Client(base_url=url, timeout=60, auth=auth)
+        self.url, self._process = url, process
 
     def request(self, method: str, path: str, json: Any = None) -> httpx.Response:
         """The first answer that is not BUSY. A repeated POST of a run carries the same idempotency key."""
@@ -63,8 +65,17 @@ class Api:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Api]:
     """The API of `spinmeround serve` on the runs of `tmp_path`, once it serves."""
+    with serving(tmp_path) as api:
+        yield api
+
+
+@contextmanager
+def serving(tmp_path: Path, auth: tuple[str, str] | None = None) -> Iterator[Api]:
+    """`spinmeround serve`, with basic authentication if a name and a password are given."""
     port = free_port()
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    if auth is not None:
+        own["PREFECT_SERVER_API_AUTH_STRING"] = ":".join(auth)
     command = ["serve", "--runs", str(tmp_path), "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *command],
@@ -72,7 +83,7 @@ def served(tmp_path: Path) -> Iterator[Api]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    api = Api(f"http://127.0.0.1:{port}/api", process)
+    api = Api(f"http://127.0.0.1:{port}/api", process, auth)
     try:
         until(lambda: (tmp_path / ".prefect" / "serving.json").is_file() or process.poll() is not None)
         yield api
@@ -105,6 +116,14 @@ def test_a_stage_started_in_the_ui(served, tmp_path):
     run = served.post(path, wanted)["id"]
     assert until(_final_state(served, run)) == "COMPLETED"
     assert summary(tmp_path / "one")["stages"]["sample"]["made"] == 1
+
+
+def test_a_server_with_a_password(tmp_path):
+    """The server's own client signs in, so the deployments are there; nobody else is let in without the password."""
+    with serving(tmp_path, auth=("ops", "a:b c")) as api:
+        until(lambda: _deployments(api, "demo", len(FLOWS)))
+        stranger = httpx.post(f"{api.url}/deployments/filter", json={})
+    assert stranger.status_code == 401
 
 
 def _deployments(api: Api, tag: str, expected: int) -> dict[str, Any]:

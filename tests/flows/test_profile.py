@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from spinmeround.flows.profile import (
     PROFILES,
     ExecutionParams,
+    ProfileSections,
     load_profile,
     profile_names,
     surface_warnings,
@@ -204,3 +206,31 @@ def test_a_verdict_of_another_generator_is_rejected(tmp_path):
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"screen\.verdict: verdict .*verdict\.json: expected a file written by"):
         load_profile("demo", [f"screen.verdict={path}"])
+
+
+def leaves(values: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """The fields of nested tables that are no tables themselves, with their values."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def test_one_field_can_be_named_alone():
+    """Naming any one field with the value that it has anyway changes nothing beside it, at any depth."""
+    everything = ProfileSections(name="plain")
+    found = list(leaves(everything.model_dump(mode="json", exclude={"name"})))
+    assert (("sample", "previews", "azimuths"), 8) in found
+    for path, value in found:
+        values: object = value
+        for name in reversed(path):
+            values = {name: values}
+        assert ProfileSections.model_validate({"name": "plain", **values}) == everything, path
+
+
+def test_an_override_changes_the_field_that_it_names():
+    """Not the fields beside it, where a section's default is not its class's."""
+    profile = load_profile("demo", ["sample.previews.azimuths=12", "embed.facing.max_elevation_deg=60"])
+    assert (profile.sample.previews.azimuths, profile.sample.previews.elevations_deg) == (12, (0.0,))
+    assert (profile.embed.facing.max_azimuth_deg, profile.embed.facing.max_elevation_deg) == (90.0, 60.0)

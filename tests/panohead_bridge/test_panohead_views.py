@@ -1,7 +1,5 @@
 """Views of the checkout's network as bytes."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -14,8 +12,9 @@ VIEW = {"image": torch.ones(1, 3, 4, 4), "image_mask": torch.ones(1, 1, 4, 4), "
 @pytest.mark.parametrize("name", ["image", "image_mask"])
 def test_a_view_with_nan_is_refused(name: str) -> None:
     """Bytes have no NaN: without the check, a pixel that is not a number becomes black in silence."""
-    network = SimpleNamespace(torch=torch)
-    assert (Network._picture(network, VIEW, INTRINSICS, 4)["rgb"] == 255).all()
+    network = object.__new__(Network)
+    network.torch = torch
+    assert (network.picture(VIEW, INTRINSICS, 4)["rgb"] == 255).all()
     spoiled = {**VIEW, name: VIEW[name].index_fill(2, torch.tensor([1]), float("nan"))}
     with pytest.raises(ValueError, match=r"expected finite pixels, .* check the weights"):
-        Network._picture(network, spoiled, INTRINSICS, 4)
+        network.picture(spoiled, INTRINSICS, 4)

@@ -81,11 +81,12 @@ class TriPlaneGenerator(torch.nn.Module):
         self.rendering_kwargs = rendering_kwargs
         self.neural_rendering_resolution = 64
         self.backbone, self.decoder = Backbone(), Decoder()
+        self.tint = torch.nn.Parameter(torch.zeros(3))
         self._last_planes = None
 
     def mapping(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
         record("mapping", label=c[0].tolist(), psi=truncation_psi, cutoff=truncation_cutoff)
-        return z * truncation_psi
+        return (z * truncation_psi)[:, None].repeat(1, 2, 1)
 
     def apply_delta_c(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
         delta = torch.tensor([@OFFSET@])
@@ -95,7 +96,7 @@ class TriPlaneGenerator(torch.nn.Module):
         raise RuntimeError("forward moves the camera")
 
     def ball(self, planes):
-        return torch.tensor(@CENTRE@), @RADIUS@ + 0.01 * torch.tanh(planes[0, 0])
+        return torch.tensor(@CENTRE@), @RADIUS@ + 0.01 * torch.tanh(planes[0, 0, 0])
 
     def synthesis(self, ws, c, neural_rendering_resolution=None, update_emas=False, ws_bcg=None,
                   cache_backbone=False, use_cached_backbone=False, **synthesis_kwargs):
@@ -118,7 +119,7 @@ class TriPlaneGenerator(torch.nn.Module):
         weights = torch.sigmoid((radius - miss) / 0.004)
         depth = along - (radius**2 - miss**2).clamp_min(0).sqrt()
         depth = depth + 0.002 * torch.rand_like(depth)
-        colour = 2 * (pose[:3, 3] + depth[..., None] * rays) - 0.4 * torch.rand(side, side, 1)
+        colour = 2 * (pose[:3, 3] + depth[..., None] * rays) - 0.4 * torch.rand(side, side, 1) + self.tint
         features = colour * weights[..., None] + (1 - weights[..., None]) * torch.tensor(@BACKGROUND@)
         image = features.permute(2, 0, 1)[None]
         image = torch.nn.functional.interpolate(image, size=(self.img_resolution,) * 2, mode="nearest")

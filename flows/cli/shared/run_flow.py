@@ -52,6 +52,7 @@ def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> 
         "dataset": _dataset,
         "training": _training,
         "evaluation": _evaluation,
+        "ablation": _ablation,
         "reconstruction": _reconstruction,
     }
     for part in parts:
@@ -103,6 +104,16 @@ def _evaluation(evaluation: dict[str, Any]) -> dict[str, object]:
 
     lines = table(*metric_table(evaluation)).splitlines()
     return {"evaluation": [*lines, *missing_lines(evaluation)]}
+
+
+def _ablation(ablation: dict[str, Any]) -> dict[str, object]:
+    """The table of an evaluation with the variants as methods, the model minus each, and the figure."""
+    from spinmeround.tasks.ablation.table import ordering_table
+
+    lines = table(*ordering_table(ablation["orderings"]), names=2).splitlines()
+    shown = _evaluation(ablation["table"])["evaluation"]
+    figure = Path(ablation["folder"]) / "figure.png"
+    return {"ablation": shown, "orderings": lines, "figure": figure}
 
 
 def _reconstruction(found: dict[str, Any]) -> dict[str, object]:

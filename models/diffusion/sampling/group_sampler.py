@@ -52,6 +52,9 @@ class GroupSampler:
     batch_size: int | None = None
     """Groups per batch; None selects the largest batch that fits into memory."""
 
+    drop_images: bool = False
+    """Give the network zeros for the latents of conditioning views, as condition dropout does: their cameras alone."""
+
     def batches(self, groups: Sequence[ViewGroup]) -> list[Sequence[ViewGroup]]:
         """The groups in batches."""
         branches = 1 if self.guidance_scale == 1 else 2
@@ -74,8 +77,9 @@ class GroupSampler:
         empty = self.empty_prompt_embeds.expand(len(batch), -1, -1)
         denoise = guided_denoiser(self.unet, conditions, empty, self.guidance_scale)
         generators = seeded_generators([group.seed for group in batch])
-        clean = conditions.conditioning_latents
-        noise = draw_noise(clean.shape, generators, clean.device)
+        clean, channels = conditions.conditioning_latents, self.unet.view_channels
+        both = (*clean.shape[:2], 2 * self.unet.latent_channels, *clean.shape[3:])  # images get the same noise alone
+        noise = draw_noise(both, generators, clean.device)[:, :, :channels]
         latents = edm_sampler(
             denoise, noise, sigmas, generators, self.solver, lambda step, x: callback(step, float(sigmas[step]), x)
         )
@@ -87,6 +91,7 @@ class GroupSampler:
         views, known = len(batch[0].cameras), given.shape[1]
         is_conditioning = (torch.arange(views, device=given.device) < known).expand(len(batch), -1)
         targets = given.new_zeros(len(batch), views - known, *given.shape[2:])
+        shown = torch.zeros_like(given) if self.drop_images else given
         poses = (
             torch.stack([torch.from_numpy(getattr(group.cameras, name)) for group in batch]).to(given.device)
             for name in ("cam2world", "intrinsics")
@@ -99,7 +104,7 @@ class GroupSampler:
         )
         return Conditions(
             is_conditioning=is_conditioning,
-            conditioning_latents=torch.cat([given, targets], dim=1),
+            conditioning_latents=torch.cat([shown, targets], dim=1),
             rays=rays,
             prompt_embeds=self.prompt_embeds.expand(len(batch), -1, -1),
         )

@@ -36,7 +36,7 @@ def free_memory(device: torch.device) -> int:
 def group_bytes(unet: MultiviewUNet, *, branches: int) -> int:
     """Working memory of the forward pass of one group, over all guidance branches."""
     base = unet.config["base"]
-    inputs = 2 * unet.latent_channels + unet.ray_channels + 1
+    inputs = unet.view_channels + unet.ray_channels + 1
     channels = LIVE_FEATURE_MAPS * base["block_out_channels"][0] + 2 * inputs
     element = torch.finfo(unet.dtype).bits // 8
     return int(channels * base["sample_size"] ** 2 * element * unet.config["views"] * branches)

@@ -33,7 +33,8 @@ def averaged_networks(checkpoint: Checkpoint, encoder: IdentityPromptEncoder, pa
             "version; finish that training with the version that began it, and begin with its pipeline"
         )
     check_checkpoint(checkpoint.path, model, params)
-    sizes = params.unet.model_copy(update={"latent_statistics": model["unet"]["latent_statistics"]})
+    own = {"latent_statistics": model["unet"]["latent_statistics"], "normals": model["unet"].get("normals", True)}
+    sizes = params.unet.model_copy(update=own)
     networks = Networks(random_unet(model["phase"], sizes, params.seed), encoder)
     if not model["text_encoder"]["trained"]:
         networks.freeze_text_encoder()

@@ -26,12 +26,14 @@ def check_unet(folder: Path, config: Mapping[str, Any], phase: PhaseName, params
     if "base" in config and phase != "adapt":
         for name in _ACROSS_VIEWS:
             _compare(folder, name, getattr(params.unet, name), config[name])
+        _check_normals(folder, config, params)
 
 
 def check_checkpoint(folder: Path, model: Mapping[str, Any], params: TrainParams) -> None:
     """Check the sizes that a checkpoint states of its networks."""
-    for name, value in params.unet.model_dump(mode="json", exclude={"views", "latent_statistics"}).items():
+    for name, value in params.unet.model_dump(mode="json", exclude={"views", "latent_statistics", "normals"}).items():
         _compare(folder, name, value, model["unet"].get(name))
+    _check_normals(folder, model["unet"], params)
     for name, value in params.text_encoder.model_dump(mode="json", exclude={"trained"}).items():
         if (found := model["text_encoder"].get(name)) != value:
             raise ConfigError(f"{UNET}: {folder}: expected {name} {value}, by train.text_encoder, found {found}")
@@ -57,6 +59,12 @@ def check_widths(params: TrainParams) -> None:
             f"train.unet.cross_attention_dim: expected the text encoder's width {params.text_encoder.width}, "
             f"got {params.unet.cross_attention_dim}"
         )
+
+
+def _check_normals(folder: Path, sizes: Mapping[str, Any], params: TrainParams) -> None:
+    """Normals can be removed from a UNet, not added; `sizes` of earlier versions state none and have them."""
+    if params.unet.normals:
+        _compare(folder, "normals", True, sizes.get("normals", True))
 
 
 def _compare(folder: Path, name: str, expected: Any, found: Any) -> None:

@@ -57,7 +57,9 @@ def as_phase(unet: UNet, phase: PhaseName, params: TrainParams, where: str) -> U
 
 
 def _configured(unet: MultiviewUNet, params: TrainParams) -> MultiviewUNet:
-    """A multiview UNet with what its weights do not depend on as in `params`."""
+    """A multiview UNet with what its weights do not depend on as in `params`, whose normals it loses if these have
+    none."""
+    unet = unet if params.unet.normals else unet.without_normals()
     unet.register_to_config(views=params.unet.views)  # type: ignore[no-untyped-call]
     if params.unet.latent_statistics and unet.statistics is None:
         unet.add_latent_statistics()
@@ -75,4 +77,4 @@ def _grown(unet: UNet2DConditionModel, params: TrainParams, where: str) -> Multi
             zero_pose=params.initial.zero_pose,
             latent_statistics=params.unet.latent_statistics,
         )
-        return grown
+        return grown if params.unet.normals else grown.without_normals()

@@ -104,7 +104,7 @@ class TrainingBatches(StepBatches):
         self.subjects, self.params, self.share, self._data = subjects, params, share, data
         self._latents = SampleReader(data, ("latents",), identity=False)
         self._latents.hold_latents(subjects, params.memory_mb)
-        turned = self.reads_normals and encode.normals_frame == "reference"
+        turned = self.reads_normals and params.unet.normals and encode.normals_frame == "reference"
         self.pictures = PictureReader(data, share=params.random_background, seed=params.draws_seed, normals=turned)
         self._encoder: PictureEncoder | None = None
         if turned or params.random_background:

@@ -3,8 +3,8 @@
 A record has the means over the steps since the last one:
 
     step                 number of steps done
-    loss                 and loss_image, loss_normals of the halves (`adapt` has the first alone; heads without normals
-                         do not count in the second), loss_sigma_LOW_HIGH by noise level
+    loss                 and loss_image, loss_normals of the halves (`adapt` and models without normals have the first
+                         alone; heads without normals do not count in the second), loss_sigma_LOW_HIGH by noise level
     gradient_norm        before clipping
     learning_rate        of the last step
     samples_per_second   groups; data_wait is the share of the time that the step waited for its batch

@@ -1,9 +1,9 @@
 """Contact sheets of fixed heads that the averaged network generates while it trains.
 
 Each head has three rows of columns by view: its given view and the true targets, the generated images, and the normals,
-of the given view as the autoencoder returns them and the generated ones. Heads, views and noise are the same at every
-step, so that two sheets differ by the weights alone. The networks compute in
-float32, as those of `spinmeround generate` do. After a sheet, weights, modes and random numbers are those before it.
+of the given view as the autoencoder returns them and the generated ones; a model without normals lacks the third.
+Heads, views and noise are the same at every step, so that two sheets differ by the weights alone. The networks compute
+in float32, as those of `spinmeround generate` do. After a sheet, weights, modes and random numbers are those before it.
 """
 
 import warnings
@@ -90,8 +90,9 @@ class Samples:
         pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
         rows, captions = [], []
         for number, subject in enumerate(self.heads):
-            rows += self._rows(pipeline, subject, seed=self.params.samples.seed + number)
-            captions += [f"{self.data.ids[subject]}: {ROWS[0]}", *ROWS[1:]]
+            made = self._rows(pipeline, subject, seed=self.params.samples.seed + number)
+            rows += made
+            captions += [f"{self.data.ids[subject]}: {ROWS[0]}", *ROWS[1 : len(made)]]
         style = SheetStyle(columns=1, cell=SheetStyle().cell * len(self.views))
         return contact_sheet(rows, captions, title=f"step {done}", style=style)
 
@@ -109,9 +110,10 @@ class Samples:
         )
         images = to_uint8(output.images)
         nothing = np.full_like(images[:1], 255)
-        normals = to_uint8(np.concatenate([output.given_normals, output.normals]))
-        truth = read_views(self.data, subject, self.views).rgb
-        return [side_by_side(row) for row in (truth, np.concatenate([nothing, images]), normals)]
+        rows = [read_views(self.data, subject, self.views).rgb, np.concatenate([nothing, images])]
+        if output.normals is not None:
+            rows.append(to_uint8(np.concatenate([output.given_normals, output.normals])))
+        return [side_by_side(row) for row in rows]
 
 
 def targets_of(phase: TrainingPhase, views: int) -> int:

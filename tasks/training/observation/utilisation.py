@@ -49,7 +49,7 @@ def forward_operations(phase: str, params: UNetParams, views: int, tokens: int) 
                 unet(latents, torch.zeros(views), encoder_hidden_states=torch.empty(prompt))
             else:
                 unet(
-                    torch.empty(1, views, 2 * params.latent_channels, side, side),
+                    torch.empty(1, views, unet.view_channels, side, side),
                     torch.zeros(1, views),
                     mask=torch.empty(1, views, 1, side, side),
                     rays=torch.empty(1, views, ray_channels(params.ray_encoding), side, side),

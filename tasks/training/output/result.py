@@ -49,6 +49,7 @@ def as_pipeline(networks: Networks, params: TrainParams, encode: EncodeParams) -
         text_encoder=networks.prompt_encoder.text_encoder,
         prompt=params.text_encoder.prompt.model_dump(),
         normals_frame=encode.normals_frame,
+        conditioned_on=params.conditioned_on,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from spinmeround.models.diffusion.params import NoiseDistribution, UNetParams
+from spinmeround.models.diffusion.params import ConditionedOn, NoiseDistribution, UNetParams
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.storage.weights import embedded_weights
 from spinmeround.tasks.stage import StageParams
@@ -129,6 +129,11 @@ class TrainParams(StageParams):
     identity: Literal["view", "mean"] = Field(
         "view",
         description="Embedding of the first conditioning view, or of the head; without given views always the latter",
+    )
+    conditioned_on: ConditionedOn = Field(
+        "both",
+        description="Given images and identity, or one of them alone: the other is dropped from every sample, and the "
+        "pipeline ignores it. The cameras of given views stay. adapt has the identity in any case",
     )
     condition_dropout: float = Field(
         0.15, ge=0.0, lt=1.0, description="Share of samples that lose identity and conditioning views"

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from spinmeround.flows.cli.app import app
-from spinmeround.flows.cli.pipeline import method_overrides
+from spinmeround.flows.cli.pipeline import method_overrides, preset_overrides
+from spinmeround.flows.profile import load_profile
 from spinmeround.flows.profile.loading import parse_overrides
 from spinmeround.storage.dataset import publish
 from spinmeround.storage.errors import ConfigError
@@ -24,6 +25,16 @@ def test_each_folder_is_a_method_of_the_profile(tmp_path: Path) -> None:
     alone = EvaluateParams(**parse_overrides(method_overrides(folders[:1], []))["evaluate"])
     assert alone.predictions == {"eg3d": str(folders[0])}
     assert method_overrides([], []) == []
+
+
+def test_a_preset_chooses_the_views_of_a_benchmark() -> None:
+    """Its fields come before those of --set, which change it; the other fields are the profile's."""
+    found = load_profile("demo", [*preset_overrides("ablation"), "evaluate.heads=3"]).evaluate
+    assert (found.heads, found.conditioning_views, found.targets, found.frontal_input) == (3, 1, 10, True)
+    assert (found.anchored, found.schedule) == (False, load_profile("demo").evaluate.schedule)
+    captured = load_profile("demo", preset_overrides("nersemble")).evaluate
+    assert (captured.heads, captured.split, captured.targets, captured.frontal_input) == (0, "all", 0, True)
+    assert preset_overrides(None) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jaxtyping
@@ -311,6 +312,7 @@ def test_anchoring_changes_the_result(pipeline: SpinMeRoundPipeline) -> None:
     assert sample(pipeline, range(1, 10), conditioning_views=None, anchored=True).images.shape == anchored.shape
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 is slower")  # on a CPU without units for it
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_close_to_single_precision(tmp_path, dtype: torch.dtype) -> None:
     """A pipeline loaded in half precision generates views and infers normals close to those of float32."""
@@ -421,3 +423,72 @@ def test_incompatible_components_are_refused() -> None:
         SpinMeRoundPipeline(tiny_unet(), tiny_autoencoder(), tiny_text_encoder(hidden_size=768), prompt)
     with pytest.raises(ValueError, match="vae: latent_channels: expected 8 to match the other components, got 4"):
         SpinMeRoundPipeline(tiny_unet(latent_channels=8), tiny_autoencoder(), tiny_text_encoder(), prompt)
+
+
+def variant(conditioned_on: str = "both", **changes: Any) -> SpinMeRoundPipeline:
+    made = SpinMeRoundPipeline(
+        tiny_unet(**changes),
+        tiny_autoencoder(),
+        tiny_text_encoder(),
+        TINY_PROMPT.model_dump(),
+        conditioned_on=conditioned_on,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("conditioned_on", "ignored", "seen"),
+    [
+        ("identity", {"conditioning_views": given(scale=0.5)}, {"identity": np.eye(512, dtype=np.float32)[4]}),
+        ("image", {"identity": np.eye(512, dtype=np.float32)[4]}, {"conditioning_views": given(scale=0.5)}),
+    ],
+)
+def test_a_model_ignores_what_it_is_not_conditioned_on(
+    conditioned_on: str, ignored: dict[str, Any], seen: dict[str, Any], tmp_path
+) -> None:
+    """Another image, or another identity, changes no number, and the other condition and the given camera do; of more
+    views than a group holds and of a saved pipeline, too."""
+    variant(conditioned_on).save_pretrained(tmp_path)
+    model = SpinMeRoundPipeline.from_pretrained(tmp_path, local_files_only=True)
+    model.set_progress_bar_config(disable=True)
+    for views in (range(1, 4), range(1, 8)):
+        first = sample(model, views)
+        assert np.array_equal(first.images, sample(model, views, **ignored).images)
+        assert not np.allclose(first.images, sample(model, views, **seen).images)
+    moved = replace(given(), cameras=grid((9,)))
+    assert not np.allclose(first.images, sample(model, views, conditioning_views=moved).images)
+
+
+def test_the_image_that_is_ignored_is_the_dropped_one() -> None:
+    """What the variant is given in place of its image is what condition dropout gives."""
+    seen: list[torch.Tensor] = []
+    model = variant("identity")
+    model.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    sample(model, range(1, 4), guidance_scale=1.0)
+    assert not seen[0][:, 0].any()
+    assert seen[0][:, 1:].any()
+
+
+def test_a_model_without_normals_generates_images() -> None:
+    """It has no normals in its output or of its input, infers none, and draws the noise of the model with normals."""
+    full, model = variant(), variant(normals=False)
+    seen: list[torch.Tensor] = []
+    for each in (full, model):
+        each.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        sample(each, range(1, 4), guidance_scale=1.0, schedule=NoiseSchedule(steps=1))
+    assert torch.equal(seen[1], seen[0][:, :, :4])
+    for views in (given(), replace(given(), normals=None), None):
+        found = sample(model, range(1, 8), conditioning_views=views)
+        assert found.images.shape == (7, 8, 8, 3)
+        assert found.normals is None
+        assert found.given_normals is None
+    assert sample(model, output_type="latent").normals is None
+    with pytest.raises(ValueError, match="infer_normals: expected a model with normals"):
+        model.infer_normals(given())
+
+
+def test_unknown_conditions_are_refused() -> None:
+    """The error has the allowed names."""
+    with pytest.raises(ValueError, match="conditioned_on: expected one of both, image, identity, got 'text'"):
+        variant("text")

@@ -333,3 +333,37 @@ def test_extension_keeps_double_precision() -> None:
     model = MultiviewUNet.from_unet(base_unet().double(), multiview_factors=(1,))
     randomise_3d(model)
     assert {weight.dtype for weight in model.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("latent_statistics", [False, True])
+def test_a_model_without_normals_is_the_image_half(latent_statistics: bool, tmp_path) -> None:
+    """Where normal latents are zero, the model without them returns the same images, and so does a saved one; its
+    random weights are those of the model with normals, and the random numbers drawn afterwards are, too."""
+    full, drawn = tiny_unet(latent_statistics=latent_statistics), torch.rand(3)
+    half = tiny_unet(latent_statistics=latent_statistics, normals=False)
+    assert torch.equal(torch.rand(3), drawn)
+    latents, c_noise, rest = inputs()
+    latents[:, :, 4:] = 0
+    half.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = full(latents, c_noise, **rest)[:, :, :4]
+        for model in (full.without_normals(), half, MultiviewUNet.from_pretrained(tmp_path)):
+            assert not model.has_normals
+            torch.testing.assert_close(model(latents[:, :, :4], c_noise, **rest), expected)
+    assert half.without_normals() is half
+
+
+def test_statistics_without_normals_are_those_of_the_image() -> None:
+    """The image half of the statistics stays, also where both halves are set."""
+    full = tiny_unet(latent_statistics=True)
+    assert full.statistics is not None
+    mean, std = torch.randn(2, 4, 4, 4), torch.rand(2, 4, 4, 4) + 0.5
+    full.statistics.set(mean, std)
+    half = full.without_normals()
+    latents = torch.randn(3, 4, 4, 4)
+    expected = (latents - mean[0]) / std[0]
+    torch.testing.assert_close(half.normalised(latents), expected)
+    torch.testing.assert_close(half.restored(half.normalised(latents, "image"), "image"), latents)
+    assert half.statistics is not None
+    half.statistics.set(mean + 1, std)
+    torch.testing.assert_close(half.normalised(latents), expected - 1 / std[0])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import ViewGrid, pixel_rays
-from spinmeround.models.metrics.consistency import neighbour_consistency, warp
+from spinmeround.models.metrics.consistency import near_pairs, neighbour_consistency, pair_consistency, warp
 from tests.support.tiny import TinyGenerator
 
 GRID = ViewGrid(azimuths=24, elevations_deg=(10.0,))
@@ -77,3 +77,20 @@ def test_rings_without_neighbours_are_refused() -> None:
         neighbour_consistency(rgb, depth, GRID.cameras()[:2], offset=2)
     with pytest.raises(ValueError, match="no pixel is visible in a neighbouring view"):
         neighbour_consistency(rgb, np.full_like(depth, np.nan), GRID.cameras()[:2])
+
+
+def test_pairs_of_any_views_are_those_of_near_cameras() -> None:
+    """Each pair up to a limit, both ways; the order of the views does not matter, and of the nearest pairs the value
+    is between those of both directions of a ring."""
+    rgb, depth = painted()
+    cameras = GRID.cameras()
+    pairs = near_pairs(cameras, 31.0)
+    assert sorted(pairs) == sorted((view, (view + offset) % 24) for view in range(24) for offset in (-2, -1, 1, 2))
+    order = np.random.default_rng(0).permutation(24)
+    shuffled = pair_consistency(rgb[order], depth[order], cameras[order.tolist()])
+    assert shuffled.psnr == pytest.approx(pair_consistency(rgb, depth, cameras).psnr)
+    near = pair_consistency(rgb, depth, cameras, most_deg=16.0)
+    both = [neighbour_consistency(rgb, depth, cameras, offset=offset).psnr for offset in (1, 23)]
+    assert min(both) <= near.psnr <= max(both)
+    with pytest.raises(ValueError, match="no pixel is visible"):
+        pair_consistency(rgb[[0, 12]], depth[[0, 12]], cameras[[0, 12]])

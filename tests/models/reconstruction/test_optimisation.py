@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from spinmeround.models.geometry.cameras import orbit
+from spinmeround.models.geometry.hull import visual_hull
 from spinmeround.models.metrics.images import psnr
 from spinmeround.models.metrics.images import ssim as reference_ssim
 from spinmeround.models.reconstruction.gaussians import Gaussians, rotation_matrices
-from spinmeround.models.reconstruction.hull import visual_hull
 from spinmeround.models.reconstruction.initial import gaussians_on_mesh
 from spinmeround.models.reconstruction.losses import on_background, ssim
 from spinmeround.models.reconstruction.optimisation import FittedView, fit_gaussians, picture_loss

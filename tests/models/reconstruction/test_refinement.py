@@ -5,9 +5,9 @@ import pytest
 import trimesh
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid
+from spinmeround.models.geometry.hull import visual_hull
 from spinmeround.models.geometry.meshes import as_trimesh, vertex_normals
 from spinmeround.models.geometry.normals import encode_normals
-from spinmeround.models.reconstruction.hull import visual_hull
 from spinmeround.models.reconstruction.refinement import follow_normals
 from spinmeround.storage.records import TriangleMesh
 from tests.models.geometry import solids

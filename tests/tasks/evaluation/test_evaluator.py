@@ -50,8 +50,24 @@ def test_a_perfect_prediction_has_the_best_values(evaluate: Evaluator) -> None:
     found = score(evaluate)
     assert found.pop("lpips") is None
     assert found.pop("normal_angular_error_deg") == pytest.approx(0.0, abs=1e-3)
+    assert found.pop("consistency") == evaluate.of_truth(VIEWS, TRUTH).metrics["consistency"]
     best = {"l2": 0.0, "psnr": 100.0, "ssim": 1.0, "identity_similarity": 1.0, "mask_iou": 1.0}
     assert found == pytest.approx(best, abs=1e-5)
+
+
+def test_the_values_of_views_are_those_of_each_alone(evaluate: Evaluator) -> None:
+    """A prediction that is wrong in one view has the best value in the others; means over views are the head's value,
+    and views that show no face have no identity similarity."""
+    wrong = TRUTH.rgb.copy()
+    wrong[1] = 255 - wrong[1]
+    found = evaluate(VIEWS, Prediction(rgb=wrong, normals=TRUTH.normals, mask=TRUTH.mask), TRUTH)
+    assert found.views["psnr"][0] == found.views["psnr"][2] == 100.0
+    assert found.views["psnr"][1] < 20
+    for name in ("l2", "psnr", "ssim", "mask_iou", "identity_similarity"):
+        known = [value for value in found.views[name] if value is not None]
+        assert found.metrics[name] == pytest.approx(np.mean(known)), name
+    assert len(found.views["normal_angular_error_deg"]) == len(VIEWS.targets)
+    assert "lpips" not in found.views
 
 
 def test_noise_has_its_variance(evaluate: Evaluator) -> None:

@@ -53,6 +53,23 @@ def test_too_many_targets_are_refused(dataset: Path) -> None:
         choose_views(HeadDataset.open(dataset), EvaluateParams(targets=12), ViewRange())
 
 
+def test_views_of_the_benchmarks(dataset: Path) -> None:
+    """The input is the view nearest to the front, also of another seed; 0 targets are all other views, 0 heads all of
+    the split, and all heads those of every split."""
+    data = HeadDataset.open(dataset)
+    front = data.nearest_view()
+    frontal = QUICK.model_copy(update={"frontal_input": True, "heads": 0, "targets": 0, "seed": 5})
+    chosen = choose_views(data, frontal, ViewRange())
+    assert [views.subject for views in chosen] == data.split("test")
+    for views in chosen:
+        assert views.conditioning_indices == [front]
+        assert sorted([front, *views.targets]) == list(range(data.views))
+    everything = choose_views(data, frontal.model_copy(update={"split": "all"}), ViewRange())
+    assert [views.subject for views in everything] == list(range(len(data)))
+    drawn = [choose_views(data, QUICK.model_copy(update={"seed": seed}), ViewRange())[0] for seed in range(8)]
+    assert len({views.conditioning_indices[0] for views in drawn}) > 1
+
+
 def test_the_profile_defines_frontal_targets(dataset: Path) -> None:
     """With a range of `embed.frontal` that holds one view, that view is the first target."""
     data = HeadDataset.open(dataset)

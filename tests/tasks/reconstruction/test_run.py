@@ -11,9 +11,9 @@ import trimesh
 from PIL import Image
 
 from spinmeround.models.geometry.cameras import ViewGrid
+from spinmeround.models.geometry.hull import visual_hull
 from spinmeround.models.metrics.images import psnr
 from spinmeround.models.metrics.missing import Missing
-from spinmeround.models.reconstruction.hull import visual_hull
 from spinmeround.models.reconstruction.params import SplatParams
 from spinmeround.panohead_bridge.procedural.generator import ProceduralGenerator
 from spinmeround.storage.artifacts import ArtifactStore

@@ -5,6 +5,7 @@ import numpy as np
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, pixel_rays
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.report.data import (
+    AblationSection,
     EvaluationSection,
     HeadCard,
     LossCurve,
@@ -14,6 +15,7 @@ from spinmeround.tasks.report.data import (
     Quarantined,
     ReportData,
     StageRow,
+    ViewValues,
 )
 
 
@@ -129,6 +131,31 @@ def evaluation() -> EvaluationSection:
         },
         missing={"lpips": "LPIPS weights not found; run `spinmeround weights fetch lpips`"},
         heads=3,
+        views=tuple(
+            ViewValues(
+                metric=metric,
+                azimuth_deg=np.array([0.0, 5.0, 90.0]),
+                values={"model": ours, "mean_training_image": np.full(3, 16.0)},
+            )
+            for metric, ours in {"psnr": np.array([17.0, 19.0, 15.0]), "ssim": np.array([0.7, 0.8, 0.6])}.items()
+        ),
+    )
+
+
+def ablation() -> AblationSection:
+    """A variant without normals that is worse in PSNR."""
+    return AblationSection(
+        evaluation=EvaluationSection(
+            model={"psnr": 17.35, "normal_angular_error_deg": 14.2, "consistency": 24.0},
+            baselines={},
+            methods={"without-normals": {"psnr": 16.2, "normal_angular_error_deg": None, "consistency": 23.1}},
+            missing={"normal_angular_error_deg": "without-normals: no normals were predicted"},
+            heads=3,
+            truth={"consistency": 27.12},
+        ),
+        orderings=(("PSNR", "without normals", "1.15", "0.90 to 1.40", "p = 0.031", "the model"),),
+        steps={"model": 8000, "without-normals": 8000},
+        figure=np.full((40, 60, 3), 90, np.uint8),
     )
 
 
@@ -176,6 +203,7 @@ def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> R
         curves=(loss_curve(),),
         novel_views=tuple(novel_views(seed) for seed in (201, 202, 203)),
         evaluation=evaluation(),
+        ablation=ablation(),
         stages=stages(),
         parameters={
             "generator": {"name": "procedural", "options": {}},

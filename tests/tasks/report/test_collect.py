@@ -22,6 +22,7 @@ from spinmeround.tasks.report.collect import (
     FinishedRun,
     collect_report,
     evenly_spaced,
+    ranked,
     read_curves,
     training_chain,
     training_phases,
@@ -88,7 +89,14 @@ def write_group(folder: Path, head: Head) -> None:
 def write_evaluation(folder: Path) -> None:
     shown = [novel_views(seed) for seed in (0, 1)]
     measured = evaluation()
-    heads = [{"id": each.id, "scores": {"model": dict(each.metrics)}} for each in shown]
+    heads = [
+        {
+            "id": each.id,
+            "scores": {"model": dict(each.metrics)},
+            "views": {"model": {"psnr": [None, *map(float, range(1, len(each.azimuth_deg)))]}},
+        }
+        for each in shown
+    ]
     found = {"model": measured.model, "baselines": measured.baselines, "methods": measured.methods, "heads": heads}
     intervals = {"model": {"l2": {"mean": 0.0184, "low": 0.01, "high": 0.03, "heads": 2}}}
     comparisons = {"nearest_input_view": {"l2": {"difference": intervals["model"]["l2"], "p_value": 0.5}}}
@@ -186,7 +194,13 @@ def test_training_and_evaluation_are_read_back(run: FinishedRun):
     data = collect_report(run, ReportParams())
     np.testing.assert_allclose(data.curves[0].loss, [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
     intervals, p_values = {"model": {"l2": (0.01, 0.03)}}, {"nearest_input_view": {"l2": 0.5}}
-    assert data.evaluation == replace(evaluation(), heads=2, intervals=intervals, p_values=p_values)
+    assert data.evaluation is not None
+    (by_view,) = data.evaluation.views
+    found = replace(data.evaluation, views=())
+    assert found == replace(evaluation(), heads=2, intervals=intervals, p_values=p_values, views=())
+    assert by_view.metric == "psnr"
+    np.testing.assert_array_equal(by_view.azimuth_deg, np.tile(novel_views(0).azimuth_deg, 2))
+    np.testing.assert_array_equal(by_view.values["model"], np.tile([np.nan, 1, 2, 3, 4, 5, 6], 2))
     np.testing.assert_array_equal(data.novel_views[1].generated_rgb, novel_views(1).generated_rgb)
     assert data.novel_views[1].metrics == novel_views(1).metrics
 
@@ -256,3 +270,14 @@ def test_both_forms_of_a_history_are_read(named: bool, tmp_path):
     curves = read_curves(store.open("train", key))
     assert [curve.name for curve in curves] == (["autoencoder", "model"] if named else ["training"])
     assert all((curve.loss == [0.5, 0.25]).all() for curve in curves)
+
+
+def test_the_best_the_median_and_the_worst_head_come_first():
+    """By PSNR, whatever the order of the heads; heads without a value have no rank, and few heads none at all."""
+    assert ranked([3.0, None, 9.0, 1.0, 5.0]) == {
+        2: "best of 4 heads by PSNR",
+        4: "median of 4 heads by PSNR",
+        3: "worst of 4 heads by PSNR",
+    }
+    assert list(ranked([1.0, 2.0, 3.0])) == [2, 1, 0]
+    assert ranked([1.0, 2.0, None]) == {}

@@ -97,7 +97,29 @@ def test_sections_without_data_are_left_out(data: ReportData):
     bare = ReportData(run="bare", data_date="2026-01-01", counts=data.counts, digests={})
     ids = set(Page(render_report(bare)).values("id"))
     assert {"heads", "provenance"} <= ids
-    assert not ids & {"viewer", "training", "novel-views", "metrics"}
+    assert not ids & {"viewer", "training", "novel-views", "metrics", "ablation"}
+
+
+def test_metrics_are_drawn_by_azimuth(page: str):
+    """One drawing for each metric that views have, with its means as text and a line for the baseline."""
+    section = page.split('id="metrics"')[1].split("</section>")[0]
+    drawings = re.findall(r'<svg viewBox="0 0 350 210".*?</svg>', section, re.DOTALL)
+    assert len(drawings) == 2
+    assert 'aria-label="PSNR of the model by azimuth: 0° 18.00, +90° 15.00"' in drawings[0]
+    assert all(drawing.count('class="other"') == 1 for drawing in drawings)
+
+
+def test_the_ablation_has_a_table_orderings_and_a_figure(page: str):
+    """Variants are columns, a metric that one lacks has the reason, the true views have their value."""
+    assert "ablation" in set(Page(page).values("id"))
+    section = html.unescape(re.sub(r"<[^>]+>", " ", page.split('id="ablation"')[1].split("</section>")[0]))
+    text = " ".join(section.split())
+    assert "model 8,000 steps, without normals 8,000 steps" in text
+    assert "Without normals" in text
+    assert "dB; true views 27.12" in text
+    assert "excludes without-normals: no normals were predicted" in text
+    assert "PSNR without normals 1.15 0.90 to 1.40 p = 0.031 the model" in text
+    assert 'width="60" height="40"' in page
 
 
 def test_viewer_respects_its_size_limit(data: ReportData):

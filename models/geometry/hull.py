@@ -71,6 +71,12 @@ def hull_grid(
     return density_grid(inside, box_warp, resolution)
 
 
+def largest_gap_deg(cameras: Cameras) -> float:
+    """The largest gap between neighbouring azimuths, 0 to 360 degrees; a hull needs small ones."""
+    azimuth = np.sort(np.mod(cameras.azimuth_deg.astype(np.float64), 360.0))
+    return float(np.diff(azimuth, append=azimuth[0] + 360.0).max())
+
+
 def signed_distance_px(mask: UInt8[np.ndarray, "height width"]) -> Float32[np.ndarray, "height width"]:
     """Distances of pixel centres to the outline where the mask is half, in pixels, positive inside.
 
