@@ -275,7 +275,8 @@ def test_page_works_without_scripts(browser, address: str):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
-    assert page.locator("table.metrics").is_visible()
+    tables = page.locator("table.metrics").all()
+    assert [table.is_visible() for table in tables] == [True, True]  # of the evaluation and of the ablation
     assert page.locator("svg.wide").is_visible()
     assert "The viewer requires JavaScript" in page.locator("noscript").text_content()
     context.close()
