@@ -42,4 +42,4 @@ def ablate(
 
 def variant_overrides(variants: Sequence[str] | None) -> list[str]:
     """The override of the profile that chooses the variants."""
-    return [f"ablate.variants={json.dumps(list(variants))}"] if variants else []
+    return [f"ablate.variants={json.dumps(list(variants), allow_nan=False)}"] if variants else []

@@ -1,7 +1,7 @@
 """Metrics by the azimuth of the view, as inline SVG drawings, styled by the page.
 
 A dot is one view of one head as the model predicts it; the line is the mean over all views within `BIN_DEG` degrees,
-and dashed lines are those of the baselines and other methods. 0 is the front, 180 the back of the head.
+and broken lines are those of the baselines and other methods. 0 is the front, 180 the back of the head.
 """
 
 from collections.abc import Mapping

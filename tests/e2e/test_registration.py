@@ -1,6 +1,6 @@
 """Deployments that are registered again keep what people have set, on a real server."""
 
-import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,23 @@ from spinmeround.flows.server.registration import keep_changes
 
 
 def registered(name: str, parameters: dict[str, Any]) -> DeploymentResponse:
-    """Register a deployment as `serve` does; returns what the server has afterwards."""
+    """Register a deployment as `serve` does; returns what the server has afterwards.
+
+    In a thread of its own: Prefect's functions are coroutines where a loop runs, as a browser of another test leaves it.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_registered, name, parameters).result()
+
+
+def _registered(name: str, parameters: dict[str, Any]) -> DeploymentResponse:
     made = report_flow.to_deployment(
         name=name, parameters=parameters, entrypoint_type=EntrypointType.MODULE_PATH, tags=["ours"]
     )
     assert isinstance(made, RunnerDeployment)
     with get_client(sync_client=True) as client:
         keep_changes([made], client)
-        asyncio.run(_apply(made))
+        made.apply()
         return client.read_deployment_by_name(made.full_name)
-
-
-async def _apply(deployment: RunnerDeployment) -> None:
-    await deployment.aapply()
 
 
 def place(runs: Path) -> dict[str, Any]:

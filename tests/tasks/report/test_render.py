@@ -106,7 +106,7 @@ def test_metrics_are_drawn_by_azimuth(page: str):
     drawings = re.findall(r'<svg viewBox="0 0 350 210".*?</svg>', section, re.DOTALL)
     assert len(drawings) == 2
     assert 'aria-label="PSNR of the model by azimuth: 0° 18.00, +90° 15.00"' in drawings[0]
-    assert all(drawing.count('class="other"') == 1 for drawing in drawings)
+    assert all(drawing.count('class="other other-0"') == 1 for drawing in drawings)
 
 
 def test_the_ablation_has_a_table_orderings_and_a_figure(page: str):

@@ -277,6 +277,7 @@ def test_state_on_disk_is_refused_on_an_accelerator(
         run_training(dataset, train_params(state_on_disk=True), encode_params, tmp_path, tmp_path / "out")
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 is slower")  # on a CPU without units for it
 def test_bfloat16_trains_weights_in_float32(
     dataset: Path, encode_params: EncodeParams, train_params: MakeTrainParams, tmp_path: Path
 ) -> None:
