@@ -19,7 +19,8 @@ from spinmeround.flows.server.registration import keep_changes
 def registered(name: str, parameters: dict[str, Any]) -> DeploymentResponse:
     """Register a deployment as `serve` does; returns what the server has afterwards.
 
-    In a thread of its own: Prefect's functions are coroutines where a loop runs, as a browser of another test leaves it.
+    In a thread of its own: where a loop runs, as a browser of another test leaves one, Prefect's functions are
+    coroutines.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_registered, name, parameters).result()
