@@ -8,7 +8,8 @@ from spinmeround.flows.review.server import ReviewBackend, open_review
 from spinmeround.flows.run.folder import Place
 from tests.e2e.review.screened_run import PROFILE, run_of, screen_all, serving
 from tests.e2e.review.tab import LIMIT_MS
-from tests.tasks.report.test_browser import CHROMIUM, DESKTOP, FLAGS
+from tests.support.browser import launched
+from tests.tasks.report.test_browser import DESKTOP
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +36,8 @@ def port(screened: ReviewBackend) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (apt install chromium)")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=LIMIT_MS)
+    with launched(timeout_ms=LIMIT_MS) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Generation with a trained pipeline: what is given, what is written, what is refused."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from spinmeround.tasks.generation.params import (
 )
 from spinmeround.tasks.generation.run import run_generation
 from spinmeround.tasks.heads.embed import EmbedParams, photo_identity
+from tests.support.browser import launched
 from tests.support.packs import write_pack
 
 GRID = ViewGrid(azimuths=3, elevations_deg=(0.0,))
@@ -217,18 +217,12 @@ def test_defective_inputs_are_refused(dataset: Path, pipeline: Path, tmp_path: P
         run_generation(tmp_path, None, params(), tmp_path)
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt install chromium)")
 def test_the_page_turns_in_a_browser(pipeline: Path, tmp_path: Path) -> None:
     """Arrow keys and the mouse change the picture and the angle, without network requests or console messages."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     run_generation(pipeline, None, params(views=ViewGrid(azimuths=8, elevations_deg=(0.0, 20.0))), tmp_path)
     messages: list[str] = []
     requests: list[str] = []
-    with sync_api.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with launched() as browser:
         page = browser.new_page()
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
@@ -248,6 +242,5 @@ def test_the_page_turns_in_a_browser(pipeline: Path, tmp_path: Path) -> None:
         assert page.get_attribute("#rgb", "src") != turned
         page.keyboard.press("Home")
         assert page.text_content("#angles") == "azimuth 0°, elevation 0°"
-        browser.close()
     assert messages == []
     assert set(requests) <= {"file:", "data:"}

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +13,16 @@ from spinmeround.models.geometry.cameras import orbit
 from spinmeround.tasks.reconstruction.scores import drawn
 from spinmeround.tasks.reconstruction.viewer import viewer_page
 from tests.models.reconstruction.clouds import cloud
+from tests.support.browser import WEBGL, launched
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SIDE = 96
 SPLATS = cloud(500, degree=2, dtype=torch.float32, scale=-4.2)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt install chromium)")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched(WEBGL) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

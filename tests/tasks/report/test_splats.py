@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from spinmeround.tasks.reconstruction.files import SCORES, SPLATS
@@ -13,7 +12,7 @@ from spinmeround.tasks.report.collect import read_splat_section
 from spinmeround.tasks.report.data import ReportData
 from spinmeround.tasks.report.render import render_report
 from tests.models.reconstruction.clouds import cloud
-from tests.tasks.reconstruction.test_viewer import CHROMIUM, FLAGS, playwright
+from tests.support.browser import WEBGL, launched
 
 SCORED = {"l2": 0.001, "psnr": 31.25, "ssim": 0.95, "lpips": None, "mask_iou": 0.98}
 
@@ -43,13 +42,11 @@ def test_the_splats_of_a_full_reconstruction_fit(data: ReportData, tmp_path: Pat
     assert len(render_report(full)) - len(render_report(data)) < 2_000_000
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt install chromium)")
 def test_the_splats_turn_in_the_report(data: ReportData, tmp_path: Path) -> None:
     """The canvas is drawn, keys turn it, and the page's policy and script raise no errors."""
     path = tmp_path / "report.html"
     path.write_text(render_report(replace(data, splats=read_splat_section(reconstruction(tmp_path)))), encoding="utf-8")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched(WEBGL) as browser:
         page = browser.new_page(viewport={"width": 1000, "height": 800})
         messages: list[str] = []
         page.on("console", lambda message: messages.append(message.text))
@@ -67,4 +64,3 @@ def test_the_splats_turn_in_the_report(data: ReportData, tmp_path: Path) -> None
         assert canvas.evaluate("canvas => canvas.toDataURL()") != before
         assert len(before) > 10_000
         assert messages == []
-        browser.close()
