@@ -22,7 +22,7 @@ from spinmeround.flows.server.process import (
     running_server,
     withdraw,
 )
-from spinmeround.flows.server.registration import keep_changes
+from spinmeround.flows.server.registration import keep_changes, versioned
 from spinmeround.flows.server.settings import import_prefect
 from spinmeround.storage.errors import ConfigError
 
@@ -79,9 +79,11 @@ def deployments(runs: Path) -> "list[RunnerDeployment]":
         place = Place(runs=str(runs.absolute()))
         common = {"profile": profile.model_dump(mode="json"), "place": place.model_dump()}
         for flow, more in _flows(runs.absolute() / profile.name).items():
+            parameters = {**common, **more}
             deployment = flow.to_deployment(
                 name=profile.name,
-                parameters={**common, **more},
+                parameters=parameters,
+                version=versioned(parameters),
                 entrypoint_type=EntrypointType.MODULE_PATH,
                 tags=[profile.name],
             )

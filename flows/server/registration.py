@@ -22,22 +22,24 @@ SET_ONCE = frozenset({"schedules", "paused", "concurrency_limit", "concurrency_o
 _MARK = "+parameters."
 
 
+def versioned(parameters: dict[str, Any]) -> str:
+    """The version of a deployment that is registered with these parameters, which are JSON values.
+
+    Pass it to `flow.to_deployment`: without a version of its own, a deployment gets that of the commit in a checkout.
+    """
+    return f"{__version__}{_MARK}{sha256_json(parameters)[:12]}"
+
+
 def keep_changes(deployments: "Sequence[RunnerDeployment]", client: "SyncPrefectClient") -> None:
-    """Prepare deployments, so that registering them on this server leaves what people have changed."""
+    """Prepare deployments with a version by `versioned`, so that registering them leaves what people have changed."""
     from prefect.exceptions import ObjectNotFound
 
     for deployment in deployments:
         deployment.model_fields_set.difference_update(SET_ONCE)
-        parameters = deployment.model_dump(mode="json", include={"parameters"})["parameters"]
-        deployment.version = f"{__version__}{_MARK}{_digest(parameters)}"
         try:
             found = client.read_deployment_by_name(deployment.full_name)
         except ObjectNotFound:
             continue
         _, marked, registered = (found.version or "").partition(_MARK)
-        if marked and registered != _digest(found.parameters):
+        if marked and registered != versioned(found.parameters).partition(_MARK)[2]:
             deployment.model_fields_set.difference_update({"parameters", "version"})
-
-
-def _digest(parameters: dict[str, Any]) -> str:
-    return sha256_json(parameters)[:12]

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.responses import DeploymentResponse
@@ -13,7 +14,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from spinmeround.flows.report import report_flow
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.server.registration import keep_changes
+from spinmeround.flows.server.registration import keep_changes, versioned
 
 
 def registered(name: str, parameters: dict[str, Any]) -> DeploymentResponse:
@@ -28,7 +29,11 @@ def registered(name: str, parameters: dict[str, Any]) -> DeploymentResponse:
 
 def _registered(name: str, parameters: dict[str, Any]) -> DeploymentResponse:
     made = report_flow.to_deployment(
-        name=name, parameters=parameters, entrypoint_type=EntrypointType.MODULE_PATH, tags=["ours"]
+        name=name,
+        parameters=parameters,
+        version=versioned(parameters),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        tags=["ours"],
     )
     assert isinstance(made, RunnerDeployment)
     with get_client(sync_client=True) as client:
@@ -41,7 +46,14 @@ def place(runs: Path) -> dict[str, Any]:
     return {"place": Place(runs=str(runs)).model_dump()}
 
 
-def test_what_people_set_survives(server: str, tmp_path: Path) -> None:
+@pytest.fixture
+def commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a job that knows its commit, from which Prefect infers the version of a deployment."""
+    for name in ("GITHUB_SHA", "GITHUB_REF_NAME", "GITHUB_REPOSITORY", "GITHUB_SERVER_URL"):
+        monkeypatch.setenv(name, "0123456789abcdef")
+
+
+def test_what_people_set_survives(server: str, tmp_path: Path, commit: None) -> None:
     """A schedule with its own parameters, a limit, a pause, a tag, a description and changed parameters."""
     first = registered("kept", place(tmp_path))
     assert (first.schedules, first.paused, first.parameters) == ([], False, place(tmp_path))
