@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from spinmeround.flows.evaluation import evaluated
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.live_training import picture_markdown
 from spinmeround.flows.run.session import Session, current_session, join_session
@@ -47,7 +47,7 @@ from spinmeround.tasks.evaluation.views import choose_views
 
 
 @flow(name="ablation", flow_run_name="ablation {profile.name}", persist_result=False)
-def ablation_flow(profile: Profile, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
+def ablation_flow(profile: ProfileParameter, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
     """Train the model and the variants of `ablate.variants`, evaluate each, and compare; returns the artifact's key.
 
     `dataset` is the folder of another dataset than the profile's, for instance of an imported one.

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
@@ -26,7 +26,7 @@ from spinmeround.tasks.stage import Head
 
 
 @flow(name="calibration", flow_run_name="calibration {profile.name}", persist_result=False)
-def calibration_flow(profile: Profile, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
+def calibration_flow(profile: ProfileParameter, params: CalibrateParams, place: Place = Place()) -> list[str]:  # noqa: B008 (frozen)
     """Fit a verdict or limits to labels of the profile's heads; returns the written files.
 
     Raises ConfigError, before any head is scored, if the decisions file that `params.labels` names does not exist.
@@ -72,7 +72,7 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
 
 
 @flow(name="population", flow_run_name="population {profile.name}", persist_result=False)
-def population_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+def population_flow(profile: ProfileParameter, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Fit a population to the profile's heads; returns the written file, which `score.population` names."""
     with join_session(profile, place) as session:
         runs = run_stages(session, [STAGES_BY_NAME["sample"], STAGES_BY_NAME["score"]])
@@ -97,7 +97,7 @@ def population_task() -> State[str]:
 
 
 @flow(name="inspector", flow_run_name="inspector {profile.name}", persist_result=False)
-def inspector_flow(profile: Profile, params: InspectorParams, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+def inspector_flow(profile: ProfileParameter, params: InspectorParams, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Train an inspector on the previews of the profile's heads; returns the file, which `score.inspector` names."""
     with join_session(profile, place) as session:
         runs = run_stages(session, [STAGES_BY_NAME["sample"]])

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from pydantic import BaseModel
 
-from spinmeround.flows.profile import Profile, surface_warnings
+from spinmeround.flows.profile import ProfileParameter, surface_warnings
 from spinmeround.flows.review.pause import wait_for_review
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
@@ -25,8 +24,8 @@ from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, S
 from spinmeround.tasks.stage import GATE, Head
 
 
-@flow(name="dataset", flow_run_name="dataset {profile.name}", persist_result=False)
-def dataset_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
+@flow(name="dataset", flow_run_name="dataset {profile.name}, {profile.plan.heads} heads", persist_result=False)
+def dataset_flow(profile: ProfileParameter, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
     """Build the dataset of a profile and publish it; returns its digest.
 
     With `review.pause` it waits after screening until a person has reviewed the heads.
@@ -69,7 +68,6 @@ def publish_task() -> State[Published]:
     session.ledger.add("publish", made=found.outcome == "made", reused=found.outcome == "reused")
     session.results["dataset"] = _summary(found)
     progress().say(f"dataset: {counts.written} heads in {found.url or found.path}")
-    _show_census(counts, found)
     return Completed(name=state_name(found.outcome), message=f"digest {found.digest}", data=found)
 
 
@@ -136,16 +134,3 @@ def _attributes(session: Session, counts: Counts) -> dict[str, Any]:
         fingerprints=fingerprints,
         counts=counts,
     )
-
-
-def _show_census(counts: Counts, found: Published) -> None:
-    """Show the outcomes of all heads as an artifact in the UI."""
-    rows = {
-        "requested": counts.asked,
-        **{f"screened out: {reason}": number for reason, number in counts.screened_out.items()},
-        "kept by review against the screen": counts.kept_by_review,
-        "quarantined": counts.quarantined,
-        "written": counts.written,
-    }
-    table = [{"heads": name, "number": number} for name, number in rows.items()]
-    create_table_artifact(table, key="dataset", description=f"Dataset {found.digest[:12]}")

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from spinmeround.flows.dataset import dataset_of
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
@@ -28,7 +28,7 @@ from spinmeround.tasks.training.chain.plan import PlannedTraining
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
 def evaluation_flow(
-    profile: Profile,
+    profile: ProfileParameter,
     place: Place = Place(),  # noqa: B008 (frozen)
     dataset: str | None = None,
     on: str | None = None,

@@ -10,7 +10,7 @@ from prefect.states import Completed
 
 from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.evaluation import require_training
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import Profile, ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress, stage_progress
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @flow(name="generation", flow_run_name="generation {profile.name}", persist_result=False)
 def generation_flow(
-    profile: Profile,
+    profile: ProfileParameter,
     params: GenerationParams,
     folder: str,
     place: Place = Place(),  # noqa: B008 (frozen)

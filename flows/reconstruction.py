@@ -11,7 +11,7 @@ from prefect.states import Completed
 
 from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.generation import generated
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
@@ -33,7 +33,7 @@ from spinmeround.tasks.reconstruction.params import (
 
 @flow(name="reconstruction", flow_run_name="reconstruction {profile.name}", persist_result=False)
 def reconstruction_flow(
-    profile: Profile,
+    profile: ProfileParameter,
     request: ReconstructionRequest,
     folder: str,
     place: Place = Place(),  # noqa: B008 (frozen)

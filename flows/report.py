@@ -7,7 +7,7 @@ from prefect.states import Completed
 from spinmeround.flows.ablation import find_ablation
 from spinmeround.flows.dataset import find_dataset
 from spinmeround.flows.evaluation import find_evaluation, find_training
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, submit
@@ -17,7 +17,7 @@ from spinmeround.tasks.report.render import run_report
 
 
 @flow(name="report", flow_run_name="report {profile.name}", persist_result=False)
-def report_flow(profile: Profile, place: Place = Place()) -> str:  # noqa: B008 (frozen)
+def report_flow(profile: ProfileParameter, place: Place = Place()) -> str:  # noqa: B008 (frozen)
     """Write the report of a run; returns its path. It covers training, evaluation and ablation if they are complete,
     and the last reconstruction if there is one.
     """

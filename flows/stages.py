@@ -21,19 +21,19 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 from pydantic import Field
 
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import Profile, ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.selection import select_heads
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.run.shards import ShardCount, artifact_status, run_shard
+from spinmeround.flows.run.shown import picture_markdown
 from spinmeround.storage.errors import ConfigError, CorruptArtifact
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
-from spinmeround.tasks.stage import Outcome, Stage
+from spinmeround.tasks.stage import Head, Outcome, Stage
 
 TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
 """The store, not Prefect, decides what is done; tasks return only ids and counts."""
-
-_LISTED = 100
 
 
 @task(name="shard", **TASK_OPTIONS)
@@ -69,9 +69,12 @@ Runs = dict[int, PrefectFuture[ShardCount]]
 
 
 def run_stages(
-    session: Session, stages: Sequence[Stage[Any]], wait_for: Sequence[PrefectFuture[Any]] = ()
+    session: Session,
+    stages: Sequence[Stage[Any]],
+    wait_for: Sequence[PrefectFuture[Any]] = (),
+    heads: Sequence[Head] | None = None,
 ) -> list[PrefectFuture[ShardCount]]:
-    """Make the missing artifacts of these stages, for all heads, as task runs of the active flow.
+    """Make the missing artifacts of these stages, for these or all heads, as task runs of the active flow.
 
     Returns the task runs of the stages that no other of them needs.
 
@@ -80,14 +83,16 @@ def run_stages(
         EnvironmentUnavailable, SpinMeRoundError: errors that stop a build.
     """
     session.quarantine.check()
-    found = _survey(session, stages)
+    found = _survey(session, stages, session.heads if heads is None else heads)
     runs: dict[str, Runs] = {}
     for stage in stages:
         runs[stage.name] = _submit(session, stage, found[stage.name], runs, wait_for)
     wait([run for shards in runs.values() for run in shards.values()])
     session.raise_if_stopped()
     for stage in stages:
-        _show_counts(stage.name, [run.result() for run in _distinct(runs[stage.name].values())])
+        counts = [run.result() for run in _distinct(runs[stage.name].values())]
+        if any(count.made for count in counts):
+            session.shown.show(_show_pictures, session, stage.name)
     needed = {name for stage in stages for name in stage.needs}
     return _distinct(run for name, shards in runs.items() if name not in needed for run in shards.values())
 
@@ -100,15 +105,17 @@ class _Found:
     missing: list[int] = field(default_factory=list)
 
 
-def _survey(session: Session, stages: Sequence[Stage[Any]]) -> dict[str, _Found]:
-    """Existing and missing artifacts of each stage, as far as the verdicts on the heads are known.
+def _survey(session: Session, stages: Sequence[Stage[Any]], heads: Sequence[Head]) -> dict[str, _Found]:
+    """Existing and missing artifacts of each stage for these heads, as far as the verdicts on them are known.
 
     Excludes heads whose inputs neither exist nor are made by these stages.
     """
     corrupt: list[CorruptArtifact] = []
     found = {stage.name: _Found() for stage in stages}
     given = {stage.name: [name for name in stage.needs if name not in found] for stage in stages}
-    for stage, (index, head) in product(stages, enumerate(session.heads)):
+    chosen = {head.id for head in heads}
+    indexed = [(index, head) for index, head in enumerate(session.heads) if head.id in chosen]
+    for stage, (index, head) in product(stages, indexed):
         try:
             state = artifact_status(session, stage, head)
             found[stage.name].present += state == "exists"
@@ -154,17 +161,14 @@ def _distinct(runs: Iterable[PrefectFuture[ShardCount]]) -> list[PrefectFuture[S
     return list({run.task_run_id: run for run in runs}.values())
 
 
-def _show_counts(stage: str, counts: Sequence[ShardCount]) -> None:
-    """Show the outcomes of a stage as an artifact in the UI."""
-    lost = [failure for count in counts for failure in count.quarantined]
-    row = [sum(getattr(count, name) for count in counts) for name in ("made", "reused", "skipped")]
-    lines = [
-        f"| stage | made | reused | skipped | quarantined |\n|---|---|---|---|---|\n"
-        f"| {stage} | {row[0]} | {row[1]} | {row[2]} | {len(lost)} |",
-        *(f"- {failure.subject}: {failure.reason} ({failure.attempts} attempts)" for failure in lost[:_LISTED]),
-        *([f"- and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []),
-    ]
-    create_markdown_artifact("\n\n".join(lines), key=f"stage-{stage}", description=f"Heads in the stage {stage}")
+def _show_pictures(session: Session, stage: str) -> None:
+    """Show a contact sheet of what a stage has made, as an artifact in the UI."""
+    from spinmeround.tasks.pictures.stage_sheet import stage_sheet
+
+    sheet = stage_sheet(session.store, stage, session.heads, session.keys, session.profile.views.cameras())
+    if sheet is not None:
+        markdown = picture_markdown(sheet, f"Heads in the stage {stage}")
+        create_markdown_artifact(markdown, key=f"pictures-{stage}", description=f"Heads in the stage {stage}")
 
 
 StageName = Annotated[str, Field(description="Stage to run", json_schema_extra={"enum": list(STAGES_BY_NAME)})]
@@ -172,18 +176,32 @@ StageName = Annotated[str, Field(description="Stage to run", json_schema_extra={
 
 
 @flow(name="stage", flow_run_name="stage {stage} of {profile.name}", persist_result=False)
-def stage_flow(profile: Profile, stage: StageName, place: Place = Place()) -> None:  # noqa: B008 (frozen)
-    """Run one stage for all heads; the artifacts of the stages that it needs must exist."""
+def stage_flow(
+    profile: ProfileParameter,
+    stage: StageName,
+    place: Place = Place(),  # noqa: B008 (frozen)
+    heads: str = "",
+) -> None:
+    """Run one stage for some or all heads; the artifacts of the stages that it needs must exist.
+
+    Args:
+        heads: Heads to run it for, all if empty. Else one or more of these, separated by commas: ids, seeds, ranges of
+            seeds such as 10-20, split=test, dropped, dropped=REASON, quarantined. Those that are quarantined in this
+            stage are tried again.
+    """
     if stage not in STAGES_BY_NAME:
         raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES_BY_NAME)}")
-    with join_session(profile, place) as session:
-        _require_inputs(session, STAGES_BY_NAME[stage])
-        run_stages(session, [STAGES_BY_NAME[stage]])
+    with join_session(profile, place, part=True) as session:
+        chosen = select_heads(session, heads)
+        if heads:
+            session.quarantine.clear({head.id for head in chosen}, stage)
+        _require_inputs(session, STAGES_BY_NAME[stage], chosen)
+        run_stages(session, [STAGES_BY_NAME[stage]], heads=chosen)
 
 
-def _require_inputs(session: Session, stage: Stage[Any]) -> None:
+def _require_inputs(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> None:
     for name in stage.needs:
-        if not any(session.has(name, head) for head in session.heads):
+        if not any(session.has(name, head) for head in heads):
             raise ConfigError(
                 f"stage {stage.name}: expected the artifacts of {name} with these parameters, found none in "
                 f"{session.store.root}; run the stage {name} first"

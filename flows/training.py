@@ -7,6 +7,7 @@ Only the worker that trains imports the networks, so an existing training is fou
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from spinmeround.flows.dataset import dataset_of
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.live_training import LiveTraining
 from spinmeround.flows.run.progress import progress
@@ -44,7 +45,7 @@ GRACE_S = 600.0
 
 
 @flow(name="training", flow_run_name="training {profile.name}", persist_result=False)
-def training_flow(profile: Profile, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
+def training_flow(profile: ProfileParameter, place: Place = Place(), dataset: str | None = None) -> str:  # noqa: B008 (frozen)
     """Train the phases of a profile on its published dataset; returns the key of the last one's artifact.
 
     `dataset` is the folder of another dataset to train on, for instance of an imported one.
@@ -224,7 +225,7 @@ def train_task(dataset: Published | None, number: int, variant: str | None = Non
                 _train,
                 *arguments,
                 before=_announce_launch(found),
-                on_done=live.show,
+                on_done=partial(session.shown.show, live.show),
             )
         results = load_trainings(session, planned)
     if variant is None:

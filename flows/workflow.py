@@ -4,7 +4,7 @@ from prefect import flow
 
 from spinmeround.flows.dataset import dataset_flow
 from spinmeround.flows.evaluation import evaluation_flow
-from spinmeround.flows.profile import Profile
+from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.report import report_flow
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import join_session
@@ -12,8 +12,8 @@ from spinmeround.flows.stages import sized
 from spinmeround.flows.training import check_networks, training_flow
 
 
-@flow(name="workflow", flow_run_name="{profile.name}", persist_result=False)
-def workflow_flow(profile: Profile, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
+@flow(name="workflow", flow_run_name="workflow {profile.name}, {profile.plan.heads} heads", persist_result=False)
+def workflow_flow(profile: ProfileParameter, place: Place = Place(), retry_quarantined: bool = False) -> str:  # noqa: B008 (frozen)
     """Build, train, evaluate and report; returns the path of the report."""
     with join_session(profile, place) as session:
         check_networks(session)

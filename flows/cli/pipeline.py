@@ -55,9 +55,19 @@ def build(options: RunOptions, retry_quarantined: RetryOption = False) -> None:
 def stage(
     name: Annotated[str, typer.Argument(help="Name of the stage, for instance sample, screen or render.")],
     options: RunOptions,
+    heads: Annotated[
+        str,
+        typer.Option(
+            help="Heads to run it for, all by default: ids, seeds, ranges of seeds such as 10-20, split=test, "
+            "dropped, dropped=REASON, quarantined; separated by commas."
+        ),
+    ] = "",
 ) -> None:
-    """Run a single stage for all heads; the artifacts of the stages that it reads must exist."""
-    print_summary(run_flow(options, "spinmeround.flows.stages:stage_flow", stage=name), options, "heads")
+    """Run a single stage for some or all heads; the artifacts of the stages that it reads must exist.
+
+    Selected heads that are quarantined in this stage are tried again.
+    """
+    print_summary(run_flow(options, "spinmeround.flows.stages:stage_flow", stage=name, heads=heads), options, "heads")
 
 
 def train(

@@ -17,10 +17,14 @@ def serve(
         "runs"
     ),
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the server and its UI.")] = 4200,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("--profile", "-p", help="File of a profile of your own to serve, too; repeat it for more."),
+    ] = None,
 ) -> None:
-    """Start the Prefect server and UI, and serve every flow as a deployment for each profile that can run here."""
+    """Start the Prefect server and UI, and serve each flow and stage as a deployment of each profile that can run."""
     from spinmeround.flows.server.deployments import serve_all
 
     if find_spec("uvicorn") is None:  # else only the log of the server's process would name it
         raise ModuleNotFoundError(name="uvicorn")
-    serve_all(runs, port)
+    serve_all(runs, port, profile or [])

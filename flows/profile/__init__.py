@@ -11,12 +11,14 @@ found and the values allowed.
 from spinmeround.flows.profile.contradictions import surface_warnings
 from spinmeround.flows.profile.loading import PROFILES, load_profile, parse_overrides, profile_names, validate_profile
 from spinmeround.flows.profile.model import Profile
+from spinmeround.flows.profile.parameter import ProfileParameter
 from spinmeround.flows.profile.sections import ExecutionParams, ProfileSections
 
 __all__ = [
     "PROFILES",
     "ExecutionParams",
     "Profile",
+    "ProfileParameter",
     "ProfileSections",
     "load_profile",
     "parse_overrides",

@@ -75,6 +75,27 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merged | {"name": values.get("name", path.stem)}
 
 
+def complete(values: dict[str, Any]) -> dict[str, Any]:
+    """All values of a profile of which some are given; `values` is changed.
+
+    The others are those of the profile that `extends` names, by default of the shipped one of the same name. The list
+    `set` has overrides, which come last. Raises ConfigError if there is no such profile and fields are missing.
+    """
+    base, overrides = values.pop("extends", None), values.pop("set", None) or []
+    if base is None and values.get("name") in profile_names():
+        base = values["name"]
+    if base is not None:
+        values = _merged(_read(_find(str(base))), values)
+    elif missing := [name for name in Profile.model_fields if name not in values]:
+        raise ConfigError(
+            f"profile: expected all sections, or a field 'extends' or 'name' that names the profile which has the "
+            f"others ({', '.join(profile_names())}, or a .toml file); {missing[0]} is missing"
+        )
+    for override in overrides:
+        _override(values, str(override))
+    return values
+
+
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` merged into `base`, table by table; an empty table replaces the one in `base`."""
     both = {

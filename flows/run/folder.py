@@ -34,7 +34,7 @@ class Place(FrozenModel):
     """Location of a run and of its artifacts; relative paths start at the working folder."""
 
     runs: str = Field(default="runs", description="Folder of all runs")
-    out: str | None = Field(default=None, description="Folder of this run; default: <runs>/<profile>")
+    out: str | None = Field(default=None, description="Folder of this run; default: RUNS/PROFILE")
     store: str | None = Field(
         default=None, description="Artifact store, a folder or s3://bucket/prefix; default: 'store' in the run's folder"
     )

@@ -1,14 +1,10 @@
-"""A training in the UI while it runs: a progress bar, a table of its latest metrics, a picture of its loss, and the
-newest contact sheet of its samples.
+"""A training in the UI while it runs: a table of its latest metrics, a picture of its loss, and the newest contact
+sheet of its samples.
 
-The artifacts are created once and then changed, at most every `EVERY_S` seconds. A server that fails never ends a
-training: the artifacts then stay as they were.
+The artifacts are created once and then changed, at most every `EVERY_S` seconds.
 """
 
-import base64
-import io
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,22 +13,17 @@ from uuid import UUID
 
 import numpy as np
 from PIL import Image
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from spinmeround.flows.run.shown import picture_markdown
 from spinmeround.tasks.report.curves import SIZES, draw, smoothed
 from spinmeround.tasks.report.picture import curve_svg, svg_uri
 from spinmeround.tasks.training.params import SAMPLES
 
 EVERY_S = 15.0
 _ROWS = 20
-_SHEET_WIDTH = 1200
 _COLUMNS = (
     "step",
     "loss",
@@ -43,7 +34,6 @@ _COLUMNS = (
     "data_wait",
     "memory_mb",
 )
-_logger = logging.getLogger(__name__)
 
 
 class LiveTraining:
@@ -61,18 +51,10 @@ class LiveTraining:
         if now - self._shown_at < EVERY_S and done < self.total:
             return
         self._shown_at = now
-        try:
-            self._show(done)
-        except Exception:
-            _logger.debug("the training is not shown in the UI", exc_info=True)
+        self._show()
 
-    def _show(self, done: int) -> None:
-        progress, records = 100 * done / self.total, read_records(self.metrics)
-        if "progress" in self._ids:
-            update_progress_artifact(self._ids["progress"], progress)
-        else:
-            created = create_progress_artifact(progress, key="training-progress", description=f"Of {self.total} steps")
-            self._ids["progress"] = cast(UUID, created)
+    def _show(self) -> None:
+        records = read_records(self.metrics)
         self._show_sheet()
         if not records:
             return
@@ -117,17 +99,8 @@ def newest_sheet(metrics: Path) -> Path | None:
 
 def sheet_markdown(sheet: Path) -> str:
     """A contact sheet as a picture in Markdown."""
-    return picture_markdown(sheet, f"Samples after step {int(sheet.stem.removeprefix('step-'))}")
-
-
-def picture_markdown(file: Path, text: str) -> str:
-    """A picture in Markdown, compressed, and no wider than a page."""
-    buffer = io.BytesIO()
-    with Image.open(file) as picture:
-        picture.thumbnail((_SHEET_WIDTH, picture.height))
-        picture.save(buffer, format="WEBP", quality=80)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f"![{text}](data:image/webp;base64,{data})"
+    with Image.open(sheet) as picture:
+        return picture_markdown(picture, f"Samples after step {int(sheet.stem.removeprefix('step-'))}")
 
 
 def table_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -29,45 +29,56 @@ class Progress(Protocol):
         """Show a message of one line."""
 
 
+class Tally:
+    """What is complete of one stage, and how fast it goes."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.done = total, done
+        self._began, self._before = time.monotonic(), done
+
+    def add(self, by: int) -> int:
+        """Add to the completed part; returns what was complete before."""
+        before, self.done = self.done, self.done + by
+        if time.monotonic() - self._began < _AT_ONCE_S:  # complete when the stage was started
+            self._before = self.done
+        return before
+
+    @property
+    def pace(self) -> str:
+        """Rate since the start of the stage and the time that remains at it; nothing before there is a rate."""
+        if self.done == self._before:
+            return ""
+        rate = (self.done - self._before) / max(time.monotonic() - self._began, 1e-9)
+        left = f", {timedelta(seconds=round((self.total - self.done) / rate))} left" if self.done < self.total else ""
+        return f"{rate:.3g}/s{left}"
+
+
 class PlainProgress:
     """Lines on standard error, at most one per tenth of a stage."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._totals: dict[str, int] = {}
-        self._done: dict[str, int] = {}
-        self._began: dict[str, tuple[float, int]] = {}
+        self._stages: dict[str, Tally] = {}
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         with self._lock:
-            self._totals[name], self._done[name] = total, done
-            self._began[name] = (time.monotonic(), done)
+            self._stages[name] = Tally(total, done)
 
     def advance(self, name: str, by: int = 1, note: str = "") -> None:
         with self._lock:
-            total, before = self._totals[name], self._done[name]
-            self._done[name] = now = before + by
-            if time.monotonic() - self._began[name][0] < _AT_ONCE_S:  # complete when the stage was started
-                self._began[name] = (self._began[name][0], now)
-            if now >= total or now * 10 // total > before * 10 // total:
-                parts = [f"{name}: {now}/{total}", self._pace(name, now, total), note]
+            found = self._stages[name]
+            before, total = found.add(by), found.total
+            if found.done >= total or found.done * 10 // total > before * 10 // total:
+                parts = [f"{name}: {found.done}/{total}", found.pace, note]
                 self._write("  ".join(part for part in parts if part))
 
     def say(self, line: str) -> None:
         with self._lock:
             self._write(line)
 
-    def _pace(self, name: str, now: int, total: int) -> str:
-        """Rate since the start of the stage and the time that remains at it; nothing before there is a rate."""
-        began, before = self._began[name]
-        if now == before:
-            return ""
-        rate = (now - before) / max(time.monotonic() - began, 1e-9)
-        remaining = f", {timedelta(seconds=round((total - now) / rate))} left" if now < total else ""
-        return f"{rate:.3g}/s{remaining}"
-
     def _write(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # a pipe that nobody reads any more, or a closed stream
+            print(line, file=sys.stderr, flush=True)
 
 
 class BarProgress:
@@ -96,7 +107,8 @@ class BarProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        with suppress(OSError, ValueError):
+            self._bars.stop()
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         if name in self._tasks:
@@ -106,14 +118,35 @@ class BarProgress:
 
     def advance(self, name: str, by: int = 1, note: str = "") -> None:
         id = self._tasks[name]
-        self._bars.update(id, advance=by)
-        if speed := self._bars.tasks[self._bars.task_ids.index(id)].speed:
-            self._bars.update(id, rate=f"{speed:.3g}/s")
-        if note:
-            self._bars.update(id, note=note)
+        with suppress(OSError, ValueError):
+            self._bars.update(id, advance=by)
+            if speed := self._bars.tasks[self._bars.task_ids.index(id)].speed:
+                self._bars.update(id, rate=f"{speed:.3g}/s")
+            if note:
+                self._bars.update(id, note=note)
 
     def say(self, line: str) -> None:
-        self._bars.console.print(line, highlight=False, markup=False)
+        with suppress(OSError, ValueError):
+            self._bars.console.print(line, highlight=False, markup=False)
+
+
+class BothProgress:
+    """Passes the progress on to several others."""
+
+    def __init__(self, *shown: Progress) -> None:
+        self._shown = shown
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        for each in self._shown:
+            each.stage(name, total, done)
+
+    def advance(self, name: str, by: int = 1, note: str = "") -> None:
+        for each in self._shown:
+            each.advance(name, by, note)
+
+    def say(self, line: str) -> None:
+        for each in self._shown:
+            each.say(line)
 
 
 _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
@@ -123,13 +156,16 @@ _current: ContextVar[Progress | None] = ContextVar("progress", default=None)
 def shown_progress() -> Iterator[Progress]:
     """Show the progress of the block: bars on a terminal, lines otherwise."""
     if sys.stderr.isatty():
-        with BarProgress() as bars:
-            yield from _set(bars)
+        with BarProgress() as bars, set_progress(bars):
+            yield bars
     else:
-        yield from _set(PlainProgress())
+        with set_progress(PlainProgress()) as lines:
+            yield lines
 
 
-def _set(progress: Progress) -> Iterator[Progress]:
+@contextmanager
+def set_progress(progress: Progress) -> Iterator[Progress]:
+    """Make this the progress of the active run for the duration of the block."""
     token = _current.set(progress)
     try:
         yield progress

@@ -1,7 +1,7 @@
 """Quarantine: heads whose artifacts failed for good, in this build or an earlier one."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from spinmeround.storage.artifacts import ArtifactStore, Failure
 from spinmeround.storage.errors import SpinMeRoundError
@@ -42,11 +42,17 @@ class Quarantine:
             self._failures[stage, key] = failure
         return failure
 
-    def clear(self) -> None:
-        """Delete all failures of this run, so that its heads are retried."""
+    def clear(self, heads: Collection[str] | None = None, stage: str | None = None) -> None:
+        """Delete the failures of these heads in this stage, by default all, so that they are retried."""
         with self._lock:
-            self._store.clear_failures(list(self._failures))
-            self._failures.clear()
+            chosen = [
+                each
+                for each, failure in self._failures.items()
+                if (heads is None or failure.subject in heads) and stage in (None, failure.stage)
+            ]
+            self._store.clear_failures(chosen)
+            for each in chosen:
+                del self._failures[each]
 
     def check(self) -> None:
         """Raises SpinMeRoundError if more heads are quarantined than `execution.max_quarantined_share` allows."""

@@ -7,7 +7,7 @@ summary. Prefect's task threads find the session in their context; only ids and 
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from spinmeround.flows.run.census import take_census
 from spinmeround.flows.run.folder import Place, RunFolder, find_run, named_run, open_run
 from spinmeround.flows.run.heads import RunHeads
 from spinmeround.flows.run.ledger import Ledger
-from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.outcome import outcome_markdown
+from spinmeround.flows.run.progress import BothProgress, progress, set_progress
 from spinmeround.flows.run.quarantine import Quarantine
+from spinmeround.flows.run.shown import Shown
 from spinmeround.flows.run.summary import RunResult, write_summary
 from spinmeround.flows.run.verdicts import FinalVerdict, Verdicts
 from spinmeround.flows.run.workers import WorkerPool
 from spinmeround.storage.artifacts import ArtifactStore, Failure, register_run
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error, one_line
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.registry import HEAD_STAGES, PUBLISHED_STAGES
@@ -43,6 +45,7 @@ class Session:
         self.store = ArtifactStore(folder.store)
         self.pool = WorkerPool(worker_count(profile))
         self.ledger = Ledger()
+        self.shown = Shown()
         self.results: dict[str, Any] = {}
         """Results of the flows for the summary: dataset, training, evaluation, report."""
         self.networks_checked = False
@@ -157,8 +160,8 @@ class Session:
         if self._reason is not None:
             raise self._reason
 
-    def result(self) -> RunResult:
-        """The outcome of the run so far, for its summary."""
+    def result(self, error: str | None = None) -> RunResult:
+        """The outcome of the run so far, for its summary; `error` is why it failed."""
         _, counts = self.census()
         return RunResult(
             profile=self.profile,
@@ -166,6 +169,7 @@ class Session:
             counts=counts,
             stages=self.ledger.stages(),
             results=self.results,
+            error=error,
         )
 
 
@@ -202,11 +206,14 @@ def plan_session(profile: Profile, place: Place) -> Session:
 
 
 @contextmanager
-def join_session(profile: Profile, place: Place) -> Iterator[Session]:
+def join_session(profile: Profile, place: Place, *, part: bool = False) -> Iterator[Session]:
     """The active session, or a new one that lasts as long as the block and writes its summary at the end.
 
+    The session of a `part` of a run leaves the run's `summary.json` as it is. A block that fails has a summary, too.
     Raises ConfigError if the folder belongs to another run, or the generator or a stage's weights are not available.
     """
+    from spinmeround.flows.run.progress_artifacts import ProgressArtifacts
+
     outer = _current.get()
     if outer is not None:
         yield outer
@@ -216,14 +223,27 @@ def join_session(profile: Profile, place: Place) -> Iterator[Session]:
     session.register()
     token = _current.set(session)
     try:
-        yield session
-        write_summary(session.result())
-    except BaseException:
+        with set_progress(BothProgress(progress(), ProgressArtifacts(session.shown))):
+            yield session
+        _conclude(session, part=part)
+    except BaseException as error:
         session.stop(SpinMeRoundError("the run ended before it was complete"))
+        with suppress(Exception):  # the error of the block is the one to show
+            _conclude(session, part=part, error=one_line(error) or type(error).__name__)
         raise
     finally:
         session.pool.close()
+        session.shown.close()
         _current.reset(token)
+
+
+def _conclude(session: Session, *, part: bool, error: str | None = None) -> None:
+    """Write the summary of a run that has ended, and show it in the UI."""
+    from prefect.artifacts import create_markdown_artifact
+
+    summary = write_summary(session.result(error), part=part)
+    markdown = outcome_markdown(summary, session.quarantine.failures())
+    session.shown.show(create_markdown_artifact, markdown, key="outcome", description="What became of the run")
 
 
 def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunFolder] = open_run) -> Session:

@@ -1,6 +1,6 @@
-"""`spinmeround serve`: a Prefect server with its UI, and every flow as a deployment of each available profile.
+"""`spinmeround serve`: a Prefect server with its UI, and each flow and stage as a deployment of each profile.
 
-The forms in the UI come from the pydantic models of the profile. While the server runs, commands on the same folder of
+While the server runs, commands on the same folder of
 runs use it instead of starting their own, so that the UI shows their runs live.
 """
 
@@ -8,15 +8,18 @@ import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.server.environment import check_environment
+from spinmeround.flows.server.forms import flow_form
+from spinmeround.flows.server.offers import offers
 from spinmeround.flows.server.process import (
     ServerProcess,
     announce,
+    api_of,
     authenticate,
     configure,
     running_server,
@@ -27,14 +30,15 @@ from spinmeround.flows.server.settings import import_prefect
 from spinmeround.storage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from prefect import Flow
+    from collections.abc import Iterator, Sequence
+
     from prefect.deployments.runner import RunnerDeployment
 
     from spinmeround.flows.profile import Profile
 
 
-def serve_all(runs: Path, port: int) -> None:
-    """Serve until interrupted or terminated.
+def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = ()) -> None:
+    """Serve until interrupted or terminated; `profiles` are names and files of further profiles than the shipped ones.
 
     Raises ConfigError if the port is taken or another server serves these runs.
     """
@@ -46,91 +50,66 @@ def serve_all(runs: Path, port: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Prefect's runner installs its own handler
     check_environment(None)
     authenticate()
+    os.environ["PREFECT_API_URL"] = api_of(port)  # Prefect reads it once, when it is imported
     import_prefect()
     with ExitStack() as cleanup:
-        server = ServerProcess(home, port=port, ui=True)
+        server = ServerProcess(home, port=port, pages=runs.absolute())
         cleanup.callback(server.close)
-        os.environ["PREFECT_API_URL"] = server.api
         server.wait()
         cleanup.callback(withdraw, home)
         announce(home, server.api)
         typer.echo(f"UI: http://127.0.0.1:{port}   (runs in {runs.absolute()}, stop with Ctrl-C)")
-        _serve_deployments(runs)
+        _serve_deployments(runs, profiles)
 
 
-def _serve_deployments(runs: Path) -> None:
+def _serve_deployments(runs: Path, profiles: "Sequence[str]") -> None:
     from prefect import serve
     from prefect.client.orchestration import get_client
 
-    found = deployments(runs)
+    found = deployments(runs, profiles)
     with get_client(sync_client=True) as client:
         keep_changes(found, client)
     # schedules are people's: they stay active, and runs that are due in the meantime are late
     serve(*found, print_starting_message=False, pause_on_shutdown=False)
 
 
-def deployments(runs: Path) -> "list[RunnerDeployment]":
-    """Every flow for every shipped profile whose generator is available on this machine."""
+def deployments(runs: Path, profiles: "Sequence[str]" = ()) -> "list[RunnerDeployment]":
+    """Every flow, and every stage, for each profile whose generator is available here, named `profile-flow`.
+
+    `profiles` are names and files of further profiles than those that ship with the package.
+    """
     from prefect.deployments.runner import RunnerDeployment
     from prefect.types.entrypoint import EntrypointType
 
     found = []
-    for profile in _available_profiles():
-        place = Place(runs=str(runs.absolute()))
-        common = {"profile": profile.model_dump(mode="json"), "place": place.model_dump()}
-        for flow, more in _flows(runs.absolute() / profile.name).items():
-            parameters = {**common, **more}
-            deployment = flow.to_deployment(
-                name=profile.name,
+    for named, profile in _available_profiles(profiles):
+        place = Place(runs=str(runs.absolute())).model_dump()
+        for offer in offers(runs.absolute() / profile.name):
+            parameters = {"profile": {"name": profile.name, **named}, "place": place, **offer.parameters}
+            deployment = offer.flow.to_deployment(
+                name=f"{profile.name}-{offer.name}",
+                description=offer.description,
                 parameters=parameters,
                 version=versioned(parameters),
                 entrypoint_type=EntrypointType.MODULE_PATH,
-                tags=[profile.name],
+                tags=[profile.name, *offer.tags],
             )
+            deployment._parameter_openapi_schema = flow_form(offer.flow, profile, offer.fields, offer.fixed)
             found.append(cast(RunnerDeployment, deployment))
     return found
 
 
-def _available_profiles() -> "list[Profile]":
+def _available_profiles(profiles: "Sequence[str]") -> "Iterator[tuple[dict[str, str], Profile]]":
+    """Profiles, each with the parameter that names its file if it does not ship with the package."""
     from spinmeround.flows.profile import load_profile, profile_names
     from spinmeround.tasks.heads.generator import generator_of
 
-    available = []
-    for profile in map(load_profile, profile_names()):
+    shipped = profile_names()
+    for name in dict.fromkeys([*shipped, *profiles]):
+        profile = load_profile(name)
         try:
             generator_of(profile.generator)
         except ValueError as error:
-            typer.echo(f"skips profile {profile.name}: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"skips profile {name}: {' '.join(str(error).split())}", err=True)
         else:
-            available.append(profile)
-    return available
-
-
-def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
-    """All flows, with the default values of their parameters other than the profile and the place of the run."""
-    from spinmeround.flows.ablation import ablation_flow
-    from spinmeround.flows.calibration import calibration_flow
-    from spinmeround.flows.dataset import dataset_flow
-    from spinmeround.flows.evaluation import evaluation_flow
-    from spinmeround.flows.generation import generation_flow
-    from spinmeround.flows.reconstruction import reconstruction_flow
-    from spinmeround.flows.report import report_flow
-    from spinmeround.flows.stages import stage_flow
-    from spinmeround.flows.training import training_flow
-    from spinmeround.flows.workflow import workflow_flow
-
-    return {
-        workflow_flow: {},
-        dataset_flow: {},
-        training_flow: {},
-        evaluation_flow: {},
-        ablation_flow: {},
-        report_flow: {},
-        stage_flow: {"stage": "sample"},
-        generation_flow: {"params": {"given": {"kind": "nothing"}}, "folder": str(run / "generated")},
-        reconstruction_flow: {
-            "request": {"views": {"kind": "folder", "folder": str(run / "generated")}},
-            "folder": str(run / "reconstructed"),
-        },
-        calibration_flow: {"params": {"keep": 0.95}},
-    }
+            yield ({} if name in shipped else {"extends": str(Path(name).absolute())}), profile

@@ -11,13 +11,14 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from filelock import Timeout
 
@@ -26,8 +27,13 @@ from spinmeround.flows.server.network import check_server
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, shortened
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 STARTUP_S = 180
 """Time limit for the start of a server, in seconds."""
+RESTARTS, PAUSE_S = 5, 0.5
+"""Failed starts in a row after which a server that has ended stays so, and the time before each, in seconds."""
 BUSY_S = 30
 """How long a server that accepts connections may fail to answer before it counts as gone, in seconds."""
 SETTINGS = {
@@ -40,7 +46,8 @@ SETTINGS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     # on a busy machine SQLite's lock is held for seconds, and the server answers 503
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
-    "PREFECT_CLIENT_MAX_RETRIES": "10",
+    # after 2, 4, 8, ... seconds: long enough for a server that is started again, short enough for one that is gone
+    "PREFECT_CLIENT_MAX_RETRIES": "5",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
 }
 _HEADLESS = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
@@ -71,26 +78,34 @@ def authenticate() -> None:
         os.environ.setdefault("PREFECT_API_AUTH_STRING", own)
 
 
+def api_of(port: int) -> str:
+    """The API of a server of this machine."""
+    return f"http://127.0.0.1:{port}/api"
+
+
 class ServerProcess:
     """A server process of this command, started by the constructor. `wait` returns when it is ready.
 
-    Without `ui` it has neither the UI nor the services that schedule runs. Raises ConfigError if the port is taken.
+    From then on it is started again on the same port and database whenever it ends, up to RESTARTS times in a row that
+    fail. Without `pages` it has neither the UI nor the services that schedule runs; with it, it has both, and serves
+    the pages of the runs in that folder. Raises ConfigError if the port is taken.
     """
 
-    def __init__(self, home: Path, *, port: int | None = None, ui: bool = False) -> None:
+    def __init__(self, home: Path, *, port: int | None = None, pages: Path | None = None) -> None:
         if port is not None and not _is_free(port):
             raise ConfigError(f"--port {port}: another program uses this port; choose another port")
         self._log = home / "server.log"
         self.port = port or free_port()
+        self._pages, self._closing = pages, threading.Event()
         with environment_errors(home), ExitStack() as starting:
             starting.enter_context(_exclusive_start(home))
             with self._log.open("wb") as log:
-                self._process = _start(self.port, log, {} if ui else _HEADLESS)
+                self._process = self._started(log)
             self._starting = starting.pop_all()
 
     @property
     def api(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
+        return api_of(self.port)
 
     def wait(self) -> None:
         """Return when the server is ready; raises SpinMeRoundError if it exits or does not start in time."""
@@ -98,16 +113,36 @@ class ServerProcess:
             wait_until_healthy(self.api, self._process, self._log)
         finally:
             self._starting.close()
+        threading.Thread(target=self._supervise, name="server", daemon=True).start()
 
     def close(self) -> None:
         """Shut the server down cleanly, so that it saves the events it has received."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._closing.set()
+        process = self._process
+        if process.stdin is not None:
+            process.stdin.close()
         try:
-            self._process.wait(BUSY_S)
+            process.wait(BUSY_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            process.kill()
+            process.wait()
+
+    def _started(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        return _start(self.port, log, _HEADLESS if self._pages is None else {}, self._pages)
+
+    def _supervise(self) -> None:
+        failed = 0
+        while failed < RESTARTS:
             self._process.wait()
+            if self._closing.wait(PAUSE_S):
+                return
+            with suppress(OSError), self._log.open("ab") as log:
+                self._process = self._started(log)
+            try:
+                wait_until_healthy(self.api, self._process, self._log)
+                failed = 0
+            except SpinMeRoundError:
+                failed += 1
 
 
 @contextmanager
@@ -226,26 +261,25 @@ def _is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _start(port: int, log: IO[bytes], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def _start(port: int, log: IO[bytes], environment: Mapping[str, str], pages: Path | None) -> "subprocess.Popen[bytes]":
     own = {
-        "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_UI_API_URL": api_of(port),
         "PREFECT__SERVER_FINAL": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # also of a quiet command: its log is a file
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "spinmeround.flows.server.process", str(port)],
+        [sys.executable, "-m", "spinmeround.flows.server.process", str(port), *([] if pages is None else [str(pages)])],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env={**os.environ, **own, **environment},
+        env={name: value for name, value in {**os.environ, **own, **environment}.items() if name != "PREFECT_API_URL"},
     )
 
 
-def _main(port: int) -> None:
+def _main(port: int, pages: str | None = None) -> None:
     """Entry point of the server process: run Prefect's application until standard input ends."""
     import signal
-    import threading
 
     import uvicorn
 
@@ -254,16 +288,19 @@ def _main(port: int) -> None:
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def application() -> "FastAPI":
+        from prefect.server.api.server import create_app
+
+        app = create_app()
+        if pages is not None:
+            from spinmeround.flows.server.pages import add_pages
+
+            add_pages(app, Path(pages))
+        return app
+
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    uvicorn.run(
-        "prefect.server.api.server:create_app",
-        factory=True,
-        host="127.0.0.1",
-        port=port,
-        log_level="error",
-        timeout_graceful_shutdown=5,
-    )
+    uvicorn.run(application, factory=True, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=5)
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]))
+    _main(int(sys.argv[1]), *sys.argv[2:3])

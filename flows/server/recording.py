@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
@@ -22,12 +23,20 @@ def wait_until_recorded(since: datetime) -> None:
     Never raises an error, whatever fails: the artifact store decides what is done, not the server, and a run that has
     failed shows its own error. Returns after a timeout, or if the server is gone.
     """
-    with suppress(Exception):
-        EventsWorker.drain_all(timeout=_TIMEOUT_S)
-    with suppress(Exception):
-        APILogWorker.drain_all(timeout=_TIMEOUT_S)
+    for service in (EventsWorker, APILogWorker):
+        with suppress(Exception):
+            _send_rest(service)
     with suppress(Exception):
         _wait(since)
+
+
+def _send_rest(service: Any) -> None:
+    """Send what a service of Prefect's has left, and throw away what it can't: it would hold up the process's end."""
+    instances = tuple(service._instances.values())  # Prefect forgets an instance as soon as it is told to stop
+    service.drain_all(timeout=_TIMEOUT_S)
+    for instance in instances:
+        if instance._loop is not None and not instance._done_event.is_set():
+            instance._loop.call_soon_threadsafe(instance._done_event.set)
 
 
 def _wait(since: datetime) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from spinmeround.flows.profile import load_profile
 from spinmeround.flows.server.process import free_port
+from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from tests.e2e.runs import summary
 from tests.support.waiting import LIMIT_S, until
 
@@ -22,11 +24,11 @@ FLOWS = (
     "evaluation",
     "ablation",
     "report",
-    "stage",
+    "calibration",
     "generation",
     "reconstruction",
-    "calibration",
 )
+NAMES = {f"demo-{name}" for name in (*FLOWS, *STAGES_BY_NAME)}
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 BUSY = (429, 502, 503)
 """Answers of a server that is too busy, for instance because its database is locked."""
@@ -98,38 +100,68 @@ def serving(tmp_path: Path, auth: tuple[str, str] | None = None) -> Iterator[Api
 
 
 def test_a_stage_started_in_the_ui(served, tmp_path):
-    """Every flow is a deployment whose form has the profile's fields; invalid values are rejected, a run completes."""
-    deployments = until(lambda: _deployments(served, "demo", len(FLOWS)))
-    assert set(deployments) == {f"{name}_flow" for name in FLOWS}
-    assert not _deployments(served, "panohead", 0)
+    """Each flow and stage has a form with the fields that it reads; invalid values are refused, a run completes."""
+    deployments = until(lambda: _deployments(served, "demo"))
+    assert set(deployments) == NAMES
+    assert not served.post("/deployments/filter", {"deployments": {"tags": {"all_": ["panohead"]}}})
 
-    stage = deployments["stage_flow"]
-    schema = stage["parameter_openapi_schema"]
-    assert "level" in _resolved(schema, "profile", "mesh")["properties"]
-    assert "mesh" in schema["properties"]["stage"]["enum"]
+    stage = deployments["demo-sample"]
+    fields = stage["parameter_openapi_schema"]["properties"]
+    assert list(fields) == ["profile", "heads", "place"]
+    assert set(fields["profile"]["properties"]) == {"name", "generator", "sample", "plan", "execution", "set"}
 
     path = f"/deployments/{stage['id']}/create_flow_run"
-    wrong = {"parameters": {**stage["parameters"], "stage": "sculpt"}}
+    wrong = {"parameters": {"profile": {"name": "demo", "sample": {"resolution": 0}}}}
     assert served.request("POST", path, wrong).status_code == 409
-    profile = {**stage["parameters"]["profile"], "plan": {"first_seed": 0, "heads": 1}, "name": "one"}
-    wanted = {"parameters": {**stage["parameters"], "profile": profile}, "idempotency_key": "one"}
+    unknown = {"parameters": {"profile": {"name": "demo", "plan": {"head": 1}}}}
+    failed = served.post(path, unknown)["id"]
+    profile = {"name": "one", "extends": "demo", "plan": {"heads": 2}, "set": ["sample.previews.azimuths=8"]}
+    wanted = {"parameters": {"profile": profile, "heads": "1"}, "idempotency_key": "one"}
     run = served.post(path, wanted)["id"]
     assert until(_final_state(served, run)) == "COMPLETED"
-    assert summary(tmp_path / "one")["stages"]["sample"]["made"] == 1
+    found = summary(tmp_path / "one")
+    assert found["stages"]["sample"]["made"] == 1
+    assert found["heads"]["asked"] == 2
+    assert found["parameters"]["views"] == load_profile("demo").views.model_dump(mode="json")
+    assert until(_final_state(served, failed)) == "FAILED"
+    assert "did you mean plan.heads" in served.get(f"/flow_runs/{failed}")["state"]["message"]
+
+    shown = until(lambda: _artifacts(served, run, "outcome"))
+    assert "| sample | 1 | 0 |" in shown["outcome"]["data"]
+    assert "data:image/webp;base64," in shown["pictures-sample"]["data"]
+    assert shown["progress-sample"]["data"] == 100.0
+
+    (tmp_path / "one" / "report.html").write_text("<p>a report</p>")
+    base = served.url.removesuffix("/api")
+    assert httpx.get(f"{base}/files/one/report.html").text == "<p>a report</p>"
+    for hidden in ("one/store/tmp", ".prefect/prefect.db", ".prefect/serving.json", "one/run.txt"):
+        assert httpx.get(f"{base}/files/{hidden}").status_code == 404
 
 
 def test_a_server_with_a_password(tmp_path):
     """The server's own client signs in, so the deployments are there; nobody else is let in without the password."""
     with serving(tmp_path, auth=("ops", "a:b c")) as api:
-        until(lambda: _deployments(api, "demo", len(FLOWS)))
+        until(lambda: _deployments(api, "demo"))
+        (tmp_path / "report.html").write_text("secret")
         stranger = httpx.post(f"{api.url}/deployments/filter", json={})
+        page = f"{api.url.removesuffix('/api')}/files/report.html"
+        pages = [httpx.get(page, auth=auth) for auth in (None, ("ops", "wrong"), ("ops", "a:b c"))]
     assert stranger.status_code == 401
+    assert [each.status_code for each in pages] == [401, 401, 200]
+    assert pages[2].text == "secret"
 
 
-def _deployments(api: Api, tag: str, expected: int) -> dict[str, Any]:
-    """The deployments with a tag by the name of their flow's function, once there are `expected` ones."""
+def _deployments(api: Api, tag: str) -> dict[str, Any]:
+    """The deployments with a tag by name, once all of them are there."""
     found = api.post("/deployments/filter", {"deployments": {"tags": {"all_": [tag]}}})
-    return {each["entrypoint"].rpartition(".")[2]: each for each in found} if len(found) >= expected else {}
+    return {each["name"]: each for each in found} if len(found) >= len(NAMES) else {}
+
+
+def _artifacts(api: Api, run: str, key: str) -> dict[str, Any]:
+    """The artifacts of a flow run by key, once the one with this key is there."""
+    found = api.post("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    artifacts = {each["key"]: each for each in found}
+    return artifacts if key in artifacts else {}
 
 
 def _final_state(api: Api, run: str) -> Callable[[], str | None]:
@@ -138,13 +170,3 @@ def _final_state(api: Api, run: str) -> Callable[[], str | None]:
         return found if found in FINAL else None
 
     return state
-
-
-def _resolved(schema: dict[str, Any], *fields: str) -> dict[str, Any]:
-    """The model of a nested field of a form."""
-    found = schema
-    for field in fields:
-        found = found["properties"][field]
-        name = found.get("$ref") or found["allOf"][0]["$ref"]
-        found = schema["definitions"][name.rpartition("/")[2]]
-    return found

@@ -1,15 +1,16 @@
 """Runs a flow for a command, with a Prefect server, and prints the run's summary."""
 
 import importlib
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from spinmeround.flows.cli.shared.options import RunOptions
 from spinmeround.flows.cli.shared.output import print_values, table
 from spinmeround.flows.run.progress import shown_progress
-from spinmeround.flows.server.network import server_errors
+from spinmeround.flows.server.network import ServerUnavailable, server_errors
 from spinmeround.flows.server.process import configure, prefect_server
 from spinmeround.flows.server.settings import import_prefect
 
@@ -27,22 +28,28 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         profile, place = options.load()
         from spinmeround.flows.review.pause import review_command
         from spinmeround.flows.run.folder import open_run
+        from spinmeround.flows.run.summary import written
         from spinmeround.flows.server.recording import wait_until_recorded
         from spinmeround.flows.stages import sized
 
         module, name = entry.split(":")
         flow = sized(getattr(importlib.import_module(module), name), profile)
-        folder = open_run(place, profile.name)
+        open_run(place, profile.name)
         if server is not None:
             server.wait()
-        began = datetime.now(UTC)
+        began, summaries = datetime.now(UTC), list[dict[str, Any]]()
+        written.set(summaries)
         review_command.set(options.command("review"))
         try:
             with shown_progress(), server_errors():
                 flow(profile=profile, place=place, **arguments)
+        except ServerUnavailable as error:
+            if not summaries or summaries[-1]["error"] is not None:
+                raise
+            typer.echo(f"the run is complete, but the UI does not show it: {error}", err=True)
         finally:
             wait_until_recorded(began)
-        return dict(json.loads(folder.summary.read_text(encoding="utf-8")))
+        return summaries[-1]
 
 
 def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> None:

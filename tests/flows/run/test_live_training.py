@@ -53,14 +53,12 @@ def test_the_artifact_changes_with_each_new_sheet(tmp_path: Path, monkeypatch: p
         created.append((key, markdown))
         return uuid4()
 
-    monkeypatch.setattr(module, "create_progress_artifact", lambda progress, **options: uuid4())
-    monkeypatch.setattr(module, "update_progress_artifact", lambda id, progress: id)
     monkeypatch.setattr(module, "create_markdown_artifact", create)
     monkeypatch.setattr(LiveTraining, "_change", lambda self, name, data: changed.append(data))
     live = LiveTraining(tmp_path / METRICS, 30)
     for step in (10, 20):
         write_sheet(tmp_path, step)
         for _ in range(2):
-            live._show(step)
+            live._show()
     assert [(key, pictured(markdown)[0]) for key, markdown in created] == [("training-samples", 10)]
     assert [pictured(markdown)[0] for markdown in changed] == [20]

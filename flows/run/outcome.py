@@ -1,0 +1,62 @@
+"""What became of a run, as one artifact in the UI: heads, stages, quarantined heads, and where the results are."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spinmeround.storage.artifacts import Failure
+
+PAGES, PAGES_ROOT = "SPINMEROUND_PAGES", "SPINMEROUND_PAGES_ROOT"
+"""Variables of the environment: where `serve` serves files of which folder."""
+_LISTED = 100
+
+
+def outcome_markdown(summary: Mapping[str, Any], failures: Sequence[Failure]) -> str:
+    """The summary of a run (`flows.run.summary`) in Markdown, with the quarantined heads and their reasons."""
+    heads, error = summary["heads"], summary["error"]
+    counts = {
+        "requested": heads["asked"],
+        **{f"screened out: {reason}": number for reason, number in heads["screened_out"].items()},
+        "kept by review against the screen": heads["kept_by_review"],
+        "quarantined": heads["quarantined"],
+        "written": heads["written"],
+        "pending": heads["pending"],
+    }
+    stages = [(name, each["made"], each["reused"], each["seconds"]) for name, each in summary["stages"].items()]
+    parts = [
+        *([f"**Failed:** {error}"] if error else []),
+        _table(("heads", "number"), counts.items()),
+        *([_table(("stage", "made", "reused", "seconds of all workers"), stages)] if stages else []),
+        *([_quarantined(failures)] if failures else []),
+        *_links(summary),
+    ]
+    return "\n\n".join(parts)
+
+
+def link(path: str | Path, text: str) -> str:
+    """A file in Markdown: a link where `serve` serves it, else its path."""
+    root, pages = os.environ.get(PAGES_ROOT), os.environ.get(PAGES)
+    file = Path(path)
+    if root and pages and file.is_relative_to(root):
+        return f"[{text}]({pages}/{file.relative_to(root).as_posix()})"
+    return f"{text}: `{file}`"
+
+
+def _links(summary: Mapping[str, Any]) -> Iterable[str]:
+    if summary["dataset"]:
+        yield f"dataset: `{summary['dataset']['path']}`, digest `{summary['dataset']['digest']}`"
+    if summary["report"]:
+        yield link(summary["report"], "report")
+
+
+def _quarantined(failures: Sequence[Failure]) -> str:
+    rows = [(each.subject, each.stage, each.reason, each.attempts) for each in failures[:_LISTED]]
+    more = f"\n\nand {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
+    return _table(("quarantined", "stage", "reason", "attempts"), rows) + more
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
