@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from PIL import Image
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
@@ -16,8 +17,8 @@ from prefect.states import Completed
 from spinmeround.flows.evaluation import evaluated
 from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.run.live_training import picture_markdown
 from spinmeround.flows.run.session import Session, current_session, join_session
+from spinmeround.flows.run.shown import picture_markdown
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
 from spinmeround.flows.training import (
     check_networks,
@@ -145,7 +146,8 @@ def _show(result: AblationResult, figure: Path) -> None:
     header, rows = ordering_table(result.orderings)
     named = [dict(zip((*header[:-1], "better"), row, strict=True)) for row in rows]
     create_table_artifact(named, key="ablation-orderings", description="The model minus each variant")
-    create_markdown_artifact(picture_markdown(figure, "Figure of the ablation"), key="ablation-figure")
+    with Image.open(figure) as picture:
+        create_markdown_artifact(picture_markdown(picture, "Figure of the ablation"), key="ablation-figure")
 
 
 def _compare(

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from spinmeround.flows.profile import ProfileParameter, surface_warnings
 from spinmeround.flows.review.pause import wait_for_review
+from spinmeround.flows.run.failure_pause import pausing_on_failures
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
@@ -21,7 +22,7 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
 from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES, STAGES_BY_NAME
-from spinmeround.tasks.stage import GATE, Head
+from spinmeround.tasks.stage import GATE, Head, Stage
 
 
 @flow(name="dataset", flow_run_name="dataset {profile.name}, {profile.plan.heads} heads", persist_result=False)
@@ -39,11 +40,18 @@ def dataset_flow(profile: ProfileParameter, place: Place = Place(), retry_quaran
         runs: list[PrefectFuture[Any]] = [planned]
         stages = DATASET_STAGES
         if profile.review.pause:
-            runs = [*run_stages(session, SCREEN_STAGES, wait_for=runs)]
+            runs = _made(session, SCREEN_STAGES, runs)
             wait_for_review(session)
             stages = DATASET_STAGES[len(SCREEN_STAGES) :]
-        runs = [*run_stages(session, stages, wait_for=runs)]
+        runs = _made(session, stages, runs)
         return str(submit(publish_task, after=runs).result().digest)
+
+
+def _made(
+    session: Session, stages: Sequence[Stage[Any]], before: Sequence[PrefectFuture[Any]]
+) -> list[PrefectFuture[Any]]:
+    """The task runs of these stages; pauses where the profile says so if too many heads fail."""
+    return list(pausing_on_failures(session, lambda: run_stages(session, stages, wait_for=before)))
 
 
 @task(name="plan", task_run_name="plan", **TASK_OPTIONS)

@@ -18,15 +18,18 @@ from pydantic_core import ErrorDetails, ValidationError
 _LONGEST = 2000
 """Characters of an error; a damaged file may hold a name or a number of any length, which an error quotes."""
 
+_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#@'\"]*@", re.IGNORECASE)
+
 
 class SpinMeRoundError(ValueError):
     """Base of the errors that are shown to the user without a traceback.
 
-    As text, one that is too long keeps its beginning, which names the file, and its end, which says what to do.
+    As text, one that is too long keeps its beginning, which names the file, and its end, which says what to do. User
+    and password of a URL are left out.
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = without_credentials(super().__str__())
         half = _LONGEST // 2
         return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
@@ -78,7 +81,13 @@ class Interrupted(EnvironmentUnavailable):
 def one_line(error: BaseException, limit: int = 300) -> str:
     """An exception's text on one line of at most `limit` characters; its class name if it has no text."""
     text = validation_message(error) if isinstance(error, ValidationError) else str(error)
+    text = without_credentials(text)
     return shortened(" ".join(text.split()), limit) or type(error).__name__
+
+
+def without_credentials(text: str) -> str:
+    """The text without user and password in each URL of it."""
+    return _CREDENTIALS.sub(r"\1", text)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -20,6 +20,7 @@ from spinmeround.flows.cli import (
     ablate,
     align,
     bench,
+    diff,
     export,
     heads,
     pipeline,
@@ -143,6 +144,7 @@ plan.register(app, _PIPELINE)
 rehearse.register(app, _PIPELINE)
 app.add_typer(generate_app, name="generate", rich_help_panel=_RESULTS)
 reconstruct.register(app, _RESULTS)
+diff.register(app, _RESULTS)
 heads.register(app, _RESULTS)
 export.register(app, _RESULTS)
 align.register(app, _RESULTS)

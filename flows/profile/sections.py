@@ -44,6 +44,11 @@ class ExecutionParams(FrozenParams):
         le=1.0,
         description="Share of quarantined heads above which a build fails",
     )
+    failure_pause_s: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="Time that a build above this share waits, paused, for a person before it fails, in seconds",
+    )
 
     def heads_per_shard(self, heads: int) -> int:
         """Number of heads per task run, for a run of `heads` heads."""

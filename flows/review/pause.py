@@ -12,19 +12,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import httpx
-from prefect import get_client, get_run_logger
-from prefect.context import FlowRunContext
+from prefect import get_client
 from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
-from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
+from spinmeround.flows.run import asking
+from spinmeround.flows.run.asking import ask
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
@@ -38,9 +37,6 @@ from spinmeround.tasks.screening.decisions import (
     review_digest,
 )
 from spinmeround.tasks.stage import Decision
-
-POLL_S = 2
-"""Interval in which a paused run checks whether it may resume, in seconds."""
 
 review_command: ContextVar[str] = ContextVar("review_command", default="")
 """The command that opens the review page of the active run, if the command line started the run."""
@@ -117,19 +113,14 @@ def screen_summary(session: Session) -> str:
 
 def _pause(session: Session, digest: str, description: str, deadline: float) -> ReviewInput:
     """Pause the flow run until the form is submitted or the verdicts are marked as reviewed; returns the form."""
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
-    left = max(1, round(deadline - time.monotonic()))
-    end = (datetime.now().astimezone() + timedelta(seconds=left)).isoformat(" ", "minutes")
-    for line in (*description.splitlines(), _form_address(context.flow_run.id), f"waits until {end}"):
-        if line:
-            progress().say(f"review: {line}")
-    get_run_logger().info("waiting for a review\n%s", description)
-    form = ReviewInput.with_initial_data(description=description)
     try:
-        with _resumed_by_the_page(session, digest, context.flow_run.id):
-            return pause_flow_run(wait_for_input=form, timeout=left, poll_interval=POLL_S)
+        return ask(
+            ReviewInput,
+            "review",
+            description,
+            deadline - time.monotonic(),
+            meanwhile=partial(_resumed_by_the_page, session, digest),
+        )
     except FlowPauseTimeout as error:
         raise SpinMeRoundError(
             f"no review within review.pause_timeout_s ({session.profile.review.pause_timeout_s} s); "
@@ -151,15 +142,6 @@ def _description(session: Session, problem: str) -> str:
     return "\n\n".join([f"Rejected: {problem}", *lines] if problem else lines)
 
 
-def _form_address(flow_run: UUID) -> str:
-    """Where the form of a paused run is."""
-    api = str(PREFECT_API_URL.value() or "")
-    with suppress(httpx.HTTPError):
-        if "html" in httpx.get(api.removesuffix("/api"), timeout=2, follow_redirects=True).headers["content-type"]:
-            return f"the form: {api.removesuffix('/api')}/runs/flow-run/{flow_run}"
-    return f"the form: 'spinmeround serve' on the same runs, then http://127.0.0.1:4200/runs/flow-run/{flow_run}"
-
-
 @contextmanager
 def _resumed_by_the_page(session: Session, digest: str, flow_run: UUID) -> Iterator[None]:
     """During the block, resume the run as soon as the decisions file marks these verdicts as reviewed."""
@@ -167,7 +149,7 @@ def _resumed_by_the_page(session: Session, digest: str, flow_run: UUID) -> Itera
 
     def watch() -> None:
         with get_client(sync_client=True) as client:
-            while not over.wait(POLL_S / 2):
+            while not over.wait(asking.POLL_S / 2):
                 # an unreadable file is reported when the run resumes
                 with suppress(SpinMeRoundError, OSError, httpx.HTTPError):
                     if digest in load_decisions(session.decisions_file, session.generator).reviewed:

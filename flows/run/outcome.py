@@ -26,8 +26,8 @@ def outcome_markdown(summary: Mapping[str, Any], failures: Sequence[Failure]) ->
     stages = [(name, each["made"], each["reused"], each["seconds"]) for name, each in summary["stages"].items()]
     parts = [
         *([f"**Failed:** {error}"] if error else []),
-        _table(("heads", "number"), counts.items()),
-        *([_table(("stage", "made", "reused", "seconds of all workers"), stages)] if stages else []),
+        markdown_table(("heads", "number"), counts.items()),
+        *([markdown_table(("stage", "made", "reused", "seconds of all workers"), stages)] if stages else []),
         *([_quarantined(failures)] if failures else []),
         *_links(summary),
     ]
@@ -53,10 +53,11 @@ def _links(summary: Mapping[str, Any]) -> Iterable[str]:
 def _quarantined(failures: Sequence[Failure]) -> str:
     rows = [(each.subject, each.stage, each.reason, each.attempts) for each in failures[:_LISTED]]
     more = f"\n\nand {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
-    return _table(("quarantined", "stage", "reason", "attempts"), rows) + more
+    return markdown_table(("quarantined", "stage", "reason", "attempts"), rows) + more
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

@@ -9,6 +9,14 @@ from spinmeround.storage.errors import SpinMeRoundError
 RETRY_HINT = "After fixing the cause, run 'spinmeround build' again with --retry-quarantined"
 
 
+class TooManyQuarantined(SpinMeRoundError):
+    """More heads are quarantined than `execution.max_quarantined_share` allows; `counted` says how many."""
+
+    def __init__(self, counted: str, reasons: str) -> None:
+        super().__init__(f"{counted}: {reasons}. {RETRY_HINT}")
+        self.counted = counted
+
+
 class Quarantine:
     """Failures of one run, by stage and artifact key. Safe to use from the task threads.
 
@@ -17,7 +25,7 @@ class Quarantine:
     """
 
     def __init__(self, store: ArtifactStore, keys: Mapping[str, Mapping[str, str]], max_share: float) -> None:
-        self._store, self._keys, self._max_share = store, keys, max_share
+        self._store, self._keys, self.max_share = store, keys, max_share
         self._lock = threading.Lock()
         self._failures = {
             (failure.stage, failure.key): failure
@@ -55,12 +63,13 @@ class Quarantine:
                 del self._failures[each]
 
     def check(self) -> None:
-        """Raises SpinMeRoundError if more heads are quarantined than `execution.max_quarantined_share` allows."""
+        """Raises TooManyQuarantined if a larger share of the heads is quarantined than `max_share`."""
         lost = {failure.subject: failure for failure in self.failures()}
-        limit = self._max_share * len(self._keys)
+        limit = self.max_share * len(self._keys)
         if len(lost) > limit:
             reasons = "; ".join(f"{name} in {each.stage}: {each.reason}" for name, each in list(lost.items())[:3])
-            raise SpinMeRoundError(
+            raise TooManyQuarantined(
                 f"{len(lost)} of {len(self._keys)} heads are quarantined, execution.max_quarantined_share allows "
-                f"{limit:g}: {reasons}. {RETRY_HINT}"
+                f"{limit:g}",
+                reasons,
             )

@@ -155,6 +155,12 @@ class Session:
             self._reason = reason
             self._stopped.set()
 
+    def go_on(self, max_quarantined_share: float) -> None:
+        """Let tasks start again after `stop`, with another share of quarantined heads allowed."""
+        self.quarantine.max_share = max_quarantined_share
+        self._reason = None
+        self._stopped.clear()
+
     def raise_if_stopped(self) -> None:
         """Raises the reason for which the run was stopped, if it was."""
         if self._reason is not None:

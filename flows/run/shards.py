@@ -82,19 +82,20 @@ def run_shard(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> Sha
     outcomes: list[Outcome | Literal["skipped"] | Failure] = [each for each in states if each != "missing"]
     progress().advance(stage.name, by=len(outcomes))
     missing = [head for head, state in zip(heads, states, strict=True) if state == "missing"]
-    with session.pool.checkout() as worker, session.ledger.timed(stage.name):
-        for head, result in _first_attempts(session, stage, missing, worker):
-            outcome = _retry(session, stage, head, worker, result) if isinstance(result, Exception) else result
-            outcomes.append(outcome)
-            progress().advance(stage.name)
-    count = ShardCount(
+    try:
+        with session.pool.checkout() as worker, session.ledger.timed(stage.name):
+            for head, result in _first_attempts(session, stage, missing, worker):
+                outcome = _retry(session, stage, head, worker, result) if isinstance(result, Exception) else result
+                outcomes.append(outcome)
+                progress().advance(stage.name)
+    finally:  # what was made before a failure that ends the run counts, too
+        session.ledger.add(stage.name, made=outcomes.count("made"), reused=outcomes.count("reused"))
+    return ShardCount(
         made=outcomes.count("made"),
         reused=outcomes.count("reused"),
         skipped=outcomes.count("skipped"),
         quarantined=tuple(outcome for outcome in outcomes if isinstance(outcome, Failure)),
     )
-    session.ledger.add(stage.name, made=count.made, reused=count.reused)
-    return count
 
 
 def _state(session: Session, stage: Stage[Any], head: Head) -> Literal["reused", "skipped", "missing"]:

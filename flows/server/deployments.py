@@ -81,12 +81,14 @@ def deployments(runs: Path, profiles: "Sequence[str]" = ()) -> "list[RunnerDeplo
     from prefect.deployments.runner import RunnerDeployment
     from prefect.types.entrypoint import EntrypointType
 
+    from spinmeround.flows.comparison import comparison_flow
+
     found = []
     for named, profile in _available_profiles(profiles):
         place = Place(runs=str(runs.absolute())).model_dump()
         for offer in offers(runs.absolute() / profile.name):
             parameters = {"profile": {"name": profile.name, **named}, "place": place, **offer.parameters}
-            deployment = offer.flow.to_deployment(
+            made = offer.flow.to_deployment(
                 name=f"{profile.name}-{offer.name}",
                 description=offer.description,
                 parameters=parameters,
@@ -94,9 +96,13 @@ def deployments(runs: Path, profiles: "Sequence[str]" = ()) -> "list[RunnerDeplo
                 entrypoint_type=EntrypointType.MODULE_PATH,
                 tags=[profile.name, *offer.tags],
             )
+            deployment = cast(RunnerDeployment, made)
             deployment._parameter_openapi_schema = flow_form(offer.flow, profile, offer.fields, offer.fixed)
-            found.append(cast(RunnerDeployment, deployment))
-    return found
+            found.append(deployment)
+    runs_of_any_profile = comparison_flow.to_deployment(
+        name="comparison", version=versioned({}), entrypoint_type=EntrypointType.MODULE_PATH
+    )
+    return [*found, cast(RunnerDeployment, runs_of_any_profile)]
 
 
 def _available_profiles(profiles: "Sequence[str]") -> "Iterator[tuple[dict[str, str], Profile]]":

@@ -55,7 +55,7 @@ class RemoteFiles:
     """
 
     root: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a secret key
     _indices: OrderedDict[str, tuple[int, bytes]] = field(default_factory=OrderedDict, repr=False)
 
     def __post_init__(self) -> None:

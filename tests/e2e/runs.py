@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    ArtifactCollectionFilter,
+    ArtifactCollectionFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.client.schemas.sorting import FlowRunSort
 
 from spinmeround.flows.dataset import dataset_flow
@@ -71,3 +76,12 @@ def recorded(flow_name: str, expected: int) -> dict[str, str]:
                 return states
             time.sleep(0.5)
     return states
+
+
+def artifact_of(key: str) -> str:
+    """The data of the newest artifact with this key on the server."""
+    with get_client(sync_client=True) as client:
+        found = client.read_latest_artifacts(
+            artifact_filter=ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[key])), limit=1
+        )
+    return str(found[0].data)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,8 +34,12 @@ def own_environment(**values: str) -> dict[str, str]:
 
 def servers_of(command: "subprocess.Popen[str]") -> list[psutil.Process]:
     """The server processes that a command has started and that run."""
-    children = psutil.Process(command.pid).children()
-    return [child for child in children if child.is_running() and SERVER in " ".join(child.cmdline())]
+    servers = []
+    for child in psutil.Process(command.pid).children():
+        with suppress(psutil.Error):  # it has ended
+            if SERVER in " ".join(child.cmdline()):
+                servers.append(child)
+    return servers
 
 
 def test_the_commands_own_server_is_killed(server: str, tiny: Callable[..., Profile], tmp_path: Path) -> None:
@@ -73,6 +78,7 @@ def test_a_standing_server_is_gone_for_good(server: str, tiny: Callable[..., Pro
         until(lambda: len(artifacts(tmp_path / "runs" / "tiny" / "store")) >= 6 or process.poll() is not None)
     finally:
         standing.kill()
+        standing.communicate()
     output, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, errors
     assert "the run is complete, but the UI does not show it" in errors

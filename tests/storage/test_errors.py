@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from spinmeround.storage.errors import (
     ConfigError,
     DatasetError,
+    SpinMeRoundError,
     StorageUnavailable,
     as_config_error,
     device_failure,
@@ -168,3 +169,18 @@ def test_an_error_with_a_long_quote_keeps_its_beginning_and_its_end():
     assert len(str(again)) < 2100
     assert str(again).startswith("config.json: expected a class, found xxx")
     assert str(again).endswith("xxx; get it again, or leave it out")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET http://user:p%40w@host:9/bucket failed", "GET http://host:9/bucket failed"),
+        ("http://user@host, then s3://key:secret@host/x", "http://host, then s3://host/x"),
+        ("https://host/a@b?c=d@e of mail@host", "https://host/a@b?c=d@e of mail@host"),
+        ("no URL: user:pw@host", "no URL: user:pw@host"),
+    ],
+)
+def test_passwords_of_urls_are_never_shown(text: str, shown: str) -> None:
+    """User and password go, whichever library wrote them into its message; other text with an @ stays."""
+    assert str(SpinMeRoundError(text)) == shown
+    assert one_line(OSError(text)) == shown

@@ -19,10 +19,10 @@ from spinmeround.storage.records import Identity, Rendering
 class TinyGenerator:
     """Ellipsoids with injected faults.
 
-    `failing` seeds raise in `render`; `dying` ones kill their process there, once for each file that `memory` does
-    not hold yet; `hanging` ones never come back; `exhausting` ones run out of memory. `clipped` seeds leave the box, so
-    that the screen drops them. `faceless` ones are white in every picture. `needs` names a module whose import fails in
-    `render`. `delay_s` is how long each rendering takes.
+    `failing` seeds raise in `render`, until the file `cure` exists; `dying` ones kill their process there, once for
+    each file that `memory` does not hold yet; `hanging` ones never come back; `exhausting` ones run out of memory.
+    `clipped` seeds leave the box, so that the screen drops them. `faceless` ones are white in every picture. `needs`
+    names a module whose import fails in `render`. `delay_s` is how long each rendering takes.
     `calls`, a folder, gets a file for each rendering of the full view grid.
     """
 
@@ -41,11 +41,13 @@ class TinyGenerator:
         needs="",
         delay_s=0.0,
         memory=None,
+        cure=None,
     ) -> None:
         self.failing, self.dying, self.hanging, self.clipped = failing, dying, hanging, clipped
         self.faceless, self.exhausting, self.needs = faceless, exhausting, needs
         self.delay_s = delay_s
         self.memory = Path(memory) if memory else None
+        self.cure = Path(cure) if cure else None
 
     def sample(self, seed: int) -> Identity:
         latent = np.random.default_rng([7, seed]).standard_normal(6).astype(np.float32)
@@ -94,7 +96,7 @@ class TinyGenerator:
         time.sleep(self.delay_s)
         if self.needs:
             raise ModuleNotFoundError(name=self.needs)
-        if seed in self.failing:
+        if seed in self.failing and not (self.cure and self.cure.exists()):
             raise RuntimeError(f"seed {seed} has no nose")
         if seed in self.exhausting:
             raise MemoryError("Unable to allocate 7.11 PiB")

@@ -1,23 +1,19 @@
 """Reviews of a paused build on a real server: the form's answer, the decisions file, reruns that do not pause again."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 
 from spinmeround.flows.dataset import find_dataset
-from spinmeround.flows.review import pause as review_pause
+from spinmeround.flows.run import asking
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import view_session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.screening.decisions import load_decisions, mark_reviewed, record, review_digest
+from tests.e2e.pauses import form, meanwhile, paused
 from tests.e2e.runs import build, copy_runs, counts, summary
 from tests.support.waiting import LIMIT_S, until
 
@@ -43,45 +39,7 @@ def runs(clipped_build, tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def short_polls(monkeypatch) -> None:
     """Paused runs check often whether they may resume."""
-    monkeypatch.setattr(review_pause, "POLL_S", 0.4)
-
-
-def paused() -> list[FlowRun]:
-    """The paused runs."""
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
-
-
-@contextmanager
-def meanwhile(act: Callable[[FlowRun, Callable[[dict], Any]], None]) -> Iterator[None]:
-    """While the block builds, call `act` with the run that pauses and a function that submits its form."""
-    before = {run.id for run in paused()}
-    errors: list[str] = []
-
-    def answer() -> None:
-        try:
-            run = until(lambda: next((run for run in paused() if run.id not in before), None))
-            with get_client(sync_client=True) as client:
-                act(run, lambda values: client.resume_flow_run(run.id, run_input=values))
-        except BaseException as error:
-            errors.append(repr(error))
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    assert errors == []
-
-
-def form(run: FlowRun) -> dict[str, Any]:
-    """The description and the fields that the UI shows of a paused run."""
-    keyset = run.state.state_details.run_input_keyset
-    with get_client(sync_client=True) as client:
-        answers = [client.read_flow_run_input(run.id, keyset[name]) for name in ("description", "schema")]
-    return dict(zip(("description", "schema"), map(json.loads, answers), strict=True))
+    monkeypatch.setattr(asking, "POLL_S", 0.4)
 
 
 def test_decisions_remake_single_heads(tiny, runs):

@@ -141,3 +141,10 @@ def test_spawned_loader_workers(remote: HeadDataset, local: Path) -> None:
     assert len(found) == len(expected) == 3
     for one, other in zip(found, expected, strict=True):
         assert all(bool((one[name] == other[name]).all()) for name in other)
+
+
+def test_no_secret_is_in_the_text_of_the_files() -> None:
+    """Options may hold a secret key; logs and tracebacks show objects as text."""
+    files = RemoteFiles("s3://bucket/dataset.zarr", {"access_key_id": "a", "secret_access_key": "hidden"})
+    assert "hidden" not in repr(files)
+    assert "s3://bucket/dataset.zarr" in repr(files)
