@@ -6,25 +6,19 @@ rerun does not pause again and keeps the answer.
 """
 
 import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
-from uuid import UUID
 
-import httpx
-from prefect import get_client, get_run_logger
-from prefect.context import FlowRunContext
+from prefect import get_run_logger
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
-from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
+from spinmeround.flows.run.pause import current_flow_run, form_address, resumed_once
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
@@ -117,18 +111,16 @@ def screen_summary(session: Session) -> str:
 
 def _pause(session: Session, digest: str, description: str, deadline: float) -> ReviewInput:
     """Pause the flow run until the form is submitted or the verdicts are marked as reviewed; returns the form."""
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
+    flow_run = current_flow_run()
     left = max(1, round(deadline - time.monotonic()))
     end = (datetime.now().astimezone() + timedelta(seconds=left)).isoformat(" ", "minutes")
-    for line in (*description.splitlines(), _form_address(context.flow_run.id), f"waits until {end}"):
+    for line in (*description.splitlines(), form_address(flow_run), f"waits until {end}"):
         if line:
             progress().say(f"review: {line}")
     get_run_logger().info("waiting for a review\n%s", description)
     form = ReviewInput.with_initial_data(description=description)
     try:
-        with _resumed_by_the_page(session, digest, context.flow_run.id):
+        with resumed_once(lambda: _is_marked(session, digest), flow_run, poll_s=POLL_S / 2):
             return pause_flow_run(wait_for_input=form, timeout=left, poll_interval=POLL_S)
     except FlowPauseTimeout as error:
         raise SpinMeRoundError(
@@ -136,6 +128,11 @@ def _pause(session: Session, digest: str, description: str, deadline: float) -> 
             "all verdicts and decisions are kept: review with 'spinmeround review', then run the same command again "
             "to continue"
         ) from error
+
+
+def _is_marked(session: Session, digest: str) -> bool:
+    """Whether the decisions file marks these verdicts as reviewed."""
+    return digest in load_decisions(session.decisions_file, session.generator).reviewed
 
 
 def _description(session: Session, problem: str) -> str:
@@ -149,34 +146,3 @@ def _description(session: Session, problem: str) -> str:
         "Or submit this form: name heads to keep or drop, or leave it empty to accept the current state.",
     ]
     return "\n\n".join([f"Rejected: {problem}", *lines] if problem else lines)
-
-
-def _form_address(flow_run: UUID) -> str:
-    """Where the form of a paused run is."""
-    api = str(PREFECT_API_URL.value() or "")
-    with suppress(httpx.HTTPError):
-        if "html" in httpx.get(api.removesuffix("/api"), timeout=2, follow_redirects=True).headers["content-type"]:
-            return f"the form: {api.removesuffix('/api')}/runs/flow-run/{flow_run}"
-    return f"the form: 'spinmeround serve' on the same runs, then http://127.0.0.1:4200/runs/flow-run/{flow_run}"
-
-
-@contextmanager
-def _resumed_by_the_page(session: Session, digest: str, flow_run: UUID) -> Iterator[None]:
-    """During the block, resume the run as soon as the decisions file marks these verdicts as reviewed."""
-    over = threading.Event()
-
-    def watch() -> None:
-        with get_client(sync_client=True) as client:
-            while not over.wait(POLL_S / 2):
-                # an unreadable file is reported when the run resumes
-                with suppress(SpinMeRoundError, OSError, httpx.HTTPError):
-                    if digest in load_decisions(session.decisions_file, session.generator).reviewed:
-                        client.resume_flow_run(flow_run, run_input={})
-
-    thread = threading.Thread(target=watch, name="review-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -111,8 +111,10 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
     from spinmeround.flows.dataset import dataset_flow
     from spinmeround.flows.evaluation import evaluation_flow
     from spinmeround.flows.generation import generation_flow
+    from spinmeround.flows.promotion import promotion_flow
     from spinmeround.flows.reconstruction import reconstruction_flow
     from spinmeround.flows.report import report_flow
+    from spinmeround.flows.retraining import retraining_flow
     from spinmeround.flows.stages import stage_flow
     from spinmeround.flows.training import training_flow
     from spinmeround.flows.workflow import workflow_flow
@@ -123,6 +125,8 @@ def _flows(run: Path) -> "dict[Flow[..., Any], dict[str, Any]]":
         training_flow: {},
         evaluation_flow: {},
         ablation_flow: {},
+        promotion_flow: {},
+        retraining_flow: {},  # on which dataset, an event or a person says
         report_flow: {},
         stage_flow: {"stage": "sample"},
         generation_flow: {"params": {"given": {"kind": "nothing"}}, "folder": str(run / "generated")},

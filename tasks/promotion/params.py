@@ -1,0 +1,33 @@
+"""The `promote` section of a profile. Enters no key: it decides about a model, not what it is."""
+
+from pydantic import Field, field_validator
+
+from spinmeround.models.metrics.definitions import METRICS
+from spinmeround.storage.artifacts.models import ALIAS_NAME, MODEL_NAME
+from spinmeround.tasks.stage import StageParams
+
+
+class PromoteParams(StageParams):
+    """The name of the model, the alias that a better one gets, and what counts as better."""
+
+    model: str = Field("spinmeround", pattern=MODEL_NAME, description="Name of the model in the store's registry")
+    alias: str = Field("production", pattern=ALIAS_NAME, description="Alias that points to the promoted version")
+    metric: str = Field("psnr", description=f"Metric that decides: {', '.join(METRICS)}")
+    margin: float = Field(
+        0.0, ge=0.0, description="Least improvement of the metric, in its unit; 0: any improvement counts"
+    )
+    largest_p_value: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Largest p-value of the paired test over heads of a better model; 1: the test does not decide",
+    )
+    approval: bool = Field(False, description="Wait until a person approves of a better model")
+    approval_timeout_s: int = Field(604_800, ge=1, description="Time limit of the approval, in seconds")
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in METRICS:
+            raise ValueError(f"expected one of {', '.join(METRICS)}, got {value!r}")
+        return value
