@@ -31,16 +31,13 @@ CommentOption = Annotated[str, typer.Option("--comment", "-m", help="Why; it is 
 @run_command(models_app, name="list")
 def list_models(options: RunOptions) -> None:
     """List the versions of all models, with their aliases and the metric that promotion goes by."""
-    from spinmeround.models.metrics.definitions import METRICS
-
     with _registry(options) as (registry, params):
         models = [registry.get(name) for name in registry.names()]
-        metric = METRICS[params.metric]
         rows = [
             [
                 f"{model.name}@{version.number}",
                 ", ".join(model.aliases_of(version.number)),
-                "" if (value := version.metrics.get(params.metric)) is None else metric.text(value),
+                "" if (value := version.metrics.get(params.metric)) is None else f"{value:.4f}",
                 f"{version.stage}/{version.key[:12]}",
                 (version.dataset or "")[:12],
                 f"{version.registered.time:%Y-%m-%d %H:%M}",
@@ -49,7 +46,7 @@ def list_models(options: RunOptions) -> None:
             for version in model.versions
         ]
         if rows:
-            header = ["model", "aliases", metric.label, "training", "dataset", "registered (UTC)"]
+            header = ["model", "aliases", params.metric, "training", "dataset", "registered (UTC)"]
             typer.echo(table(header, rows, names=2))
         else:
             print_values({"models": f"none in {registry.store.root}", "then": options.command("models promote")})

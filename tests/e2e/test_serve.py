@@ -21,6 +21,8 @@ FLOWS = (
     "training",
     "evaluation",
     "ablation",
+    "promotion",
+    "retraining",
     "report",
     "stage",
     "generation",

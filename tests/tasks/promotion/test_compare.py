@@ -1,15 +1,16 @@
 """Whether a new model is better than the promoted one, and why."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
+from spinmeround.models.metrics.definitions import METRICS
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.evaluation.params import EvaluationResult
 from spinmeround.tasks.promotion.compare import compare
-from spinmeround.tasks.promotion.params import PromoteParams
+from spinmeround.tasks.promotion.params import MetricName, PromoteParams
 
 pytestmark = pytest.mark.fast
 
@@ -100,6 +101,11 @@ def test_other_heads_are_not_compared() -> None:
         compare(result(20.0, 21.0), result(20.0), PromoteParams())
     with pytest.raises(ConfigError, match=r"promote\.metric: .* found no PSNR of the promoted one"):
         compare(result(20.0), result(None), PromoteParams())
+
+
+def test_every_metric_can_decide() -> None:
+    """The profile knows the metrics of the evaluation, and no others."""
+    assert get_args(MetricName) == tuple(METRICS)
 
 
 @pytest.mark.parametrize(
