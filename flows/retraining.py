@@ -24,7 +24,7 @@ DatasetFolder = Annotated[str, Field(description="Folder of a published dataset"
 DatasetDigest = Annotated[Sha256, Field(description="Digest that the dataset must have")]
 
 
-@flow(name="retraining", flow_run_name="retraining {profile.name} on {digest}", persist_result=False)
+@flow(name="retraining", flow_run_name="retraining {profile.name} on {digest:.12}", persist_result=False)
 def retraining_flow(
     profile: Profile,
     dataset: DatasetFolder,
