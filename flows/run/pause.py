@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from uuid import UUID
 
 import httpx
@@ -45,7 +46,8 @@ def resumed_once(answered: Callable[[], bool], flow_run: UUID, *, poll_s: float)
                     if answered():
                         client.resume_flow_run(flow_run, run_input={})
 
-    thread = threading.Thread(target=watch, name="answer-watch", daemon=True)
+    # in a copy of the context, which has the settings of the run: its server, for instance
+    thread = threading.Thread(target=copy_context().run, args=(watch,), name="answer-watch", daemon=True)
     thread.start()
     try:
         yield
