@@ -12,13 +12,14 @@ from pydantic import BaseModel
 
 from spinmeround.flows.profile import ProfileParameter, surface_warnings
 from spinmeround.flows.review.pause import wait_for_review
+from spinmeround.flows.run.events import announce_dataset
 from spinmeround.flows.run.failure_pause import pausing_on_failures
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.run.shards import artifact_status
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import HeadDataset, list_versions
 from spinmeround.storage.errors import ConfigError
 from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
 from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES, STAGES_BY_NAME
@@ -67,12 +68,15 @@ def plan_task() -> State[int]:
 
 @task(name="publish", task_run_name="publish", **TASK_OPTIONS)
 def publish_task() -> State[Published]:
-    """Join the complete heads into a frozen dataset."""
+    """Join the complete heads into a frozen dataset; a new one is announced as an event."""
     session = current_session()
     session.quarantine.check()
     heads, counts = session.census()
+    known = {version.digest for version in list_versions(session.folder.datasets)}
     with session.ledger.timed("publish"):
         found = _publish(session, heads, counts)
+    if found.digest not in known:
+        announce_dataset(session.profile.name, session.folder.root, found)
     session.ledger.add("publish", made=found.outcome == "made", reused=found.outcome == "reused")
     session.results["dataset"] = _summary(found)
     progress().say(f"dataset: {counts.written} heads in {found.url or found.path}")

@@ -12,6 +12,7 @@ from prefect.states import Completed
 from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.models import registered_model
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
 from spinmeround.flows.training import load_trainings, make_in_worker, planned_trainings, record_trainings
@@ -32,22 +33,29 @@ def evaluation_flow(
     place: Place = Place(),  # noqa: B008 (frozen)
     dataset: str | None = None,
     on: str | None = None,
+    model: str | None = None,
 ) -> str:
     """Evaluate the trained model of a profile; returns the key of the evaluation's artifact.
 
     `dataset` is the folder that the training was given, if it was not the profile's own dataset. `on` is the folder of
-    another dataset, on whose heads the model is evaluated.
+    another dataset, on whose heads the model is evaluated. `model` is an alias or NAME@VERSION in the store's registry,
+    evaluated in place of the trained model.
     """
     with join_session(profile, place) as session:
         data = dataset_of(session, dataset)
-        training = require_training(session, data)
-        seen, data = data.digest, data if on is None else dataset_of(session, on)
+        if model is None:
+            training = require_training(session, data)
+            stage, key, seen = training.name, training.key, data.digest
+        else:
+            version = registered_model(model, session.store, profile.promote)
+            stage, key, seen = version.stage, version.key, version.dataset
+        data = data if on is None else dataset_of(session, on)
         if profile.evaluate.split == "all" and data.digest == seen:
             raise ConfigError(
                 "evaluate.split: expected held-out on the dataset that the model was trained on, got all; --on names "
                 "another one"
             )
-        return str(submit(evaluate_task, data, training.name, training.key).result())
+        return str(submit(evaluate_task, data, stage, key).result())
 
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)

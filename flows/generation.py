@@ -12,6 +12,7 @@ from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.evaluation import require_training
 from spinmeround.flows.profile import Profile, ProfileParameter
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.models import open_model
 from spinmeround.flows.run.progress import progress, stage_progress
 from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
 from spinmeround.flows.stages import TASK_OPTIONS, submit
@@ -33,8 +34,8 @@ def generation_flow(
 ) -> list[str]:
     """Generate views with the trained model of a profile and write them to `folder`; returns the files.
 
-    `model` is another model: the folder of a pipeline, of a MultiviewUNet or of a checkpoint. It needs a dataset only
-    for heads that `params` names.
+    `model` is another model: an alias or NAME@VERSION in the store's registry, 'embedded', or the folder of a pipeline,
+    of a MultiviewUNet or of a checkpoint. It needs a dataset only for heads that `params` names.
     """
     with join_session(profile, place) as session:
         return generated(session, params, folder, model)
@@ -56,8 +57,10 @@ def generated(
     if model is None:
         assert dataset is not None
         training = require_training(session, dataset)
-        model = str(session.store.verify(training.name, training.key).path / "pipeline")
-    return list(submit(generate_task, dataset, model, params, folder).result())
+        folder_of_model = session.store.verify(training.name, training.key).path / "pipeline"
+    else:
+        folder_of_model = open_model(model, session.store, session.profile.promote)
+    return list(submit(generate_task, dataset, str(folder_of_model), params, folder).result())
 
 
 def _identity_is_unknown(profile: Profile, params: GenerationParams) -> bool:

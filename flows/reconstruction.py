@@ -42,9 +42,9 @@ def reconstruction_flow(
 ) -> str:
     """Reconstruct a head from views and write the files to `folder`; returns the key of the artifact.
 
-    `dataset` is the folder of another dataset than the profile's. `model` is that of the generation: the folder of a
-    pipeline, of a MultiviewUNet or of a checkpoint, by default the trained model of the run. Generated views are kept
-    in the folder `views`.
+    `dataset` is the folder of another dataset than the profile's. `model` is that of the generation: an alias or
+    NAME@VERSION in the store's registry, 'embedded', or the folder of a pipeline, of a MultiviewUNet or of a
+    checkpoint, by default the trained model of the run. Generated views are kept in the folder `views`.
     """
     with join_session(profile, place) as session:
         source = _source(session, request, folder, dataset, model)

@@ -19,6 +19,7 @@ import spinmeround
 from spinmeround.flows.cli import (
     ablate,
     align,
+    automations,
     bench,
     diff,
     export,
@@ -32,6 +33,7 @@ from spinmeround.flows.cli import (
 )
 from spinmeround.flows.cli.dataset import dataset_app
 from spinmeround.flows.cli.generate import generate_app
+from spinmeround.flows.cli.models import models_app
 from spinmeround.flows.cli.screen import screen_app
 from spinmeround.flows.cli.store import store_app
 from spinmeround.flows.cli.weights import weights_app
@@ -150,9 +152,11 @@ export.register(app, _RESULTS)
 align.register(app, _RESULTS)
 app.add_typer(dataset_app, name="dataset", rich_help_panel=_DATA)
 app.add_typer(store_app, name="store", rich_help_panel=_DATA)
+app.add_typer(models_app, name="models", rich_help_panel=_DATA)
 app.add_typer(weights_app, name="weights", rich_help_panel=_DATA)
 app.add_typer(screen_app, name="screen", rich_help_panel=_DATA)
 serve.register(app, _SERVICES)
+automations.register(app, _SERVICES)
 bench.register(app, _SERVICES)
 
 

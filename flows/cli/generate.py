@@ -12,7 +12,6 @@ from spinmeround.flows.cli.shared.output import print_values
 from spinmeround.flows.cli.shared.run_flow import run_flow
 from spinmeround.models.diffusion.params import NormalsGuidance
 from spinmeround.storage.errors import ConfigError, as_config_error, environment_errors
-from spinmeround.storage.weights import embedded_weights
 
 generate_app = typer.Typer(
     help="Generate views with the trained model of a run.\n\nWrites pictures, normals, cameras, a contact sheet, an "
@@ -81,8 +80,8 @@ class ModelOptions:
     model: Annotated[
         str | None,
         typer.Option(
-            help="'embedded', the model that ships, or the folder of a pipeline, a MultiviewUNet or a checkpoint; "
-            "default: the trained model of the run."
+            help="'embedded', the model that ships, an alias or NAME@VERSION in the registry (such as production), "
+            "or the folder of a pipeline, a MultiviewUNet or a checkpoint; default: the trained model of the run."
         ),
     ] = None
 
@@ -278,7 +277,7 @@ def _generate(
     with environment_errors(output.to):
         make_folder(output.to.absolute())
     entry = "spinmeround.flows.generation:generation_flow"
-    named = None if model.model is None else str(model_folder(model.model))
+    named = checked_model(options, model.model)
     run_flow(options, entry, params=params, folder=str(output.to.absolute()), model=named)
     print_values({"generated": output.to})
 
@@ -289,13 +288,17 @@ def _existing(path: Path) -> str:
     return str(path.absolute())
 
 
-def model_folder(model: str) -> Path:
-    """The folder of a model that is named on the command line. Raises ConfigError if there is none."""
-    if model == "embedded":
-        return embedded_weights("multiview")
-    if not Path(model).is_dir():
-        raise ConfigError(f"--model {model}: expected 'embedded' or a folder, found none")
-    return Path(model).absolute()
+def checked_model(options: RunOptions, model: str | None) -> str | None:
+    """The model of --model for a flow, whose paths are absolute. Raises ConfigError if nothing has this name."""
+    from spinmeround.flows.run.folder import named_run
+    from spinmeround.flows.run.models import find_model
+    from spinmeround.storage.artifacts import ArtifactStore
+
+    if model is None:
+        return None
+    profile, place = options.load()
+    found = find_model(model, ArtifactStore(named_run(place, profile.name).store), profile.promote)
+    return str(found) if isinstance(found, Path) else model
 
 
 def _identity(name: str) -> str:

@@ -150,6 +150,12 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of a dataset to evaluate on, if not the one that the model was trained on."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="An alias or NAME@VERSION in the store's registry, for instance production; default: the run's model."
+        ),
+    ] = None,
 ) -> None:
     """Measure the trained model on held-out heads, against ground truth, baselines and other methods."""
     from spinmeround.tasks.evaluation.against import against_table, read_result
@@ -158,6 +164,8 @@ def evaluate(
     overrides = [*preset_overrides(preset), *(options.overrides or []), *methods]
     chosen, other = replace(options, overrides=overrides), read_result(against) if against else None
     places = {**given_dataset(dataset), **({} if on is None else {"on": str(on.absolute())})}
+    if model is not None:
+        places["model"] = model
     summary = run_flow(chosen, "spinmeround.flows.evaluation:evaluation_flow", **places)
     print_summary(summary, chosen, "dataset", "evaluation")
     if other is not None:

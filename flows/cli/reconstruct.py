@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spinmeround.flows.cli.generate import ModelOptions, SamplingOptions, model_folder
+from spinmeround.flows.cli.generate import ModelOptions, SamplingOptions, checked_model
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.run_flow import print_summary, run_flow
 from spinmeround.storage.errors import ConfigError, as_config_error, environment_errors
@@ -84,7 +84,7 @@ def reconstruct(
         request=request,
         folder=str(to.absolute()),
         dataset=source.dataset and str(source.dataset.absolute()),
-        model=None if model.model is None else str(model_folder(model.model)),
+        model=checked_model(chosen, model.model),
     )
     print_summary(summary, chosen, "reconstruction")
 

@@ -18,6 +18,7 @@ from spinmeround.tasks.heads.review import ReviewParams
 from spinmeround.tasks.heads.sample import SampleParams
 from spinmeround.tasks.heads.score import ScoreParams
 from spinmeround.tasks.heads.screen import ScreenParams
+from spinmeround.tasks.promotion.params import PromoteParams
 from spinmeround.tasks.reconstruction.params import ReconstructParams
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.training.params import TrainParams
@@ -77,4 +78,5 @@ class ProfileSections(FrozenParams):
     ablate: AblateParams = AblateParams()
     reconstruct: ReconstructParams = ReconstructParams()
     report: ReportParams = ReportParams()
+    promote: PromoteParams = PromoteParams()
     execution: ExecutionParams = ExecutionParams()

@@ -6,24 +6,16 @@ rerun does not pause again and keeps the answer.
 """
 
 import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import partial
 from pathlib import Path
-from uuid import UUID
 
-import httpx
-from prefect import get_client
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 from pydantic import Field
 
-from spinmeround.flows.run import asking
-from spinmeround.flows.run.asking import ask
+from spinmeround.flows.run.pause import ask
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
@@ -114,19 +106,19 @@ def screen_summary(session: Session) -> str:
 def _pause(session: Session, digest: str, description: str, deadline: float) -> ReviewInput:
     """Pause the flow run until the form is submitted or the verdicts are marked as reviewed; returns the form."""
     try:
-        return ask(
-            ReviewInput,
-            "review",
-            description,
-            deadline - time.monotonic(),
-            meanwhile=partial(_resumed_by_the_page, session, digest),
-        )
+        left = deadline - time.monotonic()
+        return ask(ReviewInput, "review", description, left, lambda: _is_marked(session, digest))
     except FlowPauseTimeout as error:
         raise SpinMeRoundError(
             f"no review within review.pause_timeout_s ({session.profile.review.pause_timeout_s} s); "
             "all verdicts and decisions are kept: review with 'spinmeround review', then run the same command again "
             "to continue"
         ) from error
+
+
+def _is_marked(session: Session, digest: str) -> bool:
+    """Whether the decisions file marks these verdicts as reviewed."""
+    return digest in load_decisions(session.decisions_file, session.generator).reviewed
 
 
 def _description(session: Session, problem: str) -> str:
@@ -140,25 +132,3 @@ def _description(session: Session, problem: str) -> str:
         "Or submit this form: name heads to keep or drop, or leave it empty to accept the current state.",
     ]
     return "\n\n".join([f"Rejected: {problem}", *lines] if problem else lines)
-
-
-@contextmanager
-def _resumed_by_the_page(session: Session, digest: str, flow_run: UUID) -> Iterator[None]:
-    """During the block, resume the run as soon as the decisions file marks these verdicts as reviewed."""
-    over = threading.Event()
-
-    def watch() -> None:
-        with get_client(sync_client=True) as client:
-            while not over.wait(asking.POLL_S / 2):
-                # an unreadable file is reported when the run resumes
-                with suppress(SpinMeRoundError, OSError, httpx.HTTPError):
-                    if digest in load_decisions(session.decisions_file, session.generator).reviewed:
-                        client.resume_flow_run(flow_run, run_input={})
-
-    thread = threading.Thread(target=watch, name="review-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

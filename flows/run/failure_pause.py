@@ -7,7 +7,7 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 from pydantic import Field
 
-from spinmeround.flows.run.asking import ask
+from spinmeround.flows.run.pause import ask
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.quarantine import TooManyQuarantined
 from spinmeround.flows.run.session import Session

@@ -12,7 +12,7 @@ from spinmeround.storage.errors import environment_errors
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.dataset.publish import Counts
 
-PARTS = ("dataset", "training", "evaluation", "ablation", "reconstruction", "report")
+PARTS = ("dataset", "training", "evaluation", "ablation", "promotion", "reconstruction", "report")
 """Results that flows add to a run, in the order of the summary."""
 
 
@@ -38,8 +38,9 @@ def run_summary(run: RunResult) -> dict[str, Any]:
     `stages` is {name: {made, reused, seconds}}, with the seconds summed over all workers.
     `dataset` is {path, digest}, `training` {stage, key, steps, loss_first, loss_last, pipeline} of the last phase, with
     all phases in `phases`, `evaluation` the key and the fields of `EvaluationResult`, `ablation` the key, the
-    folder of the figure and the fields of `AblationResult`, `reconstruction` the key, the folder and the fields of its
-    scores, and `report` the path of the HTML file. `error` is why the run failed, null for one that did not.
+    folder of the figure and the fields of `AblationResult`, `promotion` the fields of `flows.promotion.Promotion`,
+    `reconstruction` the key, the folder and the fields of its scores, and `report` the path of the HTML file. `error`
+    is why the run failed, null for one that did not.
     """
     return {
         "profile": run.profile.name,

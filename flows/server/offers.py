@@ -45,8 +45,10 @@ def offers(run: Path) -> Iterator[Offer]:
     from spinmeround.flows.dataset import dataset_flow
     from spinmeround.flows.evaluation import evaluation_flow
     from spinmeround.flows.generation import generation_flow
+    from spinmeround.flows.promotion import promotion_flow
     from spinmeround.flows.reconstruction import reconstruction_flow
     from spinmeround.flows.report import report_flow
+    from spinmeround.flows.retraining import retraining_flow
     from spinmeround.flows.stages import stage_flow
     from spinmeround.flows.training import training_flow
     from spinmeround.flows.workflow import workflow_flow
@@ -58,6 +60,8 @@ def offers(run: Path) -> Iterator[Offer]:
     yield Offer(name="training", flow=training_flow, fields=_TRAINING)
     yield Offer(name="evaluation", flow=evaluation_flow, fields=("evaluate",))
     yield Offer(name="ablation", flow=ablation_flow, fields=("ablate",))
+    yield Offer(name="promotion", flow=promotion_flow, fields=("promote", "evaluate"))
+    yield Offer(name="retraining", flow=retraining_flow, fields=(*_TRAINING, "promote"))
     yield Offer(name="report", flow=report_flow, fields=("report",))
     yield Offer(name="calibration", flow=calibration_flow, fields=(), parameters={"params": {"keep": 0.95}})
     yield Offer(

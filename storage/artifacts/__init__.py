@@ -1,8 +1,8 @@
 """The artifact store: results of the stages, addressed by everything that decides their content.
 
 `ArtifactStore` keeps artifacts in a local folder or on an S3 server, and its `make_once` makes each of them once.
-Records of the runs that use a store, checks, listings and garbage collection work on all artifacts of a store.
-The S3 backend is imported when a store's root is a URL.
+`ModelRegistry` names trained models in a store. Records of the runs that use a store, checks, listings and garbage
+collection work on all artifacts of a store. The S3 backend is imported when a store's root is a URL.
 """
 
 from spinmeround.storage.artifacts.check import ArtifactProblem, StoreCheck, check_store, set_aside_damaged
@@ -10,6 +10,15 @@ from spinmeround.storage.artifacts.failures import Failure
 from spinmeround.storage.artifacts.gc import Garbage, find_garbage, remove_garbage
 from spinmeround.storage.artifacts.key import artifact_key
 from spinmeround.storage.artifacts.manifest import MANIFEST, SCHEMA_VERSION, Manifest, parse_manifest
+from spinmeround.storage.artifacts.models import (
+    AliasMoved,
+    Answer,
+    ModelRegistry,
+    ModelVersion,
+    RegisteredModel,
+    Stamp,
+    stamp,
+)
 from spinmeround.storage.artifacts.run_results import last_reconstruction
 from spinmeround.storage.artifacts.runs import (
     FINAL_STAGES,
@@ -25,14 +34,20 @@ __all__ = [
     "FINAL_STAGES",
     "MANIFEST",
     "SCHEMA_VERSION",
+    "AliasMoved",
+    "Answer",
     "Artifact",
     "ArtifactProblem",
     "ArtifactStore",
     "Failure",
     "Garbage",
     "Manifest",
+    "ModelRegistry",
+    "ModelVersion",
     "Outcome",
+    "RegisteredModel",
     "RunRecord",
+    "Stamp",
     "StoreCheck",
     "StoredArtifact",
     "Survey",
@@ -47,5 +62,6 @@ __all__ = [
     "registered_runs",
     "remove_garbage",
     "set_aside_damaged",
+    "stamp",
     "survey_store",
 ]

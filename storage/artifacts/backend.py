@@ -13,7 +13,9 @@ from pathlib import Path
 from spinmeround.storage.artifacts.manifest import Manifest
 from spinmeround.storage.manifests import FileRecord
 
-RESERVED_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs", "datasets")
+RESERVED_FOLDERS = ("tmp", "locks", "corrupt", "failures", "runs", "models", "datasets")
+GC_LOCK = "gc"
+"""The lock of garbage collection, which whoever registers what it must keep holds, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,16 @@
 """Garbage collection: finds artifacts that no run or dataset needs, and removes them while builds may be running.
 
 Kept are the artifacts that registered runs request, the sources of the datasets in their folders, their latest
-training and evaluation, everything younger than the grace period, and all inputs of these, transitively. Before each
-block of removals, the records of the runs are read again under the lock that a run needs to register, so a build
-that has just started keeps what it requests. Artifacts whose lock is held stay.
+training and evaluation, all versions of registered models, everything younger than the grace period, and all inputs of
+these, transitively. Before each block of removals, the records of the runs and models are read again under the lock
+that both need to register, so a build that has just started keeps what it requests. Artifacts whose lock is held stay.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from spinmeround.storage.artifacts.backend import Stray
-from spinmeround.storage.artifacts.runs import GC_LOCK, Roots, find_roots, record_digests
+from spinmeround.storage.artifacts.backend import GC_LOCK, Stray
+from spinmeround.storage.artifacts.runs import Roots, find_roots, record_digests
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.artifacts.survey import StoredArtifact, Survey, live_keys, survey_store
 from spinmeround.storage.errors import StoreError

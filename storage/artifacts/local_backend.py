@@ -1,7 +1,7 @@
 """Artifacts in a local folder.
 
     <root>/<stage>/<key[:2]>/<key>/   the payload's files and manifest.json
-    <root>/tmp, locks, corrupt, failures, runs
+    <root>/tmp, locks, corrupt, failures, runs, models
 
 A payload is made in a temporary folder, gets its manifest last, is flushed to the disk and renamed into place. Its
 files are read-only: datasets share them through hard links, so that one write would damage all of these. Locks are

@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from spinmeround.storage.artifacts.backend import GC_LOCK
+from spinmeround.storage.artifacts.models import FOLDER as MODELS
+from spinmeround.storage.artifacts.models import registered_keys
 from spinmeround.storage.artifacts.run_results import run_results
 from spinmeround.storage.artifacts.store import ArtifactStore
 from spinmeround.storage.errors import StoreError, environment_errors, one_line, validation_message
@@ -21,7 +24,6 @@ from spinmeround.storage.manifests import Sha256
 from spinmeround.storage.records import FrozenModel
 from spinmeround.storage.sealed import sealed_json, unsealed
 
-GC_LOCK = "gc"
 FINAL_STAGES = (
     "publish",
     "faces",
@@ -99,13 +101,16 @@ def registered_runs(store: ArtifactStore) -> list[RunRecord]:
 
 
 def record_digests(store: ArtifactStore) -> dict[str, str]:
-    """A digest of each record, by name, to notice changes."""
-    return {name: hashlib.sha256(data).hexdigest() for name, data in _blobs(store)}
+    """A digest of each record of a run or of a model, by name, to notice changes."""
+    found = (each for folder in ("runs", MODELS) for each in _blobs(store, folder))
+    return {name: hashlib.sha256(data).hexdigest() for name, data in found}
 
 
 def find_roots(store: ArtifactStore) -> Roots:
-    """What the registered runs, their published datasets, latest trainings and latest evaluations need."""
-    keys: set[str] = set()
+    """What the registered runs, their published datasets, latest trainings and latest evaluations need, and what the
+    versions of registered models need.
+    """
+    keys = registered_keys(store)
     digests: set[str] = set()
     notes, unknown, runs = [], False, registered_runs(store)
     for run in runs:
@@ -132,14 +137,14 @@ def _unknown_results(run: RunRecord, error: Exception) -> str:
     )
 
 
-def _blobs(store: ArtifactStore) -> Iterator[tuple[str, bytes]]:
-    for name in store.backend.blobs.names("runs"):
+def _blobs(store: ArtifactStore, folder: str) -> Iterator[tuple[str, bytes]]:
+    for name in store.backend.blobs.names(folder):
         if (data := store.backend.blobs.get(name)) is not None:
             yield name, data
 
 
 def _records(store: ArtifactStore) -> Iterator[tuple[str, RunRecord]]:
-    for name, data in _blobs(store):
+    for name, data in _blobs(store, "runs"):
         try:
             yield name, RunRecord.model_validate(unsealed(data))
         except ValueError as error:

@@ -2,7 +2,7 @@
 
     <root>/<stage>/<key[:2]>/<key>/<attempt>/   the payload's files, as one maker uploaded them
     <root>/<stage>/<key[:2]>/<key>/manifest.json
-    <root>/locks, corrupt, failures, runs
+    <root>/locks, corrupt, failures, runs, models
     <root>/datasets   published datasets (`storage.dataset.upload`)
 
 Objects cannot be renamed, so the manifest is written last, on the condition that none exists: the first maker wins.

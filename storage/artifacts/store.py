@@ -1,7 +1,7 @@
 """The artifact store: results of the stages, addressed by everything that decides their content.
 
     <root>/<stage>/<key[:2]>/<key>/   the payload and manifest.json
-    <root>/locks, corrupt, failures, runs
+    <root>/locks, corrupt, failures, runs, models
 
 The root is a local folder or the URL of an object store (`s3://bucket/prefix`), with the same semantics: an artifact
 is complete or absent, even if its maker is killed, and two concurrent makers do no harm. Payloads are made and read

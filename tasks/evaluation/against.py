@@ -1,6 +1,6 @@
 """Paired comparison of the models of two evaluations on the same views of the same heads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,8 @@ def against_table(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[l
 
     Raises ConfigError if the two have other heads or views.
     """
+    require_same_views(ours["heads"], theirs["heads"], "--against")
     first, second = ({head["id"]: head for head in each["heads"]} for each in (ours, theirs))
-    for id in sorted(first.keys() | second.keys()):
-        views = [None if id not in each else [each[id][name] for name in _VIEWS] for each in (first, second)]
-        if views[0] != views[1]:
-            raise ConfigError(
-                f"--against: expected an evaluation of the same views of the same heads, found {id} with others; "
-                "evaluate both models on one dataset with the same evaluate.heads, targets, conditioning_views and seed"
-            )
     scores = [[each[id]["scores"][MODEL] for id in first] for each in (first, second)]
     rows = []
     for metric in scores[0][0]:
@@ -59,3 +53,15 @@ def against_table(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[l
             ]
         )
     return ["metric", "difference", "95% interval", "paired test", ""], rows
+
+
+def require_same_views(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Raises ConfigError that begins with `what` if the heads of two evaluations, or their views, differ."""
+    first, second = ({head["id"]: head for head in heads} for heads in (ours, theirs))
+    for id in sorted(first.keys() | second.keys()):
+        views = [None if id not in each else [each[id][name] for name in _VIEWS] for each in (first, second)]
+        if views[0] != views[1]:
+            raise ConfigError(
+                f"{what}: expected an evaluation of the same views of the same heads, found {id} with others; "
+                "evaluate both models on one dataset with the same evaluate.heads, targets, conditioning_views and seed"
+            )

@@ -20,6 +20,8 @@ FLOWS = (
     "training",
     "evaluation",
     "ablation",
+    "promotion",
+    "retraining",
     "report",
     "calibration",
     "generation",

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from spinmeround.flows.profile import Profile
-from spinmeround.flows.run import asking
+from spinmeround.flows.run import pause
 from spinmeround.storage.errors import SpinMeRoundError
 from tests.e2e.pauses import form, meanwhile
 from tests.e2e.runs import build, summary
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("server")
 @pytest.fixture(autouse=True)
 def short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Paused runs check often whether they may resume."""
-    monkeypatch.setattr(asking, "POLL_S", 0.4)
+    monkeypatch.setattr(pause, "POLL_S", 0.4)
 
 
 def profile_of(tiny: Callable[..., Profile], cure: Path, pause_s: float) -> Profile:

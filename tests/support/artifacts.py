@@ -22,6 +22,7 @@ def put(
         stage, key, version=1, params={"number": number}, inputs=inputs or {}, weights="", subject=f"h-{number}"
     ) as out:
         for name, data in (files or {"a.bin": f"{stage} {number}".encode()}).items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_bytes(data)
     return key
 

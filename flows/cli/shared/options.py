@@ -98,11 +98,13 @@ class LaunchOptions:
         return replace(options, overrides=[*(options.overrides or []), *over])
 
 
-def run_command(app: typer.Typer, *, panel: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def run_command(
+    app: typer.Typer, *, name: str | None = None, panel: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command; each parameter that is a dataclass becomes one option per field.
 
-    The function's own parameters come first, then the groups in the order of the signature. `panel` is the command's
-    section in the help of `app`.
+    The function's own parameters come first, then the groups in the order of the signature. `name` is that of the
+    command, by default the function's; `panel` is its section in the help of `app`.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -126,7 +128,7 @@ def run_command(app: typer.Typer, *, panel: str | None = None) -> Callable[[Call
 
         command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in flat}
-        app.command(rich_help_panel=panel)(command)
+        app.command(name, rich_help_panel=panel)(command)
         return function
 
     return register

@@ -26,6 +26,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
     with prefect_server(home) as server:
         import_prefect()
         profile, place = options.load()
+        from spinmeround.flows.review.approval import approve_command
         from spinmeround.flows.review.pause import review_command
         from spinmeround.flows.run.folder import open_run
         from spinmeround.flows.run.summary import written
@@ -40,6 +41,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         began, summaries = datetime.now(UTC), list[dict[str, Any]]()
         written.set(summaries)
         review_command.set(options.command("review"))
+        approve_command.set(options.command("models approve"))
         try:
             with shown_progress(), server_errors():
                 flow(profile=profile, place=place, **arguments)
@@ -60,6 +62,7 @@ def print_summary(summary: dict[str, Any], options: RunOptions, *parts: str) -> 
         "training": _training,
         "evaluation": _evaluation,
         "ablation": _ablation,
+        "promotion": _promotion,
         "reconstruction": _reconstruction,
     }
     for part in parts:
@@ -121,6 +124,12 @@ def _ablation(ablation: dict[str, Any]) -> dict[str, object]:
     shown = _evaluation(ablation["table"])["evaluation"]
     figure = Path(ablation["folder"]) / "figure.png"
     return {"ablation": shown, "orderings": lines, "figure": figure}
+
+
+def _promotion(found: dict[str, Any]) -> dict[str, object]:
+    """The version, the outcome and its reason."""
+    outcome = "promoted to" if found["promoted"] else "not promoted to"
+    return {"model": [f"{found['model']}@{found['version']}, {outcome} {found['alias']}", found["reason"]]}
 
 
 def _reconstruction(found: dict[str, Any]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from spinmeround.flows.dataset import find_dataset
-from spinmeround.flows.run import asking
+from spinmeround.flows.run import pause
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.session import view_session
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
@@ -39,7 +39,7 @@ def runs(clipped_build, tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def short_polls(monkeypatch) -> None:
     """Paused runs check often whether they may resume."""
-    monkeypatch.setattr(asking, "POLL_S", 0.4)
+    monkeypatch.setattr(pause, "POLL_S", 0.4)
 
 
 def test_decisions_remake_single_heads(tiny, runs):

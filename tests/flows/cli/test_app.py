@@ -61,6 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["plan", "demo"],
         ["store", "du", "--store", "store"],
         ["store", "verify", "--store", "store"],
+        ["models", "list", "--store", "store"],
         ["dataset", "info", "dataset"],
         ["dataset", "versions", "dataset"],
         ["weights", "list"],

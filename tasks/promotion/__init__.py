@@ -1,0 +1,1 @@
+"""Whether a new model replaces the promoted one: configuration, comparison and model card."""
