@@ -77,9 +77,12 @@ class HeadScorer:
         return ScoredHead(id=self._data.ids[views.subject], views=views, scores=scores, generated=generated)
 
     def has(self, views: EvaluationViews) -> bool:
-        """Whether the store has the model's prediction of a head, with its scores."""
-        key = artifact_key(STAGE, VERSION, self._content(views, self._sampling), self._inputs, self._weights)
-        return self._store.has(STAGE, key)
+        """Whether the store has the model's prediction of a head and the scores of all predictions."""
+        wanted = [(self._sampling, self._inputs), *(self._method_key(method, views) for method in self._methods)]
+        return all(
+            self._store.has(STAGE, artifact_key(STAGE, VERSION, self._content(views, params), inputs, self._weights))
+            for params, inputs in wanted
+        )
 
     def pictures(self, name: str, head: ScoredHead) -> Prediction:
         """What the prediction `name` shows of a head."""
@@ -103,9 +106,13 @@ class HeadScorer:
             predicted = method.read(id, views.targets)
             _write_scores(out, {"method": self.evaluator(views, predicted, self._truth(views))})
 
-        params = {"embed": self._params["embed"], "pictures": method.fingerprint(id, views.targets)}
-        folder = self._kept(views, params, {"dataset": self._data.digest}, make)
+        folder = self._kept(views, *self._method_key(method, views), make)
         return {method.name: _read_scores(folder)["method"]}
+
+    def _method_key(self, method: MethodFolder, views: EvaluationViews) -> tuple[dict[str, Any], dict[str, str]]:
+        """The parameters and inputs of the scores of a method's pictures of one head."""
+        pictures = method.fingerprint(self._data.ids[views.subject], views.targets)
+        return {"embed": self._params["embed"], "pictures": pictures}, {"dataset": self._data.digest}
 
     def _make_own(self, views: EvaluationViews, out: Path) -> None:
         evaluate, truth = self.evaluator, self._truth(views)  # wrong weights are refused before a long prediction
