@@ -30,7 +30,7 @@ def dataset_card(dataset: HeadDataset, heads: Mapping[str, int]) -> str:
         pretty_name=f"{_heading(kind)}, {len(dataset)} in {dataset.views} views",
         task_categories=["image-to-3d"],
         size_categories=[_size(len(dataset))],
-        **hub_licence(dataset.attributes.get("licence")),
+        **hub_licence(dataset.attributes.get("licence")),  # type: ignore[arg-type]
         tags=[*(["synthetic"] if kind == "synthetic" else []), "faces", "multi-view", "normals", "spinmeround"],
         configs=[
             {

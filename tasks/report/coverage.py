@@ -155,7 +155,7 @@ def _runs(gaps: Bool[np.ndarray, "row column"]) -> list[str]:
 
 def _in_sector(azimuth_deg: Float[np.ndarray, " view"], low: float, high: float) -> Bool[np.ndarray, " view"]:
     turned = np.abs(azimuth_deg)
-    return (turned > low if low else turned >= 0) & (turned <= high)
+    return np.asarray((turned > low if low else turned >= 0) & (turned <= high))
 
 
 def _wrapped(azimuth_deg: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"]:

@@ -248,10 +248,11 @@ def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
 
 def likeness_card(likeness: Likeness, params: ReportParams) -> LikenessCard:
     """The pictures of similar heads, and their similarities as text."""
-    tiles = []
+    tiles: list[tuple[str, Tile]] = []
     for each in likeness.pictures:
         picture = each.rgb[None] if each.mask is None else cut_out(each.rgb, each.mask)[None]
-        tiles.append((each.caption, *_tiles(picture, f"Head {each.caption}", ["the front"], params)))
+        (tile,) = _tiles(picture, f"Head {each.caption}", ["the front"], params)
+        tiles.append((each.caption, tile))
     values = tuple((name, signed_text(f"{value:.2f}")) for name, value in likeness.values.items())
     return LikenessCard(tiles=tuple(tiles), values=values, remarkable=likeness.remarkable)
 
