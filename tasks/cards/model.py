@@ -30,6 +30,10 @@ CONDITIONS = {
 }
 
 
+_NOT_SHOWN = ("initial", "launch", "tensorboard", "wandb")
+"""Fields of `train` that are among the parts, or that name places and accounts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainedPhase:
     """One training of the chain: its phase, the key of its artifact, and its result."""
@@ -76,7 +80,14 @@ class ModelFacts:
             encoder,
             network_part("autoencoder", self.encode["autoencoder"], "autoencoder", self.autoencoder),
             *((generator_part(self.dataset), recognition_part(self.dataset)) if self.dataset is not None else ()),
+            *((UsedPart(role="pictures of faces", name="an external set"),) if self.has_faces else ()),
         )
+
+    @property
+    def has_faces(self) -> bool:
+        """Whether the phase adapt was trained on pictures of faces from elsewhere."""
+        adapt = self.train["adapt"]
+        return bool(adapt["steps"]) and adapt["faces"]["source"] != "heads"
 
     @property
     def licence(self) -> dict[str, str]:
@@ -86,6 +97,12 @@ class ModelFacts:
         if known and stated.get("license") in ("cc0-1.0", "apache-2.0"):
             return {"license": "apache-2.0"}
         return {"license": "other", "license_name": "terms-of-the-parts", "license_link": "README.md"}
+
+
+_OF_FACES = """
+The phase adapt was also trained on pictures of faces from elsewhere. Who they show, and whether these people agreed, is
+unknown.
+"""
 
 
 def model_card(facts: ModelFacts) -> str:
@@ -180,12 +197,13 @@ The terms of the parts extend to the model as far as they say so. Unknown is wha
 ## People in the pictures
 
 {ethics(facts.dataset)}
-"""
+{_OF_FACES if facts.has_faces else ""}"""
 
 
 def _made(facts: ModelFacts) -> str:
     phases = "\n".join(f"| {each.phase} | {each.steps} | {_loss(each)} | `{each.key}` |" for each in facts.phases)
-    parameters = {name: value for name, value in facts.train.items() if name not in ("initial", "launch")}
+    parameters = {name: value for name, value in facts.train.items() if name not in _NOT_SHOWN}
+    parameters["adapt"] = {name: value for name, value in facts.train["adapt"].items() if name != "faces"}
     shown = {"train": parameters, "normals_frame": facts.encode.get("normals_frame")}
     return f"""- profile: {facts.name}
 - version of the software: {facts.code_version or UNKNOWN}
@@ -236,9 +254,10 @@ def _cell(found: Mapping[str, Any], prediction: str, metric: str, value: float |
 
 def _limits(facts: ModelFacts) -> str:
     side = facts.train["unet"]["sample_size"]
+    faces = " and on pictures of faces" if facts.has_faces else ""
     lines = [
         f"It generates {facts.train['unet']['views']} views at a time, from latents of {side} x {side}.",
-        f"It has seen {_generator_name(facts)} heads alone; how it does on others is unknown.",
+        f"It was trained on {_generator_name(facts)} heads{faces}; how it does on others is unknown.",
         "Views that the input does not show are invented; they are no record of how a person looks.",
     ]
     if (identities := (facts.evaluation or {}).get("identities") or {}) and identities["heads"]:

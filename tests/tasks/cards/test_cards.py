@@ -178,6 +178,19 @@ def test_networks_from_outside_are_named_by_their_place(tmp_path: Path) -> None:
     assert str(tmp_path) not in card.content
 
 
+def test_pictures_of_faces_from_elsewhere_are_named(tmp_path: Path) -> None:
+    """Their terms and people are unknown, so the model has no licence of its own; their folder is not written."""
+    faces = {"faces": {"source": str(tmp_path / "faces")}, "steps": 5}
+    train = FACTS.train | {"adapt": FACTS.train["adapt"] | faces}
+    card = ModelCard(model_card(replace(FACTS, train=train)))
+    assert "| pictures of faces | an external set | unknown | unknown | unknown |" in card.text
+    assert "procedural heads and on pictures of faces" in sections(card)["Limits"]
+    assert "Who they show" in sections(card)["People in the pictures"]
+    assert card.data.license == "other"
+    assert str(tmp_path) not in card.content
+    assert "pictures of faces" not in model_card(FACTS)
+
+
 @pytest.mark.parametrize(
     ("stated", "licence"),
     [
