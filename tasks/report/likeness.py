@@ -5,7 +5,7 @@ with the number of heads, not with its square: 10,000 heads take seconds.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -195,7 +195,7 @@ def _memorised(head: Mapping[str, Any], views: NovelViews, dataset: HeadDataset,
         pictures=(
             Pictured(caption=f"{head['id']}, generated", rgb=views.generated_rgb[view]),
             Pictured(caption=f"{head['id']}, truth", rgb=views.true_rgb[view]),
-            front_picture(dataset, nearest),
+            replace(front_picture(dataset, nearest), mask=None),  # on white, as the others are
         ),
         values={"truth": head["own"], "training head": head["nearest_similarity"]},
         remarkable=head["nearest_similarity"] > head["own"],
