@@ -1,8 +1,13 @@
 """The evaluation flow: the trained model and its baselines against the truth, on held-out heads."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from contextvars import copy_context
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
@@ -13,9 +18,11 @@ from spinmeround.flows.dataset import dataset_of
 from spinmeround.flows.profile import ProfileParameter
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.models import registered_model
-from spinmeround.flows.run.session import Session, current_session, join_session
+from spinmeround.flows.run.progress import progress
+from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
+from spinmeround.flows.run.workers import Worker
 from spinmeround.flows.stages import TASK_OPTIONS, state_name, submit
-from spinmeround.flows.training import load_trainings, make_in_worker, planned_trainings, record_trainings
+from spinmeround.flows.training import load_trainings, planned_trainings, record_trainings
 from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.errors import ConfigError
@@ -25,6 +32,9 @@ from spinmeround.tasks.evaluation.table import metric_table, missing_lines
 from spinmeround.tasks.evaluation.views import choose_views
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.training.chain.plan import PlannedTraining
+
+if TYPE_CHECKING:
+    from spinmeround.tasks.evaluation.heads import Evaluated
 
 
 @flow(name="evaluation", flow_run_name="evaluation {profile.name}", persist_result=False)
@@ -60,7 +70,7 @@ def evaluation_flow(
 
 @task(name="evaluate", task_run_name="evaluate", **TASK_OPTIONS)
 def evaluate_task(dataset: Published, stage: str, training: str) -> State[str]:
-    """Generate and measure, in a dedicated process that uses all cores; `training` is a key of the stage."""
+    """Generate and measure, with the heads divided over the workers of the run; `training` is a key of the stage."""
     session = current_session()
     outcome, key, result = evaluated(session, dataset, {stage: training}, session.profile.evaluate)
     session.results["evaluation"] = {"key": key, **asdict(result)}
@@ -71,15 +81,69 @@ def evaluate_task(dataset: Published, stage: str, training: str) -> State[str]:
 def evaluated(
     session: Session, dataset: Published, training: Mapping[str, str], params: EvaluateParams
 ) -> tuple[Outcome, str, EvaluationResult]:
-    """The evaluation of a training, the key by its stage, made in a dedicated process unless the store has it."""
+    """The evaluation of a training, the key by its stage, made in dedicated processes unless the store has it.
+
+    Heads are divided over as many processes as the run has workers. Their results are artifacts, so an evaluation that
+    was stopped makes those that are missing.
+    """
     embed = session.profile.embed
     key = evaluation_key(dataset.digest, training, params, embed)
-    arguments = (session.store.root, dataset.path, training, params, embed)
-    heads = len(choose_views(HeadDataset.open(dataset.path), params, embed.frontal))
+    work = _Work(store=session.store.root, dataset=dataset.path, training=training, params=params, embed=embed)
+    outcome: Outcome = "reused"
     with session.ledger.timed("evaluate"):
-        outcome = make_in_worker(session, "evaluate", key, heads, _evaluate, *arguments)
+        if not session.store.has("evaluate", key):
+            heads = len(choose_views(HeadDataset.open(dataset.path), params, embed.frontal))
+            progress().stage("evaluate", heads)
+            outcome = _evaluate_in_workers(session, work, heads)
+        session.ledger.add("evaluate", made=outcome == "made", reused=outcome == "reused")
         result = load_evaluation(session.store.verify("evaluate", key).path)
     return outcome, key, result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """An evaluation as plain values, for its processes."""
+
+    store: Path | str
+    dataset: Path
+    training: Mapping[str, str]
+    params: EvaluateParams
+    embed: EmbedParams
+
+
+def _evaluate_in_workers(session: Session, work: _Work, heads: int) -> Outcome:
+    """Divide the heads, score them, and make the table in the first of the processes."""
+    with ExitStack() as running:
+
+        def start() -> Worker:
+            return running.enter_context(session.pool.dedicated(threads=1))
+
+        first = start()
+        parts: list[list[int]] = first.call(_divide, work, min(worker_count(session.profile), heads))
+        progress().advance("evaluate", by=heads - sum(map(len, parts)))
+        workers = [first, *(start() for _ in parts[1:])]
+        _score_in_workers(workers[: len(parts)], work, parts)
+        outcome: Outcome = first.call(_evaluate, work)
+    return outcome
+
+
+def _score_in_workers(workers: Sequence[Worker], work: _Work, parts: Sequence[Sequence[int]]) -> None:
+    """Score each part in its worker. The first error ends the other workers and is raised."""
+
+    def shown(done: int) -> None:
+        progress().advance("evaluate", by=done)
+
+    with ThreadPoolExecutor(max_workers=max(len(parts), 1)) as threads:
+        calls = [
+            threads.submit(copy_context().run, partial(worker.call, _score, work, part, number, report=shown))
+            for number, (worker, part) in enumerate(zip(workers, parts, strict=True))
+        ]
+        done, _ = wait(calls, return_when=FIRST_EXCEPTION)
+        failed = next((call for call in done if call.exception() is not None), None)
+        if failed is not None:
+            for worker in workers:
+                worker.close()
+            failed.result()
 
 
 def find_training(session: Session, dataset: Published) -> PlannedTraining | None:
@@ -128,17 +192,25 @@ def _show_metrics(result: EvaluationResult) -> None:
     )
 
 
-def _evaluate(
-    store: Path | str,
-    dataset: Path,
-    training: Mapping[str, str],
-    params: EvaluateParams,
-    embed: EmbedParams,
-    report: Callable[[tuple[int, str]], None],
-) -> Outcome:
+def _evaluated(work: _Work) -> "Evaluated":
+    from spinmeround.tasks.evaluation.run import evaluated_training
+
+    return evaluated_training(ArtifactStore(work.store), work.training, work.params, work.embed)
+
+
+def _divide(work: _Work, workers: int) -> list[list[int]]:
+    from spinmeround.tasks.evaluation.division import divide_heads
+
+    return divide_heads(ArtifactStore(work.store), work.dataset, _evaluated(work), workers)
+
+
+def _score(work: _Work, part: list[int], number: int, report: Callable[[int], None]) -> None:
+    from spinmeround.tasks.evaluation.division import score_heads
+
+    score_heads(ArtifactStore(work.store), work.dataset, _evaluated(work), part, number, lambda: report(1))
+
+
+def _evaluate(work: _Work) -> Outcome:
     from spinmeround.tasks.evaluation.run import make_evaluation
 
-    def on_progress(done: int, total: int) -> None:
-        report((done, ""))
-
-    return make_evaluation(ArtifactStore(store), dataset, training, params, embed, on_progress)[0]
+    return make_evaluation(ArtifactStore(work.store), work.dataset, work.training, work.params, work.embed)[0]

@@ -250,6 +250,10 @@ def evaluate_inversion(
     print_values({"inversion": str(to), "heads": f"{made} made"})
 
 
-def report(options: RunOptions) -> None:
-    """Write the report of a run, with the results that exist so far."""
-    print_summary(run_flow(options, "spinmeround.flows.report:report_flow"), options, "report")
+def report(options: RunOptions, dataset: DatasetOption = None) -> None:
+    """Write the report of a run, with the results that exist so far.
+
+    That of another dataset, for instance of an imported one, is a file of its own beside it.
+    """
+    summary = run_flow(options, "spinmeround.flows.report:report_flow", **given_dataset(dataset))
+    print_summary(summary, options, "report")

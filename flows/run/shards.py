@@ -80,22 +80,31 @@ def run_shard(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> Sha
     """
     states = [_state(session, stage, head) for head in heads]
     outcomes: list[Outcome | Literal["skipped"] | Failure] = [each for each in states if each != "missing"]
+    _count(session, stage, outcomes)
     progress().advance(stage.name, by=len(outcomes))
     missing = [head for head, state in zip(heads, states, strict=True) if state == "missing"]
-    try:
-        with session.pool.checkout() as worker, session.ledger.timed(stage.name):
-            for head, result in _first_attempts(session, stage, missing, worker):
-                outcome = _retry(session, stage, head, worker, result) if isinstance(result, Exception) else result
-                outcomes.append(outcome)
+    with session.pool.checkout() as worker, session.ledger.timed(stage.name):
+        for batch in _first_attempts(session, stage, missing, worker):
+            _count(session, stage, [result for _, result in batch])
+            for head, result in batch:
+                if isinstance(result, Exception):
+                    outcome = _retry(session, stage, head, worker, result)
+                    _count(session, stage, [outcome])
+                    outcomes.append(outcome)
+                else:
+                    outcomes.append(result)
                 progress().advance(stage.name)
-    finally:  # what was made before a failure that ends the run counts, too
-        session.ledger.add(stage.name, made=outcomes.count("made"), reused=outcomes.count("reused"))
     return ShardCount(
         made=outcomes.count("made"),
         reused=outcomes.count("reused"),
         skipped=outcomes.count("skipped"),
         quarantined=tuple(outcome for outcome in outcomes if isinstance(outcome, Failure)),
     )
+
+
+def _count(session: Session, stage: Stage[Any], outcomes: Sequence[object]) -> None:
+    """Count what was made at once: a failure of the next head may end the run."""
+    session.ledger.add(stage.name, made=outcomes.count("made"), reused=outcomes.count("reused"))
 
 
 def _state(session: Session, stage: Stage[Any], head: Head) -> Literal["reused", "skipped", "missing"]:
@@ -107,7 +116,7 @@ def _state(session: Session, stage: Stage[Any], head: Head) -> Literal["reused",
 
 def _first_attempts(
     session: Session, stage: Stage[Any], heads: Sequence[Head], worker: Worker
-) -> Iterator[tuple[Head, Outcome | Exception]]:
+) -> Iterator[list[tuple[Head, Outcome | Exception]]]:
     """The result of each head's first attempt, batch by batch."""
     size = 1
     while heads:
@@ -116,7 +125,7 @@ def _first_attempts(
         results = _make(session, stage, batch, worker)
         each_s = (monotonic() - began) / len(results)
         size = max(1, min(LARGEST_BATCH, 2 * size, int(BATCH_S / each_s)))
-        yield from zip(batch, results, strict=False)
+        yield list(zip(batch, results, strict=False))
         heads = heads[len(results) :]
 
 

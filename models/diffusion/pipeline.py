@@ -12,15 +12,13 @@ A model without normals generates images alone. One that is conditioned on the i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 import torch
-from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils.outputs import BaseOutput
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel
@@ -28,12 +26,9 @@ from transformers import CLIPTextModel
 from spinmeround.models.device import warn_of_emulation
 from spinmeround.models.diffusion.latents import (
     Autoencoder,
-    decode_images,
     downsampling,
-    encode_images,
     pair_latents,
 )
-from spinmeround.models.diffusion.normals_frame import turn_normals
 from spinmeround.models.diffusion.params import (
     ConditionedOn,
     NoiseSchedule,
@@ -42,54 +37,29 @@ from spinmeround.models.diffusion.params import (
     SolverParams,
     default_guidance_scale,
 )
-from spinmeround.models.diffusion.pipeline_inputs import checked_identity, in_unit_range
+from spinmeround.models.diffusion.pipeline_inputs import checked_identity
 from spinmeround.models.diffusion.sampling.group_sampler import (
     BatchCallback,
     FramedLatents,
     GroupSampler,
     Seeds,
-    camera_rotations,
     generate_views,
 )
-from spinmeround.models.diffusion.sampling.memory import halve_on_out_of_memory, max_image_batch
 from spinmeround.models.diffusion.sampling.view_normals import infer_view_normals
 from spinmeround.models.diffusion.sampling.view_plan import ViewPlan, plan_views
-from spinmeround.models.diffusion.statistics import Half
 from spinmeround.models.diffusion.unet import MultiviewUNet
+from spinmeround.models.diffusion.view_codec import PosedViews, SpinMeRoundOutput, ViewCodec
 from spinmeround.models.geometry.camera_checks import check_cameras
 from spinmeround.models.geometry.camera_world import check_sees_head
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.models.identity.prompt_encoder import IdentityPromptEncoder
 
+__all__ = ["PosedViews", "SpinMeRoundOutput", "SpinMeRoundPipeline", "StepEndCallback"]
+
 StepEndCallback = Callable[["SpinMeRoundPipeline", int, float, dict[str, Tensor]], dict[str, Tensor] | None]
 """diffusers' `callback_on_step_end`: called with pipeline, step, noise level and {"latents": ...}; returned latents
 replace these."""
-
-
-@dataclass
-class SpinMeRoundOutput(BaseOutput):
-    """One image and one normal map per target camera, in request order, in the format of `output_type`.
-
-    `given_normals` are the normals of the conditioning views, given or inferred; None without such views. A model
-    without normals has none of both.
-    """
-
-    images: Any
-    normals: Any = None
-    given_normals: Any = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PosedViews:
-    """Conditioning views. Images as in diffusers: PIL, numpy (n, H, W, 3) or torch (n, 3, H, W) in [0, 1].
-
-    Without `normals`, these are inferred from the images by the paper's Algorithm 1.
-    """
-
-    cameras: Cameras
-    images: PipelineImageInput
-    normals: PipelineImageInput | None = None
 
 
 class SpinMeRoundPipeline(DiffusionPipeline):
@@ -151,8 +121,18 @@ class SpinMeRoundPipeline(DiffusionPipeline):
     @property
     def image_side(self) -> int:
         """Side of the model's input and output images, in pixels."""
-        side: int = self.unet.config["base"]["sample_size"]
-        return side * downsampling(self.vae)
+        return self._codec.image_side
+
+    @property
+    def _codec(self) -> ViewCodec:
+        """Encodes and decodes views where the networks are now, which offloading changes."""
+        return ViewCodec(
+            unet=self.unet,
+            vae=self.vae,
+            processor=self.image_processor,
+            normals_frame=self.normals_frame,
+            device=self._execution_device,
+        )
 
     @torch.no_grad()
     def __call__(
@@ -199,7 +179,8 @@ class SpinMeRoundPipeline(DiffusionPipeline):
         schedule, solver = schedule or NoiseSchedule(steps=num_inference_steps), solver or SolverParams()
         sampler = self._samplers(identity, guidance_scale, schedule, solver, batch_size)
         photo_normals, seeds = photo_normals or PhotoNormalsParams(), Seeds(generator=generator)
-        images, normals = self._encode(conditioning_views)
+        codec = self._codec
+        images, normals = codec.encode(conditioning_views)
         infers = normals is None and self.unet.has_normals
         steps = _steps_of_plan(plan, sampler) + (_steps_of_normals(photo_normals, images) if infers else 0)
         with self.progress_bar(total=steps) as bar:
@@ -209,9 +190,9 @@ class SpinMeRoundPipeline(DiffusionPipeline):
                 draws = seeds(len(given_cameras))
                 normals = infer_view_normals(images, given_cameras, sampler(0), photo_normals, draws, callback)
             latents = images if normals is None else pair_latents(images, normals)
-            given = FramedLatents(latents=latents, world2frame=self._rotations(given_cameras))
+            given = FramedLatents(latents=latents, world2frame=codec.rotations(given_cameras))
             given_views, frame = (given_cameras, given), self.normals_frame
-            views = generate_views(plan, given_views, sampler, seeds, callback, frame=frame, reframe=self._reframe)
+            views = generate_views(plan, given_views, sampler, seeds, callback, frame=frame, reframe=codec.reframe)
         return self._output(views, given if conditioning_views is not None else None, output_type)
 
     @torch.no_grad()
@@ -232,14 +213,15 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             raise ValueError("infer_normals: expected a model with normals, this one generates images alone")
         photo_normals = photo_normals or PhotoNormalsParams()
         sampler = self._samplers(identity, 1.0, NoiseSchedule(), SolverParams(), None)(0)
-        images, _ = self._encode(replace(views, normals=None))
+        codec = self._codec
+        images, _ = codec.encode(replace(views, normals=None))
         steps = _steps_of_normals(photo_normals, images)
         with self.progress_bar(total=steps) as bar:
             callback = self._callback(steps, bar, None, None)
             seeds = Seeds(generator=generator)(len(images))
             normals = infer_view_normals(images, views.cameras, sampler, photo_normals, seeds, callback)
-        inferred = FramedLatents(latents=pair_latents(images, normals), world2frame=self._rotations(views.cameras))
-        output = self._decode(inferred, output_type)
+        inferred = FramedLatents(latents=pair_latents(images, normals), world2frame=codec.rotations(views.cameras))
+        output = codec.decode(inferred, output_type)
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output.normals
 
@@ -314,85 +296,13 @@ class SpinMeRoundPipeline(DiffusionPipeline):
             return empty, empty
         return self.prompt_encoder(embedding[None].to(self.text_encoder.dtype)), empty
 
-    def _encode(
-        self, views: PosedViews | None
-    ) -> tuple[Float[Tensor, "view channel height width"], Float[Tensor, "view channel height width"] | None]:
-        """Latents of the conditioning views' images and of their normals, None where these are missing or unused."""
-        side, device = self.unet.config["base"]["sample_size"], self._execution_device
-        if views is None:
-            nothing = torch.zeros(0, self.unet.latent_channels, side, side, device=device)
-            return nothing, nothing if self.unet.has_normals else None
-        check_cameras("conditioning_views", views.cameras)
-        check_sees_head("conditioning_views", views.cameras)
-        images = self._latents(self._prepared("images", views.images, len(views.cameras)), "image")
-        if views.normals is None or not self.unet.has_normals:
-            return images, None
-        normals = self._prepared("normals", views.normals, len(views.cameras))
-        return images, self._latents(turn_normals(normals, self._rotations(views.cameras)), "normals")
-
-    def _rotations(self, cameras: Cameras | None) -> Float[Tensor, "view 3 3"]:
-        """Rotations from the world into the frame of given views' normals, each view a group of one."""
-        if cameras is None:
-            return torch.zeros(0, 3, 3, device=self._execution_device)
-        each = [camera_rotations(cameras[[view]], self.normals_frame) for view in range(len(cameras))]
-        return torch.cat(each).to(self._execution_device)
-
-    def _reframe(
-        self, views: FramedLatents, world2frame: Float[Tensor, "view 3 3"]
-    ) -> Float[Tensor, "view channel height width"]:
-        """Latents of the same views with their normals, if any, in other frames: decoded, turned and encoded again."""
-        if not self.unet.has_normals:
-            return views.latents
-        images, normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=2)
-        turned = turn_normals(self._decode_images(normals, "normals"), world2frame @ views.world2frame.mT)
-        return pair_latents(images, self._latents(turned, "normals"))
-
-    def _latents(
-        self, images: Float[Tensor, "view 3 side side"], half: Half
-    ) -> Float[Tensor, "view channel height width"]:
-        """Latents as the model sees them."""
-        return self.unet.normalised(encode_images(self.vae, images), half)
-
-    def _prepared(self, name: str, images: PipelineImageInput, views: int) -> Float[Tensor, "{views} 3 side side"]:
-        """Checked conditioning images in [-1, 1], on the execution device."""
-        bounded = in_unit_range(f"conditioning_views.{name}", images)
-        prepared: Tensor = self.image_processor.preprocess(bounded).to(self._execution_device)  # in [-1, 1]
-        expected = (views, 3, self.image_side, self.image_side)
-        if prepared.shape != expected:
-            raise ValueError(f"conditioning_views.{name}: expected shape {expected}, got {tuple(prepared.shape)}")
-        return prepared
-
     def _output(self, views: FramedLatents, given: FramedLatents | None, output_type: str) -> SpinMeRoundOutput:
         """The generated views and the normals of the given ones; the last step of a generation."""
-        output = self._decode(views, output_type)
+        output = self._codec.decode(views, output_type)
         if given is not None:
-            output.given_normals = self._decode(given, output_type).normals
+            output.given_normals = self._codec.decode(given, output_type).normals
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return output
-
-    def _decode(self, views: FramedLatents, output_type: str) -> SpinMeRoundOutput:
-        halves = self.unet.halves
-        if output_type == "latent":
-            images, *normals = rearrange(self.unet.restored(views.latents), "v (k c) h w -> k v c h w", k=halves)
-            return SpinMeRoundOutput(images=images, normals=normals[0] if normals else None)
-        images, *normals = rearrange(views.latents, "v (k c) h w -> k v c h w", k=halves)
-        output = SpinMeRoundOutput(images=self._postprocessed(self._decode_images(images, "image"), output_type))
-        if normals:
-            decoded = turn_normals(self._decode_images(normals[0], "normals"), views.world2frame.mT)
-            output.normals = self._postprocessed(decoded, output_type)
-        return output
-
-    def _postprocessed(self, images: Float[Tensor, "view 3 side side"], output_type: str) -> Any:
-        return self.image_processor.postprocess(images, output_type)
-
-    def _decode_images(
-        self, latents: Float[Tensor, "view channel height width"], half: Half
-    ) -> Float[Tensor, "view 3 side side"]:
-        """Decodes latents of the model in batches that fit into memory."""
-        latents = self.unet.restored(latents, half)
-        size = max_image_batch(self.vae, self.image_side, len(latents))
-        parts = [latents[start : start + size] for start in range(0, len(latents), size)]
-        return torch.cat([halve_on_out_of_memory(lambda part: decode_images(self.vae, part), part) for part in parts])
 
 
 def _steps_of_plan(plan: ViewPlan, sampler: Callable[[int], GroupSampler]) -> int:

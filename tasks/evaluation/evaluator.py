@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, Int, UInt8
 
 from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.models.geometry.normals import decode_normals
@@ -22,7 +22,7 @@ from spinmeround.tasks.evaluation.params import Metrics
 from spinmeround.tasks.evaluation.prediction import Prediction
 from spinmeround.tasks.evaluation.views import EvaluationViews
 from spinmeround.tasks.heads.embed import EmbedParams, cached_embedder, recognition_path
-from spinmeround.tasks.loading.view_images import ViewImages
+from spinmeround.tasks.loading.view_images import ViewImages, read_views
 from spinmeround.tasks.weights.lpips_backbone import load_lpips
 
 _NO_NORMALS = Missing("the head has no normals")
@@ -122,21 +122,42 @@ class Evaluator:
             of_views[view] = np.nanmean(of_view) if np.isfinite(of_view).any() else np.nan
         return Measured(head=min(found.psnr, PSNR_LIMIT_DB), views=of_views)
 
+    def generated_identity(
+        self, views: EvaluationViews, predicted: Prediction
+    ) -> Float64[np.ndarray, " 512"] | Missing:
+        """The normalised mean of the embeddings of the predicted targets that show the face."""
+        truth = read_views(self.data, views.subject, views.targets)
+        faces = self._faces(views, truth)
+        if isinstance(faces, Missing):
+            return faces
+        facing, positions = faces
+        found = self._embedder.embed(align_faces(predicted.rgb[facing], positions[facing]))
+        mean = np.asarray(found, np.float64).mean(axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12))
+
     def _identity(self, views: EvaluationViews, predicted: Prediction, truth: ViewImages) -> Measured | Missing:
         """Mean cosine between the embeddings of each predicted picture of the face and of its own true picture."""
+        faces = self._faces(views, truth)
+        if isinstance(faces, Missing):
+            return faces
+        facing, positions = faces
+        found, true = (
+            self._embedder.embed(align_faces(rgb[facing], positions[facing])) for rgb in (predicted.rgb, truth.rgb)
+        )
+        values = np.full(len(views.targets), np.nan)
+        values[facing] = identity_similarity(found, true)
+        return Measured.mean(values)
+
+    def _faces(
+        self, views: EvaluationViews, truth: ViewImages
+    ) -> tuple[Int[np.ndarray, " facing"], Float32[np.ndarray, "view 5 2"]] | Missing:
+        """The targets that show the face, as indices, and the landmarks of all targets in pixels."""
         cameras = Cameras(**self.data.cameras(views.subject))[views.targets]
         positions = self._landmarks(views.subject, cameras, truth.rgb)
         if isinstance(positions, Missing):
             return positions
         facing = np.flatnonzero(self._facing.select(cameras) & landmarks_inside(positions, truth.rgb.shape[1]))
-        if not len(facing):
-            return Missing("no target shows the face")
-        found, true = (
-            self._embedder.embed(align_faces(rgb[facing], positions[facing])) for rgb in (predicted.rgb, truth.rgb)
-        )
-        values = np.full(len(cameras), np.nan)
-        values[facing] = identity_similarity(found, true)
-        return Measured.mean(values)
+        return (facing, positions) if len(facing) else Missing("no target shows the face")
 
 
 def _normal_error(predicted: Prediction, truth: ViewImages) -> Measured | Missing:

@@ -25,14 +25,14 @@ from spinmeround.tasks.evaluation.baselines import MeanTrainingImages, nearest_i
 from spinmeround.tasks.evaluation.evaluator import Evaluator, HeadScores
 from spinmeround.tasks.evaluation.methods import MethodFolder
 from spinmeround.tasks.evaluation.model import predict_views
-from spinmeround.tasks.evaluation.params import MEAN, MODEL, NEAREST, TRUTH, VERSION, EvaluateParams, key_parts
+from spinmeround.tasks.evaluation.params import MEAN, MODEL, NEAREST, TRUTH, EvaluateParams, key_parts
 from spinmeround.tasks.evaluation.prediction import Prediction
 from spinmeround.tasks.evaluation.views import EvaluationViews
 from spinmeround.tasks.generation.run import load_pipeline
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.loading.view_images import ViewImages, read_views
 
-STAGE = "evaluate-head"
+STAGE, VERSION = "evaluate-head", 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,14 @@ class HeadScorer:
             scores |= self._of_method(method, views)
         return ScoredHead(id=self._data.ids[views.subject], views=views, scores=scores, generated=generated)
 
+    def has(self, views: EvaluationViews) -> bool:
+        """Whether the store has the model's prediction of a head and the scores of all predictions."""
+        wanted = [(self._sampling, self._inputs), *(self._method_key(method, views) for method in self._methods)]
+        return all(
+            self._store.has(STAGE, artifact_key(STAGE, VERSION, self._content(views, params), inputs, self._weights))
+            for params, inputs in wanted
+        )
+
     def pictures(self, name: str, head: ScoredHead) -> Prediction:
         """What the prediction `name` shows of a head."""
         method = next((each for each in self._methods if each.name == name), None)
@@ -96,14 +104,18 @@ class HeadScorer:
 
         def make(out: Path) -> None:
             predicted = method.read(id, views.targets)
-            _write_scores(out, {"method": self._evaluator(views, predicted, self._truth(views))})
+            _write_scores(out, {"method": self.evaluator(views, predicted, self._truth(views))})
 
-        params = {"embed": self._params["embed"], "pictures": method.fingerprint(id, views.targets)}
-        folder = self._kept(views, params, {"dataset": self._data.digest}, make)
+        folder = self._kept(views, *self._method_key(method, views), make)
         return {method.name: _read_scores(folder)["method"]}
 
+    def _method_key(self, method: MethodFolder, views: EvaluationViews) -> tuple[dict[str, Any], dict[str, str]]:
+        """The parameters and inputs of the scores of a method's pictures of one head."""
+        pictures = method.fingerprint(self._data.ids[views.subject], views.targets)
+        return {"embed": self._params["embed"], "pictures": pictures}, {"dataset": self._data.digest}
+
     def _make_own(self, views: EvaluationViews, out: Path) -> None:
-        evaluate, truth = self._evaluator, self._truth(views)  # wrong weights are refused before a long prediction
+        evaluate, truth = self.evaluator, self._truth(views)  # wrong weights are refused before a long prediction
         generated = predict_views(self._model, self._data, views, self._evaluated.params)
         predictions = {MODEL: generated, **self._baselines(views)}
         scores = {name: evaluate(views, predicted, truth) for name, predicted in predictions.items()}
@@ -133,8 +145,7 @@ class HeadScorer:
         make: Callable[[Path], None],
     ) -> Path:
         """The folder of the results of a head, made unless the store has it; made again, with a warning, if damaged."""
-        id = self._data.ids[views.subject]
-        content = {**params, "head": id, "conditioning": views.conditioning_indices, "views": views.targets}
+        id, content = self._data.ids[views.subject], self._content(views, params)
         key = artifact_key(STAGE, VERSION, content, inputs, self._weights)
         about: dict[str, Any] = {
             "version": VERSION,
@@ -151,12 +162,18 @@ class HeadScorer:
             self._store.make_once(STAGE, key, make, **about)
             return self._store.verify(STAGE, key).path
 
+    def _content(self, views: EvaluationViews, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of the results of one head."""
+        id = self._data.ids[views.subject]
+        return {**params, "head": id, "conditioning": views.conditioning_indices, "views": views.targets}
+
     @cached_property
     def _model(self) -> SpinMeRoundPipeline:
         return load_pipeline(self._evaluated.pipeline)
 
     @cached_property
-    def _evaluator(self) -> Evaluator:
+    def evaluator(self) -> Evaluator:
+        """Scores predictions; loads the networks of the metrics."""
         return Evaluator(self._data, self._evaluated.embed, self._evaluated.params.lpips_weights)
 
     @cached_property

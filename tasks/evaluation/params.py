@@ -16,7 +16,8 @@ from spinmeround.storage.weights import fingerprint
 from spinmeround.tasks.heads.embed import EmbedParams, detector_path, recognition_path
 from spinmeround.tasks.stage import StageParams
 
-VERSION = 3
+VERSION = 4
+"""Version of the table. That of the heads' own results is `tasks.evaluation.heads.VERSION`."""
 Metrics = dict[str, float | None]
 
 MODEL, NEAREST, MEAN = "model", "nearest_input_view", "mean_training_image"
@@ -109,7 +110,10 @@ class EvaluationResult:
     `models.metrics.statistics.MeanInterval`; `comparisons` those of its `PairedTest`, the model minus each other
     prediction. `heads` has for each head `id`, the indices of its views `conditioning` and `targets`, and `scores`:
     the metrics by prediction, and `views`, those of each target. `truth` has the values of the true views, of metrics
-    that compare views with each other.
+    that compare views with each other. `identities` has for each head of which the model's pictures show the face `id`,
+    `own`, the cosine similarity of the generated and the true identity, and the training head `nearest` to the
+    generated identity, with its `nearest_similarity`; `true_nearest_similarity` is that of the true identity and the
+    training head nearest to it. Without any, `missing` is the reason.
     """
 
     model: Metrics
@@ -120,6 +124,7 @@ class EvaluationResult:
     missing: dict[str, str]
     heads: list[dict[str, Any]]
     truth: Metrics = field(default_factory=dict)
+    identities: dict[str, Any] = field(default_factory=dict)
 
     @property
     def others(self) -> dict[str, Metrics]:

@@ -8,7 +8,7 @@ an evaluation that was stopped resumes with the next head and ends with the same
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from spinmeround.storage.artifacts import ArtifactStore, Outcome
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.storage.numbers import json_text
 from spinmeround.tasks.evaluation.heads import Evaluated, HeadScorer, ScoredHead
+from spinmeround.tasks.evaluation.identities import nearest_training_heads
 from spinmeround.tasks.evaluation.methods import MethodFolder
 from spinmeround.tasks.evaluation.params import (
     VERSION,
@@ -29,10 +30,27 @@ from spinmeround.tasks.evaluation.params import (
 )
 from spinmeround.tasks.evaluation.picture_sets import set_metrics
 from spinmeround.tasks.evaluation.summary import summarize
-from spinmeround.tasks.evaluation.views import choose_views
+from spinmeround.tasks.evaluation.views import EvaluationViews, choose_views
 from spinmeround.tasks.heads.embed import EmbedParams
 from spinmeround.tasks.loading.view_images import read_views
 from spinmeround.tasks.weights.inception import load_inception
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenEvaluation:
+    """The dataset of an evaluation, the heads with their views, and what scores them."""
+
+    data: HeadDataset
+    chosen: list[EvaluationViews]
+    scorer: HeadScorer
+
+
+def open_evaluation(store: ArtifactStore, dataset: Path, evaluated: Evaluated) -> OpenEvaluation:
+    """Choose the views, and check the pictures of other methods. Raises ConfigError for a wrong picture."""
+    data, params = HeadDataset.open(dataset), evaluated.params
+    chosen = choose_views(data, params, evaluated.embed.frontal)
+    methods = [MethodFolder(name, Path(folder), data, chosen) for name, folder in params.predictions.items()]
+    return OpenEvaluation(data=data, chosen=chosen, scorer=HeadScorer(store, data, evaluated, methods))
 
 
 def run_evaluation(
@@ -46,16 +64,15 @@ def run_evaluation(
 
     Raises ConfigError, before anything is generated, for a method's folder with a wrong picture, and for wrong weights.
     """
-    data, params = HeadDataset.open(dataset), evaluated.params
-    chosen = choose_views(data, params, evaluated.embed.frontal)
-    methods = [MethodFolder(name, Path(folder), data, chosen) for name, folder in params.predictions.items()]
+    opened = open_evaluation(store, dataset, evaluated)
+    data, params, scorer = opened.data, evaluated.params, opened.scorer
     network = load_inception(params.inception_weights, field="evaluate.inception_weights")
-    scorer = HeadScorer(store, data, evaluated, methods)
     heads = []
-    for views in chosen:
+    for views in opened.chosen:
         heads.append(scorer(views))
-        on_progress(len(heads), len(chosen))
-    result = summarize(heads, *set_metrics(data, scorer, heads, network))
+        on_progress(len(heads), len(opened.chosen))
+    identities = nearest_training_heads(data, scorer.evaluator, heads, params)
+    result = replace(summarize(heads, *set_metrics(data, scorer, heads, network)), identities=identities)
     (out / "evaluation.json").write_text(json_text(asdict(result), "evaluation"), encoding="utf-8")
     images: dict[str, Any] = _report_images(data, heads)
     np.savez(out / "pictures.npz", **images)
@@ -86,6 +103,15 @@ def _report_images(data: HeadDataset, heads: Sequence[ScoredHead]) -> dict[str, 
     }
 
 
+def evaluated_training(
+    store: ArtifactStore, training: Mapping[str, str], params: EvaluateParams, embed: EmbedParams
+) -> Evaluated:
+    """What an evaluation of a training (stage -> key) evaluates. Raises MissingArtifact, CorruptArtifact."""
+    ((stage, trained),) = training.items()
+    pipeline = store.verify(stage, trained).path / "pipeline"
+    return Evaluated(pipeline=pipeline, training=training, params=params, embed=embed)
+
+
 def make_evaluation(
     store: ArtifactStore,
     dataset: Path,
@@ -103,10 +129,7 @@ def make_evaluation(
     content, inputs, weights = key_parts(digest, training, params, embed)
 
     def evaluate(out: Path) -> None:
-        ((stage, trained),) = training.items()
-        pipeline = store.verify(stage, trained).path / "pipeline"
-        evaluated = Evaluated(pipeline=pipeline, training=training, params=params, embed=embed)
-        run_evaluation(store, dataset, evaluated, out, on_progress)
+        run_evaluation(store, dataset, evaluated_training(store, training, params, embed), out, on_progress)
 
     outcome = store.make_once(
         "evaluate", key, evaluate, version=VERSION, params=content, inputs=inputs, weights=weights, subject="model"

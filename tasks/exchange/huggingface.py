@@ -16,7 +16,7 @@ import numpy as np
 from spinmeround.storage.dataset import SPLITS, HeadArrays, HeadDataset
 from spinmeround.storage.errors import ConfigError, DatasetError
 from spinmeround.storage.manifests import is_litter
-from spinmeround.tasks.exchange.card import dataset_card
+from spinmeround.tasks.cards.dataset import dataset_card
 from spinmeround.tasks.exchange.formats import (
     CHANNELS,
     LARGEST_PART,

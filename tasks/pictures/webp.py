@@ -91,12 +91,13 @@ def nearest_view(
     azimuth_deg: Float[np.ndarray, " view"], elevation_deg: Float[np.ndarray, " view"], at: tuple[float, float]
 ) -> int:
     """Index of the view with the smallest angle to the direction `at`, (azimuth, elevation) in degrees."""
-    directions = _directions(azimuth_deg, elevation_deg)
-    return int(np.argmax(directions @ _directions(np.array([at[0]]), np.array([at[1]]))[0]))
+    of_views = directions(azimuth_deg, elevation_deg)
+    return int(np.argmax(of_views @ directions(np.array([at[0]]), np.array([at[1]]))[0]))
 
 
-def _directions(
+def directions(
     azimuth_deg: Float[np.ndarray, " view"], elevation_deg: Float[np.ndarray, " view"]
 ) -> Float[np.ndarray, "view 3"]:
+    """Unit vectors from the origin towards azimuths and elevations, in the world frame."""
     az, el = np.radians(azimuth_deg.astype(np.float64)), np.radians(elevation_deg.astype(np.float64))
     return np.stack([np.sin(az) * np.cos(el), np.sin(el), np.cos(az) * np.cos(el)], axis=-1)

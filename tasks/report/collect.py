@@ -7,36 +7,41 @@ the previews of some dropped heads for each reason. `tasks.report.data` document
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
-from spinmeround.models.metrics.definitions import METRICS, metric_of, p_value_text
 from spinmeround.storage.artifacts import Artifact, ArtifactStore
-from spinmeround.storage.dataset import HeadDataset
+from spinmeround.storage.dataset import CAPTURED, HeadDataset
+from spinmeround.storage.dataset.manifest import MANIFEST
 from spinmeround.storage.errors import StoreError
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.heads.registry import HEAD_STAGES, PUBLISHED_STAGES
 from spinmeround.tasks.heads.review import Review, load_review
 from spinmeround.tasks.heads.sample_files import load_previews
 from spinmeround.tasks.pictures.webp import nearest_view, resize
+from spinmeround.tasks.report.coverage import read_coverage
 from spinmeround.tasks.report.data import (
-    AblationSection,
-    EvaluationSection,
     HeadCard,
     LossCurve,
-    NovelViews,
     Orbit,
     OrbitHead,
     Quarantined,
     ReportData,
     SplatSection,
     StageRow,
-    ViewValues,
 )
+from spinmeround.tasks.report.evaluations import (
+    read_ablation,
+    read_evaluation,
+    read_identities,
+    read_novel_views,
+    read_views,
+)
+from spinmeround.tasks.report.likeness import read_likenesses, read_memorised
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.stage import GATE, Head
 from spinmeround.tasks.training.params.phases import PHASES, field_of
@@ -52,9 +57,6 @@ LICENCES = {
     "packs, Arc2Face) have their own terms, most of them non-commercial, which extend to what is made with them.",
 }
 
-PICTURES = tuple(each.name for each in fields(NovelViews) if each.name not in ("id", "metrics"))
-"""Arrays of `pictures.npz`."""
-
 Item = TypeVar("Item")
 
 
@@ -62,7 +64,8 @@ Item = TypeVar("Item")
 class FinishedRun:
     """Where the results of a run are.
 
-    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`). `training`, `evaluation`,
+    `keys` holds the artifact keys of each head, by id and stage (`tasks.stage.head_keys`); it and `heads` are empty if
+    another run made the dataset, or it was imported. `training`, `evaluation`,
     `ablation` and `reconstruction` are (stage, key) of the artifacts with `history.json`, with `evaluation.json` and
     `pictures.npz`, with `ablation.json`, and with `splats.ply` and `scores.json`, or None before they exist. `stages`
     holds the counts of the summary, {name: {made, reused, seconds}}; `parameters` is the complete profile by section.
@@ -89,9 +92,10 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
     reconstruction = run.store.verify(*run.reconstruction) if run.reconstruction else None
     reviews = _reviews(run)
     attributes = dataset.attributes
+    novel_views = read_novel_views(evaluation.path) if evaluation else ()
     return ReportData(
         run=run.name,
-        data_date=_newest_day(run, [training, evaluation, reconstruction]),
+        data_date=_newest_day(run, dataset, [training, evaluation, reconstruction]),
         counts=Counts(**attributes["counts"]),
         digests={"dataset": dataset.digest}
         | dict(attributes["fingerprints"])
@@ -99,10 +103,13 @@ def collect_report(run: FinishedRun, params: ReportParams) -> ReportData:
         kept=_kept_cards(dataset, params),
         dropped=_dropped_cards(run, reviews, params),
         kept_by_review=_kept_by_review(run, reviews, params),
-        quarantined=_quarantined(run),
+        quarantined=_quarantined(run) or _left_out(attributes),
         orbit=_orbit(dataset, params),
         curves=tuple(curve for each in training_chain(run.store, training) for curve in read_curves(each)),
-        novel_views=read_novel_views(evaluation.path)[: params.novel_heads] if evaluation else (),
+        coverage=read_coverage(dataset),
+        likenesses=read_likenesses(dataset, params.similar_heads),
+        novel_views=novel_views[: params.novel_heads],
+        memorised=read_memorised(dataset, read_identities(evaluation.path), novel_views) if evaluation else (),
         evaluation=replace(read_evaluation(evaluation.path / "evaluation.json"), views=read_views(evaluation.path))
         if evaluation
         else None,
@@ -169,104 +176,6 @@ def training_phases(params: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
             end += steps
             phases.append((name.replace("-", " "), end))
     return tuple(phases)
-
-
-def read_evaluation(path: Path) -> EvaluationSection:
-    """The metrics in an `evaluation.json`."""
-    return evaluation_section(json.loads(path.read_text(encoding="utf-8")))
-
-
-def read_views(evaluation: Path) -> tuple[ViewValues, ...]:
-    """The metrics of each view of the heads that `pictures.npz` contains, in the order of METRICS."""
-    heads = json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8"))["heads"]
-    with np.load(evaluation / "pictures.npz", allow_pickle=False) as pictures:
-        azimuth = pictures["azimuth_deg"]
-    heads = [head for head in heads[: len(azimuth)] if "views" in head]
-    found = []
-    for metric in METRICS:
-        values = {
-            name: np.array([head["views"][name][metric] for head in heads], np.float64).ravel()
-            for name in (heads[0]["views"] if heads else ())
-            if all(metric in head["views"].get(name, {}) for head in heads)
-        }
-        if "model" in values:
-            found.append(ViewValues(metric=metric, azimuth_deg=azimuth[: len(heads)].ravel(), values=values))
-    return tuple(found)
-
-
-def read_ablation(folder: Path) -> AblationSection:
-    """The table and the figure of an ablation."""
-    found = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
-    with Image.open(folder / "figure.png") as figure:
-        pixels = np.asarray(figure.convert("RGB"))
-    return AblationSection(
-        evaluation=evaluation_section(found["table"]),
-        orderings=tuple(map(_ordering, found["orderings"])),
-        steps=found["steps"],
-        figure=pixels,
-    )
-
-
-def _ordering(found: Mapping[str, Any]) -> tuple[str, ...]:
-    metric = metric_of(found["metric"])
-    interval = None if found["low"] is None else (found["low"], found["high"])
-    better = {True: "the model", False: "the variant", None: "not decided"}
-    return (
-        metric.label,
-        found["variant"].replace("-", " "),
-        metric.text(found["difference"]),
-        metric.interval_text(interval),
-        p_value_text(found["p_value"]),
-        better[found["holds"]],
-    )
-
-
-def evaluation_section(found: Mapping[str, Any]) -> EvaluationSection:
-    """The metrics in the fields of an `EvaluationResult`."""
-    intervals = {
-        name: {metric: (each["low"], each["high"]) for metric, each in metrics.items() if each["low"] is not None}
-        for name, metrics in found["intervals"].items()
-    }
-    p_values = {
-        name: {metric: each["p_value"] for metric, each in metrics.items() if each["p_value"] is not None}
-        for name, metrics in found["comparisons"].items()
-    }
-    return EvaluationSection(
-        **{name: found[name] for name in ("model", "baselines", "methods", "missing")},
-        heads=len(found["heads"]),
-        intervals=intervals,
-        p_values=p_values,
-        truth=found.get("truth", {}),
-    )
-
-
-def read_novel_views(folder: Path) -> tuple[NovelViews, ...]:
-    """The pictures and metrics of the evaluated heads that `pictures.npz` contains: first the best, the median and the
-    worst one by PSNR."""
-    heads = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["heads"]
-    with np.load(folder / "pictures.npz", allow_pickle=False) as pictures:
-        arrays = {name: pictures[name] for name in PICTURES if name in pictures}
-    heads = heads[: len(arrays["true_rgb"])]
-    ranks = ranked([head["scores"]["model"].get("psnr") for head in heads])
-    order = [*ranks, *(index for index in range(len(heads)) if index not in ranks)]
-    return tuple(
-        NovelViews(
-            id=heads[index]["id"],
-            metrics=heads[index]["scores"]["model"],
-            rank=ranks.get(index, ""),
-            **{name: array[index] for name, array in arrays.items()},
-        )
-        for index in order
-    )
-
-
-def ranked(psnr: Sequence[float | None]) -> dict[int, str]:
-    """The heads with the highest, the median and the lowest PSNR, by index; none of fewer than three."""
-    known = sorted((value, index) for index, value in enumerate(psnr) if value is not None)
-    if len(known) < 3:
-        return {}
-    places = {"best": -1, "median": len(known) // 2, "worst": 0}
-    return {known[place][1]: f"{name} of {len(known)} heads by PSNR" for name, place in places.items()}
 
 
 def stage_rows(counts: Mapping[str, Mapping[str, float]], parameters: Mapping[str, Any]) -> tuple[StageRow, ...]:
@@ -361,12 +270,24 @@ def _orbit(dataset: HeadDataset, params: ReportParams) -> Orbit:
     )
 
 
-def _newest_day(run: FinishedRun, artifacts: Sequence[Artifact | None]) -> str:
-    """The day of the newest of these artifacts or, if there are none, of the newest complete head."""
+def _left_out(attributes: Mapping[str, Any]) -> tuple[Quarantined, ...]:
+    """The heads that an import left out, with their reasons."""
+    left_out: Mapping[str, str] = attributes.get(CAPTURED, {}).get("left_out", {})
+    return tuple(Quarantined(id=id, stage="import", reason=why, attempts=1) for id, why in left_out.items())
+
+
+def _newest_day(run: FinishedRun, dataset: HeadDataset, artifacts: Sequence[Artifact | None]) -> str:
+    """The day of the newest of these artifacts or, if there are none, of the newest complete head.
+
+    A dataset that was not made by this run is as old as its manifest.
+    """
     made = [artifact.manifest.created for artifact in artifacts if artifact]
-    if not made:
+    if not made and run.heads:
         last = [(stage, keys[stage]) for keys in run.keys.values() for stage in PUBLISHED_STAGES]
         made = [run.store.open(*each).manifest.created for each in last if run.store.has(*each)]
+    elif not made:
+        written = (dataset.path / MANIFEST).stat().st_mtime
+        made = [datetime.fromtimestamp(written, UTC).date().isoformat()]
     if not made:
         raise StoreError(
             f"report of {run.name}: expected at least one complete head, found none; build the dataset first"

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from spinmeround.tasks.dataset.publish import Counts
 
@@ -84,6 +84,67 @@ class Orbit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sector:
+    """The views of a range of |azimuth|: how many, and how many heads have none."""
+
+    label: str
+    views: int
+    heads_without: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """The directions of all views of all heads of a dataset, in degrees.
+
+    Views of almost the same direction are one place, with their number in `number`. `gaps` are the parts of the sphere
+    that are far from every view, by rows of elevation from -90 and columns of azimuth from -180; `near_share` is the
+    share of the sphere's area that is no gap.
+    """
+
+    heads: int
+    azimuth_deg: Float[np.ndarray, " place"]
+    elevation_deg: Float[np.ndarray, " place"]
+    number: Int[np.ndarray, " place"]
+    gaps: Bool[np.ndarray, "row column"]
+    near_share: float
+    sectors: tuple[Sector, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured:
+    """A picture of a head: `caption` says what it shows."""
+
+    caption: str
+    rgb: UInt8[np.ndarray, "height width 3"]
+    mask: UInt8[np.ndarray, "height width"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """Pictures side by side of heads with similar identities; `values` are named cosine similarities."""
+
+    pictures: tuple[Pictured, ...]
+    values: Mapping[str, float]
+    remarkable: bool = False
+    """Whether the similarity is what the section warns of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likenesses:
+    """Cosine similarities between the identity embeddings of a dataset's heads.
+
+    `nearest` counts heads by the similarity of the most similar other head, `pairs` all pairs of heads, in equal bins
+    from -1 to 1. `same_head` is the median similarity of two views of one head, None if it is not known.
+    """
+
+    heads: int
+    nearest: Int[np.ndarray, " bin"]
+    pairs: Int[np.ndarray, " bin"]
+    same_head: float | None
+    closest: tuple[Likeness, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossCurve:
     """The recorded losses of one training run.
 
@@ -114,6 +175,8 @@ class NovelViews:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     rank: str = ""
     """What the head is an example of, as "best of 12 heads by PSNR"."""
+    psnr: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """PSNR of each view by prediction, as far as it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,9 +270,13 @@ class ReportData:
     """Heads that a person kept against the screen, with the screen's reasons for dropping them."""
     quarantined: tuple[Quarantined, ...] = ()
     orbit: Orbit | None = None
+    coverage: Coverage | None = None
+    likenesses: Likenesses | None = None
     curves: tuple[LossCurve, ...] = ()
     novel_views: tuple[NovelViews, ...] = ()
     evaluation: EvaluationSection | None = None
+    memorised: tuple[Likeness, ...] | str = ()
+    """Generated heads beside the training heads that they are most similar to, or why this is not known."""
     ablation: AblationSection | None = None
     splats: SplatSection | None = None
     stages: tuple[StageRow, ...] = ()

@@ -22,3 +22,6 @@ class ReportParams(StageParams):
     kept_heads: int = Field(default=48, ge=0, description="Maximum number of kept heads shown, evenly spaced")
     dropped_heads: int = Field(default=16, ge=0, description="Maximum number of dropped heads for each reason")
     novel_heads: int = Field(default=8, ge=0, description="Maximum number of held-out heads with generated views")
+    similar_heads: int = Field(
+        default=6, ge=0, description="Maximum number of pairs of heads with the most similar identities"
+    )

@@ -14,7 +14,7 @@ from spinmeround.tasks.report.collect import FinishedRun, collect_report
 from spinmeround.tasks.report.data import ReportData
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.report.tables import column_heading, comparisons, flattened, metric_rows, splat_rows
-from spinmeround.tasks.report.view import drop_groups, head_card, novel_figure, viewer
+from spinmeround.tasks.report.view import drop_groups, head_card, likeness_card, memorised_summary, novel_figure, viewer
 
 
 def run_report(run: FinishedRun, target: Path, params: ReportParams) -> Path:
@@ -25,7 +25,11 @@ def run_report(run: FinishedRun, target: Path, params: ReportParams) -> Path:
 def render_report(data: ReportData, params: ReportParams = ReportParams()) -> str:  # noqa: B008 (frozen)
     """The report as HTML."""
     from spinmeround.tasks.report.azimuth import azimuth_drawing  # loads SciPy and Matplotlib
+    from spinmeround.tasks.report.coverage import coverage_drawing
     from spinmeround.tasks.report.curves import curve_summary
+    from spinmeround.tasks.report.likeness import similarity_drawing
+
+    memorised = () if isinstance(data.memorised, str) else data.memorised
 
     return template("report.html.j2").render(
         data=data,
@@ -34,6 +38,11 @@ def render_report(data: ReportData, params: ReportParams = ReportParams()) -> st
         drop_groups=drop_groups(data, params),
         kept_by_review=[head_card(card, params) for card in data.kept_by_review],
         viewer=viewer(data.orbit, params),
+        coverage=coverage_drawing(data.coverage) if data.coverage else None,
+        similarity=similarity_drawing(data.likenesses) if data.likenesses else None,
+        closest=[likeness_card(each, params) for each in data.likenesses.closest] if data.likenesses else [],
+        memorised=[likeness_card(each, params) for each in memorised[: params.similar_heads]],
+        memorised_summary=memorised_summary(memorised),
         curves=[summary for summary in map(curve_summary, data.curves) if summary],
         novel_views=[novel_figure(views, params) for views in data.novel_views],
         metric_rows=metric_rows(data.evaluation) if data.evaluation else [],

@@ -3,17 +3,26 @@
 All of it is computed from `ReportData`; layout is up to the templates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from spinmeround.models.metrics.definitions import metric_of, signed_text
 from spinmeround.tasks.heads.review import REASON
-from spinmeround.tasks.pictures.webp import SpriteSheet, cut_out, data_uri, nearest_view, resize, row_uri, sprite_sheet
-from spinmeround.tasks.report.data import HeadCard, NovelViews, Orbit, OrbitHead, ReportData
+from spinmeround.tasks.pictures.webp import (
+    SpriteSheet,
+    cut_out,
+    data_uri,
+    directions,
+    nearest_view,
+    resize,
+    row_uri,
+    sprite_sheet,
+)
+from spinmeround.tasks.report.data import HeadCard, Likeness, NovelViews, Orbit, OrbitHead, ReportData
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.report.tables import joined
 
@@ -107,6 +116,15 @@ class Viewer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LikenessCard:
+    """Similar heads: captioned pictures, and their similarities as text."""
+
+    tiles: tuple[tuple[str, Tile], ...]
+    values: tuple[tuple[str, str], ...]
+    remarkable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class NovelRow:
     """One row of a novel-view figure: its label and one picture per view."""
 
@@ -123,6 +141,9 @@ class NovelFigure:
     angles: tuple[str, ...]
     rows: tuple[NovelRow, ...]
     metrics: tuple[tuple[str, str], ...]
+    stops: Mapping[str, Any]
+    """What the script of the comparison reads, by view in the order of the rows: `angles`, and as `baseline` the input
+    picture whose camera is nearest; `psnr` by panel, and `front`, the view nearest to the front."""
     rank: str = ""
 
 
@@ -220,8 +241,41 @@ def novel_figure(views: NovelViews, params: ReportParams) -> NovelFigure:
             for label, pictures in rows.items()
         ),
         metrics=tuple((metric.label, metric.text(value) + metric.suffix) for metric, value in known),
+        stops=_stops(views, order, angles),
         rank=views.rank,
     )
+
+
+def likeness_card(likeness: Likeness, params: ReportParams) -> LikenessCard:
+    """The pictures of similar heads, and their similarities as text."""
+    tiles: list[tuple[str, Tile]] = []
+    for each in likeness.pictures:
+        picture = each.rgb[None] if each.mask is None else cut_out(each.rgb, each.mask)[None]
+        (tile,) = _tiles(picture, f"Head {each.caption}", ["the front"], params)
+        tiles.append((each.caption, tile))
+    values = tuple((name, signed_text(f"{value:.2f}")) for name, value in likeness.values.items())
+    return LikenessCard(tiles=tuple(tiles), values=values, remarkable=likeness.remarkable)
+
+
+def memorised_summary(likenesses: Sequence[Likeness]) -> str:
+    """How many generated heads are nearer to a training head than to the truth, as a sentence."""
+    nearer = sum(each.remarkable for each in likenesses)
+    which = f"{nearer or 'None'} of {len(likenesses)}"
+    return f"{which} generated heads {'is' if nearer == 1 else 'are'} nearer to a training head than to the true head."
+
+
+def _stops(views: NovelViews, order: Int[np.ndarray, " view"], angles: Sequence[str]) -> dict[str, Any]:
+    given = directions(views.input_azimuth_deg, views.input_elevation_deg)
+    wanted = directions(views.azimuth_deg, views.elevation_deg)[order]
+    known = {"model": "model", "baseline": "nearest_input_view"}
+    return {
+        "angles": list(angles),
+        "baseline": np.argmax((wanted @ given.T).round(6), axis=1).tolist() if len(given) else [],
+        "psnr": {
+            panel: [views.psnr[name][view] for view in order] for panel, name in known.items() if name in views.psnr
+        },
+        "front": int(np.argmax((wanted @ directions(np.zeros(1), np.zeros(1))[0]).round(6))),
+    }
 
 
 def _viewer_head(head: OrbitHead, front: int, params: ReportParams) -> ViewerHead:

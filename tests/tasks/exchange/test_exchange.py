@@ -91,6 +91,7 @@ def test_webdataset_reads_the_tars(exported):
 def test_datasets_reads_the_parquet_files(dataset, exported, tmp_path):
     """`datasets.load_dataset` finds the splits, decodes the pictures, and the card has a valid header."""
     from datasets import load_dataset
+    from huggingface_hub import DatasetCard
 
     found = load_dataset(str(exported / "huggingface"), cache_dir=str(tmp_path / "cache"))
     assert {name: split["id"] for name, split in found.items()} == {
@@ -103,11 +104,10 @@ def test_datasets_reads_the_parquet_files(dataset, exported, tmp_path):
     np.testing.assert_array_equal(np.asarray(row["rgb"][1]), head.rgb[1])
     np.testing.assert_array_equal(np.asarray(row["mask"][1]), head.mask[1])
     np.testing.assert_array_equal(np.float32(row["identity_views"]), head.identity_views)
-    card = (exported / "huggingface" / "README.md").read_text()
-    header = card.split("---\n")[1]
-    assert 'license_name: "CC0-1.0: nobody"' in header
-    assert "n<1K" in header
-    assert dataset.digest in card
+    card = DatasetCard((exported / "huggingface" / "README.md").read_text())
+    assert (card.data.license, card.data.license_name) == ("cc0-1.0", "CC0-1.0: nobody")
+    assert card.data.size_categories == ["n<1K"]
+    assert dataset.digest in card.text
 
 
 def test_nerfstudio_cameras_project_the_head_onto_its_mask(tmp_path):

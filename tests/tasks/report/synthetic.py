@@ -4,16 +4,22 @@ import numpy as np
 
 from spinmeround.models.geometry.cameras import Cameras, ViewGrid, pixel_rays
 from spinmeround.tasks.dataset.publish import Counts
+from spinmeround.tasks.report.coverage import find_gaps
 from spinmeround.tasks.report.data import (
     AblationSection,
+    Coverage,
     EvaluationSection,
     HeadCard,
+    Likeness,
+    Likenesses,
     LossCurve,
     NovelViews,
     Orbit,
     OrbitHead,
+    Pictured,
     Quarantined,
     ReportData,
+    Sector,
     StageRow,
     ViewValues,
 )
@@ -77,6 +83,7 @@ def novel_views(seed: int) -> NovelViews:
         azimuth_deg=cameras.azimuth_deg[1:],
         elevation_deg=cameras.elevation_deg[1:],
         metrics={"psnr": 17.31, "ssim": 0.71, "normal_angular_error_deg": 14.2},
+        psnr={"model": (15.5, None, 16.5, 17.5, 18.5, 19.5, 20.5), "nearest_input_view": (9.0,) * 7},
     )
 
 
@@ -159,6 +166,63 @@ def ablation() -> AblationSection:
     )
 
 
+def partial_coverage() -> Coverage:
+    """Two heads with views of the front and sides; one lacks the back, the other has a single view of it."""
+    azimuth = np.array([-90.0, -40.0, 0.0, 40.0, 90.0, 180.0])
+    gaps, near_share = find_gaps(azimuth, np.zeros(6))
+    return Coverage(
+        heads=2,
+        azimuth_deg=azimuth,
+        elevation_deg=np.zeros(6),
+        number=np.array([2, 2, 4, 2, 2, 1]),
+        gaps=gaps,
+        near_share=near_share,
+        sectors=(
+            Sector(label="front", views=8, heads_without=0),
+            Sector(label="sides", views=4, heads_without=0),
+            Sector(label="back", views=1, heads_without=1),
+        ),
+    )
+
+
+def pictured(seed: int, caption: str) -> Pictured:
+    rgb, mask, _ = views(seed, ViewGrid(azimuths=1, elevations_deg=(0.0,)).cameras())
+    return Pictured(caption=caption, rgb=rgb[0], mask=mask[0])
+
+
+def likenesses() -> Likenesses:
+    """Three heads; two of them are more similar than two views of one head."""
+    nearest, pairs = np.zeros(100, np.int64), np.zeros(100, np.int64)
+    nearest[97], nearest[70], pairs[97], pairs[70], pairs[60] = 2, 1, 1, 1, 1
+    first, second, third = (pictured(seed, f"procedural-{seed:06d}") for seed in range(3))
+    return Likenesses(
+        heads=3,
+        nearest=nearest,
+        pairs=pairs,
+        same_head=0.8,
+        closest=(
+            Likeness(pictures=(first, second), values={"similarity": 0.951}, remarkable=True),
+            Likeness(pictures=(second, third), values={"similarity": 0.414}),
+        ),
+    )
+
+
+def memorised() -> tuple[Likeness, ...]:
+    """A generated head that is nearer to a training head than to the truth, and one that is not."""
+    return tuple(
+        Likeness(
+            pictures=(
+                pictured(seed, f"procedural-{seed:06d}, generated"),
+                pictured(seed, f"procedural-{seed:06d}, truth"),
+                pictured(near, f"procedural-{near:06d}"),
+            ),
+            values={"truth": own, "training head": nearest},
+            remarkable=nearest > own,
+        )
+        for seed, near, own, nearest in ((201, 4, 0.41, 0.62), (202, 1, 0.83, 0.35))
+    )
+
+
 def stages() -> tuple[StageRow, ...]:
     return (
         StageRow(name="sample", version=1, made=32, reused=0, seconds=6.1, parameters={"generator.name": "procedural"}),
@@ -200,6 +264,9 @@ def report_data(heads: int = 3, grid: ViewGrid = ViewGrid(), kept: int = 6) -> R
             ),
         ),
         orbit=orbit(heads, grid),
+        coverage=partial_coverage(),
+        likenesses=likenesses(),
+        memorised=memorised(),
         curves=(loss_curve(),),
         novel_views=tuple(novel_views(seed) for seed in (201, 202, 203)),
         evaluation=evaluation(),

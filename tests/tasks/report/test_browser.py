@@ -277,3 +277,68 @@ def test_print_is_light_with_details_open(browser, address: str):
     tab.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.page.locator("details.profile pre").first.is_visible()
     context.close()
+
+
+COMPARED = """(panel) => {
+    const canvas = document.querySelector(`[data-panel=${panel}] canvas`), pen = canvas.getContext("2d");
+    return [canvas.width, ...pen.getImageData(0, 0, canvas.width, canvas.height).data];
+}"""
+
+
+def compared(tab: Tab, panel: str, stop: int) -> np.ndarray:
+    """The pixels of a panel of the comparison, as soon as it shows this stop."""
+    tab.wait(f"document.getElementById('compare').dataset.stop === '{stop}'")
+    side, *pixels = tab.page.evaluate(COMPARED, panel)
+    return np.array(pixels, np.uint8).reshape(side, side, 4)[..., :3].astype(int)
+
+
+def test_one_slider_turns_truth_model_and_baseline(tab: Tab, data: ReportData):
+    """At each stop the panels show one view: the truth, what the model made of it, and the nearest input."""
+    views = data.novel_views[0]
+    order = np.argsort(180 - (180 - views.azimuth_deg) % 360)
+    tab.page.locator("#compare").scroll_into_view_if_needed()
+    front = int(np.argmin(np.abs(180 - (180 - views.azimuth_deg[order]) % 360)))
+    for key, stop in (("", front), ("ArrowRight", front + 1), ("ArrowRight", front + 2), ("Home", front)):
+        if key:
+            tab.page.locator(".panels").press(key)
+        for panel, truth in (
+            ("truth", views.true_rgb[order[stop]]),
+            ("model", views.generated_rgb[order[stop]]),
+            ("baseline", views.input_rgb[0]),
+        ):
+            assert np.abs(compared(tab, panel, stop) - truth).mean() < 12
+    tab.page.locator("#compare-view").fill("0")
+    assert np.abs(compared(tab, "truth", 0) - views.true_rgb[order[0]]).mean() < 12
+    captions = tab.page.locator(".panels output").all_inner_texts()
+    assert captions == ["", f"{views.psnr['model'][order[0]]:.1f} dB", "9.0 dB"]
+
+
+def test_comparison_shows_normals_differences_and_other_heads(tab: Tab, data: ReportData):
+    """Normals of truth and model, no baseline's; the difference of a model that adds noise is dark, not zero."""
+    tab.page.locator("#compare-head").select_option("1")
+    views = data.novel_views[1]
+    order = np.argsort(180 - (180 - views.azimuth_deg) % 360)
+    stop = int(tab.page.locator("#compare-view").input_value())
+    tab.page.locator("input[name=compare-mode][value=normals]").check(force=True)
+    tab.wait("document.querySelector('[data-panel=baseline] output').textContent === 'no normals'")
+    assert np.abs(compared(tab, "truth", stop) - views.true_normals[order[stop]]).mean() < 12
+    tab.page.locator("input[name=compare-mode][value=difference]").check(force=True)
+    tab.wait("document.querySelector('[data-panel=baseline] output').textContent !== 'no normals'")
+    wanted = np.abs(views.generated_rgb[order[stop]].astype(int) - views.true_rgb[order[stop]])
+    found = compared(tab, "model", stop)
+    assert found.mean() == pytest.approx((3 * wanted).clip(0, 255).mean(), rel=0.25)
+
+
+def test_dragging_across_the_comparison_turns_it(tab: Tab):
+    """To the left is the next view, and the page does not move."""
+    panels = tab.page.locator(".panels")
+    panels.scroll_into_view_if_needed()
+    start = int(tab.page.locator("#compare-view").input_value())
+    box, top = panels.bounding_box(), tab.page.evaluate("scrollY")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 3
+    tab.page.mouse.move(x, y)
+    tab.page.mouse.down()
+    tab.page.mouse.move(x - box["width"] / 4, y, steps=5)
+    tab.page.mouse.up()
+    assert int(tab.page.locator("#compare-view").input_value()) == start + 2
+    assert tab.page.evaluate("scrollY") == top

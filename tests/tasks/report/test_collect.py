@@ -22,11 +22,11 @@ from spinmeround.tasks.report.collect import (
     FinishedRun,
     collect_report,
     evenly_spaced,
-    ranked,
     read_curves,
     training_chain,
     training_phases,
 )
+from spinmeround.tasks.report.evaluations import ranked
 from spinmeround.tasks.report.params import ReportParams
 from spinmeround.tasks.report.render import run_report
 from spinmeround.tasks.stage import Head

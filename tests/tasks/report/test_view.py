@@ -32,7 +32,8 @@ def test_generated_views_are_sorted_by_azimuth():
     views = novel_views(1)
     order = np.random.default_rng(0).permutation(len(views.azimuth_deg))
     arrays = ("generated_rgb", "true_rgb", "generated_normals", "true_normals", "azimuth_deg", "elevation_deg")
-    shuffled = replace(views, **{name: getattr(views, name)[order] for name in arrays})
+    psnr = {name: tuple(values[view] for view in order) for name, values in views.psnr.items()}
+    shuffled = replace(views, psnr=psnr, **{name: getattr(views, name)[order] for name in arrays})
     figure = novel_figure(shuffled, ReportParams())
     assert figure.angles == ("−135°", "−90°", "−45°", "+45°", "+90°", "+135°", "180°")
     assert figure == novel_figure(views, ReportParams())
