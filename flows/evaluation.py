@@ -53,6 +53,8 @@ def evaluation_flow(
     """
     with join_session(profile, place) as session:
         data = dataset_of(session, dataset)
+        stage: str
+        seen: str | None
         if model is None:
             training = require_training(session, data)
             stage, key, seen = training.name, training.key, data.digest

@@ -20,17 +20,24 @@ def automations(
 
     Automations that people have paused or changed stay as they are.
     """
-    from spinmeround.flows.server.automations import keep_automations
     from spinmeround.flows.server.network import server_errors
     from spinmeround.flows.server.process import configure, prefect_server
     from spinmeround.flows.server.settings import import_prefect
 
     with prefect_server(configure(runs, quiet=True)) as server:
         import_prefect()
-        from prefect.client.orchestration import get_client
-
         if server is not None:
             server.wait()
-        with server_errors(), get_client(sync_client=True) as client:
-            done = keep_automations(client)
-    print_values({"automations": [f"{name}: {what}" for name, what in done.items()]}, width=12)
+        with server_errors():
+            done = added_automations()
+    print_values({"automations": done}, width=12)
+
+
+def added_automations() -> list[str]:
+    """Create or update the automations on the server that PREFECT_API_URL names; a line for each."""
+    from prefect.client.orchestration import get_client
+
+    from spinmeround.flows.server.automations import keep_automations
+
+    with get_client(sync_client=True) as client:
+        return [f"{name}: {what}" for name, what in keep_automations(client).items()]

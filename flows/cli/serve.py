@@ -47,12 +47,16 @@ def deploy(
         Path | None,
         typer.Option(help="Schedules and limits of deployments, as in the prefect.yaml of this project."),
     ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Start the retraining on each new dataset, as 'spinmeround automations'.")
+    ] = False,
 ) -> None:
     """Register each flow and stage as a deployment on a work pool of the server that PREFECT_API_URL names.
 
     Any number of workers, on machines that see the folder of runs, then do the work. Schedules, limits and parameters
     that people have changed in the UI are kept.
     """
+    from spinmeround.flows.cli.automations import added_automations
     from spinmeround.flows.server.deploying import deploy as register_deployments
     from spinmeround.flows.server.deploying import read_deploy_file
     from spinmeround.flows.server.network import server_errors
@@ -69,6 +73,8 @@ def deploy(
     with prefect_server(home), server_errors():
         import_prefect()
         names = register_deployments(runs, pool, profile or [], entries)
+        if retrain:
+            print_values({"automations": added_automations()}, width=12)
     print_values(
         {"deployed": f"{len(names)} deployments", "pool": pool, "worker": f"prefect worker start --pool {pool}"}
     )
