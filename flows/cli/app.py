@@ -22,6 +22,7 @@ from spinmeround.flows.cli import (
     automations,
     bench,
     diff,
+    doctor,
     export,
     heads,
     pipeline,
@@ -143,6 +144,7 @@ pipeline.register(app, _PIPELINE)
 ablate.register(app, _PIPELINE)
 review.register(app, _PIPELINE)
 plan.register(app, _PIPELINE)
+doctor.register(app, _PIPELINE)
 rehearse.register(app, _PIPELINE)
 app.add_typer(generate_app, name="generate", rich_help_panel=_RESULTS)
 reconstruct.register(app, _RESULTS)
