@@ -57,10 +57,11 @@ def evaluation_flow(
         seen: str | None
         if model is None:
             training = require_training(session, data)
-            stage, key, seen = training.name, training.key, data.digest
+            evaluated_model: tuple[str, str, str | None] = (training.name, training.key, data.digest)
         else:
             version = registered_model(model, session.store, profile.promote)
-            stage, key, seen = version.stage, version.key, version.dataset
+            evaluated_model = (version.stage, version.key, version.dataset)
+        stage, key, seen = evaluated_model
         data = data if on is None else dataset_of(session, on)
         if profile.evaluate.split == "all" and data.digest == seen:
             raise ConfigError(

@@ -111,9 +111,10 @@ def _decide(session: Session, data: Published, number: int, evaluation: str) -> 
     while True:
         model = registry.get(params.model)
         version, before = model.version(number), model.at(params.alias)
+        promoted = None if before is None else before.number
         if before == version:
             return _finished(session, version, before, f"{params.alias} points to this version already", promoted=True)
-        found = submit(compare_task, data, evaluation, before and before.number).result()
+        found = submit(compare_task, data, evaluation, promoted).result()
         reason = found.reason
         if not found.better:
             return _finished(session, version, before, reason, promoted=False)
@@ -155,7 +156,7 @@ def _finished(
         model=params.model,
         version=version.number,
         alias=params.alias,
-        before=before and before.number,
+        before=None if before is None else before.number,
         promoted=promoted,
         reason=reason,
     )

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def check_machine(profile: Any, store: Path | str) -> Iterator[Check]:
         yield _disk(profile, store)
 
 
-def _gpu(profile: Any) -> Iterator[Check]:
+def _gpu(profile: Any) -> Generator[Check, None, bool]:
     """GPUs and their driver; yields one check and returns whether torch sees a GPU."""
     if importlib.util.find_spec("torch") is None:
         yield Check(name="GPU", state="warning", found="torch is not installed: pip install 'spinmeround[train]'")
