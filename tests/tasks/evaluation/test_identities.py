@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spinmeround.models.identity.alignment import align_faces
+from spinmeround.models.identity.arcface import ArcFaceEmbedder
 from spinmeround.models.metrics.missing import Missing
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.evaluation.evaluator import Evaluator
@@ -66,11 +68,20 @@ def test_reasons_without_identities(dataset: Path) -> None:
     assert nearest_training_heads(data, none, heads, other)["missing"] == "the training heads are not in this dataset"
 
 
-def test_the_true_pictures_have_the_identity_of_the_head(dataset: Path, tmp_path: Path) -> None:
-    """The identity of perfectly generated views has unit length, by the landmarks of the generator."""
+def test_the_identity_is_the_mean_over_the_pictures_that_show_the_face(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The normalised mean of the embeddings of facing targets, aligned by the landmarks of the truth; or the reason."""
     data = HeadDataset.open(dataset)
-    evaluator = Evaluator(data, EmbedParams(recognition=str(write_recognition(tmp_path / "recognition.onnx"))), None)
+    network = write_recognition(tmp_path / "recognition.onnx")
+    evaluator = Evaluator(data, EmbedParams(recognition=str(network)), None)
     (views, *_) = choose_views(data, PARAMS, EmbedParams().frontal)
-    found = evaluator.generated_identity(views, Prediction.of(read_views(data, views.subject, views.targets)))
-    assert not isinstance(found, Missing)
-    assert np.linalg.norm(found) == pytest.approx(1)
+    predicted = Prediction.of(read_views(data, views.subject, views.targets))
+    side = predicted.rgb.shape[1]
+    positions = np.repeat(np.array([[[5, 6], [10, 6], [8, 9], [6, 12], [10, 12]]], np.float32) * side / 16, 2, axis=0)
+    monkeypatch.setattr(evaluator, "_faces", lambda views, truth: (np.array([0, 1]), positions))
+    embedded = ArcFaceEmbedder(network).embed(align_faces(predicted.rgb, positions)).astype(np.float64)
+    expected = embedded.mean(axis=0) / np.linalg.norm(embedded.mean(axis=0))
+    np.testing.assert_allclose(evaluator.generated_identity(views, predicted), expected, atol=1e-6)
+    monkeypatch.setattr(evaluator, "_faces", lambda views, truth: Missing("no target shows the face"))
+    assert evaluator.generated_identity(views, predicted) == Missing("no target shows the face")

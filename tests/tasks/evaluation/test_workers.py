@@ -20,7 +20,6 @@ from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import EvaluateParams
 from spinmeround.tasks.heads.embed import EmbedParams
-from tests.support.waiting import until
 from tests.support.weights import write_recognition
 
 PARAMS = EvaluateParams(heads=3, targets=2, frontal_targets=1, schedule=NoiseSchedule(steps=2))
@@ -61,9 +60,11 @@ class Run:
         return {path.parent: path.stat().st_mtime_ns for path in found.rglob("manifest.json")}
 
 
-def kill_a_worker(run: Run) -> None:
+def kill_a_worker(run: Run, over: threading.Event) -> None:
     """Kill the first worker, which has the table to make after its heads, as soon as a head is scored."""
-    until(run.heads, interval_s=0.01)
+    while not run.heads():
+        if over.wait(0.01):
+            return
     os.kill(min(workers(), key=psutil.Process.create_time).pid, signal.SIGKILL)
 
 
@@ -78,11 +79,15 @@ def test_two_workers_and_a_killed_one_give_the_table_of_one(dataset: Path, pipel
     one = Run(tmp_path / "one", dataset, pipeline, embed).evaluate(workers=1)
 
     run = Run(tmp_path / "two", dataset, pipeline, embed)
-    killer = threading.Thread(target=kill_a_worker, args=[run])
+    over = threading.Event()
+    killer = threading.Thread(target=kill_a_worker, args=[run, over])
     killer.start()
-    with pytest.raises(WorkerDied, match="SIGKILL"):
-        run.evaluate(workers=2)
-    killer.join()
+    try:
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            run.evaluate(workers=2)
+    finally:
+        over.set()
+        killer.join()
     left = run.heads()
     assert left
     assert run.evaluate(workers=2) == one
