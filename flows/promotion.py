@@ -131,7 +131,7 @@ def _decide(session: Session, data: Published, number: int, evaluation: str) -> 
                 number,
                 reason=reason,
                 moved=stamp(str(current_flow_run())),
-                only_from=None if before is None else before.number,
+                only_from=promoted,
             )
         except AliasMoved as error:
             progress().say(f"promotion: {error}")
