@@ -53,8 +53,6 @@ def evaluation_flow(
     """
     with join_session(profile, place) as session:
         data = dataset_of(session, dataset)
-        stage: str
-        seen: str | None
         if model is None:
             training = require_training(session, data)
             evaluated_model: tuple[str, str, str | None] = (training.name, training.key, data.digest)
