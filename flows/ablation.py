@@ -142,12 +142,14 @@ def _show(result: AblationResult, figure: Path) -> None:
         *missing_lines(result.table),
     ]
     table = [dict(zip(header, row, strict=True)) for row in rows]
-    create_table_artifact(table, key="ablation", description="\n\n".join(about))
+    shown = current_session().shown
+    shown.show(create_table_artifact, table, key="ablation", description="\n\n".join(about))
     header, rows = ordering_table(result.orderings)
     named = [dict(zip((*header[:-1], "better"), row, strict=True)) for row in rows]
-    create_table_artifact(named, key="ablation-orderings", description="The model minus each variant")
+    shown.show(create_table_artifact, named, key="ablation-orderings", description="The model minus each variant")
     with Image.open(figure) as picture:
-        create_markdown_artifact(picture_markdown(picture, "Figure of the ablation"), key="ablation-figure")
+        markdown = picture_markdown(picture, "Figure of the ablation")
+    shown.show(create_markdown_artifact, markdown, key="ablation-figure")
 
 
 def _compare(

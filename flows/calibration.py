@@ -62,7 +62,7 @@ def calibrate_task(params: CalibrateParams) -> State[list[str]]:
     with environment_errors(session.folder.root):
         files = write_calibration(found, scores, chosen, session.folder.root)
     markdown = f"{found.origin}\n\n```toml\n{screen_toml(found, session.folder.verdict)}```"
-    create_markdown_artifact(markdown, key="screening", description="Screening")
+    session.shown.show(create_markdown_artifact, markdown, key="screening", description="Screening")
     progress().say(f"{'verdict' if found.verdict else 'limits'}: {found.origin}")
     for line in found.advice:
         progress().say(line)

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from spinmeround.flows.run.outcome import markdown_table
 from spinmeround.flows.run.shown import picture_markdown
-from spinmeround.tasks.comparison.runs import compare_runs, comparison_sheet, comparison_tables
+from spinmeround.tasks.overview.compare import compare_runs, comparison_sheet, comparison_tables
 
 
 @flow(name="comparison", persist_result=False)

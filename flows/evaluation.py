@@ -188,8 +188,11 @@ def _show_metrics(result: EvaluationResult) -> None:
     header, rows = metric_table(asdict(result))
     table = [dict(zip(header, row, strict=True)) for row in rows]
     description = f"{len(result.heads)} held-out heads: means with 95% intervals; p of the paired test with the model"
-    create_table_artifact(
-        table, key="evaluation", description="\n\n".join([description, *missing_lines(asdict(result))])
+    current_session().shown.show(
+        create_table_artifact,
+        table,
+        key="evaluation",
+        description="\n\n".join([description, *missing_lines(asdict(result))]),
     )
 
 

@@ -172,7 +172,8 @@ def _finished(
             "dataset": f"`{version.dataset}`",
         }
     )
-    create_markdown_artifact(
+    session.shown.show(
+        create_markdown_artifact,
         f"# {params.model}@{version.number}: {outcome}\n\n{reason[0].upper()}{reason[1:]}.\n\n{facts}",
         key="promotion",
         description=f"{params.model}@{version.number} {outcome}",

@@ -83,7 +83,9 @@ def reconstruct_task(source: HeadSource | FolderSource, folder: str) -> State[st
     scores = json.loads((artifact / SCORES).read_text(encoding="utf-8"))
     session.results["reconstruction"] = {"key": key, "folder": folder, **scores}
     table = [{"views": name, **scores[name]} for name in ("held_out", "truth") if name in scores]
-    create_table_artifact(table, key="reconstruction", description=f"Splats of {name_of(source)}")
+    current_session().shown.show(
+        create_table_artifact, table, key="reconstruction", description=f"Splats of {name_of(source)}"
+    )
     return Completed(name=state_name(outcome), message=f"{scores['gaussians']} splats in {folder}", data=key)
 
 

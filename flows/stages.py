@@ -82,7 +82,8 @@ def run_stages(
         CorruptArtifact: artifacts do not match their manifests; they were moved aside.
         EnvironmentUnavailable, SpinMeRoundError: errors that stop a build.
     """
-    session.quarantine.check()
+    if heads is None:  # a person who tries some heads again does so because too many have failed
+        session.quarantine.check()
     found = _survey(session, stages, session.heads if heads is None else heads)
     runs: dict[str, Runs] = {}
     for stage in stages:
@@ -92,7 +93,8 @@ def run_stages(
     for stage in stages:
         counts = [run.result() for run in _distinct(runs[stage.name].values())]
         if any(count.made for count in counts):
-            session.shown.show(_show_pictures, session, stage.name)
+            made = [session.heads[index] for index in found[stage.name].missing]
+            session.shown.show(_show_pictures, session, stage.name, made)
     needed = {name for stage in stages for name in stage.needs}
     return _distinct(run for name, shards in runs.items() if name not in needed for run in shards.values())
 
@@ -142,7 +144,9 @@ def _submit(
     before = {
         shard: [runs[name][shard] for name in upstream if shard in runs[name]] or list(wait_for) for shard in shards
     }
-    session.ledger.add(stage.name, reused=found.present)
+    if stage.name not in session.surveyed:  # a stage that goes on after a pause finds what this run has made
+        session.surveyed.add(stage.name)
+        session.ledger.add(stage.name, reused=found.present)
     if not found.missing:
         named = reused_task.with_options(name=stage.name, task_run_name=stage.name)
         everything = _distinct(run for shard in shards for run in before[shard])
@@ -161,11 +165,19 @@ def _distinct(runs: Iterable[PrefectFuture[ShardCount]]) -> list[PrefectFuture[S
     return list({run.task_run_id: run for run in runs}.values())
 
 
-def _show_pictures(session: Session, stage: str) -> None:
-    """Show a contact sheet of what a stage has made, as an artifact in the UI."""
-    from spinmeround.tasks.pictures.stage_sheet import stage_sheet
+def _show_pictures(session: Session, stage: str, heads: Sequence[Head]) -> None:
+    """Show a contact sheet of what a stage has made of these heads, as an artifact in the UI.
 
-    sheet = stage_sheet(session.store, stage, session.heads, session.keys, session.profile.views.cameras())
+    Of the stage screen, the heads that it dropped, with the reasons.
+    """
+    from spinmeround.tasks.overview.stage_sheet import stage_sheet
+
+    captions = {head.id: head.id for head in heads}
+    if stage == "screen":
+        dropped = {head.id: session.drop_reasons(head) for head in heads}
+        captions = {id: f"{id}\n{', '.join(reasons)}" for id, reasons in dropped.items() if reasons}
+    shown = [head for head in heads if head.id in captions]
+    sheet = stage_sheet(session.store, stage, shown, session.keys, session.profile.views.cameras(), captions)
     if sheet is not None:
         markdown = picture_markdown(sheet, f"Heads in the stage {stage}")
         create_markdown_artifact(markdown, key=f"pictures-{stage}", description=f"Heads in the stage {stage}")
@@ -193,9 +205,9 @@ def stage_flow(
         raise ConfigError(f"stage {stage!r}: expected one of {', '.join(STAGES_BY_NAME)}")
     with join_session(profile, place, part=True) as session:
         chosen = select_heads(session, heads)
+        _require_inputs(session, STAGES_BY_NAME[stage], chosen)
         if heads:
             session.quarantine.clear({head.id for head in chosen}, stage)
-        _require_inputs(session, STAGES_BY_NAME[stage], chosen)
         run_stages(session, [STAGES_BY_NAME[stage]], heads=chosen)
 
 

@@ -225,7 +225,7 @@ def train_task(dataset: Published | None, number: int, variant: str | None = Non
                 _train,
                 *arguments,
                 before=_announce_launch(found),
-                on_done=partial(session.shown.show, live.show),
+                on_done=partial(session.shown.show, live.show, instead_of=f"training {found.name}"),
             )
         results = load_trainings(session, planned)
     if variant is None:

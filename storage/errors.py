@@ -18,7 +18,12 @@ from pydantic_core import ErrorDetails, ValidationError
 _LONGEST = 2000
 """Characters of an error; a damaged file may hold a name or a number of any length, which an error quotes."""
 
-_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#@'\"]*@", re.IGNORECASE)
+_CREDENTIALS = re.compile(
+    r"""(\b(?!git\+ssh:|ssh:)[a-z][a-z0-9+.-]*://)  # the user of ssh is no secret
+    (?: [^\s/?#@:'"]*:(?!\d+[/?\#])[^\s'"]*@  # a password may have any characters, a port has digits alone
+      | [^\s/?#@:'"]+@ )""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 class SpinMeRoundError(ValueError):

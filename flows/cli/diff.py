@@ -23,7 +23,7 @@ def diff(
     ] = None,
 ) -> None:
     """Show what differs between two runs: parameters, heads, losses, metrics and datasets. Exits with status 0."""
-    from spinmeround.tasks.comparison.runs import compare_runs, comparison_sheet, comparison_tables
+    from spinmeround.tasks.overview.compare import compare_runs, comparison_sheet, comparison_tables
     from spinmeround.tasks.pictures.contact_sheet import check_sheet_name, save_contact_sheet
 
     if to is not None:

@@ -12,7 +12,7 @@ from spinmeround.flows.cli.shared.options import RunOptions, run_command
 from spinmeround.flows.cli.shared.output import NAME_WIDTH
 
 if TYPE_CHECKING:
-    from spinmeround.tasks.doctor import Check
+    from spinmeround.tasks.overview.doctor import Check
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -26,10 +26,11 @@ def doctor(
 ) -> None:
     """Check this machine for the build of a profile: GPU, libraries, generator, weights, store, disk, Prefect server.
 
-    Prints a line for each, with what to do. Exits with status 1 if a build would fail.
+    Prints a line for each, with what to do: an error fails the build, a warning slows it down or fails a later step.
+    Exits with status 1 if there is an error.
     """
     from spinmeround.flows.run.folder import named_run
-    from spinmeround.tasks.doctor import check_machine
+    from spinmeround.tasks.overview.doctor import check_machine
 
     profile, place = (options if name is None else replace(options, profile=name)).load()
     failed = 0
@@ -45,10 +46,10 @@ def _server() -> "Iterator[Check]":
     from spinmeround.flows.server.environment import check_environment, without_password
     from spinmeround.flows.server.network import check_server
     from spinmeround.storage.errors import SpinMeRoundError, one_line
-    from spinmeround.tasks.doctor import Check
+    from spinmeround.tasks.overview.doctor import Check
 
     api = os.environ.get("PREFECT_API_URL")
-    if api is None:
+    if not api:
         missing = find_spec("uvicorn") is None
         found = (
             "Prefect is not installed: pip install 'spinmeround[build]'" if missing else "each command starts its own"

@@ -78,21 +78,26 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def complete(values: dict[str, Any]) -> dict[str, Any]:
     """All values of a profile of which some are given; `values` is changed.
 
-    The others are those of the profile that `extends` names, by default of the shipped one of the same name. The list
-    `set` has overrides, which come last. Raises ConfigError if there is no such profile and fields are missing.
+    The others are those of the profile that `extends` names, by default of the shipped one of the same name; those of
+    a section without fields, too. The list `set` has overrides, which come last. Raises ConfigError if there is no such
+    profile and fields are missing.
     """
     base, overrides = values.pop("extends", None), values.pop("set", None) or []
+    if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
+        raise ConfigError(
+            f"set: expected a list of texts such as 'mesh.level=9.5', got {shortened(repr(overrides), 80)}"
+        )
     if base is None and values.get("name") in profile_names():
         base = values["name"]
     if base is not None:
-        values = _merged(_read(_find(str(base))), values)
+        values = _merged(_read(_find(str(base))), {name: value for name, value in values.items() if value != {}})
     elif missing := [name for name in Profile.model_fields if name not in values]:
         raise ConfigError(
             f"profile: expected all sections, or a field 'extends' or 'name' that names the profile which has the "
             f"others ({', '.join(profile_names())}, or a .toml file); {missing[0]} is missing"
         )
     for override in overrides:
-        _override(values, str(override))
+        _override(values, override)
     return values
 
 

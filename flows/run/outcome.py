@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from spinmeround.storage.artifacts import Failure
 
 PAGES, PAGES_ROOT = "SPINMEROUND_PAGES", "SPINMEROUND_PAGES_ROOT"
 """Variables of the environment: where `serve` serves files of which folder."""
+PAGES_PATH = "/files"
+"""Path of these files on the server."""
 _LISTED = 100
 
 
@@ -39,7 +42,7 @@ def link(path: str | Path, text: str) -> str:
     root, pages = os.environ.get(PAGES_ROOT), os.environ.get(PAGES)
     file = Path(path)
     if root and pages and file.is_relative_to(root):
-        return f"[{text}]({pages}/{file.relative_to(root).as_posix()})"
+        return f"[{text}]({pages}/{quote(file.relative_to(root).as_posix())})"
     return f"{text}: `{file}`"
 
 

@@ -53,7 +53,8 @@ class ProgressArtifacts:
         stage.shown_at = now
         parts = [f"{name}: {tally.done} of {tally.total}", tally.pace, note]
         text = ", ".join(part for part in parts if part)
-        self._shown.show(_update, name, stage.ids, 100 * tally.done / tally.total, text, context=self._context)
+        percent = 100 * tally.done / tally.total
+        self._shown.show(_update, name, stage.ids, percent, text, context=self._context, instead_of=f"progress {name}")
 
 
 def _update(name: str, ids: list[UUID], percent: float, text: str) -> None:

@@ -46,6 +46,8 @@ class Session:
         self.pool = WorkerPool(worker_count(profile))
         self.ledger = Ledger()
         self.shown = Shown()
+        self.surveyed: set[str] = set()
+        """Stages whose existing artifacts are counted."""
         self.results: dict[str, Any] = {}
         """Results of the flows for the summary: dataset, training, evaluation, report."""
         self.networks_checked = False
@@ -249,7 +251,9 @@ def _conclude(session: Session, *, part: bool, error: str | None = None) -> None
 
     summary = write_summary(session.result(error), part=part)
     markdown = outcome_markdown(summary, session.quarantine.failures())
-    session.shown.show(create_markdown_artifact, markdown, key="outcome", description="What became of the run")
+    session.shown.show(
+        create_markdown_artifact, markdown, key="outcome", description="What became of the run", first=True
+    )
 
 
 def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunFolder] = open_run) -> Session:

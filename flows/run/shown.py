@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
 from PIL import Image
@@ -32,29 +31,52 @@ class Shown:
 
     def __init__(self, pause_s: float = PAUSE_S) -> None:
         self._pause_s = pause_s
-        self._queue: SimpleQueue[tuple[Context, Callable[[], Any]] | None] = SimpleQueue()
+        self._waiting: dict[object, tuple[Context, Callable[[], Any]]] = {}
+        self._changed = threading.Condition()
+        self._closing = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
 
-    def show(self, function: Callable[..., Any], *args: Any, context: Context | None = None, **kwargs: Any) -> None:
-        """Call a function soon, for instance one of Prefect that creates an artifact; its errors are only logged."""
-        with self._lock:
+    def show(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+        instead_of: str = "",
+        first: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Call a function soon, for instance one of Prefect that creates an artifact; its errors are only logged.
+
+        It takes the place of a call that waits under the same name, `instead_of`, and with `first` goes before all that
+        wait: a server that is gone for a while leaves no row of outdated calls before the ones that matter.
+        """
+        key = instead_of or object()
+        with self._changed:
+            self._waiting[key] = (context or copy_context(), partial(function, *args, **kwargs))
+            if first:
+                self._waiting = {key: self._waiting[key], **self._waiting}
             if self._thread is None:
+                self._closing = False
                 self._thread = threading.Thread(target=self._work, name="shown", daemon=True)
                 self._thread.start()
-        self._queue.put((context or copy_context(), partial(function, *args, **kwargs)))
+            self._changed.notify()
 
     def close(self, patience_s: float = CLOSING_S) -> None:
         """Send what is left, but give up after `patience_s`."""
-        with self._lock:
-            thread, self._thread = self._thread, None
+        with self._changed:
+            thread, self._thread, self._closing = self._thread, None, True
+            self._changed.notify()
         if thread is not None:
-            self._queue.put(None)
             thread.join(patience_s)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            context, call = item
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                context, call = self._waiting.pop(next(iter(self._waiting)))
             context.copy().run(self._attempt, call)
 
     def _attempt(self, call: Callable[[], Any]) -> None:

@@ -1,7 +1,8 @@
 """`spinmeround deploy`: all deployments on a work pool of an existing server, with the schedules of a file.
 
 A schedule of the file is known by its content, so one that is still in the file stays as a person has left it in the
-UI, one that is not is removed, and schedules that people have made are never touched.
+UI, one that is not, or has changed, is removed, and schedules that people have made are never touched. A limit of the
+file is set where a deployment has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class ScheduleEntry(FrozenParams):
 
     @property
     def slug(self) -> str:
-        return _OURS + sha256_json(self.model_dump(mode="json", exclude={"active"}))[:12]
+        return _OURS + sha256_json(self.model_dump(mode="json"))[:12]
 
     def schedule(self) -> "SCHEDULE_TYPES":
         """Prefect's schedule. Raises ValueError for none, several, or one that Prefect refuses."""
@@ -96,7 +97,10 @@ def read_deploy_file(path: Path) -> dict[str, DeploymentEntry]:
                 each.schedule()
             except ValueError as error:
                 raise ConfigError(f"{path}: {entry.name}: schedules.{number}: {one_line(error)}") from error
-    return {entry.name: entry for entry in found.deployments}
+    names = [entry.name for entry in found.deployments]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{path}: deployments: expected each name once, found {twice!r} several times")
+    return dict(zip(names, found.deployments, strict=True))
 
 
 def deploy(
@@ -136,11 +140,9 @@ def _apply(client: "SyncPrefectClient", deployment: "RunnerDeployment", pool: st
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
 
-    new = _found(client, deployment) is None
     deployment.apply(work_pool_name=pool)
-    registered = _found(client, deployment)
-    assert registered is not None
-    if new and entry.concurrency_limit is not None:
+    registered = client.read_deployment_by_name(deployment.full_name)
+    if registered.global_concurrency_limit is None and entry.concurrency_limit is not None:
         strategy = ConcurrencyLimitStrategy(entry.concurrency_limit.collision_strategy)
         limits = DeploymentUpdate(
             concurrency_limit=entry.concurrency_limit.limit,
@@ -148,15 +150,6 @@ def _apply(client: "SyncPrefectClient", deployment: "RunnerDeployment", pool: st
         )
         client.update_deployment(registered.id, limits)
     _update_schedules(client, registered, {each.slug: each for each in entry.schedules})
-
-
-def _found(client: "SyncPrefectClient", deployment: "RunnerDeployment") -> "DeploymentResponse | None":
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        return client.read_deployment_by_name(deployment.full_name)
-    except ObjectNotFound:
-        return None
 
 
 def _update_schedules(

@@ -1,7 +1,7 @@
 """`spinmeround serve`: a Prefect server with its UI, and each flow and stage as a deployment of each profile.
 
-While the server runs, commands on the same folder of
-runs use it instead of starting their own, so that the UI shows their runs live.
+While the server runs, commands on the same folder of runs use it instead of starting their own, so that the UI shows
+their runs live.
 """
 
 import os
@@ -22,12 +22,13 @@ from spinmeround.flows.server.process import (
     api_of,
     authenticate,
     configure,
+    link_pages,
     running_server,
     withdraw,
 )
 from spinmeround.flows.server.registration import keep_changes, versioned
 from spinmeround.flows.server.settings import import_prefect
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,13 +54,20 @@ def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = ()) -> None:
     os.environ["PREFECT_API_URL"] = api_of(port)  # Prefect reads it once, when it is imported
     import_prefect()
     with ExitStack() as cleanup:
-        server = ServerProcess(home, port=port, pages=runs.absolute())
+        server = ServerProcess(home, port=port, pages=runs.absolute(), on_lost=_end)
         cleanup.callback(server.close)
         server.wait()
         cleanup.callback(withdraw, home)
-        announce(home, server.api)
+        announce(home, server.api, runs.absolute())
+        link_pages(server.api, runs.absolute())  # for the runs that are started in the UI
         typer.echo(f"UI: http://127.0.0.1:{port}   (runs in {runs.absolute()}, stop with Ctrl-C)")
         _serve_deployments(runs, profiles)
+
+
+def _end(error: SpinMeRoundError) -> None:
+    """End this process, whose server can't be started any more."""
+    typer.echo(f"the server has ended: {error}", err=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _serve_deployments(runs: Path, profiles: "Sequence[str]") -> None:
@@ -84,10 +92,10 @@ def deployments(runs: Path, profiles: "Sequence[str]" = ()) -> "list[RunnerDeplo
     from spinmeround.flows.comparison import comparison_flow
 
     found = []
-    for named, profile in _available_profiles(profiles):
+    for base, profile in _available_profiles(profiles):
         place = Place(runs=str(runs.absolute())).model_dump()
         for offer in offers(runs.absolute() / profile.name):
-            parameters = {"profile": {"name": profile.name, **named}, "place": place, **offer.parameters}
+            parameters = {"profile": {"name": profile.name, "extends": base}, "place": place, **offer.parameters}
             made = offer.flow.to_deployment(
                 name=f"{profile.name}-{offer.name}",
                 description=offer.description,
@@ -97,7 +105,7 @@ def deployments(runs: Path, profiles: "Sequence[str]" = ()) -> "list[RunnerDeplo
                 tags=[profile.name, *offer.tags],
             )
             deployment = cast(RunnerDeployment, made)
-            deployment._parameter_openapi_schema = flow_form(offer.flow, profile, offer.fields, offer.fixed)
+            deployment._parameter_openapi_schema = flow_form(offer.flow, profile, base, offer.fields, offer.fixed)
             found.append(deployment)
     runs_of_any_profile = comparison_flow.to_deployment(
         name="comparison", version=versioned({}), entrypoint_type=EntrypointType.MODULE_PATH
@@ -105,17 +113,20 @@ def deployments(runs: Path, profiles: "Sequence[str]" = ()) -> "list[RunnerDeplo
     return [*found, cast(RunnerDeployment, runs_of_any_profile)]
 
 
-def _available_profiles(profiles: "Sequence[str]") -> "Iterator[tuple[dict[str, str], Profile]]":
-    """Profiles, each with the parameter that names its file if it does not ship with the package."""
+def _available_profiles(profiles: "Sequence[str]") -> "Iterator[tuple[str, Profile]]":
+    """Profiles, each with the name or the file to load it by. Raises ConfigError for two of the same name."""
     from spinmeround.flows.profile import load_profile, profile_names
     from spinmeround.tasks.heads.generator import generator_of
 
-    shipped = profile_names()
+    shipped, known = profile_names(), dict[str, str]()
     for name in dict.fromkeys([*shipped, *profiles]):
         profile = load_profile(name)
+        if other := known.get(profile.name):
+            raise ConfigError(f"--profile {name}: expected another name than {profile.name!r}, which {other} has")
+        known[profile.name] = name
         try:
             generator_of(profile.generator)
         except ValueError as error:
             typer.echo(f"skips profile {name}: {' '.join(str(error).split())}", err=True)
         else:
-            yield ({} if name in shipped else {"extends": str(Path(name).absolute())}), profile
+            yield (name if name in shipped else str(Path(name).absolute())), profile

@@ -19,7 +19,7 @@ OVERRIDES = "set"
 
 
 def flow_form(
-    flow: "Flow[..., Any]", profile: Profile, fields: Sequence[str], fixed: Sequence[str] = ()
+    flow: "Flow[..., Any]", profile: Profile, base: str, fields: Sequence[str], fixed: Sequence[str] = ()
 ) -> "ParameterSchema":
     """The form of a flow: `fields` of the profile, as `section` or `section.field`, and the flow's other parameters.
 
@@ -33,7 +33,7 @@ def flow_form(
     # first what is specific to a run, last where it is
     names = ["profile", *sorted(others, key=lambda name: (name == "place", others[name].get("position", 0)))]
     properties = {name: _inlined(others[name], definitions) for name in names[1:]}
-    properties["profile"] = profile_form(profile, fields)
+    properties["profile"] = profile_form(profile, base, fields)
     return ParameterSchema(
         title="Parameters",
         type="object",
@@ -43,11 +43,20 @@ def flow_form(
     )
 
 
-def profile_form(profile: Profile, fields: Sequence[str]) -> dict[str, Any]:
-    """The schema of a flow's parameter `profile` with these fields; others are accepted, but not shown."""
+def profile_form(profile: Profile, base: str, fields: Sequence[str]) -> dict[str, Any]:
+    """The schema of a flow's parameter `profile` with these fields; others are accepted, but not shown.
+
+    `base` is the name or the file of the profile, which has the fields that are not given.
+    """
     schema = Profile.model_json_schema()
     form = _chosen(schema, schema["$defs"], profile.model_dump(mode="json"), [field.split(".") for field in fields])
     name = {"type": "string", "title": "name", "default": profile.name, "description": "Name of the run's folder"}
+    extends = {
+        "type": "string",
+        "title": "extends",
+        "default": base,
+        "description": "Profile with the fields that are not given: a name, or a .toml file",
+    }
     overrides = {
         "type": "array",
         "items": {"type": "string", "pattern": r"^\s*[A-Za-z_][\w.]*\s*="},
@@ -55,7 +64,7 @@ def profile_form(profile: Profile, fields: Sequence[str]) -> dict[str, Any]:
         "default": [],
         "description": "Changes of other fields, such as mesh.level=9.5, with values as in TOML",
     }
-    form["properties"] = {"name": name, **form["properties"], OVERRIDES: overrides}
+    form["properties"] = {"name": name, "extends": extends, **form["properties"], OVERRIDES: overrides}
     for number, field in enumerate(form["properties"].values()):
         field["position"] = number
     description = "Fields that are not set here are those of the profile"

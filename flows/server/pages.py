@@ -5,7 +5,6 @@ have the files.
 """
 
 import base64
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +14,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from spinmeround.flows.run.outcome import PAGES_PATH
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.responses import Response
     from starlette.types import Scope
 
-PATH = "/files"
-SUFFIXES = frozenset({".html", ".png", ".webp", ".webm", ".gif", ".ply", ".css", ".js", ".json"})
+SUFFIXES = frozenset({".html", ".png", ".webp", ".webm", ".gif", ".ply"})
 _HIDDEN = frozenset({"store", "training", "datasets", "summaries"})
 """Folders of a run that hold no pages."""
 
@@ -41,14 +41,16 @@ class RunFiles(StaticFiles):
 
 def add_pages(app: "Starlette", runs: Path) -> None:
     """Serve the files of the runs before the routes of an application, the last of which takes every path."""
-    app.router.routes.insert(0, Mount(PATH, RunFiles(directory=runs, check_dir=False), name="files"))
+    app.router.routes.insert(0, Mount(PAGES_PATH, RunFiles(directory=runs, check_dir=False), name="files"))
 
 
 def _signed_in(scope: "Scope") -> bool:
-    """Whether the request has the server's password, if it has one: Prefect checks its API alone."""
-    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
-    if not password:
+    """Whether the request has the server's password, if its settings have one: Prefect checks its API alone."""
+    from prefect.settings import get_current_settings
+
+    password = get_current_settings().server.api.auth_string
+    if password is None:
         return True
-    expected = b"Basic " + base64.b64encode(password.encode())
+    expected = b"Basic " + base64.b64encode(password.get_secret_value().encode())
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     return secrets.compare_digest(given, expected)

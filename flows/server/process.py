@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING
 
 from filelock import Timeout
 
+from spinmeround.flows.run.outcome import PAGES, PAGES_PATH, PAGES_ROOT
 from spinmeround.flows.server.environment import bypass_proxies, check_environment, without_password
 from spinmeround.flows.server.network import check_server
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, shortened
@@ -88,15 +89,24 @@ class ServerProcess:
 
     From then on it is started again on the same port and database whenever it ends, up to RESTARTS times in a row that
     fail. Without `pages` it has neither the UI nor the services that schedule runs; with it, it has both, and serves
-    the pages of the runs in that folder. Raises ConfigError if the port is taken.
+    the pages of the runs in that folder. A server that can't be started any more is reported to `on_lost`, with the
+    reason. Raises ConfigError if the port is taken.
     """
 
-    def __init__(self, home: Path, *, port: int | None = None, pages: Path | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        pages: Path | None = None,
+        on_lost: Callable[[SpinMeRoundError], None] = lambda error: None,
+    ) -> None:
         if port is not None and not _is_free(port):
             raise ConfigError(f"--port {port}: another program uses this port; choose another port")
         self._log = home / "server.log"
         self.port = port or free_port()
-        self._pages, self._closing = pages, threading.Event()
+        self._pages, self._on_lost = pages, on_lost
+        self._closing, self._starts = threading.Event(), threading.Lock()
         with environment_errors(home), ExitStack() as starting:
             starting.enter_context(_exclusive_start(home))
             with self._log.open("wb") as log:
@@ -117,8 +127,9 @@ class ServerProcess:
 
     def close(self) -> None:
         """Shut the server down cleanly, so that it saves the events it has received."""
-        self._closing.set()
-        process = self._process
+        with self._starts:
+            self._closing.set()
+            process = self._process
         if process.stdin is not None:
             process.stdin.close()
         try:
@@ -132,17 +143,23 @@ class ServerProcess:
 
     def _supervise(self) -> None:
         failed = 0
-        while failed < RESTARTS:
+        while True:
             self._process.wait()
             if self._closing.wait(PAUSE_S):
                 return
-            with suppress(OSError), self._log.open("ab") as log:
-                self._process = self._started(log)
+            with self._starts:
+                if self._closing.is_set():
+                    return
+                with suppress(OSError), self._log.open("ab") as log:
+                    self._process = self._started(log)
             try:
                 wait_until_healthy(self.api, self._process, self._log)
                 failed = 0
-            except SpinMeRoundError:
+            except SpinMeRoundError as error:
                 failed += 1
+                if failed == RESTARTS:
+                    self._on_lost(error)
+                    return
 
 
 @contextmanager
@@ -162,6 +179,8 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
     authenticate()  # not before: a server of the user's must not get the password of another
     if running := running_server(home):
         os.environ["PREFECT_API_URL"] = running
+        with suppress(OSError, ValueError, KeyError, TypeError):  # of an earlier version, without pages
+            link_pages(running, Path(json.loads((home / "serving.json").read_text(encoding="utf-8"))["pages"]))
         yield None
         return
     server = ServerProcess(home)
@@ -172,10 +191,16 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
         server.close()
 
 
-def announce(home: Path, api: str) -> None:
-    """Publish a server's address to the commands that use this home."""
+def announce(home: Path, api: str, pages: Path) -> None:
+    """Publish a server's address, and the folder whose pages it serves, to the commands that use this home."""
+    content = {"api": api, "pages": str(pages)}
     with environment_errors(home):
-        write_atomic(home / "serving.json", json.dumps({"api": api}, allow_nan=False).encode())
+        write_atomic(home / "serving.json", json.dumps(content, allow_nan=False).encode())
+
+
+def link_pages(api: str, pages: Path) -> None:
+    """Let what this process shows link to the pages of a folder that the server with this API serves."""
+    os.environ |= {PAGES: f"{api.removesuffix('/api')}{PAGES_PATH}", PAGES_ROOT: str(pages)}
 
 
 def withdraw(home: Path) -> None:

@@ -85,6 +85,7 @@ class Answer(FrozenModel):
     approved: bool
     comment: str = ""
     given: Stamp
+    moves: int = Field(0, ge=0, description="Moves of the alias before the answer; after another one it counts no more")
 
 
 class RegisteredModel(FrozenModel):
@@ -125,8 +126,9 @@ class RegisteredModel(FrozenModel):
         return sorted(alias for alias, moves in self.aliases.items() if moves[-1].version == number)
 
     def answer(self, number: int, alias: str) -> Answer | None:
-        """The last answer to whether the alias may be moved to this version."""
-        found = (each for each in reversed(self.answers) if (each.version, each.alias) == (number, alias))
+        """The last answer to whether the alias may be moved to this version, if it has not been moved since."""
+        asked = (number, alias, len(self.aliases.get(alias, ())))
+        found = (each for each in reversed(self.answers) if (each.version, each.alias, each.moves) == asked)
         return next(found, None)
 
 
@@ -236,7 +238,8 @@ class ModelRegistry:
 
         def change(model: RegisteredModel) -> RegisteredModel:
             model.version(answer.version)
-            return model.model_copy(update={"answers": (*model.answers, answer)})
+            given = answer.model_copy(update={"moves": len(model.aliases.get(answer.alias, ()))})
+            return model.model_copy(update={"answers": (*model.answers, given)})
 
         self._change(name, change)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from spinmeround.flows.cli.app import app
 from spinmeround.flows.comparison import comparison_flow
 from spinmeround.flows.profile import Profile
-from spinmeround.tasks.comparison.runs import compare_runs
+from spinmeround.tasks.overview.compare import compare_runs
 from tests.e2e.runs import artifact_of, build
 
 pytestmark = pytest.mark.usefixtures("server")

@@ -46,7 +46,7 @@ def test_a_person_mends_the_cause(tiny: Callable[..., Profile], tmp_path: Path) 
     with meanwhile(answer):
         found = build(profile, tmp_path / "runs")
     assert (found["heads"]["written"], found["heads"]["quarantined"]) == (4, 0)
-    assert found["stages"]["sample"]["made"] == 4, found["stages"]
+    assert (found["stages"]["sample"]["made"], found["stages"]["sample"]["reused"]) == (4, 0)
 
 
 def test_a_person_lets_it_go_on_without_them(tiny: Callable[..., Profile], tmp_path: Path) -> None:

@@ -28,7 +28,15 @@ def test_a_stage_started_in_the_ui(served, tmp_path):
     stage = found["demo-sample"]
     fields = stage["parameter_openapi_schema"]["properties"]
     assert list(fields) == ["profile", "heads", "place"]
-    assert set(fields["profile"]["properties"]) == {"name", "generator", "sample", "plan", "execution", "set"}
+    assert set(fields["profile"]["properties"]) == {
+        "name",
+        "extends",
+        "generator",
+        "sample",
+        "plan",
+        "execution",
+        "set",
+    }
 
     path = f"/deployments/{stage['id']}/create_flow_run"
     wrong = {"parameters": {"profile": {"name": "demo", "sample": {"resolution": 0}}}}

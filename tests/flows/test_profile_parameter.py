@@ -23,6 +23,7 @@ def test_some_fields_of_a_shipped_profile() -> None:
     assert given(value) == load_profile("demo", ["plan.heads=3", "sample.previews.azimuths=8"])
     assert given({"name": "demo"}) == given("demo") == load_profile("demo")
     assert value == {"name": "demo", "plan": {"heads": 3}, "sample": {"previews": {"azimuths": 8}}}
+    assert given({"name": "demo", "plan": {}, "mesh": {}}) == load_profile("demo")
 
 
 def test_overrides_come_last() -> None:
@@ -55,6 +56,8 @@ def test_a_profile_of_ones_own(tmp_path: Path) -> None:
         ({"name": "demo", "plan": {"heads": 0}}, "plan.heads"),
         ({"name": "demo", "plan": {"head": 3}}, "did you mean plan.heads"),
         ({"name": "demo", "set": ["plan.heads"]}, "expected section.field=value"),
+        ({"name": "demo", "set": "plan.heads=3"}, "set: expected a list of texts"),
+        ({"name": "demo", "set": [3]}, "set: expected a list of texts"),
         ("nowhere", "expected one of demo"),
         (7, "expected a name or the fields of a profile, got int"),
     ],

@@ -38,7 +38,8 @@ class Decision:
 
         self._patch.setattr(promotion, "submit", submit)
         profile = SimpleNamespace(promote=PromoteParams(model="heads", **params))
-        session: Any = SimpleNamespace(profile=profile, store=self._store, results={})
+        shown = SimpleNamespace(show=lambda create, *args, **options: create(*args, **options))
+        session: Any = SimpleNamespace(profile=profile, store=self._store, results={}, shown=shown)
         data: Any = None
         found = promotion._decide(session, data, number, "e" * 64)
         assert session.results["promotion"] == found.model_dump()

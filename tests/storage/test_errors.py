@@ -178,6 +178,9 @@ def test_an_error_with_a_long_quote_keeps_its_beginning_and_its_end():
         ("http://user@host, then s3://key:secret@host/x", "http://host, then s3://host/x"),
         ("https://host/a@b?c=d@e of mail@host", "https://host/a@b?c=d@e of mail@host"),
         ("no URL: user:pw@host", "no URL: user:pw@host"),
+        ("postgresql://u:p@ss@host/db and postgresql://u:p/w@host/db", "postgresql://host/db and postgresql://host/db"),
+        ("http://host:4200/a@b, git+ssh://git@github.com/a", "http://host:4200/a@b, git+ssh://git@github.com/a"),
+        ("https://token@host/a", "https://host/a"),
     ],
 )
 def test_passwords_of_urls_are_never_shown(text: str, shown: str) -> None:

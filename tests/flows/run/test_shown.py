@@ -55,6 +55,25 @@ def test_a_call_that_hangs_does_not_hold_up_the_end() -> None:
     assert done.wait(60)
 
 
+def test_what_matters_does_not_wait_for_what_is_outdated() -> None:
+    """While one call hangs, a newer one takes the place of one with the same name, and the first ones go first."""
+    shown, begun, release, seen = Shown(), threading.Event(), threading.Event(), list[str]()
+
+    def hang() -> None:
+        begun.set()
+        release.wait(60)
+
+    shown.show(hang)
+    assert begun.wait(60)
+    for number in range(3):
+        shown.show(seen.append, f"progress {number}", instead_of="progress")
+    shown.show(seen.append, "picture")
+    shown.show(seen.append, "outcome", first=True)
+    release.set()
+    shown.close()
+    assert seen == ["outcome", "progress 2", "picture"]
+
+
 def test_nothing_to_show() -> None:
     """A session that shows nothing starts no thread."""
     before = threading.active_count()

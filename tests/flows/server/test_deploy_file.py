@@ -40,9 +40,10 @@ def test_schedules_have_a_time_zone(tmp_path: Path, schedule: str) -> None:
 
 
 def test_a_schedule_is_known_by_its_content() -> None:
-    """Whether it is active is a person's matter and makes no other schedule of it."""
+    """A change of any field in the file makes another schedule of it."""
     nightly = ScheduleEntry(cron="0 3 * * *")
-    assert nightly.slug == ScheduleEntry(cron="0 3 * * *", active=False).slug
+    assert nightly.slug == ScheduleEntry(cron="0 3 * * *", timezone="UTC").slug
+    assert nightly.slug != ScheduleEntry(cron="0 3 * * *", active=False).slug
     assert nightly.slug != ScheduleEntry(cron="0 4 * * *").slug
 
 
@@ -61,6 +62,12 @@ def test_invalid_schedules(tmp_path: Path, schedule: str, message: str) -> None:
     """The error names the file and the entry."""
     with pytest.raises(ConfigError, match=rf"(?s)prefect\.yaml: .*{message}"):
         read_deploy_file(written(tmp_path, schedule))
+
+
+def test_a_name_is_listed_once(tmp_path: Path) -> None:
+    """Two entries of a deployment are refused, as the last would win."""
+    with pytest.raises(ConfigError, match="found 'demo-dataset' several times"):
+        read_deploy_file(written(tmp_path, "", "  - name: demo-dataset\n"))
 
 
 def test_unknown_fields_and_missing_files(tmp_path: Path) -> None:

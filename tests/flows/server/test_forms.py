@@ -12,13 +12,13 @@ pytestmark = pytest.mark.fast
 
 
 def form(*fields: str) -> dict[str, Any]:
-    return profile_form(load_profile("demo"), fields)
+    return profile_form(load_profile("demo"), "demo", fields)
 
 
 def test_a_form_has_the_fields_that_a_flow_reads() -> None:
     """Whole sections and single fields, and no others; defaults are those of the profile, not of the model."""
     found = form("mesh", "train.batch", "sample.previews.azimuths")["properties"]
-    assert list(found) == ["name", "mesh", "train", "sample", "set"]
+    assert list(found) == ["name", "extends", "mesh", "train", "sample", "set"]
     assert list(found["train"]["properties"]) == ["batch"]
     assert list(found["sample"]["properties"]) == ["previews"]
     demo = load_profile("demo")

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from spinmeround.flows.run.outcome import link
 from spinmeround.flows.server import process
 from spinmeround.flows.server.process import announce, free_port, healthy, running_server
 from tests.support.http import serving
@@ -57,10 +58,18 @@ def test_health_checks_bypass_proxies(monkeypatch):
         assert healthy(api)
 
 
+def test_pages_of_a_server_are_linked(tmp_path, monkeypatch):
+    """What a process shows links to the files that the server serves, with names as in a URL."""
+    monkeypatch.setattr(process.os, "environ", dict(process.os.environ))
+    process.link_pages("http://127.0.0.1:4200/api", tmp_path)
+    shown = link(tmp_path / "my run" / "report.html", "report")
+    assert shown == "[report](http://127.0.0.1:4200/files/my%20run/report.html)"
+
+
 def test_an_announced_server_is_found_while_it_is_busy(tmp_path, monkeypatch):
     """Commands wait for the announced server instead of starting a second one on its database."""
     assert running_server(tmp_path) is None
     monkeypatch.setattr(process, "BUSY_S", 60)
     with answering(503, 200) as api:
-        announce(tmp_path, api)
+        announce(tmp_path, api, tmp_path)
         assert running_server(tmp_path) == api

@@ -184,6 +184,19 @@ def test_answers_of_people(any_store: ArtifactStore) -> None:
         registry.record_answer("heads", answer.model_copy(update={"version": 2}))
 
 
+def test_an_answer_is_about_one_move(any_store: ArtifactStore) -> None:
+    """Once the alias has been moved, back for instance, an earlier approval is no answer to the next question."""
+    registry = ModelRegistry(any_store)
+    for number in (1, 2):
+        add(registry, number)
+    move(registry, 1)
+    registry.record_answer("heads", Answer(version=2, alias="production", approved=True, given=stamp()))
+    assert registry.get("heads").answer(2, "production") is not None
+    move(registry, 2)
+    move(registry, 1)
+    assert registry.get("heads").answer(2, "production") is None
+
+
 def test_garbage_collection_keeps_versions(any_store: ArtifactStore, tmp_path: Path) -> None:
     """A registered training and its evaluation stay, with all that they were made from, when no run needs them."""
     registry = ModelRegistry(any_store)

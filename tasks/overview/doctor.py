@@ -16,6 +16,7 @@ from typing import Any, Literal
 from spinmeround.storage.artifacts import is_url
 from spinmeround.storage.errors import SpinMeRoundError, StoreError, environment_errors, one_line
 from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.registry import DATASET_STAGES
 
 State = Literal["ok", "warning", "error"]
 _LEAST_FREE = 10**9
@@ -23,9 +24,16 @@ _BYTES_OF_PIXEL = 7
 """RGB, mask and normals, uncompressed."""
 
 
+_BUILD = {name for stage in DATASET_STAGES for name in stage.reads}
+"""Sections of a profile that a build reads; the others are of training and evaluation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was checked and found; of an `error` a build fails, with a `warning` it may be slow or run out of space."""
+    """What was checked and found.
+
+    With an `error` a build fails; with a `warning` it may be slow or run out of space, or a later step fails.
+    """
 
     name: str
     state: State
@@ -125,7 +133,9 @@ def _weights(profile: Any) -> Iterator[Check]:
         text = f"{found.state} ({', '.join(use.fields)}): {found.seen}" + (
             f"; {found.command}" if found.command else ""
         )
-        yield Check(name=f"weights {use.name}", state="ok" if found.good else "error", found=text)
+        built = any(field.partition(".")[0] in _BUILD for field in use.fields)
+        bad: State = "error" if built else "warning"
+        yield Check(name=f"weights {use.name}", state="ok" if found.good else bad, found=text)
 
 
 def _store(store: Path | str) -> Iterator[Check]:
@@ -156,7 +166,7 @@ def _disk(profile: Any, store: Path) -> Check:
     views, side = profile.views.views, profile.render.resolution
     most = profile.plan.heads * views * side * side * _BYTES_OF_PIXEL
     found = f"{free / 1e9:.1f} GB free; pictures of {profile.plan.heads} heads have {most / 1e9:.1f} GB uncompressed"
-    if free < _LEAST_FREE:
+    if free < min(_LEAST_FREE, most):
         return Check(name="disk", state="error", found=f"{found}; free some space or choose another --store")
     if free < most:
         advice = "'spinmeround rehearse' measures what they take"

@@ -10,7 +10,6 @@ from spinmeround.models.geometry.cameras import Cameras
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import read_pictures
 from spinmeround.tasks.heads.sample_files import load_previews
-from spinmeround.tasks.heads.screen import load_verdict
 from spinmeround.tasks.pictures.contact_sheet import SheetStyle, contact_sheet, side_by_side
 from spinmeround.tasks.pictures.webp import nearest_view
 from spinmeround.tasks.stage import Head
@@ -24,21 +23,21 @@ Keys = Mapping[str, Mapping[str, str]]
 
 
 def stage_sheet(
-    store: ArtifactStore, stage: str, heads: Sequence[Head], keys: Keys, cameras: Cameras
+    store: ArtifactStore,
+    stage: str,
+    heads: Sequence[Head],
+    keys: Keys,
+    cameras: Cameras,
+    captions: Mapping[str, str],
 ) -> Image.Image | None:
-    """Up to HEADS of these heads, evenly spaced, seen from around; `cameras` are those of the pictures of a head.
+    """Up to HEADS of these heads, evenly spaced, seen from around, with a caption for each id.
 
-    Of the stage screen, the dropped heads with their reasons. None for a stage without pictures, or if no head has any.
-    Raises CorruptArtifact as `store.verify`.
+    `cameras` are those of the pictures of a head. None for a stage without pictures, or if no head has any. Raises
+    CorruptArtifact as `store.verify`.
     """
     if stage not in ("sample", "screen", *_ARRAYS):
         return None
     made = [head for head in heads if store.has(stage, keys[head.id][stage])]
-    captions = {head.id: head.id for head in made}
-    if stage == "screen":
-        verdicts = {head.id: load_verdict(store.verify(stage, keys[head.id][stage]).path) for head in made}
-        made = [head for head in made if not verdicts[head.id].keep]
-        captions = {head.id: f"{head.id}\n{', '.join(verdicts[head.id].reasons)}" for head in made}
     chosen = made[:: max(1, -(-len(made) // HEADS))]
     if not chosen:
         return None

@@ -1,6 +1,5 @@
 """Contact sheets of what the stages of a build have made."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from spinmeround.storage.dataset import write_pictures
 from spinmeround.storage.records import Rendering
 from spinmeround.tasks.heads.render import RenderParams
 from spinmeround.tasks.heads.sample_files import Previews, write_previews
-from spinmeround.tasks.pictures.stage_sheet import HEADS, SIDE, stage_sheet
+from spinmeround.tasks.overview.stage_sheet import HEADS, SIDE, stage_sheet
 from spinmeround.tasks.stage import Head
 
 pytestmark = pytest.mark.fast
@@ -49,6 +48,10 @@ def keys(heads: list[Head]) -> dict[str, dict[str, str]]:
     return {head.id: {stage: key(stage, head) for stage in ("sample", "screen", "render", "mesh")} for head in heads}
 
 
+def captions(heads: list[Head]) -> dict[str, str]:
+    return {head.id: head.id for head in heads}
+
+
 def preview(folder: Path) -> None:
     ring: Cameras = GRID.cameras()
     rgb = pictures()
@@ -67,7 +70,7 @@ def test_the_views_of_a_head_go_round_it(store: ArtifactStore) -> None:
             head,
             lambda out: write_pictures(out, "tiny", codec, rgb=pictures(), mask=pictures()[..., 0]),
         )
-    sheet = stage_sheet(store, "render", heads, keys(heads), GRID.cameras())
+    sheet = stage_sheet(store, "render", heads, keys(heads), GRID.cameras(), captions(heads))
     assert sheet is not None
     picture = np.asarray(sheet)
     front = (picture[:, 12 + SIDE // 2] == COLOURS[0]).all(-1)
@@ -77,28 +80,23 @@ def test_the_views_of_a_head_go_round_it(store: ArtifactStore) -> None:
     assert [tuple(middle[12 + SIDE * at + SIDE // 2]) for at in range(4)] == [tuple(colour) for colour in COLOURS]
 
 
-def test_the_screen_shows_what_it_dropped_and_why(store: ArtifactStore) -> None:
-    """Kept heads are not on it; without dropped ones there is no sheet."""
+def test_the_screen_shows_previews_with_reasons(store: ArtifactStore) -> None:
+    """One head fills one column, two fill two; a caption of two lines makes the sheet higher."""
     heads = [Head(id=f"tiny-{seed:06d}", seed=seed) for seed in range(2)]
     for head in heads:
         put(store, "sample", head, preview)
-    verdict = {"keep": True, "reasons": [], "scores": {}}
-    put(store, "screen", heads[0], lambda out: write_verdict(out, verdict))
-    assert stage_sheet(store, "screen", heads, keys(heads), GRID.cameras()) is None
-    put(store, "screen", heads[1], lambda out: write_verdict(out, {**verdict, "keep": False, "reasons": ["floaters"]}))
-    sheet, sample = (stage_sheet(store, stage, heads, keys(heads), GRID.cameras()) for stage in ("screen", "sample"))
-    assert sheet is not None
+        put(store, "screen", head, lambda out: (out / "verdict.json").touch())
+    reasons = {heads[0].id: f"{heads[0].id}\nfloaters"}
+    screen = stage_sheet(store, "screen", heads[:1], keys(heads), GRID.cameras(), reasons)
+    sample = stage_sheet(store, "sample", heads, keys(heads), GRID.cameras(), captions(heads))
+    assert screen is not None
     assert sample is not None
-    assert sample.width == 2 * (4 * SIDE + 12) + 12
-    assert sheet.width == 4 * SIDE + 24  # one head
-
-
-def write_verdict(folder: Path, verdict: dict[str, object]) -> None:
-    (folder / "verdict.json").write_text(json.dumps(verdict, allow_nan=False))
+    assert (screen.width, sample.width) == (4 * SIDE + 24, 2 * (4 * SIDE + 12) + 12)
+    assert screen.height > sample.height
 
 
 def test_stages_without_pictures(store: ArtifactStore) -> None:
     """A mesh has none, and neither has a stage of which nothing is made."""
     heads = [Head(id="tiny-000000", seed=0)]
-    assert stage_sheet(store, "mesh", heads, keys(heads), GRID.cameras()) is None
-    assert stage_sheet(store, "render", heads, keys(heads), GRID.cameras()) is None
+    assert stage_sheet(store, "mesh", heads, keys(heads), GRID.cameras(), captions(heads)) is None
+    assert stage_sheet(store, "render", heads, keys(heads), GRID.cameras(), captions(heads)) is None

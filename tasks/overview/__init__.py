@@ -1,0 +1,1 @@
+"""What people look at: two runs compared, contact sheets of stages, and whether a machine is ready."""
