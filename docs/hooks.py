@@ -69,6 +69,7 @@ def row(parameter: Any) -> str:
     names = [parameter.name.upper()] if argument else [*parameter.opts, *parameter.secondary_opts]
     text = (parameter.help or "").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").strip()
     default = parameter.default
-    if isinstance(default, int | float | str) and not isinstance(default, bool) and "default:" not in text:
+    shown = isinstance(default, int | float | str) and not isinstance(default, bool) and default != ""
+    if shown and "default:" not in text:
         text += f" Default: `{default}`."
     return f"| {', '.join(f'`{each}`' for each in names)} | {text.strip()} |"
