@@ -6,7 +6,7 @@ A new dataset's event carries what this flow needs; an automation starts it (`fl
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow, tags
+from prefect import flow
 from pydantic import Field
 
 from spinmeround.flows.evaluation import evaluation_flow
@@ -36,7 +36,7 @@ def retraining_flow(
     The training reads every byte of the dataset before its first step. Raises DatasetError if the dataset has another
     digest than `digest`.
     """
-    with join_session(profile, place) as session, tags(profile.name):
+    with join_session(profile, place) as session:
         require_digest(Path(dataset), digest)
         check_networks(session)
         sized(training_flow, profile)(profile, place, dataset)

@@ -220,6 +220,8 @@ def join_session(profile: Profile, place: Place, *, part: bool = False) -> Itera
     The session of a `part` of a run leaves the run's `summary.json` as it is. A block that fails has a summary, too.
     Raises ConfigError if the folder belongs to another run, or the generator or a stage's weights are not available.
     """
+    from prefect.context import FlowRunContext
+
     from spinmeround.flows.run.progress_artifacts import ProgressArtifacts
 
     outer = _current.get()
@@ -229,6 +231,7 @@ def join_session(profile: Profile, place: Place, *, part: bool = False) -> Itera
     session = _open(profile, place)
     _check_decisions(session)
     session.register()
+    session.shown.enabled = FlowRunContext.get() is not None
     token = _current.set(session)
     try:
         with set_progress(BothProgress(progress(), ProgressArtifacts(session.shown))):

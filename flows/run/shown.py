@@ -31,6 +31,8 @@ class Shown:
 
     def __init__(self, pause_s: float = PAUSE_S) -> None:
         self._pause_s = pause_s
+        self.enabled = True
+        """Whether there is anything to show to: outside of a flow run, Prefect would start a server of its own."""
         self._waiting: dict[object, tuple[Context, Callable[[], Any]]] = {}
         self._changed = threading.Condition()
         self._closing = False
@@ -50,6 +52,8 @@ class Shown:
         It takes the place of a call that waits under the same name, `instead_of`, and with `first` goes before all that
         wait: a server that is gone for a while leaves no row of outdated calls before the ones that matter.
         """
+        if not self.enabled:
+            return
         key = instead_of or object()
         with self._changed:
             self._waiting[key] = (context or copy_context(), partial(function, *args, **kwargs))

@@ -74,7 +74,9 @@ def _gpu(profile: Any) -> Generator[Check, None, bool]:
 def _driver() -> str:
     with suppress(OSError, subprocess.SubprocessError):
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()[0]
+        return subprocess.run(asked, capture_output=True, encoding="utf-8", check=True, timeout=30).stdout.splitlines()[
+            0
+        ]
     return "unknown"
 
 

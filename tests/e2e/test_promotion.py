@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -45,20 +46,26 @@ FIRST, WORSE, BETTER = -0.5, -4.0, 0.5
 UNET = {**TINY["train"]["unet"], "latent_channels": 8}
 
 
+def drain_events() -> None:
+    """Send all events, in a thread: where a loop runs, as a browser of another test leaves one, it is a coroutine."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(EventsWorker.drain_all, timeout=LIMIT_S).result()
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[str]:
     """API of a server with all services, which no other test uses: its automations would start runs of theirs."""
     home = tmp_path / "prefect"
     home.mkdir()
-    EventsWorker.drain_all(timeout=LIMIT_S)  # the worker of this process sends to one server
+    drain_events()  # the worker of this process sends to one server
     with patch.dict(os.environ, {**SETTINGS, "PREFECT_HOME": str(home)}):
-        server = ServerProcess(home, ui=True)
+        server = ServerProcess(home, pages=tmp_path)
         try:
             server.wait()
             settings = {PREFECT_API_URL: server.api, PREFECT_CLIENT_MAX_RETRIES: 10}
             with temporary_settings(settings), patch.dict(os.environ, {"PREFECT_API_URL": server.api}):
                 yield server.api
-                EventsWorker.drain_all(timeout=LIMIT_S)
+                drain_events()
         finally:
             server.close()
 
@@ -225,7 +232,7 @@ def test_event_retraining_refusal_approval_and_promotion(
 
     with pytest.raises(DatasetError, match=f"expected the dataset {first['digest'][:12]} that was published, found"):
         retraining_flow(profile, third["path"], first["digest"], place)
-    EventsWorker.drain_all(timeout=LIMIT_S)
+    drain_events()
     sent = until(lambda: len(found := events(serving)) >= len(done) and found)
     assert [event["payload"]["digest"] for event in sent] == [run.parameters["digest"] for run in done]
 

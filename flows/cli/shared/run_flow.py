@@ -26,8 +26,6 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
     with prefect_server(home) as server:
         import_prefect()
         profile, place = options.load()
-        from prefect import tags
-
         from spinmeround.flows.review.approval import approve_command
         from spinmeround.flows.review.pause import review_command
         from spinmeround.flows.run.folder import open_run
@@ -45,7 +43,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         review_command.set(options.command("review"))
         approve_command.set(options.command("models approve"))
         try:
-            with shown_progress(), server_errors(), tags(profile.name):
+            with shown_progress(), server_errors():
                 flow(profile=profile, place=place, **arguments)
         except ServerUnavailable as error:
             if not summaries or summaries[-1]["error"] is not None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,7 +71,12 @@ def kill_a_worker(run: Run, over: threading.Event) -> None:
 
 def workers() -> list[psutil.Process]:
     """The worker processes of this process."""
-    return [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            if "spawn_main" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
 
 
 def test_two_workers_and_a_killed_one_give_the_table_of_one(dataset: Path, pipeline: Path, tmp_path: Path) -> None:
