@@ -1,5 +1,6 @@
 """The progress of a run in the UI: an artifact per stage with its rate and the time that remains."""
 
+import re
 import threading
 import time
 from contextvars import copy_context
@@ -61,4 +62,5 @@ def _update(name: str, ids: list[UUID], percent: float, text: str) -> None:
     if ids:
         update_progress_artifact(ids[0], percent, text)
     else:
-        ids.append(cast(UUID, create_progress_artifact(percent, key=f"progress-{name}", description=text)))
+        key = f"progress-{re.sub('[^a-z0-9]+', '-', name.lower())}"
+        ids.append(cast(UUID, create_progress_artifact(percent, key=key, description=text)))

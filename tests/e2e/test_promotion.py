@@ -24,7 +24,7 @@ from spinmeround.flows.generation import generation_flow
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.promotion import Promotion
 from spinmeround.flows.retraining import retraining_flow
-from spinmeround.flows.review import approval
+from spinmeround.flows.run import pause
 from spinmeround.flows.run.events import PUBLISHED
 from spinmeround.flows.run.folder import Place
 from spinmeround.flows.run.workers import Worker, WorkerPool
@@ -161,7 +161,7 @@ def test_event_retraining_refusal_approval_and_promotion(
     """Three datasets are published; each starts a retraining with its digest. The first model is promoted when a
     command approves of it, a worse one is refused with a reason, and a better one is promoted when a person submits the
     form. `production` then generates what the better model does. A dataset that is published again is no event."""
-    monkeypatch.setattr(approval, "POLL_S", 0.4)
+    monkeypatch.setattr(pause, "POLL_S", 0.4)
     unet, runs = tmp_path / "unet", tmp_path / "runs"
     profile = _profile(tiny, unet)
     place = Place(runs=str(runs))
@@ -221,7 +221,8 @@ def test_event_retraining_refusal_approval_and_promotion(
     assert [move.version for move in model.aliases["production"]] == [1, 3]
     scores = [version.metrics["psnr"] or 0.0 for version in model.versions]
     assert scores[1] < scores[0] < scores[2] - profile.promote.margin
-    assert model.answer(3, "production").comment == "sharper"  # type: ignore[union-attr]
+    assert [answer.comment for answer in model.answers if answer.version == 3] == ["sharper"]
+    assert model.answer(3, "production") is None  # the alias has moved since
 
     views = GenerationParams(given=NothingInput(), schedule=NoiseSchedule(steps=1), batch=1)
     folders = {"production": tmp_path / "promoted", str(registry.open(model.versions[2])): tmp_path / "named"}

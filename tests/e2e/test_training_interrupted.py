@@ -73,9 +73,9 @@ def test_the_task_run_resumes(tiny: Callable[..., Profile], built: Path, process
     assert recorded_steps(built) == list(range(1, STEPS + 1))
     until(lambda: attempts() == 2)
     with get_client(sync_client=True) as client:
-        newest_last = reversed(client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=50))
+        newest_last = reversed(client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=100))
         found = {each.key: each.data for each in newest_last}
-    assert found["training-progress"] == 100
+    assert found["progress-multi-view"] == 100
     assert json.loads(found["training-metrics"])[0]["step"] == STEPS
     assert found["training-loss"].startswith("![Loss by step](data:image/svg+xml;base64,")
 
