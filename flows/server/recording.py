@@ -32,7 +32,7 @@ def wait_until_recorded(since: datetime) -> None:
 
 def _send_rest(service: Any) -> None:
     """Send what a service of Prefect's has left, and throw away what it can't: it would hold up the process's end."""
-    instances = tuple(service._instances.values())  # Prefect forgets an instance as soon as it is told to stop
+    instances = tuple(service._instances.values())  # Prefect forgets an instance as soon as it begins to stop
     service.drain_all(timeout=_TIMEOUT_S)
     for instance in instances:
         if instance._loop is not None and not instance._done_event.is_set():
