@@ -34,8 +34,9 @@ def port(screened: ReviewBackend) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator:
+    # playwright's event loop counts as running as long as the browser lives, in which Prefect and other browsers fail
     with launched(timeout_ms=LIMIT_MS) as browser:
         yield browser
 
