@@ -5,8 +5,8 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from spinmeround.flows.run.outcome import markdown_table
 from spinmeround.flows.run.shown import picture_markdown
+from spinmeround.tasks.markdown import markdown_table
 from spinmeround.tasks.overview.compare import compare_runs, comparison_sheet, comparison_tables
 
 

@@ -1,10 +1,12 @@
 """The dataset flow: plan, the stages of the heads, publish."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
@@ -15,12 +17,13 @@ from spinmeround.flows.review.pause import wait_for_review
 from spinmeround.flows.run.events import announce_dataset
 from spinmeround.flows.run.failure_pause import pausing_on_failures
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.plan_table import plan_table
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session, current_session, join_session
 from spinmeround.flows.run.shards import artifact_status
 from spinmeround.flows.stages import TASK_OPTIONS, run_stages, state_name, submit
 from spinmeround.storage.dataset import HeadDataset, list_versions
-from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError
 from spinmeround.tasks.dataset.publish import Counts, Published, dataset_attributes, publish
 from spinmeround.tasks.heads.registry import DATASET_STAGES, PUBLISHED_STAGES, SCREEN_STAGES, STAGES_BY_NAME
 from spinmeround.tasks.stage import GATE, Head, Stage
@@ -62,8 +65,21 @@ def plan_task() -> State[int]:
     for warning in surface_warnings(session.profile):
         get_run_logger().warning(warning)
         progress().say(warning)
+    if session.shown.enabled:
+        _show_plan(session)
     first, last = session.heads[0], session.heads[-1]
     return Completed(message=f"{len(session.keys)} heads, {first.id} to {last.id}", data=len(session.keys))
+
+
+def _show_plan(session: Session) -> None:
+    """Show what will be made, with estimates of time and disk, as an artifact in the UI."""
+    with suppress(SpinMeRoundError):  # the stages find what can't be read, and say so
+        session.shown.show(
+            create_markdown_artifact,
+            plan_table(session).markdown(),
+            key="plan",
+            description="What the build will make, with estimates of time and disk",
+        )
 
 
 @task(name="publish", task_run_name="publish", **TASK_OPTIONS)

@@ -27,6 +27,7 @@ from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.records import FrozenModel
 from spinmeround.tasks.dataset.publish import Published
 from spinmeround.tasks.evaluation.params import load_evaluation
+from spinmeround.tasks.markdown import values_table
 from spinmeround.tasks.training.params import load_training
 
 if TYPE_CHECKING:
@@ -149,8 +150,6 @@ def _finished(
     session: Session, version: ModelVersion, before: ModelVersion | None, reason: str, *, promoted: bool
 ) -> Promotion:
     """Record the outcome and show it as an artifact in the UI."""
-    from spinmeround.tasks.promotion.card import values_table
-
     params = session.profile.promote
     found = Promotion(
         model=params.model,

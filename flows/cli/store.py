@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spinmeround.flows.cli.shared.options import RunOptions, run_command
-from spinmeround.flows.cli.shared.output import amount, print_values, table
+from spinmeround.flows.cli.shared.output import print_values, table
 from spinmeround.flows.run.progress import shown_progress, stage_progress
 from spinmeround.storage.errors import ConfigError, environment_errors
+from spinmeround.tasks.amounts import amount
 
 if TYPE_CHECKING:
     from spinmeround.storage.artifacts import ArtifactStore, Garbage, StoreCheck, StoredArtifact

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from spinmeround.flows.cli.shared.options import RunOptions
-from spinmeround.flows.cli.shared.output import aligned, amount, duration, table
+from spinmeround.flows.cli.shared.output import aligned, table
 from spinmeround.flows.profile import Profile, load_profile
 from spinmeround.flows.run.session import Session, plan_session
 from spinmeround.storage.artifacts import FINAL_STAGES, ArtifactStore, Manifest
 from spinmeround.storage.errors import ConfigError
+from spinmeround.tasks.amounts import amount, duration
 from spinmeround.tasks.dataset.lineage import Step, compare, expected_steps, find_artifact, stored_steps
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.stage import Head

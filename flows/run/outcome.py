@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spinmeround.storage.artifacts import Failure
+from spinmeround.tasks.markdown import markdown_table
 
 PAGES, PAGES_ROOT = "SPINMEROUND_PAGES", "SPINMEROUND_PAGES_ROOT"
 """Variables of the environment: where `serve` serves files of which folder."""
@@ -57,10 +58,3 @@ def _quarantined(failures: Sequence[Failure]) -> str:
     rows = [(each.subject, each.stage, each.reason, each.attempts) for each in failures[:_LISTED]]
     more = f"\n\nand {len(failures) - _LISTED} more" if len(failures) > _LISTED else ""
     return markdown_table(("quarantined", "stage", "reason", "attempts"), rows) + more
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

@@ -7,6 +7,7 @@ from spinmeround.models.geometry.cameras import FACE_VISIBLE_DEG, absolute_azimu
 from spinmeround.storage.dataset import CAPTURED, HeadDataset
 from spinmeround.tasks.cards.parts import UNKNOWN, generator_part, hub_licence, part_rows, recognition_part
 from spinmeround.tasks.cards.people import ethics, kind_of_heads
+from spinmeround.tasks.markdown import markdown_table
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -49,7 +50,6 @@ def _page(dataset: HeadDataset, heads: Mapping[str, int]) -> str:
     attributes = dataset.attributes
     height, width = dataset.sizes["height"], dataset.sizes["width"]
     kind = kind_of_heads(attributes)
-    rows = "\n".join(f"| {split} | {number} |" for split, number in heads.items())
     counts = attributes.get("counts") or {}
     outcomes = "\n".join(f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in counts.items())
     generator = attributes.get("generator") or {}
@@ -60,9 +60,7 @@ recognition embeddings.
 
 Terms: {attributes.get("licence") or UNKNOWN}
 
-| split | heads |
-| --- | --- |
-{rows}
+{markdown_table(("split", "heads"), heads.items())}
 
 ## Intended use
 

@@ -19,6 +19,7 @@ from spinmeround.tasks.cards.parts import (
     recognition_part,
 )
 from spinmeround.tasks.cards.people import ethics
+from spinmeround.tasks.markdown import markdown_table
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -201,7 +202,7 @@ The terms of the parts extend to the model as far as they say so. Unknown is wha
 
 
 def _made(facts: ModelFacts) -> str:
-    phases = "\n".join(f"| {each.phase} | {each.steps} | {_loss(each)} | `{each.key}` |" for each in facts.phases)
+    phases = [(each.phase, each.steps, _loss(each), f"`{each.key}`") for each in facts.phases]
     parameters = {name: value for name, value in facts.train.items() if name not in _NOT_SHOWN}
     parameters["adapt"] = {name: value for name, value in facts.train["adapt"].items() if name != "faces"}
     shown = {"train": parameters, "normals_frame": facts.encode.get("normals_frame")}
@@ -210,9 +211,7 @@ def _made(facts: ModelFacts) -> str:
 - digest of the dataset: {f"`{facts.digest}`" if facts.digest else UNKNOWN}
 - generator of the dataset: {_generator_name(facts)}
 
-| phase | steps | last loss | key |
-| --- | --- | --- | --- |
-{phases}
+{markdown_table(("phase", "steps", "last loss", "key"), phases)}
 
 ```json
 {json.dumps(shown, indent=1, sort_keys=True, allow_nan=False)}

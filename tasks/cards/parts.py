@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spinmeround.storage.weights import PARTS, Hub, list_embedded
+from spinmeround.tasks.markdown import markdown_table
 
 UNKNOWN = "unknown"
 OURS = "Apache-2.0, part of SpinMeRound"
@@ -87,10 +88,8 @@ def network_part(role: str, value: str, embedded: str, fingerprint: str = UNKNOW
 
 def part_rows(parts: Sequence[UsedPart]) -> str:
     """A Markdown table of parts."""
-    header = "| part | name | licence | source | fingerprint |\n| --- | --- | --- | --- | --- |\n"
-    return header + "\n".join(
-        f"| {each.role} | {each.name} | {each.licence} | {each.source} | {_short(each.fingerprint)} |" for each in parts
-    )
+    rows = [(each.role, each.name, each.licence, each.source, _short(each.fingerprint)) for each in parts]
+    return markdown_table(("part", "name", "licence", "source", "fingerprint"), rows)
 
 
 def hub_licence(stated: str | None) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """The card of a registered model: where it comes from and how well it does, as Markdown."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from spinmeround.storage.artifacts import Manifest
 from spinmeround.storage.dataset import HeadDataset
 from spinmeround.tasks.evaluation.params import EvaluationResult
 from spinmeround.tasks.evaluation.table import metric_table, missing_lines
+from spinmeround.tasks.markdown import markdown_table, values_table
 from spinmeround.tasks.training.params import TrainingResult
 
 _DATA = ("dataset", "latents")
@@ -42,18 +41,3 @@ def model_card(
         f"```json\n{json.dumps(phase, indent=1, sort_keys=True, allow_nan=False)}\n```",
     ]
     return "\n\n".join(lines) + "\n"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def values_table(values: Mapping[str, Any]) -> str:
-    """A table of names and values in Markdown."""
-    return markdown_table(["", ""], [[name, str(value)] for name, value in values.items()])
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -16,7 +16,7 @@ from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.e2e.conftest import TINY, Build
-from tests.e2e.runs import build, copy_runs, counts, recorded, summary
+from tests.e2e.runs import artifact_of, build, copy_runs, counts, recorded, summary
 from tests.support.packs import write_pack
 
 STAGES = [stage.name for stage in DATASET_STAGES]
@@ -48,6 +48,9 @@ def test_second_build_reuses_everything(tiny, tiny_build, built):
     assert found["dataset"]["digest"] == tiny_build.summary["dataset"]["digest"]
     states = dict.fromkeys(STAGES, "Cached") | {"plan": "Completed", "publish": "Cached"}
     assert recorded("dataset", len(states)) == states
+    plan = artifact_of("plan")
+    assert "4 heads of profile tiny" in plan
+    assert all(f"| {stage} | 4 | 0 | 0 |" in plan for stage in STAGES)
     assert len(list((built / "tiny" / "summaries").iterdir())) == 2
 
 
