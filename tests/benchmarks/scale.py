@@ -9,22 +9,13 @@ Datasets that would take weeks to build are synthetic: complete metadata, listin
 """
 
 import json
-import os
 import shutil
-import sqlite3
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
-import psutil
 import typer
 from jaxtyping import Float32
 
@@ -32,47 +23,9 @@ from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.records import Identity, Rendering
 from spinmeround.tasks.heads.registry import DATASET_STAGES
+from tests.benchmarks._builds import Watched, run_build, task_runs, write_profile
 from tests.benchmarks._synthetic_scale import opened, verified
 from tests.support.inodes import StoreInodes, dataset_inodes, store_inodes
-from tests.support.weights import write_autoencoder, write_recognition
-
-ROOT = Path(__file__).parents[2]
-_SAMPLE_S = 0.1
-_SERVER = "spinmeround.flows.server.process"
-
-PROFILE = """
-extends = "demo"
-screen = {{}}
-[generator]
-name = "tests.benchmarks.scale:Ellipsoids"
-[plan]
-heads = {heads}
-[views]
-azimuths = 2
-elevations_deg = [0.0]
-[sample]
-resolution = 8
-previews = {{ azimuths = 2, elevations_deg = [0.0] }}
-[score]
-cells = 32
-recognition = "none"
-[render]
-resolution = 8
-[mesh]
-resolution = 16
-[embed]
-recognition = {recognition}
-[encode]
-autoencoder = {autoencoder}
-[train]
-unet = {{ sample_size = 2, latent_channels = 4, views = 2, block_out_channels = [8, 8], attention_heads = 2, \
-attention_levels = [true, false], multiview_factors = [1], norm_groups = 4 }}
-single_view.groups = [{{ conditioning = 1, targets = 1 }}]
-multi_view.groups = [{{ conditioning = 0, targets = 2 }}, {{ conditioning = 1, targets = 1 }}]
-[evaluate]
-targets = 1
-frontal_targets = 1
-"""
 
 
 class Ellipsoids:
@@ -148,19 +101,6 @@ def _build_tables(measured: Sequence["Measured"]) -> dict[str, Sequence[Mapping[
     }
 
 
-@dataclass(kw_only=True)
-class Watched:
-    """Peak values of a build's processes, without the Prefect server."""
-
-    seconds: float = 0.0
-    cpu_s: dict[int, float] = field(default_factory=dict)
-    """CPU seconds by process, including the server, at the last sample."""
-    main_mb: float = 0.0
-    worker_mb: float = 0.0
-    main_files: int = 0
-    worker_files: int = 0
-
-
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """A build of this many heads, and its rerun."""
@@ -222,21 +162,16 @@ class Measured:
 def _measure(heads: int, folder: Path, workers: int, *, keep: bool) -> Measured:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    weights = {
-        "recognition": write_recognition(folder / "recognition.onnx"),
-        "autoencoder": write_autoencoder(folder / "autoencoder"),
-    }
-    profile = folder / "scale.toml"
-    profile.write_text(PROFILE.format(heads=heads, **{name: json.dumps(str(path)) for name, path in weights.items()}))
+    profile = write_profile(folder, heads)
     command = ["build", "--profile", str(profile), "--runs", str(folder), "--workers", str(workers)]
-    first = _build(command, folder / "first.log")
+    first = run_build(command, folder / "first.log")
     made = _summary(folder, heads)["stages"]
-    runs, unfinished, work_s = _task_runs(folder)
-    again = _build(command, folder / "again.log")
+    runs, unfinished, work_s = task_runs(folder)
+    again = run_build(command, folder / "again.log")
     reused = _summary(folder, heads)["stages"]
     if any(stage["made"] for stage in reused.values()):
         raise SpinMeRoundError(f"{folder}: expected nothing to be made again, found {reused}")
-    total, *_ = _task_runs(folder)
+    total, *_ = task_runs(folder)
     (dataset,) = (folder / "scale" / "datasets").glob("*.zarr")
     found = Measured(
         heads=heads,
@@ -265,57 +200,3 @@ def _summary(folder: Path, heads: int) -> dict[str, Any]:
 
 def _stages() -> list[str]:
     return [stage.name for stage in DATASET_STAGES]
-
-
-def _build(arguments: Sequence[str], log: Path) -> Watched:
-    """Run and monitor the command line in its own process. Raises SpinMeRoundError if it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"PYTHONPATH": str(ROOT)}
-    began = perf_counter()
-    with log.open("wb") as to:
-        command = [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *arguments]
-        process = subprocess.Popen(command, stdout=to, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
-        with _watching(process.pid) as seen:
-            status = process.wait()
-    seen.seconds = perf_counter() - began
-    if status:
-        raise SpinMeRoundError(f"spinmeround {' '.join(arguments)}: exit status {status}; see {log}")
-    return seen
-
-
-@contextmanager
-def _watching(process: int) -> Iterator[Watched]:
-    """Sample a process and its children several times per second during the block."""
-    seen, over = Watched(), threading.Event()
-
-    def sample() -> None:
-        main = psutil.Process(process)
-        while not over.wait(_SAMPLE_S):
-            with suppress(psutil.Error):
-                seen.main_mb, seen.main_files = _more(main, seen.main_mb, seen.main_files)
-                for child in (main, *main.children()):
-                    with suppress(psutil.Error):
-                        seen.cpu_s[child.pid] = sum(child.cpu_times()[:2])
-                        if child is not main and _SERVER not in child.cmdline():
-                            seen.worker_mb, seen.worker_files = _more(child, seen.worker_mb, seen.worker_files)
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-
-
-def _more(process: psutil.Process, megabytes: float, files: int) -> tuple[float, int]:
-    return max(megabytes, process.memory_info().rss / 2**20), max(files, process.num_fds())
-
-
-def _task_runs(runs: Path) -> tuple[int, int, float]:
-    """Number of recorded task runs, number of unfinished ones, and seconds from the first start to the last end."""
-    with closing(sqlite3.connect(f"file:{runs / '.prefect' / 'prefect.db'}?mode=ro", uri=True)) as database:
-        (total,) = database.execute("SELECT count(*) FROM task_run").fetchone()
-        (ended,) = database.execute("SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED'").fetchone()
-        first, last = database.execute("SELECT min(start_time), max(end_time) FROM task_run").fetchone()
-    return total, total - ended, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()

@@ -1,6 +1,5 @@
 """What a head takes in the store and in a dataset, counted on a real build of tiny heads through all stages."""
 
-import json
 from pathlib import Path
 
 from spinmeround.flows.profile import load_profile
@@ -11,9 +10,8 @@ from spinmeround.tasks.heads.encode import publish_latents
 from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES
 from spinmeround.tasks.stage import bound_keys
-from tests.benchmarks.scale import PROFILE
+from tests.benchmarks._builds import write_profile
 from tests.support.inodes import dataset_inodes, store_inodes
-from tests.support.weights import write_autoencoder, write_recognition
 
 HEADS = 3
 LIMIT = 40
@@ -21,12 +19,7 @@ LIMIT = 40
 
 def test_a_head_takes_at_most_forty_inodes(tmp_path: Path) -> None:
     """All stages together stay below the limit in the store, and a dataset adds one file a head and no folder."""
-    weights = {
-        "recognition": json.dumps(str(write_recognition(tmp_path / "recognition.onnx"))),
-        "autoencoder": json.dumps(str(write_autoencoder(tmp_path / "autoencoder"))),
-    }
-    (tmp_path / "tiny.toml").write_text(PROFILE.format(heads=HEADS, **weights))
-    profile, store = load_profile(str(tmp_path / "tiny.toml"), []), ArtifactStore(tmp_path / "store")
+    profile, store = load_profile(str(write_profile(tmp_path, HEADS)), []), ArtifactStore(tmp_path / "store")
     heads = plan_heads("ellipsoids", profile.plan)
     stages = [stage.bound(stage.sections(profile)) for stage in HEAD_STAGES]
     keys = {head.id: bound_keys(stages, head) for head in heads}
