@@ -4,16 +4,24 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from spinmeround.flows.server.process import free_port, running_server
 from spinmeround.storage.artifacts import ArtifactStore
 from spinmeround.storage.dataset import verify
 from spinmeround.tasks.heads.registry import DATASET_STAGES
+from tests.e2e.conftest import write_profile
 from tests.e2e.runs import artifacts, build, spinmeround, summary
+from tests.e2e.test_server_lost import own_environment, servers_of
 from tests.support.waiting import LIMIT_S, until
 
 HEADS = 8
@@ -101,3 +109,109 @@ def test_killed_at_fifty_moments(tiny, profile_file, tmp_path, environment):
         check_rerun(profile, runs, digest)
         shutil.rmtree(runs)
     assert interrupted >= MOMENTS // 5
+
+
+VICTIMS = ("command", "worker", "own server", "standing server", "serve")
+IN_FLIGHT = 4
+"""Heads in the shards that two workers make at a time."""
+
+
+@contextmanager
+def standing(runs: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """`spinmeround serve` on a folder of runs, once its server answers."""
+    command = [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", "serve"]
+    process = subprocess.Popen(
+        [*command, "--runs", str(runs), "--port", str(free_port())],
+        env=own_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: running_server(runs / ".prefect") or process.poll() is not None)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(LIMIT_S)
+
+
+def process_of(victim: str, command: "subprocess.Popen[str]", serve: "subprocess.Popen[bytes] | None") -> int | None:
+    """Process id of the victim, None if it has ended."""
+    if victim == "serve" and serve is not None:
+        return serve.pid
+    if victim == "standing server" and serve is not None:
+        return servers_of(serve)[0].pid
+    if command.poll() is not None:
+        return None
+    if victim == "command":
+        return command.pid
+    workers = [each for each in psutil.Process(command.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+    found = servers_of(command) if victim == "own server" else workers
+    return found[0].pid if found else None
+
+
+def redone(calls: Path) -> int:
+    """Renderings of a head with the same number of views beyond the first."""
+    seen = Counter(file.name.rsplit("-", 1)[0] for file in calls.iterdir())
+    return sum(seen.values()) - len(seen)
+
+
+def struck(victim: str, file: Path, runs: Path, digest: str, chance: random.Random) -> bool:
+    """Kill the victim at a random moment of a build, which goes on unless it is the victim.
+
+    Returns whether the victim was still there.
+    """
+    store, at = runs / "tiny" / "store", chance.randrange(1, TOTAL)
+    command = ["build", "--profile", str(file), "--runs", str(runs), "--workers", "2"]
+    with ExitStack() as stack:
+        serve = stack.enter_context(standing(runs)) if victim in ("serve", "standing server") else None
+        process = spinmeround(*command, environment=own_environment())
+        until(lambda: len(artifacts(store)) >= at or process.poll() is not None, interval_s=0.01)
+        time.sleep(chance.uniform(0, 0.2))
+        pid = process_of(victim, process, serve)
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        killed_at = time.monotonic()
+        output, errors = process.communicate(timeout=LIMIT_S)
+        print(f"{victim}: killed after {at} of {TOTAL} artifacts, ended {time.monotonic() - killed_at:.0f} s later")
+        _, alive = psutil.wait_procs(family, timeout=LIMIT_S)
+        assert alive == [], "processes outlived the build"
+    if victim == "command":
+        assert process.returncode in (0, -signal.SIGKILL)
+    else:
+        assert process.returncode == 0, errors
+        assert digest in output
+        assert "Traceback" not in errors
+    return pid is not None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_any_process_killed_at_six_moments(victim, tiny, tmp_path):
+    """Whatever of a build is killed, itself, a worker or a server: it ends or goes on, and a rerun completes it.
+
+    Work is done again for the heads in flight alone.
+    """
+    (calls := tmp_path / "calls").mkdir()
+    generator = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.3, "calls": str(calls)}}
+    profile, chance = tiny(generator=generator, plan={"heads": HEADS}), random.Random(VICTIMS.index(victim))
+    file = write_profile(profile, tmp_path / "tiny.toml")
+    digest = build(profile, tmp_path / "undisturbed")["dataset"]["digest"]
+    hits = 0
+    for turn in range(6):
+        runs = tmp_path / str(turn)
+        runs.mkdir()
+        for call in calls.iterdir():
+            call.unlink()
+        hits += struck(victim, file, runs, digest, chance)
+        if victim in ("serve", "standing server"):
+            with standing(runs):
+                again = spinmeround("build", "--profile", str(file), "--runs", str(runs), environment=own_environment())
+                output, errors = again.communicate(timeout=LIMIT_S)
+            assert again.returncode == 0, errors
+            assert f"0 made, {TOTAL} reused" in output
+        check_rerun(profile, runs, digest)
+        assert redone(calls) <= IN_FLIGHT
+        shutil.rmtree(runs)
+    assert hits >= 3

@@ -5,6 +5,7 @@ The seed determines the half axes of the ellipsoid and its colour.
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class TinyGenerator:
     each file that `memory` does not hold yet; `hanging` ones never come back; `exhausting` ones run out of memory.
     `clipped` seeds leave the box, so that the screen drops them. `faceless` ones are white in every picture. `needs`
     names a module whose import fails in `render`. `delay_s` is how long each rendering takes.
-    `calls`, a folder, gets a file for each rendering of the full view grid.
+    `calls`, a folder, gets a file for each rendering, which begins with the seed and the number of views.
     """
 
     name = "tiny"
@@ -42,18 +43,22 @@ class TinyGenerator:
         delay_s=0.0,
         memory=None,
         cure=None,
+        calls=None,
     ) -> None:
         self.failing, self.dying, self.hanging, self.clipped = failing, dying, hanging, clipped
         self.faceless, self.exhausting, self.needs = faceless, exhausting, needs
         self.delay_s = delay_s
         self.memory = Path(memory) if memory else None
         self.cure = Path(cure) if cure else None
+        self.calls = Path(calls) if calls else None
 
     def sample(self, seed: int) -> Identity:
         latent = np.random.default_rng([7, seed]).standard_normal(6).astype(np.float32)
         return Identity(seed=seed, latent=latent)
 
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
+        if self.calls is not None:
+            tempfile.mkstemp(prefix=f"{identity.seed}-{len(cameras)}-", dir=self.calls)
         self._misbehave(identity.seed)
         axes = self._axes(identity)
         origins, directions = pixel_rays(cameras, resolution)
