@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spinmeround.flows.cli.shared.output import print_values
-from spinmeround.flows.server.process import running_server
+from spinmeround.flows.server.process import LOOPBACK, running_server
 from spinmeround.storage.errors import ConfigError
 
 
@@ -29,6 +29,10 @@ ProfilesOption = Annotated[
 def serve(
     runs: RunsOption = Path("runs"),
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the server and its UI.")] = 4200,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; 0.0.0.0: all networks, with PREFECT_SERVER_API_AUTH_STRING."),
+    ] = LOOPBACK,
     profile: ProfilesOption = None,
 ) -> None:
     """Start the Prefect server and UI, and serve each flow and stage as a deployment of each profile that can run."""
@@ -36,7 +40,7 @@ def serve(
 
     if find_spec("uvicorn") is None:  # else only the log of the server's process would name it
         raise ModuleNotFoundError(name="uvicorn")
-    serve_all(runs, port, profile or [])
+    serve_all(runs, port, profile or [], host)
 
 
 def deploy(

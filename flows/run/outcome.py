@@ -9,8 +9,8 @@ from urllib.parse import quote
 from spinmeround.storage.artifacts import Failure
 from spinmeround.tasks.markdown import markdown_table
 
-PAGES, PAGES_ROOT = "SPINMEROUND_PAGES", "SPINMEROUND_PAGES_ROOT"
-"""Variables of the environment: where `serve` serves files of which folder."""
+PAGES_ROOT = "SPINMEROUND_PAGES_ROOT"
+"""Variable of the environment: the folder whose files `serve` serves."""
 PAGES_PATH = "/files"
 """Path of these files on the server."""
 _LISTED = 100
@@ -40,10 +40,9 @@ def outcome_markdown(summary: Mapping[str, Any], failures: Sequence[Failure]) ->
 
 def link(path: str | Path, text: str) -> str:
     """A file in Markdown: a link where `serve` serves it, else its path."""
-    root, pages = os.environ.get(PAGES_ROOT), os.environ.get(PAGES)
-    file = Path(path)
-    if root and pages and file.is_relative_to(root):
-        return f"[{text}]({pages}/{quote(file.relative_to(root).as_posix())})"
+    root, file = os.environ.get(PAGES_ROOT), Path(path)
+    if root and file.is_relative_to(root):
+        return f"[{text}]({PAGES_PATH}/{quote(file.relative_to(root).as_posix())})"
     return f"{text}: `{file}`"
 
 

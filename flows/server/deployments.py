@@ -7,6 +7,7 @@ their runs live.
 import os
 import signal
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +18,7 @@ from spinmeround.flows.server.environment import check_environment
 from spinmeround.flows.server.forms import flow_form
 from spinmeround.flows.server.offers import offers
 from spinmeround.flows.server.process import (
+    LOOPBACK,
     ServerProcess,
     announce,
     api_of,
@@ -38,11 +40,13 @@ if TYPE_CHECKING:
     from spinmeround.flows.profile import Profile
 
 
-def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = ()) -> None:
+def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = (), host: str = LOOPBACK) -> None:
     """Serve until interrupted or terminated; `profiles` are names and files of further profiles than the shipped ones.
 
-    Raises ConfigError if the port is taken or another server serves these runs.
+    Raises ConfigError if the port is taken, another server serves these runs, or other machines could start runs
+    without a password.
     """
+    _require_password(host)
     home = configure(runs, quiet=False)
     if found := running_server(home):
         raise ConfigError(f"--runs {runs}: another server serves these runs at {found.removesuffix('/api')}")
@@ -51,17 +55,30 @@ def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = ()) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Prefect's runner installs its own handler
     check_environment(None)
     authenticate()
-    os.environ["PREFECT_API_URL"] = api_of(port)  # Prefect reads it once, when it is imported
+    os.environ["PREFECT_API_URL"] = api_of(port, host)  # Prefect reads it once, when it is imported
     import_prefect()
     with ExitStack() as cleanup:
-        server = ServerProcess(home, port=port, pages=runs.absolute(), on_lost=_end)
+        server = ServerProcess(home, port=port, host=host, pages=runs.absolute(), on_lost=_end)
         cleanup.callback(server.close)
         server.wait()
         cleanup.callback(withdraw, home)
         announce(home, server.api, runs.absolute())
-        link_pages(server.api, runs.absolute())  # for the runs that are started in the UI
-        typer.echo(f"UI: http://127.0.0.1:{port}   (runs in {runs.absolute()}, stop with Ctrl-C)")
+        link_pages(runs.absolute())  # for the runs that are started in the UI
+        typer.echo(f"UI: {server.api.removesuffix('/api')}   (runs in {runs.absolute()}, stop with Ctrl-C)")
         _serve_deployments(runs, profiles)
+
+
+def _require_password(host: str) -> None:
+    """Raise ConfigError where other machines would reach a server without a password."""
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        raise ConfigError(
+            f"--host {host}: whoever reaches this address can start runs; set PREFECT_SERVER_API_AUTH_STRING to "
+            "NAME:PASSWORD, or use --host 127.0.0.1 with a tunnel"
+        )
 
 
 def _end(error: SpinMeRoundError) -> None:

@@ -5,6 +5,7 @@ exits with the command: it watches its standard input, which the kernel closes w
 Its database is in the folder of runs, so a later `spinmeround serve` shows the runs.
 """
 
+import errno
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -22,10 +23,10 @@ from typing import IO, TYPE_CHECKING
 
 from filelock import Timeout
 
-from spinmeround.flows.run.outcome import PAGES, PAGES_PATH, PAGES_ROOT
+from spinmeround.flows.run.outcome import PAGES_ROOT
 from spinmeround.flows.server.environment import bypass_proxies, check_environment, without_password
 from spinmeround.flows.server.network import check_server
-from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, shortened
+from spinmeround.storage.errors import ConfigError, SpinMeRoundError, environment_errors, one_line, shortened
 from spinmeround.storage.files import flocked, make_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ SETTINGS = {
     "PREFECT_CLIENT_MAX_RETRIES": "5",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
 }
+LOOPBACK = "127.0.0.1"
 _HEADLESS = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
 _QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
 _DATABASE = ("PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")
@@ -79,9 +81,10 @@ def authenticate() -> None:
         os.environ.setdefault("PREFECT_API_AUTH_STRING", own)
 
 
-def api_of(port: int) -> str:
-    """The API of a server of this machine."""
-    return f"http://127.0.0.1:{port}/api"
+def api_of(port: int, host: str = LOOPBACK) -> str:
+    """The API of a server of this machine that listens on this address, for clients of this machine."""
+    reached = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return f"http://{f'[{reached}]' if ':' in reached else reached}:{port}/api"
 
 
 class ServerProcess:
@@ -98,14 +101,15 @@ class ServerProcess:
         home: Path,
         *,
         port: int | None = None,
+        host: str = LOOPBACK,
         pages: Path | None = None,
         on_lost: Callable[[SpinMeRoundError], None] = lambda error: None,
     ) -> None:
-        if port is not None and not _is_free(port):
+        if port is not None and not _is_free(port, host):
             raise ConfigError(f"--port {port}: another program uses this port; choose another port")
         self._log = home / "server.log"
         self.port = port or free_port()
-        self._pages, self._on_lost = pages, on_lost
+        self._host, self._pages, self._on_lost = host, pages, on_lost
         self._closing, self._starts = threading.Event(), threading.Lock()
         with environment_errors(home), ExitStack() as starting:
             starting.enter_context(_exclusive_start(home))
@@ -115,7 +119,7 @@ class ServerProcess:
 
     @property
     def api(self) -> str:
-        return api_of(self.port)
+        return api_of(self.port, self._host)
 
     def wait(self) -> None:
         """Return when the server is ready; raises SpinMeRoundError if it exits or does not start in time."""
@@ -139,7 +143,7 @@ class ServerProcess:
             process.wait()
 
     def _started(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        return _start(self.port, log, _HEADLESS if self._pages is None else {}, self._pages)
+        return _start([str(self.port), self._host, *([] if self._pages is None else [str(self._pages)])], log)
 
     def _supervise(self) -> None:
         failed = 0
@@ -180,7 +184,7 @@ def prefect_server(home: Path) -> Iterator[ServerProcess | None]:
     if running := running_server(home):
         os.environ["PREFECT_API_URL"] = running
         with suppress(OSError, ValueError, KeyError, TypeError):  # of an earlier version, without pages
-            link_pages(running, Path(json.loads((home / "serving.json").read_text(encoding="utf-8"))["pages"]))
+            link_pages(Path(json.loads((home / "serving.json").read_text(encoding="utf-8"))["pages"]))
         yield None
         return
     server = ServerProcess(home)
@@ -198,9 +202,9 @@ def announce(home: Path, api: str, pages: Path) -> None:
         write_atomic(home / "serving.json", json.dumps(content, allow_nan=False).encode())
 
 
-def link_pages(api: str, pages: Path) -> None:
-    """Let what this process shows link to the pages of a folder that the server with this API serves."""
-    os.environ |= {PAGES: f"{api.removesuffix('/api')}{PAGES_PATH}", PAGES_ROOT: str(pages)}
+def link_pages(pages: Path) -> None:
+    """Let what this process shows in the UI link to the pages of a folder that the UI's server serves."""
+    os.environ[PAGES_ROOT] = str(pages)
 
 
 def withdraw(home: Path) -> None:
@@ -281,28 +285,39 @@ def _exclusive_start(home: Path) -> Iterator[None]:
         yield
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+def _is_free(port: int, host: str) -> bool:
+    """Whether a server can listen there. Raises ConfigError if the address is none of this machine's."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return True
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise ConfigError(
+            f"--host {host}, --port {port}: expected an address of this machine ({one_line(error)}); 127.0.0.1 is for "
+            "this machine alone, 0.0.0.0 for all networks"
+        ) from error
 
 
-def _start(port: int, log: IO[bytes], environment: Mapping[str, str], pages: Path | None) -> "subprocess.Popen[bytes]":
-    own = {
-        "PREFECT_SERVER_UI_API_URL": api_of(port),
+def _start(arguments: Sequence[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """The process of a server: its port, its address and, if it has pages, their folder."""
+    environment = {
+        **({} if len(arguments) > 2 else _HEADLESS),
+        "PREFECT_SERVER_UI_API_URL": "/api",  # of the server that the browser has the UI from, whatever its name
         "PREFECT__SERVER_FINAL": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # also of a quiet command: its log is a file
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "spinmeround.flows.server.process", str(port), *([] if pages is None else [str(pages)])],
+        [sys.executable, "-m", "spinmeround.flows.server.process", *arguments],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env={name: value for name, value in {**os.environ, **own, **environment}.items() if name != "PREFECT_API_URL"},
+        env={name: value for name, value in {**os.environ, **environment}.items() if name != "PREFECT_API_URL"},
     )
 
 
-def _main(port: int, pages: str | None = None) -> None:
+def _main(port: int, host: str = LOOPBACK, pages: str | None = None) -> None:
     """Entry point of the server process: run Prefect's application until standard input ends."""
     import signal
 
@@ -324,8 +339,8 @@ def _main(port: int, pages: str | None = None) -> None:
         return app
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    uvicorn.run(application, factory=True, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=5)
+    uvicorn.run(application, factory=True, host=host, port=port, log_level="error", timeout_graceful_shutdown=5)
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), *sys.argv[2:3])
+    _main(int(sys.argv[1]), *sys.argv[2:4])

@@ -64,13 +64,13 @@ class Api:
 
 
 @contextmanager
-def serving(tmp_path: Path, auth: tuple[str, str] | None = None) -> Iterator[Api]:
-    """`spinmeround serve`, with basic authentication if a name and a password are given."""
+def serving(tmp_path: Path, auth: tuple[str, str] | None = None, host: str = "127.0.0.1") -> Iterator[Api]:
+    """`spinmeround serve` on an address, with basic authentication if a name and a password are given."""
     port = free_port()
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     if auth is not None:
         own["PREFECT_SERVER_API_AUTH_STRING"] = ":".join(auth)
-    command = ["serve", "--runs", str(tmp_path), "--port", str(port)]
+    command = ["serve", "--runs", str(tmp_path), "--port", str(port), "--host", host]
     process = subprocess.Popen(
         [sys.executable, "-c", "from spinmeround.flows.cli.app import main; main()", *command],
         env=own | {"PYTHONPATH": str(Path(__file__).parents[2])},

@@ -1,6 +1,7 @@
 """`spinmeround serve`: deployments of all flows, whose forms know the profile's fields and whose runs complete."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -9,7 +10,8 @@ import pytest
 from spinmeround.flows.profile import load_profile
 from tests.e2e.runs import summary
 from tests.e2e.serving import NAMES, Api, artifacts_of, deployments, final_state, serving
-from tests.support.waiting import until
+from tests.support.browser import launched
+from tests.support.waiting import LIMIT_S, until
 
 
 @pytest.fixture
@@ -77,3 +79,26 @@ def test_a_server_with_a_password(tmp_path):
     assert stranger.status_code == 401
     assert [each.status_code for each in pages] == [401, 401, 200]
     assert pages[2].text == "secret"
+
+
+def test_a_server_for_other_machines(tmp_path):
+    """On all networks the UI is reached at any address, asks for the password, and uses that address itself."""
+    with serving(tmp_path, auth=("ops", "a:b c"), host="0.0.0.0") as api:
+        until(lambda: deployments(api, "demo"))
+        elsewhere = api.url.replace("127.0.0.1", "127.0.0.2")
+        assert httpx.post(f"{elsewhere}/deployments/filter", json={}).status_code == 401
+        with ThreadPoolExecutor(1) as own_thread:  # playwright's loop would stop Prefect's functions from working
+            own_thread.submit(_sign_in, elsewhere.removesuffix("/api")).result()
+
+
+def _sign_in(address: str) -> None:
+    with launched() as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(1000 * LIMIT_S)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/deployments")
+        page.locator("input[type=password], input").first.fill("ops:a:b c")
+        page.get_by_role("button").filter(has_text="Login").click()
+        page.get_by_text("demo-mesh").first.wait_for()
+        assert [url for url in asked if url.startswith("http") and not url.startswith(address)] == []

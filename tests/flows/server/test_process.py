@@ -9,7 +9,9 @@ import pytest
 
 from spinmeround.flows.run.outcome import link
 from spinmeround.flows.server import process
+from spinmeround.flows.server.deployments import serve_all
 from spinmeround.flows.server.process import announce, free_port, healthy, running_server
+from spinmeround.storage.errors import ConfigError
 from tests.support.http import serving
 
 pytestmark = pytest.mark.fast
@@ -61,9 +63,9 @@ def test_health_checks_bypass_proxies(monkeypatch):
 def test_pages_of_a_server_are_linked(tmp_path, monkeypatch):
     """What a process shows links to the files that the server serves, with names as in a URL."""
     monkeypatch.setattr(process.os, "environ", dict(process.os.environ))
-    process.link_pages("http://127.0.0.1:4200/api", tmp_path)
+    process.link_pages(tmp_path)
     shown = link(tmp_path / "my run" / "report.html", "report")
-    assert shown == "[report](http://127.0.0.1:4200/files/my%20run/report.html)"
+    assert shown == "[report](/files/my%20run/report.html)"
 
 
 def test_an_announced_server_is_found_while_it_is_busy(tmp_path, monkeypatch):
@@ -73,3 +75,33 @@ def test_an_announced_server_is_found_while_it_is_busy(tmp_path, monkeypatch):
     with answering(503, 200) as api:
         announce(tmp_path, api, tmp_path)
         assert running_server(tmp_path) == api
+
+
+@pytest.mark.parametrize(
+    ("host", "api"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:4200/api"),
+        ("0.0.0.0", "http://127.0.0.1:4200/api"),
+        ("::", "http://[::1]:4200/api"),
+        ("192.0.2.7", "http://192.0.2.7:4200/api"),
+        ("fd00::2", "http://[fd00::2]:4200/api"),
+    ],
+)
+def test_the_api_that_clients_of_this_machine_reach(host, api):
+    """A server on all networks is reached by the loopback address, one on a single address by that."""
+    assert process.api_of(4200, host) == api
+
+
+def test_an_address_of_another_machine_is_refused(tmp_path):
+    """192.0.2.0/24 is for documentation: no machine has such an address."""
+    with pytest.raises(ConfigError, match=r"--host 192\.0\.2\.77, --port 4\d+: expected an address of this machine"):
+        process.ServerProcess(tmp_path, port=free_port(), host="192.0.2.77")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "heads.example"])
+def test_other_machines_need_a_password(host, tmp_path, monkeypatch):
+    """A server that others reach starts nothing without one."""
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    with pytest.raises(ConfigError, match=f"--host {host}: .* set PREFECT_SERVER_API_AUTH_STRING"):
+        serve_all(tmp_path, 4200, host=host)
+    assert list(tmp_path.iterdir()) == []
