@@ -40,7 +40,7 @@ def test_small_rehearses_every_stage_and_part(tmp_path: Path) -> None:
     [
         (["--panohead-checkout", "x"], "--panohead-checkout: expected together with --stub or --small"),
         (["--small", "--panohead-checkout", "absent"], "expected PanoHead's source at absent, found no such folder"),
-        (["--small"], "generator.options.checkout: expected PanoHead's source at PanoHead"),
+        (["--small"], "generator.options.checkout: expected PanoHead's source at weights/PanoHead"),
     ],
 )
 def test_user_errors_make_nothing(
