@@ -74,7 +74,7 @@ def align_photo(
     Raises ConfigError without landmarks and pack, for landmarks outside the photo, a crop of one colour, and if the
     pack detects no face.
     """
-    cam2world, rejections = None, ()
+    cam2world, rejections = None, tuple[str, ...]()
     if landmarks is not None:
         check_inside(landmarks, photo)
         square = square_of_five(landmarks)
