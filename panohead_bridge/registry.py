@@ -1,4 +1,4 @@
-"""Generators by name: `procedural`, `panohead`, or any `package.module:factory`.
+"""Generators by name: `procedural`, `panohead`, `spherehead`, or any `package.module:factory`.
 
 A factory is called with the options as keyword arguments and returns a `HeadGenerator`. It may have an attribute
 `place_options`: the names of the options that locate files or set the speed, and change no head.
@@ -19,8 +19,12 @@ from spinmeround.storage.records import FrozenParams, Options
 BUILT_IN = {
     "procedural": "spinmeround.panohead_bridge.procedural:make",
     "panohead": "spinmeround.panohead_bridge.panohead:make",
+    "spherehead": "spinmeround.panohead_bridge.panohead:make_spherehead",
 }
 """Factories of the generators that have a short name; imported when first used."""
+
+FROM_CHECKOUT = ("panohead", "spherehead")
+"""Those that need a checkout and a checkpoint of the user's own."""
 
 
 class GeneratorConfig(FrozenParams):

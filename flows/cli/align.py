@@ -57,6 +57,7 @@ def align(
     if aligned.square.side < MIN_HEAD_SIDE:
         spans = f"the head spans {aligned.square.side:.0f} pixels of the photo"
         notes.append(f"{spans}; PanoHead's own cropping skips heads smaller than {MIN_HEAD_SIDE}")
+    notes += [f"PanoHead's own cropping would leave out this photo: {reason}" for reason in aligned.rejections]
     label = write_aligned(aligned, to)
     camera = "" if aligned.cam2world is not None else " (no camera: the pose is unknown)"
     print_values({"picture": to, "label": f"{label}{camera}"})

@@ -27,6 +27,8 @@ _FROM_EYES, _PER_EYES = 0.380, 3.56
 the quad in units of the distance between the eyes."""
 _SIDE, _RAISED = 1.1, 0.05
 """Side of the crop, and offset of its centre above that of the quad, in units of the quad."""
+_SCALES, _PITCH_DEG, _ROLL_DEG = (0.7, 1.3), 80.0, 50.0
+"""Sizes of the quad as a share of FFHQ's, and angles, beyond which PanoHead's script leaves out a photo."""
 _FLIP_Y = np.diag([1.0, -1.0, 1.0])
 
 
@@ -80,6 +82,35 @@ def square_and_camera(
     right = _upright(eye_to_eye, mouth - eyes)
     roll = np.array([[right[0], right[1], 0], [-right[1], right[0], 0], [0, 0, 1]])  # the crop is upright
     return _square(centre, right, _QUAD * scale), _camera(roll @ rotation)
+
+
+def script_rejections(
+    landmarks: Float[np.ndarray, "68 3"], square: HeadSquare, cam2world: Float[np.ndarray, "4 4"]
+) -> tuple[str, ...]:
+    """Why PanoHead's script would leave this head out of its training pictures; empty if it would not.
+
+    The script begins with FFHQ's quad of the landmarks, fits a face model inside, and gives up where size, pose or
+    position of the fit are far from those of the quad. (Its limit of 90 degrees for yaw, an arcsine, has no effect.)
+    """
+    quad, up = square.side / _SIDE, -square.down / np.hypot(*square.down)
+    points = landmarks[:, :2]
+    eyes, mouth = points[36:48].mean(axis=0), points[[48, 54]].mean(axis=0)
+    eye_to_eye = points[42:48].mean(axis=0) - points[36:42].mean(axis=0)
+    half = max(2.0 * np.hypot(*eye_to_eye), 1.8 * np.hypot(*(mouth - eyes)))
+    offset = (square.centre - _RAISED * quad * up - eyes - 0.1 * (mouth - eyes)) / half
+    along = np.array([offset @ square.right, offset @ square.down]) / np.hypot(*square.right)
+    view = np.diag([1.0, -1.0, -1.0]) @ cam2world[:3, :3].T
+    pitch, roll = np.degrees([np.arctan2(view[2, 1], view[2, 2]), np.arctan2(view[1, 0], view[0, 0])])
+    found = []
+    size = quad / (2 * half)
+    if not _SCALES[0] <= size <= _SCALES[1]:
+        found.append(f"its size is {size:.2f} of FFHQ's crop ({_SCALES[0]} to {_SCALES[1]} in PanoHead)")
+    for name, angle, most in (("pitch", pitch, _PITCH_DEG), ("roll", roll, _ROLL_DEG)):
+        if abs(angle) > most:
+            found.append(f"its {name} is {angle:.0f} degrees (PanoHead's has at most {most:.0f})")
+    if np.abs(along).max() > 1:
+        found.append("its centre is outside of FFHQ's crop")
+    return tuple(found)
 
 
 def _upright(eye_to_eye: Float[np.ndarray, "2"], eye_to_mouth: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:

@@ -18,7 +18,8 @@ def require_checkout(path: Path) -> Path:
     if missing:
         raise ConfigError(
             f"generator.options.checkout: expected a checkout of PanoHead in {path}, without "
-            f"{', '.join(missing)}; clone the repository SizheAn/PanoHead from GitHub and set this option to its folder"
+            f"{', '.join(missing)}; clone the repository SizheAn/PanoHead from GitHub (of the generator spherehead "
+            "lhyfst/SphereHead) and set this option to its folder"
         )
     return path
 

@@ -1,15 +1,18 @@
-"""PanoHead as a generator of heads. Its cameras, axes and density follow our conventions, so nothing is converted.
+"""PanoHead and SphereHead as generators. Their cameras, axes and density follow our conventions: nothing is converted.
 
-Its cameras are `cam2world` with OpenCV axes, its horizontal angle is our azimuth plus 90 degrees, and its renderer and
-its density function take the same world coordinates. A view depends only on the head and its camera: the
+PanoHead's cameras are `cam2world` with OpenCV axes, its horizontal angle is our azimuth plus 90 degrees, and its
+renderer and its density function take the same world coordinates. A view depends only on the head and its camera: the
 backbone uses the network's constant noise, and the sample positions along rays are drawn from the head's seed.
+
+SphereHead's networks are PanoHead's, except for what lies between the backbone and the renderer: two spherical
+tri-planes, made of the backbone's output, in place of three flat ones. So all of the above holds for them.
 """
 
 import sys
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -21,6 +24,7 @@ from spinmeround.panohead_bridge.panohead.options import (
     PLACE_OPTIONS,
     InversionOptions,
     PanoHeadOptions,
+    SphereHeadOptions,
 )
 from spinmeround.panohead_bridge.panohead.process import CheckoutProcess
 from spinmeround.panohead_bridge.protocol import Inversion
@@ -31,10 +35,13 @@ _REPORT_EVERY_S = 30.0
 
 
 class PanoHead:
-    """Heads of a PanoHead checkpoint (An et al. 2023), or of one of SphereHead's (Li et al. 2024).
+    """Heads of a PanoHead checkpoint (An et al. 2023).
 
     Cheap to construct: the network is loaded, in its own process, when the first head is requested.
     """
+
+    _spherical: ClassVar[bool | None] = None
+    """Whether its networks have spherical planes; None: either."""
 
     def __init__(self, options: PanoHeadOptions) -> None:
         """Raises ConfigError if the checkout or the checkpoint is missing, or the checkpoint is not the trusted one."""
@@ -63,6 +70,7 @@ class PanoHead:
     def _process(self) -> CheckoutProcess:
         options, opening = self.options, self.options.model_dump(mode="json", include=set(HEAD_OPTIONS))
         opening |= {"network": str(self._network), "sha256": self._sha256, "device": options.device}
+        opening |= {"spherical": self._spherical}
         return CheckoutProcess(
             self._checkout,
             python=options.python,
@@ -148,6 +156,12 @@ class PanoHead:
             )
 
 
+class SphereHead(PanoHead):
+    """Heads of a SphereHead checkpoint (Li et al. 2024)."""
+
+    _spherical = True
+
+
 class _ProgressLines:
     """Progress of a slow call, a line on standard error every 30 s."""
 
@@ -169,3 +183,11 @@ def make(**options: Any) -> PanoHead:
 
 
 make.place_options = PLACE_OPTIONS  # type: ignore[attr-defined]
+
+
+def make_spherehead(**options: Any) -> SphereHead:
+    """The factory that a profile names as `spherehead`."""
+    return SphereHead(SphereHeadOptions(**options))
+
+
+make_spherehead.place_options = PLACE_OPTIONS  # type: ignore[attr-defined]

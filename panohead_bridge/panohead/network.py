@@ -68,6 +68,29 @@ def import_checkout() -> Any:
     return legacy
 
 
+def check_planes(network: Any, spherical: bool | None) -> None:
+    """Raises Refused if a network and the checkout, or the `spherical` planes asked for, do not fit together.
+
+    Weights and classes come from the pickle, but the renderer always from the checkout.
+    """
+    try:
+        from training.volumetric_rendering import renderer
+    except ImportError:  # another layout: the network says what is missing
+        renderer = None
+    has, reads = hasattr(network, "ConvA"), hasattr(renderer, "sample_from_balls")
+    names = {True: "SphereHead's", False: "PanoHead's"}
+    if renderer is not None and has != reads:
+        raise Refused(
+            f"generator.options.checkout: expected {names[has]} source for this network, found {names[reads]}; set it "
+            "to a clone of the repository that the checkpoint belongs to"
+        )
+    if spherical is not None and has != spherical:
+        raise Refused(
+            f"generator.options.network: expected a network of {names[spherical]}, found one of {names[has]}; set "
+            f"generator.name to '{'spherehead' if has else 'panohead'}', or choose another checkpoint"
+        )
+
+
 class Network:
     """The generator of one pickle; keeps the planes of the last heads."""
 
@@ -80,6 +103,7 @@ class Network:
         if self.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         network = legacy.load_network_pkl(io.BytesIO(_trusted(options)))["G_ema"]
+        check_planes(network, options["spherical"])
         self.network = self._prepared(network)
         reference_operations(self.device, warn)
         self._heads = OrderedDict()  # type: OrderedDict[bytes, tuple[Any, ...]]

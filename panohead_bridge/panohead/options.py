@@ -1,4 +1,4 @@
-"""Options of the PanoHead generator."""
+"""Options of the generators PanoHead and SphereHead."""
 
 import hashlib
 import json
@@ -71,6 +71,15 @@ class PanoHeadOptions(FrozenParams):
         """SHA-256 of the options that change heads."""
         values = self.model_dump(mode="json", include=set(HEAD_OPTIONS))
         return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+class SphereHeadOptions(PanoHeadOptions):
+    """Options of `make_spherehead`. SphereHead's own scripts load the weights into the classes of the checkout."""
+
+    name: str = Field("spherehead", pattern="^[a-z][a-z0-9]*$", description="First part of the heads' ids")
+    code: Literal["pickle", "checkout"] = Field(
+        "checkout", description="Which classes to use: the pickle's own, or the checkout's"
+    )
 
 
 PLACE_OPTIONS = frozenset({"checkout", "network", "sha256", "trust", "python", "device", "threads", "timeout_s"})

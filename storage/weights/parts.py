@@ -93,6 +93,8 @@ _SD_FOLDER = (
     *(f"vae/{name}" for name in _VAE),
 )
 
+_CHECKOUT = ("legacy.py", "dnnlib/__init__.py", "torch_utils/persistence.py", "training/triplane.py")
+
 PARTS: tuple[Part, ...] = (
     Part(
         name="panohead-checkout",
@@ -102,7 +104,7 @@ PARTS: tuple[Part, ...] = (
             page="https://github.com/SizheAn/PanoHead", how="git clone https://github.com/SizheAn/PanoHead {path}"
         ),
         path="PanoHead",
-        files=("legacy.py", "dnnlib/__init__.py", "torch_utils/persistence.py", "training/triplane.py"),
+        files=_CHECKOUT,
         field="generator.options.checkout",
     ),
     Part(
@@ -114,6 +116,28 @@ PARTS: tuple[Part, ...] = (
             how="open https://github.com/SizheAn/PanoHead, follow its link to 'models', put the .pkl at {path}",
         ),
         path="easy-khair-180-gpc0.8-trans10-025000.pkl",
+        field="generator.options.network",
+    ),
+    Part(
+        name="spherehead-checkout",
+        purpose="SphereHead's source code, which its pickled networks need, in place of PanoHead's",
+        licence="SphereHead: none stated; made from PanoHead (CC BY-NC-SA 4.0) and EG3D (NVIDIA): research only",
+        source=Page(
+            page="https://github.com/lhyfst/SphereHead", how="git clone https://github.com/lhyfst/SphereHead {path}"
+        ),
+        path="SphereHead",
+        files=_CHECKOUT,
+        field="generator.options.checkout",
+    ),
+    Part(
+        name="spherehead",
+        purpose="another generator of heads, a pickle like PanoHead's, with fewer artefacts at the back",
+        licence="SphereHead: none stated; ask its authors",
+        source=Page(
+            page="https://github.com/lhyfst/SphereHead#getting-started",
+            how="open https://github.com/lhyfst/SphereHead, follow its link to the checkpoint, put the .pkl at {path}",
+        ),
+        path="spherehead-ckpt-025000.pkl",
         field="generator.options.network",
     ),
     Part(

@@ -9,14 +9,19 @@ _USE = (
     "synthetic faces alone errs on real people is unknown."
 )
 
+_INVENTED = (
+    "The heads are invented by a network that was trained on photographs of real people. Whether a head "
+    "resembles one of these is unknown. The network inherits the biases of its photographs in age, skin, hair and sex; "
+    "their extent is unknown."
+)
+
 _SHOWN = {
     "procedural": "The heads are drawn by a formula; no picture of a person was used, and no real person is shown. "
     "They are of few shapes and colours, which are not the distribution of any population.",
     "captured": "The heads are photographs of real people. Whether these agreed to this use is unknown to the "
     "software: whoever shares the dataset has to know it, and to respect withdrawals.",
-    "panohead": "The heads are invented by a network that was trained on photographs of real people. Whether a head "
-    "resembles one of these is unknown. The network inherits the biases of its photographs in age, skin, hair and sex; "
-    "their extent is unknown.",
+    "panohead": _INVENTED,
+    "spherehead": _INVENTED,
 }
 
 

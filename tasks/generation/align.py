@@ -14,7 +14,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from spinmeround.models.geometry.cameras import ViewGrid
-from spinmeround.models.identity.cropping import HeadSquare, cut, square_and_camera, square_of_five
+from spinmeround.models.identity.cropping import (
+    HeadSquare,
+    cut,
+    script_rejections,
+    square_and_camera,
+    square_of_five,
+)
 from spinmeround.models.identity.detection import FaceDetector, Landmarks3D
 from spinmeround.models.identity.params import Border
 from spinmeround.storage.errors import ConfigError, environment_errors
@@ -29,12 +35,16 @@ MIN_HEAD_SIDE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedPhoto:
-    """The crop, its square in the photo, the landmarks in pixels of the crop, and the camera if known."""
+    """The crop, its square in the photo, the landmarks in pixels of the crop, and the camera if known.
+
+    `rejections` are the reasons for which PanoHead's script would leave out the photo; known only with the camera.
+    """
 
     picture: UInt8[np.ndarray, "side side 3"]
     square: HeadSquare
     landmarks: Float[np.ndarray, "5 2"]
     cam2world: Float[np.ndarray, "4 4"] | None
+    rejections: tuple[str, ...] = ()
 
     def label(self) -> dict[str, Any]:
         """The JSON document next to the picture; `camera` is None if the pose is unknown."""
@@ -64,18 +74,18 @@ def align_photo(
     Raises ConfigError without landmarks and pack, for landmarks outside the photo, a crop of one colour, and if the
     pack detects no face.
     """
-    cam2world = None
+    cam2world, rejections = None, tuple[str, ...]()
     if landmarks is not None:
         check_inside(landmarks, photo)
         square = square_of_five(landmarks)
     elif pack is not None:
-        landmarks, square, cam2world = _found(photo, pack)
+        landmarks, square, cam2world, rejections = _found(photo, pack)
     else:
         raise ConfigError("align: expected --pack FOLDER, an InsightFace pack, or --landmarks, got neither")
     shown = np.column_stack([landmarks, np.ones(5)]) @ square.to_crop(side).T
     picture = cut(photo, square, side, border)
     require_content(Image.fromarray(picture), "crop around the landmarks")
-    return AlignedPhoto(picture=picture, square=square, landmarks=shown, cam2world=cam2world)
+    return AlignedPhoto(picture=picture, square=square, landmarks=shown, cam2world=cam2world, rejections=rejections)
 
 
 def check_inside(landmarks: Float[np.ndarray, "5 2"], photo: UInt8[np.ndarray, "height width 3"]) -> None:
@@ -90,7 +100,7 @@ def check_inside(landmarks: Float[np.ndarray, "5 2"], photo: UInt8[np.ndarray, "
 
 def _found(
     photo: UInt8[np.ndarray, "height width 3"], folder: Path
-) -> tuple[Float[np.ndarray, "5 2"], HeadSquare, Float[np.ndarray, "4 4"] | None]:
+) -> tuple[Float[np.ndarray, "5 2"], HeadSquare, Float[np.ndarray, "4 4"] | None, tuple[str, ...]]:
     pack = open_pack(folder)
     for network in filter(None, (pack.detector, pack.landmarks_3d)):
         check_onnx(network)
@@ -98,9 +108,10 @@ def _found(
     if face is None:
         raise ConfigError("expected a face, the pack detects none; give its --landmarks, or choose another photo")
     if pack.landmarks_3d is None:
-        return face.landmarks, square_of_five(face.landmarks), None
-    square, cam2world = square_and_camera(Landmarks3D(pack.landmarks_3d).find(photo, face.box))
-    return face.landmarks, square, cam2world
+        return face.landmarks, square_of_five(face.landmarks), None, ()
+    points = Landmarks3D(pack.landmarks_3d).find(photo, face.box)
+    square, cam2world = square_and_camera(points)
+    return face.landmarks, square, cam2world, script_rejections(points, square, cam2world)
 
 
 def parse_landmarks(text: str) -> Float[np.ndarray, "5 2"]:

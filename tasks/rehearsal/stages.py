@@ -7,9 +7,8 @@ view grow with the number of views. All heads are assumed to pass the screen, so
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
@@ -25,50 +24,31 @@ from spinmeround.storage.errors import (
 )
 from spinmeround.tasks.heads.plan import plan_heads
 from spinmeround.tasks.heads.registry import HEAD_STAGES
-from spinmeround.tasks.rehearsal.model import ModelCost, rehearse_model
-from spinmeround.tasks.rehearsal.subprocess import call_in_process
+from spinmeround.tasks.rehearsal.costs import (
+    ModelCost,
+    Resources,
+    StageCost,
+    TrainingForecast,
+    training_processes,
+)
+from spinmeround.tasks.rehearsal.model import rehearse_model
+from spinmeround.tasks.rehearsal.subprocess import call_in_process, cpu_seconds
 from spinmeround.tasks.stage import Head, StageSections, head_keys, make_head
 
 LAST_STAGE = HEAD_STAGES[-1].name
 _BY_VIEWS = ("render", "normals", "encode")
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageCost:
-    """Cost of one stage on the rehearsed heads; `growth` is the factor from a rehearsed head to one of full size."""
-
-    stage: str
-    seconds: tuple[float, ...]
-    peak_bytes: int
-    bytes_per_head: float
-    growth: float
-    failed: tuple[str, ...] = ()
-    """Heads that failed, each with its reason."""
-
-    @property
-    def seconds_per_head(self) -> float:
-        """Seconds for a head of full size; without loading if more than one head was rehearsed."""
-        later = self.seconds[1:] or self.seconds
-        return float(np.mean(later)) * self.growth
-
-    def hours(self, heads: int, devices: int) -> float:
-        """Hours for this many heads on this many devices like the one used here."""
-        return self.seconds_per_head * heads / devices / 3600
-
-    def gigabytes(self, heads: int) -> float:
-        """Disk space of this many heads, in GB."""
-        return self.bytes_per_head * self.growth * heads / 1e9
-
-
 def rehearse(
-    profile: BaseModel, folder: Path, *, heads: int, views: int, model: bool = True
-) -> Iterator[StageCost | ModelCost]:
+    profile: BaseModel, folder: Path, *, heads: int, views: int, devices: int, resources: Resources, model: bool = True
+) -> Iterator[StageCost | ModelCost | TrainingForecast]:
     """Run all stages on `heads` heads with `views` views, in an artifact store in the empty folder `folder`.
 
-    Runs the model's part afterwards, unless `model` is false. A head that fails is left out of later stages.
+    Runs the model's part afterwards, unless `model` is false, for a full run on so many `devices`. A head that fails is
+    left out of later stages.
 
     Raises:
-        ConfigError: there are too few views to train on; nothing has run.
+        ConfigError: there are too few views to train on, or devices for the training's processes; nothing has run.
         SpinMeRoundError: no head is left, or a part of the model fails.
     """
     full: Any = profile
@@ -78,6 +58,8 @@ def rehearse(
             f"--views: expected at least {wanted}, the views of a group of train.multi_view, got {grid.views}; give "
             "more, or --no-model"
         )
+    if model:
+        training_processes(full.train, devices)
     small: Any = full.model_copy(update={"views": grid})
     name = full.generator.name if ":" not in full.generator.name else "rehearsal"
     left = plan_heads(name, full.plan.model_copy(update={"heads": heads}))
@@ -92,14 +74,17 @@ def rehearse(
             raise SpinMeRoundError(f"rehearsal: {stage.name}: {failed[0]}; no head is left, give more by --heads")
         yield StageCost(
             stage=stage.name,
-            seconds=tuple(float(seconds) for seconds in results.values() if not isinstance(seconds, str)),
-            peak_bytes=peak,
+            seconds=tuple(took.seconds for took in results.values() if not isinstance(took, str)),
+            cpu_seconds=tuple(took.cpu_seconds for took in results.values() if not isinstance(took, str)),
+            peak_bytes=peak.host,
+            device_bytes=peak.device,
             bytes_per_head=float(np.mean([_size(folder, stage.name, keys[head.id][stage.name]) for head in left])),
             growth=_growth(stage.name, full, grid),
+            views=_views(stage.name, full, grid),
             failed=failed,
         )
     if model:
-        yield from rehearse_model(small, folder, {head.id: keys[head.id] for head in left})
+        yield from rehearse_model(small, folder, {head.id: keys[head.id] for head in left}, devices, resources)
 
 
 def rehearsed_views(grid: ViewGrid, views: int) -> ViewGrid:
@@ -108,13 +93,16 @@ def rehearsed_views(grid: ViewGrid, views: int) -> ViewGrid:
     return grid.model_copy(update={"azimuths": max(1, min(views, grid.azimuths)), "elevations_deg": (elevation,)})
 
 
-def _growth(stage: str, profile: Any, grid: ViewGrid) -> float:
+def _views(stage: str, profile: Any, grid: ViewGrid) -> int:
+    """Views of a grid that a stage works on; 0 for a stage whose cost does not depend on them."""
     if stage in _BY_VIEWS:
-        return float(profile.views.views / grid.views)
-    if stage == "embed":
-        full, small = (profile.embed.facing.select(each.cameras()).sum() for each in (profile.views, grid))
-        return float(full / small)
-    return 1.0
+        return grid.views
+    return int(profile.embed.facing.select(grid.cameras()).sum()) if stage == "embed" else 0
+
+
+def _growth(stage: str, profile: Any, grid: ViewGrid) -> float:
+    small = _views(stage, profile, grid)
+    return _views(stage, profile, profile.views) / small if small else 1.0
 
 
 def _size(folder: Path, stage: str, key: str) -> int:
@@ -122,8 +110,15 @@ def _size(folder: Path, stage: str, key: str) -> int:
     return sum(file.size for file in files.values())
 
 
-Results = dict[str, float | str]
-"""Seconds by the head's id, or the reason of its failure."""
+class Took(NamedTuple):
+    """Time of one head: by the clock, and of all cores together."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+Results = dict[str, Took | str]
+"""Times by the head's id, or the reason of its failure."""
 
 
 def _make_heads(
@@ -136,10 +131,10 @@ def _make_heads(
     store, chosen = ArtifactStore(folder), next(each for each in HEAD_STAGES if each.name == stage)
     results: Results = {}
     for head in heads:
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), cpu_seconds()
         try:
             make_head(store, chosen, head, sections, inputs[head.id])
-            results[head.id] = time.perf_counter() - began
+            results[head.id] = Took(time.perf_counter() - began, cpu_seconds() - spent)
         except Exception as error:
             if isinstance(error, EnvironmentUnavailable) or device_failure(error) is not None:
                 raise

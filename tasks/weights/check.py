@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from spinmeround.panohead_bridge.registry import FROM_CHECKOUT
 from spinmeround.storage.errors import SpinMeRoundError, file_failure
 from spinmeround.storage.weights import checksums_path, embedded_weights, find_part, record_checksums
 from spinmeround.tasks.weights.insightface_packs import nested_pack, unnest_command
@@ -29,7 +30,7 @@ class Use:
     fields: tuple[str, ...]
     place: Path | None
     sha256: str | None = None
-    """SHA-256 that the profile requires; PanoHead's pickle is not opened without it."""
+    """SHA-256 that the profile requires; a generator's pickle is not opened without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,12 @@ def parts_of(profile: BaseModel) -> tuple[Use, ...]:
 
 
 def _uses(profile: Any) -> Iterator[Use]:
-    options = profile.generator.options
+    options, name = profile.generator.options, profile.generator.name
+    name = name if name in FROM_CHECKOUT else "panohead"
     if "checkout" in options:
-        yield _at("panohead-checkout", "generator.options.checkout", options["checkout"])
+        yield _at(f"{name}-checkout", "generator.options.checkout", options["checkout"])
     if "network" in options:
-        network = _at("panohead", "generator.options.network", options["network"])
+        network = _at(name, "generator.options.network", options["network"])
         yield replace(network, sha256=options.get("sha256") or None)
     if profile.score.recognition != "none":
         yield _one("recognition", "arcface", "score.recognition", profile.score.recognition)
@@ -115,7 +117,7 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
             return Finding(use=use, state="missing", seen=f"nothing at {use.place}", command=command)
         say(f"checking {use.place}")
         seen = inspect(use.name, use.place)
-        if use.name == "panohead-checkout":  # identified by its commit
+        if use.name.endswith("-checkout"):  # identified by its commit
             return Finding(use=use, state="found", seen=seen)
         first = not checksums_path(use.place).exists()
         fingerprint = record_checksums(use.place)
@@ -131,7 +133,7 @@ def check(use: Use, say: Callable[[str], None] = lambda line: None) -> Finding:
         inner = nested_pack(use.place)
         fix = unnest_command(use.place, inner) if inner else command
         return Finding(use=use, state="invalid", seen=str(error), command=fix)
-    if use.name == "panohead" and use.sha256 is None:
+    if use.name in FROM_CHECKOUT and use.sha256 is None:
         seen += f"; to trust it: --set generator.options.sha256={fingerprint}"
     seen += f"; SHA-256 {fingerprint[:12]}, {'recorded' if first else 'matches the record'}"
     return Finding(use=use, state="found", seen=seen)

@@ -109,6 +109,8 @@ _SELF_EXPLAINING = ("antelopev2", "buffalo_l", "arc2face-encoder", "arc2face-une
 _INSPECT: dict[str, Callable[[Path], str]] = {
     "panohead-checkout": _checkout,
     "panohead": _pickle,
+    "spherehead-checkout": _checkout,
+    "spherehead": _pickle,
     "arcface": _recognition,
     "antelopev2": _pack,
     "buffalo_l": _pack,

@@ -1,8 +1,9 @@
-"""The bridge compared with PanoHead's original source on random weights at small and full size.
+"""The bridge compared with the original sources of PanoHead and SphereHead on random weights at small and full size.
 
-`SPINMEROUND_PANOHEAD` is the path of the checkout. The reference runs in a separate process and repeats
-`gen_samples.py` with the checkout's camera, label, mapping and synthesis, with three differences: the device and the
-noise mode are fixed, torch is seeded, and the field of view is 18.837 degrees, which the script truncates to 18.
+`SPINMEROUND_PANOHEAD` and `SPINMEROUND_SPHEREHEAD` are the paths of the checkouts. The reference runs in a separate
+process and repeats `gen_samples.py` with the checkout's camera, label, mapping and synthesis, with three differences:
+the device and the noise mode are fixed, torch is seeded, and the field of view is 18.837 degrees, which the script
+truncates to 18.
 """
 
 import os
@@ -15,14 +16,11 @@ import numpy as np
 import pytest
 
 from spinmeround.models.geometry.cameras import orbit, pixel_rays
-from spinmeround.panohead_bridge.panohead import make, write_stub
+from spinmeround.panohead_bridge.panohead import make, make_spherehead, write_stub
 
-CHECKOUT = os.environ.get("SPINMEROUND_PANOHEAD", "")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(3600),
-    pytest.mark.skipif(not CHECKOUT, reason="SPINMEROUND_PANOHEAD names no checkout of PanoHead's source"),
-]
+CHECKOUTS = {name: os.environ.get(f"SPINMEROUND_{name.upper()}", "") for name in ("panohead", "spherehead")}
+FACTORIES = {"panohead": make, "spherehead": make_spherehead}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEED, YAW = 11, -0.7
 _REFERENCE = """
@@ -53,17 +51,20 @@ np.savez(target, pose=pose[0], image=out["image"][0], mask=out["image_mask"][0],
 """
 
 
-@pytest.fixture(scope="module", params=["small", "full"])
+@pytest.fixture(scope="module", params=[(name, size) for name in CHECKOUTS for size in ("small", "full")], ids="-".join)
 def pair(request, tmp_path_factory):
     """A generator on a random network, its query points, and the reference for the same head and camera."""
-    place = tmp_path_factory.mktemp(request.param)
+    name, size = request.param
+    if not (checkout := CHECKOUTS[name]):
+        pytest.skip(f"SPINMEROUND_{name.upper()} names no checkout of its source")
+    place = tmp_path_factory.mktemp(size)
     network, target = place / "network.pkl", place / "reference.npz"
-    sha256 = write_stub(Path(CHECKOUT), network, small=request.param == "small")
+    sha256 = write_stub(Path(checkout), network, small=size == "small")
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, 3)).astype(np.float32)
     np.save(f"{target}.points.npy", points)
-    command = [sys.executable, "-c", _REFERENCE, CHECKOUT, network, target, str(SEED), str(YAW)]
+    command = [sys.executable, "-c", _REFERENCE, checkout, network, target, str(SEED), str(YAW)]
     subprocess.run(list(map(str, command)), check=True)
-    generator = make(checkout=CHECKOUT, network=network, sha256=sha256, device="cpu")
+    generator = FACTORIES[name](checkout=checkout, network=network, sha256=sha256, device="cpu")
     with np.load(target) as reference:
         yield generator, points, dict(reference)
     generator.close()

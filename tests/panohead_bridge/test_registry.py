@@ -28,7 +28,7 @@ def test_custom_factory_receives_the_options():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("panohaed", "expected 'procedural', 'panohead' or 'package.module:factory', got 'panohaed'"),
+        ("panohaed", "expected 'procedural', 'panohead', 'spherehead' or 'package.module:factory', got 'panohaed'"),
         ("no_such_package:make", "can't be imported"),
         ("spinmeround.panohead_bridge.registry:nothing", "can't be imported"),
         ("builtins:dict", "lacks part of HeadGenerator"),

@@ -2,6 +2,9 @@
 
 The ball lies off every axis, so a mirrored or rotated world is detected. Files in the checkout inject faults: `die`
 (number of crashes left in `synthesis`), `exhaust` and `hang`. `calls.jsonl` records the arguments of every call.
+
+A `spherical` one is a miniature of SphereHead: two layers between the planes and the head, and a
+renderer that reads them.
 """
 
 import json
@@ -16,12 +19,14 @@ OFFSET = (0.05, -0.03, 0.02)
 BACKGROUND = (1.0, -1.0, -1.0)
 LATENT = 8
 SIDE = 64
+SPHERICAL = False
 
 _TRIPLANE = """
 import json, os, pathlib, time
 import torch
 
 HERE = pathlib.Path(__file__).parents[1]
+SPHERICAL = @SPHERICAL@
 
 
 def record(what, **how):
@@ -54,6 +59,15 @@ class Backbone(torch.nn.Module):
         self.synthesis = Planes()
 
 
+class Shift(torch.nn.Module):
+    def __init__(self, by):
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.tensor(by))
+
+    def forward(self, planes):
+        return 2 * planes + self.by
+
+
 class Last(torch.nn.Module):
     bias_gain = 1.0
 
@@ -82,6 +96,8 @@ class TriPlaneGenerator(torch.nn.Module):
         self.neural_rendering_resolution = 64
         self.backbone, self.decoder = Backbone(), Decoder()
         self.tint = torch.nn.Parameter(torch.zeros(3))
+        if SPHERICAL:
+            self.ConvA, self.ConvB = Shift(0.25), Shift(0.5)
         self._last_planes = None
 
     def mapping(self, z, c, truncation_psi=1, truncation_cutoff=None, update_emas=False):
@@ -96,6 +112,8 @@ class TriPlaneGenerator(torch.nn.Module):
         raise RuntimeError("forward moves the camera")
 
     def ball(self, planes):
+        if SPHERICAL:
+            planes = (self.ConvA(planes) + self.ConvB(planes)) / 2
         return torch.tensor(@CENTRE@), @RADIUS@ + 0.01 * torch.tanh(planes[0, 0, 0])
 
     def synthesis(self, ws, c, neural_rendering_resolution=None, update_emas=False, ws_bcg=None,
@@ -165,13 +183,13 @@ pickle.dump({"G": network, "D": network, "G_ema": network}, open(sys.argv[2], "w
 
 
 def _filled(text: str, **changed: object) -> str:
-    for name in ("CENTRE", "RADIUS", "OFFSET", "BACKGROUND", "LATENT", "SIDE"):
+    for name in ("SPHERICAL", "CENTRE", "RADIUS", "OFFSET", "BACKGROUND", "LATENT", "SIDE"):
         text = text.replace(f"@{name}@", repr(changed.get(name.lower(), globals()[name])))
     return text
 
 
 def write_checkout(folder: Path, **ball: object) -> Path:
-    """Write the source tree into `folder`; `centre` and `radius` override the ball."""
+    """Write the source tree into `folder`; `centre` and `radius` override the ball, `spherical` the kind of planes."""
     files = {
         "legacy.py": _LEGACY,
         "dnnlib/__init__.py": "",
@@ -183,6 +201,8 @@ def write_checkout(folder: Path, **ball: object) -> Path:
         **{f"torch_utils/ops/{name}.py": _OPERATION for name in ("bias_act", "upfirdn2d", "filtered_lrelu")},
         "training/__init__.py": "",
         "training/triplane.py": _filled(_TRIPLANE, **ball),
+        "training/volumetric_rendering/__init__.py": "",
+        "training/volumetric_rendering/renderer.py": "def sample_from_balls(): ..." if ball.get("spherical") else "",
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -24,10 +24,13 @@ def test_small_rehearses_every_stage_and_part(tmp_path: Path) -> None:
     assert code == 0, problem
     rows = [line.split() for line in out.splitlines() if line.split()[0] not in ("total", "total:", "with", "train:")]
     stages = [stage.name for stage in HEAD_STAGES]
-    assert [row[0] for row in rows] == ["stage", *stages, "train", "generate", "evaluate"]
+    assert [row[0] for row in rows] == ["stage", *stages, "train", "recolour", "generate", "evaluate"]
     assert all(float(row[1]) >= 0 and float(row[2]) > 50 for row in rows[1:])
     assert "total: 10000 heads of 125 views, on 8 x the device" in out
-    assert "a group of 8 views" in out
+    assert "1 group of 8 views at once" in out
+    assert "1 head of 8 views measured; x 15.625 for all views x 10,000 heads / " in out
+    assert "days in 1 process (train.launch), one a device" in out
+    assert "days in 8 (--set train.launch.launcher=torchrun --set train.launch.processes=8)" in out
     assert "train: 1,964,000 steps take" in out
     assert not [path for path in scratch.rglob("*") if path.is_file()]
 
@@ -37,7 +40,7 @@ def test_small_rehearses_every_stage_and_part(tmp_path: Path) -> None:
     [
         (["--panohead-checkout", "x"], "--panohead-checkout: expected together with --stub or --small"),
         (["--small", "--panohead-checkout", "absent"], "expected PanoHead's source at absent, found no such folder"),
-        (["--small"], "generator.options.checkout: expected PanoHead's source at PanoHead"),
+        (["--small"], "generator.options.checkout: expected PanoHead's source at weights/PanoHead"),
     ],
 )
 def test_user_errors_make_nothing(

@@ -33,7 +33,7 @@ def test_missing_parts_of_the_production_profile(tmp_path: Path, monkeypatch: py
     assert sum("get it: " in line for line in lines) == len(missing)
     assert "arcface            score.recognition, embed.recognition: nothing at" in output
     assert "spinmeround weights fetch sd15-vae" in output
-    assert "git clone https://github.com/SizheAn/PanoHead PanoHead" in output
+    assert "git clone https://github.com/SizheAn/PanoHead weights/PanoHead" in output
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,7 +54,7 @@ def test_every_part_is_listed_with_licence_and_source() -> None:
         assert part.source.page in output
     status, output = run("weights", "list", "panohed")
     assert status == 2
-    assert "expected one of panohead-checkout, panohead, arcface" in output
+    assert "expected one of panohead-checkout, panohead, spherehead-checkout, spherehead, arcface" in output
 
 
 def test_an_average_of_no_training_is_refused(tmp_path: Path) -> None:

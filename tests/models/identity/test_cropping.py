@@ -6,7 +6,13 @@ import skimage.data
 from insightface.data import get_object
 
 from spinmeround.models.geometry.cameras import orbit
-from spinmeround.models.identity.cropping import HeadSquare, cut, square_and_camera, square_of_five
+from spinmeround.models.identity.cropping import (
+    HeadSquare,
+    cut,
+    script_rejections,
+    square_and_camera,
+    square_of_five,
+)
 from spinmeround.storage.errors import ConfigError
 
 ASTRONAUT = np.array([[203, 101], [246.5, 103.5], [222, 125], [204.5, 139], [244.5, 140]])
@@ -26,6 +32,69 @@ def test_panohead_crops_are_nearly_unchanged(name: str) -> None:
     assert square.side == pytest.approx(563, rel=0.025)
     np.testing.assert_allclose(square.centre, [281, 281], atol=0.035 * 563)
     assert abs(square.right[1] / square.right[0]) < 0.03
+
+
+# Azimuth, elevation and roll of the cameras that PanoHead publishes for these crops, in degrees.
+PANOHEAD_CAMERAS = {"man": (-3.75, 6.83, 0.89), "woman": (0.04, 9.11, -0.88)}
+
+
+@pytest.mark.parametrize("name", PANOHEAD_CROPS)
+def test_68_landmarks_leave_panohead_crops_nearly_unchanged(name: str) -> None:
+    """The mean face in the pose that PanoHead publishes, fitted to the eyes and the mouth of its crop, gives back that
+    crop to a few percent of its side, its centre to one percent, and the published camera. Its script rejects none."""
+    azimuth, elevation, roll = PANOHEAD_CAMERAS[name]
+    seen = get_object("meanshape_68.pkl") @ face_rotation(azimuth, elevation, -roll).T
+    points, target = five_of(seen)[[0, 1, 3, 4]], np.array(PANOHEAD_CROPS[name])[[0, 1, 3, 4]]
+    moved = points - points.mean(axis=0)
+    scale = (moved * (target - target.mean(axis=0))).sum() / (moved**2).sum()
+    seen = scale * (seen - [*points.mean(axis=0), 0.0]) + [*target.mean(axis=0), 0.0]
+    square, cam2world = square_and_camera(seen)
+    assert square.side == pytest.approx(563, rel=0.035)
+    np.testing.assert_allclose(square.centre, [281, 281], atol=0.01 * 563)
+    assert abs(square.right[1] / square.right[0]) < 0.04
+    np.testing.assert_allclose(cam2world[:3, 3], orbit([azimuth], [elevation]).cam2world[0, :3, 3], atol=2e-3)
+    assert script_rejections(seen, square, cam2world) == ()
+
+
+def face_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
+    """Rotation of a face in the picture (y down, z towards the viewer) of a camera of the orbit, then rolled."""
+    to_view = np.diag([1.0, -1.0, -1.0]) @ orbit([azimuth], [elevation]).cam2world[0, :3, :3].T
+    flip, angle = np.diag([1.0, -1.0, 1.0]), np.radians(roll)
+    held = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    return held @ flip @ to_view @ flip
+
+
+def five_of(points: np.ndarray) -> np.ndarray:
+    """Eyes, nose tip and corners of the mouth among 68 landmarks, in the picture."""
+    return np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])[:, :2]
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "turn", "expected"),
+    [
+        (1.0, 0.0, (0.0, 0.0, 0.0), []),
+        (1.6, 0.0, (0.0, 0.0, 0.0), ["its size is 1."]),
+        (0.6, 0.0, (0.0, 0.0, 0.0), ["its size is 0."]),
+        (1.0, 1.2, (0.0, 0.0, 0.0), ["its centre is outside of FFHQ's crop"]),
+        (1.0, 0.0, (0.0, 84.0, 0.0), ["its pitch is 84 degrees"]),
+        (1.0, 0.0, (0.0, 0.0, 55.0), ["its roll is 55 degrees"]),
+        (1.6, 1.2, (80.0, 0.0, 0.0), ["its size is 1.", "its centre is outside"]),
+    ],
+    ids=["a portrait", "large", "small", "beside", "from above", "rolled", "large and beside"],
+)
+def test_rejections_of_panoheads_script_are_named(
+    scale: float, shift: float, turn: tuple[float, float, float], expected: list[str]
+) -> None:
+    """A square that is scaled or moved from that of a frontal face, and a turned camera: each has its reason."""
+    seen = 200 * get_object("meanshape_68.pkl") + [300, 250, 0]
+    square, _ = square_and_camera(seen)
+    square = HeadSquare(centre=square.centre + np.array([shift * square.side / 2, 0]), right=scale * square.right)
+    view = np.diag([1.0, -1.0, 1.0]) @ face_rotation(turn[0], turn[1], -turn[2]) @ np.diag([1.0, -1.0, 1.0])
+    cam2world = np.eye(4)
+    cam2world[:3, :3] = view.T @ np.diag([1.0, -1.0, -1.0])
+    found = script_rejections(seen, square, cam2world)
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0.0, 0.0), (25.0, 0.0), (-40.0, 10.0), (10.0, -20.0)])

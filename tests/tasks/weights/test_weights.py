@@ -19,7 +19,7 @@ from spinmeround.models.identity.prompt import PromptTokens
 from spinmeround.models.metrics.missing import Missing
 from spinmeround.models.metrics.perceptual import Lpips
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError
-from spinmeround.storage.weights import PARTS, tensor_shapes
+from spinmeround.storage.weights import PARTS, find_part, tensor_shapes
 from spinmeround.tasks.heads.autoencoder import load_autoencoder
 from spinmeround.tasks.weights.check import Use, check, parts_of
 from spinmeround.tasks.weights.insightface_packs import open_pack
@@ -61,8 +61,15 @@ def test_stubs_are_a_function_of_the_seed_and_never_overwrite(stubs: Path, tmp_p
 def test_every_stub_passes_the_check(stubs: Path) -> None:
     """Each stub passes the inspection of the real files."""
     for part in PARTS:
-        if not part.name.startswith("panohead"):
+        if not part.name.startswith(("panohead", "spherehead")):
             assert inspect(part.name, part.place(stubs))
+
+
+def test_the_production_profile_has_the_places_that_the_list_prints() -> None:
+    """A part that is put where `weights list` and `weights fetch` say is where the profile looks for it."""
+    uses = parts_of(load_profile("panohead"))
+    assert {use.name: use.place for use in uses} == {use.name: find_part(use.name).place() for use in uses}
+    assert len(uses) >= 8
 
 
 def test_the_libraries_read_the_published_formats(stubs: Path) -> None:
