@@ -26,7 +26,7 @@ HERE = pathlib.Path(__file__).parents[1]
 
 def record(what, **how):
     with open(HERE / "calls.jsonl", "a") as file:
-        file.write(json.dumps({"what": what, **how}) + "\\n")
+        file.write(json.dumps({"what": what, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), **how}) + "\\n")
 
 
 def misbehave():
