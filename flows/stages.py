@@ -86,7 +86,7 @@ def run_stages(
         session.quarantine.check()
     found = _survey(session, stages, session.heads if heads is None else heads)
     runs: dict[str, Runs] = {}
-    for stage in stages:
+    for stage in _in_turn(session, stages):
         runs[stage.name] = _submit(session, stage, found[stage.name], runs, wait_for)
     wait([run for shards in runs.values() for run in shards.values()])
     session.raise_if_stopped()
@@ -97,6 +97,18 @@ def run_stages(
             session.shown.show(_show_pictures, session, stage.name, made)
     needed = {name for stage in stages for name in stage.needs}
     return _distinct(run for name, shards in runs.items() if name not in needed for run in shards.values())
+
+
+def _in_turn(session: Session, stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
+    """The stages in the order in which their task runs queue: by the number of stages on a GPU before them.
+
+    Otherwise those that wait for the last stage on a GPU would hold up others on the CPU that can go on beside it.
+    """
+    before: dict[str, set[str]] = {}
+    for stage in stages:
+        direct = {name for name in stage.needs if name in before}
+        before[stage.name] = direct.union(*(before[name] for name in direct))
+    return sorted(stages, key=lambda stage: sum(map(session.on_gpu, before[stage.name])))
 
 
 @dataclass(kw_only=True)
@@ -150,14 +162,17 @@ def _submit(
     if not found.missing:
         named = reused_task.with_options(name=stage.name, task_run_name=stage.name)
         everything = _distinct(run for shard in shards for run in before[shard])
-        return dict.fromkeys(shards, submit(named, stage.name, found.present, after=everything))
+        parameters = {"stage": stage.name, "heads": found.present}
+        return dict.fromkeys(shards, session.engine.submit(named, parameters, gpu=False, after=everything))
     progress().stage(stage.name, len(found.missing))
     submitted = {}
     for shard, indices in groupby(found.missing, key=lambda index: index // size):
         heads = [session.heads[index].id for index in indices]
         last = min((shard + 1) * size, len(session.heads)) - 1
         named_shard = shard_task.with_options(name=stage.name, task_run_name=f"{stage.name} {shard * size}-{last}")
-        submitted[shard] = submit(named_shard, stage.name, heads, after=before[shard])
+        submitted[shard] = session.engine.submit(
+            named_shard, {"stage": stage.name, "heads": heads}, gpu=session.on_gpu(stage.name), after=before[shard]
+        )
     return submitted
 
 

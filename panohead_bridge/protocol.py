@@ -18,7 +18,8 @@ FIVE_LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "rig
 class HeadGenerator(Protocol):
     """Makes heads in the world frame of `models.geometry.cameras`.
 
-    The same seed gives the same head, bit for bit, independent of earlier calls.
+    The same seed gives the same head, bit for bit, independent of earlier calls. A generator that computes on a GPU has
+    an attribute `uses_gpu` that is true; its stages then run in workers that have a GPU each.
     """
 
     name: str

@@ -55,6 +55,10 @@ class CorruptArtifact(StoreError):
     """A payload that does not match its manifest; it was moved aside and can be made again."""
 
 
+class LockHeld(StoreError):
+    """Another process holds the lock of what was asked for."""
+
+
 class DatasetError(SpinMeRoundError):
     """A dataset that violates its schema, or incompatible heads."""
 

@@ -76,6 +76,11 @@ def no_weights(sections: object) -> str:
     return ""
 
 
+def no_gpu(sections: object) -> bool:
+    """What a stage says that computes on the CPU alone."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[Sections]):
     """One step for one head.
@@ -83,7 +88,8 @@ class Stage(Generic[Sections]):
     `sections_type` declares the sections that the stage reads, `inputs` the stages whose artifacts it reads.
     Heads without the artifacts of the stages in `after` are left out, although the stage does not read those.
     `gated` stages skip heads that screen or review dropped. The decision on a head enters the key only of stages
-    that are `decided`. Raise `version` when the code makes something else from the same inputs.
+    that are `decided`. `gpu` tells from the sections whether it computes on a GPU, on a machine that has one. Raise
+    `version` when the code makes something else from the same inputs.
     """
 
     name: str
@@ -94,6 +100,7 @@ class Stage(Generic[Sections]):
     gated: bool = True
     decided: bool = False
     weights: Callable[[Sections], str] = no_weights
+    gpu: Callable[[Sections], bool] = no_gpu
     make: Callable[[StageJob[Sections]], None]
 
     @property
@@ -143,8 +150,18 @@ class BoundStage(Generic[Sections]):
         stage = self.stage
         return artifact_key(stage.name, stage.version, self.key_params(head), dict(input_keys), self.weights)
 
-    def make(self, store: ArtifactStore, head: Head, input_keys: Mapping[str, str]) -> Outcome:
-        """Make the artifact of one head unless it exists; raises as `make_head`."""
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the stage computes on a GPU of a machine that has one."""
+        return self.stage.gpu(self.sections)
+
+    def make(
+        self, store: ArtifactStore, head: Head, input_keys: Mapping[str, str], *, patience_s: float | None = None
+    ) -> Outcome:
+        """Make the artifact of one head unless it exists.
+
+        Raises as `make_head`, and LockHeld if another process still makes it after `patience_s`.
+        """
 
         def fill(out: Path) -> None:
             with ExitStack() as borrowed:
@@ -162,6 +179,7 @@ class BoundStage(Generic[Sections]):
             inputs=dict(input_keys),
             weights=self.weights,
             subject=head.id,
+            patience_s=patience_s,
         )
 
 

@@ -3,6 +3,7 @@
 A check returns None, or one line that names the fields, what is expected and what was found.
 """
 
+import re
 from collections.abc import Callable
 
 from spinmeround.flows.profile.sections import ProfileSections
@@ -151,6 +152,16 @@ def _verdict_generator(profile: ProfileSections) -> str | None:
     )
 
 
+def _numbered_gpu(profile: ProfileSections) -> str | None:
+    device = profile.generator.options.get("device")
+    if profile.generator.name != "panohead" or not re.fullmatch(r"cuda:[1-9]\d*", str(device)):
+        return None
+    return (
+        f"generator.options.device: expected auto, cuda or cpu, got {device}: a worker sees one GPU alone; choose it "
+        f"with execution.gpus=[{str(device).removeprefix('cuda:')}]"
+    )
+
+
 CHECKS: tuple[Callable[[ProfileSections], str | None], ...] = (
     _split_shares,
     _frontal_view,
@@ -160,5 +171,6 @@ CHECKS: tuple[Callable[[ProfileSections], str | None], ...] = (
     _latent_size,
     _screened_generator,
     _verdict_generator,
+    _numbered_gpu,
 )
 """All checks, in the order in which a profile reports them."""

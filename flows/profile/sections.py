@@ -1,10 +1,14 @@
 """The sections of a profile, each defined by the stage that reads it, and `execution`, which no stage reads."""
 
+from collections.abc import Sequence
+from typing import Annotated
+
 from pydantic import Field
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.registry import GeneratorConfig
+from spinmeround.storage.errors import ConfigError
 from spinmeround.storage.records import FrozenParams
 from spinmeround.tasks.ablation.params import AblateParams
 from spinmeround.tasks.dataset.publish import PublishParams
@@ -36,7 +40,15 @@ class ExecutionParams(FrozenParams):
         description=f"Heads per task run; 0: {SMALLEST_SHARD}, or more where a stage would otherwise have over "
         f"{MOST_SHARDS} task runs",
     )
-    workers: int = Field(default=0, ge=0, le=256, description="Worker processes; 0: one per core")
+    workers: int = Field(default=0, ge=0, le=256, description="Worker processes on the CPU; 0: one per core")
+    gpus: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        description="GPUs of the stages of the heads: how many, or a list of indices among those that are visible; "
+        "0: none; default: all",
+    )
+    workers_per_gpu: int = Field(
+        default=1, ge=1, le=16, description="Worker processes of each GPU; more keep it busy while one uses a core"
+    )
     retries: int = Field(default=1, ge=0, le=10, description="Number of retries of a failed head")
     timeout_s: float = Field(default=900.0, gt=0.0, description="Time limit of one stage for one head, in seconds")
     max_quarantined_share: float = Field(
@@ -54,6 +66,18 @@ class ExecutionParams(FrozenParams):
     def heads_per_shard(self, heads: int) -> int:
         """Number of heads per task run, for a run of `heads` heads."""
         return self.shard_size or max(SMALLEST_SHARD, -(-heads // MOST_SHARDS))
+
+    def chosen_gpus(self, visible: Sequence[str]) -> tuple[str, ...]:
+        """The GPUs of the workers among those that are visible. Raises ConfigError for one that is not."""
+        if self.gpus is None:
+            return tuple(visible)
+        indices = list(range(self.gpus)) if isinstance(self.gpus, int) else list(self.gpus)
+        if any(index >= len(visible) for index in indices):
+            raise ConfigError(
+                f"execution.gpus: expected GPUs among the {len(visible)} that are visible here, got indices {indices}; "
+                "nvidia-smi -L lists those of the machine, CUDA_VISIBLE_DEVICES limits them"
+            )
+        return tuple(visible[index] for index in dict.fromkeys(indices))
 
 
 class ProfileSections(FrozenParams):

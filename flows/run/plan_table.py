@@ -1,11 +1,11 @@
 """What a build will make, stage by stage, as the command `plan` prints it and as an artifact in the UI."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinmeround.flows.run.session import Session, worker_count
+from spinmeround.flows.run.session import Session
 from spinmeround.storage.errors import environment_errors
 from spinmeround.tasks.amounts import amount, duration
 from spinmeround.tasks.dataset.estimate import Row, estimate
@@ -35,33 +35,36 @@ def plan_table(session: Session) -> PlanTable:
 
     Raises EnvironmentUnavailable if the store can't be read.
     """
-    root, workers = session.store.root, worker_count(session.profile)
+    root, cpu, gpus = session.store.root, session.pool.size(), session.pool.size(gpu=True)
     with environment_errors(Path(root)):
         reviews = {head.id: session.review(head) for head in session.heads}
         verdicts = {head: None if review is None else review.keep for head, review in reviews.items()}
         stages = [session.stages[stage.name] for stage in DATASET_STAGES]
         rows, share = estimate(session.store, stages, session.heads, session.keys, verdicts)
+    workers = f"{cpu} worker{'s' if cpu > 1 else ''}"
     before = [
         f"{len(session.heads)} heads of profile {session.profile.name}, artifacts in {root}",
-        f"{share}; times are for {workers} worker{'s' if workers > 1 else ''}",
+        f"{share}; times are for {workers}{f' on the CPU and {gpus} on GPUs' if gpus else ''}",
     ]
+    taken = {row.stage: None if row.seconds is None else row.seconds / session.workers_of(row.stage) for row in rows}
     after = []
     if isinstance(root, Path):
         existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
         after.append(f"{amount(shutil.disk_usage(existing).free)} free; publishing hard-links the heads' files")
-    return PlanTable(rows=[*(_cells(row, workers) for row in rows), _total(rows, workers)], before=before, after=after)
+    cells = [*(_cells(row, taken[row.stage]) for row in rows), _total(rows, taken)]
+    return PlanTable(rows=cells, before=before, after=after)
 
 
-def _cells(row: Row, workers: int) -> list[str]:
-    time = "?" if row.seconds is None else duration(row.seconds / workers) if row.to_make else ""
+def _cells(row: Row, seconds: float | None) -> list[str]:
+    time = "?" if seconds is None else duration(seconds) if row.to_make else ""
     disk = "?" if row.size is None else amount(row.size) if row.to_make else ""
     return [row.stage, str(row.existing), str(row.to_make), str(row.dropped), time, disk, row.basis]
 
 
-def _total(rows: Sequence[Row], workers: int) -> list[str]:
+def _total(rows: Sequence[Row], taken: Mapping[str, float | None]) -> list[str]:
     """Sums over the stages; lower bounds where a stage has no estimate."""
-    unknown = [row.stage for row in rows if row.seconds is None]
-    seconds = sum(row.seconds or 0.0 for row in rows) / workers
+    unknown = [stage for stage, seconds in taken.items() if seconds is None]
+    seconds = sum(each or 0.0 for each in taken.values())
     size = sum(row.size or 0.0 for row in rows)
     sign = ">= " if unknown else ""
     counts = [str(sum(getattr(row, name) for row in rows)) for name in ("existing", "to_make", "dropped")]

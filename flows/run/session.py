@@ -7,10 +7,11 @@ summary. Prefect's task threads find the session in their context; only ids and 
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spinmeround.flows.profile import Profile
 from spinmeround.flows.run.census import take_census
@@ -27,12 +28,16 @@ from spinmeround.flows.run.workers import WorkerPool
 from spinmeround.storage.artifacts import ArtifactStore, Failure, register_run
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error, one_line
 from spinmeround.tasks.dataset.publish import Counts
+from spinmeround.tasks.gpus import visible_gpus
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.registry import HEAD_STAGES, PUBLISHED_STAGES
 from spinmeround.tasks.heads.review import Review
 from spinmeround.tasks.heads.screen import Verdict
 from spinmeround.tasks.screening.decisions import Decisions, GeneratorId, generator_id, unknown_ids
 from spinmeround.tasks.stage import BoundStage, Head
+
+if TYPE_CHECKING:
+    from spinmeround.flows.run.engines import Engine
 
 
 class Session:
@@ -43,7 +48,13 @@ class Session:
         self.stages = stages
         """The stages with the sections that they read and their weights, as of the start of the run."""
         self.store = ArtifactStore(folder.store)
-        self.pool = WorkerPool(worker_count(profile))
+        visible = visible_gpus()
+        self.pool = WorkerPool(
+            worker_count(profile),
+            gpus=profile.execution.chosen_gpus(visible),
+            per_gpu=profile.execution.workers_per_gpu,
+            hide_gpus=bool(visible),
+        )
         self.ledger = Ledger()
         self.shown = Shown()
         self.surveyed: set[str] = set()
@@ -53,6 +64,7 @@ class Session:
         self.networks_checked = False
         """Whether the networks from outside were checked, which a run does once."""
         self.generator: GeneratorId = generator_id(profile.generator)
+        self._opened = ExitStack()
         self._verdicts = Verdicts(self.store)
         self._heads = self._read_heads()
         self._stopped = threading.Event()
@@ -106,6 +118,26 @@ class Session:
     def register(self) -> None:
         """Record the artifacts of this run in the store, so that `store gc` keeps them."""
         register_run(self.store, self.folder.root, self.profile.name, self.keys)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Starts the task runs of the shards; opened when it is first needed."""
+        from spinmeround.flows.run.engines import open_engine
+
+        return self._opened.enter_context(open_engine(self.pool))
+
+    def close(self) -> None:
+        """End the workers and what starts the task runs."""
+        self.pool.close()
+        self._opened.close()
+
+    def on_gpu(self, stage: str) -> bool:
+        """Whether the workers of a stage have a GPU each."""
+        return self.pool.size(gpu=True) > 0 and self.stages[stage].on_gpu
+
+    def workers_of(self, stage: str) -> int:
+        """Number of workers that make the artifacts of a stage."""
+        return self.pool.size(gpu=self.on_gpu(stage))
 
     def has(self, stage: str, head: Head) -> bool:
         """Whether a stage's artifact of a head exists."""
@@ -202,7 +234,7 @@ def view_session(profile: Profile, place: Place) -> Iterator[Session]:
     try:
         yield session
     finally:
-        session.pool.close()
+        session.close()
 
 
 def plan_session(profile: Profile, place: Place) -> Session:
@@ -243,7 +275,7 @@ def join_session(profile: Profile, place: Place, *, part: bool = False) -> Itera
             _conclude(session, part=part, error=one_line(error) or type(error).__name__)
         raise
     finally:
-        session.pool.close()
+        session.close()
         session.shown.close()
         _current.reset(token)
 
@@ -263,9 +295,19 @@ def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunF
     """A session of a run's folder, without what killed runs left in its store."""
     stages = _bound_stages(profile)
     session = Session(profile, folder_of(place, profile.name), stages)
+    _check_renderer(session)
     if removed := session.store.sweep():
         progress().say(f"removed {len(removed)} leftovers of killed runs")
     return session
+
+
+def _check_renderer(session: Session) -> None:
+    """Raise ConfigError if the workers, which see no GPU, would choose another renderer than this process has."""
+    profile = session.profile
+    if profile.execution.gpus in (0, ()) and profile.normals.renderer == "auto" and session.stages["normals"].on_gpu:
+        raise ConfigError(
+            "normals.renderer: expected embree or pytorch3d with workers that see no GPU (execution.gpus=0), got auto"
+        )
 
 
 def _check_decisions(session: Session) -> None:
@@ -293,5 +335,5 @@ def _bound_stages(profile: Profile) -> dict[str, BoundStage[Any]]:
 
 
 def worker_count(profile: Profile) -> int:
-    """Number of worker processes of a run."""
+    """Number of worker processes of a run on the CPU."""
     return profile.execution.workers or os.cpu_count() or 1

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Literal
 
 from spinmeround.flows.run.progress import progress
@@ -21,6 +21,7 @@ from spinmeround.storage.errors import (
     ConfigError,
     CorruptArtifact,
     EnvironmentUnavailable,
+    LockHeld,
     MissingArtifact,
     SpinMeRoundError,
 )
@@ -30,10 +31,13 @@ from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage, StageSecti
 
 BATCH_S, LARGEST_BATCH = 1.0, 64
 """Target duration and largest size of the batches of heads that a worker gets in one call."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+"""Time between two looks at heads that another build is making."""
 ArtifactStatus = Literal["exists", "missing", "left out"]
 _ENVIRONMENT = (EnvironmentUnavailable, ConfigError)
 """Errors that affect every head: they stop the run and quarantine no head."""
 _BROKEN_INPUT = (CorruptArtifact, MissingArtifact)
+_Outcome = Outcome | Literal["skipped"] | Failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +82,36 @@ def run_shard(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> Sha
         EnvironmentUnavailable: the file system, a GPU or memory fails.
         SpinMeRoundError: more heads are quarantined than `execution.max_quarantined_share`.
     """
+    outcomes: list[_Outcome] = []
+    while heads:
+        heads = _run_unlocked(session, stage, heads, outcomes)
+        _wait_for_another_build(session, stage, heads)
+    return ShardCount(
+        made=outcomes.count("made"),
+        reused=outcomes.count("reused"),
+        skipped=outcomes.count("skipped"),
+        quarantined=tuple(outcome for outcome in outcomes if isinstance(outcome, Failure)),
+    )
+
+
+def _run_unlocked(session: Session, stage: Stage[Any], heads: Sequence[Head], outcomes: list[_Outcome]) -> list[Head]:
+    """Make what is missing of these heads and add to the outcomes; returns those that another build is making."""
     states = [_state(session, stage, head) for head in heads]
-    outcomes: list[Outcome | Literal["skipped"] | Failure] = [each for each in states if each != "missing"]
-    _count(session, stage, outcomes)
-    progress().advance(stage.name, by=len(outcomes))
+    known: list[_Outcome] = [each for each in states if each != "missing"]
+    _count(session, stage, known)
+    outcomes += known
+    progress().advance(stage.name, by=len(known))
+    locked: list[Head] = []
     missing = [head for head, state in zip(heads, states, strict=True) if state == "missing"]
-    with session.pool.checkout() as worker, session.ledger.timed(stage.name):
+    if not missing:
+        return locked
+    with session.pool.checkout(gpu=session.on_gpu(stage.name)) as worker, session.ledger.timed(stage.name):
         for batch in _first_attempts(session, stage, missing, worker):
             _count(session, stage, [result for _, result in batch])
             for head, result in batch:
+                if isinstance(result, LockHeld):
+                    locked.append(head)
+                    continue
                 if isinstance(result, Exception):
                     outcome = _retry(session, stage, head, worker, result)
                     _count(session, stage, [outcome])
@@ -94,12 +119,19 @@ def run_shard(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> Sha
                 else:
                     outcomes.append(result)
                 progress().advance(stage.name)
-    return ShardCount(
-        made=outcomes.count("made"),
-        reused=outcomes.count("reused"),
-        skipped=outcomes.count("skipped"),
-        quarantined=tuple(outcome for outcome in outcomes if isinstance(outcome, Failure)),
-    )
+    return locked
+
+
+def _wait_for_another_build(session: Session, stage: Stage[Any], heads: Sequence[Head]) -> None:
+    """Wait until another build has finished one of these heads or given it up; meanwhile no worker is held."""
+    pause_s = _FIRST_PAUSE_S
+    while heads:
+        session.raise_if_stopped()
+        for head in heads:
+            if session.has(stage.name, head) or not session.store.locked(stage.name, session.keys[head.id][stage.name]):
+                return
+        sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, 1.5 * pause_s)
 
 
 def _count(session: Session, stage: Stage[Any], outcomes: Sequence[object]) -> None:
@@ -122,22 +154,28 @@ def _first_attempts(
     while heads:
         session.raise_if_stopped()
         began, batch = monotonic(), heads[:size]
-        results = _make(session, stage, batch, worker)
-        each_s = (monotonic() - began) / len(results)
-        size = max(1, min(LARGEST_BATCH, 2 * size, int(BATCH_S / each_s)))
+        results = _make(session, stage, batch, worker, patience_s=0.0)
+        if ours := sum(not isinstance(result, LockHeld) for result in results):
+            each_s = (monotonic() - began) / ours
+            size = max(1, min(LARGEST_BATCH, 2 * size, int(BATCH_S / each_s)))
         yield list(zip(batch, results, strict=False))
         heads = heads[len(results) :]
 
 
-def _make(session: Session, stage: Stage[Any], heads: Sequence[Head], worker: Worker) -> list[Outcome | Exception]:
-    """Results of the first heads, at least of one: a lost worker leaves the remaining heads without a result."""
+def _make(
+    session: Session, stage: Stage[Any], heads: Sequence[Head], worker: Worker, *, patience_s: float | None = None
+) -> list[Outcome | Exception]:
+    """Results of the first heads, at least of one: a lost worker leaves the remaining heads without a result.
+
+    The result of a head that another build still makes after `patience_s` is LockHeld.
+    """
     wanted = [(head, {name: session.keys[head.id][name] for name in (*stage.inputs, stage.name)}) for head in heads]
     results: list[Outcome | Exception] = []
 
     def on_result(result: Outcome | Raised) -> None:
         results.append(result.exception() if isinstance(result, Raised) else result)
 
-    arguments = (session.store.root, stage.name, session.stages[stage.name].sections, wanted)
+    arguments = (session.store.root, stage.name, session.stages[stage.name].sections, wanted, patience_s)
     try:
         worker.call(_make_in_worker, *arguments, timeout_s=session.profile.execution.timeout_s, report=on_result)
     except (CallFailed, WorkerLost, SpinMeRoundError) as error:
@@ -150,15 +188,18 @@ def _make_in_worker(
     name: str,
     sections: StageSections,
     wanted: Sequence[tuple[Head, Mapping[str, str]]],
+    patience_s: float | None,
     report: Callable[[Any], None],
 ) -> None:
     with optional_dependency(f"stage {name}"):
         store, stage = ArtifactStore(root), _bound_in_worker(name, sections)
     for head, keys in wanted:
-        report(attempt(_make_one, store, stage, head, keys))
+        report(attempt(_make_one, store, stage, head, keys, patience_s))
 
 
-def _make_one(store: ArtifactStore, bound: BoundStage[Any], head: Head, keys: Mapping[str, str]) -> Outcome:
+def _make_one(
+    store: ArtifactStore, bound: BoundStage[Any], head: Head, keys: Mapping[str, str], patience_s: float | None
+) -> Outcome:
     inputs = {name: keys[name] for name in bound.stage.inputs}
     if bound.key(head, inputs) != keys[bound.stage.name]:
         raise ConfigError(
@@ -166,7 +207,7 @@ def _make_one(store: ArtifactStore, bound: BoundStage[Any], head: Head, keys: Ma
             "changed since; run it again"
         )
     with optional_dependency(f"stage {bound.stage.name}"):
-        return bound.make(store, head, inputs)
+        return bound.make(store, head, inputs, patience_s=patience_s)
 
 
 _bound: dict[str, BoundStage[Any]] = {}

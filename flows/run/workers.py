@@ -12,13 +12,14 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from spinmeround.storage import errors
+from spinmeround.tasks.gpus import VISIBLE
 from spinmeround.tasks.quiet_libraries import silence_libraries
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -73,11 +74,12 @@ class Worker:
 
     `threads` limits the threads of BLAS, OpenMP and torch. A busy worker that is closed is sent SIGTERM and has
     `grace_s` to answer before it is killed. `forks` lets it start processes of its own, such as those that read the
-    batches of a training. Only one thread may call at a time.
+    batches of a training. `gpus` are all that it sees, as CUDA_VISIBLE_DEVICES names them, by default those of this
+    process. Only one thread may call at a time.
     """
 
-    def __init__(self, *, threads: int = 1, grace_s: float = 0.0, forks: bool = False) -> None:
-        self._threads, self._grace_s, self._forks = threads, grace_s, forks
+    def __init__(self, *, threads: int = 1, grace_s: float = 0.0, forks: bool = False, gpus: str | None = None) -> None:
+        self._threads, self._grace_s, self._forks, self._gpus = threads, grace_s, forks, gpus
         self._answered = threading.Event()
         self._closed = self._busy = False
         self._killing = threading.Lock()
@@ -159,7 +161,10 @@ class Worker:
         self.kill()
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=_serve, args=(theirs, self._threads), name="spinmeround-worker", daemon=not self._forks
+            target=_serve,
+            args=(theirs, self._threads, self._gpus),
+            name="spinmeround-worker",
+            daemon=not self._forks,
         )
         process.start()
         theirs.close()
@@ -190,26 +195,38 @@ class Worker:
 
 
 class WorkerPool:
-    """Workers that the threads of a run check out, one each. They keep running between checkouts."""
+    """Workers that the threads of a run check out, one each. They keep running between checkouts.
 
-    def __init__(self, size: int) -> None:
-        self._workers = [Worker() for _ in range(size)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+    There are `size` workers on the CPU, and `per_gpu` for each of `gpus`, as CUDA_VISIBLE_DEVICES names them, which see
+    this one alone. With `hide_gpus` those on the CPU see none, else what this process sees.
+    """
+
+    def __init__(self, size: int, *, gpus: Sequence[str] = (), per_gpu: int = 1, hide_gpus: bool = False) -> None:
+        on_cpu = [Worker(gpus="" if hide_gpus else None) for _ in range(size)]
+        on_gpu = [Worker(gpus=gpu) for _ in range(per_gpu) for gpu in gpus]
+        self._workers, self._sizes = [*on_cpu, *on_gpu], {False: len(on_cpu), True: len(on_gpu)}
+        self._idle = {False: _stack(on_cpu), True: _stack(on_gpu)}
+
+    def size(self, *, gpu: bool = False) -> int:
+        """Number of workers that have a GPU, or that have none."""
+        return self._sizes[gpu]
 
     @contextmanager
-    def checkout(self) -> Iterator[Worker]:
-        """A worker for the duration of the block; waits until one is idle."""
-        worker = self._idle.get()
+    def checkout(self, *, gpu: bool = False) -> Iterator[Worker]:
+        """A worker for the duration of the block, with a GPU or without; waits until one is idle."""
+        worker = self._idle[gpu].get()
         try:
             yield worker
         finally:
-            self._idle.put(worker)
+            self._idle[gpu].put(worker)
 
     @contextmanager
     def dedicated(self, *, threads: int, grace_s: float = 0.0) -> Iterator[Worker]:
-        """An additional worker with these threads and this time to end, for the duration of the block."""
+        """An additional worker with these threads and this time to end, for the duration of the block.
+
+        It may need the memory of the GPUs, so idle workers that have one end; their next calls start them again.
+        """
+        self._end_idle_on_gpus()
         worker = Worker(threads=threads, grace_s=grace_s, forks=True)
         self._workers.append(worker)
         try:
@@ -218,10 +235,27 @@ class WorkerPool:
             self._workers.remove(worker)
             worker.close()
 
+    def _end_idle_on_gpus(self) -> None:
+        idle = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._idle[True].get_nowait())
+        for worker in reversed(idle):
+            worker.kill()
+            self._idle[True].put(worker)
+
     def close(self) -> None:
         """End all workers, busy or not."""
         for worker in list(self._workers):
             worker.close()
+
+
+def _stack(workers: Sequence[Worker]) -> "queue.LifoQueue[Worker]":
+    """Idle workers, the first on top: the one that was used last comes next, with what it has loaded."""
+    found: queue.LifoQueue[Worker] = queue.LifoQueue()
+    for worker in reversed(workers):
+        found.put(worker)
+    return found
 
 
 def _reason(exitcode: int | None) -> str:
@@ -233,8 +267,10 @@ def _reason(exitcode: int | None) -> str:
     return f"with exit status {exitcode}"
 
 
-def _serve(pipe: Connection, threads: int) -> None:
+def _serve(pipe: Connection, threads: int, gpus: str | None) -> None:
     """Main loop of the worker: answer calls until the pipe closes."""
+    if gpus is not None:
+        os.environ[VISIBLE] = gpus
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     silence_libraries()

@@ -26,6 +26,11 @@ def open_session(path: Path, what: str, providers: tuple[str, ...] | None = None
         return onnxruntime.InferenceSession(str(path), options, providers=list(providers or _available()))
 
 
+def gpu_available() -> bool:
+    """Whether sessions compute on a GPU by default, if there is one."""
+    return "CUDAExecutionProvider" in _available()
+
+
 @contextmanager
 def network_errors(message: str) -> Iterator[None]:
     """Turn what a network's file or its inference raises into a ConfigError, or a DeviceUnavailable of the machine.

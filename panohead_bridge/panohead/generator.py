@@ -56,6 +56,11 @@ class PanoHead:
         )
 
     @property
+    def uses_gpu(self) -> bool:
+        """Whether the network computes on a GPU, if there is one."""
+        return self.options.device != "cpu"
+
+    @property
     def provenance(self) -> dict[str, str]:
         """Origin of the heads, for the attributes of a dataset."""
         commit = commit_of(self._checkout)

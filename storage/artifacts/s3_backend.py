@@ -15,7 +15,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from spinmeround.storage.artifacts.manifest import MANIFEST, Manifest, manifest_
 from spinmeround.storage.artifacts.s3_cache import ArtifactCache
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
 from spinmeround.storage.manifests import is_litter
-from spinmeround.storage.s3 import ObjectClient, ObjectInfo, RetryPolicy, object_lock
+from spinmeround.storage.s3 import ObjectClient, ObjectInfo, RetryPolicy, Waiting, object_lock
 
 LEASE_S = 30.0
 _AT_ONCE = 8
@@ -57,6 +57,8 @@ class ObjectBackend(Backend):
     def __init__(self, client: ObjectClient, cache: ArtifactCache, *, lease_s: float = LEASE_S) -> None:
         self.root: str = client.url
         self.client, self.cache, self._lease_s = client, cache, lease_s
+        self._waiting: dict[str, Waiting] = {}
+        """What was seen of locks: one that is asked for again and again without waiting expires, too."""
         self.scratch = cache.scratch
         self.blobs = ObjectBlobs(client)
 
@@ -118,8 +120,13 @@ class ObjectBackend(Backend):
         self._delete(_home(stage, key), [found.name for found in self.client.listing(_home(stage, key))])
         self.cache.drop(stage, key)
 
-    def hold(self, name: str, timeout_s: float | None) -> AbstractContextManager[None]:
-        return object_lock(self.client, f"locks/{name}.lock", lease_s=self._lease_s, timeout_s=timeout_s)
+    @contextmanager
+    def hold(self, name: str, timeout_s: float | None) -> Iterator[None]:
+        seen = self._waiting.setdefault(name, Waiting())
+        lock = f"locks/{name}.lock"
+        with object_lock(self.client, lock, lease_s=self._lease_s, timeout_s=timeout_s, seen=seen):
+            self._waiting.pop(name, None)
+            yield
 
     def sweep(self) -> list[Path]:
         return self.cache.sweep()

@@ -33,6 +33,7 @@ from spinmeround.storage.artifacts.manifest import (
 )
 from spinmeround.storage.errors import (
     CorruptArtifact,
+    LockHeld,
     MissingArtifact,
     SpinMeRoundError,
     StorageUnavailable,
@@ -192,16 +193,18 @@ class ArtifactStore:
         inputs: Mapping[str, str],
         weights: str,
         subject: str,
+        patience_s: float | None = None,
     ) -> Outcome:
         """Make an artifact unless it exists: `make` fills the empty folder that it gets.
 
         Of several callers, threads or processes, one makes it and the others wait and reuse it. Local copies of the
-        inputs (stage -> key) are kept until the artifact is committed. Raises what `make` raises, and as `commit`.
+        inputs (stage -> key) are kept until the artifact is committed. Raises what `make` raises, as `commit`, and
+        LockHeld if another caller still makes it after `patience_s` (default: wait without limit).
         """
         if self.has(stage, key):
             return "reused"
         with ExitStack() as stack:
-            stack.enter_context(self.lock(stage, key))
+            stack.enter_context(self.lock(stage, key, timeout_s=patience_s))
             if self.has(stage, key):
                 return "reused"
             for role, input_key in inputs.items():
@@ -217,12 +220,20 @@ class ArtifactStore:
     def lock(self, stage: str, key: str, *, timeout_s: float | None = None) -> Iterator[None]:
         """Hold the lock of an artifact; call `has` again inside, since another process may have made it.
 
-        When its holder dies, a local lock is freed at once, one on an object store expires. Raises StoreError if
+        When its holder dies, a local lock is freed at once, one on an object store expires. Raises LockHeld if
         another process still holds it after `timeout_s` (default: wait without limit).
         """
         check_names(stage, key)
         with self.named_lock(f"{stage}-{key}", f"artifact {stage}/{key[:12]}", timeout_s=timeout_s):
             yield
+
+    def locked(self, stage: str, key: str) -> bool:
+        """Whether another process holds the lock of an artifact at this moment."""
+        try:
+            with self.lock(stage, key, timeout_s=0.0):
+                return False
+        except LockHeld:
+            return True
 
     @contextmanager
     def named_lock(self, name: str, what: str, *, timeout_s: float | None = None) -> Iterator[None]:
@@ -232,7 +243,7 @@ class ArtifactStore:
                 try:
                     held.enter_context(self.backend.hold(name, timeout_s))
                 except TimeoutError as error:
-                    raise StoreError(
+                    raise LockHeld(
                         f"{what}: another process has held its lock {self.root}/locks/{name}.lock for {timeout_s} s; "
                         "wait for that build or stop it"
                     ) from error

@@ -31,10 +31,15 @@ class Waiting:
 
 
 @contextmanager
-def object_lock(client: ObjectClient, name: str, *, lease_s: float, timeout_s: float | None) -> Iterator[None]:
-    """Hold the lock object `name`. Raises TimeoutError if another client still holds it after `timeout_s`."""
+def object_lock(
+    client: ObjectClient, name: str, *, lease_s: float, timeout_s: float | None, seen: Waiting | None = None
+) -> Iterator[None]:
+    """Hold the lock object `name`. Raises TimeoutError if another client still holds it after `timeout_s`.
+
+    `seen` is what earlier attempts have seen of it; this one adds to it.
+    """
     token = secrets.token_hex(8)
-    e_tag = _acquire(client, name, token, lease_s, timeout_s)
+    e_tag = _acquire(client, name, token, lease_s, timeout_s, seen or Waiting())
     released = threading.Event()
     renewal = threading.Thread(target=_renew, args=(client, name, token, e_tag, lease_s, released), daemon=True)
     renewal.start()
@@ -46,8 +51,10 @@ def object_lock(client: ObjectClient, name: str, *, lease_s: float, timeout_s: f
         _release(client, name, token)
 
 
-def _acquire(client: ObjectClient, name: str, token: str, lease_s: float, timeout_s: float | None) -> str:
-    began, seen, pause = time.monotonic(), Waiting(), 0.05
+def _acquire(
+    client: ObjectClient, name: str, token: str, lease_s: float, timeout_s: float | None, seen: Waiting
+) -> str:
+    began, pause = time.monotonic(), 0.05
     while True:
         if (e_tag := client.create(name, _body(token, 0))) is not None:
             return e_tag

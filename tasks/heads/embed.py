@@ -108,6 +108,12 @@ def _fingerprint(sections: EmbedSections) -> str:
     return recognition if detector is None else f"{recognition} detector {fingerprint(detector)}"
 
 
+def _on_gpu(sections: EmbedSections) -> bool:
+    from spinmeround.models.identity.onnx_sessions import gpu_available
+
+    return gpu_available()
+
+
 def _make(job: StageJob[EmbedSections]) -> None:
     from spinmeround.models.identity.alignment import project_landmarks
     from spinmeround.models.identity.arcface import embed_views
@@ -184,5 +190,6 @@ EMBED = Stage(
     sections_type=EmbedSections,
     inputs=("sample", "render"),
     weights=_fingerprint,
+    gpu=_on_gpu,
     make=_make,
 )

@@ -114,6 +114,10 @@ def _fingerprint(sections: EncodeSections) -> str:
     return autoencoder_fingerprint(sections.encode)
 
 
+def _on_gpu(sections: EncodeSections) -> bool:
+    return True
+
+
 def _make(job: StageJob[EncodeSections]) -> None:
     from spinmeround.tasks.heads.autoencoder import encode_views, load_autoencoder
 
@@ -135,5 +139,6 @@ ENCODE = Stage(
     inputs=tuple(_PICTURES.values()),
     after=("embed",),
     weights=_fingerprint,
+    gpu=_on_gpu,
     make=_make,
 )

@@ -17,6 +17,11 @@ def generator_of(config: GeneratorConfig) -> HeadGenerator:
     return _generator(config.model_dump_json())
 
 
+def generator_on_gpu(config: GeneratorConfig) -> bool:
+    """Whether the generator says, with an attribute `uses_gpu`, that it computes on a GPU where there is one."""
+    return bool(getattr(generator_of(config), "uses_gpu", False))
+
+
 def generator_record(config: GeneratorConfig) -> dict[str, Any]:
     """The generator as the dataset's attributes record it: name, options that change heads, provenance if known."""
     provenance = getattr(generator_of(config), "provenance", None)

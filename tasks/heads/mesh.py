@@ -12,7 +12,7 @@ from spinmeround.models.geometry.params import MeshParams
 from spinmeround.panohead_bridge.protocol import HeadGenerator
 from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.records import Identity, TriangleMesh
-from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.generator import generator_of, generator_on_gpu
 from spinmeround.tasks.heads.sample_files import load_identity
 from spinmeround.tasks.stage import Stage, StageJob, StageSections
 
@@ -38,6 +38,10 @@ def load_mesh(folder: Path) -> TriangleMesh:
         return TriangleMesh(**{name: arrays[name] for name in arrays.files})
 
 
+def _on_gpu(sections: MeshSections) -> bool:
+    return generator_on_gpu(sections.generator)
+
+
 def _make(job: StageJob[MeshSections]) -> None:
     identity = load_identity(job.inputs["sample"])
     mesh = mesh_head(generator_of(job.sections.generator), identity, job.sections.mesh)
@@ -45,4 +49,4 @@ def _make(job: StageJob[MeshSections]) -> None:
     np.savez(job.out / "mesh.npz", **arrays)
 
 
-MESH = Stage(name="mesh", version=2, sections_type=MeshSections, inputs=("sample",), make=_make)
+MESH = Stage(name="mesh", version=2, sections_type=MeshSections, inputs=("sample",), gpu=_on_gpu, make=_make)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import RendererName
-from spinmeround.models.geometry.renderers import renderer_fingerprint
+from spinmeround.models.geometry.renderers import renderer_fingerprint, select_renderer
 from spinmeround.storage.dataset import pictures_codec, read_pictures, write_pictures
 from spinmeround.storage.numbers import check_varied
 from spinmeround.tasks.heads.mesh import load_mesh
@@ -50,11 +50,16 @@ def _renderer_fingerprint(sections: NormalsSections) -> str:
     return renderer_fingerprint(sections.normals.renderer)
 
 
+def _on_gpu(sections: NormalsSections) -> bool:
+    return select_renderer(sections.normals.renderer) == "pytorch3d"
+
+
 NORMALS = Stage(
     name="normals",
     version=3,
     sections_type=NormalsSections,
     inputs=("mesh", "render"),
     weights=_renderer_fingerprint,
+    gpu=_on_gpu,
     make=_make,
 )

@@ -10,7 +10,7 @@ from spinmeround.panohead_bridge.registry import GeneratorConfig
 from spinmeround.storage.dataset import PixelCodec, write_pictures
 from spinmeround.storage.errors import SpinMeRoundError
 from spinmeround.storage.numbers import check_varied
-from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.generator import generator_of, generator_on_gpu
 from spinmeround.tasks.heads.sample_files import load_identity
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
@@ -30,6 +30,10 @@ class RenderSections(StageSections):
     render: RenderParams
 
 
+def _on_gpu(sections: RenderSections) -> bool:
+    return generator_on_gpu(sections.generator)
+
+
 def _make(job: StageJob[RenderSections]) -> None:
     generator, params = generator_of(job.sections.generator), job.sections.render
     identity = load_identity(job.inputs["sample"])
@@ -40,4 +44,4 @@ def _make(job: StageJob[RenderSections]) -> None:
     write_pictures(job.out, job.head.id, params.codec, rgb=views.rgb, mask=views.mask)
 
 
-RENDER = Stage(name="render", version=3, sections_type=RenderSections, inputs=("sample",), make=_make)
+RENDER = Stage(name="render", version=3, sections_type=RenderSections, inputs=("sample",), gpu=_on_gpu, make=_make)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.panohead_bridge.registry import GeneratorConfig
-from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.generator import generator_of, generator_on_gpu
 from spinmeround.tasks.heads.sample_files import Previews, write_identity, write_previews
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
 
@@ -32,6 +32,10 @@ def _fingerprint(sections: SampleSections) -> str:
     return generator_of(sections.generator).fingerprint
 
 
+def _on_gpu(sections: SampleSections) -> bool:
+    return generator_on_gpu(sections.generator)
+
+
 def _make(job: StageJob[SampleSections]) -> None:
     generator, params = generator_of(job.sections.generator), job.sections.sample
     identity, cameras = generator.sample(job.head.seed), params.previews.cameras()
@@ -40,4 +44,6 @@ def _make(job: StageJob[SampleSections]) -> None:
     write_previews(job.out, Previews(rendering=rendering, cameras=cameras))
 
 
-SAMPLE = Stage(name="sample", version=2, sections_type=SampleSections, gated=False, weights=_fingerprint, make=_make)
+SAMPLE = Stage(
+    name="sample", version=2, sections_type=SampleSections, gated=False, weights=_fingerprint, gpu=_on_gpu, make=_make
+)

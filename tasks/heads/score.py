@@ -26,7 +26,7 @@ from spinmeround.storage.numbers import json_text
 from spinmeround.storage.records import Rendering
 from spinmeround.storage.weights import embedded_weights, fingerprint
 from spinmeround.tasks.heads.embed import cached_embedder, recognition_path
-from spinmeround.tasks.heads.generator import generator_of
+from spinmeround.tasks.heads.generator import generator_of, generator_on_gpu
 from spinmeround.tasks.heads.population import population_generator, read_population
 from spinmeround.tasks.heads.sample_files import load_identity, load_landmarks, load_previews
 from spinmeround.tasks.stage import Stage, StageJob, StageParams, StageSections
@@ -221,6 +221,10 @@ def _evidence(job: StageJob[ScoreSections]) -> "Evidence":
     )
 
 
+def _on_gpu(sections: ScoreSections) -> bool:
+    return generator_on_gpu(sections.generator)
+
+
 def _make(job: StageJob[ScoreSections]) -> None:
     from spinmeround.models.screening.maps import all_maps
     from spinmeround.models.screening.measure import all_scores
@@ -242,5 +246,6 @@ SCORE = Stage(
     inputs=("sample",),
     gated=False,
     weights=_fingerprints,
+    gpu=_on_gpu,
     make=_make,
 )

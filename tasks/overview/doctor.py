@@ -6,15 +6,14 @@ Nothing is built or written but one small file in the store, which is removed ag
 import importlib.util
 import os
 import shutil
-import subprocess
 from collections.abc import Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from spinmeround.storage.artifacts import is_url
 from spinmeround.storage.errors import SpinMeRoundError, StoreError, environment_errors, one_line
+from spinmeround.tasks.gpus import nvidia_smi, visible_gpus
 from spinmeround.tasks.heads.generator import generator_of
 from spinmeround.tasks.heads.registry import DATASET_STAGES
 
@@ -43,6 +42,7 @@ class Check:
 def check_machine(profile: Any, store: Path | str) -> Iterator[Check]:
     """The checks of a profile whose artifacts go to `store`, a folder or a URL, one by one as they are made."""
     gpu = yield from _gpu(profile)
+    yield _workers(profile)
     yield from _onnxruntime(gpu=gpu)
     yield from _generator(profile, gpu=gpu)
     yield _renderer(profile, gpu=gpu)
@@ -71,13 +71,20 @@ def _gpu(profile: Any) -> Generator[Check, None, bool]:
     return False
 
 
+def _workers(profile: Any) -> Check:
+    """The workers of a build, those with a GPU of their own first."""
+    execution = profile.execution
+    try:
+        gpus = execution.chosen_gpus(visible_gpus())
+    except SpinMeRoundError as error:
+        return Check(name="workers", state="error", found=one_line(error, 400))
+    on_gpus = f"{execution.workers_per_gpu} for each of {len(gpus)} GPUs, " if gpus else ""
+    return Check(name="workers", state="ok", found=f"{on_gpus}{execution.workers or os.cpu_count()} on the CPU")
+
+
 def _driver() -> str:
-    with suppress(OSError, subprocess.SubprocessError):
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(asked, capture_output=True, encoding="utf-8", check=True, timeout=30).stdout.splitlines()[
-            0
-        ]
-    return "unknown"
+    versions = nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+    return versions.splitlines()[0] if versions else "unknown"
 
 
 def _onnxruntime(*, gpu: bool) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from spinmeround.tasks.stage import Head
 from tests.e2e.runs import artifacts, build, spinmeround
 from tests.e2e.test_killed import GENERATOR, HEADS, leftovers
 from tests.flows.run import calls
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_S, until
 
 CLOCK = r"""
 #define _GNU_SOURCE
@@ -124,6 +125,29 @@ def test_weights_that_change_during_a_run_stop_it(session):
         run(session, "sample")
     assert session.quarantine.failures() == ()
     assert artifacts(session.store.root) == []
+
+
+def test_builds_on_one_store_divide_the_heads(tiny, tmp_path):
+    """A build does not wait for a head that another one makes: both make some, and none is made twice."""
+    generator = {"name": "tests.support.tiny:make", "options": {"delay_s": 0.5}}
+    ready, found = threading.Barrier(2), {}
+
+    def build_apart(name: str) -> None:
+        place = Place(runs=str(tmp_path / name), store=str(tmp_path / "store"))
+        with join_session(tiny(generator=generator, plan={"heads": 10}), place) as session:
+            with session.pool.checkout() as worker:
+                worker.call(calls.import_modules, "spinmeround.flows.run.shards", "tests.support.tiny")
+            ready.wait(LIMIT_S)
+            found[name] = run(session, "sample")
+
+    threads = [threading.Thread(target=build_apart, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.made + each.reused for each in found.values()] == [10, 10]
+    assert sum(each.made for each in found.values()) == 10
+    assert min(each.made for each in found.values()) >= 3
 
 
 @pytest.mark.usefixtures("server")

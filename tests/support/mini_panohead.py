@@ -31,7 +31,7 @@ SPHERICAL = @SPHERICAL@
 
 def record(what, **how):
     with open(HERE / "calls.jsonl", "a") as file:
-        file.write(json.dumps({"what": what, **how}) + "\\n")
+        file.write(json.dumps({"what": what, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), **how}) + "\\n")
 
 
 def misbehave():

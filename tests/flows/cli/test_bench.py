@@ -26,7 +26,7 @@ def nothing(heads: int = 3):
 
 
 def test_every_benchmark_says_what_it_measures():
-    assert {"geometry", "sampling", "scale", "screening", "storage"} <= set(bench.benchmarks())
+    assert {"geometry", "parallel", "sampling", "scale", "screening", "storage"} <= set(bench.benchmarks())
     assert all(bench.benchmarks().values())
 
 

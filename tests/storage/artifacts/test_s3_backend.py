@@ -12,6 +12,7 @@ from spinmeround.storage.artifacts import ArtifactStore, artifact_key
 from spinmeround.storage.errors import CorruptArtifact, StorageUnavailable, StoreError
 from spinmeround.storage.s3 import ObjectClient
 from tests.support.s3 import BUCKET, QUICK, S3Server, proxied
+from tests.support.waiting import until
 
 OpenStore = Callable[..., ArtifactStore]
 
@@ -153,6 +154,15 @@ def test_the_lock_of_a_dead_holder_expires(open_s3: OpenStore) -> None:
     lock = store.lock("render", key_of(1), timeout_s=2.0)
     with store.lock("render", key_of(1), timeout_s=10.0), pytest.raises(StoreError, match="has held its lock"), lock:
         pass
+    assert store.backend.blobs.names("locks") == []
+
+
+def test_the_lock_of_a_dead_holder_expires_for_one_who_only_looks(open_s3: OpenStore) -> None:
+    """Many looks without waiting see that it is not renewed, as one long wait does."""
+    store = open_s3(lease_s=0.6)
+    store.backend.blobs.put(f"locks/render-{key_of(1)}.lock", b"0123456789abcdef 0\n")
+    assert store.locked("render", key_of(1))
+    until(lambda: not store.locked("render", key_of(1)))
     assert store.backend.blobs.names("locks") == []
 
 

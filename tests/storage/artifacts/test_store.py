@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinmeround.storage.artifacts import SCHEMA_VERSION, ArtifactStore, artifact_key
-from spinmeround.storage.errors import CorruptArtifact, StoreError
+from spinmeround.storage.artifacts import SCHEMA_VERSION, ArtifactStore, Outcome, artifact_key
+from spinmeround.storage.errors import CorruptArtifact, LockHeld, StoreError
 from tests.support.processes import start, wait
 
 ARGUMENTS: dict[str, Any] = {"version": 1, "params": {"level": 10.0, "sizes": (1, 2)}, "inputs": {"sample": "a" * 64}}
@@ -330,6 +330,34 @@ def test_lock_excludes_and_times_out(any_store: ArtifactStore) -> None:
     thread.join(timeout=10)
     assert entered.is_set()
     assert any_store.backend.blobs.names("locks") == []
+
+
+def test_a_locked_artifact_can_be_passed_over(any_store: ArtifactStore) -> None:
+    """One who does not wait is told that another makes it; afterwards it is reused."""
+    key, made = artifact_key("mesh", **ARGUMENTS), threading.Event()
+
+    def make(patience_s: float | None = None) -> Outcome:
+        return any_store.make_once(
+            "mesh",
+            key,
+            lambda out: (out / "mesh.npz").write_bytes(b"mesh"),
+            **ARGUMENTS,
+            weights="",
+            subject="head",
+            patience_s=patience_s,
+        )
+
+    assert not any_store.locked("mesh", key)
+    with any_store.lock("mesh", key):
+        assert any_store.locked("mesh", key)
+        with pytest.raises(LockHeld):
+            make(patience_s=0.0)
+        thread = threading.Thread(target=lambda: made.set() if make() == "made" else None)
+        thread.start()
+    thread.join(timeout=10)
+    assert made.is_set()
+    assert make(patience_s=0.0) == "reused"
+    assert not any_store.locked("mesh", key)
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
