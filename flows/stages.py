@@ -30,10 +30,13 @@ from spinmeround.flows.run.shards import ShardCount, artifact_status, run_shard
 from spinmeround.flows.run.shown import picture_markdown
 from spinmeround.storage.errors import ConfigError, CorruptArtifact
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
+from spinmeround.tasks.markdown import markdown_table
 from spinmeround.tasks.stage import Head, Outcome, Stage
 
 TASK_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
 """The store, not Prefect, decides what is done; tasks return only ids and counts."""
+_LISTED = 100
+"""Heads that an artifact in the UI lists."""
 
 
 @task(name="shard", **TASK_OPTIONS)
@@ -194,7 +197,9 @@ def _show_pictures(session: Session, stage: str, heads: Sequence[Head]) -> None:
     shown = [head for head in heads if head.id in captions]
     sheet = stage_sheet(session.store, stage, shown, session.keys, session.profile.views.cameras(), captions)
     if sheet is not None:
-        markdown = picture_markdown(sheet, f"Heads in the stage {stage}")
+        places = [(head.id, f"`{stage}/{session.keys[head.id][stage]}`") for head in shown[:_LISTED]]
+        listed = markdown_table(("head", f"artifact in {session.store.root}"), places)
+        markdown = f"{picture_markdown(sheet, f'Heads in the stage {stage}')}\n\n{listed}"
         create_markdown_artifact(markdown, key=f"pictures-{stage}", description=f"Heads in the stage {stage}")
 
 

@@ -1,12 +1,17 @@
-"""Provenance of artifacts: the version of the code and the class of machine."""
+"""Provenance of artifacts: the version of the code, the class of machine, and the flow run."""
 
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+FLOW_RUN = "SPINMEROUND_FLOW_RUN"
+"""Variable of the environment, which worker processes inherit."""
 
 
 @cache
@@ -19,6 +24,25 @@ def code_version() -> str:
     root = Path(__file__).resolve().parents[1]
     commit = _git_commit(root) if (root / ".git").exists() else ""
     return f"{release}+{commit}" if commit else release
+
+
+@contextmanager
+def made_in(run: str) -> Iterator[None]:
+    """Let the artifacts that this process and those that it starts make in the block name this flow run."""
+    before = os.environ.get(FLOW_RUN)
+    os.environ[FLOW_RUN] = run
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(FLOW_RUN, None)
+        else:
+            os.environ[FLOW_RUN] = before
+
+
+def flow_run() -> str:
+    """Id of the flow run in which this process makes artifacts; empty outside of one."""
+    return os.environ.get(FLOW_RUN, "")
 
 
 @cache

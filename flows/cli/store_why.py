@@ -97,6 +97,7 @@ def _manifest_values(manifest: Manifest | None) -> dict[str, object]:
     machine = manifest.machine or "an unknown machine (made by an older version of the software)"
     return {
         "made": f"{manifest.created} in {duration(manifest.duration_s)} by {manifest.code_version} on {machine}",
+        **({"flow run": manifest.flow_run} if manifest.flow_run else {}),
         "holds": f"{len(manifest.files)} files, {amount(manifest.size)}",
     }
 

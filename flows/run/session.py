@@ -27,6 +27,7 @@ from spinmeround.flows.run.verdicts import FinalVerdict, Verdicts
 from spinmeround.flows.run.workers import WorkerPool
 from spinmeround.storage.artifacts import ArtifactStore, Failure, register_run
 from spinmeround.storage.errors import ConfigError, SpinMeRoundError, as_config_error, one_line
+from spinmeround.storage.provenance import made_in
 from spinmeround.tasks.dataset.publish import Counts
 from spinmeround.tasks.gpus import visible_gpus
 from spinmeround.tasks.heads.generator import generator_of
@@ -263,10 +264,12 @@ def join_session(profile: Profile, place: Place, *, part: bool = False) -> Itera
     session = _open(profile, place)
     _check_decisions(session)
     session.register()
-    session.shown.enabled = FlowRunContext.get() is not None
+    active = FlowRunContext.get()
+    session.shown.enabled = active is not None
+    run = str(active.flow_run.id) if active is not None and active.flow_run is not None else ""
     token = _current.set(session)
     try:
-        with set_progress(BothProgress(progress(), ProgressArtifacts(session.shown))):
+        with made_in(run), set_progress(BothProgress(progress(), ProgressArtifacts(session.shown))):
             yield session
         _conclude(session, part=part)
     except BaseException as error:

@@ -1,6 +1,7 @@
 """The manifest of an artifact, `manifest.json`.
 
-Version 2 added `machine` and `payload`; manifests of version 1 remain readable. The file is sealed (`storage.sealed`).
+Version 2 added `machine` and `payload`, version 3 `flow_run`; manifests of earlier versions remain readable. The file
+is sealed (`storage.sealed`).
 """
 
 import json
@@ -17,7 +18,7 @@ from spinmeround.storage.records import FrozenModel
 from spinmeround.storage.sealed import sealed_json, unsealed
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_MANIFEST_BYTES = 1024 * 1024 * 1024
 """Of readers and writers alike: the inputs of a dataset of two million heads."""
 
@@ -31,10 +32,11 @@ class Manifest(FrozenModel):
     """What an artifact is, what it was made from, and its files with sizes and checksums.
 
     The files are in the folder `payload` next to the manifest, or next to the manifest itself if `payload` is empty.
-    `machine` is the class of machine that made the artifact, empty if an older version of the software did.
+    `machine` is the class of machine that made the artifact, empty if an older version of the software did; `flow_run`
+    the id of the flow run that made it, empty outside of one.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     stage: str
     key: Sha256
     version: int
@@ -47,6 +49,7 @@ class Manifest(FrozenModel):
     duration_s: float = Field(ge=0)
     created: str
     machine: str = ""
+    flow_run: str = ""
     payload: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
 
     @property

@@ -45,7 +45,7 @@ from spinmeround.storage.extras import optional_dependency
 from spinmeround.storage.files import owned_folder
 from spinmeround.storage.manifests import FileRecord, record_files
 from spinmeround.storage.numbers import check_payload
-from spinmeround.storage.provenance import code_version, machine_class
+from spinmeround.storage.provenance import code_version, flow_run, machine_class
 
 __all__ = ["MANIFEST", "SCHEMA_VERSION", "Artifact", "ArtifactStore", "Manifest", "Outcome", "artifact_key"]
 
@@ -179,6 +179,7 @@ class ArtifactStore:
                 duration_s=round(time.monotonic() - started, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 machine=machine_class(),
+                flow_run=flow_run(),
             )
             self.backend.publish(out, manifest)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import zarr
+from prefect import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from spinmeround.flows.dataset import dataset_flow
 from spinmeround.flows.run.folder import Place
@@ -16,7 +18,7 @@ from spinmeround.storage.dataset import verify
 from spinmeround.storage.errors import ConfigError, CorruptArtifact, SpinMeRoundError
 from spinmeround.tasks.heads.registry import DATASET_STAGES
 from tests.e2e.conftest import TINY, Build
-from tests.e2e.runs import artifact_of, build, copy_runs, counts, recorded, summary
+from tests.e2e.runs import artifact_of, artifacts, build, copy_runs, counts, recorded, summary
 from tests.support.packs import write_pack
 
 STAGES = [stage.name for stage in DATASET_STAGES]
@@ -52,6 +54,18 @@ def test_second_build_reuses_everything(tiny, tiny_build, built):
     assert "4 heads of profile tiny" in plan
     assert all(f"| {stage} | 4 | 0 | 0 |" in plan for stage in STAGES)
     assert len(list((built / "tiny" / "summaries").iterdir())) == 2
+
+
+def test_artifacts_name_the_flow_run_that_made_them(tiny_build):
+    """Every manifest has the id of the run on the server, whose pictures list the artifacts."""
+    manifests = [json.loads((path / "manifest.json").read_text()) for path in artifacts(tiny_build.runs / "tiny/store")]
+    (run,) = {manifest["flow_run"] for manifest in manifests}
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(run).name == "dataset tiny, 4 heads"
+        shown = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run])))
+    pictures = next(each.data for each in shown if each.key == "pictures-render")
+    rendered = {(each["subject"], each["key"]) for each in manifests if each["stage"] == "render"}
+    assert all(f"| {head} | `render/{key}` |" in pictures for head, key in rendered)
 
 
 def test_digest_depends_on_the_profile_alone(tiny, tiny_build, tmp_path):

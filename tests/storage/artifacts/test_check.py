@@ -49,8 +49,8 @@ def test_newer_artifacts_are_reported_and_kept(any_store: ArtifactStore) -> None
     assert data is not None
     any_store.backend.blobs.put(
         home,
-        data.replace(b'"schema_version": 2', b'"schema_version":99').replace(
-            b'"schema_version":2', b'"schema_version":99'
+        data.replace(b'"schema_version": 3', b'"schema_version":99').replace(
+            b'"schema_version":3', b'"schema_version":99'
         ),
     )
     found = check_store(any_store)
