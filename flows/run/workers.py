@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from spinmeround.flows.run.worker_logs import LogLine, collect_logs, sending
 from spinmeround.storage import errors
 from spinmeround.tasks.gpus import VISIBLE
 from spinmeround.tasks.quiet_libraries import silence_libraries
@@ -138,7 +139,9 @@ class Worker:
             done, value = pipe.recv()
             if done:
                 return value
-            if report is not None:
+            if isinstance(value, LogLine):
+                value.show()
+            elif report is not None:
                 report(value)
 
     def _lost(self, kind: type[WorkerLost], timeout_s: float | None) -> WorkerLost:
@@ -274,10 +277,17 @@ def _serve(pipe: Connection, threads: int, gpus: str | None) -> None:
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     silence_libraries()
+    collect_logs()
     # its own processes are forked, and with fork tqdm's semaphore has no name that would outlive a killed worker
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    one_at_a_time = threading.Lock()
+
+    def report(value: Any) -> None:
+        with one_at_a_time:  # other threads of the call may log
+            pipe.send((False, value))
+
     while True:
         try:
             function, args, reports = pipe.recv()
@@ -286,7 +296,10 @@ def _serve(pipe: Connection, threads: int, gpus: str | None) -> None:
         except Exception as error:
             pipe.send((True, _raised(error)))
             continue
-        pipe.send((True, attempt(function, *args, *([lambda value: pipe.send((False, value))] if reports else []))))
+        answer: Any
+        with sending(report):
+            answer = attempt(function, *args, *([report] if reports else []))
+        pipe.send((True, answer))
 
 
 def attempt(function: Callable[..., Any], *args: Any) -> Any:

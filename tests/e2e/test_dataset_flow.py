@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zarr
 from prefect import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 
 from spinmeround.flows.dataset import dataset_flow
 from spinmeround.flows.run.folder import Place
@@ -57,12 +57,14 @@ def test_second_build_reuses_everything(tiny, tiny_build, built):
 
 
 def test_artifacts_name_the_flow_run_that_made_them(tiny_build):
-    """Every manifest has the id of the run on the server, whose pictures list the artifacts."""
+    """Every manifest has the id of the run on the server, which has the workers' log lines and lists the artifacts."""
     manifests = [json.loads((path / "manifest.json").read_text()) for path in artifacts(tiny_build.runs / "tiny/store")]
     (run,) = {manifest["flow_run"] for manifest in manifests}
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(run).name == "dataset tiny, 4 heads"
+        logged = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
         shown = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run])))
+    assert {f"spinmeround.tests.tiny: renders seed {seed}" for seed in range(4)} <= {line.message for line in logged}
     pictures = next(each.data for each in shown if each.key == "pictures-render")
     rendered = {(each["subject"], each["key"]) for each in manifests if each["stage"] == "render"}
     assert all(f"| {head} | `render/{key}` |" in pictures for head, key in rendered)

@@ -3,6 +3,7 @@
 The seed determines the half axes of the ellipsoid and its colour.
 """
 
+import logging
 import os
 import signal
 import tempfile
@@ -15,6 +16,8 @@ from jaxtyping import Float32
 from spinmeround.models.geometry.cameras import Cameras, pixel_rays
 from spinmeround.panohead_bridge.procedural.options import Defect
 from spinmeround.storage.records import Identity, Rendering
+
+_logger = logging.getLogger("spinmeround.tests.tiny")
 
 
 class TinyGenerator:
@@ -59,6 +62,7 @@ class TinyGenerator:
     def render(self, identity: Identity, cameras: Cameras, resolution: int) -> Rendering:
         if self.calls is not None:
             tempfile.mkstemp(prefix=f"{identity.seed}-{len(cameras)}-", dir=self.calls)
+        _logger.info("renders seed %d", identity.seed)
         self._misbehave(identity.seed)
         axes = self._axes(identity)
         origins, directions = pixel_rays(cameras, resolution)

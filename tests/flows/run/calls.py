@@ -1,6 +1,7 @@
 """Functions that the tests call in workers, which import this module by name."""
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,20 @@ from spinmeround.storage.errors import CorruptArtifact
 def import_modules(*names: str) -> None:
     for name in names:
         importlib.import_module(name)
+
+
+def log_lines() -> None:
+    """A line of this package, two of a library, an exception, and a warning, from two threads."""
+    logging.getLogger("spinmeround.test").info("one %s", "line")
+    logging.getLogger("library").info("not sent")
+    thread = threading.Thread(target=logging.getLogger("library").warning, args=("a %d-nd", 2))
+    thread.start()
+    thread.join()
+    try:
+        raise RuntimeError("no nose")
+    except RuntimeError:
+        logging.getLogger("library").exception("failed")
+    warnings.warn("old weights", stacklevel=1)
 
 
 def double(value: int) -> int:

@@ -1,5 +1,6 @@
 """Workers answer calls, are replaced when they die, and never outlive their parent."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -27,6 +28,23 @@ def test_calls_share_one_process(worker):
     assert worker.call(calls.double, 21) == 42
     assert worker.call(calls.process_id) == worker.call(calls.process_id) != os.getpid()
     assert worker.call(calls.threads) == "1"
+
+
+def test_log_lines_and_warnings_come_to_the_caller(worker, caplog):
+    """Those of this package from INFO, of others from WARNING, with tracebacks, in order; the answer is as without."""
+    with caplog.at_level(logging.INFO):
+        assert worker.call(calls.log_lines) is None
+    lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines[:2] == [
+        ("spinmeround.test", "INFO", "spinmeround.test: one line"),
+        ("library", "WARNING", "library: a 2-nd"),
+    ]
+    assert lines[2][:2] == ("library", "ERROR")
+    assert lines[2][2].startswith("library: failed\nTraceback")
+    assert lines[2][2].endswith("RuntimeError: no nose")
+    assert lines[3][:2] == ("py.warnings", "WARNING")
+    assert "UserWarning: old weights" in lines[3][2]
+    assert len(lines) == 4
 
 
 def test_libraries_print_nothing(worker, tmp_path):
