@@ -13,7 +13,7 @@ import typer.main
 
 from spinmeround.flows.cli.app import app
 from spinmeround.flows.profile import validate_profile
-from spinmeround.flows.profile.loading import _merged
+from spinmeround.flows.profile.loading import _merged, complete
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -235,7 +235,8 @@ def test_profiles_are_valid(page: Path) -> None:
     for text in blocks(page, "toml"):
         block = tomllib.loads(text)
         base = {"name": "docs"} if "render" in block else BASE  # pictures of another size have other latents
-        validate_profile(_merged(base, block), source=name_of(page))
+        values = complete(block) if "extends" in block else _merged(base, block)
+        validate_profile(values, source=name_of(page))
 
 
 def unknown_names(page: Path) -> list[str]:

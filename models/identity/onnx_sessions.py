@@ -47,4 +47,6 @@ def network_errors(message: str) -> Iterator[None]:
 
 def _available() -> tuple[str, ...]:
     available = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" in available:
+        onnxruntime.preload_dlls()  # CUDA's libraries of torch's wheels, without which sessions fall back to the CPU
     return tuple(name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available)

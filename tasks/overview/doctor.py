@@ -3,6 +3,7 @@
 Nothing is built or written but one small file in the store, which is removed again.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spinmeround.panohead_bridge.registry import FROM_CHECKOUT
 from spinmeround.storage.artifacts import is_url
 from spinmeround.storage.errors import SpinMeRoundError, StoreError, environment_errors, one_line
 from spinmeround.tasks.gpus import nvidia_smi, visible_gpus
@@ -59,7 +61,7 @@ def _gpu(profile: Any) -> Generator[Check, None, bool]:
         return False
     import torch
 
-    needs = profile.generator.name == "panohead"
+    needs = profile.generator.name in FROM_CHECKOUT
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
         found = ", ".join(f"{each.name} ({each.total_memory / 1e9:.0f} GB)" for each in devices)
@@ -95,11 +97,20 @@ def _onnxruntime(*, gpu: bool) -> Iterator[Check]:
     import onnxruntime
 
     providers = ", ".join(onnxruntime.get_available_providers())
-    if gpu and "CUDAExecutionProvider" not in providers:
-        advice = "the stage embed runs on the CPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+    remedy = "pip uninstall --yes onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
+    if len(_installed("onnxruntime", "onnxruntime-gpu")) > 1:
+        found = f"{providers}; onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files"
+        yield Check(name="onnxruntime", state="warning", found=f"{found}: {remedy}")
+    elif gpu and "CUDAExecutionProvider" not in providers:
+        advice = f"the stage embed runs on the CPU: {remedy}"
         yield Check(name="onnxruntime", state="warning", found=f"{providers}; {advice}")
     else:
         yield Check(name="onnxruntime", state="ok", found=f"{onnxruntime.__version__}, {providers}")
+
+
+def _installed(*names: str) -> list[str]:
+    """Those of these distributions that are installed."""
+    return [name for name in names if list(importlib.metadata.distributions(name=name))]
 
 
 def _generator(profile: Any, *, gpu: bool) -> Iterator[Check]:
@@ -110,7 +121,7 @@ def _generator(profile: Any, *, gpu: bool) -> Iterator[Check]:
         yield Check(name="generator", state="error", found=one_line(error, 400))
     else:
         yield Check(name="generator", state="ok", found=found.name)
-    if gpu and profile.generator.name == "panohead":
+    if gpu and profile.generator.name in FROM_CHECKOUT:
         missing = [tool for tool in ("nvcc", "ninja") if shutil.which(tool) is None]
         advice = "PanoHead compiles its CUDA operations at first use; without them it uses slower ones of torch"
         yield Check(

@@ -75,6 +75,15 @@ def test_onnxruntime_without_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert checks(tmp_path)["onnxruntime"].state == "ok"
 
 
+def test_two_onnxruntimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both distributions have the same files, so one of them is damaged."""
+    monkeypatch.setattr(doctor, "_installed", lambda *names: list(names))
+    check = checks(tmp_path)["onnxruntime"]
+    assert check.state == "warning"
+    assert "both installed" in check.found
+    assert "pip uninstall --yes onnxruntime onnxruntime-gpu" in check.found
+
+
 @pytest.mark.parametrize(("free", "state"), [(GIB // 2, "error"), (2 * GIB, "warning"), (2000 * GIB, "ok")])
 def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
     """Full, smaller than the pictures without compression (3.6 GB), and large enough."""
