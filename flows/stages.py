@@ -23,12 +23,13 @@ from pydantic import Field
 
 from spinmeround.flows.profile import Profile, ProfileParameter
 from spinmeround.flows.run.folder import Place
+from spinmeround.flows.run.plain_shards import plain_heads, plain_run, run_plain_shard
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.selection import select_heads
-from spinmeround.flows.run.session import Session, current_session, join_session, worker_count
-from spinmeround.flows.run.shards import ShardCount, artifact_status, run_shard
+from spinmeround.flows.run.session import Session, join_session, worker_count
+from spinmeround.flows.run.shards import ShardCount, artifact_status
 from spinmeround.flows.run.shown import picture_markdown
-from spinmeround.storage.errors import ConfigError, CorruptArtifact
+from spinmeround.storage.errors import ConfigError, CorruptArtifact, EnvironmentUnavailable, SpinMeRoundError, one_line
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.markdown import markdown_table
 from spinmeround.tasks.stage import Head, Outcome, Stage
@@ -40,10 +41,9 @@ _LISTED = 100
 
 
 @task(name="shard", **TASK_OPTIONS)
-def shard_task(stage: str, heads: list[str]) -> State[ShardCount] | ShardCount:
-    """Make the missing artifacts of a stage for these heads."""
-    session, logger = current_session(), get_run_logger()
-    count = run_shard(session, STAGES_BY_NAME[stage], [session.by_id[name] for name in heads])
+def shard_task(run: dict[str, Any], stage: str, heads: list[dict[str, Any]]) -> State[ShardCount] | ShardCount:
+    """Make the missing artifacts of a stage for these heads, all given as plain values (`plain_shards`)."""
+    count, logger = run_plain_shard(run, stage, heads), get_run_logger()
     logger.info("%s: %s", stage, count)
     for failure in count.quarantined:
         logger.warning("%s quarantined in %s: %s\n%s", failure.subject, stage, failure.reason, failure.traceback)
@@ -91,6 +91,8 @@ def run_stages(
     runs: dict[str, Runs] = {}
     for stage in _in_turn(session, stages):
         runs[stage.name] = _submit(session, stage, found[stage.name], runs, wait_for)
+    if session.engine.elsewhere:
+        _collect(session, {stage.name: _distinct(runs[stage.name].values()) for stage in stages})
     wait([run for shards in runs.values() for run in shards.values()])
     session.raise_if_stopped()
     for stage in stages:
@@ -102,6 +104,30 @@ def run_stages(
     return _distinct(run for name, shards in runs.items() if name not in needed for run in shards.values())
 
 
+def _collect(session: Session, runs: Mapping[str, Sequence[PrefectFuture[ShardCount]]]) -> None:
+    """Count in the session what task runs in other processes have made, as they end.
+
+    Raises what stops the run: the first error of a task run, or TooManyQuarantined.
+    """
+    for stage, each in ((stage, run) for stage, shards in runs.items() for run in shards):
+        try:
+            count = each.result()
+        except SpinMeRoundError as error:
+            session.stop(error)
+            raise
+        except Exception as error:
+            raise EnvironmentUnavailable(
+                f"{stage}: a task run ended without a result ({one_line(error)}); see the log of its worker"
+            ) from error
+        session.ledger.merge(count.elsewhere)
+        for failure in count.quarantined:
+            session.quarantine.note(failure)
+        if count.quarantined:
+            session.quarantine.check()
+        if count.elsewhere:
+            progress().advance(stage, by=count.made + count.reused + count.skipped + len(count.quarantined))
+
+
 def _in_turn(session: Session, stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:
     """The stages in the order in which their task runs queue: by the number of stages on a GPU before them.
 
@@ -111,7 +137,12 @@ def _in_turn(session: Session, stages: Sequence[Stage[Any]]) -> list[Stage[Any]]
     for stage in stages:
         direct = {name for name in stage.needs if name in before}
         before[stage.name] = direct.union(*(before[name] for name in direct))
-    return sorted(stages, key=lambda stage: sum(map(session.on_gpu, before[stage.name])))
+    return sorted(stages, key=lambda stage: sum(_on_gpu(session, name) for name in before[stage.name]))
+
+
+def _on_gpu(session: Session, stage: str) -> bool:
+    """Whether the task runs of a stage need a worker with a GPU."""
+    return session.engine.gpus and session.stages[stage].on_gpu
 
 
 @dataclass(kw_only=True)
@@ -168,13 +199,16 @@ def _submit(
         parameters = {"stage": stage.name, "heads": found.present}
         return dict.fromkeys(shards, session.engine.submit(named, parameters, gpu=False, after=everything))
     progress().stage(stage.name, len(found.missing))
-    submitted = {}
+    run, submitted = plain_run(session), {}
     for shard, indices in groupby(found.missing, key=lambda index: index // size):
-        heads = [session.heads[index].id for index in indices]
+        heads = plain_heads([session.heads[index] for index in indices])
         last = min((shard + 1) * size, len(session.heads)) - 1
         named_shard = shard_task.with_options(name=stage.name, task_run_name=f"{stage.name} {shard * size}-{last}")
         submitted[shard] = session.engine.submit(
-            named_shard, {"stage": stage.name, "heads": heads}, gpu=session.on_gpu(stage.name), after=before[shard]
+            named_shard,
+            {"run": run, "stage": stage.name, "heads": heads},
+            gpu=_on_gpu(session, stage.name),
+            after=before[shard],
         )
     return submitted
 

@@ -14,7 +14,7 @@ _DISTRIBUTION = "spinmeround"
 _DISTRIBUTION_OF = {"PIL": "pillow", "mcubes": "pymcubes", "skimage": "scikit-image"}
 """Modules whose distribution has another name; `-` and `_` count as equal."""
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*;.*\bextra\s*==\s*['\"]([^'\"]+)['\"]")
-_EXTRAS = ("build", "train", "s3", "exchange", "eight-bit", "wandb", "matting")
+_EXTRAS = ("build", "train", "s3", "exchange", "eight-bit", "wandb", "matting", "dask")
 """Extras to recommend; the first that brings a module is named, unless `_PREFERRED` names another."""
 _PREFERRED = {"torch": "train", "einops": "train"}
 """A user without these usually needs `HeadLoader` or the model; one who builds datasets lacks Prefect first."""

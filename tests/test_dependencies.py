@@ -37,7 +37,11 @@ def declared() -> set[str]:
     extras = project["optional-dependencies"]
     lines = [
         *project["dependencies"],
-        *(line for name in ("build", "train", "s3", "exchange", "eight-bit", "matting") for line in extras[name]),
+        *(
+            line
+            for name in ("build", "train", "s3", "exchange", "eight-bit", "matting", "dask")
+            for line in extras[name]
+        ),
     ]
     return {normalised(re.split(r"[<>=\[;~! ]", line)[0]) for line in lines}
 

@@ -1,9 +1,9 @@
 """The sections of a profile, each defined by the stage that reads it, and `execution`, which no stage reads."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spinmeround.models.geometry.cameras import ViewGrid
 from spinmeround.models.geometry.params import MeshParams
@@ -40,6 +40,13 @@ class ExecutionParams(FrozenParams):
         description=f"Heads per task run; 0: {SMALLEST_SHARD}, or more where a stage would otherwise have over "
         f"{MOST_SHARDS} task runs",
     )
+    engine: Literal["processes", "dask"] = Field(
+        default="processes", description="What runs the shards: processes of this machine, or a Dask cluster"
+    )
+    address: str = Field(
+        default="",
+        description="Scheduler of an existing cluster, as tcp://HOST:8786; default: a cluster of this machine",
+    )
     workers: int = Field(default=0, ge=0, le=256, description="Worker processes on the CPU; 0: one per core")
     gpus: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None,
@@ -62,6 +69,12 @@ class ExecutionParams(FrozenParams):
         ge=0.0,
         description="Time that a build above this share waits, paused, for a person before it fails, in seconds",
     )
+
+    @model_validator(mode="after")
+    def _address_of_a_cluster(self) -> Self:
+        if self.address and self.engine == "processes":
+            raise ValueError("address: expected engine to be dask with an address, got processes")
+        return self
 
     def heads_per_shard(self, heads: int) -> int:
         """Number of heads per task run, for a run of `heads` heads."""

@@ -23,6 +23,8 @@ class RunHeads:
     stages: Mapping[str, BoundStage[Any]]
     generator: GeneratorId
     decisions_file: Path
+    given: tuple[Head, ...] | None = None
+    """Some heads of the run with their decisions, in place of the plan and the file."""
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -32,6 +34,8 @@ class RunHeads:
     @cached_property
     def heads(self) -> tuple[Head, ...]:
         """All heads of the run in order, with their decisions."""
+        if self.given is not None:
+            return self.given
         return tuple(with_decisions(plan_heads(self.generator.name, self.profile.plan), self.decisions))
 
     @cached_property

@@ -1,7 +1,7 @@
 """Counts of a run's stages for its summary. Thread-safe."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -40,6 +40,16 @@ class Ledger:
             yield
         finally:
             self.add(stage, seconds=monotonic() - start)
+
+    def merge(self, counts: Mapping[str, StageCount]) -> None:
+        """Add the counts of another ledger."""
+        for stage, count in counts.items():
+            self.add(stage, made=count.made, reused=count.reused, seconds=count.seconds)
+
+    def counts(self) -> dict[str, StageCount]:
+        """The counts so far by stage."""
+        with self._lock:
+            return dict(self._stages)
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """{stage: {made, reused, seconds}}"""

@@ -46,9 +46,13 @@ class Quarantine:
         """Record that a stage failed for a head after this number of attempts."""
         key = self._keys[head_id][stage]
         failure = self._store.record_failure(stage, key, head_id, " ".join(reason.split()), traceback, attempts)
-        with self._lock:
-            self._failures[stage, key] = failure
+        self.note(failure)
         return failure
+
+    def note(self, failure: Failure) -> None:
+        """Count a failure that is in the store."""
+        with self._lock:
+            self._failures[failure.stage, failure.key] = failure
 
     def clear(self, heads: Collection[str] | None = None, stage: str | None = None) -> None:
         """Delete the failures of these heads in this stage, by default all, so that they are retried."""

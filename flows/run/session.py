@@ -44,18 +44,21 @@ if TYPE_CHECKING:
 class Session:
     """One run of one profile. Every member is safe to use from the task threads, except `reload_decisions`."""
 
-    def __init__(self, profile: Profile, folder: RunFolder, stages: dict[str, BoundStage[Any]]) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        folder: RunFolder,
+        stages: dict[str, BoundStage[Any]],
+        *,
+        heads: tuple[Head, ...] | None = None,
+        pool: WorkerPool | None = None,
+    ) -> None:
+        """A session of all heads of the run with workers of its own, or of these heads with these workers."""
         self.profile, self.folder = profile, folder
         self.stages = stages
         """The stages with the sections that they read and their weights, as of the start of the run."""
         self.store = ArtifactStore(folder.store)
-        visible = visible_gpus()
-        self.pool = WorkerPool(
-            worker_count(profile),
-            gpus=profile.execution.chosen_gpus(visible),
-            per_gpu=profile.execution.workers_per_gpu,
-            hide_gpus=bool(visible),
-        )
+        self.pool = pool or _pool_of(profile)
         self.ledger = Ledger()
         self.shown = Shown()
         self.surveyed: set[str] = set()
@@ -67,6 +70,7 @@ class Session:
         self.generator: GeneratorId = generator_id(profile.generator)
         self._opened = ExitStack()
         self._verdicts = Verdicts(self.store)
+        self._given = heads
         self._heads = self._read_heads()
         self._stopped = threading.Event()
         self._reason: SpinMeRoundError | None = None
@@ -109,6 +113,7 @@ class Session:
             stages=self.stages,
             generator=self.generator,
             decisions_file=self.decisions_file,
+            given=self._given,
         )
 
     def reload_decisions(self) -> None:
@@ -125,7 +130,7 @@ class Session:
         """Starts the task runs of the shards; opened when it is first needed."""
         from spinmeround.flows.run.engines import open_engine
 
-        return self._opened.enter_context(open_engine(self.pool))
+        return self._opened.enter_context(open_engine(self.profile.execution, self.pool))
 
     def close(self) -> None:
         """End the workers and what starts the task runs."""
@@ -217,9 +222,14 @@ class Session:
 _current: ContextVar[Session | None] = ContextVar("session", default=None)
 
 
+def active_session() -> Session | None:
+    """The session of the active flow; None in a process that has none."""
+    return _current.get()
+
+
 def current_session() -> Session:
     """The session of the active flow."""
-    session = _current.get()
+    session = active_session()
     if session is None:
         raise RuntimeError("no active session: this task was called outside its flow")
     return session
@@ -243,7 +253,7 @@ def plan_session(profile: Profile, place: Place) -> Session:
 
     Raises ConfigError if the generator or the weights of a stage are not available here.
     """
-    return Session(profile, named_run(place, profile.name), _bound_stages(profile))
+    return Session(profile, named_run(place, profile.name), bound_stages(profile))
 
 
 @contextmanager
@@ -296,7 +306,7 @@ def _conclude(session: Session, *, part: bool, error: str | None = None) -> None
 
 def _open(profile: Profile, place: Place, folder_of: Callable[[Place, str], RunFolder] = open_run) -> Session:
     """A session of a run's folder, without what killed runs left in its store."""
-    stages = _bound_stages(profile)
+    stages = bound_stages(profile)
     session = Session(profile, folder_of(place, profile.name), stages)
     _check_renderer(session)
     if removed := session.store.sweep():
@@ -326,7 +336,7 @@ def _check_decisions(session: Session) -> None:
         progress().say(f"{file}: ignores {len(unknown)} decisions on heads that are not part of this run: {names}")
 
 
-def _bound_stages(profile: Profile) -> dict[str, BoundStage[Any]]:
+def bound_stages(profile: Profile) -> dict[str, BoundStage[Any]]:
     """The stages of a profile.
 
     Raises ConfigError if the generator, or the weights or renderer of a stage, are not available on this machine.
@@ -335,6 +345,17 @@ def _bound_stages(profile: Profile) -> dict[str, BoundStage[Any]]:
         generator_of(profile.generator)
     with as_config_error():
         return {stage.name: stage.bound(stage.sections(profile)) for stage in HEAD_STAGES}
+
+
+def _pool_of(profile: Profile) -> WorkerPool:
+    """The workers of a run on this machine, with its GPUs."""
+    visible, execution = visible_gpus(), profile.execution
+    return WorkerPool(
+        worker_count(profile),
+        gpus=execution.chosen_gpus(visible),
+        per_gpu=execution.workers_per_gpu,
+        hide_gpus=bool(visible),
+    )
 
 
 def worker_count(profile: Profile) -> int:

@@ -7,12 +7,13 @@ quarantined than the profile allows.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal
 
+from spinmeround.flows.run.ledger import StageCount
 from spinmeround.flows.run.progress import progress
 from spinmeround.flows.run.session import Session
 from spinmeround.flows.run.workers import CallFailed, Raised, Worker, WorkerLost, attempt
@@ -48,6 +49,8 @@ class ShardCount:
     reused: int = 0
     skipped: int = 0
     quarantined: tuple[Failure, ...] = ()
+    elsewhere: Mapping[str, StageCount] = field(default_factory=dict)
+    """What a shard that ran in another process counted for the run's ledger, by stage."""
 
     def __str__(self) -> str:
         parts = {
