@@ -19,6 +19,7 @@ from spinmeround.flows.run.session import Session, active_session, bound_stages
 from spinmeround.flows.run.shards import ShardCount, run_shard
 from spinmeround.flows.run.workers import WorkerPool
 from spinmeround.storage.errors import ConfigError
+from spinmeround.storage.provenance import flow_run, made_in
 from spinmeround.tasks.gpus import VISIBLE
 from spinmeround.tasks.heads.registry import STAGES_BY_NAME
 from spinmeround.tasks.stage import BoundStage, Head
@@ -30,6 +31,7 @@ def plain_run(session: Session) -> dict[str, Any]:
         "profile": session.profile.model_dump_json(),
         "out": str(session.folder.root),
         "store": str(session.folder.store),
+        "flow_run": flow_run(),
         "weights": {name: bound.weights for name, bound in session.stages.items()},
     }
 
@@ -47,7 +49,7 @@ def run_plain_shard(run: Mapping[str, Any], stage: str, heads: Sequence[Mapping[
     place = Place(out=run["out"], store=run["store"])
     session = Session(profile, named_run(place, profile.name), stages, heads=chosen, pool=_pool())
     session.quarantine.max_share = 1.0  # the run decides, which knows all heads
-    with set_progress(_Silent()):
+    with made_in(run["flow_run"]), set_progress(_Silent()):
         count = run_shard(session, STAGES_BY_NAME[stage], chosen)
     return replace(count, elsewhere=session.ledger.counts())
 

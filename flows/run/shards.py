@@ -27,6 +27,7 @@ from spinmeround.storage.errors import (
     SpinMeRoundError,
 )
 from spinmeround.storage.extras import optional_dependency
+from spinmeround.storage.provenance import flow_run, made_in
 from spinmeround.tasks.heads.registry import HEAD_STAGES, STAGES_BY_NAME
 from spinmeround.tasks.stage import BoundStage, Head, Outcome, Stage, StageSections
 
@@ -178,7 +179,7 @@ def _make(
     def on_result(result: Outcome | Raised) -> None:
         results.append(result.exception() if isinstance(result, Raised) else result)
 
-    arguments = (session.store.root, stage.name, session.stages[stage.name].sections, wanted, patience_s)
+    arguments = (session.store.root, stage.name, session.stages[stage.name].sections, wanted, patience_s, flow_run())
     try:
         worker.call(_make_in_worker, *arguments, timeout_s=session.profile.execution.timeout_s, report=on_result)
     except (CallFailed, WorkerLost, SpinMeRoundError) as error:
@@ -192,12 +193,14 @@ def _make_in_worker(
     sections: StageSections,
     wanted: Sequence[tuple[Head, Mapping[str, str]]],
     patience_s: float | None,
+    run: str,
     report: Callable[[Any], None],
 ) -> None:
     with optional_dependency(f"stage {name}"):
         store, stage = ArtifactStore(root), _bound_in_worker(name, sections)
-    for head, keys in wanted:
-        report(attempt(_make_one, store, stage, head, keys, patience_s))
+    with made_in(run):
+        for head, keys in wanted:
+            report(attempt(_make_one, store, stage, head, keys, patience_s))
 
 
 def _make_one(

@@ -1,6 +1,7 @@
 """Runs a flow for a command, with a Prefect server, and prints the run's summary."""
 
 import importlib
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         from spinmeround.flows.review.pause import review_command
         from spinmeround.flows.run.folder import open_run
         from spinmeround.flows.run.summary import written
+        from spinmeround.flows.server.patience import limited_patience
         from spinmeround.flows.server.recording import wait_until_recorded
         from spinmeround.flows.stages import sized
 
@@ -43,7 +45,7 @@ def run_flow(options: RunOptions, entry: str, **arguments: Any) -> dict[str, Any
         review_command.set(options.command("review"))
         approve_command.set(options.command("models approve"))
         try:
-            with shown_progress(), server_errors():
+            with limited_patience(os.environ["PREFECT_API_URL"]), shown_progress(), server_errors():
                 flow(profile=profile, place=place, **arguments)
         except ServerUnavailable as error:
             if not summaries or summaries[-1]["error"] is not None:
