@@ -171,6 +171,6 @@ def _print_total(costs: "list[StageCost]", profile: "Profile", made: int, gpus: 
     typer.echo(f"total: {heads} heads of {profile.views.views} views, on {gpus} x the device used here")
     if resources.workers < gpus:
         idle = gpus - resources.workers
-        typer.echo(f"total: execution.workers = {profile.execution.workers} leaves {idle} of them idle")
+        typer.echo(f"total: execution.gpus = {profile.execution.gpus} leaves {idle} of them idle")
     if made == 1:
         typer.echo("with one head, loading weights counts as work, a large overestimate; --heads 2 separates the two")

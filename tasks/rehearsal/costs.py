@@ -25,9 +25,10 @@ class Resources:
 
     @classmethod
     def of(cls, profile: Any, *, devices: int, cores: int) -> "Resources":
-        """Of a profile on this many devices: `execution.workers` may be fewer."""
-        workers = profile.execution.workers
-        return cls(workers=min(devices, workers) if workers else devices, cores=cores)
+        """Of a profile on this many devices, of which `execution.gpus` may be fewer."""
+        chosen = profile.execution.gpus
+        limit = devices if chosen is None else chosen if isinstance(chosen, int) else len(set(chosen))
+        return cls(workers=max(1, min(devices, limit)), cores=cores)
 
 
 @dataclass(frozen=True, kw_only=True)

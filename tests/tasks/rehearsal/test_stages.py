@@ -46,13 +46,11 @@ def test_heads_are_divided_as_far_as_the_cores_carry_them(workers: int, cores: i
     assert cost.basis(3600, resources) == f"2 heads measured; x 3,600 heads / {by}"
 
 
-def test_workers_of_the_profile_limit_the_division() -> None:
-    """A profile with one worker makes one head at a time on any number of devices; 0 is one a device."""
-    found = [
-        Resources.of(load_profile("demo", [f"execution.workers={workers}"]), devices=8, cores=2).workers
-        for workers in (0, 1, 12)
-    ]
-    assert found == [8, 1, 8]
+def test_the_profile_may_choose_fewer_devices() -> None:
+    """By number or by index; more than there are does not help, and all are the default."""
+    chosen = [[], ["execution.gpus=1"], ["execution.gpus=[0, 3]"], ["execution.gpus=12"]]
+    found = [Resources.of(load_profile("demo", options), devices=8, cores=2).workers for options in chosen]
+    assert found == [8, 1, 2, 8]
 
 
 def test_the_rehearsed_views_include_the_frontal_one() -> None:
