@@ -231,9 +231,10 @@ def _show_pictures(session: Session, stage: str, heads: Sequence[Head]) -> None:
     shown = [head for head in heads if head.id in captions]
     sheet = stage_sheet(session.store, stage, shown, session.keys, session.profile.views.cameras(), captions)
     if sheet is not None:
-        places = [(head.id, f"`{stage}/{session.keys[head.id][stage]}`") for head in shown[:_LISTED]]
-        listed = markdown_table(("head", f"artifact in {session.store.root}"), places)
-        markdown = f"{picture_markdown(sheet, f'Heads in the stage {stage}')}\n\n{listed}"
+        listed = [head for head in shown if session.has(stage, head)]
+        places = [(head.id, f"`{stage}/{session.keys[head.id][stage]}`") for head in listed[:_LISTED]]
+        table = markdown_table(("head", f"artifact in {session.store.root}"), places)
+        markdown = f"{picture_markdown(sheet, f'Heads in the stage {stage}')}\n\n{table}"
         create_markdown_artifact(markdown, key=f"pictures-{stage}", description=f"Heads in the stage {stage}")
 
 

@@ -67,6 +67,11 @@ def _total(rows: Sequence[Row], taken: Mapping[str, float | None]) -> list[str]:
     seconds = sum(each or 0.0 for each in taken.values())
     size = sum(row.size or 0.0 for row in rows)
     sign = ">= " if unknown else ""
-    counts = [str(sum(getattr(row, name) for row in rows)) for name in ("existing", "to_make", "dropped")]
+    if len(unknown) == sum(row.to_make > 0 for row in rows) > 0:
+        return ["total", *_counts(rows), "?", "?", ""]
     basis = f"without {', '.join(unknown)}" if unknown else ""
-    return ["total", *counts, f"{sign}{duration(seconds)}", f"{sign}{amount(size)}", basis]
+    return ["total", *_counts(rows), f"{sign}{duration(seconds)}", f"{sign}{amount(size)}", basis]
+
+
+def _counts(rows: Sequence[Row]) -> list[str]:
+    return [str(sum(getattr(row, name) for row in rows)) for name in ("existing", "to_make", "dropped")]

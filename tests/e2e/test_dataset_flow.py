@@ -65,7 +65,8 @@ def test_artifacts_name_the_flow_run_that_made_them(tiny_build):
         logged = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
         shown = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run])))
     assert {f"spinmeround.tests.tiny: renders seed {seed}" for seed in range(4)} <= {line.message for line in logged}
-    pictures = next(each.data for each in shown if each.key == "pictures-render")
+    pictures, plan = (next(each.data for each in shown if each.key == key) for key in ("pictures-render", "plan"))
+    assert f"| total | 0 | {len(STAGES) * 4} | 0 | ? | ? |  |" in plan
     rendered = {(each["subject"], each["key"]) for each in manifests if each["stage"] == "render"}
     assert all(f"| {head} | `render/{key}` |" in pictures for head, key in rendered)
 
