@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from prefect import get_client
@@ -34,7 +35,7 @@ def meanwhile(act: Callable[[FlowRun, Callable[[dict], Any]], None]) -> Iterator
         except BaseException as error:
             errors.append(repr(error))
 
-    thread = threading.Thread(target=answer)
+    thread = threading.Thread(target=copy_context().run, args=(answer,))  # which has the settings of the test
     thread.start()
     try:
         yield

@@ -1,11 +1,9 @@
 """From the event of a new dataset to a promoted model, on a real server with the services of `spinmeround serve`."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +34,7 @@ from spinmeround.storage.artifacts import ArtifactStore, ModelRegistry
 from spinmeround.storage.errors import DatasetError
 from spinmeround.tasks.generation.params import GenerationParams, NothingInput
 from tests.e2e.conftest import TINY, write_profile
+from tests.e2e.pauses import meanwhile
 from tests.e2e.runs import build, spinmeround
 from tests.support.waiting import LIMIT_S, until
 
@@ -122,27 +121,6 @@ def execute(run: FlowRun) -> Promotion:
     return found
 
 
-@contextmanager
-def meanwhile(act: Callable[[FlowRun], Any]) -> Iterator[None]:
-    """While the block runs, call `act` with the promotion that pauses."""
-    errors: list[str] = []
-
-    def answer() -> None:
-        try:
-            with get_client(sync_client=True) as client:
-                act(until(lambda: [run for run in client.read_flow_runs() if run.state and run.state.is_paused()])[0])
-        except BaseException as error:
-            errors.append(repr(error))
-
-    thread = threading.Thread(target=copy_context().run, args=(answer,))  # which has the settings of the test
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    assert errors == []
-
-
 def shown(api: str, key: str) -> str:
     """The newest artifact of this key, as the UI shows it."""
     return str(httpx.get(f"{api}/artifacts/{key}/latest").raise_for_status().json()["data"])
@@ -183,7 +161,7 @@ def test_event_retraining_refusal_approval_and_promotion(
     file = write_profile(profile, tmp_path / "tiny.toml")
     place_options = ("--profile", str(file), "--runs", str(runs))
 
-    def approve(run: FlowRun) -> None:
+    def approve(*_: Any) -> None:
         command = spinmeround(
             "models", "approve", "heads@1", "-m", "looked at it", *place_options, environment=dict(os.environ)
         )
@@ -208,12 +186,11 @@ def test_event_retraining_refusal_approval_and_promotion(
     third = publish(3, BETTER)
     done.append(started(but=done))
 
-    def submit(run: FlowRun) -> None:
+    def agree(run: FlowRun, submit: Callable[[dict[str, Any]], Any]) -> None:
         assert run.flow_id != done[2].flow_id
-        with get_client(sync_client=True) as client:
-            client.resume_flow_run(run.id, run_input={"approve": True, "comment": "sharper"})
+        submit({"approve": True, "comment": "sharper"})
 
-    with meanwhile(submit):
+    with meanwhile(agree):
         found = execute(done[2])
     assert (found.version, found.before, found.promoted) == (3, 1, True)
     assert "heads@3: promoted" in shown(serving, "promotion")
