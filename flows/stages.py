@@ -15,7 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.flows import Flow
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
@@ -107,25 +107,39 @@ def run_stages(
 def _collect(session: Session, runs: Mapping[str, Sequence[PrefectFuture[ShardCount]]]) -> None:
     """Count in the session what task runs in other processes have made, as they end.
 
-    Raises what stops the run: the first error of a task run, or TooManyQuarantined.
+    Raises what stops the run: the first error of a task run, or TooManyQuarantined. Those that have not begun are
+    cancelled then.
     """
-    for stage, each in ((stage, run) for stage, shards in runs.items() for run in shards):
-        try:
-            count = each.result()
-        except SpinMeRoundError as error:
-            session.stop(error)
-            raise
-        except Exception as error:
-            raise EnvironmentUnavailable(
-                f"{stage}: a task run ended without a result ({one_line(error)}); see the log of its worker"
-            ) from error
-        session.ledger.merge(count.elsewhere)
-        for failure in count.quarantined:
-            session.quarantine.note(failure)
-        if count.quarantined:
-            session.quarantine.check()
-        if count.elsewhere:
-            progress().advance(stage, by=count.made + count.reused + count.skipped + len(count.quarantined))
+    stage_of = {run.task_run_id: stage for stage, shards in runs.items() for run in shards}
+    everything = [run for shards in runs.values() for run in shards]
+    try:
+        for each in as_completed(everything):
+            _note(session, stage_of[each.task_run_id], each)
+    except SpinMeRoundError:
+        session.engine.cancel(everything)
+        raise
+
+
+def _note(session: Session, stage: str, each: PrefectFuture[ShardCount]) -> None:
+    """Count in the session what one task run has made."""
+    try:
+        count = each.result()
+    except SpinMeRoundError as error:
+        session.stop(error)
+        raise
+    except Exception as error:
+        raise EnvironmentUnavailable(
+            f"{stage}: a task run ended without a result ({one_line(error)}); see the log of its worker"
+        ) from error
+    session.ledger.merge(count.elsewhere)
+    for failure in count.failures:
+        session.quarantine.note(failure)
+    for failure in count.quarantined if count.elsewhere else ():
+        progress().say(f"quarantined {failure.subject} in {stage}: {failure.reason}")
+    if count.failures:
+        session.quarantine.check()
+    if count.elsewhere:
+        progress().advance(stage, by=count.made + count.reused + count.skipped + len(count.quarantined))
 
 
 def _in_turn(session: Session, stages: Sequence[Stage[Any]]) -> list[Stage[Any]]:

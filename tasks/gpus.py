@@ -9,6 +9,8 @@ from pathlib import Path
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable by which CUDA limits a process to some GPUs: their numbers or UUIDs, separated by commas."""
+ORDER, PCI_ORDER = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+"""The variable and the value with which CUDA numbers GPUs as nvidia-smi does."""
 _TIMEOUT_S = 30.0
 _GPU = re.compile(r"^GPU (\d+):.*\(UUID: (\S+)\)$")
 _INSTANCE = re.compile(r"^\s+MIG .*\(UUID: (\S+)\)$")

@@ -169,8 +169,8 @@ def _print_total(costs: "list[StageCost]", profile: "Profile", made: int, gpus: 
     peak = max(cost.peak_bytes for cost in costs) / 1e6
     _print_row("total", "", f"{peak:.0f}", "", "", f"{hours:.2f}", f"{size:.2f}", "the stages one after another")
     typer.echo(f"total: {heads} heads of {profile.views.views} views, on {gpus} x the device used here")
-    if resources.workers < gpus:
-        idle = gpus - resources.workers
+    if resources.devices < gpus:
+        idle = gpus - resources.devices
         typer.echo(f"total: execution.gpus = {profile.execution.gpus} leaves {idle} of them idle")
     if made == 1:
         typer.echo("with one head, loading weights counts as work, a large overestimate; --heads 2 separates the two")

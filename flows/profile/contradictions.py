@@ -154,7 +154,7 @@ def _verdict_generator(profile: ProfileSections) -> str | None:
 
 def _numbered_gpu(profile: ProfileSections) -> str | None:
     device = profile.generator.options.get("device")
-    if profile.generator.name != "panohead" or not re.fullmatch(r"cuda:[1-9]\d*", str(device)):
+    if profile.generator.name not in ("panohead", "spherehead") or not re.fullmatch(r"cuda:[1-9]\d*", str(device)):
         return None
     return (
         f"generator.options.device: expected auto, cuda or cpu, got {device}: a worker sees one GPU alone; choose it "

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
 
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, PrefectWrappedFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
@@ -19,11 +19,12 @@ from spinmeround.flows.profile.sections import ExecutionParams
 from spinmeround.flows.run.workers import WorkerPool
 from spinmeround.storage.errors import EnvironmentUnavailable, one_line
 from spinmeround.storage.extras import optional_dependency
-from spinmeround.tasks.gpus import VISIBLE, visible_gpus
+from spinmeround.tasks.gpus import ORDER, PCI_ORDER, VISIBLE, visible_gpus
 
 _THREADS_PER_WORKER = 2
 """While one thread waits for the heads that another build makes, another one has the worker."""
-_CONNECT_S = 10.0
+_CONNECT_S, _WORKERS_S = 10.0, 60.0
+"""Limits of the time until a scheduler answers and has a worker, whose resources tell which shards it takes."""
 _CPU, _GPU = "CPU", "GPU"
 """Resources of a Dask worker, which runs one shard at a time for each that it declares."""
 
@@ -41,6 +42,9 @@ class Engine(Protocol):
     ) -> PrefectFuture[Any]:
         """Start a task run once those before it have ended; `gpu` tells whether its worker has a GPU."""
 
+    def cancel(self, runs: Sequence[PrefectFuture[Any]]) -> None:
+        """Let those of these task runs that have not begun never begin, as far as the engine can."""
+
 
 class Processes:
     """Task runs in threads of this process, which call the workers of the session's pool."""
@@ -54,6 +58,9 @@ class Processes:
         self, task: Task[..., Any], parameters: dict[str, Any], *, gpu: bool, after: Sequence[PrefectFuture[Any]]
     ) -> PrefectFuture[Any]:
         return self._runners[gpu].submit(task, parameters, wait_for=after)
+
+    def cancel(self, runs: Sequence[PrefectFuture[Any]]) -> None:
+        """The session that has stopped ends them when they begin."""
 
 
 class Dask:
@@ -79,6 +86,11 @@ class Dask:
             future: PrefectFuture[Any] = self._runner.submit(task, parameters, wait_for=before)
         self._started.add(future.task_run_id)
         return future
+
+    def cancel(self, runs: Sequence[PrefectFuture[Any]]) -> None:
+        for run in runs:
+            if isinstance(run, PrefectWrappedFuture):
+                run.wrapped_future.cancel()
 
 
 @contextmanager
@@ -110,7 +122,12 @@ def _dask(execution: ExecutionParams, pool: WorkerPool, opened: ExitStack) -> En
         from prefect_dask.task_runners import DaskTaskRunner
 
     def worker(resource: str, gpu: str) -> dict[str, Any]:
-        options = {"nthreads": 1, "resources": {resource: 1}, "env": {VISIBLE: gpu}, "silence_logs": logging.ERROR}
+        options = {
+            "nthreads": 1,
+            "resources": {resource: 1},
+            "env": {VISIBLE: gpu, ORDER: PCI_ORDER},
+            "silence_logs": logging.ERROR,
+        }
         return {"cls": Nanny, "options": options}
 
     if execution.address:
@@ -123,6 +140,7 @@ def _dask(execution: ExecutionParams, pool: WorkerPool, opened: ExitStack) -> En
         runner = DaskTaskRunner(cluster_class=SpecCluster, cluster_kwargs=cluster)
     with _connecting(execution):
         opened.enter_context(runner)
+        runner.client.wait_for_workers(1, timeout=_WORKERS_S)
         found = runner.client.scheduler_info(n_workers=-1)["workers"].values()
     return Dask(runner, declared={name for each in found for name in each.get("resources") or {}})
 

@@ -44,14 +44,13 @@ def run_plain_shard(run: Mapping[str, Any], stage: str, heads: Sequence[Mapping[
     chosen, session = tuple(Head(**head) for head in heads), active_session()
     if session is not None:
         return run_shard(session, STAGES_BY_NAME[stage], chosen)
-    profile, stages = _opened(run["profile"])
-    _check_weights(stages, run["weights"])
+    profile, stages = _same_weights(run, stage)
     place = Place(out=run["out"], store=run["store"])
     session = Session(profile, named_run(place, profile.name), stages, heads=chosen, pool=_pool())
     session.quarantine.max_share = 1.0  # the run decides, which knows all heads
     with made_in(run["flow_run"]), set_progress(_Silent()):
         count = run_shard(session, STAGES_BY_NAME[stage], chosen)
-    return replace(count, elsewhere=session.ledger.counts())
+    return replace(count, elsewhere=session.ledger.counts(), failures=session.quarantine.failures())
 
 
 def plain_heads(heads: Sequence[Head]) -> list[dict[str, Any]]:
@@ -76,17 +75,41 @@ def _opened(profile_json: str) -> tuple[Profile, dict[str, BoundStage[Any]]]:
     return profile, bound_stages(profile)
 
 
-def _check_weights(stages: Mapping[str, BoundStage[Any]], expected: Mapping[str, str]) -> None:
-    other = [name for name, bound in stages.items() if bound.weights != expected[name]]
-    if other:
-        raise ConfigError(
-            f"{', '.join(other)}: expected the weights, generator and renderer of the run on {os.uname().nodename}, "
-            "found others; install the same there"
-        )
+def _same_weights(run: Mapping[str, Any], stage: str) -> tuple[Profile, dict[str, BoundStage[Any]]]:
+    """The profile and its stages, with the weights of the run as far as this stage and its inputs use them.
+
+    Those that this process has loaded may be of an earlier run, so it looks again before it raises ConfigError.
+    """
+    used = _with_inputs(stage)
+    for attempt in ("loaded", "again"):
+        profile, stages = _opened(run["profile"])
+        other = [name for name in used if stages[name].weights != run["weights"][name]]
+        if not other:
+            return profile, stages
+        if attempt == "loaded":
+            _opened.cache_clear()
+            _end_pools()
+    raise ConfigError(
+        f"{', '.join(other)}: expected the weights, generator and renderer of the run on {os.uname().nodename}, "
+        "found others; install the same there"
+    )
 
 
-_lock = threading.Lock()
+def _with_inputs(stage: str) -> list[str]:
+    """The stage, and all whose artifacts it is made from."""
+    inputs = [name for each in STAGES_BY_NAME[stage].inputs for name in _with_inputs(each)]
+    return list(dict.fromkeys([stage, *inputs]))
+
+
+_lock = threading.RLock()
 _pools: dict[str | None, WorkerPool] = {}
+
+
+def _end_pools() -> None:
+    with _lock:
+        for pool in _pools.values():
+            pool.close()
+        _pools.clear()
 
 
 def _pool() -> WorkerPool:
@@ -94,9 +117,7 @@ def _pool() -> WorkerPool:
     gpus = os.environ.get(VISIBLE)
     with _lock:
         if gpus not in _pools:
-            for pool in _pools.values():
-                pool.close()
-            _pools.clear()
+            _end_pools()
             # A worker of Dask is daemonic, so multiprocessing refuses it children; ours end with it in any case.
             multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
             _pools[gpus] = WorkerPool(os.cpu_count() or 1)

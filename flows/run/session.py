@@ -58,7 +58,7 @@ class Session:
         self.stages = stages
         """The stages with the sections that they read and their weights, as of the start of the run."""
         self.store = ArtifactStore(folder.store)
-        self.pool = pool or _pool_of(profile)
+        self._pool, self._making_pool = pool, threading.Lock()
         self.ledger = Ledger()
         self.shown = Shown()
         self.surveyed: set[str] = set()
@@ -74,6 +74,17 @@ class Session:
         self._heads = self._read_heads()
         self._stopped = threading.Event()
         self._reason: SpinMeRoundError | None = None
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The workers, made when they are first needed: a run that is only looked at may be on a machine without GPUs.
+
+        Raises ConfigError for a GPU in `execution.gpus` that this machine lacks.
+        """
+        with self._making_pool:
+            if self._pool is None:
+                self._pool = _pool_of(self.profile)
+            return self._pool
 
     @property
     def decisions_file(self) -> Path:
@@ -134,7 +145,8 @@ class Session:
 
     def close(self) -> None:
         """End the workers and what starts the task runs."""
-        self.pool.close()
+        if self._pool is not None:
+            self._pool.close()
         self._opened.close()
 
     def on_gpu(self, stage: str) -> bool:
@@ -273,6 +285,8 @@ def join_session(profile: Profile, place: Place, *, part: bool = False) -> Itera
         return
     session = _open(profile, place)
     _check_decisions(session)
+    if not profile.execution.address:  # else the workers are elsewhere, with GPUs of their own
+        _ = session.pool
     session.register()
     active = FlowRunContext.get()
     session.shown.enabled = active is not None

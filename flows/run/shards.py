@@ -52,6 +52,8 @@ class ShardCount:
     quarantined: tuple[Failure, ...] = ()
     elsewhere: Mapping[str, StageCount] = field(default_factory=dict)
     """What a shard that ran in another process counted for the run's ledger, by stage."""
+    failures: tuple[Failure, ...] = ()
+    """All failures of its heads in the store, of such a shard: another build may have recorded some."""
 
     def __str__(self) -> str:
         parts = {

@@ -1,6 +1,7 @@
 """Log lines of worker processes, which the run shows in the UI."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class _Sender(logging.Handler):
 
 
 _sender = _Sender()
+# a forked child would write into the pipe of its parent, under a lock of its own
+os.register_at_fork(after_in_child=lambda: setattr(_sender, "send", None))
 
 
 def collect_logs() -> None:

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from time import monotonic
 from typing import Any
 
 from spinmeround.flows.run.worker_logs import LogLine, collect_logs, sending
 from spinmeround.storage import errors
-from spinmeround.tasks.gpus import VISIBLE
+from spinmeround.tasks.gpus import ORDER, PCI_ORDER, VISIBLE
 from spinmeround.tasks.quiet_libraries import silence_libraries
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -130,8 +131,10 @@ class Worker:
         timeout_s: float | None,
         report: Callable[[Any], None] | None,
     ) -> Any:
+        heard = monotonic()
         while True:
-            ready = wait([pipe, process.sentinel], timeout_s)
+            left = None if timeout_s is None else max(0.0, heard + timeout_s - monotonic())
+            ready = wait([pipe, process.sentinel], left)
             if not ready:
                 raise self._lost(WorkerTimeout, timeout_s)
             if pipe not in ready:
@@ -139,9 +142,11 @@ class Worker:
             done, value = pipe.recv()
             if done:
                 return value
-            if isinstance(value, LogLine):
+            if isinstance(value, LogLine):  # a call that hangs may log
                 value.show()
-            elif report is not None:
+                continue
+            heard = monotonic()
+            if report is not None:
                 report(value)
 
     def _lost(self, kind: type[WorkerLost], timeout_s: float | None) -> WorkerLost:
@@ -274,6 +279,7 @@ def _serve(pipe: Connection, threads: int, gpus: str | None) -> None:
     """Main loop of the worker: answer calls until the pipe closes."""
     if gpus is not None:
         os.environ[VISIBLE] = gpus
+        os.environ.setdefault(ORDER, PCI_ORDER)
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     silence_libraries()
@@ -282,7 +288,7 @@ def _serve(pipe: Connection, threads: int, gpus: str | None) -> None:
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    one_at_a_time = threading.Lock()
+    one_at_a_time = threading.RLock()  # a finaliser may log while a line is sent
 
     def report(value: Any) -> None:
         with one_at_a_time:  # other threads of the call may log

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from spinmeround.flows.run.folder import Place
-from spinmeround.flows.server.environment import check_environment
+from spinmeround.flows.server.environment import bypass_proxies, check_environment
 from spinmeround.flows.server.forms import flow_form
 from spinmeround.flows.server.offers import offers
 from spinmeround.flows.server.process import (
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from spinmeround.flows.profile import Profile
 
 
+_EVERYWHERE = ("0.0.0.0", "::")
+
+
 def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = (), host: str = LOOPBACK) -> None:
     """Serve until interrupted or terminated; `profiles` are names and files of further profiles than the shipped ones.
 
@@ -47,6 +50,7 @@ def serve_all(runs: Path, port: int, profiles: "Sequence[str]" = (), host: str =
     without a password.
     """
     _require_password(host)
+    bypass_proxies(*([] if host in _EVERYWHERE else [host]))
     home = configure(runs, quiet=False)
     if found := running_server(home):
         raise ConfigError(f"--runs {runs}: another server serves these runs at {found.removesuffix('/api')}")

@@ -24,18 +24,19 @@ _PLAIN_HOST = re.compile(r"[A-Za-z0-9*._-]+(/\d+)?")
 _HEADERS, _KEY = "PREFECT_CLIENT_CUSTOM_HEADERS", "PREFECT_API_KEY"
 
 
-def bypass_proxies() -> None:
-    """Exclude loopback from all proxies, for this process and its children, which inherit the environment.
+def bypass_proxies(*more: str) -> None:
+    """Exclude loopback, and more hosts of this machine, from all proxies, for this process and its children.
 
-    Extends NO_PROXY and no_proxy; httpx, urllib, websockets, curl and reqwest read one of the two, or both. Entries
-    that httpx can't read are rewritten (`[::1]` as `::1`), or dropped (IPv6 networks, which no Python client supports).
+    Extends NO_PROXY and no_proxy, which children inherit; httpx, urllib, websockets, curl and reqwest read one of the
+    two, or both. Entries that httpx can't read are rewritten (`[::1]` as `::1`), or dropped (IPv6 networks, which no
+    Python client supports).
     """
     names = ("no_proxy", "NO_PROXY")
     given = [os.environ.get(name, "") for name in names]
     for name, own, other in zip(names, given, reversed(given), strict=True):
         entries = (_readable_host(entry.strip()) for entry in (own or other).split(","))
         hosts = [host for host in entries if host]
-        os.environ[name] = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
+        os.environ[name] = ",".join([*hosts, *(host for host in (*LOOPBACK, *more) if host not in hosts)])
 
 
 def check_environment(api: str | None) -> None:

@@ -18,17 +18,33 @@ from spinmeround.tasks.training.params import TrainParams
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What the full run has: devices like the one used here with a worker each, and the cores of its machines."""
+    """What the full run has: workers on devices like the one used here, others, and the cores of its machines.
+
+    `devices` are those that the profile uses, `workers` the processes on them, `cpu_workers` those of the stages
+    without a device (0: as many as `workers`).
+    """
 
     workers: int
     cores: int
+    devices: int = 1
+    cpu_workers: int = 0
 
     @classmethod
     def of(cls, profile: Any, *, devices: int, cores: int) -> "Resources":
         """Of a profile on this many devices, of which `execution.gpus` may be fewer."""
         chosen = profile.execution.gpus
         limit = devices if chosen is None else chosen if isinstance(chosen, int) else len(set(chosen))
-        return cls(workers=max(1, min(devices, limit)), cores=cores)
+        used = max(1, min(devices, limit))
+        return cls(
+            workers=used * profile.execution.workers_per_gpu,
+            cores=cores,
+            devices=used,
+            cpu_workers=profile.execution.workers or cores,
+        )
+
+    def of_stage(self, *, on_gpu: bool) -> int:
+        """Number of workers that make the artifacts of a stage."""
+        return self.workers if on_gpu or not self.cpu_workers else self.cpu_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +62,8 @@ class StageCost:
     cpu_seconds: tuple[float, ...] = ()
     device_bytes: int | None = None
     views: int = 0
+    on_gpu: bool = True
+    """Whether the workers of this stage have a device each."""
     failed: tuple[str, ...] = ()
     """Heads that failed, each with its reason."""
 
@@ -60,7 +78,7 @@ class StageCost:
 
     def divided(self, resources: Resources) -> float:
         """How many heads are made in the time that one took here: one a worker, or fewer where all cores are busy."""
-        return min(float(resources.workers), self._carried(resources.cores))
+        return min(float(resources.of_stage(on_gpu=self.on_gpu)), self._carried(resources.cores))
 
     def gigabytes(self, heads: int) -> float:
         """Disk space of this many heads, in GB."""
@@ -72,7 +90,7 @@ class StageCost:
         measured = f"{made} head{'s' if made > 1 else ''}"
         if self.growth != 1.0:
             measured += f" of {self.views} views"
-        by = "cores" if self._carried(resources.cores) < resources.workers else "workers"
+        by = "cores" if self._carried(resources.cores) < resources.of_stage(on_gpu=self.on_gpu) else "workers"
         grown = f" x {self.growth:g} for all views" if self.growth != 1.0 else ""
         return f"{measured} measured;{grown} x {heads:,} heads / {self.divided(resources):g} ({by})"
 

@@ -37,7 +37,7 @@ def rehearse_model(
     full: Any = profile
     evaluate = full.evaluate
     yield from rehearse_training(full, _dataset(full, folder, keys, "train"), folder, devices)
-    among = min(resources.workers, evaluate.heads)
+    among = min(resources.devices, evaluate.heads)
     (step, rest), peak = call_in_process("generate", generate_a_head, full, folder, keys)
     yield ModelCost(
         part="generate",

@@ -81,6 +81,7 @@ def rehearse(
             bytes_per_head=float(np.mean([_size(folder, stage.name, keys[head.id][stage.name]) for head in left])),
             growth=_growth(stage.name, full, grid),
             views=_views(stage.name, full, grid),
+            on_gpu=stage.bound(sections[stage.name]).on_gpu,
             failed=failed,
         )
     if model:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -40,7 +40,8 @@ def killed(command: list[str], environment: dict[str, str], store: Path, at: int
     time.sleep(chance.uniform(0, 0.2 if at else 4.0))
     family = psutil.Process(main.pid).children(recursive=True) if main.poll() is None else []
     workers = [child.pid for child in family if "spawn_main" in " ".join(child.cmdline())]
-    os.kill(chance.choice([main.pid, *workers]), signal.SIGKILL)
+    with suppress(ProcessLookupError):  # a worker may have ended
+        os.kill(chance.choice([main.pid, *workers]), signal.SIGKILL)
     output, errors = main.communicate()
     assert main.returncode in (0, -signal.SIGKILL), (output, errors)
     _, alive = psutil.wait_procs(family, timeout=LIMIT_S)
@@ -163,7 +164,8 @@ def struck(victim: str, file: Path, runs: Path, digest: str, chance: random.Rand
         pid = process_of(victim, process, serve)
         family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         killed_at = time.monotonic()
         output, errors = process.communicate(timeout=LIMIT_S)
         print(f"{victim}: killed after {at} of {TOTAL} artifacts, ended {time.monotonic() - killed_at:.0f} s later")

@@ -37,6 +37,26 @@ def log_lines() -> None:
     warnings.warn("old weights", stacklevel=1)
 
 
+def hang_and_log() -> None:
+    """A call that tries something again and again, and says so."""
+    for _ in range(600):
+        logging.getLogger("library").warning("retrying")
+        time.sleep(0.1)
+
+
+def log_in_forked_children() -> list[int]:
+    """Children that a call forks log long lines at once; returns their exit codes."""
+    context = multiprocessing.get_context("fork")
+    log = logging.getLogger("library").warning
+    children = [context.Process(target=log, args=("x" * 200_000,)) for _ in range(4)]
+    for child in children:
+        child.start()
+    log("of the parent")
+    for child in children:
+        child.join()
+    return [child.exitcode or 0 for child in children]
+
+
 def double(value: int) -> int:
     return 2 * value
 

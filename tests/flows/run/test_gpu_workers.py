@@ -62,9 +62,12 @@ def test_gpus_are_chosen(
 
 @pytest.mark.parametrize("override", ["execution.gpus=9", "execution.gpus=[0, 8]"])
 def test_a_gpu_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str) -> None:
+    """When workers are needed: a run can be looked at on a machine without its GPUs."""
     list_gpus(tmp_path, monkeypatch, 8)
+    run = session(tmp_path, override)
+    assert run.census()[1].asked > 0
     with pytest.raises(ConfigError, match=r"execution\.gpus: expected GPUs among the 8 .*got indices \[0, "):
-        session(tmp_path, override)
+        _ = run.pool
 
 
 def test_a_training_has_the_memory_of_the_gpus(tmp_path: Path) -> None:
@@ -78,7 +81,8 @@ def test_a_training_has_the_memory_of_the_gpus(tmp_path: Path) -> None:
             assert worker.call(os.getpid) != before
 
 
-def test_a_gpu_by_number_is_refused_in_the_generator() -> None:
+@pytest.mark.parametrize("name", ["panohead", "spherehead"])
+def test_a_gpu_by_number_is_refused_in_the_generator(name: str) -> None:
     """A worker sees one GPU, whose number is 0."""
     with pytest.raises(ConfigError, match=r"generator\.options\.device.*execution\.gpus=\[1\]"):
-        load_profile("panohead", ["generator.options.device=cuda:1"])
+        load_profile("panohead", [f"generator.name={name}", "generator.options.device=cuda:1"])

@@ -47,6 +47,21 @@ def test_log_lines_and_warnings_come_to_the_caller(worker, caplog):
     assert len(lines) == 4
 
 
+def test_a_call_that_hangs_and_logs_is_stopped():
+    """Lines of the log are no progress."""
+    with closing(Worker()) as worker:
+        worker.call(calls.double, 1)
+        with pytest.raises(WorkerTimeout, match="timed out after 1 s"):
+            worker.call(calls.hang_and_log, timeout_s=1.0)
+
+
+def test_forked_children_log_beside_the_pipe(caplog):
+    """Their lines do not garble what the worker sends."""
+    with closing(Worker(forks=True)) as worker, caplog.at_level(logging.WARNING):
+        assert worker.call(calls.log_in_forked_children) == [0, 0, 0, 0]
+    assert [record.getMessage() for record in caplog.records] == ["library: of the parent"]
+
+
 def test_libraries_print_nothing(worker, tmp_path):
     """Saving and loading a pipeline prints nothing, even by libraries that were imported earlier."""
     assert worker.call(calls.bars_disabled) == "1"

@@ -94,7 +94,7 @@ def test_the_api_that_clients_of_this_machine_reach(host, api):
 
 def test_an_address_of_another_machine_is_refused(tmp_path):
     """192.0.2.0/24 is for documentation: no machine has such an address."""
-    with pytest.raises(ConfigError, match=r"--host 192\.0\.2\.77, --port 4\d+: expected an address of this machine"):
+    with pytest.raises(ConfigError, match=r"--host 192\.0\.2\.77, --port \d+: expected an address of this machine"):
         process.ServerProcess(tmp_path, port=free_port(), host="192.0.2.77")
 
 

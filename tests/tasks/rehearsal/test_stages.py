@@ -15,7 +15,13 @@ from spinmeround.tasks.rehearsal.stages import Took, rehearse, rehearsed_views
 from spinmeround.tasks.rehearsal.subprocess import Peak
 from spinmeround.tasks.stage import Head
 
-SMALL = ["render.resolution=16", "sample.resolution=16", "mesh.resolution=48", "train.unet.sample_size=4"]
+SMALL = [
+    "render.resolution=16",
+    "sample.resolution=16",
+    "mesh.resolution=48",
+    "train.unet.sample_size=4",
+    "train.initial.unet=random",
+]
 ALONE: dict[str, Any] = {"devices": 1, "resources": Resources(workers=1, cores=1)}
 
 
@@ -49,8 +55,17 @@ def test_heads_are_divided_as_far_as_the_cores_carry_them(workers: int, cores: i
 def test_the_profile_may_choose_fewer_devices() -> None:
     """By number or by index; more than there are does not help, and all are the default."""
     chosen = [[], ["execution.gpus=1"], ["execution.gpus=[0, 3]"], ["execution.gpus=12"]]
-    found = [Resources.of(load_profile("demo", options), devices=8, cores=2).workers for options in chosen]
+    found = [Resources.of(load_profile("demo", options), devices=8, cores=2).devices for options in chosen]
     assert found == [8, 1, 2, 8]
+
+
+def test_stages_are_divided_as_a_build_divides_them() -> None:
+    """Stages on a device among the workers on devices, the others among those of the cores."""
+    profile = load_profile("demo", ["execution.workers_per_gpu=2", "execution.gpus=3"])
+    resources = Resources.of(profile, devices=8, cores=64)
+    assert (resources.of_stage(on_gpu=True), resources.of_stage(on_gpu=False)) == (6, 64)
+    few = Resources.of(load_profile("demo", ["execution.workers=4"]), devices=8, cores=64)
+    assert few.of_stage(on_gpu=False) == 4
 
 
 def test_the_rehearsed_views_include_the_frontal_one() -> None:
