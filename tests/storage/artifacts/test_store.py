@@ -333,7 +333,7 @@ def test_lock_excludes_and_times_out(any_store: ArtifactStore) -> None:
 
 
 def test_a_locked_artifact_can_be_passed_over(any_store: ArtifactStore) -> None:
-    """One who does not wait is told that another makes it; afterwards it is reused."""
+    """A caller that does not wait gets LockHeld while another makes it; afterwards it is reused."""
     key, made = artifact_key("mesh", **ARGUMENTS), threading.Event()
 
     def make(patience_s: float | None = None) -> Outcome:

@@ -115,7 +115,9 @@ def test_too_few_views_are_refused_before_anything_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_stages_of_a_profile_are_rehearsed(tmp_path: Path) -> None:
     """All stages run in order; stages that work by views are extrapolated to all of them. The model's part follows."""
-    profile = load_profile("demo", [*SMALL, "plan.first_seed=1", "train.gradient_checkpointing=true"])
+    profile = load_profile(
+        "demo", [*SMALL, "plan.first_seed=1", "train.gradient_checkpointing=true", "train.random_background=0.5"]
+    )
     found = list(rehearse(profile, tmp_path, heads=1, views=8, **ALONE))
     costs = {cost.stage: cost for cost in found if isinstance(cost, StageCost)}
     assert list(costs) == [stage.name for stage in HEAD_STAGES]
