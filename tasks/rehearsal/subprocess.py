@@ -80,6 +80,7 @@ class _DeviceMemory:
 
     def _look(self) -> None:
         while not self._ended.wait(_POLL_S):
+            # nvidia-smi may fail once, and then lists no GPU
             grown = [now - before for now, before in zip(_used_device_memory(), self._before, strict=False)]
             self.peak = max([self.peak or 0, *grown])
 
